@@ -1,0 +1,145 @@
+"""What passes between a task and a method.
+
+Shapes, here and in all of core:
+    B   images of one kind in the batch (labelled or unlabelled)
+    C   channels (for two dates (2, C)), K classes, D channels of a feature level, V strong views
+    *S  position axes: () for image classification, (H, W) for segmentation and change detection
+Images are normalised floats (B, C, H, W); logits (B, K, *S); labels (B, *S) int64; valid (B, *S) bool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Literal, TypeVar, final
+
+from torch import Tensor
+
+Normalise = Literal["total", "process"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a method may know of the run.
+
+    `batch` is the number of unlabelled images of a step over all processes; `group` the number of consecutive ones
+    that were one process's batch in the published recipe (CutMix partners, kept half of the dropout, OHEM).
+    """
+
+    num_classes: int
+    num_labeled: int
+    num_unlabeled: int
+    steps_per_epoch: int
+    iterations: int
+    group: int
+    seed: int = 0
+    normalise: Normalise = "total"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a method asks of a task: strong views per unlabelled image, whether it learns from unlabelled images at
+    all, and whether it mixes with a second, independently drawn weak batch (UniMatch V1)."""
+
+    strong_views: int = 2
+    unlabeled: bool = True
+    second: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Labeled:
+    """Labelled images: images (B, C, H, W), labels (B, *S) int64 (0 where invalid), valid (B, *S) bool, index (B,)
+    int64 into the labelled list, denominator (B,) float: what each image's summed loss is divided by."""
+
+    images: Tensor
+    labels: Tensor
+    valid: Tensor
+    index: Tensor
+    denominator: Tensor
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WeakViews:
+    """Weak views of a second unlabelled batch: images (B, C, H, W), valid (B, *S) bool."""
+
+    images: Tensor
+    valid: Tensor
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Unlabeled:
+    """Unlabelled images and their views.
+
+    weak (B, C, H, W), never mixed; strong: V tensors (B, C, H, W), already mixed; valid (B, *S) bool, before mixing;
+    boxes: V tensors (B, *S) bool, true where the partner was pasted (empty where the task does not mix);
+    partner (B,) int64: which image was pasted, counted over this batch or, where there is one, over `second`;
+    index (B,) int64 into the unlabelled list; slots: positions of these images in the total batch of the step.
+    """
+
+    weak: Tensor
+    strong: tuple[Tensor, ...]
+    valid: Tensor
+    boxes: tuple[Tensor, ...]
+    partner: Tensor
+    index: Tensor
+    slots: range
+    second: WeakViews | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one strong view shall learn, after mixing: labels (B, *S) int64, confidence (B, *S) in 0..1, valid (B, *S)
+    bool, denominator (B,) float (count of valid positions)."""
+
+    labels: Tensor
+    confidence: Tensor
+    valid: Tensor
+    denominator: Tensor
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Pseudo:
+    """Pseudo-labels of the weak view (`weak`, unmixed, for the logs), a target for each strong view, and the draws of
+    the step: `masks[v][l]` is the channel mask (B, D_l) of view v on level l (empty: no dropout)."""
+
+    weak: Target
+    views: tuple[Target, ...]
+    masks: tuple[tuple[Tensor, ...], ...] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """loss (), differentiable, and detached scalars () for the logs; everything stays on the device."""
+
+    loss: Tensor
+    logs: Mapping[str, Tensor]
+
+
+T = TypeVar("T")
+
+
+def take(batch: T, part: slice) -> T:
+    """The images `part` (along B) of any of the structures above: how a batch is cut into micro-batches.
+
+    Targets, masks and boxes are cut alike; denominators were counted over the whole batch before and stay as they are.
+    `partner` keeps its whole-batch meaning: mixing is over by then.
+    """
+    if isinstance(batch, Tensor):
+        return batch[part]
+    if isinstance(batch, range):
+        return batch[part]
+    if isinstance(batch, tuple):
+        return tuple(take(item, part) for item in batch)  # type: ignore[return-value]
+    if is_dataclass(batch) and not isinstance(batch, type):
+        changes = {field.name: take(getattr(batch, field.name), part) for field in fields(batch)}
+        return replace(batch, **changes)
+    assert batch is None, type(batch)
+    return batch

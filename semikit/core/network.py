@@ -1,0 +1,57 @@
+"""The one thing a method knows about a model: it encodes, then decodes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor, nn
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Levels of an encoder, finest first or in order of depth: (B, D_l, h_l, w_l) for pixels, (B, D) for images; `size`
+    is the (H, W) of the images they came from."""
+
+    levels: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+
+class Network(nn.Module, ABC):
+    """A student or a teacher.
+
+    `widths` are the channels D_l of the levels (where dropout between encoder and decoder acts), `embed_dim` the
+    channels of what the last layer sees (where dropout between decoder and classifier acts), `multiple` what the sides
+    of an image must be a multiple of.
+    """
+
+    widths: tuple[int, ...]
+    embed_dim: int
+    num_classes: int
+    multiple: int
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Features:
+        """Images (B, C, H, W), normalised, -> features."""
+
+    @abstractmethod
+    def embed(self, features: Features) -> Tensor:
+        """Features -> what the classifier sees: (B, embed_dim, h, w) or (B, embed_dim)."""
+
+    @abstractmethod
+    def classify(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
+        """Embedding -> logits (B, K, *S); for pixels *S = `size`."""
+
+    @abstractmethod
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The parameters that learn with the encoder's rate; all others learn with the decoder's."""
+
+    def decode(self, features: Features) -> Tensor:
+        """Features -> logits (B, K, *S)."""
+        return self.classify(self.embed(features), features.size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> logits (B, K, *S)."""
+        return self.decode(self.encode(images))

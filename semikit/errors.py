@@ -1,0 +1,57 @@
+"""Every error semikit raises on purpose.
+
+    SemikitError                    a sentence for a person: what was given, what is allowed, what to do
+    ├── InputError (ValueError)     the user's input is wrong                         exit code 2
+    │   ├── ConfigError             a key, type or value of the configuration
+    │   ├── UnknownNameError    a name that no registry knows (nearest names are given)
+    │   ├── DataError               files, masks, splits
+    │   └── WeightsError            weights or a checkpoint that cannot be used
+    └── RunError (RuntimeError)     the run could not go on: non-finite loss, full disk    exit code 3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SemikitError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(SemikitError, ValueError):
+    """The user's input is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A key, type or value of the configuration is wrong."""
+
+
+class UnknownNameError(InputError):
+    """A name is not known."""
+
+
+class DataError(InputError):
+    """Files, masks or splits are wrong."""
+
+
+class WeightsError(InputError):
+    """Weights or a checkpoint cannot be used."""
+
+
+class RunError(SemikitError, RuntimeError):
+    """The run could not go on."""
+
+    exit_code = 3
+
+
+def unknown(kind: str, given: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name nobody knows: the name, the nearest known names, then all of them."""
+    names = sorted(known)
+    near = get_close_matches(given, names, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return UnknownNameError(f"unknown {kind} {given!r}.{hint} Known: {', '.join(names) or 'none'}.")
