@@ -1,12 +1,12 @@
 """Every error semikit raises on purpose.
 
-    SemikitError                    a sentence for a person: what was given, what is allowed, what to do
-    ├── InputError (ValueError)     the user's input is wrong                         exit code 2
-    │   ├── ConfigError             a key, type or value of the configuration
-    │   ├── UnknownNameError    a name that no registry knows (nearest names are given)
-    │   ├── DataError               files, masks, splits
-    │   └── WeightsError            weights or a checkpoint that cannot be used
-    └── RunError (RuntimeError)     the run could not go on: non-finite loss, full disk    exit code 3
+SemikitError                    a sentence for a person: what was given, what is allowed, what to do
+├── InputError (ValueError)     the user's input is wrong                         exit code 2
+│   ├── ConfigError             a key, type or value of the configuration
+│   ├── UnknownNameError    a name that no registry knows (nearest names are given)
+│   ├── DataError               files, masks, splits
+│   └── WeightsError            weights or a checkpoint that cannot be used
+└── RunError (RuntimeError)     the run could not go on: non-finite loss, full disk    exit code 3
 """
 
 from __future__ import annotations

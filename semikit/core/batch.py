@@ -41,7 +41,8 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a method asks of a task: strong views per unlabelled image, whether it learns from unlabelled images at
-    all, and whether it mixes with a second, independently drawn weak batch (UniMatch V1)."""
+    all, and whether it mixes with a second, independently drawn weak batch (UniMatch V1).
+    """
 
     strong_views: int = 2
     unlabeled: bool = True
@@ -52,7 +53,8 @@ class Needs:
 @dataclass(frozen=True, slots=True)
 class Labeled:
     """Labelled images: images (B, C, H, W), labels (B, *S) int64 (0 where invalid), valid (B, *S) bool, index (B,)
-    int64 into the labelled list, denominator (B,) float: what each image's summed loss is divided by."""
+    int64 into the labelled list, denominator (B,) float: what each image's summed loss is divided by.
+    """
 
     images: Tensor
     labels: Tensor
@@ -95,7 +97,8 @@ class Unlabeled:
 @dataclass(frozen=True, slots=True)
 class Target:
     """What one strong view shall learn, after mixing: labels (B, *S) int64, confidence (B, *S) in 0..1, valid (B, *S)
-    bool, denominator (B,) float (count of valid positions)."""
+    bool, denominator (B,) float (count of valid positions).
+    """
 
     labels: Tensor
     confidence: Tensor
@@ -107,7 +110,8 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Pseudo:
     """Pseudo-labels of the weak view (`weak`, unmixed, for the logs), a target for each strong view, and the draws of
-    the step: `masks[v][l]` is the channel mask (B, D_l) of view v on level l (empty: no dropout)."""
+    the step: `masks[v][l]` is the channel mask (B, D_l) of view v on level l (empty: no dropout).
+    """
 
     weak: Target
     views: tuple[Target, ...]

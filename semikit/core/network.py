@@ -13,7 +13,8 @@ from torch import Tensor, nn
 @dataclass(frozen=True, slots=True)
 class Features:
     """Levels of an encoder, finest first or in order of depth: (B, D_l, h_l, w_l) for pixels, (B, D) for images; `size`
-    is the (H, W) of the images they came from."""
+    is the (H, W) of the images they came from.
+    """
 
     levels: tuple[Tensor, ...]
     size: tuple[int, int]

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Location = Annotated[Path, Field(strict=False)]
+"""A path; text is accepted too, for YAML has no paths."""
 
 
 class Settings(BaseModel):
-    """Settings of one part of semikit. The class stands beside what it configures and is never changed after it is made."""
+    """Settings of one part of semikit; the class stands beside what it configures, an instance never changes.
+
+    Nothing is converted (no text to numbers), except that a list may stand for a tuple, for YAML has only lists.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_stand_for_tuples(cls, raw: Any) -> Any:
+        return {key: _frozen(value) for key, value in raw.items()} if isinstance(raw, dict) else raw
+
+
+def _frozen(value: Any) -> Any:
+    """Lists, also inside lists and mappings, as tuples."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(item) for item in value)
+    return {key: _frozen(item) for key, item in value.items()} if type(value) is dict else value

@@ -1,0 +1,15 @@
+"""semikit: few labels, many images.
+
+Where things live:
+    semikit.core       weak-to-strong learning, free of any task: tensors in, loss out
+    semikit.methods    one paper, one file: supervised, fixmatch, unimatch_v1, unimatch_v2
+    semikit.models     encoders (timm), decoders, weights in and out
+    semikit.augment    weak geometry in the workers, strong views on the device (kornia)
+    semikit.data       readers, splits, checks, loaders, the built-in data set
+    semikit.tasks      seg: what joins all of these
+    semikit.training   the loop, checkpoints, tracking
+    semikit.config     recipes and overrides -> one validated object;   semikit.build   that object -> a trainer
+    semikit.cli        the command line
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,74 @@
+"""Settings of the weak view, the strong views and the mixing; the defaults are the released ones for segmentation."""
+
+from __future__ import annotations
+
+from typing import Annotated, final
+
+from pydantic import AfterValidator, Field
+
+from semikit.core.settings import Settings
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    low, high = pair
+    if not 0 < low <= high < float("inf"):
+        raise ValueError(f"[{low:g}, {high:g}] is no range; write the lower bound first, both above 0 and finite")
+    return pair
+
+
+def _share(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[1] > 1:
+        raise ValueError(f"[{pair[0]:g}, {pair[1]:g}] is no range of shares; both bounds lie between 0 and 1")
+    return pair
+
+
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Span = Annotated[tuple[float, float], AfterValidator(_ordered)]
+ShareSpan = Annotated[Span, AfterValidator(_share)]
+
+
+@final
+class WeakSettings(Settings):
+    """The weak view: resize, crop, flip (as released)."""
+
+    crop: int = Field(gt=0)
+    """Side of the square crop, pixels."""
+    scale: Span = (0.5, 2.0)
+    """Lowest and highest factor of the long side, times the image's own."""
+    flip: Probability = 0.5
+    """Probability of a horizontal flip, 0..1."""
+
+
+@final
+class StrongSettings(Settings):
+    """The strong views: colour jitter, grayscale, blur (as released)."""
+
+    jitter_probability: Probability = 0.8
+    """Probability that the four colour operations are applied to an image, 0..1."""
+    brightness: Strength = 0.5
+    """Half width b of the brightness factor, drawn from max(0, 1 - b)..1 + b."""
+    contrast: Strength = 0.5
+    """Half width of the contrast factor, as for brightness."""
+    saturation: Strength = 0.5
+    """Half width of the saturation factor, as for brightness; colour images only."""
+    hue: float = Field(default=0.25, ge=0, le=0.5, allow_inf_nan=False)
+    """Half width of the hue shift, turns of the colour circle (0..0.5); colour images only."""
+    grayscale_probability: Probability = 0.2
+    """Probability that an image loses its colour, 0..1; colour images only."""
+    blur_probability: Probability = 0.5
+    """Probability that an image is blurred, 0..1."""
+    blur_sigma: Span = (0.1, 2.0)
+    """Lowest and highest standard deviation of the Gaussian blur, pixels."""
+
+
+@final
+class MixSettings(Settings):
+    """The box that is cut from a partner image (CutMix, as released)."""
+
+    probability: Probability = 0.5
+    """Probability that an image gets a box, 0..1."""
+    area: ShareSpan = (0.02, 0.4)
+    """Lowest and highest area of the box, share of the image (0..1)."""
+    ratio: Span = (0.3, 1 / 0.3)
+    """Lowest and highest height over width of the box."""

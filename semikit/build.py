@@ -1,0 +1,248 @@
+"""The one composition root: a configuration becomes objects, a path becomes a trained network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from semikit import __version__
+from semikit.config import Config, resolve
+from semikit.core.batch import Facts, Needs
+from semikit.core.method import Method
+from semikit.core.network import Network
+from semikit.core.task import Counts, Inference, Plan, Scores, Task
+from semikit.errors import ConfigError, DataError, WeightsError
+from semikit.recipes import difference, read_yaml
+from semikit.registry import METHODS, TASKS
+from semikit.training.checkpoint import BEST, read_best, read_last
+from semikit.training.device import autocast, choose_device, describe_device, grad_scaler
+from semikit.training.optimizer import build_optimizer
+from semikit.training.reporter import Reporter
+from semikit.training.settings import TrainSettings
+from semikit.training.step import Stepper
+from semikit.training.trainer import Schedule, Trainer
+
+FREE_ON_RESUME = ("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "name:")
+"""What may differ when a run is resumed: it does not change what is learned."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All objects of one run."""
+
+    config: Config
+    task: Task
+    network: Network
+    trainer: Trainer
+    schedule: Schedule
+    folder: Path
+    device: torch.device
+
+
+def plan_of(config: Config) -> Plan:
+    """How a step is put together."""
+    train = config.train
+    return Plan(train.batch, train.batch * train.ratio, train.group, train.seed, train.normalise)
+
+
+def needs_of(config: Config) -> Needs:
+    """What the method asks of the task."""
+    method: type[Method] = METHODS.get(config.method_name)
+    if config.train.accumulate > 1 and method.whole_batch(config.method):
+        raise ConfigError(
+            f"{config.method_name} takes its pseudo-labels from the student's own pass over the whole batch, so "
+            f"train.accumulate={config.train.accumulate} would change it. Use train.accumulate=1 or a smaller batch."
+        )
+    return method.needs(config.method)
+
+
+def build_task(config: Config) -> Task:
+    """The task with its data.
+
+    Raises:
+        DataError: when the data are not as described, or nothing is unlabelled although the method learns from it.
+    """
+    needs = needs_of(config)
+    task: Task = TASKS.get(config.task)(config.data, config.views, config.evaluate, plan_of(config), needs)
+    if needs.unlabeled and task.counts.unlabeled == 0:
+        raise DataError(
+            f"{config.method_name} learns from unlabelled images, but there are none: all {task.counts.labeled} images "
+            "are labelled. Give fewer with --labels, add images with --unlabeled DIR, or use --method supervised."
+        )
+    return task
+
+
+def schedule_of(train: TrainSettings, counts: Counts) -> Schedule:
+    """Lengths in iterations. An epoch is one pass over the unlabelled images.
+
+    As released, each of batch / group processes takes its rounded-up share and drops its last incomplete batch.
+    """
+    unlabeled_batch = train.batch * train.ratio
+    processes = max(1, unlabeled_batch // train.group)
+    share = -(-max(counts.unlabeled, counts.labeled) // processes)
+    per_epoch = max(1, share // max(1, unlabeled_batch // processes))
+    iterations = train.iterations or (train.epochs or 1) * per_epoch
+    eval_every = train.eval_every or max(min(per_epoch, iterations), -(-iterations // 20))
+    return Schedule(iterations, per_epoch, eval_every, train.save_every or eval_every)
+
+
+def inference_of(config: Config, device: torch.device) -> Inference:
+    """Device and autocast of evaluation."""
+    return Inference(device, autocast(device, config.train.precision))
+
+
+def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | None = None) -> Run:
+    """Everything needed to train, on its device; nothing is written yet."""
+    train = config.train
+    device = choose_device(train.device)
+    task = task or build_task(config)
+    schedule = schedule_of(train, task.counts)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(train.seed)
+        network = task.network(config.model)
+    network = network.to(device)
+    facts = Facts(
+        num_classes=len(task.class_names),
+        num_labeled=task.counts.labeled,
+        num_unlabeled=task.counts.unlabeled,
+        steps_per_epoch=schedule.per_epoch,
+        iterations=schedule.iterations,
+        group=train.group,
+        seed=train.seed,
+        normalise=train.normalise,
+    )
+    method: Method = METHODS.get(config.method_name)(network, config.method, facts)
+    method.to(device)
+    stepper = Stepper(
+        method,
+        torch.compile(method) if train.compile else method,
+        build_optimizer(method.student, config.optimizer),
+        autocast(device, train.precision),
+        train.accumulate,
+        grad_scaler(device, train.precision),
+    )
+    unlabeled = train.batch * train.ratio if needs_of(config).unlabeled else 0
+    trainer = Trainer(
+        task=task,
+        method=method,
+        stepper=stepper,
+        schedule=schedule,
+        train=train,
+        optimizer_settings=config.optimizer,
+        inference=inference_of(config, device),
+        folder=folder,
+        reporter=reporter,
+        metadata={"task": config.task, "name": config.name, **task.metadata()},
+        snapshot={"config": config.to_raw(), "manifest": dict(task.manifest())},
+        images_per_step=train.batch + unlabeled,
+    )
+    return Run(config, task, network, trainer, schedule, folder, device)
+
+
+def resume(run: Run, reporter: Reporter) -> None:
+    """Go on from the run folder's last checkpoint (or the one before, if it is damaged).
+
+    Raises:
+        ConfigError: when the configuration is another one; DataError: when the split is; the difference is shown.
+    """
+    state, notice = read_last(run.folder / "weights")
+    if notice:
+        reporter.notice(notice)
+    changed = [line for line in difference(state["config"], run.config.to_raw()) if not line.startswith(FREE_ON_RESUME)]
+    if changed:
+        raise ConfigError(
+            f"{run.folder} was trained with another configuration:\n  " + "\n  ".join(changed) + "\nResume without "
+            "these changes, or begin a new run with another --out."
+        )
+    split = difference(state["manifest"], dict(run.task.manifest()))
+    if split:
+        raise DataError(
+            f"{run.folder} was trained on another split:\n  "
+            + "\n  ".join(split[:10])
+            + "\nRestore the data, or begin "
+            "a new run with another --out."
+        )
+    run.trainer.restore(state)
+
+
+def results_of(run: Run) -> dict[str, Any]:
+    """What results.json holds; with the strict protocol the test split is read here, once, by the best network."""
+    trainer, task, config = run.trainer, run.task, run.config
+    results: dict[str, Any] = {
+        "task": config.task,
+        "dataset": config.name,
+        "method": config.method_name,
+        "metric": task.metric,
+        "best": trainer.best,
+        **{name: _plain(scores) for name, scores in trainer.latest.items()},
+        "per_class": dict(trainer.latest[trainer.best["model"]].per_class) if trainer.latest else {},
+        "protocol": config.train.protocol,
+        "evaluation": config.evaluate.model_dump(mode="json"),
+        "iterations": trainer.step,
+        "seconds": round(trainer.seconds, 1),
+        "images_per_second": round(trainer.step * trainer.meter.images_per_step / max(trainer.seconds, 1e-9), 2),
+        "semikit": __version__,
+        "torch": torch.__version__,
+        "device": describe_device(run.device),
+    }
+    if task.counts.test and config.train.protocol == "strict":
+        network, _ = load_network(run.folder)
+        best = {"best": network.to(run.device)}
+        results["test"] = _plain(task.evaluate(best, "test", trainer.inference)["best"])
+    return results
+
+
+def _plain(scores: Scores) -> dict[str, Any]:
+    return {scores.metric: scores.value, **scores.extra, "per_class": dict(scores.per_class)}
+
+
+def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
+    """A trained network in eval mode and what its file tells: from a run folder (its best), a weights file written by
+    semikit, or a checkpoint `last.ckpt`'s folder.
+
+    Raises:
+        WeightsError: when there is nothing to load, or it cannot be read.
+    """
+    if path.is_dir():
+        path = path / "weights" / BEST
+        if not path.is_file():
+            raise WeightsError(f"no trained weights at {path}: the run has not been evaluated yet, or this is no run.")
+    if path.suffix == ".ckpt":
+        return _from_checkpoint(path)
+    if path.suffix != ".safetensors":
+        return TASKS.get("seg").released(path)  # type: ignore[no-any-return]
+    state, metadata = read_best(path)
+    network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
+    network.load_state_dict(state)
+    return network.eval(), metadata
+
+
+def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
+    """The better of student and teacher at the time the checkpoint was written."""
+    from semikit.training.checkpoint import read_checkpoint
+
+    state = read_checkpoint(path)
+    metadata = dict(state["metadata"])
+    network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
+    prefix = f"{state['best'].get('model', 'teacher')}."
+    weights = {k.removeprefix(prefix): v for k, v in state["method"].items() if k.startswith(prefix)}
+    network.load_state_dict(weights)
+    return network.eval(), metadata
+
+
+def read_run_config(folder: Path, overrides: Mapping[str, Any]) -> Config:
+    """The configuration a run folder was trained with, with overrides."""
+    from semikit.recipes import merge
+
+    return resolve(merge(read_yaml(folder / "config.yaml"), overrides))
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Plain values as indented JSON."""
+    path.write_text(json.dumps(values, indent=2) + "\n")

@@ -1,0 +1,61 @@
+"""The commands, and what their errors become: a sentence and an exit code."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from semikit.cli import benchmark, demo, evaluate, listing, predict, train
+from semikit.errors import SemikitError
+
+app = typer.Typer(
+    name="semikit",
+    help="Few labels, many images: semi-supervised segmentation with UniMatch V2.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("list")(listing.list_names)
+app.command("benchmark")(benchmark.benchmark)
+app.command("demo")(demo.demo)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code.
+
+    0 done; 2 the user's input is wrong; 1 a fault of semikit's; 3 the run could not go on; 130 interrupted. `--verbose`
+    anywhere shows the traceback of any error.
+    """
+    verbose = "--verbose" in arguments
+    try:
+        app([item for item in arguments if item != "--verbose"])
+    except SystemExit as end:  # typer has printed its own messages (usage, --help)
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        return _tell(error)
+    return 0
+
+
+def _tell(error: Exception) -> int:
+    """One message on stderr; returns the exit code that goes with it."""
+    if isinstance(error, SemikitError):
+        code, word, text = error.exit_code, "stopped" if error.exit_code == 130 else "error", str(error)
+    else:
+        where = getattr(error, "semikit_log", None)
+        hint = f"The traceback is in {where}." if where else "Run again with --verbose for the traceback."
+        first = f"{type(error).__name__}: {error}".splitlines()[0]
+        code, word, text = 1, "a fault in semikit", f"{first}. {hint}"
+    Console(stderr=True).print(f"[bold]{word}:[/bold] {escape(text)}", soft_wrap=True, highlight=False)
+    return code

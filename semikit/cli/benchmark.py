@@ -1,0 +1,7 @@
+"""`semikit benchmark`."""
+
+from __future__ import annotations
+
+
+def benchmark() -> None:
+    """Placeholder."""

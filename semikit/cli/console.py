@@ -1,0 +1,138 @@
+"""What a person sees while a run goes on: bars on a terminal, plain lines elsewhere, nothing with --quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from semikit.core.task import Scores
+from semikit.training.reporter import Quiet, Reporter
+
+
+def make_reporter(console: Console, quiet: bool) -> Reporter:
+    """The reporter that fits: silent, bars, or plain lines."""
+    if quiet:
+        return Quiet()
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+def start_panel(console: Console, title: str, facts: Mapping[str, str]) -> None:
+    """One panel with what is about to happen."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        grid.add_row(f"[dim]{name}[/dim]", escape(value))
+    console.print(Panel(grid, title=title, title_align="left", expand=False))
+
+
+def scores_table(iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> Table:
+    """Student and teacher side by side, with the best so far in the caption."""
+    table = Table(title=f"after iteration {iteration}", title_justify="left", box=None, header_style="bold")
+    table.add_column("")
+    first = next(iter(scores.values()))
+    for column in (first.metric, *first.extra):
+        table.add_column(column, justify="right")
+    for name, result in scores.items():
+        table.add_row(name, *(f"{value:.2f}" for value in (result.value, *result.extra.values())))
+    table.caption = f"best: {best['value']:.2f} ({best['model']}, iteration {best['iteration']})"
+    table.caption_justify = "left"
+    return table
+
+
+def values_line(values: Mapping[str, float]) -> str:
+    """Losses, confident share, speed and waiting in one line."""
+    parts = [f"{name} {value:.3f}" for name, value in values.items() if name.startswith("loss")]
+    if "confident" in values:
+        parts.append(f"confident {100 * values['confident']:.0f} %")
+    if "images_per_second" in values:
+        parts.append(f"{values['images_per_second']:.1f} images/s")
+        parts.append(f"waiting {100 * values['waiting']:.0f} %")
+    if values.get("skipped"):
+        parts.append(f"skipped {values['skipped']:.0f}")
+    return " · ".join(parts)
+
+
+@final
+class Bars(Reporter):
+    """A progress bar with the latest values beside it."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+            console=console,
+        )
+
+    def start(self, first: int, total: int) -> None:
+        """Show the bar."""
+        self.bar = self.progress.add_task("training", total=total, completed=first, values="")
+        self.progress.start()
+
+    def advance(self) -> None:
+        """Move the bar."""
+        self.progress.advance(self.bar)
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Write the values beside the bar."""
+        self.progress.update(self.bar, values=values_line(values))
+
+    def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
+        """Print the table above the bar."""
+        self.progress.print(scores_table(iteration, scores, best))
+
+    def notice(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.progress.print(f"[yellow]note[/yellow] {escape(text)}")
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+
+@final
+class Lines(Reporter):
+    """Plain lines, for logs and pipes; at most one every ten seconds between evaluations."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.step = self.total = 0
+        self.printed = float("-inf")
+
+    def start(self, first: int, total: int) -> None:
+        """Remember where the run stands."""
+        self.step, self.total = first, total
+
+    def advance(self) -> None:
+        """Count."""
+        self.step += 1
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """A line, unless one was printed just now."""
+        if values and time.monotonic() - self.printed > 10:
+            self.printed = time.monotonic()
+            self._print(f"{self.step}/{self.total} {values_line(values)}")
+
+    def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
+        """One line with the metric of each network."""
+        parts = [f"{name} {result.metric} {result.value:.2f}" for name, result in scores.items()]
+        self._print(f"{iteration}/{self.total} {' · '.join(parts)} · best {best['value']:.2f} ({best['model']})")
+
+    def notice(self, text: str) -> None:
+        """A line."""
+        self._print(f"note: {text}")
+
+    def end(self) -> None:
+        """Nothing is open."""
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,58 @@
+"""`semikit evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from semikit.cli import options as o
+from semikit.errors import InputError, unknown
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder, a weights file, or a released checkpoint (.pth).")],
+    dataset: o.Dataset = None,
+    data: o.Data = None,
+    root: o.Root = None,
+    split: Annotated[str, typer.Option(help="val | test")] = "val",
+    average: Annotated[str | None, typer.Option(help="paper: absent classes count 0 | present: are left out")] = None,
+    window: Annotated[str | None, typer.Option(help="original: the whole image | sliding")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
+    device: o.Device = None,
+    precision: o.Precision = None,
+    quiet: o.QuietFlag = False,
+) -> None:
+    """Score a trained model on validation or test images."""
+    for name, value, known in (
+        ("split", split, ("val", "test")),
+        ("average", average, ("paper", "present", None)),
+        ("window", window, ("original", "sliding", None)),
+    ):
+        if value not in known:
+            raise unknown(f"--{name}", str(value), [item for item in known if item])
+    if not run.exists():
+        raise InputError(f"{run} does not exist. Give a run folder or a weights file.")
+    from semikit import build
+    from semikit.cli.scoring import score
+
+    settings = {key: value for key, value in (("average", average), ("window", window)) if value}
+    train = {key: value for key, value in (("device", device), ("precision", precision)) if value}
+    scores, where = score(run, dataset, data, root, split, settings, train)
+    console = Console()
+    console.print(f"{scores.metric} {scores.value:.2f} on {split} of {where}", highlight=False)
+    if not quiet:
+        table = Table(box=None, header_style="bold")
+        table.add_column("class")
+        table.add_column("IoU", justify="right")
+        for name, value in scores.per_class.items():
+            table.add_row(name, f"{value:.1f}")
+        console.print(table)
+        for name, value in scores.extra.items():
+            console.print(f"{name} {value:.2f}", highlight=False)
+    if json_file is not None:
+        values = {"metric": scores.metric, "value": scores.value, "split": split, "data": where}
+        build.write_json(json_file, {**values, **scores.extra, "per_class": dict(scores.per_class)})

@@ -1,0 +1,54 @@
+"""`semikit list`: what can be named."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from semikit import recipes
+from semikit.errors import unknown
+from semikit.registry import METHODS
+
+KINDS = ("methods", "models", "datasets", "presets")
+
+
+def list_names(what: Annotated[str, typer.Argument(help="methods | models | datasets | presets")]) -> None:
+    """List what can be named: methods, models, data sets, presets."""
+    if what not in KINDS:
+        raise unknown("list", what, KINDS)
+    {"methods": _methods, "models": _models, "datasets": _recipes, "presets": _recipes}[what](what)
+
+
+def _show(columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _methods(what: str) -> None:
+    _show(["method", ""], [[name, METHODS.summary(name)] for name in METHODS.names()])
+
+
+def _recipes(what: str) -> None:
+    rows = []
+    for name in recipes.recipe_names(what):
+        raw = recipes.read_recipe(what, name)
+        rows.append([name, str(raw.get("task", "")), str(raw.get("about", ""))])
+    _show([what[:-1], "task", ""], rows)
+
+
+def _models(what: str) -> None:
+    from semikit.models.catalogue import ENCODERS
+
+    rows = [
+        [name, entry.timm, f"{entry.parameters / 1e6:.1f} M", str(entry.patch or ""), entry.licence]
+        for name, entry in ENCODERS.items()
+    ]
+    _show(["encoder", "timm name", "parameters", "patch", "licence of the weights"], rows)
+    Console().print("\nAny other timm encoder with features works by its timm name.")

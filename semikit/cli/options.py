@@ -1,0 +1,54 @@
+"""Options several commands share, and how flags become overrides of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Dataset = Annotated[str | None, typer.Option(help="A known data set by name (semikit list datasets).")]
+Data = Annotated[Path | None, typer.Option(help="Your own folders, described by a YAML file.")]
+Root = Annotated[Path | None, typer.Option(help="Folder that relative paths of the data begin at.")]
+Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | mps")]
+Precision = Annotated[str | None, typer.Option(help="fp32 | bf16 | fp16")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", help="Print results only.")]
+
+KEYS: Mapping[str, str] = {
+    "labels": "data.labels",
+    "unlabeled": "data.unlabeled",
+    "encoder": "model.encoder",
+    "decoder": "model.decoder",
+    "weights": "model.weights",
+    "method": "method.name",
+    "iterations": "train.iterations",
+    "epochs": "train.epochs",
+    "batch": "train.batch",
+    "seed": "train.seed",
+    "device": "train.device",
+    "precision": "train.precision",
+    "compile": "train.compile",
+    "protocol": "train.protocol",
+    "eval_every": "train.eval_every",
+    "save_every": "train.save_every",
+    "workers": "train.workers",
+    "crop": "views.weak.crop",
+}
+"""Flag -> key of the configuration."""
+
+
+def flag_overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested overrides for the flags that were given (not None)."""
+    nested: dict[str, Any] = {}
+    for flag, value in flags.items():
+        if value is None or value == []:
+            continue
+        *path, last = KEYS[flag].split(".")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    if flags.get("epochs") is not None and flags.get("iterations") is None:
+        nested["train"]["iterations"] = None
+    return nested

@@ -1,0 +1,200 @@
+"""What `train` and `demo` share: run folders, the start panel, a run from beginning to end."""
+
+from __future__ import annotations
+
+import statistics
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from semikit import build
+from semikit.cli.console import Lines, make_reporter, start_panel
+from semikit.cli.tee import Both
+from semikit.config import resolve
+from semikit.errors import InputError, SemikitError
+from semikit.recipes import merge
+from semikit.training.device import describe_device
+from semikit.training.tracking import Tracker
+
+
+def new_folder(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs")) -> Path:
+    """Make the run folder: `out`, or runs/TASK/NAME-METHOD with -2, -3 … where that exists.
+
+    Raises:
+        InputError: when `out` holds a run already, or nothing can be written there.
+    """
+    method = (raw.get("method") or {}).get("name", "unimatch_v2")
+    wanted = out or base / str(raw["task"]) / f"{raw.get('name', 'run')}-{method}"
+    folder, number = wanted, 1
+    try:
+        while True:
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                if out is not None and folder.is_dir() and not any(folder.iterdir()):
+                    return folder
+                if out is not None:
+                    raise InputError(
+                        f"{out} exists and is not empty; nothing is overwritten. Choose another --out."
+                    ) from None
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}. Choose another --out.") from error
+
+
+def find_run(task: str, given: str, base: Path = Path("runs")) -> Path:
+    """The run folder that `--resume` names; `last` is the newest one of the task with a checkpoint."""
+    if given != "last":
+        folder = Path(given)
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"{folder} is no run folder: it has no config.yaml. Give a folder made by semikit train.")
+        return folder
+    found = sorted(base.glob(f"{task}/**/weights/*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise InputError(f"there is no run to resume under {base / task}. Give the run folder: --resume RUN.")
+    return found[-1].parent.parent
+
+
+def start_run(raw: Mapping[str, Any], folder: Path, console: Console, quiet: bool) -> dict[str, Any]:
+    """Train one run in an empty folder; returns the results."""
+    try:
+        config = resolve(raw)
+        with _log(folder, console, quiet) as reporter:
+            task = build.build_task(config)
+            task.check()
+            run = build.build_run(config, folder, reporter, task)
+            (folder / "config.yaml").write_text(config.to_yaml())
+            task.write_split(folder)
+            return _train(run, console, quiet, 0)
+    except InputError:
+        _remove_unused(folder)
+        raise
+
+
+def resume_run(task: str, given: str, overrides: Mapping[str, Any], console: Console, quiet: bool) -> dict[str, Any]:
+    """Go on with a run."""
+    folder = find_run(task, given)
+    config = build.read_run_config(folder, overrides)
+    with _log(folder, console, quiet) as reporter:
+        run = build.build_run(config, folder, reporter)
+        build.resume(run, reporter)
+        return _train(run, console, quiet, run.trainer.step)
+
+
+def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], console: Console, quiet: bool) -> None:
+    """One run per seed in folder/seed-N, then mean and standard deviation of the best value."""
+    results = []
+    for seed in seeds:
+        child = folder / f"seed-{seed}"
+        child.mkdir()
+        results.append(start_run(merge(raw, {"train": {"seed": seed}}), child, console, quiet))
+    values = [float(result["best"]["value"]) for result in results]
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    summary = {"seeds": list(seeds), "values": values, "mean": statistics.mean(values), "std": spread}
+    build.write_json(folder / "summary.json", {"metric": results[0]["metric"], **summary})
+    console.print(f"{results[0]['metric']} over seeds {list(seeds)}: {summary['mean']:.2f} ± {spread:.2f}")
+
+
+def dry_run(raw: Mapping[str, Any], console: Console) -> None:
+    """Resolve, look through all data, print configuration and plan; write and train nothing."""
+    config = resolve(raw)
+    task = build.build_task(config)
+    task.check(thorough=True)
+    run = build.build_run(config, Path("-"), make_reporter(console, True), task)
+    console.print(config.to_yaml(), markup=False, highlight=False)
+    start_panel(console, "plan", facts_of(run))
+    for notice in task.notices:
+        console.print(f"note: {notice}", markup=False)
+    console.print("The data are fine. Nothing was trained or written.")
+
+
+def _train(run: build.Run, console: Console, quiet: bool, first: int) -> dict[str, Any]:
+    if not quiet:
+        start_panel(console, f"semikit train {run.config.task}", facts_of(run))
+        for notice in run.task.notices:
+            console.print(f"note: {notice}", markup=False, soft_wrap=True)
+    tracker = Tracker(run.folder, first)
+    try:
+        run.trainer.fit(tracker)
+        if not run.trainer.latest:
+            run.trainer.evaluate(tracker)
+        results = build.results_of(run)
+        tracker.finish(results)
+    finally:
+        tracker.close()
+    _say_results(run, results, console, quiet)
+    return results
+
+
+def facts_of(run: build.Run) -> dict[str, str]:
+    """What the start panel says."""
+    config, counts, schedule = run.config, run.task.counts, run.schedule
+    train, network = config.train, run.network
+    draws = schedule.iterations * train.batch
+    parameters = sum(p.numel() for p in network.parameters())
+    counted = f"{counts.labeled} labelled · {counts.unlabeled} unlabelled · {counts.val} validation"
+    return {
+        "device": f"{describe_device(run.device)} · {train.precision}{' · compiled' if train.compile else ''}",
+        "data": f"{config.name}: {counted}" + (f" · {counts.test} test" if counts.test else ""),
+        "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
+        "method": config.method_name,
+        "network": f"{config.model.encoder} · {parameters / 1e6:.1f} M parameters · weights: {config.model.weights}",
+        "length": f"{schedule.iterations} iterations of {train.batch} + {train.batch * train.ratio} images, "
+        f"{schedule.iterations / schedule.per_epoch:.1f} epochs",
+        "run": str(run.folder),
+    }
+
+
+def _say_results(run: build.Run, results: Mapping[str, Any], console: Console, quiet: bool) -> None:
+    best = results["best"]
+    console.print(
+        f"best {results['metric']} {best['value']:.2f} ({best['model']}, iteration {best['iteration']}, "
+        f"{best['split']}, protocol {results['protocol']})",
+        highlight=False,
+    )
+    if quiet:
+        return
+    if "test" in results:
+        console.print(f"test {results['metric']} {results['test'][results['metric']]:.2f} (read once)", highlight=False)
+    table = Table(box=None, header_style="bold")
+    table.add_column("class")
+    table.add_column("IoU", justify="right")
+    for name, value in results["per_class"].items():
+        table.add_row(name, f"{value:.1f}")
+    console.print(table)
+    console.print(f"run folder: {run.folder}", soft_wrap=True, highlight=False)
+    console.print(
+        f"next: semikit predict {run.folder} IMAGES -o predictions --overlay", soft_wrap=True, highlight=False
+    )
+
+
+@contextmanager
+def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Both]:
+    """A reporter that also writes log.txt; a fault's traceback goes there too, and the fault says where."""
+    path = folder / "log.txt"
+    with path.open("a", buffering=1) as file:
+        try:
+            yield Both(make_reporter(console, quiet), Lines(Console(file=file, width=200)))
+        except SemikitError as error:
+            file.write(f"{type(error).__name__}: {error}\n")
+            raise
+        except Exception as error:
+            file.write(traceback.format_exc())
+            error.semikit_log = path  # type: ignore[attr-defined]
+            raise
+
+
+def _remove_unused(folder: Path) -> None:
+    """Take away a folder that was made for a run that never began."""
+    if not (folder / "config.yaml").exists() and folder.is_dir():
+        for name in ("log.txt",):
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,0 +1,65 @@
+"""A trained network on a data set: what `semikit evaluate` does once its flags are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semikit import build, recipes
+from semikit.cli.train import compose
+from semikit.config import resolve
+from semikit.core.task import Inference, Scores
+from semikit.errors import InputError
+from semikit.training.device import autocast, choose_device
+
+
+def score(
+    path: Path,
+    dataset: str | None,
+    data: Path | None,
+    root: Path | None,
+    split: str,
+    settings: Mapping[str, Any],
+    train: Mapping[str, Any],
+) -> tuple[Scores, str]:
+    """Scores, and the name of the data set they are of; without data given, the run's own.
+
+    Raises:
+        InputError: no data given and none known, another number of classes, or no such split.
+    """
+    network, metadata = build.load_network(path)
+    raw = _raw(path, metadata["task"], dataset, data, root)
+    above = {
+        "method": {"name": "supervised"},
+        "model": {**metadata["model"], "weights": "none"},
+        "evaluate": {**metadata.get("evaluate", {}), **settings},
+        "views": {"weak": {"crop": metadata["crop"]}},
+        "train": dict(train),
+    }
+    config = resolve(recipes.merge(raw, above))
+    task = build.build_task(config)
+    if len(task.class_names) != len(metadata["class_names"]):
+        raise InputError(
+            f"the model knows {len(metadata['class_names'])} classes, the data {len(task.class_names)}: "
+            f"{', '.join(task.class_names)}. Give data with the same classes."
+        )
+    if split == "test" and not task.counts.test:
+        raise InputError(f"{config.name} has no test split. Use --split val, or state `test:` in the data YAML.")
+    task.network(config.model)
+    device = choose_device(config.train.device)
+    inference = Inference(device, autocast(device, config.train.precision))
+    network.to(device).eval()
+    return task.evaluate({"model": network}, split, inference)["model"], config.name  # type: ignore[arg-type]
+
+
+def _raw(path: Path, task: str, dataset: str | None, data: Path | None, root: Path | None) -> dict[str, Any]:
+    """The data's configuration: as given, or the run's own."""
+    if dataset is not None or data is not None:
+        return compose(task, dataset, data, root, None, None, {})
+    folder = path if path.is_dir() else path.parent.parent
+    if not (folder / "config.yaml").is_file():
+        raise InputError(
+            f"{path} does not lie in a run folder; say on what to evaluate: --data FILE.yaml or --dataset NAME."
+        )
+    return recipes.read_yaml(folder / "config.yaml")

@@ -1,0 +1,155 @@
+"""`semikit train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from semikit import recipes
+from semikit.cli import options as o
+from semikit.errors import ConfigError, InputError
+from semikit.registry import METHODS, TASKS
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="seg")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
+    dataset: o.Dataset = None,
+    data: o.Data = None,
+    root: o.Root = None,
+    labels: Annotated[str | None, typer.Option(help="How many or which are labelled: 46 | 1/8 | FILE.")] = None,
+    unlabeled: Annotated[list[str] | None, typer.Option(help="A folder of more unlabelled images; repeatable.")] = None,
+    method: Annotated[str | None, typer.Option(help="semikit list methods (default: unimatch_v2)")] = None,
+    encoder: Annotated[str | None, typer.Option(help="semikit list models; any timm name.")] = None,
+    decoder: Annotated[str | None, typer.Option(help="dpt | deeplabv3plus")] = None,
+    weights: Annotated[str | None, typer.Option(help="Encoder weights: FILE | none (default: pretrained).")] = None,
+    config: Annotated[Path | None, typer.Option(help="A whole recipe as YAML, or a run's config.yaml.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A recipe by name (semikit list presets).")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the unlabelled images.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the training crop, pixels.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Labelled images per step over all processes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several runs, mean and std: 0,1,2")] = None,
+    protocol: Annotated[str | None, typer.Option(help="strict: select on val, test once | paper")] = None,
+    eval_every: Annotated[int | None, typer.Option(help="Iterations between evaluations.")] = None,
+    save_every: Annotated[int | None, typer.Option(help="Iterations between checkpoints.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode and crop.")] = None,
+    device: o.Device = None,
+    precision: o.Precision = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile the training step.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/TASK/NAME-METHOD).")] = None,
+    resume: Annotated[str | None, typer.Option(help="RUN | last: go on exactly where it stopped.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the plan, train nothing.")] = False,
+    quiet: o.QuietFlag = False,
+) -> None:
+    """Train a model from few labels and many images.
+
+    semikit train seg --data my.yaml --labels 1/8
+    """
+    TASKS.check(task)
+    if method is not None:
+        METHODS.check(method)
+    flags = o.flag_overrides(
+        {
+            "labels": labels,
+            "unlabeled": unlabeled,
+            "encoder": encoder,
+            "decoder": decoder,
+            "weights": weights,
+            "method": method,
+            "iterations": iterations,
+            "epochs": epochs,
+            "batch": batch,
+            "seed": seed,
+            "device": device,
+            "precision": precision,
+            "compile": compile_,
+            "protocol": protocol,
+            "eval_every": eval_every,
+            "save_every": save_every,
+            "workers": workers,
+            "crop": crop,
+        }
+    )
+    above = recipes.merge(flags, recipes.parse_overrides(overrides or []))
+    console = Console(quiet=False)
+    if resume is not None:
+        _only_with_a_new_run(dataset=dataset, data=data, config=config, preset=preset, out=out, seeds=seeds)
+        from semikit.cli.run import resume_run
+
+        resume_run(task, resume, above, console, quiet)
+        return
+    raw = compose(task, dataset, data, root, config, preset, above)
+    from semikit.cli.run import dry_run as show_plan
+    from semikit.cli.run import new_folder, start_run, start_runs
+
+    if dry_run:
+        show_plan(raw, console)
+    elif seeds is not None:
+        start_runs(raw, new_folder(raw, out), parse_seeds(seeds), console, quiet)
+    else:
+        start_run(raw, new_folder(raw, out), console, quiet)
+
+
+def compose(
+    task: str,
+    dataset: str | None,
+    data: Path | None,
+    root: Path | None,
+    config: Path | None,
+    preset: str | None,
+    above: dict[str, Any],
+) -> dict[str, Any]:
+    """All layers of a run's configuration, laid over one another.
+
+    Raises:
+        InputError: when a name is not known, or the data are not said or said twice.
+    """
+    if dataset is not None and data is not None:
+        raise InputError(f"both --dataset {dataset} and --data {data} were given; give one of them.")
+    if config is not None and preset is not None:
+        raise InputError(f"both --config {config} and --preset {preset} were given; give one of them.")
+    raw = recipes.task_recipe(task)
+    for layer in (
+        dataset and recipes.read_recipe("datasets", dataset, task),
+        preset and recipes.read_recipe("presets", preset, task),
+        config and recipes.read_yaml(config),
+        data and _own_data(data, root),
+        above,
+    ):
+        raw = recipes.merge(raw, layer or {})
+    if raw.get("task") != task:
+        raise ConfigError(f"this recipe is for the task {raw.get('task')!r}: semikit train {raw.get('task')} …")
+    if not any(key in (raw.get("data") or {}) for key in ("folders", "shapes")):
+        known = ", ".join(recipes.recipe_names("datasets", task))
+        raise InputError(f"no data given. Use --data FILE.yaml for your own folders, or --dataset NAME ({known}).")
+    return raw
+
+
+def _own_data(data: Path, root: Path | None) -> dict[str, Any]:
+    from semikit.data.spec import load_spec
+
+    spec = load_spec(data, root)
+    return {"name": data.stem, "data": {"folders": spec.model_dump(mode="json", exclude_none=True)}}
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`"0,1,2"` -> [0, 1, 2].
+
+    Raises:
+        InputError: for anything but distinct whole numbers.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts) or len({int(part) for part in parts}) != len(parts):
+        raise InputError(f"--seeds takes different whole numbers with commas between them, e.g. 0,1,2; got {text!r}.")
+    return [int(part) for part in parts]
+
+
+def _only_with_a_new_run(**given: object) -> None:
+    wrong = [f"--{name}" for name, value in given.items() if value is not None]
+    if wrong:
+        raise InputError(f"--resume takes data and recipe from the run; leave out {', '.join(wrong)}.")

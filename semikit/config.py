@@ -1,0 +1,110 @@
+"""A run's configuration: one object that is never changed, its sections validated by the classes that own them.
+
+All errors of all sections are gathered into one message. Where the values come from is told in `semikit.recipes`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import yaml
+
+from semikit.core.settings import Settings
+from semikit.core.validation import validate
+from semikit.errors import ConfigError, InputError, unknown
+from semikit.models.settings import ModelSettings
+from semikit.recipes import merge
+from semikit.registry import METHODS, TASKS
+from semikit.training.settings import OptimizerSettings, TrainSettings
+
+_SECTIONS = ("data", "model", "method", "views", "evaluate", "optimizer", "train")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that decides a run; `method` is the settings object of the method called `method_name`."""
+
+    task: str
+    name: str
+    method_name: str
+    data: Settings
+    model: ModelSettings
+    method: Settings
+    views: Settings
+    evaluate: Settings
+    optimizer: OptimizerSettings
+    train: TrainSettings
+
+    def to_raw(self) -> dict[str, Any]:
+        """Plain values that `resolve` turns into an equal configuration."""
+        raw: dict[str, Any] = {"task": self.task, "name": self.name}
+        for section in _SECTIONS:
+            raw[section] = getattr(self, section).model_dump(mode="json")
+        raw["method"] = {"name": self.method_name, **raw["method"]}
+        return raw
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as text; `semikit train --config` takes it back."""
+        return yaml.safe_dump(self.to_raw(), sort_keys=False, allow_unicode=True, width=110)
+
+
+def resolve(raw: Mapping[str, Any]) -> Config:
+    """Plain values -> a validated configuration.
+
+    `methods` may hold settings for several methods, of which the one named by `method.name` is used.
+
+    Raises:
+        ConfigError: every unknown key, missing key and wrong value of all sections, one line each.
+    """
+    raw = _substitute(dict(raw))
+    task_class = TASKS.get(str(raw.get("task", "")))
+    method_raw = dict(raw.get("method") or {})
+    name = str(method_raw.pop("name", "unimatch_v2"))
+    method_class = METHODS.get(name)
+    method_raw = merge(dict((raw.get("methods") or {}).get(name) or {}), method_raw)
+    errors = _unknown_sections(raw)
+    parts: dict[str, Any] = {}
+    for section, owner in {
+        "data": task_class.Data,
+        "model": ModelSettings,
+        "method": method_class.Config,
+        "views": task_class.Views,
+        "evaluate": task_class.Evaluate,
+        "optimizer": OptimizerSettings,
+        "train": TrainSettings,
+    }.items():
+        values = method_raw if section == "method" else raw.get(section) or {}
+        try:
+            parts[section] = validate(owner, values, section)
+        except InputError as error:
+            errors.append(str(error))
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return Config(task=str(raw["task"]), name=str(raw.get("name", "run")), method_name=name, **parts)
+
+
+def _unknown_sections(raw: Mapping[str, Any]) -> list[str]:
+    known = ["task", "name", "methods", "about", *_SECTIONS]
+    return [str(unknown("section of the configuration", key, known)) for key in raw if key not in known]
+
+
+def _substitute(value: Any) -> Any:
+    """`${NAME}` in any text becomes the environment's value."""
+    if isinstance(value, dict):
+        return {key: _substitute(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substitute(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"\$\{(\w+)\}", lambda match: _environment(match[1]), value)
+    return value
+
+
+def _environment(name: str) -> str:
+    if name not in os.environ:
+        raise ConfigError(f"the configuration uses ${{{name}}}, but the environment variable {name} is not set.")
+    return os.environ[name]

@@ -1,0 +1,63 @@
+"""The confusion matrix and what is read off it. All results are fractions 0..1, float64.
+
+K classes; matrix (K, K) int64, row = true class, column = predicted class.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Average = Literal["paper", "present"]
+
+
+def count(predicted: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """The confusion matrix (K, K) of predicted and true classes (B, *S) int64 at valid positions (B, *S) bool.
+
+    Labels may hold anything where invalid. Matrices of batches and processes add up.
+    """
+    size = num_classes * num_classes
+    # Invalid positions fall into one cell more: shapes stay static, and the device is not asked how many there are.
+    cell = torch.where(valid, labels * num_classes + predicted, size).flatten()
+    counts = torch.zeros(size + 1, dtype=torch.long, device=cell.device)
+    counts.scatter_add_(0, cell, torch.ones_like(cell))
+    return counts[:size].view(num_classes, num_classes)
+
+
+def iou(matrix: Tensor) -> Tensor:
+    """Intersection over union of each class, (K,); NaN for a class that is neither in the truth nor predicted."""
+    matrix = matrix.cpu().double()
+    hits = matrix.diagonal()
+    return hits / (matrix.sum(dim=0) + matrix.sum(dim=1) - hits)
+
+
+def mean_iou(matrix: Tensor, average: Average = "paper") -> Tensor:
+    """Mean IoU, (). A class that is NaN in `iou` counts 0 with 'paper' (as released) and not at all with 'present'."""
+    values = iou(matrix)
+    return values.nan_to_num(nan=0.0).mean() if average == "paper" else values.nanmean()
+
+
+def pixel_accuracy(matrix: Tensor) -> Tensor:
+    """Share of positions with the right class, (); NaN where nothing was counted."""
+    matrix = matrix.cpu().double()
+    return matrix.diagonal().sum() / matrix.sum()
+
+
+def precision(matrix: Tensor) -> Tensor:
+    """Share of a class's predictions that are right, (K,); NaN for a class never predicted."""
+    matrix = matrix.cpu().double()
+    return matrix.diagonal() / matrix.sum(dim=0)
+
+
+def recall(matrix: Tensor) -> Tensor:
+    """Share of a class's positions that were found, (K,); NaN for a class not in the truth."""
+    matrix = matrix.cpu().double()
+    return matrix.diagonal() / matrix.sum(dim=1)
+
+
+def f1(matrix: Tensor) -> Tensor:
+    """Harmonic mean of precision and recall, 2 · IoU / (1 + IoU), (K,); NaN where the IoU is."""
+    values = iou(matrix)
+    return 2 * values / (1 + values)

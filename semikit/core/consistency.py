@@ -1,0 +1,132 @@
+"""Weak-to-strong consistency: what a strong view shall learn from the weak one, and how much it counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from semikit.core.batch import Facts, Pseudo, StepResult, Target, Unlabeled
+from semikit.core.dropout import Masks
+from semikit.core.losses import denominators, masked_cross_entropy
+from semikit.core.mixing import mix_maps
+from semikit.core.pseudo_label import pseudo_label
+from semikit.core.schedule import linear_ramp
+from semikit.core.teaching import TeachingSettings, evaluating
+from semikit.core.threshold import ClassBalance, confident
+
+
+class ConsistencySettings(TeachingSettings):
+    """Settings of the unlabelled loss."""
+
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
+    weight: float = Field(default=1.0, ge=0)
+    """Weight λ of the unlabelled loss."""
+    loss: Literal["released", "paper"] = "released"
+    """released: (labelled + λ · unlabelled) / (1 + λ); paper: labelled + λ · unlabelled."""
+    ramp: float = Field(default=0.0, ge=0)
+    """λ grows linearly from 0 over this share of the run (up to 1) or this many iterations (above 1); 0: no ramp."""
+    class_balance: float = Field(default=0.0, ge=0, le=1)
+    """Power by which classes rare among the confident positions count more (0..1); 0: off, as in the papers."""
+
+
+@torch.no_grad()
+def judge(network: nn.Module, weak: Tensor) -> tuple[Tensor, Tensor]:
+    """What a network in eval mode says about weak views (B, C, H, W): labels (B, *S) int64, confidence (B, *S) 0..1."""
+    with evaluating(network):
+        return pseudo_label(network(weak))
+
+
+def prepare(unlabeled: Unlabeled, facts: Facts, masks: tuple[Masks, ...] = ()) -> Pseudo:
+    """All of the pseudo-labels that is known before a network looks: which positions are valid, and the denominators.
+
+    Labels and confidence are zeros until `fill`.
+    """
+    pool = unlabeled.valid if unlabeled.second is None else unlabeled.second.valid
+    views = tuple(_target(mixed(unlabeled.valid, pool, unlabeled, v), facts) for v in range(len(unlabeled.strong)))
+    return Pseudo(weak=_target(unlabeled.valid, facts), views=views, masks=masks)
+
+
+def fill(pseudo: Pseudo, unlabeled: Unlabeled, labels: Tensor, confidence: Tensor) -> Pseudo:
+    """Pseudo-labels (B, *S) int64 of the weak views and their confidence, mixed as the strong views were mixed."""
+    views = tuple(
+        replace(
+            target,
+            labels=mixed(labels, labels, unlabeled, v),
+            confidence=mixed(confidence, confidence, unlabeled, v),
+        )
+        for v, target in enumerate(pseudo.views)
+    )
+    return replace(pseudo, weak=replace(pseudo.weak, labels=labels, confidence=confidence), views=views)
+
+
+def mixed(values: Tensor, pool: Tensor, unlabeled: Unlabeled, view: int) -> Tensor:
+    """Values (B, *S) of the weak views with the partners' values (of `pool`) where `view` shows the partner."""
+    if not unlabeled.boxes:
+        return values
+    return mix_maps(values, unlabeled.boxes[view], pool, unlabeled.partner)
+
+
+def _target(valid: Tensor, facts: Facts) -> Target:
+    return Target(
+        labels=torch.zeros_like(valid, dtype=torch.long),
+        confidence=torch.zeros_like(valid, dtype=torch.float32),
+        valid=valid,
+        denominator=denominators(valid, facts.group, facts.normalise),
+    )
+
+
+@final
+class Emphasis(nn.Module):
+    """How much unlabelled images count at this step: threshold, ramp of λ, balance of the classes.
+
+    `weight` () is the λ of the step. It is a tensor set before `forward`, so that a compiled step is not compiled
+    anew when it grows.
+    """
+
+    weight: Tensor
+
+    def __init__(self, config: ConsistencySettings, facts: Facts) -> None:
+        super().__init__()
+        self.config = config
+        self.ramp_iterations = config.ramp * facts.iterations if config.ramp <= 1 else config.ramp
+        self.balance = ClassBalance(facts.num_classes, config.class_balance) if config.class_balance > 0 else None
+        self.register_buffer("weight", torch.tensor(config.weight), persistent=False)
+
+    def begin(self, step: int) -> None:
+        """Set λ for a step (from 0)."""
+        self.weight.fill_(self.config.weight * linear_ramp(step, self.ramp_iterations))
+
+    def observe(self, weak: Target) -> None:
+        """Count the classes of a step's confident pseudo-labels, where they are balanced."""
+        if self.balance is not None:
+            self.balance.observe(weak.labels, confident(weak.confidence, weak.valid, self.config.threshold))
+
+    def loss(self, logits: Tensor, target: Target) -> Tensor:
+        """Cross-entropy of a strong view (B, K, *S) with its target over confident positions, ().
+
+        Divided by the count of valid positions, not of confident ones: few confident positions mean a small loss
+        (as released; eq. 10 in the paper).
+        """
+        mask = confident(target.confidence, target.valid, self.config.threshold)
+        if self.balance is not None:
+            mask = mask * self.balance.weights()[target.labels]
+        return masked_cross_entropy(logits, target.labels, mask, target.denominator)
+
+    def result(self, labeled: Tensor, unlabeled: Tensor, weak: Target) -> StepResult:
+        """The loss of the step from its labelled and unlabelled parts (), with the logs.
+
+        `confident` is the share of valid positions of the weak views that are confident (0..1). All logs add up over
+        micro-batches, as the loss does.
+        """
+        loss = labeled + self.weight * unlabeled
+        if self.config.loss == "released":
+            loss = loss / (1 + self.weight)
+        mask = confident(weak.confidence, weak.valid, self.config.threshold)
+        share = (mask.reshape(len(mask), -1).sum(dim=1) / weak.denominator).sum()
+        logs = {"loss": loss, "loss_x": labeled, "loss_u": unlabeled, "confident": share}
+        return StepResult(loss, {name: value.detach() for name, value in logs.items()})

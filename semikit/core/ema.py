@@ -1,0 +1,46 @@
+"""The teacher as a moving average of the student (paper eq. 18)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def ema_decay(step: int, cap: float, ramp: bool = True) -> float:
+    """The teacher's share after optimiser step `step` (from 0): min(1 - 1 / (step + 1), cap), as released.
+
+    The first step copies the student. Without `ramp` the decay is `cap` from the start.
+    """
+    return min(1 - 1 / (step + 1), cap) if ramp else cap
+
+
+@torch.no_grad()
+def update(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor) -> None:
+    """Teacher <- decay · teacher + (1 - decay) · student, parameters and buffers alike; integer buffers are copied.
+
+    Parameters the student does not learn (a frozen encoder) are left out: the two are equal there from the start.
+
+    `applied` () float is 1, or 0 where the optimiser skipped its step: then the teacher keeps every value. It is read
+    on the device. A skipped step must have left the student's parameters finite (as a masked optimiser does); its
+    buffers may hold anything.
+    """
+    if teacher is student:
+        return
+    weight = applied * (1 - decay)
+    learned = [pair for pair in zip(teacher.parameters(), student.parameters(), strict=True) if pair[1].requires_grad]
+    _average([kept for kept, _ in learned], [new for _, new in learned], weight)
+    for kept, new in zip(teacher.buffers(), student.buffers(), strict=True):
+        mixed = torch.lerp(kept, new, weight.to(kept.dtype)) if kept.is_floating_point() else new
+        kept.copy_(torch.where(applied > 0, mixed, kept))
+
+
+def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor) -> None:
+    if not teacher:
+        return
+    if weight.device.type == "cpu":
+        # One pass over memory. Elsewhere a tensor as the weight of lerp costs one launch for every parameter.
+        weights = [weight.to(parameter.dtype) for parameter in teacher]
+        torch._foreach_lerp_(teacher, student, weights)
+        return
+    torch._foreach_mul_(teacher, 1 - weight)
+    torch._foreach_add_(teacher, list(torch._foreach_mul(student, weight)))

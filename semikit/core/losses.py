@@ -1,0 +1,88 @@
+"""Cross-entropy over valid positions with given denominators, and its hard-example form."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from semikit.core.batch import Normalise
+from semikit.core.processes import process_count, sum_over_processes
+from semikit.core.settings import Settings
+
+
+@final
+class Ohem(Settings):
+    """Online hard example mining on labelled images (as released for Cityscapes)."""
+
+    threshold: float = Field(default=0.7, ge=0, le=1)
+    """Positions whose true class has at most this probability are hard (0..1)."""
+    min_kept: int = Field(default=200_000, ge=0)
+    """At least this many positions (pixels) of a group are kept; 0: all are kept, as released."""
+
+
+def denominators(valid: Tensor, group: int, normalise: Normalise) -> Tensor:
+    """What the summed loss of each image is divided by, (B,) float32, so that adding up gives the loss of the batch.
+
+    `valid` is (B, *S) bool. 'total': the count over the total batch, the same for all images. 'process': the count of
+    the image's group times the number of groups, i.e. a mean over groups of `group` consecutive images (as released,
+    where a group was one process's batch). Never below 1. Where processes share the step all of them must call this:
+    gradients are averaged over them, so the total count is divided by their number.
+    """
+    counts = valid.reshape(len(valid), -1).sum(dim=1)
+    if normalise == "total":
+        total = sum_over_processes(counts.sum()).clamp(min=1) / process_count()
+        return total.float().expand(len(valid)).clone()
+    groups = torch.split(counts, group)
+    return torch.cat([part.sum().clamp(min=1).expand(len(part)) for part in groups]).float() * len(groups)
+
+
+def masked_cross_entropy(logits: Tensor, labels: Tensor, mask: Tensor, denominator: Tensor) -> Tensor:
+    """The sum over images of (sum over positions of cross-entropy · mask) / denominator, ().
+
+    logits (B, K, *S); labels (B, *S) int64, within the classes also where masked out; mask (B, *S), bool or weights
+    >= 0; denominator (B,) > 0. Where the mask is 0 nothing is added and no gradient flows, also where the loss is
+    infinite there. At least float32, also under autocast.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    loss = F.cross_entropy(logits, labels, reduction="none")
+    if mask.is_floating_point():
+        loss = loss * mask
+    kept = torch.where(mask > 0, loss, 0.0)
+    return (kept.reshape(len(kept), -1).sum(dim=1) / denominator).sum()
+
+
+def ohem_cross_entropy(
+    logits: Tensor, labels: Tensor, valid: Tensor, denominator: Tensor, group: int, ohem: Ohem
+) -> Tensor:
+    """Cross-entropy over the hard positions of each group of `group` consecutive images, ().
+
+    A group's loss is the mean over its hard positions (as released); it counts by its share of valid positions, which
+    is the plain mean over groups where `denominators` was called with 'process'. Shapes as `masked_cross_entropy`.
+    """
+    kept, scale = [], []
+    for start in range(0, len(labels), group):
+        part = slice(start, start + group)
+        hard = hard_positions(logits[part].detach(), labels[part], valid[part], ohem)
+        kept.append(hard)
+        scale.append((hard.sum().clamp(min=1) / valid[part].sum().clamp(min=1)).expand(len(hard)))
+    return masked_cross_entropy(logits, labels, torch.cat(kept), denominator * torch.cat(scale))
+
+
+def hard_positions(logits: Tensor, labels: Tensor, valid: Tensor, ohem: Ohem) -> Tensor:
+    """Valid positions where the true class is improbable, (B, *S) bool.
+
+    Improbable is at most `threshold`, or the `min_kept`-th smallest probability if that is larger; with `min_kept` 0
+    or fewer valid positions than that all valid ones are kept (as released). Static shapes.
+    """
+    if ohem.min_kept == 0:
+        return valid
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    true = logits.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+    probability = torch.where(valid, true, 1.0)
+    nth = probability.flatten().kthvalue(min(ohem.min_kept, probability.numel())).values
+    hard = probability <= nth.clamp(min=ohem.threshold)
+    return valid & (hard | (valid.sum() < ohem.min_kept))

@@ -1,0 +1,42 @@
+"""Numbers that change with the step: the learning rate and linear ramps."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+Schedule = Literal["poly", "constant"]
+
+
+class LearningRateSettings(Protocol):
+    """What `learning_rate` reads of an optimiser's settings."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Shape of the decay."""
+
+    @property
+    def power(self) -> float:
+        """Exponent of 'poly'."""
+
+    @property
+    def warmup(self) -> int:
+        """Steps of linear warm-up; 0: none."""
+
+
+def learning_rate(base: float, step: int, total: int, settings: LearningRateSettings) -> float:
+    """The rate for optimiser step `step` (from 0) of `total`.
+
+    'poly' is base · (1 - step / total) ** power, one step late: as released the rate is set after a step from that
+    step's number, so that steps 0 and 1 both run at the full rate. 'constant' stays at `base`. During warm-up the rate
+    is multiplied by (step + 1) / warmup.
+    """
+    past = max(step - 1, 0)
+    factor = (1 - past / total) ** settings.power if settings.schedule == "poly" else 1.0
+    if step < settings.warmup:
+        factor *= (step + 1) / settings.warmup
+    return base * factor
+
+
+def linear_ramp(step: int, length: float) -> float:
+    """0 at step 0, 1 from step `length` on, straight in between; always 1 where there is no length."""
+    return min(step / length, 1.0) if length > 0 else 1.0

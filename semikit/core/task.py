@@ -1,0 +1,145 @@
+"""What is learned: the frame every task of `semikit.tasks` fills.
+
+A task supplies what differs between pixels, change and whole images: how images become views, which regions mix, which
+metric is reported, how a source is predicted. Training knows it only through this class.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, final
+
+import torch
+
+from semikit.core.batch import Labeled, Needs, Normalise, Unlabeled
+from semikit.core.network import Network
+from semikit.core.settings import Settings
+
+Split = Literal["val", "test"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a step is put together: `batch` labelled and `unlabeled_batch` unlabelled images over all processes, in
+    consecutive groups of `group`; `seed` is the run's.
+    """
+
+    batch: int
+    unlabeled_batch: int
+    group: int
+    seed: int
+    normalise: Normalise = "total"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Numbers of images."""
+
+    labeled: int
+    unlabeled: int
+    val: int
+    test: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Result of an evaluation, in percent. `metric` names `value`, the one number runs are compared by."""
+
+    metric: str
+    value: float
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """Where and how networks are evaluated: the device and the context (autocast) of every forward pass."""
+
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[Any]]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What prediction writes besides the classes."""
+
+    overlay: bool = False
+    confidence: bool = False
+
+
+class Task(ABC):
+    """One kind of prediction.
+
+    `Data`, `Views` and `Evaluate` are the classes of the configuration's sections of those names. Labels and logits
+    keep the shapes of `semikit.core.batch`.
+    """
+
+    Data: ClassVar[type[Settings]]
+    Views: ClassVar[type[Settings]]
+    Evaluate: ClassVar[type[Settings]]
+    metric: ClassVar[str]
+
+    class_names: tuple[str, ...]
+    counts: Counts
+    notices: Sequence[str] = ()
+    """What a person should know about the data before training (a class without a labelled image)."""
+
+    @abstractmethod
+    def __init__(self, data: Any, views: Any, evaluate: Any, plan: Plan, needs: Needs) -> None: ...
+
+    @abstractmethod
+    def network(self, settings: Any) -> Network:
+        """A new network for this task; raises ConfigError where the views do not fit it (crop and patch)."""
+
+    @abstractmethod
+    def check(self, thorough: bool = False) -> None:
+        """Look through the files that would be used; `thorough` decodes every image. Raises DataError with all faults."""
+
+    @abstractmethod
+    def manifest(self) -> Mapping[str, Any]:
+        """Which images are labelled and which are not, as plain values: the run's `split.json`."""
+
+    @abstractmethod
+    def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
+        """Raw batches (uint8 crops) for the given steps, in order, whatever the number of workers."""
+
+    @abstractmethod
+    def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
+        """A raw batch, moved to the device and turned into views; asks the device nothing."""
+
+    @abstractmethod
+    def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
+        """Scores of each network on a split; every image counted once."""
+
+    @abstractmethod
+    def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
+        """A few validation images with truth, prediction and confidence, as PNG files; returns them."""
+
+    @abstractmethod
+    def write_split(self, folder: Path) -> None:
+        """Write split.json, labeled.txt and unlabeled.txt into a run folder."""
+
+    @abstractmethod
+    def metadata(self) -> Mapping[str, Any]:
+        """What `rebuild` and `predict` need besides the weights, as plain values; kept in every weights file."""
+
+    @classmethod
+    @abstractmethod
+    def rebuild(cls, metadata: Mapping[str, Any]) -> Network:
+        """The network of a weights file, without its weights."""
+
+    @classmethod
+    @abstractmethod
+    def predict(
+        cls, network: Network, metadata: Mapping[str, Any], source: str, out: Path, wants: Wants, inference: Inference
+    ) -> int:
+        """Predict a file, a folder or a glob into the folder `out`; returns the number of images."""

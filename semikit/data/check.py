@@ -1,0 +1,167 @@
+"""Look through all files before training: everything that is wrong, in one message."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import final
+
+from semikit.data.faults import FileFault
+from semikit.data.images import read_info
+from semikit.data.sources import FolderSource, PixelSource
+from semikit.data.splits import Split
+from semikit.errors import DataError
+
+_SHOWN = 3
+Progress = Callable[[int, int], None]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Images to be looked at; `masks`: each needs one; `learned`: and each mask needs a valid pixel."""
+
+    name: str
+    source: PixelSource
+    indices: Sequence[int]
+    masks: bool
+    learned: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one image showed."""
+
+    name: str
+    channels: int | None = None
+    fault: FileFault | None = None
+
+
+def check_sources(parts: Sequence[Part], num_classes: int, progress: Progress | None = None) -> None:
+    """Decode every image and every mask that will be used.
+
+    Raises:
+        DataError: one message with all problems of `find_problems`.
+    """
+    problems = find_problems(parts, num_classes, progress)
+    if len(problems) == 1:
+        raise DataError(problems[0])
+    if problems:
+        raise DataError("\n- ".join([f"{len(problems)} problems with the data:", *problems]))
+
+
+def parts_of(split: Split, val: PixelSource, test: PixelSource | None = None) -> list[Part]:
+    """What a run will use: labelled, unlabelled (images alone), val, test."""
+    parts = [
+        Part("labelled", split.pool.sources[0], split.labeled, masks=True, learned=True),
+        Part("unlabelled", split.pool, split.unlabeled, masks=False),
+        Part("val", val, range(len(val)), masks=True),
+    ]
+    return [*parts, Part("test", test, range(len(test)), masks=True)] if test is not None else parts
+
+
+def find_problems(parts: Sequence[Part], num_classes: int, progress: Progress | None = None) -> list[str]:
+    """A sentence for each kind of problem in each part, with at most three files and the number of the others.
+
+    Kinds: unreadable or truncated image, missing mask, mask of another size, colour mask, value outside the classes
+    0..num_classes-1, no valid pixel (labelled only), another number of channels. Images are decoded by threads;
+    `progress` is told (done, all) after each.
+    """
+    total, done = sum(len(part.indices) for part in parts), 0
+    faults: dict[tuple[str, str], list[FileFault]] = {}
+    channels: list[tuple[str, _Seen]] = []
+    with ThreadPoolExecutor() as threads:
+        for part in parts:
+            look = _looker(part, num_classes)
+            for seen in threads.map(look, part.indices):
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+                if seen.fault is not None:
+                    faults.setdefault((part.name, seen.fault.kind), []).append(seen.fault)
+                elif seen.channels is not None:
+                    channels.append((part.name, seen))
+    for name, fault in _other_channels(channels):
+        faults.setdefault((name, fault.kind), []).append(fault)
+    return [_told(name, kind, found) for (name, kind), found in faults.items()]
+
+
+def orientation_notice(source: PixelSource, indices: Sequence[int]) -> str | None:
+    """A warning where images carry a camera's orientation, which is not applied; reads headers only."""
+    if not isinstance(source, FolderSource):
+        return None
+    turned = [source.names[index] for index in indices if read_info(source.images[index]).orientation != 1]
+    if not turned:
+        return None
+    return (
+        f"{len(turned)} labelled images ({_some(turned)}) carry an EXIF orientation. Pixels are used as stored, so "
+        "their masks must be drawn on the unturned image."
+    )
+
+
+def _looker(part: Part, num_classes: int) -> Callable[[int], _Seen]:
+    def look(index: int) -> _Seen:
+        name = part.source.names[index]
+        try:
+            return _Seen(name, channels=_looked(part, index, name, num_classes))
+        except FileFault as fault:
+            return _Seen(name, fault=fault)
+
+    return look
+
+
+def _looked(part: Part, index: int, name: str, num_classes: int) -> int:
+    """Number of channels of an image that is sound, as is its mask."""
+    image, _ = part.source.image(index)
+    if not part.masks:
+        return int(image.shape[2])
+    if not part.source.has_mask(index):
+        remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
+        raise FileFault("image without mask", name, "", remedy)
+    labels, valid = part.source.mask(index)
+    if labels.shape != image.shape[:2]:
+        raise _size_fault(part.source, index, name, image.shape, labels.shape)
+    if not valid.any():
+        if part.learned:
+            remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
+            raise FileFault("mask without a valid pixel", name, "", remedy)
+    elif int(labels[valid].max()) >= num_classes:
+        detail = f"{int(labels[valid].max())}"
+        raise FileFault(f"label outside the classes 0 to {num_classes - 1}", name, detail, "Correct the labels.")
+    return int(image.shape[2])
+
+
+def _size_fault(source: PixelSource, index: int, name: str, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
+    remedy = "Image and mask must have the same width and height; export the masks again at the images' size."
+    if isinstance(source, FolderSource) and read_info(source.images[index]).orientation >= 5:
+        remedy = (
+            "The image carries an EXIF orientation, which is not applied, while its mask was drawn on the turned one: "
+            "turn the images for good (jpegtran, or Pillow's ImageOps.exif_transpose) or the masks back."
+        )
+    detail = f"image {image[1]}x{image[0]}, mask {mask[1]}x{mask[0]} (width x height)"
+    return FileFault("mask of another size than its image", name, detail, remedy)
+
+
+def _other_channels(seen: Sequence[tuple[str, _Seen]]) -> list[tuple[str, FileFault]]:
+    """Images that differ from the most common number of channels."""
+    counts = Counter(item.channels for _, item in seen)
+    if len(counts) <= 1:
+        return []
+    common = counts.most_common(1)[0][0]
+    kind = f"image with another number of channels than most ({common})"
+    remedy = "Choose the same for all with `bands: [...]`, or convert the images."
+    return [
+        (part, FileFault(kind, item.name, str(item.channels), remedy)) for part, item in seen if item.channels != common
+    ]
+
+
+def _told(part: str, kind: str, faults: Sequence[FileFault]) -> str:
+    return f"{part}: {kind}: {_some([fault.where for fault in faults])}. {faults[0].remedy}"
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more

@@ -1,0 +1,31 @@
+"""What can be wrong with one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import final
+
+from semikit.errors import DataError
+
+
+@final
+class FileFault(DataError):
+    """One file is wrong.
+
+    `kind` is the same for all files that suffer the same, so that they can be told together; `detail` is this file's
+    own (may be empty), `remedy` says what to do.
+    """
+
+    def __init__(self, kind: str, file: Path | str, detail: str, remedy: str) -> None:
+        # All four go to args: an exception is rebuilt from them when it comes back from a worker process.
+        super().__init__(kind, file, detail, remedy)
+        self.kind, self.file, self.detail, self.remedy = kind, file, detail, remedy
+
+    def __str__(self) -> str:
+        """Kind, file, detail, remedy."""
+        return f"{self.kind}: {self.where}. {self.remedy}"
+
+    @property
+    def where(self) -> str:
+        """The file with its own detail."""
+        return f"{self.file} ({self.detail})" if self.detail else str(self.file)

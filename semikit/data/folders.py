@@ -1,0 +1,160 @@
+"""Folders of a data set -> sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from semikit.data.images import PHOTOS, RASTERS, is_raster, read_info, read_values
+from semikit.data.mask_values import MaskValues
+from semikit.data.rescale import Range, percentiles
+from semikit.data.sources import FolderSource
+from semikit.data.spec import DataSpec, Scale
+from semikit.errors import DataError
+
+_SAMPLED_IMAGES, _SAMPLED_SIDE = 32, 256
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The parts of a data set. `scale` is the range in use (None: values as stored), stated or sampled from train."""
+
+    train: FolderSource
+    unlabeled: tuple[FolderSource, ...]
+    val: FolderSource
+    test: FolderSource | None
+    scale: Scale | None = None
+
+
+def resolve(spec: DataSpec) -> Sources:
+    """The sources of a data set; lists folders, opens a few images only where a range of values has to be sampled.
+
+    Raises:
+        DataError: missing or empty folder, two images of one name, no mask that fits, a file in two parts.
+    """
+    train = folder_source(spec.train.images, spec.train.masks, spec, "train")
+    unlabeled = tuple(
+        folder_source(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(spec.unlabeled)
+    )
+    val = folder_source(spec.val.images, spec.val.masks, spec, "val")
+    test = None if spec.test is None else folder_source(spec.test.images, spec.test.masks, spec, "test")
+    _apart({"train": train, **{f"unlabeled[{k}]": part for k, part in enumerate(unlabeled)}, "val": val, "test": test})
+    scale = spec.scale or sampled_scale(train)
+    bounds = None if scale is None else _range(scale)
+    train, val, *rest = (replace(part, scale=bounds) for part in (train, val, *unlabeled, *([test] if test else [])))
+    return Sources(train, tuple(rest[: len(unlabeled)]), val, rest[-1] if test else None, scale)
+
+
+def folder_source(images: Path, masks: Path | None, spec: DataSpec, part: str) -> FolderSource:
+    """The images below a folder, sorted by name, each with the mask of the same name.
+
+    Raises:
+        DataError: missing or empty folder, two files of one name, no mask that fits.
+    """
+    found = image_files(images, f"{part}.images", without=masks)
+    names = tuple(found)
+    drawn = {} if masks is None else image_files(masks, f"{part}.masks")
+    if masks is not None and not any(name in drawn for name in names):
+        raise DataError(
+            f"{part}: no image has a mask. Images are named {_some(names)} in {images}, masks {_some(tuple(drawn))} "
+            f"in {masks}. A mask has its image's name (the suffix may differ) in the same subfolder."
+        )
+    pairs = tuple(drawn.get(name) for name in names)
+    return FolderSource(names, tuple(found.values()), pairs, spec.values, spec.bands)
+
+
+def plain_source(paths: Sequence[Path], bands: tuple[int, ...] | None, scale: Scale | None) -> FolderSource:
+    """Images without masks, as they are listed (prediction)."""
+    names = tuple(path.stem for path in paths)
+    bounds = None if scale is None else _range(scale)
+    return FolderSource(names, tuple(paths), (None,) * len(names), MaskValues(1), bands, bounds)
+
+
+def image_files(folder: Path, key: str, without: Path | None = None) -> dict[str, Path]:
+    """Name -> file of all images below a folder, sorted; hidden files and the folder `without` are left out.
+
+    `key` is told in errors.
+
+    Raises:
+        DataError: missing or empty folder, two files of one name.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{key}: {'not a folder' if folder.exists() else 'no such folder'}: {folder}.{_nearby(folder)}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        inner = path.relative_to(folder)
+        if path.suffix.lower() not in PHOTOS | RASTERS or any(part.startswith(".") for part in inner.parts):
+            continue
+        if without is not None and without != folder and path.is_relative_to(without):
+            continue
+        name = inner.with_suffix("").as_posix()
+        if name in found:
+            raise DataError(f"{key}: two files of one name: {found[name]} and {path.name}. Remove or rename one.")
+        found[name] = path
+    if not found:
+        raise DataError(f"{key}: no image in {folder}. Known types: {', '.join(sorted(PHOTOS | RASTERS))}.")
+    return dict(sorted(found.items()))
+
+
+def sampled_scale(source: FolderSource) -> Scale | None:
+    """Percentiles 2 and 98, band by band, over at most 32 images spread over the source; None where all are 8 bit.
+
+    Raises:
+        DataError: rasters of 8 bit and deeper ones, or of different numbers of bands.
+    """
+    chosen = sorted({int(k) for k in np.linspace(0, len(source) - 1, _SAMPLED_IMAGES)})
+    paths = [source.images[k] for k in chosen]
+    deep = [path for path in paths if read_info(path).dtype != "uint8"]
+    if not deep:
+        return None
+    shallow = [path for path in paths if is_raster(path) and path not in deep]
+    if shallow:
+        raise DataError(f"rasters of 8 bit ({shallow[0]}) and deeper ones ({deep[0]}) in one folder; convert one kind.")
+    samples = [_sample(path, source.bands) for path in deep]
+    if len({sample.shape[1] for sample in samples}) > 1:
+        counts = ", ".join(f"{path.name}: {s.shape[1]}" for path, s in list(zip(deep, samples, strict=True))[:5])
+        raise DataError(f"images differ in their number of bands ({counts}). Choose the same with `bands: [...]`.")
+    low, high = percentiles(np.concatenate(samples)[None], None)
+    return Scale(min=tuple(low), max=tuple(high))
+
+
+def _sample(path: Path, bands: tuple[int, ...] | None) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Valid pixels (N, C) of a regular grid over the image, as stored."""
+    values, valid = read_values(path, bands)
+    steps = tuple(max(1, side // _SAMPLED_SIDE) for side in values.shape[:2])
+    grid = (slice(None, None, steps[0]), slice(None, None, steps[1]))
+    pixels = values[grid].reshape(-1, values.shape[2]).astype(np.float32)
+    return pixels if valid is None else pixels[valid[grid].ravel()]
+
+
+def _range(scale: Scale) -> Range:
+    low, high = (value if isinstance(value, tuple) else (value,) for value in (scale.min, scale.max))
+    return low, high
+
+
+def _apart(parts: dict[str, FolderSource | None]) -> None:
+    """Raise where two parts hold the same file."""
+    owner: dict[Path, str] = {}
+    for part, source in parts.items():
+        for path in () if source is None else source.images:
+            other = owner.setdefault(path.resolve(), part)
+            if other != part:
+                raise DataError(f"{path} is in both {other} and {part}. Give each part files of its own.")
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(repr(name) for name in names[:3])
+
+
+def _nearby(folder: Path) -> str:
+    """What the nearest folder that exists holds."""
+    parent = next((above for above in folder.parents if above.is_dir()), None)
+    if parent is None:
+        return ""
+    inner = sorted(item.name for item in parent.iterdir() if item.is_dir() and not item.name.startswith("."))
+    return f" {parent} has the folders: {', '.join(inner[:10]) or 'none'}."

@@ -1,0 +1,155 @@
+"""The record of a split, kept with a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, final
+
+from pydantic import ValidationError
+
+from semikit.core.settings import Settings
+from semikit.core.validation import explain
+from semikit.data.splits import Family, Split
+from semikit.errors import DataError
+
+
+@final
+class Counts(Settings):
+    """Numbers of images."""
+
+    labeled: int
+    """Images learned from with their masks."""
+    unlabeled: int
+    """Images learned from without masks."""
+    masked: int
+    """Images of train that have a mask."""
+
+
+@final
+class Digests(Settings):
+    """SHA-256 of lists of names, as hexadecimal text."""
+
+    labeled: str
+    """Of the labelled images."""
+    unlabeled: str
+    """Of the unlabelled images."""
+
+
+@final
+class Manifest(Settings):
+    """Which images a run learned from, small enough for a checkpoint: unlabelled names are there as a digest."""
+
+    family: Family
+    """How labelled images were chosen: random (by seed), file (listed) or all (every image with a mask)."""
+    seed: int
+    """Seed of a random choice."""
+    labeled: tuple[str, ...]
+    """Names of the labelled images."""
+    counts: Counts
+    """How many."""
+    digests: Digests
+    """SHA-256 over the names, one a line, of labelled and unlabelled images."""
+
+    @classmethod
+    def of(cls, split: Split) -> Self:
+        """The record of a split."""
+        labeled, unlabeled = names(split)
+        counts = Counts(labeled=len(labeled), unlabeled=len(unlabeled), masked=split.masked)
+        digests = Digests(labeled=digest(labeled), unlabeled=digest(unlabeled))
+        return cls(family=split.family, seed=split.seed, labeled=tuple(labeled), counts=counts, digests=digests)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any], where: str) -> Self:
+        """A record from plain values (split.json, a checkpoint).
+
+        Raises:
+            DataError: when it is damaged or was changed by hand.
+        """
+        try:
+            manifest = cls.model_validate(dict(raw))
+        except ValidationError as error:
+            raise DataError(f"{where} is damaged: {explain(error, cls)}".replace("\n", "; ")) from None
+        if digest(manifest.labeled) != manifest.digests.labeled:
+            raise DataError(f"{where} is damaged: its list of labelled images does not fit its digest.")
+        return manifest
+
+
+def names(split: Split) -> tuple[list[str], list[str]]:
+    """Names of the labelled and of the unlabelled images."""
+    every = split.pool.names
+    return [every[index] for index in split.labeled], [every[index] for index in split.unlabeled]
+
+
+def digest(lines: Iterable[str]) -> str:
+    """SHA-256 over the lines, each ended by a newline: what `sha256sum` says of the text file."""
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+
+def write(folder: Path, split: Split) -> Manifest:
+    """Write split.json, labeled.txt and unlabeled.txt into a run folder.
+
+    Raises:
+        DataError: when the folder holds the record of another split.
+    """
+    manifest = Manifest.of(split)
+    if (folder / "split.json").exists():
+        changes = difference(load(folder), manifest)
+        if changes:
+            raise DataError(f"{folder} holds another split: {'; '.join(changes)}. Choose another folder.")
+    labeled, unlabeled = names(split)
+    for name, lines in (("labeled.txt", labeled), ("unlabeled.txt", unlabeled)):
+        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / "split.json").write_text(text + "\n", encoding="utf-8")
+    return manifest
+
+
+def load(folder: Path) -> Manifest:
+    """The record in a run folder.
+
+    Raises:
+        DataError: missing, damaged or changed.
+    """
+    path = folder / "split.json"
+    if not path.is_file():
+        raise DataError(f"no split.json in {folder}; give a run folder.")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}") from None
+    if not isinstance(raw, dict):
+        raise DataError(f"{path} is damaged: it holds no mapping.")
+    return Manifest.read(raw, str(path))
+
+
+def difference(before: Manifest, after: Manifest) -> list[str]:
+    """What changed between two records, one phrase each; empty where nothing that matters did."""
+    changes = []
+    if before.family != after.family:
+        changes.append(f"labels chosen by {before.family!r}, now {after.family!r}")
+    elif before.family == "random" and before.seed != after.seed:
+        changes.append(f"seed {before.seed}, now {after.seed}")
+    if before.digests.labeled != after.digests.labeled:
+        changes.append(_change(before, after))
+    if before.digests.unlabeled != after.digests.unlabeled:
+        old, new = before.counts.unlabeled, after.counts.unlabeled
+        same = f"{old} unlabelled images, but not the same ones"
+        changes.append(same if old == new else f"{old} unlabelled images, now {new}")
+    return changes
+
+
+def _change(before: Manifest, after: Manifest) -> str:
+    gone = sorted(set(before.labeled) - set(after.labeled))
+    come = sorted(set(after.labeled) - set(before.labeled))
+    parts = [f"{len(before.labeled)} labelled images, now {len(after.labeled)}"]
+    parts += [f"without {_some(gone)}"] if gone else []
+    parts += [f"with {_some(come)}"] if come else []
+    return ", ".join(parts if gone or come else [*parts, "in another order"])
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+    return ", ".join(items[:3]) + more

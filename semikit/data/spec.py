@@ -1,0 +1,195 @@
+"""The user's own data as a YAML file: folders, classes, how mask values are read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, final
+
+import yaml
+from pydantic import BeforeValidator, Field, model_validator
+
+from semikit.core.settings import Location, Settings
+from semikit.core.validation import validate
+from semikit.data.mask_values import MaskValues
+from semikit.errors import ConfigError, DataError
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+
+
+@final
+class Folders(Settings):
+    """A folder of images and the folder of their masks."""
+
+    images: Location
+    """Folder of images, searched with its subfolders."""
+    masks: Location | None = None
+    """Folder of masks: same subfolder, same stem, any image type."""
+
+
+@final
+class ImageFolder(Settings):
+    """A folder of images without masks."""
+
+    images: Location
+    """Folder of images, searched with its subfolders."""
+
+
+@final
+class Scale(Settings):
+    """The range of stored values that becomes 0..255; one number for all bands or one per band."""
+
+    min: float | tuple[float, ...]
+    """Stored value that becomes 0."""
+    max: float | tuple[float, ...]
+    """Stored value that becomes 255."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = (value if isinstance(value, tuple) else (value,) for value in (self.min, self.max))
+        if len(low) != len(high) or not all(a < b for a, b in zip(low, high, strict=True)):
+            raise ValueError(f"min must be below max, band by band; got min {self.min}, max {self.max}")
+        return self
+
+
+def _one_or_many(raw: Any) -> Any:
+    return () if raw is None else (raw,) if isinstance(raw, (Mapping, ImageFolder)) else raw
+
+
+def _class_names(raw: Any) -> Any:
+    """Names in the order of the class numbers, from a list or from {number: name}."""
+    if not isinstance(raw, Mapping):
+        return raw
+    numbered = _with_whole_keys(raw)
+    if all(isinstance(key, int) for key in numbered) and sorted(numbered) != list(range(len(numbered))):
+        mapping = ", ".join(f"{value}: {number}" for number, value in enumerate(sorted(numbered)))
+        raise ValueError(
+            f"classes must be numbered 0 to {len(numbered) - 1}, got {sorted(numbered)}. Number them so, "
+            f"and say which mask value is which class: mapping: {{{mapping}}}"
+        )
+    return tuple(numbered[key] for key in sorted(numbered, key=str if _mixed(numbered) else None))
+
+
+def _mixed(keys: Mapping[Any, Any]) -> bool:
+    if all(isinstance(key, int) for key in keys):
+        return False
+    raise ValueError(f"classes must be a list of names or {{number: name}}, got the keys {list(keys)}")
+
+
+def _with_whole_keys(raw: Any) -> Any:
+    """Keys like "255" as numbers: JSON, and thus a configuration that was written out, has only text keys."""
+    if not isinstance(raw, Mapping):
+        return raw
+    return {int(key) if isinstance(key, str) and re.fullmatch(r"-?\d+", key) else key: raw[key] for key in raw}
+
+
+@final
+class DataSpec(Settings):
+    """Folders and classes of a segmentation data set of the user's own."""
+
+    train: Folders
+    """Images to learn from; those with a mask can be labelled."""
+    unlabeled: Annotated[tuple[ImageFolder, ...], BeforeValidator(_one_or_many)] = ()
+    """More images to learn from, without masks; one folder or a list."""
+    val: Folders
+    """Images the best model is chosen on; each needs a mask."""
+    test: Folders | None = None
+    """Images for the final score; each needs a mask."""
+    classes: Annotated[tuple[str, ...], BeforeValidator(_class_names), Field(min_length=2, max_length=256)]
+    """Names of the classes 0..K-1, as a list or as {number: name}."""
+    ignore: tuple[int, ...] = ()
+    """Mask values that do not count."""
+    mapping: Annotated[dict[int, int], BeforeValidator(_with_whole_keys), Field(default_factory=dict)]
+    """Mask value -> class; values not named here are class numbers."""
+    bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
+    """Which bands of a raster, in this order, counted from 1; default all but an alpha band."""
+    scale: Scale | None = None
+    """Range of raster values that becomes 0..255; default 8 bit as stored, else percentiles 2 to 98 of a sample."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if twice:
+            raise ValueError(f"class names must differ, got twice: {', '.join(twice)}")
+        both = sorted(set(self.ignore) & set(self.mapping))
+        if both:
+            raise ValueError(f"mask values {both} are in both 'ignore' and 'mapping'; keep them in one")
+        beyond = sorted(value for value in self.mapping.values() if not 0 <= value < len(self.classes))
+        if beyond:
+            raise ValueError(f"'mapping' leads to class {beyond[0]}, but the classes are 0 to {len(self.classes) - 1}")
+        return self
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.classes)
+
+    @property
+    def values(self) -> MaskValues:
+        """How mask values become classes."""
+        return MaskValues(self.num_classes, self.ignore, tuple(sorted(self.mapping.items())))
+
+
+def load_spec(path: Path, root: Path | None = None) -> DataSpec:
+    """The data set a YAML file describes; paths in it count from `root` or the file's folder, and come back absolute.
+
+    Raises:
+        DataError: no such file, or a `${NAME}` that the environment does not have.
+        ConfigError: with everything that is wrong in the file, one line each.
+    """
+    raw = _expanded(read_yaml(path), path)
+    return placed(validate(DataSpec, raw, str(path)), (root or path.parent).expanduser().absolute())
+
+
+def placed(spec: DataSpec, base: Path) -> DataSpec:
+    """The same data set with relative folders counted from `base`."""
+
+    def moved(part: Any) -> Any:
+        changes = {key: base / Path(value).expanduser() for key, value in part if value is not None}
+        return part.model_copy(update=changes)
+
+    return spec.model_copy(
+        update={
+            "train": moved(spec.train),
+            "val": moved(spec.val),
+            "test": None if spec.test is None else moved(spec.test),
+            "unlabeled": tuple(moved(folder) for folder in spec.unlabeled),
+        }
+    )
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        DataError: when there is no such file.
+        ConfigError: when it is not YAML; names the line.
+    """
+    if not path.is_file():
+        near = sorted(item.name for pattern in ("*.yaml", "*.yml") for item in path.parent.glob(pattern))
+        hint = f" YAML files there: {', '.join(near[:10])}." if near else ""
+        raise DataError(f"no such file: {path}.{hint}")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _expanded(value: Any, path: Path) -> Any:
+    """`${NAME}` in every text replaced by the environment's value."""
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: _variable(match[1], path), value)
+    if isinstance(value, list):
+        return [_expanded(item, path) for item in value]
+    return {key: _expanded(item, path) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _variable(name: str, path: Path) -> str:
+    if not os.environ.get(name):
+        raise DataError(
+            f"{path} asks for ${{{name}}}, but the environment variable {name} is not set. "
+            f"Set it (export {name}=/path) or write the path into the file."
+        )
+    return os.environ[name]

@@ -1,0 +1,201 @@
+"""Which images are labelled: a number, a fraction, a list in a file, or every image with a mask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.core.draws import draw
+from semikit.data.sources import FolderSource, PixelSource, Pool
+from semikit.errors import DataError
+
+Family = Literal["random", "file", "all"]
+
+_ALLOWED = "a number (46), a fraction (1/16) or a file with one name a line"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Labelled numbers count over train; unlabelled ones over `pool`, which is train and then the extra sources.
+
+    `masked` is how many images of train have a mask; a fraction was taken of that number. `seed` matters to the family
+    "random" alone.
+    """
+
+    labeled: tuple[int, ...]
+    unlabeled: tuple[int, ...]
+    pool: Pool
+    family: Family
+    seed: int
+    masked: int
+
+
+def choose(
+    labels: str | None,
+    train: PixelSource,
+    val: PixelSource,
+    unlabeled: Sequence[PixelSource] = (),
+    *,
+    seed: int = 0,
+    test: PixelSource | None = None,
+) -> Split:
+    """The labelled images and, as unlabelled ones, all the rest of train and the extra sources.
+
+    `labels`: "46" | "1/16" (round(N*f), of the images with a mask) | path of a list | None (all with a mask). Of one
+    seed, fewer labels are a subset of more.
+
+    Raises:
+        DataError: more asked than there are, a malformed option, an unknown file entry, a labelled file that is also
+            in val or test.
+    """
+    candidates = [index for index in range(len(train)) if train.has_mask(index)]
+    if not candidates:
+        raise DataError("no image of train has a mask, so none can be labelled; state the folder as train.masks.")
+    if labels is None:
+        family: Family = "all"
+        labeled = candidates
+    elif (count := _count(labels, len(candidates))) is not None:
+        family = "random"
+        order = draw(seed, "split").permutation(len(candidates))
+        labeled = sorted(candidates[k] for k in order[:count])
+    else:
+        family = "file"
+        labeled = _listed(Path(labels), train, {"val": val, "test": test})
+    for part, other in (("val", val), ("test", test)):
+        _refuse_shared(train, labeled, other, part)
+    pool = Pool((train, *unlabeled))
+    taken = set(labeled)
+    rest = tuple(index for index in range(len(pool)) if index not in taken)
+    return Split(tuple(labeled), rest, pool, family, seed, len(candidates))
+
+
+def coverage(source: PixelSource, indices: Sequence[int], num_classes: int) -> NDArray[np.int64]:
+    """How many of the images hold each class (K,); opens their masks."""
+
+    def present(index: int) -> NDArray[np.bool_]:
+        labels, valid = source.mask(index)
+        return np.bincount(labels[valid], minlength=num_classes) > 0
+
+    with ThreadPoolExecutor() as threads:
+        found = list(threads.map(present, indices))
+    return np.sum(found, axis=0, dtype=np.int64) if found else np.zeros(num_classes, np.int64)
+
+
+def missing_classes(counts: NDArray[np.int64], names: Sequence[str]) -> str | None:
+    """A warning where a class is in no labelled image, else None."""
+    missing = [repr(name) for name, count in zip(names, counts, strict=True) if count == 0]
+    if not missing:
+        return None
+    return (
+        f"no labelled image holds {'class' if len(missing) == 1 else 'classes'} {', '.join(missing)}: it cannot be "
+        "learned. Choose other labelled images (--seed, or --labels FILE) or more of them."
+    )
+
+
+def shared_files(source: PixelSource, indices: Iterable[int], other: PixelSource) -> list[tuple[str, str]]:
+    """Pairs of names whose image files hold the same bytes; none where a source is not made of files."""
+    if not isinstance(source, FolderSource) or not isinstance(other, FolderSource):
+        return []
+    by_size: dict[int, list[int]] = {}
+    for index, path in enumerate(other.images):
+        by_size.setdefault(path.stat().st_size, []).append(index)
+    pairs = [(i, j) for i in indices for j in by_size.get(source.images[i].stat().st_size, [])]
+    return [
+        (source.names[i], other.names[j])
+        for i, j in pairs
+        if source.images[i].read_bytes() == other.images[j].read_bytes()
+    ]
+
+
+def _refuse_shared(train: PixelSource, labeled: Sequence[int], other: PixelSource | None, part: str) -> None:
+    shared = [] if other is None else shared_files(train, labeled, other)
+    if shared:
+        told = ", ".join(name if name == twin else f"{name} (there {twin})" for name, twin in shared[:3])
+        more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+        raise DataError(f"labelled files that are also in {part}: {told}{more}. Take them out of train or of {part}.")
+
+
+def _count(labels: str, available: int) -> int | None:
+    """The number asked for; None where `labels` is a file."""
+    if re.fullmatch(r"\d+", labels):
+        count = int(labels)
+    elif re.fullmatch(r"\d+/\d+", labels):
+        count = round(available * _fraction(labels))
+    elif Path(labels).is_file():
+        return None
+    else:
+        raise DataError(f"labels {labels!r}: no such file, and neither a number nor a fraction. Give {_ALLOWED}.")
+    if count < 1:
+        raise DataError(f"labels {labels!r} is {count} of {available} images with a mask; at least 1 is needed.")
+    if count > available:
+        raise DataError(f"labels {labels!r} asks for {count} images, but only {available} of train have a mask.")
+    return count
+
+
+def _fraction(labels: str) -> Fraction:
+    above, below = (int(part) for part in labels.split("/"))
+    if below == 0 or above > below:
+        raise DataError(f"labels {labels!r} is not a fraction between 0 and 1. Give {_ALLOWED}.")
+    return Fraction(above, below)
+
+
+def _listed(path: Path, train: PixelSource, others: dict[str, PixelSource | None]) -> list[int]:
+    """The images of train a file names, as name, stem or path."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    entries = [line for line in lines if line and not line.startswith("#")]
+    if not entries:
+        raise DataError(f"{path} names no image; write one name a line.")
+    by_name = _by_name(train)
+    chosen: dict[int, str] = {}
+    for entry in entries:
+        found = _find(entry, by_name)
+        if not found:
+            raise _unknown_entry(entry, path, train, others)
+        if len(found) > 1:
+            told = ", ".join(train.names[k] for k in found[:3])
+            raise DataError(f"{path}: {entry!r} fits {len(found)} images: {told}. Write the subfolder too.")
+        if found[0] in chosen:
+            raise DataError(f"{path}: {entry!r} and {chosen[found[0]]!r} are the same image; name each once.")
+        if not train.has_mask(found[0]):
+            raise DataError(f"{path}: the image {entry!r} has no mask, so it cannot be labelled.")
+        chosen[found[0]] = entry
+    return sorted(chosen)
+
+
+def _by_name(source: PixelSource) -> dict[str, list[int]]:
+    """Numbers by name and by every end of it ("b/c" and "c" of "a/b/c")."""
+    found: dict[str, list[int]] = {}
+    for index, name in enumerate(source.names):
+        parts = PurePosixPath(name).parts
+        for start in range(len(parts)):
+            found.setdefault("/".join(parts[start:]), []).append(index)
+    return found
+
+
+def _find(entry: str, by_name: dict[str, list[int]]) -> list[int]:
+    """The images an entry fits: as it stands, without suffix, then by ever shorter ends of the path."""
+    for text in (entry, str(PurePosixPath(entry).with_suffix(""))):
+        if text in by_name:
+            return by_name[text]
+    parts = PurePosixPath(entry).with_suffix("").parts
+    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    return next((by_name[end] for end in ends if end in by_name), [])
+
+
+def _unknown_entry(entry: str, path: Path, train: PixelSource, others: dict[str, PixelSource | None]) -> DataError:
+    for part, source in others.items():
+        if source is not None and _find(entry, _by_name(source)):
+            return DataError(f"{path}: {entry!r} is an image of {part}, not of train; it must not be labelled.")
+    near = get_close_matches(entry, list(train.names), n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    return DataError(f"{path}: no image of train is named {entry!r}.{hint}")

@@ -1,0 +1,120 @@
+"""UniMatch V1 (Yang et al. 2023): two strong views and a feature-dropped weak view learn from the weak one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.consistency import ConsistencySettings, Emphasis, judge, prepare
+from semikit.core.draws import draw
+from semikit.core.dropout import Masks, apply_masks, channel_masks, select
+from semikit.core.network import Features, Network
+from semikit.core.passes import logits_of
+from semikit.core.pseudo_label import pseudo_label
+from semikit.core.settings import Settings
+from semikit.core.teaching import StudentTeacher
+
+
+@final
+class UniMatchV1Config(ConsistencySettings):
+    """Settings of UniMatch V1. It has no teacher: the average of the student is kept for evaluation only."""
+
+    rate: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the channels dropped from the weak view's features (0..1)."""
+
+
+@final
+class UniMatchV1(StudentTeacher):
+    """The student labels the weak view in its own training pass (paper eq. 9-11; as released).
+
+    The strong views are mixed with a second weak batch, which the student labels in eval mode beforehand. The released
+    code also decodes dropped features of labelled images and drops the result; that is left out here, and only the
+    statistics of a batch norm in the decoder see the difference.
+    """
+
+    Config = UniMatchV1Config
+    config: UniMatchV1Config
+
+    @classmethod
+    def needs(cls, config: Settings) -> Needs:
+        """Two strong views, and a second weak batch to mix with."""
+        return Needs(strong_views=2, second=True)
+
+    @classmethod
+    def whole_batch(cls, config: Settings) -> bool:
+        """Always: pseudo-labels come out of the training pass."""
+        return True
+
+    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
+        super().__init__(network, config, facts)
+        self.emphasis = Emphasis(self.config, facts)
+
+    def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
+        """The labels of what was pasted into the strong views, and the dropout of the step."""
+        assert unlabeled is not None
+        assert unlabeled.second is not None
+        self.emphasis.begin(step)
+        pseudo = prepare(unlabeled, self.facts, self._masks(unlabeled, step))
+        labels, confidence = (values[unlabeled.partner] for values in judge(self.student, unlabeled.second.images))
+        return replace(pseudo, views=tuple(replace(v, labels=labels, confidence=confidence) for v in pseudo.views))
+
+    def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
+        """The labelled loss, the feature-dropped weak view's and half of each strong view's (eq. 11)."""
+        assert unlabeled is not None
+        assert pseudo is not None
+        pred_labeled, pred_weak, pred_dropped = self._weak_pass(labeled, unlabeled, pseudo.masks[0])
+        pred_strong = logits_of(self.student, unlabeled.strong, [(), ()], "encoder")
+        pseudo = _unpasted(pseudo, unlabeled, *pseudo_label(pred_weak))
+        self.emphasis.observe(pseudo.weak)
+        loss_x = self.labeled_loss(pred_labeled, labeled)
+        loss_1, loss_2 = map(self.emphasis.loss, pred_strong, pseudo.views)
+        loss_fp = self.emphasis.loss(pred_dropped, pseudo.weak)
+        return self.emphasis.result(loss_x, 0.25 * loss_1 + 0.25 * loss_2 + 0.5 * loss_fp, pseudo.weak)
+
+    def _weak_pass(self, labeled: Labeled, unlabeled: Unlabeled, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of the labelled, the weak and the feature-dropped weak images, encoded once."""
+        sizes = [len(labeled.images), len(unlabeled.weak), len(unlabeled.weak)]
+        features = self.student.encode(torch.cat([labeled.images, unlabeled.weak]))
+        weak = Features(tuple(level[sizes[0] :] for level in features.levels), features.size)
+        pairs = zip(features.levels, apply_masks(weak, masks).levels, strict=True)
+        logits = self.student.decode(Features(tuple(torch.cat(pair) for pair in pairs), features.size))
+        pred_labeled, pred_weak, pred_dropped = torch.split(logits, sizes)
+        return pred_labeled, pred_weak, pred_dropped
+
+    def _masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
+        """Channel dropout of the weak features, each level for itself."""
+        rng, widths = draw(self.facts.seed, "dropout", step), self.student.widths
+        masks = channel_masks(
+            rng,
+            unlabeled.slots.stop,
+            widths,
+            kind="independent",
+            streams=1,
+            group=self.facts.group,
+            kept=0.0,
+            rate=self.config.rate,
+            shared=False,
+        )
+        return select(masks, unlabeled.slots, unlabeled.weak.device)
+
+
+def _unpasted(pseudo: Pseudo, unlabeled: Unlabeled, labels: Tensor, confidence: Tensor) -> Pseudo:
+    """Pseudo-labels (B, *S) of the weak views put where the strong views show the image itself."""
+    boxes = unlabeled.boxes or (torch.zeros_like(unlabeled.valid),) * len(pseudo.views)
+    views = tuple(
+        replace(
+            pasted,
+            labels=torch.where(box, pasted.labels, labels),
+            confidence=torch.where(box, pasted.confidence, confidence),
+        )
+        for box, pasted in zip(boxes, pseudo.views, strict=True)
+    )
+    return replace(pseudo, weak=replace(pseudo.weak, labels=labels, confidence=confidence), views=views)
+
+
+plugin = UniMatchV1

@@ -1,0 +1,122 @@
+"""Encoders with a short name: what they are called in timm, their size, licence and where their weights lie.
+
+Imports neither torch nor timm, so that `semikit list models` answers at once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import final
+
+_DINO2 = re.compile(r"^vit_\w+_patch14_dinov2(\.|$)")
+
+BLOCKS = {12: (2, 5, 8, 11), 24: (4, 11, 17, 23), 40: (9, 19, 29, 39)}
+"""Blocks whose output is read, by the depth of a transformer (as released for DINOv2 S/B, L, g)."""
+
+DPT_CHANNELS = {
+    384: (64, (48, 96, 192, 384)),
+    768: (128, (96, 192, 384, 768)),
+    1024: (256, (256, 512, 1024, 1024)),
+    1536: (384, (1536, 1536, 1536, 1536)),
+}
+"""Channels of the DPT decoder and of its four reassembled levels, by the width of a transformer (as released)."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One encoder: timm name, millions of parameters without classifier, patch (0: convolutional), weights' licence."""
+
+    timm: str
+    millions: float
+    patch: int = 0
+    licence: str = "Apache-2.0"
+
+    @property
+    def repository(self) -> str:
+        """Where timm fetches the weights from, on huggingface.co."""
+        return f"timm/{self.timm}"
+
+    @property
+    def url(self) -> str:
+        """The weight file itself."""
+        return weight_url(self.timm)
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of an image must be a multiple of."""
+        return max(1, self.patch)
+
+
+ENCODERS: dict[str, Entry] = {
+    "dinov2-small": Entry("vit_small_patch14_dinov2.lvd142m", 22.1, 14),
+    "dinov2-base": Entry("vit_base_patch14_dinov2.lvd142m", 86.6, 14),
+    "dinov2-large": Entry("vit_large_patch14_dinov2.lvd142m", 304.4, 14),
+    "dinov2-giant": Entry("vit_giant_patch14_dinov2.lvd142m", 1136.5, 14),
+    "dinov3-small": Entry("vit_small_patch16_dinov3.lvd1689m", 21.6, 16, "DINOv3"),
+    "dinov3-small-plus": Entry("vit_small_plus_patch16_dinov3.lvd1689m", 28.7, 16, "DINOv3"),
+    "dinov3-base": Entry("vit_base_patch16_dinov3.lvd1689m", 85.6, 16, "DINOv3"),
+    "dinov3-large": Entry("vit_large_patch16_dinov3.lvd1689m", 303.1, 16, "DINOv3"),
+    "dinov3-large-sat": Entry("vit_large_patch16_dinov3.sat493m", 303.1, 16, "DINOv3"),
+    "dinov3-huge-plus": Entry("vit_huge_plus_patch16_dinov3.lvd1689m", 840.5, 16, "DINOv3"),
+    "beit-base": Entry("beit_base_patch16_224.in22k_ft_in22k", 85.8, 16),
+    "beit-large": Entry("beit_large_patch16_224.in22k_ft_in22k", 303.4, 16),
+    "beitv2-base": Entry("beitv2_base_patch16_224.in1k_ft_in22k", 85.8, 16),
+    "beitv2-large": Entry("beitv2_large_patch16_224.in1k_ft_in22k", 303.4, 16),
+    "vit-tiny": Entry("vit_tiny_patch16_224.augreg_in21k", 5.5, 16),
+    "vit-small": Entry("vit_small_patch16_224.augreg_in21k", 21.7, 16),
+    "vit-base": Entry("vit_base_patch16_224.augreg_in21k", 85.8, 16),
+    "vit-large": Entry("vit_large_patch16_224.augreg_in21k", 303.3, 16),
+    "mae-base": Entry("vit_base_patch16_224.mae", 85.8, 16, "CC-BY-NC-4.0"),
+    "clip-base": Entry("vit_base_patch16_clip_224.openai", 85.8, 16),
+    "sam-base": Entry("samvit_base_patch16.sa1b", 89.7, 16),
+    "sam-large": Entry("samvit_large_patch16.sa1b", 308.3, 16),
+    "resnet18": Entry("resnet18.a1_in1k", 11.2),
+    "resnet34": Entry("resnet34.a1_in1k", 21.3),
+    "resnet50": Entry("resnet50.a1_in1k", 23.5),
+    "resnet101": Entry("resnet101.a1_in1k", 42.5),
+    "convnext-atto": Entry("convnext_atto.d2_in1k", 3.4),
+    "convnext-tiny": Entry("convnext_tiny.fb_in22k", 27.8),
+    "convnext-small": Entry("convnext_small.fb_in22k", 49.5),
+    "convnext-base": Entry("convnext_base.fb_in22k", 87.6),
+    "convnext-large": Entry("convnext_large.fb_in22k", 196.2),
+    "mobilenetv3-small": Entry("mobilenetv3_small_100.lamb_in1k", 1.5),
+    "mobilenetv3-large": Entry("mobilenetv3_large_100.ra_in1k", 4.2),
+    "mobilenetv4-small": Entry("mobilenetv4_conv_small.e2400_r224_in1k", 2.5),
+    "mobilenetv4-medium": Entry("mobilenetv4_conv_medium.e500_r256_in1k", 8.4),
+    "efficientnet-b0": Entry("efficientnet_b0.ra_in1k", 4.0),
+}
+
+
+def timm_name(name: str) -> str:
+    """The timm name behind a short name; any other name is returned as it is."""
+    return ENCODERS[name].timm if name in ENCODERS else name
+
+
+def weight_url(timm: str) -> str:
+    """Where the weights of a timm name lie."""
+    return f"https://huggingface.co/timm/{timm}/resolve/main/model.safetensors"
+
+
+def is_dinov2(timm: str) -> bool:
+    """Whether the authors' position embedding recipe applies: DINOv2 without registers."""
+    return _DINO2.match(timm) is not None
+
+
+def blocks_for(depth: int) -> tuple[int, ...]:
+    """The four blocks of a transformer whose output is read: as released, otherwise the ends of its quarters.
+
+    A depth below four repeats blocks, so that there are always four levels.
+    """
+    return BLOCKS.get(depth, tuple(-(-depth * quarter // 4) - 1 for quarter in (1, 2, 3, 4)))
+
+
+def dpt_channels(width: int) -> tuple[int, tuple[int, ...]]:
+    """Channels of the DPT decoder and of its four reassembled levels for an encoder of this width.
+
+    As released for the widths of DINOv2; for others a sixth of the width (at most 256), and an eighth, a quarter, a
+    half and the whole of it.
+    """
+    channels = min(256, max(8, width // 48 * 8))
+    return DPT_CHANNELS.get(width, (channels, tuple(max(8, width // part) for part in (8, 4, 2, 1))))

@@ -1,0 +1,31 @@
+"""What a decoder is: levels of an encoder in, one embedding per position out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Decoder(nn.Module, ABC):
+    """Levels (B, D_l, h_l, w_l) -> embedding (B, embed_dim, h, w), which a 1x1 convolution classifies.
+
+    Built from the encoder's `widths` D_l and `reductions` (pixels per position); `channels` and `level_widths` are
+    the user's choice, None means the decoder's own.
+    """
+
+    embed_dim: int
+
+    @abstractmethod
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        reductions: tuple[int, ...],
+        channels: int | None = None,
+        level_widths: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, levels: tuple[Tensor, ...]) -> Tensor:
+        """Levels -> embedding (B, embed_dim, h, w)."""

@@ -1,0 +1,1 @@
+"""Decoders, one a file; each binds `plugin` to a `semikit.models.decoder.Decoder`."""

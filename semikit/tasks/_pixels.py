@@ -1,0 +1,143 @@
+"""Views of tasks that label pixels: crops in the workers, strong views and mixing on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from semikit.augment.geometry import cut, cut_map, cut_valid, draw_window
+from semikit.augment.normalize import normalize, to_float
+from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
+from semikit.augment.strong import draw_factors, strong_view
+from semikit.core.batch import Labeled, Needs, Unlabeled, WeakViews
+from semikit.core.draws import draw
+from semikit.core.losses import denominators
+from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
+from semikit.core.settings import Settings
+from semikit.core.task import Plan
+from semikit.data.loader import Stream
+from semikit.data.sources import PixelSource
+
+SECOND = "second"
+"""Name of the stream CutMix partners come from where a method wants a batch of their own."""
+
+
+@final
+class PixelViews(Settings):
+    """The views: weak geometry in the workers, two strong views and CutMix on the device."""
+
+    weak: WeakSettings = WeakSettings(crop=518)
+    """Resize, crop, flip."""
+    strong: StrongSettings = Field(default_factory=StrongSettings)
+    """Colour jitter, grayscale, blur."""
+    mix: MixSettings = Field(default_factory=MixSettings)
+    """CutMix."""
+
+
+@final
+@dataclass(frozen=True)
+class Crops:
+    """Makes one weak crop, in a worker: `pools` names the images of each stream as (source, index in it).
+
+    Labelled streams give (image (C, H, W) uint8, valid (H, W) bool, index, labels (H, W) uint8), others the first
+    three; the masks of unlabelled images are not opened.
+    """
+
+    pools: Mapping[str, Sequence[tuple[PixelSource, int]]]
+    labeled: frozenset[str]
+    weak: WeakSettings
+
+    def __call__(self, stream: str, index: int, rng: np.random.Generator) -> tuple[Any, ...]:
+        """The crop of one image of a stream; everything random comes from `rng`."""
+        source, position = self.pools[stream][index]
+        image, valid = source.image(position)
+        window = draw_window(image.shape[:2], rng, self.weak)
+        pixels = np.ascontiguousarray(cut(image, window).transpose(2, 0, 1))
+        if stream not in self.labeled:
+            return pixels, cut_valid(valid, window), index
+        labels, labeled = source.mask(position)
+        return pixels, cut_valid(labeled if valid is None else labeled & valid, window), index, cut_map(labels, window)
+
+
+def streams(pools: Mapping[str, Sequence[Any]], plan: Plan, needs: Needs) -> list[Stream]:
+    """What a step reads: labelled, unlabelled and, where the method wants it, a second unlabelled batch."""
+    found = [Stream("labeled", len(pools["labeled"]), plan.batch)]
+    if needs.unlabeled:
+        found.append(Stream("unlabeled", len(pools["unlabeled"]), plan.unlabeled_batch))
+    if needs.second:
+        found.append(Stream(SECOND, len(pools[SECOND]), plan.unlabeled_batch))
+    return found
+
+
+@final
+class PixelViewMaker:
+    """Turns raw crops into views on the device; every draw is a function of (seed, stream, step, view)."""
+
+    def __init__(
+        self, settings: PixelViews, plan: Plan, needs: Needs, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        self.settings, self.plan, self.needs = settings, plan, needs
+        self.mixing = BoxMix(settings.mix.probability, settings.mix.area, settings.mix.ratio)
+        self.mean = torch.tensor(mean).view(-1, 1, 1)
+        self.std = torch.tensor(std).view(-1, 1, 1)
+
+    def __call__(
+        self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device
+    ) -> tuple[Labeled, Unlabeled | None]:
+        """Raw crops of a step -> labelled images and unlabelled views, on the device."""
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        image, valid, index, labels = (part.to(device, non_blocking=True) for part in raw["labeled"])
+        labeled = Labeled(
+            images=normalize(to_float(image), self.mean, self.std),
+            labels=labels.long(),
+            valid=valid,
+            index=index,
+            denominator=denominators(valid, self.plan.group, self.plan.normalise),
+        )
+        return labeled, self._unlabeled(raw, step, device) if self.needs.unlabeled else None
+
+    def normalized(self, images: Tensor, device: torch.device) -> Tensor:
+        """Images (B, H, W, C) uint8 as they are read -> normalised (B, C, H, W) on the device."""
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return normalize(to_float(images.to(device).permute(0, 3, 1, 2)), self.mean, self.std)
+
+    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
+        image, valid, index = (part.to(device, non_blocking=True) for part in raw["unlabeled"])
+        size, count = (int(image.shape[-2]), int(image.shape[-1])), int(image.shape[0])
+        pixels = to_float(image)
+        second, pool_pixels = None, None
+        partner = partners(count, self.plan.group)
+        if SECOND in raw:
+            pool_image, pool_valid = (part.to(device, non_blocking=True) for part in raw[SECOND][:2])
+            pool_pixels = to_float(pool_image)
+            second = WeakViews(normalize(pool_pixels, self.mean, self.std), pool_valid)
+            partner = torch.arange(count)
+        partner = partner.to(device, non_blocking=True)
+        strong, boxes = [], []
+        for view in range(self.needs.strong_views):
+            coordinates = self.mixing.draw(draw(self.plan.seed, "mix", step, view), count, size)
+            box = box_mask(coordinates, size, device)
+            own = self._strong(pixels, step, view, "strong")
+            pool = own if pool_pixels is None else self._strong(pool_pixels, step, view, "strong-second")
+            strong.append(mix_images(own, box, pool, partner))
+            boxes.append(box)
+        return Unlabeled(
+            weak=normalize(pixels, self.mean, self.std),
+            strong=tuple(strong),
+            valid=valid,
+            boxes=tuple(boxes),
+            partner=partner,
+            index=index,
+            slots=range(count),
+            second=second,
+        )
+
+    def _strong(self, pixels: Tensor, step: int, view: int, stream: str) -> Tensor:
+        factors = draw_factors(draw(self.plan.seed, stream, step, view), pixels.shape[0], self.settings.strong)
+        return normalize(strong_view(pixels, factors.to(pixels.device)), self.mean, self.std)

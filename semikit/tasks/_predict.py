@@ -1,0 +1,78 @@
+"""Prediction of files: class maps, overlays, confidence."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from semikit.augment.normalize import channel_statistics, normalize, to_float
+from semikit.core.network import Network
+from semikit.core.task import Inference, Wants
+from semikit.data.folders import image_files, plain_source
+from semikit.data.spec import Scale
+from semikit.errors import DataError
+from semikit.tasks._evaluate import displayed, read_ahead
+from semikit.tasks._inference import EvaluateSettings, predict_logits, probabilities
+from semikit.tasks._palette import palette
+from semikit.tasks._pictures import class_map, overlay, save_png
+
+
+def find_sources(source: str) -> dict[str, Path]:
+    """Name -> file for a file, a folder (with its subfolders) or a glob.
+
+    Raises:
+        DataError: when nothing is found.
+    """
+    path = Path(source)
+    if path.is_file():
+        return {path.stem: path}
+    if path.is_dir():
+        return image_files(path, "SOURCE")
+    found = sorted(Path(item) for item in glob.glob(source, recursive=True) if Path(item).is_file())  # noqa: PTH207
+    if not found:
+        raise DataError(f"nothing to predict: {source!r} is no file, no folder, and as a pattern it fits no file.")
+    names = {item.stem: item for item in found}
+    if len(names) < len(found):
+        raise DataError(f"several files that fit {source!r} have the same name; predict one folder after the other.")
+    return names
+
+
+def predict_files(
+    network: Network, metadata: Mapping[str, Any], source: str, out: Path, wants: Wants, inference: Inference
+) -> int:
+    """Write out/NAME.png (class ids, with palette) for each image, at its size and under its name.
+
+    On request NAME-overlay.png and NAME-confidence.png (gray, 0..255 for 0..1). Files are written under a temporary
+    name first. Returns the number of images.
+    """
+    files = find_sources(source)
+    scale = None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"])
+    bands = None if metadata.get("bands") is None else tuple(metadata["bands"])
+    images = plain_source(list(files.values()), bands, scale)
+    settings = EvaluateSettings.model_validate(metadata["evaluate"])
+    mean, std = channel_statistics(network.mean, network.std, inference.device)  # type: ignore[arg-type]
+    colours = palette(len(metadata["class_names"]))
+    network.to(inference.device).eval()
+    for name, (image, valid) in zip(files, read_ahead(images.image, len(images)), strict=True):
+        pixels = torch.from_numpy(image).to(inference.device).permute(2, 0, 1)[None]
+        with torch.no_grad(), inference.autocast():
+            scores = predict_logits(network, normalize(to_float(pixels), mean, std), settings, metadata["crop"])
+        confidence, labels = probabilities(scores, settings)[0].max(0)
+        ids = labels.to(torch.uint8).cpu().numpy()
+        if valid is not None:
+            ids[~valid] = 255
+        target = out / f"{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_png(class_map(ids, colours), target)
+        if wants.overlay:
+            save_png(overlay(displayed(image), ids, colours), target.with_name(f"{target.stem}-overlay.png"))
+        if wants.confidence:
+            share = (confidence.float().cpu().numpy() * 255).round().astype(np.uint8)
+            save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"))
+    return len(files)

@@ -1,0 +1,218 @@
+"""Semantic segmentation: a class for every pixel, from few labelled and many unlabelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, final
+
+import torch
+from pydantic import BeforeValidator, Field, model_validator
+from torch import Tensor
+
+from semikit.core.batch import Labeled, Needs, Unlabeled
+from semikit.core.network import Network
+from semikit.core.settings import Settings
+from semikit.core.task import Counts, Inference, Plan, Scores, Split, Task, Wants
+from semikit.data import manifest
+from semikit.data.check import check_sources, orientation_notice, parts_of
+from semikit.data.folders import resolve
+from semikit.data.loader import StepLoader
+from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
+from semikit.data.sources import PixelSource
+from semikit.data.spec import DataSpec, ImageFolder
+from semikit.data.splits import choose, coverage, missing_classes
+from semikit.errors import ConfigError
+from semikit.models.released import load_released
+from semikit.models.segmenter import Segmenter, build_segmenter
+from semikit.models.settings import ModelSettings
+from semikit.tasks._evaluate import evaluate_pixels, picture_sheet
+from semikit.tasks._inference import EvaluateSettings
+from semikit.tasks._palette import palette
+from semikit.tasks._pixels import SECOND, Crops, PixelViewMaker, PixelViews, streams
+from semikit.tasks._predict import predict_files
+
+SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@final
+class SegData(Settings):
+    """Where images and masks come from; one of `folders` and `shapes`."""
+
+    folders: DataSpec | None = None
+    """The user's own folders, as in the data YAML."""
+    shapes: ShapesSettings | None = None
+    """The built-in procedural images."""
+    labels: Annotated[str | None, BeforeValidator(_text)] = None
+    """Which images are labelled: a number, a fraction, a file of names; null: all that have a mask."""
+    unlabeled: tuple[str, ...] = ()
+    """Folders of more unlabelled images."""
+    split_seed: int | None = Field(None, ge=0)
+    """Seed of the choice of labelled images; null: the run's."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SegData:
+        if (self.folders is None) == (self.shapes is None):
+            raise ValueError("give exactly one of data.folders and data.shapes (--data FILE.yaml or --dataset shapes)")
+        return self
+
+
+@final
+class Segmentation(Task):
+    """Semantic segmentation, `semikit train seg`."""
+
+    Data: ClassVar[type[Settings]] = SegData
+    Views: ClassVar[type[Settings]] = PixelViews
+    Evaluate: ClassVar[type[Settings]] = EvaluateSettings
+    metric: ClassVar[str] = "mIoU"
+
+    def __init__(self, data: SegData, views: PixelViews, evaluate: EvaluateSettings, plan: Plan, needs: Needs) -> None:
+        self.data, self.settings, self.evaluation, self.plan, self.needs = data, views, evaluate, plan, needs
+        self.train, extra, self.val, self.test = self._sources(data)
+        seed = plan.seed if data.split_seed is None else data.split_seed
+        self.split = choose(data.labels, self.train, self.val, extra, seed=seed, test=self.test)
+        self.counts = Counts(
+            labeled=len(self.split.labeled),
+            unlabeled=len(self.split.unlabeled),
+            val=len(self.val),
+            test=0 if self.test is None else len(self.test),
+        )
+
+    def _sources(self, data: SegData) -> tuple[PixelSource, Sequence[PixelSource], PixelSource, PixelSource | None]:
+        if data.shapes is not None:
+            self.class_names: tuple[str, ...] = CLASS_NAMES
+            train, val, test = (ShapesSource(data.shapes, name) for name in SPLITS)
+            return train, [], val, test
+        assert data.folders is not None
+        more = tuple(ImageFolder(images=Path(folder).absolute()) for folder in data.unlabeled)
+        spec = data.folders.model_copy(update={"unlabeled": (*data.folders.unlabeled, *more)})
+        self.class_names = spec.classes
+        sources = resolve(spec)
+        self.scale = sources.scale
+        return sources.train, sources.unlabeled, sources.val, sources.test
+
+    # -------------------------------------------------------------------------------------------- before training
+
+    def network(self, settings: ModelSettings) -> Segmenter:
+        """Encoder, decoder and classifier for the classes and bands of the data."""
+        bands = None if self.data.folders is None else self.data.folders.bands
+        channels = 3 if bands is None else len(bands)
+        self.model = settings.model_copy(update={"in_channels": channels})
+        network = build_segmenter(self.model, len(self.class_names))
+        crop, multiple = self.settings.weak.crop, network.multiple
+        if crop % multiple:
+            down = crop // multiple * multiple
+            near = " or ".join(str(side) for side in (down, down + multiple) if side)
+            raise ConfigError(
+                f"crop {crop} is not a multiple of the patch of {settings.encoder}, {multiple}. Use {near}."
+            )
+        self.maker = PixelViewMaker(self.settings, self.plan, self.needs, network.mean, network.std)
+        return network
+
+    def check(self, thorough: bool = False) -> None:
+        """Labelled, validation and test images with their masks; with `thorough` the unlabelled images too."""
+        if self.data.folders is not None:
+            parts = parts_of(self.split, self.val, self.test)
+            check_sources([part for part in parts if part.masks or thorough], len(self.class_names))
+        counts = coverage(self.train, self.split.labeled, len(self.class_names))
+        found = (missing_classes(counts, self.class_names), orientation_notice(self.train, self.split.labeled))
+        self.notices = [notice for notice in found if notice is not None]
+
+    def manifest(self) -> Mapping[str, Any]:
+        """The split as plain values."""
+        return manifest.Manifest.of(self.split).model_dump(mode="json")
+
+    def write_split(self, folder: Path) -> None:
+        """Write split.json, labeled.txt and unlabeled.txt."""
+        manifest.write(folder, self.split)
+
+    def metadata(self) -> Mapping[str, Any]:
+        """Classes, network, inference and how pixels are read."""
+        folders, scale = self.data.folders, getattr(self, "scale", None)
+        return {
+            "class_names": list(self.class_names),
+            "model": self.model.model_copy(update={"weights": "none"}).model_dump(mode="json"),
+            "evaluate": self.evaluation.model_dump(mode="json"),
+            "crop": self.settings.weak.crop,
+            "bands": None if folders is None or folders.bands is None else list(folders.bands),
+            "scale": None if scale is None else scale.model_dump(mode="json"),
+        }
+
+    # --------------------------------------------------------------------------------------------------- training
+
+    def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
+        """Raw crops, step by step."""
+        pools = {
+            "labeled": [(self.train, index) for index in self.split.labeled],
+            "unlabeled": [(self.split.pool, index) for index in self.split.unlabeled],
+        }
+        pools[SECOND] = pools["unlabeled"]
+        make = Crops(pools, frozenset({"labeled"}), self.settings.weak)
+        return StepLoader(streams(pools, self.plan, self.needs), make, self.plan.seed, steps, workers, pin=pin)
+
+    def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
+        """Strong views, mixing and normalisation, on the device."""
+        return self.maker(raw, step, device)
+
+    def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
+        """Mean IoU and more, of every network, over each image once."""
+        source = self.val if split == "val" else self.test
+        assert source is not None, split
+        return evaluate_pixels(
+            networks, source, self.class_names, self.evaluation, self.settings.weak.crop, inference, self._normalized
+        )
+
+    def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
+        """Four validation images: input, truth, prediction, confidence."""
+        colours = palette(len(self.class_names))
+        sheet = picture_sheet(
+            network, self.val, self.class_names, colours, self.evaluation, self.settings.weak.crop, inference,
+            self._normalized,
+        )  # fmt: skip
+        folder.mkdir(exist_ok=True)
+        path = folder / "validation.png"
+        sheet.save(path)
+        return [path]
+
+    def _normalized(self, image: Any, device: torch.device) -> Tensor:
+        return self.maker.normalized(torch.from_numpy(image), device)
+
+    # ------------------------------------------------------------------------------------------------- prediction
+
+    @classmethod
+    def released(cls, path: Path) -> tuple[Network, dict[str, Any]]:
+        """A network of the authors' released checkpoints (its average where there is one), and its metadata.
+
+        Such a file names no classes; they are numbered.
+        """
+        found = load_released(path)
+        network = build_segmenter(found.settings, found.num_classes)
+        network.load_state_dict(found.teacher or found.student)
+        metadata = {
+            "task": "seg",
+            "name": path.stem,
+            "class_names": [f"class {number}" for number in range(found.num_classes)],
+            "model": found.settings.model_dump(mode="json"),
+            "evaluate": EvaluateSettings().model_dump(mode="json"),
+            "crop": 798 if found.num_classes == 19 else 518,
+        }
+        return network.eval(), metadata
+
+    @classmethod
+    def rebuild(cls, metadata: Mapping[str, Any]) -> Network:
+        """The network of a weights file."""
+        return build_segmenter(ModelSettings.model_validate(metadata["model"]), len(metadata["class_names"]))
+
+    @classmethod
+    def predict(
+        cls, network: Network, metadata: Mapping[str, Any], source: str, out: Path, wants: Wants, inference: Inference
+    ) -> int:
+        """Class-id PNGs with palette for a file, a folder or a glob."""
+        return predict_files(network, metadata, source, out, wants, inference)
+
+
+plugin = Segmentation

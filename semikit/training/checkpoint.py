@@ -1,0 +1,119 @@
+"""Checkpoints that survive a crash: written beside, synced, then renamed; the one before is kept.
+
+`last.ckpt` holds tensors and plain values only and is read without unpickling code. Its zip container carries a CRC
+of every record, which is verified before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from semikit.errors import RunError, WeightsError
+
+LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"
+BEST = "best.safetensors"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None], keep: Path | None = None) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it to the disk, then rename it.
+
+    `keep` is the name the former file gets; without it the former file is replaced.
+
+    Raises:
+        RunError: when the disk is full or the folder cannot be written; `path` is untouched then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"could not write {path}: {error}. Free space or choose another --out, then --resume."
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_last(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write `last.ckpt`; the former one becomes `previous.ckpt`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / LAST, lambda path: torch.save(dict(state), path), keep=folder / PREVIOUS)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint.
+
+    Raises:
+        WeightsError: when the file is missing, damaged (CRC), or holds anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise WeightsError(f"{path} is damaged: record {broken} does not match its checksum")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+    except Exception as error:
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise WeightsError(f"{path} would run code when unpickled; refused. Only tensors are loaded.") from error
+        raise
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} is not a checkpoint of semikit")
+    return state
+
+
+def read_last(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """The newest readable checkpoint and, when that is the one before the last, a sentence that says so."""
+    try:
+        return read_checkpoint(folder / LAST), None
+    except WeightsError as error:
+        if not (folder / PREVIOUS).is_file():
+            raise
+        state = read_checkpoint(folder / PREVIOUS)
+        return state, f"{error}. Going on from {PREVIOUS} at iteration {state['step']}."
+
+
+def save_best(folder: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write `best.safetensors`: the weights of one network and what is needed to rebuild it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
+    text = {"semikit": json.dumps(metadata)}
+    write_atomically(folder / BEST, lambda path: save_file(tensors, path, metadata=text))
+
+
+def read_best(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and metadata of a file written by `save_best`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        if "semikit" not in metadata:
+            raise WeightsError(f"{path} holds weights but not how to build their network; give the run folder instead")
+        return load_file(path), json.loads(metadata["semikit"])
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error

@@ -1,0 +1,49 @@
+"""Which device a run uses, and the autocast of its forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from semikit.errors import ConfigError
+
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is cuda, else mps, else cpu.
+
+    Raises:
+        ConfigError: when the named device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    if not there[name]:
+        present = ", ".join(kind for kind, ok in there.items() if ok)
+        raise ConfigError(f"device {name!r} is not available here. Available: {present}. Use --device auto.")
+    return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """A name for people and reports."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "Apple GPU (mps)"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    """A maker of contexts for forward passes: fp32 as it is, bf16 or fp16 by torch's autocast."""
+    if precision == "fp32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=_TYPES[precision])
+
+
+def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler | None:
+    """Loss scaling, needed for fp16 only."""
+    return torch.amp.GradScaler(device.type) if precision == "fp16" else None

@@ -1,0 +1,64 @@
+"""Means of device scalars, read rarely."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from torch import Tensor
+
+
+@final
+class Meter:
+    """Sums scalars on the device and reads them all at once; keeps the time and the time spent waiting for data.
+
+    `images` are counted per step; `read` resets the short-term sums, `mean_since_evaluation` the long-term ones.
+    """
+
+    def __init__(self, images_per_step: int) -> None:
+        self.images_per_step = images_per_step
+        self.since_evaluation: dict[str, float] = {}
+        self.steps_since_evaluation = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+        self._waited = 0.0
+        self._begun = time.monotonic()
+
+    def add(self, logs: Mapping[str, Tensor], waited: float) -> None:
+        """Add a step's scalars () and the seconds it waited for data; does not touch the host."""
+        for name, value in logs.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._steps += 1
+        self._waited += waited
+
+    def read(self) -> dict[str, float]:
+        """Means since the last reading, images per second, and the share of time spent waiting for data."""
+        if not self._steps:
+            return {}
+        sums = dict(zip(self._sums, torch.stack(list(self._sums.values())).tolist(), strict=True))
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        for name, value in sums.items():
+            self.since_evaluation[name] = self.since_evaluation.get(name, 0.0) + value
+        self.steps_since_evaluation += self._steps
+        means = {name: value / self._steps for name, value in sums.items()}
+        means["images_per_second"] = self._steps * self.images_per_step / seconds
+        means["waiting"] = self._waited / seconds
+        self._reset()
+        return means
+
+    def mean_since_evaluation(self) -> dict[str, float]:
+        """Means since the last call of this method (of what was read); begins anew."""
+        steps = max(self.steps_since_evaluation, 1)
+        means = {name: value / steps for name, value in self.since_evaluation.items()}
+        self.since_evaluation, self.steps_since_evaluation = {}, 0
+        return means
+
+    def resume_clock(self) -> None:
+        """Do not count what happened since the last reading (an evaluation) as training time."""
+        self._begun = time.monotonic()

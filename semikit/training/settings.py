@@ -1,0 +1,80 @@
+"""Settings of the optimiser and of the run."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from pydantic import Field, model_validator
+
+from semikit.core.batch import Normalise
+from semikit.core.settings import Settings
+
+
+@final
+class OptimizerSettings(Settings):
+    """AdamW or SGD with one rate for the encoder and one for everything else (PROTOCOL: as released)."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    """Which optimiser; both use torch's fused kernels."""
+    lr: float = Field(2e-4, gt=0)
+    """Learning rate of everything but the encoder."""
+    encoder_lr: float | None = Field(5e-6, gt=0)
+    """Learning rate of the encoder; null: the same as `lr` (networks from scratch)."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled (AdamW) or L2 (SGD), on all parameters."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """SGD only."""
+    schedule: Literal["poly", "constant"] = "poly"
+    """poly: (1 - step / total) ** power, set after the step as released."""
+    power: float = Field(0.9, gt=0)
+    """Exponent of the poly schedule."""
+    warmup: int = Field(0, ge=0)
+    """Iterations of linear warm-up."""
+
+
+@final
+class TrainSettings(Settings):
+    """Length, batch and engine of a run."""
+
+    iterations: int | None = Field(None, ge=1)
+    """Optimiser steps; null: from `epochs`."""
+    epochs: int | None = Field(None, ge=1)
+    """Passes over the unlabelled images; used where `iterations` is null."""
+    batch: int = Field(16, ge=1)
+    """Labelled images per step over all processes."""
+    ratio: int = Field(1, ge=1)
+    """Unlabelled images per labelled image."""
+    group: int = Field(4, ge=1)
+    """Consecutive images that were one process's batch in the published recipe."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches per step; the total batch stays the same."""
+    seed: int = Field(0, ge=0)
+    """Of everything that is drawn."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: cuda, else mps, else cpu."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Autocast type of the forward passes; weights stay fp32."""
+    compile: bool = False
+    """torch.compile the training step (not evaluation or prediction)."""
+    workers: int = Field(2, ge=0)
+    """Processes that decode and crop."""
+    eval_every: int | None = Field(None, ge=1)
+    """Iterations between evaluations; null: once per epoch, at most 20 times a run."""
+    save_every: int | None = Field(None, ge=1)
+    """Iterations between checkpoints; null: as often as evaluations."""
+    log_every: int = Field(20, ge=1)
+    """Iterations between readings of losses from the device."""
+    max_skipped: int = Field(0, ge=0)
+    """Steps with a non-finite loss or gradient that are skipped before the run stops."""
+    normalise: Normalise = "total"
+    """Denominators of the losses: counts over the total batch, or per process as released."""
+    protocol: Literal["strict", "paper"] = "strict"
+    """strict: the best is chosen on val and test is read once; paper: chosen on test where there is one."""
+
+    @model_validator(mode="after")
+    def _length(self) -> TrainSettings:
+        if self.iterations is None and self.epochs is None:
+            raise ValueError("give train.iterations or train.epochs (--iterations N, --epochs N)")
+        if self.batch % self.accumulate:
+            raise ValueError(f"train.batch {self.batch} is not a multiple of train.accumulate {self.accumulate}")
+        return self

@@ -1,0 +1,109 @@
+"""One optimiser step: backward over micro-batches, and an update that skips non-finite gradients without asking the
+device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, final
+
+import torch
+from torch import Tensor, optim
+from torch.nn.utils import get_total_norm
+
+from semikit.core.batch import Labeled, Pseudo, StepResult, Unlabeled, take
+from semikit.core.method import Method
+
+Forward = Callable[[Labeled, Unlabeled | None, Pseudo | None], StepResult]
+
+
+@final
+class Stepper:
+    """Makes optimiser steps.
+
+    `forward` is the method or its compiled form; `autocast` is entered around every forward pass; `accumulate` the
+    number of micro-batches. `skipped` () int64 counts the steps that were not applied, `first_skipped` () int64 is the
+    first of them (-1: none); both stay on the device until somebody reads them.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        forward: Forward,
+        optimizer: optim.Optimizer,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        accumulate: int,
+        scaler: torch.amp.GradScaler | None,
+    ) -> None:
+        self.method = method
+        self.forward = forward
+        self.optimizer = optimizer
+        self.autocast = autocast
+        self.accumulate = accumulate
+        self.scaler = scaler
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.buffers = [b for b in method.student.buffers() if b.is_floating_point()]
+        device = self.parameters[0].device
+        self.skipped = torch.zeros((), dtype=torch.long, device=device)
+        self.first_skipped = torch.full((), -1, dtype=torch.long, device=device)
+
+    def __call__(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
+        """Label, learn, update; returns scalars () on the device for the logs."""
+        with self.autocast():
+            pseudo = self.method.label(unlabeled, step)
+        before = [buffer.clone() for buffer in self.buffers]
+        self.optimizer.zero_grad(set_to_none=True)
+        logs: dict[str, Tensor] = {}
+        for part in self._parts(labeled, unlabeled, pseudo):
+            with self.autocast():
+                result = self.forward(*part)
+            loss = result.loss if self.scaler is None else self.scaler.scale(result.loss)
+            loss.backward()  # type: ignore[no-untyped-call]
+            for name, value in result.logs.items():
+                logs[name] = logs[name] + value if name in logs else value
+        applied = self._update(logs["loss"], before, step)
+        self.method.after_step(step, applied)
+        return logs
+
+    def _parts(
+        self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None
+    ) -> Iterator[tuple[Labeled, Unlabeled | None, Pseudo | None]]:
+        """Consecutive micro-batches; denominators were counted over the whole batch, so losses simply add."""
+        if self.accumulate == 1:
+            yield labeled, unlabeled, pseudo
+            return
+        for i in range(self.accumulate):
+            yield tuple(  # type: ignore[misc]
+                None if item is None else take(item, _share(length, i, self.accumulate))
+                for item, length in (
+                    (labeled, len(labeled.index)),
+                    (unlabeled, 0 if unlabeled is None else len(unlabeled.index)),
+                    (pseudo, 0 if pseudo is None else len(pseudo.weak.denominator)),
+                )
+            )
+
+    def _update(self, loss: Tensor, before: list[Tensor], step: int) -> Tensor:
+        """Step the optimiser unless loss or gradient is not finite; returns 1 or 0 as a tensor ()."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        finite = torch.isfinite(loss) & torch.isfinite(get_total_norm(gradients, foreach=None))
+        applied = finite.float()
+        if self.scaler is None:
+            # Fused optimisers skip a step on the device when this is 1; it is how torch's own GradScaler drives them.
+            self.optimizer.found_inf = 1.0 - applied  # type: ignore[attr-defined]
+            self.optimizer.step()
+            bad = ~finite
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            bad = ~torch.isfinite(loss)  # an overflow of scaled gradients is how the scale is found, not a fault
+        for buffer, old in zip(self.buffers, before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
+        self.first_skipped.copy_(torch.where(bad & (self.skipped == 0), step, self.first_skipped))
+        self.skipped += bad
+        return applied
+
+
+def _share(length: int, i: int, parts: int) -> slice:
+    """The i-th of `parts` consecutive shares of `length` items."""
+    return slice(length * i // parts, length * (i + 1) // parts)

@@ -1,0 +1,104 @@
+"""What a run writes while it trains: results.csv, TensorBoard events, curves.png, results.json."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from semikit.training.checkpoint import write_atomically
+
+Row = Mapping[str, float]
+
+
+@final
+class Tracker:
+    """Keeps the table of evaluations of one run folder.
+
+    A resumed run drops the rows after the iteration it goes on from, so that the table is that of one run.
+    """
+
+    def __init__(self, folder: Path, resume_step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder = folder
+        self.rows: list[dict[str, float]] = [r for r in read_rows(folder) if r["iteration"] <= resume_step]
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
+        if self.rows:
+            self._write_csv()
+
+    def add(self, row: Row) -> None:
+        """Add an evaluation: to the table, the events and the curves."""
+        self.rows.append(dict(row))
+        self._write_csv()
+        for name, value in row.items():
+            if name != "iteration":
+                self._writer.add_scalar(name, value, int(row["iteration"]))  # type: ignore[no-untyped-call]
+        self._writer.flush()  # type: ignore[no-untyped-call]
+        draw_curves(self.rows, self.folder / "curves.png")
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Write results.json and close the events."""
+        text = json.dumps(results, indent=2) + "\n"
+        write_atomically(self.folder / "results.json", lambda path: _write_text(path, text))
+        self.close()
+
+    def close(self) -> None:
+        """Close the events file."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+    def _write_csv(self) -> None:
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+
+        def write(path: Path) -> None:
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, names)
+                writer.writeheader()
+                writer.writerows({k: _short(v) for k, v in row.items()} for row in self.rows)
+
+        write_atomically(self.folder / "results.csv", write)
+
+
+def read_rows(folder: Path) -> list[dict[str, float]]:
+    """The rows of a run's results.csv; none if there is no such file yet."""
+    path = folder / "results.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+
+
+def draw_curves(rows: Sequence[Row], path: Path) -> None:
+    """Draw metric, losses and share of confident positions against the iteration."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = {
+        "metric (%)": [n for n in rows[-1] if n.startswith(("student_", "teacher_")) and "/" not in n],
+        "loss": [n for n in rows[-1] if n.startswith("loss")],
+        "confident (share)": [n for n in rows[-1] if n.startswith("confident")],
+    }
+    panels = {title: names for title, names in panels.items() if names}
+    figure = Figure(figsize=(4.6 * len(panels), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name in names:
+            points = [(row["iteration"], row[name]) for row in rows if name in row]
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.replace("_", " "))
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlabel("iteration")
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, fontsize=8)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+
+
+def _short(value: float) -> float | int:
+    return int(value) if float(value).is_integer() and abs(value) < 1e15 else float(f"{value:.6g}")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)

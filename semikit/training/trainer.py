@@ -1,0 +1,237 @@
+"""The loop: batches -> views -> step -> logs, evaluations, checkpoints. Knows Method and Task only as abstractions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors.torch import save_file
+
+from semikit.core.method import Method
+from semikit.core.network import Network
+from semikit.core.task import Inference, Scores, Task
+from semikit.errors import RunError
+from semikit.training.checkpoint import save_best, save_last
+from semikit.training.meter import Meter
+from semikit.training.optimizer import set_learning_rates
+from semikit.training.reporter import Reporter
+from semikit.training.settings import OptimizerSettings, TrainSettings
+from semikit.training.signals import StopRequest, stop_requests
+from semikit.training.step import Stepper
+from semikit.training.tracking import Row, Tracker
+
+
+class Interrupted(RunError):
+    """Somebody asked the run to stop; a checkpoint was saved."""
+
+    exit_code = 130
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Lengths in iterations: of the run, of an epoch, between evaluations, between checkpoints."""
+
+    iterations: int
+    per_epoch: int
+    eval_every: int
+    save_every: int
+
+
+@final
+class Trainer:
+    """Trains a method on a task and keeps a run folder.
+
+    `metadata` goes into every weights file: enough to rebuild the network. `snapshot` goes into every checkpoint:
+    configuration and split, compared when a run is resumed.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        method: Method,
+        stepper: Stepper,
+        schedule: Schedule,
+        train: TrainSettings,
+        optimizer_settings: OptimizerSettings,
+        inference: Inference,
+        folder: Path,
+        reporter: Reporter,
+        metadata: Mapping[str, Any],
+        snapshot: Mapping[str, Any],
+        images_per_step: int,
+    ) -> None:
+        self.task, self.method, self.stepper, self.schedule = task, method, stepper, schedule
+        self.train, self.optimizer_settings, self.inference = train, optimizer_settings, inference
+        self.folder, self.reporter = folder, reporter
+        self.metadata, self.snapshot = metadata, snapshot
+        self.meter = Meter(images_per_step)
+        self.step = 0
+        self.seconds = 0.0
+        self.best: dict[str, Any] = {}
+        self.latest: dict[str, Scores] = {}
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    def fit(self, tracker: Tracker) -> None:
+        """Train from the current step to the end.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
+            RunError: more steps than allowed were not finite, or the disk is full.
+        """
+        total = self.schedule.iterations
+        self.method.train()
+        self.reporter.start(self.step, total)
+        raw_batches = self.task.batches(
+            range(self.step, total), self.train.workers, self.inference.device.type == "cuda"
+        )
+        iterator = iter(raw_batches)
+        with stop_requests() as request, closing(_Closing(iterator)):
+            try:
+                while self.step < total:
+                    self._iteration(iterator)
+                    self._bookkeeping(tracker, request)
+            finally:
+                self.reporter.end()
+
+    def _iteration(self, iterator: Any) -> None:
+        begun = time.monotonic()
+        raw = next(iterator)
+        waited = time.monotonic() - begun
+        lr = set_learning_rates(self.stepper.optimizer, self.optimizer_settings, self.step, self.schedule.iterations)
+        labeled, unlabeled = self.task.views(raw, self.step, self.inference.device)
+        logs = self.stepper(labeled, unlabeled, self.step)
+        self.meter.add(logs, waited)
+        self.lr = lr
+        self.step += 1
+        self.seconds += time.monotonic() - begun
+        self.reporter.advance()
+
+    def _bookkeeping(self, tracker: Tracker, request: StopRequest) -> None:
+        end = self.step == self.schedule.iterations
+        evaluate = end or self.step % self.schedule.eval_every == 0
+        save = end or self.step % self.schedule.save_every == 0 or request.asked
+        if evaluate or save or self.step % self.train.log_every == 0:
+            self._read()
+        if evaluate:
+            self.evaluate(tracker)
+        if save:
+            self.save()
+        if request.asked and not end:
+            raise Interrupted(f"interrupted at iteration {self.step}; saved. Go on with: --resume {self.folder}")
+        if evaluate or save:
+            self.meter.resume_clock()
+
+    def _read(self) -> None:
+        """Read what gathered on the device; the only place of the loop that waits for it."""
+        values = self.meter.read()
+        skipped = int(self.stepper.skipped)
+        if skipped:
+            values["skipped"] = float(skipped)
+        self.reporter.log(values)
+        self.rate = values.get("images_per_second", 0.0)
+        self.waiting = values.get("waiting", 0.0)
+        if skipped > self.train.max_skipped:
+            self._stop_for_non_finite(skipped)
+
+    # ------------------------------------------------------------------------------------ evaluation, checkpoints
+
+    def networks(self) -> dict[str, Network]:
+        """The networks that are evaluated and kept."""
+        return {"student": self.method.student, "teacher": self.method.teacher}
+
+    def evaluate(self, tracker: Tracker) -> None:
+        """Score student and teacher, keep the best, draw pictures, add a row to the table."""
+        split = "test" if self.train.protocol == "paper" and self.task.counts.test else "val"
+        self.method.eval()
+        self.latest = self.task.evaluate(self.networks(), split, self.inference)  # type: ignore[arg-type]
+        for name, scores in self.latest.items():
+            if not self.best or scores.value > self.best["value"]:
+                self.best = {"model": name, "value": scores.value, "iteration": self.step, "split": split}
+                save_best(self.folder / "weights", self.networks()[name].state_dict(), {**self.metadata, **self.best})
+        self.task.pictures(self.networks()[self.best["model"]], self.folder / "images", self.inference)
+        tracker.add(self._row())
+        self.reporter.evaluation(self.step, self.latest, self.best)
+        self.method.train()
+
+    def _row(self) -> Row:
+        row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
+        row |= self.meter.mean_since_evaluation()
+        for name, scores in self.latest.items():
+            row[f"{name}_{scores.metric}"] = scores.value
+            row |= {f"{name}/{key}": value for key, value in scores.extra.items()}
+        row |= {"lr": self.lr, "images_per_second": self.rate, "waiting": self.waiting}
+        row["peak_memory_mib"] = _peak_memory(self.inference.device) / 2**20
+        return row
+
+    def save(self) -> None:
+        """Write the checkpoint `weights/last.ckpt`; the one before stays as `previous.ckpt`."""
+        scaler = self.stepper.scaler
+        state = {
+            "step": self.step,
+            "method": self.method.state_dict(),
+            "optimizer": self.stepper.optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "best": self.best,
+            "seconds": self.seconds,
+            "skipped": int(self.stepper.skipped),
+            "meter": [self.meter.since_evaluation, self.meter.steps_since_evaluation],
+            "metadata": dict(self.metadata),
+            **self.snapshot,
+        }
+        save_last(self.folder / "weights", state)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where a checkpoint was written."""
+        self.step = int(state["step"])
+        self.method.load_state_dict(state["method"])
+        self.stepper.optimizer.load_state_dict(state["optimizer"])
+        if self.stepper.scaler is not None and state["scaler"] is not None:
+            self.stepper.scaler.load_state_dict(state["scaler"])
+        self.best = dict(state["best"])
+        self.seconds = float(state["seconds"])
+        self.stepper.skipped.fill_(int(state["skipped"]))
+        self.meter.since_evaluation, self.meter.steps_since_evaluation = dict(state["meter"][0]), int(state["meter"][1])
+
+    def _stop_for_non_finite(self, skipped: int) -> None:
+        """Rebuild the first bad batch from its step number, keep it for inspection, and stop."""
+        bad = int(self.stepper.first_skipped)
+        raw = next(iter(self.task.batches(range(bad, bad + 1), 0, False)))
+        labeled, unlabeled = self.task.views(raw, bad, torch.device("cpu"))
+        tensors = {"labeled_images": labeled.images, "labels": labeled.labels, "labeled_valid": labeled.valid}
+        if unlabeled is not None:
+            tensors |= {"weak": unlabeled.weak, "unlabeled_valid": unlabeled.valid}
+            tensors |= {f"strong_{i}": view for i, view in enumerate(unlabeled.strong, 1)}
+        path = self.folder / f"nonfinite-iteration-{bad}.safetensors"
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        raise RunError(
+            f"loss or gradient was not finite at iteration {bad} ({skipped} skipped, train.max_skipped="
+            f"{self.train.max_skipped}). Its batch was rebuilt into {path}. Lower the learning rate, use fp32 or bf16, "
+            "or allow a few skipped steps with train.max_skipped=N."
+        )
+
+
+@final
+class _Closing:
+    """Shuts down the workers behind an iterator when training ends early."""
+
+    def __init__(self, iterator: Any) -> None:
+        self.iterator = iterator
+
+    def close(self) -> None:
+        if hasattr(self.iterator, "close"):
+            self.iterator.close()
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024

@@ -1,0 +1,60 @@
+"""Pairs from YAML, and what the settings refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
+
+
+def test_lists_are_taken_for_pairs() -> None:
+    assert WeakSettings.model_validate({"crop": 98, "scale": [0.8, 1.2]}).scale == (0.8, 1.2)
+    assert StrongSettings.model_validate({"blur_sigma": [1, 2]}).blur_sigma == (1.0, 2.0)
+    assert MixSettings.model_validate({"area": [0.1, 0.2], "ratio": [1, 1]}).ratio == (1.0, 1.0)
+
+
+def test_settings_survive_their_own_dump() -> None:
+    settings = MixSettings(area=(0.1, 0.3))
+    assert MixSettings.model_validate(settings.model_dump()) == settings
+    assert MixSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_defaults_are_the_released_ones() -> None:
+    weak, strong, mix = WeakSettings(crop=518), StrongSettings(), MixSettings()
+    assert (weak.scale, weak.flip) == ((0.5, 2.0), 0.5)
+    assert (strong.jitter_probability, strong.brightness, strong.contrast) == (0.8, 0.5, 0.5)
+    assert (strong.saturation, strong.hue, strong.grayscale_probability) == (0.5, 0.25, 0.2)
+    assert (strong.blur_probability, strong.blur_sigma) == (0.5, (0.1, 2.0))
+    assert (mix.probability, mix.area, mix.ratio) == (0.5, (0.02, 0.4), (0.3, 1 / 0.3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (WeakSettings, {"crop": 0}, "greater than 0"),
+        (WeakSettings, {"crop": 98, "scale": [2.0, 0.5]}, r"\[2, 0.5\] is no range; write the lower bound first"),
+        (WeakSettings, {"crop": 98, "scale": [0, 1]}, "both above 0"),
+        (WeakSettings, {"crop": 98, "scale": [1.0]}, "scale"),
+        (WeakSettings, {"crop": 98, "scale": ["0.5", 2.0]}, "valid number"),
+        (WeakSettings, {"crop": 98, "flip": 1.5}, "less than or equal to 1"),
+        (WeakSettings, {"crop": 98, "zoom": 1}, "Extra inputs"),
+        (StrongSettings, {"hue": 0.6}, "less than or equal to 0.5"),
+        (StrongSettings, {"brightness": -0.1}, "greater than or equal to 0"),
+        (StrongSettings, {"blur_probability": float("nan")}, "blur_probability"),
+        (MixSettings, {"area": [0.5, 1.5]}, "no range of shares"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    kind: type[WeakSettings | StrongSettings | MixSettings], values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        kind.model_validate(values)
+
+
+def test_settings_and_geometry_do_not_import_torch() -> None:
+    code = "import sys, semikit.augment.settings, semikit.augment.geometry; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,244 @@
+"""What every method promises, checked on every method that can be named, for pixels and for whole images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from semikit.core.batch import Facts, Labeled, Needs, Unlabeled, take
+from semikit.core.losses import denominators
+from semikit.core.method import Method
+from semikit.registry import METHODS
+
+NAMES = METHODS.names()
+
+
+@dataclass
+class Made:
+    """A method with a batch for it."""
+
+    method: Method
+    facts: Facts
+    needs: Needs
+    whole_batch: bool
+    labeled: Labeled
+    unlabeled: Unlabeled | None
+
+    def step(self, step: int = 0) -> Any:
+        return self.method(self.labeled, self.unlabeled, self.method.label(self.unlabeled, step))
+
+
+Make = Callable[..., Made]
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def make(tiny: ModuleType, name: str) -> Make:
+    def make(
+        settings: dict[str, Any] | None = None,
+        classes: int = 3,
+        pixels: bool = True,
+        all_invalid: bool = False,
+        **facts: Any,
+    ) -> Made:
+        cls: type[Method] = METHODS.get(name)
+        threshold = {"threshold": 0.6} if "threshold" in cls.Config.model_fields else {}
+        config = cls.Config(**threshold, **(settings or {}))
+        known, needs = tiny.facts(classes, **facts), cls.needs(config)
+        method = cls(tiny.network(num_classes=classes, pixels=pixels), config, known)
+        labeled, unlabeled = tiny.batch(known, needs, pixels=pixels, all_invalid=all_invalid)
+        return Made(method.train(), known, needs, cls.whole_batch(config), labeled, unlabeled)
+
+    return make
+
+
+def gradients(module: nn.Module) -> list[Tensor | None]:
+    return [None if p.grad is None else p.grad.clone() for p in module.parameters()]
+
+
+@pytest.mark.parametrize("pixels", [True, False], ids=["pixels", "images"])
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+def test_the_loss_is_finite_and_reaches_the_student_only(make: Make, classes: int, pixels: bool) -> None:
+    made = make(classes=classes, pixels=pixels)
+    result = made.step()
+    assert result.loss.shape == ()
+    assert torch.isfinite(result.loss)
+    assert result.loss > 0
+    result.loss.backward()
+    assert all(gradient is not None and gradient.any() for gradient in gradients(made.method.student))
+    assert all(gradient is None for gradient in gradients(made.method.teacher))
+
+
+def test_logs_are_detached_scalars(make: Make) -> None:
+    result = make().step()
+    assert {"loss", "loss_x"} <= result.logs.keys()
+    assert all(value.shape == () and not value.requires_grad for value in result.logs.values())
+    assert result.logs["loss"] == result.loss.detach()
+
+
+@pytest.mark.parametrize("pixels", [True, False], ids=["pixels", "images"])
+@pytest.mark.parametrize("normalise", ["total", "process"])
+def test_a_batch_without_a_valid_position_has_loss_and_gradient_0(make: Make, normalise: str, pixels: bool) -> None:
+    made = make(all_invalid=True, normalise=normalise, pixels=pixels)
+    result = made.step()
+    result.loss.backward()
+    assert result.loss.item() == 0
+    assert all(value == 0 for value in result.logs.values())
+    assert all(gradient is None or not gradient.any() for gradient in gradients(made.method.student))
+
+
+@pytest.mark.parametrize("normalise", ["total", "process"])
+def test_micro_batches_add_up(make: Make, normalise: str) -> None:
+    made = make(normalise=normalise)
+    if made.whole_batch:
+        pytest.skip("its pseudo-labels come out of the whole batch's pass")
+    pseudo = made.method.label(made.unlabeled, 5)
+    whole = made.method(made.labeled, made.unlabeled, pseudo)
+    whole.loss.backward()
+    expected = gradients(made.method.student)
+    made.method.zero_grad()
+    parts = [slice(0, 1), slice(1, 4)]
+    results = [made.method(*(take(item, part) for item in (made.labeled, made.unlabeled, pseudo))) for part in parts]
+    for result in results:
+        result.loss.backward()
+    for key, value in whole.logs.items():
+        torch.testing.assert_close(sum(result.logs[key] for result in results), value)
+    torch.testing.assert_close(gradients(made.method.student), expected)
+
+
+def test_ohem_adds_up_over_micro_batches_of_whole_groups(make: Make) -> None:
+    made = make({"ohem": {"threshold": 0.3, "min_kept": 20}})
+    if made.whole_batch:
+        pytest.skip("its pseudo-labels come out of the whole batch's pass")
+    pseudo = made.method.label(made.unlabeled, 0)
+    items = (made.labeled, made.unlabeled, pseudo)
+    parts = [made.method(*(take(item, part) for item in items)) for part in (slice(0, 2), slice(2, 4))]
+    whole = made.method(*items)
+    torch.testing.assert_close(sum(part.loss for part in parts), whole.loss)
+    plain = make()
+    assert plain.step().logs["loss_x"] < whole.logs["loss_x"], "hard positions have the larger loss"
+
+
+@pytest.mark.parametrize("ramp", [True, False])
+def test_the_teacher_follows_the_student(make: Make, ramp: bool) -> None:
+    made = make({"ema_decay": 0.75, "ema_ramp": ramp})
+    method, one = made.method, torch.ones(())
+    before = [p.clone() for p in method.teacher.parameters()]
+    with torch.no_grad():
+        for parameter in method.student.parameters():
+            parameter.add_(1)
+    method.after_step(0, torch.zeros(()))
+    assert all(torch.equal(p, old) for p, old in zip(method.teacher.parameters(), before, strict=True))
+    method.after_step(0, one)
+    moved = 1.0 if ramp else 0.25
+    for parameter, old in zip(method.teacher.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter, old + moved)
+    assert not any(parameter.requires_grad for parameter in method.teacher.parameters())
+
+
+def test_the_teacher_stays_in_eval_mode(make: Make) -> None:
+    method = make().method
+    method.train()
+    assert method.student.training
+    assert not any(module.training for module in method.teacher.modules())
+    method.eval()
+    assert not method.student.training
+
+
+def test_labelling_leaves_the_students_mode_and_weights_alone(make: Make) -> None:
+    made = make()
+    modes = [module.training for module in made.method.modules()]
+    before = {key: value.clone() for key, value in made.method.student.state_dict().items()}
+    made.method.label(made.unlabeled, 0)
+    assert [module.training for module in made.method.modules()] == modes
+    assert all(torch.equal(before[key], value) for key, value in made.method.student.state_dict().items())
+
+
+def test_draws_depend_on_the_step_alone(make: Make) -> None:
+    made = make()
+    first, again, other = (made.method.label(made.unlabeled, step) for step in (4, 4, 5))
+    if first is None or not first.masks:
+        pytest.skip("draws nothing")
+    torch.testing.assert_close(first.masks, again.masks, rtol=0, atol=0)
+    assert any(
+        not torch.equal(a, b) for x, y in zip(first.masks, other.masks, strict=True) for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_sharing_the_step_between_processes_changes_nothing(make: Make) -> None:
+    made = make()
+    if made.whole_batch or made.unlabeled is None:
+        pytest.skip("has nothing to share")
+    whole = made.method.label(made.unlabeled, 2)
+    shares = []
+    for rank in (0, 1):
+        part = slice(2 * rank, 2 * rank + 2)
+        share = replace(take(made.unlabeled, part), partner=made.unlabeled.partner[part] - 2 * rank)
+        shares.append(made.method.label(share, 2))
+    for rank, share in enumerate(shares):
+        expected = take(whole, slice(2 * rank, 2 * rank + 2))
+        torch.testing.assert_close(share.masks, expected.masks, rtol=0, atol=0)
+        for view, target in zip(share.views, expected.views, strict=True):
+            assert torch.equal(view.labels, target.labels)
+            assert torch.equal(view.valid, target.valid)
+
+
+def test_state_round_trip(make: Make) -> None:
+    made = make()
+    result = made.step()
+    result.loss.backward()
+    with torch.no_grad():
+        for parameter in made.method.student.parameters():
+            parameter.sub_(0.1 * parameter.grad)
+    made.method.after_step(0, torch.ones(()))
+    made.method.after_step(1, torch.ones(()))
+    other = make()
+    missing = other.method.load_state_dict(made.method.state_dict())
+    assert not missing.missing_keys
+    assert not missing.unexpected_keys
+    assert other.step(7).loss.item() == made.step(7).loss.item()
+
+
+@pytest.mark.parametrize("settings", [{}, {"ohem": {"threshold": 0.7, "min_kept": 30}}], ids=["plain", "ohem"])
+@pytest.mark.parametrize("normalise", ["total", "process"])
+@pytest.mark.parametrize("balance", [0.0, 0.5])
+def test_no_step_waits_for_the_device(
+    make: Make, count_syncs: type, settings: dict[str, Any], normalise: str, balance: float
+) -> None:
+    extra = (
+        {"class_balance": balance, "ramp": 0.5} if balance and "threshold" in make().method.Config.model_fields else {}
+    )
+    made = make({**settings, **extra}, normalise=normalise)
+    with count_syncs() as counter:
+        denominators(made.labeled.valid, made.facts.group, made.facts.normalise)
+        result = made.step(3)
+        result.loss.backward()
+        made.method.after_step(3, torch.isfinite(result.loss.detach()).float())
+    assert counter.total > 50
+    assert not counter.found
+
+
+def test_unlabeled_images_are_not_asked_for_in_vain(make: Make) -> None:
+    made = make()
+    if made.needs.unlabeled:
+        assert made.needs.strong_views >= 1
+    else:
+        assert made.needs.strong_views == 0
+        assert not made.needs.second
+        assert made.method.label(None, 0) is None
+
+
+def test_method_and_settings_say_what_they_are(name: str) -> None:
+    source = METHODS.get(name).Config
+    assert METHODS.summary(name).endswith("."), "the first line of the module is shown by `semikit list methods`"
+    assert source.__doc__

@@ -1,0 +1,97 @@
+"""A tiny network and batches for it: for pixels, or for whole images. Loaded by path (fixture `tiny`)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semikit.core.batch import Facts, Labeled, Needs, Normalise, Unlabeled, WeakViews
+from semikit.core.losses import denominators
+from semikit.core.mixing import partners
+from semikit.core.network import Features, Network
+
+SIDE = 12
+
+
+class TinyNetwork(Network):
+    """Two levels of 6 and `last` channels."""
+
+    def __init__(self, num_classes: int = 3, pixels: bool = True, batch_norm: bool = False, last: int = 6) -> None:
+        super().__init__()
+        self.widths, self.embed_dim, self.num_classes, self.multiple = (6, last), 5, num_classes, 4
+        self.pixels = pixels
+        self.first = nn.Conv2d(3, 6, 3, 2, 1)
+        self.second = nn.Conv2d(6, last, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(6) if batch_norm else nn.Identity()
+        self.neck = nn.Linear(6 + last, 5)
+        self.head = nn.Linear(5, num_classes)
+
+    def encode(self, images: Tensor) -> Features:
+        fine = self.norm(self.first(images)).tanh()
+        levels = (fine, self.second(fine).tanh())
+        size = (images.shape[-2], images.shape[-1])
+        return Features(levels if self.pixels else tuple(level.mean((-2, -1)) for level in levels), size)
+
+    def embed(self, features: Features) -> Tensor:
+        fine, coarse = features.levels
+        if not self.pixels:
+            return self.neck(torch.cat([fine, coarse], 1)).tanh()
+        joined = torch.cat([fine, F.interpolate(coarse, fine.shape[-2:])], 1)
+        return self.neck(joined.movedim(1, -1)).movedim(-1, 1).tanh()
+
+    def classify(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
+        if not self.pixels:
+            return self.head(embedding)
+        logits = self.head(embedding.movedim(1, -1)).movedim(-1, 1)
+        return F.interpolate(logits, size, mode="bilinear", align_corners=True)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        return [*self.first.parameters(), *self.second.parameters()]
+
+
+def network(seed: int = 0, scale: float = 8.0, **options: int) -> TinyNetwork:
+    """A network from a seed; `scale` makes some of its predictions confident."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = TinyNetwork(**options)
+    with torch.no_grad():
+        made.head.weight.mul_(scale)
+    return made
+
+
+def facts(num_classes: int = 3, group: int = 2, normalise: Normalise = "total", iterations: int = 100) -> Facts:
+    return Facts(num_classes, 4, 8, 2, iterations, group, seed=3, normalise=normalise)
+
+
+def batch(
+    facts: Facts, needs: Needs, size: int = 4, pixels: bool = True, all_invalid: bool = False, seed: int = 0
+) -> tuple[Labeled, Unlabeled | None]:
+    """`size` labelled and as many unlabelled images, some positions invalid."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (size, SIDE, SIDE) if pixels else (size,)
+
+    def images() -> Tensor:
+        return torch.randn(size, 3, SIDE, SIDE, generator=generator)
+
+    def valid() -> Tensor:
+        return torch.zeros(shape, dtype=torch.bool) if all_invalid else torch.rand(shape, generator=generator) > 0.2
+
+    is_valid = valid()
+    labels = torch.where(is_valid, torch.randint(facts.num_classes, shape, generator=generator), 0)
+    denominator = denominators(is_valid, facts.group, facts.normalise)
+    labeled = Labeled(images(), labels, is_valid, torch.arange(size), denominator)
+    if not needs.unlabeled:
+        return labeled, None
+    boxes = tuple(torch.rand(shape, generator=generator) > 0.6 for _ in range(needs.strong_views)) if pixels else ()
+    unlabeled = Unlabeled(
+        weak=images(),
+        strong=tuple(images() for _ in range(needs.strong_views)),
+        valid=valid(),
+        boxes=boxes,
+        partner=partners(size, facts.group),
+        index=torch.arange(size),
+        slots=range(size),
+        second=WeakViews(images(), valid()) if needs.second else None,
+    )
+    return labeled, unlabeled

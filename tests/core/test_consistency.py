@@ -1,0 +1,61 @@
+"""Targets of strong views, before and after a network has looked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+import torch
+
+from semikit.core.batch import Needs
+from semikit.core.consistency import ConsistencySettings, Emphasis, fill, judge, mixed, prepare
+
+
+@pytest.mark.parametrize("normalise", ["total", "process"])
+def test_valid_and_denominators_are_of_the_mixed_view(tiny: ModuleType, normalise: str) -> None:
+    facts = tiny.facts(normalise=normalise)
+    _, unlabeled = tiny.batch(facts, Needs())
+    pseudo = prepare(unlabeled, facts)
+    for view, box in zip(pseudo.views, unlabeled.boxes, strict=True):
+        assert torch.equal(view.valid, torch.where(box, unlabeled.valid[unlabeled.partner], unlabeled.valid))
+        counts = view.valid.flatten(1).sum(1)
+        total = [counts.sum()] * 4 if normalise == "total" else [2 * counts[:2].sum()] * 2 + [2 * counts[2:].sum()] * 2
+        assert view.denominator.tolist() == [float(value) for value in total]
+    assert torch.equal(pseudo.weak.valid, unlabeled.valid)
+
+
+def test_labels_and_confidence_are_mixed_alike(tiny: ModuleType) -> None:
+    facts = tiny.facts()
+    _, unlabeled = tiny.batch(facts, Needs())
+    labels, confidence = judge(tiny.network(), unlabeled.weak)
+    pseudo = fill(prepare(unlabeled, facts), unlabeled, labels, confidence)
+    for view, box in zip(pseudo.views, unlabeled.boxes, strict=True):
+        assert torch.equal(view.labels, torch.where(box, labels[unlabeled.partner], labels))
+        assert torch.equal(view.confidence, torch.where(box, confidence[unlabeled.partner], confidence))
+    assert torch.equal(pseudo.weak.labels, labels)
+
+
+def test_without_boxes_nothing_is_mixed(tiny: ModuleType) -> None:
+    facts = tiny.facts()
+    _, unlabeled = tiny.batch(facts, Needs(), pixels=False)
+    values = torch.arange(4)
+    assert mixed(values, values, unlabeled, 1) is values
+    pseudo = fill(prepare(unlabeled, facts), unlabeled, values, values / 4)
+    assert all(torch.equal(view.labels, values) for view in pseudo.views)
+
+
+def test_few_confident_positions_mean_a_small_loss(tiny: ModuleType) -> None:
+    facts = tiny.facts()
+    _, unlabeled = tiny.batch(facts, Needs())
+    network = tiny.network()
+    logits = network(unlabeled.strong[0])
+    pseudo = fill(prepare(unlabeled, facts), unlabeled, *judge(network, unlabeled.weak))
+    emphasis = Emphasis(ConsistencySettings(threshold=0.5), facts)
+    target = pseudo.views[0]
+    half = replace(target, confidence=target.confidence.clone())
+    half.confidence[2:] = 0.0
+    kept = replace(target, valid=target.valid.clone())
+    kept.valid[2:] = False
+    torch.testing.assert_close(emphasis.loss(logits, half), emphasis.loss(logits, kept))
+    assert emphasis.loss(logits, half) < emphasis.loss(logits, target)

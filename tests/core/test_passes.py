@@ -1,0 +1,40 @@
+"""Passes through the student: what is cut apart again, and which masks reach whom."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from semikit.core.passes import check_forward, has_batch_norm, logits_of
+from semikit.errors import ConfigError
+
+
+@pytest.mark.parametrize("pixels", [True, False], ids=["pixels", "images"])
+@pytest.mark.parametrize("position", ["encoder", "decoder"])
+def test_lists_of_unequal_length_with_and_without_masks(tiny: ModuleType, position: str, pixels: bool) -> None:
+    network = tiny.network(pixels=pixels, last=8)
+    images = [torch.randn(size, 3, 12, 12) for size in (3, 2, 1)]
+    widths = network.widths if position == "encoder" else (network.embed_dim,)
+    masks = [(), tuple(torch.rand(2, width) for width in widths), ()]
+    together = logits_of(network, images, masks, position)
+    alone = [logits_of(network, [part], [mask], position)[0] for part, mask in zip(images, masks, strict=True)]
+    for joined, single in zip(together, alone, strict=True):
+        torch.testing.assert_close(joined, single)
+    torch.testing.assert_close(together[0], network(images[0]))
+    assert not torch.allclose(together[1], network(images[1]))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.SyncBatchNorm(2)])
+def test_batch_norm_is_found(norm: nn.Module) -> None:
+    assert has_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.Sequential(norm)))
+    assert not has_batch_norm(nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2)))
+
+
+def test_fused_is_refused_with_batch_norm_only(tiny: ModuleType) -> None:
+    check_forward("fused", tiny.network())
+    check_forward("auto", tiny.network(batch_norm=True))
+    with pytest.raises(ConfigError, match="allowed here: 'auto', 'separate', 'joint'"):
+        check_forward("fused", tiny.network(batch_norm=True))

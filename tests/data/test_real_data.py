@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from semikit.data.check import find_problems, parts_of
+from semikit.data.folders import resolve
+from semikit.data.spec import load_spec
+from semikit.data.splits import choose, coverage, missing_classes
+
+CAMVID = """
+train: {images: "${SEMIKIT_TEST_DATA}/camvid/train/images", masks: "${SEMIKIT_TEST_DATA}/camvid/train/masks"}
+val: {images: "${SEMIKIT_TEST_DATA}/camvid/val/images", masks: "${SEMIKIT_TEST_DATA}/camvid/val/masks"}
+classes: [sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist]
+ignore: [11]
+"""
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("SEMIKIT_TEST_DATA" not in os.environ, reason="SEMIKIT_TEST_DATA is not set")
+def test_street_photos(tmp_path: Path) -> None:
+    path = tmp_path / "camvid.yaml"
+    path.write_text(CAMVID)
+    spec = load_spec(path)
+    sources = resolve(spec)
+    split = choose("1/8", sources.train, sources.val, seed=0)
+    assert (len(split.labeled), len(split.unlabeled), len(sources.val)) == (46, 321, 101)
+    assert missing_classes(coverage(sources.train, split.labeled, 11), spec.classes) is None
+    assert find_problems(parts_of(split, sources.val), 11) == []

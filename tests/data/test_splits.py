@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semikit.data.check import check_sources, parts_of
+from semikit.data.folders import resolve
+from semikit.data.loader import StepLoader, Stream
+from semikit.data.spec import DataSpec
+from semikit.data.splits import choose, coverage, missing_classes, shared_files
+from semikit.errors import DataError
+
+
+@dataclass(frozen=True)
+class Made:
+    """A source of names; some have masks."""
+
+    names: tuple[str, ...]
+    masked: frozenset[int]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, index: int) -> Any:
+        raise AssertionError("not opened")
+
+    def mask(self, index: int) -> Any:
+        raise AssertionError("not opened")
+
+    def has_mask(self, index: int) -> bool:
+        return index in self.masked
+
+
+def made(count: int, part: str = "train", masked: int | None = None) -> Made:
+    return Made(tuple(f"{part}/{k:04d}" for k in range(count)), frozenset(range(count if masked is None else masked)))
+
+
+VAL = made(5, "val")
+
+
+@given(st.data())
+def test_labelled_and_unlabelled_part_everything(data: st.DataObject) -> None:
+    total = data.draw(st.integers(1, 200))
+    masked = data.draw(st.sets(st.integers(0, total - 1), min_size=1))
+    extra = data.draw(st.lists(st.integers(1, 30), max_size=3))
+    count = data.draw(st.integers(1, len(masked)))
+    train = Made(made(total).names, frozenset(masked))
+    seed = data.draw(st.integers(0, 2**31))
+    split = choose(str(count), train, VAL, [made(k, f"extra{k}") for k in extra], seed=seed)
+    assert len(split.labeled) == len(set(split.labeled)) == count
+    assert set(split.labeled) <= masked
+    assert not set(split.labeled) & set(split.unlabeled)
+    assert sorted((*split.labeled, *split.unlabeled)) == list(range(total + sum(extra)))
+    more = choose(str(data.draw(st.integers(count, len(masked)))), train, VAL, seed=seed)
+    assert set(split.labeled) <= set(more.labeled)
+
+
+@given(above=st.integers(1, 50), below=st.integers(1, 50), total=st.integers(1, 500))
+def test_a_fraction_is_rounded(above: int, below: int, total: int) -> None:
+    if above > below or round(total * above / below) == 0:
+        return
+    split = choose(f"{above}/{below}", made(total + 7, masked=total), VAL)
+    assert abs(len(split.labeled) - total * above / below) <= 0.5
+    assert split.masked == total
+
+
+def test_known_counts() -> None:
+    assert len(choose("1/8", made(367), VAL).labeled) == 46
+    assert len(choose("1/16", made(2975), VAL).labeled) == 186
+    assert len(choose("1/2", made(2975), VAL).labeled) == 1488
+
+
+def test_a_seed_is_a_choice() -> None:
+    first, again, other = (choose("20", made(100), VAL, seed=seed).labeled for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+    assert first != tuple(range(20))
+
+
+def test_without_labels_all_with_masks_are_labelled() -> None:
+    split = choose(None, made(10, masked=4), VAL)
+    assert (split.family, split.labeled, split.unlabeled) == ("all", (0, 1, 2, 3), (4, 5, 6, 7, 8, 9))
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ("11", "asks for 11 images, but only 10 of train have a mask"),
+        ("0", "is 0 of 10 images with a mask; at least 1"),
+        ("1/100", "is 0 of 10 images with a mask; at least 1"),
+        ("1/0", "'1/0' is not a fraction between 0 and 1"),
+        ("3/2", "'3/2' is not a fraction between 0 and 1"),
+        (
+            "1/x",
+            r"'1/x': no such file, and neither a number nor a fraction\. Give a number \(46\), a fraction \(1/16\)",
+        ),
+        ("-3", "no such file"),
+        ("5%", "no such file"),
+        ("lists/labeled.txt", "no such file"),
+    ],
+)
+def test_wrong_options(labels: str, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        choose(labels, made(12, masked=10), VAL)
+
+
+def test_no_mask_at_all() -> None:
+    with pytest.raises(DataError, match="no image of train has a mask"):
+        choose("1", made(3, masked=0), VAL)
+
+
+@pytest.mark.parametrize("entry", ["city/b1", "city/b1.png", "b1", "b1.jpg", "/data/train/city/b1.png", "city/b1 "])
+def test_a_list_names_images_in_many_ways(tmp_path: Path, entry: str) -> None:
+    train = Made(("city/a1", "city/b1", "town/a1"), frozenset({0, 1, 2}))
+    path = tmp_path / "list.txt"
+    path.write_text(f"# chosen by hand\n\n{entry}\n")
+    split = choose(str(path), train, VAL)
+    assert (split.family, split.labeled, split.unlabeled) == ("file", (1,), (0, 2))
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("city/b2", r"no image of train is named 'city/b2'\. Did you mean 'city/b1'"),
+        ("a1", r"'a1' fits 2 images: city/a1, town/a1\. Write the subfolder too"),
+        ("b1\ncity/b1.png", r"'city/b1\.png' and 'b1' are the same image"),
+        ("c1", "the image 'c1' has no mask"),
+        ("val/0002", "'val/0002' is an image of val, not of train"),
+        ("# nothing", "names no image"),
+    ],
+)
+def test_wrong_lists(tmp_path: Path, lines: str, sentence: str) -> None:
+    train = Made(("city/a1", "city/b1", "town/a1", "c1"), frozenset({0, 1, 2}))
+    path = tmp_path / "list.txt"
+    path.write_text(lines)
+    with pytest.raises(DataError, match=sentence):
+        choose(str(path), train, VAL)
+
+
+def test_a_labelled_file_that_is_also_in_val(folder: Path, spec: DataSpec) -> None:
+    (folder / "val/images/val1.png").write_bytes((folder / "train/images/train2.png").read_bytes())
+    sources = resolve(spec)
+    assert shared_files(sources.train, range(8), sources.val) == [("train2", "val1")]
+    with pytest.raises(DataError, match=r"labelled files that are also in val: train2 \(there val1\)"):
+        choose(None, sources.train, sources.val)
+
+
+def test_one_name_in_train_and_val_is_fine_where_the_files_differ(folder: Path, spec: DataSpec) -> None:
+    for part in ("images", "masks"):
+        (folder / f"val/{part}/val1.png").rename(folder / f"val/{part}/train1.png")
+    sources = resolve(spec)
+    assert len(choose(None, sources.train, sources.val).labeled) == 6
+
+
+def test_coverage_counts_images(spec: DataSpec, folder: Path) -> None:
+    from PIL import Image
+
+    for k, values in enumerate(([0], [0, 1], [9], [0], [2], [1])):
+        mask = np.resize(np.array(values, dtype=np.uint8), (12, 16))
+        Image.fromarray(mask).save(folder / f"train/masks/train{k}.png")
+    train = resolve(spec).train
+    assert coverage(train, range(6), 3).tolist() == [3, 2, 1]
+    counts = coverage(train, [0, 1], 3)
+    assert missing_classes(counts, spec.classes) == (
+        "no labelled image holds class 'car': it cannot be learned. "
+        "Choose other labelled images (--seed, or --labels FILE) or more of them."
+    )
+    assert missing_classes(np.array([1, 1, 1]), spec.classes) is None
+    assert coverage(train, [], 3).tolist() == [0, 0, 0]
+
+
+def test_masks_of_unlabelled_images_are_never_opened(
+    folder: Path, spec: DataSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Their masks are broken, and every mask that is opened is written down."""
+    import semikit.data.sources as module
+
+    opened: list[str] = []
+    read = module.read_mask
+    monkeypatch.setattr(module, "read_mask", lambda path: (opened.append(path.stem), read(path))[1])
+    listed = tmp_path / "list.txt"
+    listed.write_text("train1\ntrain4\n")
+    for k in (0, 2, 3, 5):
+        (folder / f"train/masks/train{k}.png").write_text("broken")
+    sources = resolve(spec)
+    split = choose(str(listed), sources.train, sources.val)
+    coverage(sources.train, split.labeled, 3)
+    check_sources(parts_of(split, sources.val), 3)
+
+    def make(stream: str, index: int, rng: np.random.Generator) -> Any:
+        if stream == "unlabeled":
+            return split.pool.image(split.unlabeled[index])[0]
+        return sources.train.mask(split.labeled[index])
+
+    streams = [Stream("labeled", len(split.labeled), 2), Stream("unlabeled", len(split.unlabeled), 2)]
+    loader: StepLoader[Any] = StepLoader(streams, make, 0, range(6))
+    assert len(list(loader)) == 6
+    assert set(opened) == {"train1", "train4", "val0", "val1", "val2"}

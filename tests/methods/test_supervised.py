@@ -1,0 +1,45 @@
+"""The labelled-only baseline."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+
+from semikit.core.losses import Ohem
+from semikit.methods.supervised import Supervised, SupervisedConfig
+
+
+def test_is_the_mean_cross_entropy_over_valid_positions(tiny: ModuleType) -> None:
+    facts = tiny.facts()
+    method = Supervised(tiny.network(), SupervisedConfig(), facts)
+    labeled, unlabeled = tiny.batch(facts, Supervised.needs(SupervisedConfig()))
+    assert unlabeled is None
+    loss = method(labeled, None, None).loss
+    targets = torch.where(labeled.valid, labeled.labels, 255)
+    torch.testing.assert_close(loss, F.cross_entropy(method.student(labeled.images), targets, ignore_index=255))
+
+
+def test_ohem_of_everything_is_the_plain_loss(tiny: ModuleType) -> None:
+    facts = tiny.facts()
+    labeled, _ = tiny.batch(facts, Supervised.needs(SupervisedConfig()))
+    losses = [
+        Supervised(tiny.network(), SupervisedConfig(ohem=ohem), facts)(labeled, None, None).loss
+        for ohem in (None, Ohem(threshold=1.0, min_kept=1))
+    ]
+    torch.testing.assert_close(*losses)
+
+
+def test_learns(tiny: ModuleType) -> None:
+    facts = tiny.facts()
+    method = Supervised(tiny.network(), SupervisedConfig(), facts).train()
+    labeled, _ = tiny.batch(facts, Supervised.needs(SupervisedConfig()))
+    optimizer = torch.optim.Adam(method.student.parameters(), lr=0.01)
+    first = method(labeled, None, None).loss.item()
+    for step in range(30):
+        optimizer.zero_grad()
+        method(labeled, None, None).loss.backward()
+        optimizer.step()
+        method.after_step(step, torch.ones(()))
+    assert method(labeled, None, None).loss.item() < 0.9 * first
