@@ -94,31 +94,29 @@ class StepLoader(Generic[R]):
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Mapping[str, R]]:
-        made = iter(self._loader)
+        made: Any = iter(self._loader)
         try:
             for _ in self.steps:
                 yield _next(made)
         finally:
-            # Workers end with the iterator, so nothing may keep it: least of all a traceback through this frame.
-            del made
+            # Left alone, workers live until nothing refers to the iterator any more, for one no traceback, and worker
+            # processes started meanwhile inherit it and disturb its shutdown.
+            if self._loader.num_workers:
+                made._shutdown_workers()
 
 
 def _next(made: Iterator[_Made]) -> Any:
     """The batches of the next step; a bug in `make` comes as torch wraps it."""
-    died = ""
     try:
         item = next(made)
     except RuntimeError as error:
         died = " ".join(str(error).split())
         if "DataLoader worker (pid" not in died:
             raise
-    finally:
-        del made
-    if died:
         raise RunError(
             f"a data worker died ({died}). Most often memory or /dev/shm was full: use fewer workers "
             "(train.workers=0) or a smaller batch."
-        )
+        ) from None
     if item.error is not None:
         raise item.error
     return item.batch

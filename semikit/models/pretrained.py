@@ -33,7 +33,7 @@ def create_backbone(name: str, weights: str, args: Mapping[str, Any], features: 
         return timm.create_model(name, pretrained=False, **args, **features)
     if weights == "pretrained":
         return _from_timm(name, {**args, **features})
-    whole = timm.create_model(name, pretrained=False, **args)
+    whole = timm.create_model(name, pretrained=False, **{**args, "num_classes": 0})
     load_encoder(whole, read_weights(Path(weights)), source=weights)
     if not features:
         return whole

@@ -119,7 +119,7 @@ def _size(state: Mapping[str, Tensor], path: Path) -> str:
         raise WeightsError(f"{path} is no released UniMatch V2 checkpoint: {_TOKEN} or {_CLASSES} is missing.")
     width = state[_TOKEN].shape[-1]
     depth = len({name.split(".")[2] for name in state if name.startswith("backbone.blocks.")})
-    encoder, expected = SIZES.get(width, ("", 0))
+    encoder, expected = SIZES.get(width, ("", None))
     if depth != expected:
         known = ", ".join(f"{name} ({width} wide, {depth} deep)" for width, (name, depth) in SIZES.items())
         raise WeightsError(f"{path}: an encoder {width} wide and {depth} deep is none of {known}.")

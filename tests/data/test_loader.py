@@ -137,6 +137,7 @@ def test_a_bug_stays_a_bug(workers: int) -> None:
     with pytest.raises(RuntimeError, match="a bug") as caught:
         list(StepLoader([Stream("s", 2, 1)], faulty, 0, range(2), workers))
     assert not isinstance(caught.value, SemikitError)
+    assert multiprocessing.active_children() == []
 
 
 def test_a_dead_worker_is_told() -> None:

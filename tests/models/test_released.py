@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from semikit.errors import WeightsError
+from semikit.models.released import convert, is_released, load_released, our_name
+from semikit.models.segmenter import build_segmenter
+from semikit.models.settings import ModelSettings
+
+SIZES = {"small": (384, 12, 64), "giant": (1536, 40, 384)}  # width, depth, channels of the decoder
+
+
+def official(size: str, classes: int, value: float, gated: bool = False) -> dict[str, Tensor]:
+    """A state under the released names: one stored number a tensor, whatever its shape."""
+    with torch.device("meta"):
+        network = build_segmenter(ModelSettings(encoder=f"dinov2-{size}", weights="none"), classes)
+    names = {our: theirs for theirs, our in official_names(SIZES[size][1], gated).items()}
+    state = {names[key]: torch.tensor(value).expand(item.shape) for key, item in network.state_dict().items()}
+    width, _, channels = SIZES[size]
+    state["backbone.mask_token"] = torch.tensor(value).expand(1, width)
+    state["head.scratch.refinenet4.resConfUnit1.conv1.bias"] = torch.tensor(value).expand(channels)
+    return state
+
+
+def official_names(depth: int, gated: bool) -> dict[str, str]:
+    layers = ("w12", "w3") if gated else ("fc1", "fc2")
+    block = ["norm1", "attn.qkv", "attn.proj", "norm2", *(f"mlp.{layer}" for layer in layers)]
+    names = [f"backbone.{name}" for name in ("cls_token", "pos_embed")] + [
+        f"backbone.blocks.{i}.ls{j}.gamma" for i in range(depth) for j in (1, 2)
+    ]
+    modules = ["backbone.patch_embed.proj", "backbone.norm", "head.scratch.output_conv.0", "head.scratch.output_conv.2"]
+    modules += [f"backbone.blocks.{i}.{part}" for i in range(depth) for part in block]
+    modules += [f"head.projects.{i}" for i in range(4)] + [f"head.resize_layers.{i}" for i in (0, 1, 3)]
+    modules += [f"head.scratch.layer{i}_rn" for i in (1, 2, 3, 4)]
+    for i in (1, 2, 3, 4):
+        modules += [f"head.scratch.refinenet{i}.out_conv"]
+        modules += [f"head.scratch.refinenet{i}.resConfUnit{u}.conv{c}" for u in (1, 2) for c in (1, 2)]
+    names += [f"{module}.{kind}" for module in modules for kind in ("weight", "bias")]
+    return {name: ours for name in names if (ours := our_name(name)) is not None}
+
+
+def test_student_and_teacher(tmp_path: Path) -> None:
+    content = {
+        "model": {f"module.{key}": value for key, value in official("small", 21, 0.0).items()},
+        "model_ema": {f"module.{key}": value for key, value in official("small", 21, 1.0).items()},
+        "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 5e-6, "params": [0]}]},
+        "epoch": 59,
+        "previous_best": np.float64(79.25),
+    }
+    torch.save(content, tmp_path / "best.pth")
+    released = load_released(tmp_path / "best.pth")
+    assert (released.encoder, released.num_classes, released.epoch) == ("dinov2-small", 21, 59)
+    assert released.previous_best == 79.25
+    assert type(released.previous_best) is float
+    assert released.teacher is not None
+    network = build_segmenter(released.settings, released.num_classes)
+    for state, value in ((released.student, 0.0), (released.teacher, 1.0)):
+        network.load_state_dict(state, strict=True)
+        assert all((parameter == value).all() for parameter in network.parameters())
+
+
+def test_student_alone(tmp_path: Path) -> None:
+    torch.save(official("small", 2, 0.5), tmp_path / "levir.pth")
+    released = load_released(tmp_path / "levir.pth")
+    assert released.teacher is None
+    assert (released.num_classes, released.epoch, released.previous_best) == (2, None, None)
+
+
+def test_giant_with_gated_layers(tmp_path: Path) -> None:
+    torch.save({"model": official("giant", 2, 0.5, gated=True)}, tmp_path / "g.pth")
+    released = load_released(tmp_path / "g.pth")
+    assert released.encoder == "dinov2-giant"
+    assert "encoder.backbone.blocks.39.mlp.fc1.weight" in released.student
+
+
+def test_giant_without_gated_layers(tmp_path: Path) -> None:
+    torch.save({"model": official("giant", 2, 0.5)}, tmp_path / "g.pth")
+    with pytest.raises(WeightsError, match="a giant encoder without gated layers is no DINOv2"):
+        load_released(tmp_path / "g.pth")
+
+
+def test_other_files(tmp_path: Path) -> None:
+    torch.save({"model": {"conv1.weight": torch.zeros(3)}}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"no released UniMatch V2 checkpoint: backbone.cls_token"):
+        load_released(tmp_path / "w.pth")
+    odd = {"backbone.cls_token": torch.zeros(1, 1, 32), "head.scratch.output_conv.2.bias": torch.zeros(5)}
+    assert is_released(odd)
+    torch.save(odd, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"32 wide and 0 deep is none of dinov2-small"):
+        load_released(tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"'head.extra.weight' is no tensor of a released"):
+        convert({"head.extra.weight": torch.zeros(1)})
