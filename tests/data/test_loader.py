@@ -14,7 +14,7 @@ from torch import Tensor
 
 from semikit.core.draws import draw
 from semikit.data.faults import FileFault
-from semikit.data.loader import StepLoader, Stream, item_at, stack
+from semikit.data.loader import StepLoader, Stream, _Made, item_at, stack
 from semikit.errors import DataError, RunError, SemikitError
 
 STREAMS = (Stream("labeled", 3, 4), Stream("unlabeled", 11, 2), Stream("none", 0, 0))
@@ -177,3 +177,13 @@ def test_stacking_keeps_the_structure() -> None:
     assert whole["a"][1] is None
     assert whole["b"].dtype == torch.bool
     assert whole["c"].tolist() == [2, 3]
+
+
+def test_pinning_reaches_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch pins a batch of a kind it does not know by calling its `pin_memory`."""
+    pinned: list[Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(tensor), tensor + 1)[1])
+    items = _Made({"s": stack([make("s", 0, draw(0, "t")), make("s", 1, draw(0, "t"))])}).pin_memory()
+    assert len(pinned) == 5
+    assert items.batch["s"].index.tolist() == [1, 2]
+    assert items.batch["s"].valid is None
