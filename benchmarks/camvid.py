@@ -140,7 +140,7 @@ class Watcher(Reporter):
             image, _ = task.train.image(index)
             labels, valid = (torch.from_numpy(part) for part in task.train.mask(index))
             with torch.no_grad():
-                inputs = task.maker.normalized(torch.from_numpy(image[None]), self.run.device)
+                inputs = task.maker.normalized(image[None], self.run.device)
                 share, predicted = self.run.trainer.method.teacher(inputs).softmax(1)[0].max(0)
             chosen = (share >= threshold) & valid
             confident, total = confident + int(chosen.sum()), total + int(valid.sum())

@@ -1,0 +1,1 @@
+"""How images become views: weak geometry in the workers, strong views on the device (kornia)."""

@@ -1,7 +1,106 @@
-"""`semikit demo`."""
+"""`semikit demo`: labelled-only against semi-supervised, on images made on the spot."""
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
-def demo() -> None:
-    """Placeholder."""
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from semikit import recipes
+from semikit.cli import options as o
+from semikit.cli.train import compose, parse_seeds
+from semikit.errors import unknown
+
+METHODS = {"labelled-only": "supervised", "semi-supervised": "unimatch_v2"}
+PRESET = "shapes-demo"
+
+
+def demo(
+    task: Annotated[str, typer.Argument(help="seg")] = "seg",
+    seeds: Annotated[str, typer.Option(help="Several pairs of runs, mean and std: 0,1,2")] = "0",
+    labels: Annotated[str | None, typer.Option(help="Number of labelled images (default: the recipe's).")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Optimiser steps of each run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for both runs (default: runs/demo).")] = None,
+    device: o.Device = None,
+    quiet: o.QuietFlag = False,
+) -> None:
+    """Train labelled-only and UniMatch V2 on built-in images and compare them.
+
+    Both get the same network, labelled images, optimiser steps and labelled images per step. Nothing is downloaded.
+    """
+    if task != "seg":
+        raise unknown("demo", task, ["seg"])
+    numbers = parse_seeds(seeds)
+    flags = o.flag_overrides({"labels": labels, "iterations": iterations, "device": device})
+    raw = compose(task, "shapes", None, None, None, PRESET, flags)
+    from semikit.cli.run import new_folder
+
+    console = Console()
+    folder = new_folder({**raw, "method": {"name": "seg"}, "task": "demo", "name": "shapes"}, out)
+    results = _train_all(raw, folder, numbers, console, quiet)
+    picture = _compare(folder, numbers[0])
+    _tell(results, folder, picture, console)
+
+
+def _train_all(
+    raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], console: Console, quiet: bool
+) -> dict[str, list[float]]:
+    """Best mIoU of each side for each seed; run folders are folder/seed-N/SIDE."""
+    from semikit.cli.run import start_run
+
+    values: dict[str, list[float]] = {side: [] for side in METHODS}
+    for seed in seeds:
+        for side, method in METHODS.items():
+            child = run_folder(folder, seed, side)
+            child.mkdir(parents=True)
+            console.print(f"{side} (seed {seed})", style="bold")
+            above = {"method": {"name": method}, "train": {"seed": seed}}
+            result = start_run(recipes.merge(raw, above), child, console, True)
+            values[side].append(float(result["test"][result["metric"]]))
+    return values
+
+
+def run_folder(folder: Path, seed: int, side: str) -> Path:
+    """Where the run of a side lies."""
+    return folder / f"seed-{seed}" / side
+
+
+def _compare(folder: Path, seed: int) -> Path:
+    """Write comparison.png: image, truth, labelled-only, semi-supervised."""
+    from semikit.build import build_task, inference_of, load_network, read_run_config
+    from semikit.tasks._pictures import save_png
+    from semikit.training.device import choose_device
+
+    runs = {side: run_folder(folder, seed, side) for side in METHODS}
+    config = read_run_config(runs["labelled-only"], {})
+    networks = {side: load_network(path)[0] for side, path in runs.items()}
+    task: Any = build_task(config)
+    task.network(config.model)
+    path = folder / "comparison.png"
+    inference = inference_of(config, choose_device("cpu"))
+    save_png(task.evaluation.comparison(networks, task.val, inference), path)
+    return path
+
+
+def _tell(results: Mapping[str, Sequence[float]], folder: Path, picture: Path, console: Console) -> None:
+    table = Table(title="mIoU on the test images", title_justify="left", box=None, header_style="bold")
+    for column in ("", "mean", "std", "seeds"):
+        table.add_column(column, justify="left" if not column else "right")
+    for side, values in results.items():
+        spread = f"{statistics.stdev(values):.1f}" if len(values) > 1 else "-"
+        table.add_row(side, f"{statistics.mean(values):.1f}", spread, ", ".join(f"{value:.1f}" for value in values))
+    console.print(table)
+    few, semi = (statistics.mean(results[side]) for side in METHODS)
+    console.print(f"difference: {semi - few:+.1f} points", highlight=False)
+    lines = (
+        f"picture:     {picture}",
+        f"run folders: {folder}",
+        "next:        semikit train seg --data YOUR.yaml --labels 1/8 --dry-run",
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)

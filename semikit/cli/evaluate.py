@@ -48,11 +48,11 @@ def evaluate(
         table = Table(box=None, header_style="bold")
         table.add_column("class")
         table.add_column("IoU", justify="right")
-        for name, value in scores.per_class.items():
-            table.add_row(name, f"{value:.1f}")
+        for class_name, value_of_class in scores.per_class.items():
+            table.add_row(class_name, f"{value_of_class:.1f}")
         console.print(table)
-        for name, value in scores.extra.items():
-            console.print(f"{name} {value:.2f}", highlight=False)
+        for key, score_of_key in scores.extra.items():
+            console.print(f"{key} {score_of_key:.2f}", highlight=False)
     if json_file is not None:
         values = {"metric": scores.metric, "value": scores.value, "split": split, "data": where}
         build.write_json(json_file, {**values, **scores.extra, "per_class": dict(scores.per_class)})

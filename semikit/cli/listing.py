@@ -47,7 +47,7 @@ def _models(what: str) -> None:
     from semikit.models.catalogue import ENCODERS
 
     rows = [
-        [name, entry.timm, f"{entry.parameters / 1e6:.1f} M", str(entry.patch or ""), entry.licence]
+        [name, entry.timm, f"{entry.millions:.1f} M", str(entry.patch or ""), entry.licence]
         for name, entry in ENCODERS.items()
     ]
     _show(["encoder", "timm name", "parameters", "patch", "licence of the weights"], rows)

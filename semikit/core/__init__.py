@@ -1,0 +1,1 @@
+"""Weak-to-strong learning, free of any task: tensors in, loss out."""

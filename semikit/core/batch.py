@@ -137,9 +137,9 @@ def take(batch: T, part: slice) -> T:
     `partner` keeps its whole-batch meaning: mixing is over by then.
     """
     if isinstance(batch, Tensor):
-        return batch[part]
+        return batch[part]  # type: ignore[return-value]
     if isinstance(batch, range):
-        return batch[part]
+        return batch[part]  # type: ignore[return-value]
     if isinstance(batch, tuple):
         return tuple(take(item, part) for item in batch)  # type: ignore[return-value]
     if is_dataclass(batch) and not isinstance(batch, type):

@@ -110,7 +110,7 @@ class Emphasis(nn.Module):
         """Cross-entropy of a strong view (B, K, *S) with its target over confident positions, ().
 
         Divided by the count of valid positions, not of confident ones: few confident positions mean a small loss
-        (as released; eq. 10 in the paper).
+        (as released; paper eq. 4).
         """
         mask = confident(target.confidence, target.valid, self.config.threshold)
         if self.balance is not None:

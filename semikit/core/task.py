@@ -102,7 +102,7 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, thorough: bool = False) -> None:
-        """Look through the files that would be used; `thorough` decodes every image. Raises DataError with all faults."""
+        """Look through the files that will be used, with `thorough` all of them; raises DataError with all faults."""
 
     @abstractmethod
     def manifest(self) -> Mapping[str, Any]:

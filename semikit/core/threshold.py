@@ -14,7 +14,7 @@ _SMALLEST_SHARE = 0.1  # of an equal share: no class weighs more than ten times 
 
 
 def confident(confidence: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """Valid positions whose confidence reaches the threshold, (B, *S) bool; threshold 0 takes all (paper eq. 10)."""
+    """Valid positions whose confidence reaches the threshold, (B, *S) bool; threshold 0 takes all (paper eq. 4)."""
     return (confidence >= threshold) & valid
 
 

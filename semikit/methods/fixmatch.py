@@ -25,7 +25,7 @@ class FixMatchConfig(ConsistencySettings):
 
 @final
 class FixMatch(StudentTeacher):
-    """Confident pseudo-labels of the weak view teach one strong view (paper eq. 2-8)."""
+    """Confident pseudo-labels of the weak view teach one strong view (paper eq. 1-5)."""
 
     Config = FixMatchConfig
     config: FixMatchConfig

@@ -30,7 +30,7 @@ class UniMatchV1Config(ConsistencySettings):
 
 @final
 class UniMatchV1(StudentTeacher):
-    """The student labels the weak view in its own training pass (paper eq. 9-11; as released).
+    """The student labels the weak view in its own training pass (paper eq. 6-11; as released).
 
     The strong views are mixed with a second weak batch, which the student labels in eval mode beforehand. The released
     code also decodes dropped features of labelled images and drops the result; that is left out here, and only the

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -18,33 +19,70 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Scores
 from semikit.data.sources import PixelSource
 from semikit.tasks._inference import EvaluateSettings, predict_logits, probabilities
+from semikit.tasks._palette import palette
 from semikit.tasks._pictures import heat, sheet, shown_labels
 
+Bytes = NDArray[np.uint8]
 Normalized = Callable[[NDArray[np.uint8], torch.device], Tensor]
 """Images (B, H, W, C) uint8 -> normalised (B, C, H, W) on a device."""
 
 
-def evaluate_pixels(
-    networks: Mapping[str, Network],
-    source: PixelSource,
-    class_names: Sequence[str],
-    settings: EvaluateSettings,
-    crop: int,
-    inference: Inference,
-    normalized: Normalized,
-) -> dict[str, Scores]:
-    """Scores of each network over all images of a source, each counted once, at its own size."""
-    size = len(class_names)
-    matrices = {name: torch.zeros((size, size), dtype=torch.long, device=inference.device) for name in networks}
-    for images, labels, valid in _batches(source, settings.batch):
-        inputs = normalized(images, inference.device)
-        truth = torch.from_numpy(labels).to(inference.device).long()
-        counted = torch.from_numpy(valid).to(inference.device)
-        for name, network in networks.items():
-            with torch.no_grad(), inference.autocast():
-                predicted = predict_logits(network, inputs, settings, crop).argmax(1)
-            matrices[name] += confusion.count(predicted, truth, counted, size)
-    return {name: scores_of(matrix, class_names, settings) for name, matrix in matrices.items()}
+@final
+@dataclass(frozen=True)
+class PixelEvaluation:
+    """How networks that label pixels are scored and shown: classes, settings, training crop, normalisation."""
+
+    class_names: tuple[str, ...]
+    settings: EvaluateSettings
+    crop: int
+    normalized: Normalized
+
+    def scores(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> dict[str, Scores]:
+        """Scores of each network over all images of a source, each counted once, at its own size."""
+        size, device = len(self.class_names), inference.device
+        matrices = {name: torch.zeros((size, size), dtype=torch.long, device=device) for name in networks}
+        for images, labels, valid in _batches(source, self.settings.batch):
+            inputs = self.normalized(images, device)
+            truth, counted = torch.from_numpy(labels).to(device).long(), torch.from_numpy(valid).to(device)
+            for name, network in networks.items():
+                with torch.no_grad(), inference.autocast():
+                    predicted = predict_logits(network, inputs, self.settings, self.crop).argmax(1)
+                matrices[name] += confusion.count(predicted, truth, counted, size)
+        return {name: scores_of(matrix, self.class_names, self.settings) for name, matrix in matrices.items()}
+
+    def picture(self, network: Network, source: PixelSource, inference: Inference) -> Image.Image:
+        """A few images spread over a source: image, truth, prediction, confidence."""
+        rows = []
+        for image, truth in self._examples(source):
+            prediction, confidence = self._predicted(network, image, inference)
+            rows.append([displayed(image), truth, self._shown(prediction), heat(confidence)])
+        return sheet(rows, ("image", "truth", "prediction", "confidence"), self._legend())
+
+    def comparison(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> Image.Image:
+        """A few images and their truth beside the prediction of each network, titled by its name."""
+        rows = []
+        for image, truth in self._examples(source):
+            predictions = [self._predicted(network, image, inference)[0] for network in networks.values()]
+            rows.append([displayed(image), truth, *map(self._shown, predictions)])
+        return sheet(rows, ("image", "truth", *networks), self._legend())
+
+    def _examples(self, source: PixelSource, count: int = 4) -> Iterator[tuple[Bytes, Bytes]]:
+        for index in sorted({int(i) for i in np.linspace(0, len(source) - 1, count)}):
+            image, labels, valid = _labeled_image(source, index)
+            yield image, shown_labels(labels, valid, palette(len(self.class_names)))
+
+    def _predicted(self, network: Network, image: Bytes, inference: Inference) -> tuple[Bytes, NDArray[np.float32]]:
+        with torch.no_grad(), inference.autocast():
+            inputs = self.normalized(image[None], inference.device)
+            scores = predict_logits(network, inputs, self.settings, self.crop)
+        confidence, predicted = probabilities(scores, self.settings)[0].max(0)
+        return predicted.to(torch.uint8).cpu().numpy(), confidence.float().cpu().numpy()
+
+    def _shown(self, labels: Bytes) -> Bytes:
+        return shown_labels(labels, None, palette(len(self.class_names)))
+
+    def _legend(self) -> list[tuple[str, Bytes]]:
+        return list(zip(self.class_names, palette(len(self.class_names)), strict=False))
 
 
 def scores_of(matrix: Tensor, class_names: Sequence[str], settings: EvaluateSettings) -> Scores:
@@ -52,7 +90,7 @@ def scores_of(matrix: Tensor, class_names: Sequence[str], settings: EvaluateSett
 
     A class that does not occur has IoU 0 in `per_class`, as the paper counts it.
     """
-    means = {way: float(confusion.mean_iou(matrix, way)) * 100 for way in ("paper", "present")}  # type: ignore[arg-type]
+    means = {way: float(confusion.mean_iou(matrix, way)) * 100 for way in ("paper", "present")}
     per_class = (confusion.iou(matrix).nan_to_num(nan=0.0) * 100).tolist()
     return Scores(
         metric="mIoU",
@@ -99,37 +137,6 @@ def _labeled_image(source: PixelSource, index: int) -> tuple[Any, Any, Any]:
 def _stacked(items: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
     images, labels, valid = (np.stack(part) for part in zip(*items, strict=True))
     return images, labels, valid
-
-
-def picture_sheet(
-    network: Network,
-    source: PixelSource,
-    class_names: Sequence[str],
-    colours: NDArray[np.uint8],
-    settings: EvaluateSettings,
-    crop: int,
-    inference: Inference,
-    normalized: Normalized,
-    count: int = 4,
-) -> Image.Image:
-    """A few images spread over a source: image, truth, prediction, confidence."""
-    rows = []
-    for index in sorted({int(i) for i in np.linspace(0, len(source) - 1, count)}):
-        image, labels, valid = _labeled_image(source, index)
-        with torch.no_grad(), inference.autocast():
-            scores = predict_logits(network, normalized(image[None], inference.device), settings, crop)
-        confidence, predicted = probabilities(scores, settings)[0].max(0)
-        prediction = predicted.to(torch.uint8).cpu().numpy()
-        rows.append(
-            [
-                displayed(image),
-                shown_labels(labels, valid, colours),
-                shown_labels(prediction, None, colours),
-                heat(confidence.float().cpu().numpy()),
-            ]
-        )
-    legend = [(name, colours[i]) for i, name in enumerate(class_names)]
-    return sheet(rows, ("image", "truth", "prediction", "confidence"), legend)
 
 
 def displayed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

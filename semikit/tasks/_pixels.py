@@ -8,11 +8,12 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from semikit.augment.geometry import cut, cut_map, cut_valid, draw_window
-from semikit.augment.normalize import normalize, to_float
+from semikit.augment.normalize import channel_statistics, normalize, to_float
 from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
 from semikit.augment.strong import draw_factors, strong_view
 from semikit.core.batch import Labeled, Needs, Unlabeled, WeakViews
@@ -84,8 +85,7 @@ class PixelViewMaker:
     ) -> None:
         self.settings, self.plan, self.needs = settings, plan, needs
         self.mixing = BoxMix(settings.mix.probability, settings.mix.area, settings.mix.ratio)
-        self.mean = torch.tensor(mean).view(-1, 1, 1)
-        self.std = torch.tensor(std).view(-1, 1, 1)
+        self.mean, self.std = channel_statistics(mean, std)
 
     def __call__(
         self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device
@@ -102,10 +102,11 @@ class PixelViewMaker:
         )
         return labeled, self._unlabeled(raw, step, device) if self.needs.unlabeled else None
 
-    def normalized(self, images: Tensor, device: torch.device) -> Tensor:
+    def normalized(self, images: NDArray[np.uint8], device: torch.device) -> Tensor:
         """Images (B, H, W, C) uint8 as they are read -> normalised (B, C, H, W) on the device."""
         self.mean, self.std = self.mean.to(device), self.std.to(device)
-        return normalize(to_float(images.to(device).permute(0, 3, 1, 2)), self.mean, self.std)
+        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+        return normalize(to_float(pixels), self.mean, self.std)
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
         image, valid, index = (part.to(device, non_blocking=True) for part in raw["unlabeled"])

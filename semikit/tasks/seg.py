@@ -26,9 +26,9 @@ from semikit.errors import ConfigError
 from semikit.models.released import load_released
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
-from semikit.tasks._evaluate import evaluate_pixels, picture_sheet
+from semikit.tasks._evaluate import PixelEvaluation
 from semikit.tasks._inference import EvaluateSettings
-from semikit.tasks._palette import palette
+from semikit.tasks._pictures import save_png
 from semikit.tasks._pixels import SECOND, Crops, PixelViewMaker, PixelViews, streams
 from semikit.tasks._predict import predict_files
 
@@ -71,7 +71,8 @@ class Segmentation(Task):
     metric: ClassVar[str] = "mIoU"
 
     def __init__(self, data: SegData, views: PixelViews, evaluate: EvaluateSettings, plan: Plan, needs: Needs) -> None:
-        self.data, self.settings, self.evaluation, self.plan, self.needs = data, views, evaluate, plan, needs
+        self.data, self.settings, self.plan, self.needs = data, views, plan, needs
+        self.evaluate_settings = evaluate
         self.train, extra, self.val, self.test = self._sources(data)
         seed = plan.seed if data.split_seed is None else data.split_seed
         self.split = choose(data.labels, self.train, self.val, extra, seed=seed, test=self.test)
@@ -111,6 +112,7 @@ class Segmentation(Task):
                 f"crop {crop} is not a multiple of the patch of {settings.encoder}, {multiple}. Use {near}."
             )
         self.maker = PixelViewMaker(self.settings, self.plan, self.needs, network.mean, network.std)
+        self.evaluation = PixelEvaluation(self.class_names, self.evaluate_settings, crop, self.maker.normalized)
         return network
 
     def check(self, thorough: bool = False) -> None:
@@ -136,7 +138,7 @@ class Segmentation(Task):
         return {
             "class_names": list(self.class_names),
             "model": self.model.model_copy(update={"weights": "none"}).model_dump(mode="json"),
-            "evaluate": self.evaluation.model_dump(mode="json"),
+            "evaluate": self.evaluate_settings.model_dump(mode="json"),
             "crop": self.settings.weak.crop,
             "bands": None if folders is None or folders.bands is None else list(folders.bands),
             "scale": None if scale is None else scale.model_dump(mode="json"),
@@ -146,7 +148,7 @@ class Segmentation(Task):
 
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Raw crops, step by step."""
-        pools = {
+        pools: dict[str, list[tuple[PixelSource, int]]] = {
             "labeled": [(self.train, index) for index in self.split.labeled],
             "unlabeled": [(self.split.pool, index) for index in self.split.unlabeled],
         }
@@ -162,24 +164,14 @@ class Segmentation(Task):
         """Mean IoU and more, of every network, over each image once."""
         source = self.val if split == "val" else self.test
         assert source is not None, split
-        return evaluate_pixels(
-            networks, source, self.class_names, self.evaluation, self.settings.weak.crop, inference, self._normalized
-        )
+        return self.evaluation.scores(networks, source, inference)
 
     def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
         """Four validation images: input, truth, prediction, confidence."""
-        colours = palette(len(self.class_names))
-        sheet = picture_sheet(
-            network, self.val, self.class_names, colours, self.evaluation, self.settings.weak.crop, inference,
-            self._normalized,
-        )  # fmt: skip
         folder.mkdir(exist_ok=True)
         path = folder / "validation.png"
-        sheet.save(path)
+        save_png(self.evaluation.picture(network, self.val, inference), path)
         return [path]
-
-    def _normalized(self, image: Any, device: torch.device) -> Tensor:
-        return self.maker.normalized(torch.from_numpy(image), device)
 
     # ------------------------------------------------------------------------------------------------- prediction
 

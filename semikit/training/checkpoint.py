@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from semikit.errors import RunError, WeightsError
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
 BEST = "best.safetensors"
+
+_KEYS = {"step", "method", "optimizer", "best", "metadata"}
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], keep: Path | None = None) -> None:
@@ -42,11 +47,9 @@ def write_atomically(path: Path, write: Callable[[Path], None], keep: Path | Non
             path.replace(keep)
         temporary.replace(path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"could not write {path}: {error}. Free space or choose another --out, then --resume."
-        ) from error
+        raise RunError(f"could not write {path}: {error}. Free space on its disk, then go on with --resume.") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -71,21 +74,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise WeightsError(f"no checkpoint at {path}")
+    _verify(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path} would run code when unpickled; refused. Only tensors are loaded.") from error
+    except (EOFError, OSError, RuntimeError) as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+    if not isinstance(state, dict) or not _KEYS <= state.keys():
+        raise WeightsError(f"{path} is not a checkpoint of semikit")
+    return state
+
+
+def _verify(path: Path) -> None:
+    """Compare every record of the zip container with its checksum."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-        if broken is not None:
-            raise WeightsError(f"{path} is damaged: record {broken} does not match its checksum")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise WeightsError(f"{path} is damaged: {error}") from error
-    except Exception as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise WeightsError(f"{path} would run code when unpickled; refused. Only tensors are loaded.") from error
-        raise
-    if not isinstance(state, dict):
-        raise WeightsError(f"{path} is not a checkpoint of semikit")
-    return state
+    if broken is not None:
+        raise WeightsError(f"{path} is damaged: record {broken} does not match its checksum")
 
 
 def read_last(folder: Path) -> tuple[dict[str, Any], str | None]:

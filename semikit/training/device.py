@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from semikit.errors import ConfigError
+from semikit.errors import ConfigError, unknown
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -17,9 +17,11 @@ def choose_device(name: str) -> torch.device:
     """`auto` is cuda, else mps, else cpu.
 
     Raises:
-        ConfigError: when the named device is not there.
+        UnknownNameError: for any other name; ConfigError: when the named device is not there.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name not in ("auto", *there):
+        raise unknown("device", name, ["auto", *there])
     if name == "auto":
         return torch.device(next(kind for kind, present in there.items() if present))
     if not there[name]:
@@ -38,9 +40,15 @@ def describe_device(device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
-    """A maker of contexts for forward passes: fp32 as it is, bf16 or fp16 by torch's autocast."""
+    """A maker of contexts for forward passes: fp32 as it is, bf16 or fp16 by torch's autocast.
+
+    Raises:
+        UnknownNameError: for any other precision.
+    """
     if precision == "fp32":
         return nullcontext
+    if precision not in _TYPES:
+        raise unknown("precision", precision, ["fp32", *_TYPES])
     return lambda: torch.autocast(device.type, dtype=_TYPES[precision])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn, optim
 
 from semikit.core.network import Network
@@ -21,7 +22,12 @@ def build_optimizer(network: Network, settings: OptimizerSettings) -> optim.Opti
             groups.append({"params": parameters, "lr": rate, "base_lr": rate})
     if settings.name == "adamw":
         return optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=settings.weight_decay, fused=True)
-    return optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
+    optimizer = optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
+    if settings.momentum:
+        # Fused SGD leaves its buffers uninitialised where the first step is skipped; from zeros that step is the same.
+        for parameter in (*encoder, *rest):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_learning_rates(optimizer: optim.Optimizer, settings: OptimizerSettings, step: int, total: int) -> float:

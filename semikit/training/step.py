@@ -43,7 +43,7 @@ class Stepper:
         self.accumulate = accumulate
         self.scaler = scaler
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.buffers = [b for b in method.student.buffers() if b.is_floating_point()]
+        self.buffers = list(method.student.buffers())
         device = self.parameters[0].device
         self.skipped = torch.zeros((), dtype=torch.long, device=device)
         self.first_skipped = torch.full((), -1, dtype=torch.long, device=device)

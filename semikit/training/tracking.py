@@ -25,9 +25,11 @@ class Tracker:
 
         self.folder = folder
         self.rows: list[dict[str, float]] = [r for r in read_rows(folder) if r["iteration"] <= resume_step]
-        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1)
         if self.rows:
             self._write_csv()
+        else:
+            (folder / "results.csv").unlink(missing_ok=True)
 
     def add(self, row: Row) -> None:
         """Add an evaluation: to the table, the events and the curves."""
@@ -35,8 +37,8 @@ class Tracker:
         self._write_csv()
         for name, value in row.items():
             if name != "iteration":
-                self._writer.add_scalar(name, value, int(row["iteration"]))  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, int(row["iteration"]))
+        self._writer.flush()
         draw_curves(self.rows, self.folder / "curves.png")
 
     def finish(self, results: Mapping[str, Any]) -> None:
@@ -47,7 +49,7 @@ class Tracker:
 
     def close(self) -> None:
         """Close the events file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
     def _write_csv(self) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from safetensors.torch import save_file
 
+from semikit.core.draws import draw
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.task import Inference, Scores, Task
-from semikit.errors import RunError
+from semikit.errors import DataError, RunError
 from semikit.training.checkpoint import save_best, save_last
+from semikit.training.inspection import keep_batch
 from semikit.training.meter import Meter
 from semikit.training.optimizer import set_learning_rates
 from semikit.training.reporter import Reporter
@@ -75,6 +77,7 @@ class Trainer:
         self.seconds = 0.0
         self.best: dict[str, Any] = {}
         self.latest: dict[str, Scores] = {}
+        self.lr = self.rate = self.waiting = 0.0
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -83,16 +86,14 @@ class Trainer:
 
         Raises:
             Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
-            RunError: more steps than allowed were not finite, or the disk is full.
+            RunError: more steps than allowed were not finite, data cannot be read any more, or the disk is full.
         """
         total = self.schedule.iterations
         self.method.train()
-        self.reporter.start(self.step, total)
-        raw_batches = self.task.batches(
-            range(self.step, total), self.train.workers, self.inference.device.type == "cuda"
-        )
-        iterator = iter(raw_batches)
-        with stop_requests() as request, closing(_Closing(iterator)):
+        steps, pin = range(self.step, total), self.inference.device.type == "cuda"
+        iterator = iter(self.task.batches(steps, self.train.workers, pin))
+        with stop_requests() as request, closing(_Closing(iterator)), torch.random.fork_rng(devices=[]):
+            self.reporter.start(self.step, total)
             try:
                 while self.step < total:
                     self._iteration(iterator)
@@ -102,16 +103,29 @@ class Trainer:
 
     def _iteration(self, iterator: Any) -> None:
         begun = time.monotonic()
-        raw = next(iterator)
+        raw = self._next(iterator)
         waited = time.monotonic() - begun
-        lr = set_learning_rates(self.stepper.optimizer, self.optimizer_settings, self.step, self.schedule.iterations)
+        # Networks with drop path draw from torch's global generator.
+        torch.manual_seed(int(draw(self.train.seed, "network", self.step).integers(2**63)))
+        self.lr = set_learning_rates(
+            self.stepper.optimizer, self.optimizer_settings, self.step, self.schedule.iterations
+        )
         labeled, unlabeled = self.task.views(raw, self.step, self.inference.device)
-        logs = self.stepper(labeled, unlabeled, self.step)
-        self.meter.add(logs, waited)
-        self.lr = lr
+        self.meter.add(self.stepper(labeled, unlabeled, self.step), waited)
         self.step += 1
         self.seconds += time.monotonic() - begun
         self.reporter.advance()
+
+    def _next(self, iterator: Any) -> Any:
+        try:
+            return next(iterator)
+        except DataError as error:
+            self._read()
+            self.save()
+            raise RunError(
+                f"data could not be read at iteration {self.step}; saved. {error} Then go on with: --resume "
+                f"{self.folder}"
+            ) from error
 
     def _bookkeeping(self, tracker: Tracker, request: StopRequest) -> None:
         end = self.step == self.schedule.iterations
@@ -130,8 +144,10 @@ class Trainer:
 
     def _read(self) -> None:
         """Read what gathered on the device; the only place of the loop that waits for it."""
+        begun = time.monotonic()
         values = self.meter.read()
         skipped = int(self.stepper.skipped)
+        self.seconds += time.monotonic() - begun
         if skipped:
             values["skipped"] = float(skipped)
         self.reporter.log(values)
@@ -148,6 +164,13 @@ class Trainer:
 
     def evaluate(self, tracker: Tracker) -> None:
         """Score student and teacher, keep the best, draw pictures, add a row to the table."""
+        self.score()
+        self.task.pictures(self.networks()[self.best["model"]], self.folder / "images", self.inference)
+        tracker.add(self._row())
+        self.reporter.evaluation(self.step, self.latest, self.best)
+
+    def score(self) -> None:
+        """Score student and teacher and keep the best; what a finished run needs once more for its results."""
         split = "test" if self.train.protocol == "paper" and self.task.counts.test else "val"
         self.method.eval()
         self.latest = self.task.evaluate(self.networks(), split, self.inference)  # type: ignore[arg-type]
@@ -155,9 +178,6 @@ class Trainer:
             if not self.best or scores.value > self.best["value"]:
                 self.best = {"model": name, "value": scores.value, "iteration": self.step, "split": split}
                 save_best(self.folder / "weights", self.networks()[name].state_dict(), {**self.metadata, **self.best})
-        self.task.pictures(self.networks()[self.best["model"]], self.folder / "images", self.inference)
-        tracker.add(self._row())
-        self.reporter.evaluation(self.step, self.latest, self.best)
         self.method.train()
 
     def _row(self) -> Row:
@@ -180,7 +200,7 @@ class Trainer:
             "scaler": None if scaler is None else scaler.state_dict(),
             "best": self.best,
             "seconds": self.seconds,
-            "skipped": int(self.stepper.skipped),
+            "skipped": [int(self.stepper.skipped), int(self.stepper.first_skipped)],
             "meter": [self.meter.since_evaluation, self.meter.steps_since_evaluation],
             "metadata": dict(self.metadata),
             **self.snapshot,
@@ -196,20 +216,16 @@ class Trainer:
             self.stepper.scaler.load_state_dict(state["scaler"])
         self.best = dict(state["best"])
         self.seconds = float(state["seconds"])
-        self.stepper.skipped.fill_(int(state["skipped"]))
+        self.stepper.skipped.fill_(state["skipped"][0])
+        self.stepper.first_skipped.fill_(state["skipped"][1])
         self.meter.since_evaluation, self.meter.steps_since_evaluation = dict(state["meter"][0]), int(state["meter"][1])
 
     def _stop_for_non_finite(self, skipped: int) -> None:
         """Rebuild the first bad batch from its step number, keep it for inspection, and stop."""
         bad = int(self.stepper.first_skipped)
         raw = next(iter(self.task.batches(range(bad, bad + 1), 0, False)))
-        labeled, unlabeled = self.task.views(raw, bad, torch.device("cpu"))
-        tensors = {"labeled_images": labeled.images, "labels": labeled.labels, "labeled_valid": labeled.valid}
-        if unlabeled is not None:
-            tensors |= {"weak": unlabeled.weak, "unlabeled_valid": unlabeled.valid}
-            tensors |= {f"strong_{i}": view for i, view in enumerate(unlabeled.strong, 1)}
         path = self.folder / f"nonfinite-iteration-{bad}.safetensors"
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        keep_batch(path, *self.task.views(raw, bad, torch.device("cpu")))
         raise RunError(
             f"loss or gradient was not finite at iteration {bad} ({skipped} skipped, train.max_skipped="
             f"{self.train.max_skipped}). Its batch was rebuilt into {path}. Lower the learning rate, use fp32 or bf16, "
@@ -234,4 +250,5 @@ def _peak_memory(device: torch.device) -> float:
         return float(torch.cuda.max_memory_allocated(device))
     import resource
 
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit

@@ -1,0 +1,75 @@
+"""Semikit's own step with a stopwatch in it; the code that runs is the code that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, final
+
+from torch import Tensor
+
+from semikit.benchmark import parts
+from semikit.benchmark.watch import Watch
+from semikit.benchmark.workload import Workload
+from semikit.core import passes
+from semikit.core.batch import Labeled, Unlabeled
+from semikit.core.mixing import mix_images
+from semikit.methods import unimatch_v2
+
+
+@final
+class CurrentStep:
+    """One step of training, from strong views that are not mixed yet to the teacher's average."""
+
+    def __init__(self, workload: Workload, watch: Watch) -> None:
+        self.watch, self.stepper, self.compiled = watch, workload.stepper, workload.config.train.compile
+        method, stepper = workload.method, workload.stepper
+        self.replaced: list[tuple[object, str, Callable[..., Any]]] = [
+            (unimatch_v2, "judge", watch.around(parts.TEACHER, unimatch_v2.judge)),
+            (unimatch_v2, "prepare", watch.around(parts.MIXING, unimatch_v2.prepare)),
+            (unimatch_v2, "fill", watch.around(parts.MIXING, unimatch_v2.fill)),
+            (method, "label", watch.around(parts.DRAWS, method.label)),
+            (method, "after_step", watch.around(parts.EMA, method.after_step)),
+            (stepper, "_update", watch.around(parts.OPTIMIZER, stepper._update)),
+            (stepper, "forward", watch.around(parts.COMPILED if self.compiled else parts.LOSSES, stepper.forward)),
+        ]
+        if not self.compiled:
+            self.replaced.append((passes, "logits_of", self._logits_of(passes.logits_of)))
+
+    def __call__(self, labeled: Labeled, unlabeled: Unlabeled, step: int) -> Tensor:
+        """The loss () of a step. What no part claims is backward, with the release of the former gradients."""
+        self.labeled = labeled.images
+        with self._watched(), self.watch.section(parts.BACKWARD):
+            with self.watch.section(parts.MIXING):
+                strong = tuple(
+                    mix_images(view, box, view, unlabeled.partner)
+                    for view, box in zip(unlabeled.strong, unlabeled.boxes, strict=True)
+                )
+            return self.stepper(labeled, replace(unlabeled, strong=strong), step)["loss"]
+
+    def _logits_of(self, function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+        def timed(network: Any, images: Any, masks: Any, position: Any) -> tuple[Tensor, ...]:
+            name = parts.STRONG
+            if images[0] is self.labeled:
+                name = parts.LABELED if len(images) == 1 else parts.FUSED
+            with self.watch.section(name):
+                return function(network, images, masks, position)
+
+        return timed
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The step's functions are the timed ones inside the block, and themselves again afterwards."""
+        with ExitStack() as stack:
+            for owner, name, timed in self.replaced:
+                stack.callback(_put_back, owner, name, vars(owner).get(name))
+                setattr(owner, name, timed)
+            yield
+
+
+def _put_back(owner: object, name: str, former: Any) -> None:
+    if former is None:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, former)

@@ -1,0 +1,93 @@
+"""The step that is measured: UniMatch V2 as training builds it, on made crops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from semikit import build
+from semikit.config import Config, resolve
+from semikit.core.batch import Facts, Labeled, Unlabeled
+from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
+from semikit.models.segmenter import Segmenter, build_segmenter
+from semikit.recipes import merge, task_recipe
+from semikit.tasks._pixels import PixelViewMaker, PixelViews
+from semikit.training.device import autocast, choose_device, grad_scaler
+from semikit.training.optimizer import build_optimizer
+from semikit.training.step import Stepper
+
+
+@final
+@dataclass(frozen=True)
+class Workload:
+    """All a measurement needs: `network` as it was before any step, and the step of training."""
+
+    config: Config
+    facts: Facts
+    network: Segmenter
+    method: UniMatchV2
+    stepper: Stepper
+    maker: PixelViewMaker
+    device: torch.device
+
+    def views(self, raw: Mapping[str, Any], step: int) -> tuple[Labeled, Unlabeled]:
+        """Made crops, turned into views as training does."""
+        labeled, unlabeled = self.maker(raw, step, self.device)
+        assert unlabeled is not None
+        return labeled, unlabeled
+
+
+def configure(overrides: Mapping[str, Any]) -> Config:
+    """The recipe of segmentation with random weights, and `overrides` over it."""
+    made = {"data": {"shapes": {}}, "model": {"weights": "none"}, "method": {"name": "unimatch_v2"}}
+    return resolve(merge(merge(task_recipe("seg"), made), overrides))
+
+
+def build_workload(config: Config, num_classes: int) -> Workload:
+    """Network, method, optimiser and views on their device, as `semikit.build` puts them together for a run.
+
+    Raises:
+        InputError: where training would raise it too.
+    """
+    train, views = config.train, config.views
+    assert isinstance(views, PixelViews)
+    device = choose_device(train.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(train.seed)
+        network = build_segmenter(config.model, num_classes).to(device)
+    facts = Facts(num_classes, 1000, 10000, 1000, train.iterations or 1000, train.group, train.seed, train.normalise)
+    method = UniMatchV2(deepcopy(network), config.method, facts).to(device)
+    method.train()
+    stepper = Stepper(
+        method,
+        torch.compile(method) if train.compile else method,
+        build_optimizer(method.student, config.optimizer),
+        autocast(device, train.precision),
+        train.accumulate,
+        grad_scaler(device, train.precision),
+    )
+    assert isinstance(config.method, UniMatchV2Config)
+    needs = UniMatchV2.needs(config.method)
+    maker = PixelViewMaker(views, build.plan_of(config), needs, network.mean, network.std)
+    return Workload(config, facts, network, method, stepper, maker, device)
+
+
+def made_crops(config: Config, num_classes: int, step: int) -> dict[str, tuple[torch.Tensor, ...]]:
+    """Random uint8 crops of one step, as the loader would give them; all pixels are valid."""
+    assert isinstance(config.views, PixelViews)
+    side, channels = config.views.weak.crop, config.model.in_channels
+    generator = torch.Generator().manual_seed(step)
+
+    def draw(count: int, *shape: int, below: int = 256) -> torch.Tensor:
+        return torch.randint(below, (count, *shape), dtype=torch.uint8, generator=generator)
+
+    raw = {}
+    for name, count in (("labeled", config.train.batch), ("unlabeled", config.train.batch * config.train.ratio)):
+        valid = torch.ones(count, side, side, dtype=torch.bool)
+        raw[name] = (draw(count, channels, side, side), valid, torch.arange(count))
+    raw["labeled"] += (draw(config.train.batch, side, side, below=num_classes),)
+    return raw
