@@ -59,6 +59,12 @@ def needs_of(config: Config) -> Needs:
             f"{config.method_name} takes its pseudo-labels from the student's own pass over the whole batch, so "
             f"train.accumulate={config.train.accumulate} would change it. Use train.accumulate=1 or a smaller batch."
         )
+    hard = getattr(config.method, "ohem", None) is not None
+    if hard and (config.train.batch // config.train.accumulate) % config.train.group:
+        raise ConfigError(
+            f"method.ohem mines inside groups of {config.train.group}, so a micro-batch has to hold whole groups; "
+            f"train.batch={config.train.batch} / train.accumulate={config.train.accumulate} does not. Change one of them."
+        )
     return method.needs(config.method)
 
 

@@ -23,8 +23,8 @@ Normalise = Literal["total", "process"]
 class Facts:
     """What a method may know of the run.
 
-    `batch` is the number of unlabelled images of a step over all processes; `group` the number of consecutive ones
-    that were one process's batch in the published recipe (CutMix partners, kept half of the dropout, OHEM).
+    `group` is the number of consecutive images of a step that were one process's batch in the published recipe (CutMix
+    partners, kept half of the dropout, OHEM); `seed` is the run's.
     """
 
     num_classes: int

@@ -81,7 +81,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} would run code when unpickled; refused. Only tensors are loaded.") from error
     except (EOFError, OSError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged: {error}") from error
-    if not isinstance(state, dict) or not _KEYS <= state.keys():
+    if not isinstance(state, dict) or not state.keys() >= _KEYS:
         raise WeightsError(f"{path} is not a checkpoint of semikit")
     return state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -55,3 +56,13 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
 def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler | None:
     """Loss scaling, needed for fp16 only."""
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most memory in use so far, bytes: of a CUDA device its own, else that of this process."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit

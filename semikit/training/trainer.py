@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -18,6 +17,7 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Scores, Task
 from semikit.errors import DataError, RunError
 from semikit.training.checkpoint import save_best, save_last
+from semikit.training.device import peak_memory
 from semikit.training.inspection import keep_batch
 from semikit.training.meter import Meter
 from semikit.training.optimizer import set_learning_rates
@@ -187,7 +187,7 @@ class Trainer:
             row[f"{name}_{scores.metric}"] = scores.value
             row |= {f"{name}/{key}": value for key, value in scores.extra.items()}
         row |= {"lr": self.lr, "images_per_second": self.rate, "waiting": self.waiting}
-        row["peak_memory_mib"] = _peak_memory(self.inference.device) / 2**20
+        row["peak_memory_mib"] = peak_memory(self.inference.device) / 2**20
         return row
 
     def save(self) -> None:
@@ -243,12 +243,3 @@ class _Closing:
     def close(self) -> None:
         if hasattr(self.iterator, "close"):
             self.iterator.close()
-
-
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
