@@ -37,7 +37,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "unimatch_v2-scratch": {"name": "unimatch_v2", "ramp": 0.5, "ema_decay": 0.99, "levels": [3], "class_balance": 0.5},
 }
 RECIPE: dict[str, Any] = {
-    "model": {"encoder": "mobilenetv3_small_100", "decoder": "dpt", "decoder_channels": 32, "weights": "none"},
+    "model": {"encoder": "mobilenetv3_small_100", "decoder": "dpt", "decoder_channels": 16, "weights": "none"},
     "data": {"labels": "1/8"},
     "views": {"weak": {"crop": 144}},
     "optimizer": {"lr": 1.0e-3, "encoder_lr": None},

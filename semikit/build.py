@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,16 @@ from typing import Any, final
 
 import torch
 
-from semikit import __version__
 from semikit.config import Config, resolve
 from semikit.core.batch import Facts, Needs
 from semikit.core.method import Method
 from semikit.core.network import Network
-from semikit.core.task import Counts, Inference, Plan, Scores, Task
+from semikit.core.task import Counts, Inference, Plan, Task
 from semikit.errors import ConfigError, DataError, WeightsError
-from semikit.recipes import difference, read_yaml
+from semikit.recipes import difference, merge, read_yaml
 from semikit.registry import METHODS, TASKS
-from semikit.training.checkpoint import BEST, read_best, read_last
-from semikit.training.device import autocast, choose_device, describe_device, grad_scaler
+from semikit.training.checkpoint import BEST, read_best, read_checkpoint, read_last
+from semikit.training.device import autocast, choose_device, grad_scaler
 from semikit.training.optimizer import build_optimizer
 from semikit.training.reporter import Reporter
 from semikit.training.settings import TrainSettings
@@ -63,7 +61,7 @@ def needs_of(config: Config) -> Needs:
     if hard and (config.train.batch // config.train.accumulate) % config.train.group:
         raise ConfigError(
             f"method.ohem mines inside groups of {config.train.group}, so a micro-batch has to hold whole groups; "
-            f"train.batch={config.train.batch} / train.accumulate={config.train.accumulate} does not. Change one of them."
+            f"train.batch={config.train.batch} / train.accumulate={config.train.accumulate} does not. Change one."
         )
     return method.needs(config.method)
 
@@ -112,7 +110,8 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         network = task.network(config.model)
-    network = network.to(device)
+    # Convolutions run about twice as fast in this layout, on CPUs too; it changes no shape.
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     facts = Facts(
         num_classes=len(task.class_names),
         num_labeled=task.counts.labeled,
@@ -177,37 +176,6 @@ def resume(run: Run, reporter: Reporter) -> None:
     run.trainer.restore(state)
 
 
-def results_of(run: Run) -> dict[str, Any]:
-    """What results.json holds; with the strict protocol the test split is read here, once, by the best network."""
-    trainer, task, config = run.trainer, run.task, run.config
-    results: dict[str, Any] = {
-        "task": config.task,
-        "dataset": config.name,
-        "method": config.method_name,
-        "metric": task.metric,
-        "best": trainer.best,
-        **{name: _plain(scores) for name, scores in trainer.latest.items()},
-        "per_class": dict(trainer.latest[trainer.best["model"]].per_class) if trainer.latest else {},
-        "protocol": config.train.protocol,
-        "evaluation": config.evaluate.model_dump(mode="json"),
-        "iterations": trainer.step,
-        "seconds": round(trainer.seconds, 1),
-        "images_per_second": round(trainer.step * trainer.meter.images_per_step / max(trainer.seconds, 1e-9), 2),
-        "semikit": __version__,
-        "torch": torch.__version__,
-        "device": describe_device(run.device),
-    }
-    if task.counts.test and config.train.protocol == "strict":
-        network, _ = load_network(run.folder)
-        best = {"best": network.to(run.device)}
-        results["test"] = _plain(task.evaluate(best, "test", trainer.inference)["best"])
-    return results
-
-
-def _plain(scores: Scores) -> dict[str, Any]:
-    return {scores.metric: scores.value, **scores.extra, "per_class": dict(scores.per_class)}
-
-
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     """A trained network in eval mode and what its file tells: from a run folder (its best), a weights file written by
     semikit, or a checkpoint `last.ckpt`'s folder.
@@ -231,8 +199,6 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
 
 def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
     """The better of student and teacher at the time the checkpoint was written."""
-    from semikit.training.checkpoint import read_checkpoint
-
     state = read_checkpoint(path)
     metadata = dict(state["metadata"])
     network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
@@ -244,11 +210,4 @@ def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
 
 def read_run_config(folder: Path, overrides: Mapping[str, Any]) -> Config:
     """The configuration a run folder was trained with, with overrides."""
-    from semikit.recipes import merge
-
     return resolve(merge(read_yaml(folder / "config.yaml"), overrides))
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Plain values as indented JSON."""
-    path.write_text(json.dumps(values, indent=2) + "\n")

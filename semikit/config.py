@@ -63,10 +63,10 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     """
     raw = _substitute(dict(raw))
     task_class = TASKS.get(str(raw.get("task", "")))
-    method_raw = dict(raw.get("method") or {})
+    method_raw = _mapping(raw, "method")
     name = str(method_raw.pop("name", "unimatch_v2"))
     method_class = METHODS.get(name)
-    method_raw = merge(dict((raw.get("methods") or {}).get(name) or {}), method_raw)
+    method_raw = merge(_mapping(_mapping(raw, "methods"), name), method_raw)
     errors = _unknown_sections(raw)
     parts: dict[str, Any] = {}
     for section, owner in {
@@ -86,6 +86,15 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     if errors:
         raise ConfigError("\n".join(errors))
     return Config(task=str(raw["task"]), name=str(raw.get("name", "run")), method_name=name, **parts)
+
+
+def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = raw.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key}: expected a mapping (key: value), got {value!r}. A method is named by method.name.")
+    return dict(value)
 
 
 def _unknown_sections(raw: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,8 @@ from semikit.errors import ConfigError, unknown
 
 RECIPES = Path(__file__).parent / "configs"
 
+_LENGTHS = ("iterations", "epochs")
+
 
 def task_recipe(task: str) -> dict[str, Any]:
     """The recipe every run of a task begins with; empty for a task that ships none."""
@@ -51,8 +53,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no such file: {path}. Give the path of a YAML file.")
     try:
-        raw = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold `key: value` lines, not {type(raw).__name__}.")
@@ -60,8 +62,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`, mapping by mapping; naming another method drops what was set for the former one."""
+    """`above` laid over `below`, mapping by mapping.
+
+    Naming another method drops what was set for the former one; naming one length of a run (iterations or epochs)
+    drops the other.
+    """
     merged = dict(below)
+    for one, other in (_LENGTHS, _LENGTHS[::-1]):
+        if above.get(one) is not None and above.get(other) is None and other in merged:
+            merged[other] = None
     for key, value in above.items():
         former = merged.get(key)
         if key == "method" and isinstance(former, dict) and isinstance(value, dict) and _renamed(former, value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from semikit.cli import benchmark, demo, evaluate, listing, predict, train
-from semikit.errors import SemikitError
+from semikit.errors import RunError, SemikitError
 
 app = typer.Typer(
     name="semikit",
@@ -26,6 +27,9 @@ app.command("predict")(predict.predict)
 app.command("list")(listing.list_names)
 app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -50,6 +54,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _tell(error: Exception) -> int:
     """One message on stderr; returns the exit code that goes with it."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        error = RunError(
+            f"the disk did not take what was written: {error}. Free space on it, then go on with --resume."
+        )
     if isinstance(error, SemikitError):
         code, word, text = error.exit_code, "stopped" if error.exit_code == 130 else "error", str(error)
     else:

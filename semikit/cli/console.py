@@ -105,12 +105,14 @@ class Lines(Reporter):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.step = self.total = 0
+        self.first = self.step = self.total = 0
+        self.begun = 0.0
         self.printed = float("-inf")
 
     def start(self, first: int, total: int) -> None:
         """Remember where the run stands."""
-        self.step, self.total = first, total
+        self.first, self.step, self.total = first, first, total
+        self.begun = time.monotonic()
 
     def advance(self) -> None:
         """Count."""
@@ -120,7 +122,7 @@ class Lines(Reporter):
         """A line, unless one was printed just now."""
         if values and time.monotonic() - self.printed > 10:
             self.printed = time.monotonic()
-            self._print(f"{self.step}/{self.total} {values_line(values)}")
+            self._print(f"{self.step}/{self.total} {values_line(values)} · {self._left()} left")
 
     def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
         """One line with the metric of each network."""
@@ -133,6 +135,11 @@ class Lines(Reporter):
 
     def end(self) -> None:
         """Nothing is open."""
+
+    def _left(self) -> str:
+        """Time to the end at the pace so far."""
+        seconds = (time.monotonic() - self.begun) * (self.total - self.step) / max(self.step - self.first, 1)
+        return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
     def _print(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, highlight=False, markup=False)

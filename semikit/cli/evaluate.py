@@ -27,16 +27,8 @@ def evaluate(
     quiet: o.QuietFlag = False,
 ) -> None:
     """Score a trained model on validation or test images."""
-    for name, value, known in (
-        ("split", split, ("val", "test")),
-        ("average", average, ("paper", "present", None)),
-        ("window", window, ("original", "sliding", None)),
-    ):
-        if value not in known:
-            raise unknown(f"--{name}", str(value), [item for item in known if item])
-    if not run.exists():
-        raise InputError(f"{run} does not exist. Give a run folder or a weights file.")
-    from semikit import build
+    _check(run, split, average, window, json_file)
+    from semikit.cli.results import write_json
     from semikit.cli.scoring import score
 
     settings = {key: value for key, value in (("average", average), ("window", window)) if value}
@@ -55,4 +47,19 @@ def evaluate(
             console.print(f"{key} {score_of_key:.2f}", highlight=False)
     if json_file is not None:
         values = {"metric": scores.metric, "value": scores.value, "split": split, "data": where}
-        build.write_json(json_file, {**values, **scores.extra, "per_class": dict(scores.per_class)})
+        write_json(json_file, {**values, **scores.extra, "per_class": dict(scores.per_class)})
+
+
+def _check(run: Path, split: str, average: str | None, window: str | None, json_file: Path | None) -> None:
+    """What can be told wrong before anything heavy is imported."""
+    for name, value, known in (
+        ("split", split, ("val", "test")),
+        ("average", average, ("paper", "present", None)),
+        ("window", window, ("original", "sliding", None)),
+    ):
+        if value not in known:
+            raise unknown(f"--{name}", str(value), [item for item in known if item])
+    if not run.exists():
+        raise InputError(f"{run} does not exist. Give a run folder or a weights file.")
+    if json_file is not None and not (json_file.absolute().parent.is_dir() and not json_file.is_dir()):
+        raise InputError(f"cannot write to {json_file}: there is no such folder. Choose another --json.")

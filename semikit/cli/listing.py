@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -28,7 +29,8 @@ def _show(columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # A pipe has no width: do not fold what a script will read.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def _methods(what: str) -> None:

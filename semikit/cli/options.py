@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,7 +49,14 @@ def flag_overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
         place = nested
         for part in path:
             place = place.setdefault(part, {})
-        place[last] = value
-    if flags.get("epochs") is not None and flags.get("iterations") is None:
-        nested["train"]["iterations"] = None
+        place[last] = _located(flag, value)
     return nested
+
+
+def _located(flag: str, value: Any) -> Any:
+    """Files and folders as absolute paths, so that the written configuration works from any folder."""
+    if flag == "unlabeled":
+        return [str(Path(folder).absolute()) for folder in value]
+    if flag in ("labels", "weights") and not re.fullmatch(r"\d+(/\d+)?", value) and Path(value).is_file():
+        return str(Path(value).absolute())
+    return value

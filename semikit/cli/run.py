@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from timm.models import get_pretrained_cfg
 
 from semikit import build
 from semikit.cli.console import Lines, make_reporter, start_panel
+from semikit.cli.results import results_of, say_results, write_json
 from semikit.cli.tee import Both
 from semikit.config import resolve
 from semikit.errors import InputError, SemikitError
+from semikit.models.catalogue import ENCODERS
+from semikit.models.settings import ModelSettings
 from semikit.recipes import merge
 from semikit.training.device import describe_device
 from semikit.training.tracking import Tracker
@@ -28,8 +31,9 @@ def new_folder(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs
     Raises:
         InputError: when `out` holds a run already, or nothing can be written there.
     """
-    method = (raw.get("method") or {}).get("name", "unimatch_v2")
-    wanted = out or base / str(raw["task"]) / f"{raw.get('name', 'run')}-{method}"
+    method = raw.get("method")
+    name = method.get("name", "unimatch_v2") if isinstance(method, Mapping) else "run"
+    wanted = out or base / str(raw["task"]) / f"{raw.get('name', 'run')}-{name}"
     folder, number = wanted, 1
     try:
         while True:
@@ -70,10 +74,10 @@ def start_run(raw: Mapping[str, Any], folder: Path, console: Console, quiet: boo
             task = build.build_task(config)
             task.check()
             run = build.build_run(config, folder, reporter, task)
-            (folder / "config.yaml").write_text(config.to_yaml())
+            (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
             task.write_split(folder)
             return _train(run, console, quiet, 0)
-    except InputError:
+    except (SemikitError, KeyboardInterrupt):
         _remove_unused(folder)
         raise
 
@@ -82,6 +86,8 @@ def resume_run(task: str, given: str, overrides: Mapping[str, Any], console: Con
     """Go on with a run."""
     folder = find_run(task, given)
     config = build.read_run_config(folder, overrides)
+    if config.task != task:
+        raise InputError(f"{folder} is a run of the task {config.task!r}: semikit train {config.task} --resume …")
     with _log(folder, console, quiet) as reporter:
         run = build.build_run(config, folder, reporter)
         build.resume(run, reporter)
@@ -94,11 +100,15 @@ def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], conso
     for seed in seeds:
         child = folder / f"seed-{seed}"
         child.mkdir()
-        results.append(start_run(merge(raw, {"train": {"seed": seed}}), child, console, quiet))
+        try:
+            results.append(start_run(merge(raw, {"train": {"seed": seed}}), child, console, quiet))
+        finally:
+            if not any(folder.iterdir()):
+                folder.rmdir()
     values = [float(result["best"]["value"]) for result in results]
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     summary = {"seeds": list(seeds), "values": values, "mean": statistics.mean(values), "std": spread}
-    build.write_json(folder / "summary.json", {"metric": results[0]["metric"], **summary})
+    write_json(folder / "summary.json", {"metric": results[0]["metric"], **summary})
     console.print(f"{results[0]['metric']} over seeds {list(seeds)}: {summary['mean']:.2f} ± {spread:.2f}")
 
 
@@ -124,12 +134,12 @@ def _train(run: build.Run, console: Console, quiet: bool, first: int) -> dict[st
     try:
         run.trainer.fit(tracker)
         if not run.trainer.latest:
-            run.trainer.evaluate(tracker)
-        results = build.results_of(run)
+            run.trainer.score()
+        results = results_of(run)
         tracker.finish(results)
     finally:
         tracker.close()
-    _say_results(run, results, console, quiet)
+    say_results(run, results, console, quiet)
     return results
 
 
@@ -139,47 +149,35 @@ def facts_of(run: build.Run) -> dict[str, str]:
     train, network = config.train, run.network
     draws = schedule.iterations * train.batch
     parameters = sum(p.numel() for p in network.parameters())
+    encoder = sum(p.numel() for p in getattr(network, "encoder", network).parameters())
     counted = f"{counts.labeled} labelled · {counts.unlabeled} unlabelled · {counts.val} validation"
     return {
         "device": f"{describe_device(run.device)} · {train.precision}{' · compiled' if train.compile else ''}",
         "data": f"{config.name}: {counted}" + (f" · {counts.test} test" if counts.test else ""),
         "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
         "method": config.method_name,
-        "network": f"{config.model.encoder} · {parameters / 1e6:.1f} M parameters · weights: {config.model.weights}",
+        "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
+        "weights": f"{config.model.weights} · licence: {_licence(config.model)}",
         "length": f"{schedule.iterations} iterations of {train.batch} + {train.batch * train.ratio} images, "
-        f"{schedule.iterations / schedule.per_epoch:.1f} epochs",
+        f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
         "run": str(run.folder),
     }
 
 
-def _say_results(run: build.Run, results: Mapping[str, Any], console: Console, quiet: bool) -> None:
-    best = results["best"]
-    console.print(
-        f"best {results['metric']} {best['value']:.2f} ({best['model']}, iteration {best['iteration']}, "
-        f"{best['split']}, protocol {results['protocol']})",
-        highlight=False,
-    )
-    if quiet:
-        return
-    if "test" in results:
-        console.print(f"test {results['metric']} {results['test'][results['metric']]:.2f} (read once)", highlight=False)
-    table = Table(box=None, header_style="bold")
-    table.add_column("class")
-    table.add_column("IoU", justify="right")
-    for name, value in results["per_class"].items():
-        table.add_row(name, f"{value:.1f}")
-    console.print(table)
-    console.print(f"run folder: {run.folder}", soft_wrap=True, highlight=False)
-    console.print(
-        f"next: semikit predict {run.folder} IMAGES -o predictions --overlay", soft_wrap=True, highlight=False
-    )
+def _licence(model: ModelSettings) -> str:
+    """Of the encoder's weights."""
+    if model.weights != "pretrained":
+        return "none needed" if model.weights == "none" else "that of the file"
+    if model.encoder in ENCODERS:
+        return ENCODERS[model.encoder].licence
+    return getattr(get_pretrained_cfg(model.encoder), "license", None) or "not stated by timm"
 
 
 @contextmanager
 def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Both]:
     """A reporter that also writes log.txt; a fault's traceback goes there too, and the fault says where."""
     path = folder / "log.txt"
-    with path.open("a", buffering=1) as file:
+    with path.open("a", buffering=1, encoding="utf-8") as file:
         try:
             yield Both(make_reporter(console, quiet), Lines(Console(file=file, width=200)))
         except SemikitError as error:
@@ -194,7 +192,6 @@ def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Both]:
 def _remove_unused(folder: Path) -> None:
     """Take away a folder that was made for a run that never began."""
     if not (folder / "config.yaml").exists() and folder.is_dir():
-        for name in ("log.txt",):
-            (folder / name).unlink(missing_ok=True)
+        (folder / "log.txt").unlink(missing_ok=True)
         if not any(folder.iterdir()):
             folder.rmdir()

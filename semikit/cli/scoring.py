@@ -37,7 +37,7 @@ def score(
         "views": {"weak": {"crop": metadata["crop"]}},
         "train": dict(train),
     }
-    config = resolve(recipes.merge(raw, above))
+    config = resolve(recipes.merge(_read_alike(raw, metadata), above))
     task = build.build_task(config)
     if len(task.class_names) != len(metadata["class_names"]):
         raise InputError(
@@ -46,11 +46,20 @@ def score(
         )
     if split == "test" and not task.counts.test:
         raise InputError(f"{config.name} has no test split. Use --split val, or state `test:` in the data YAML.")
-    task.network(config.model)
     device = choose_device(config.train.device)
     inference = Inference(device, autocast(device, config.train.precision))
     network.to(device).eval()
     return task.evaluate({"model": network}, split, inference)["model"], config.name  # type: ignore[arg-type]
+
+
+def _read_alike(raw: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Bands and range of values as the model saw them, where the data's own description leaves them open."""
+    data = dict(raw.get("data") or {})
+    if isinstance(data.get("folders"), dict):
+        given = {key: value for key, value in data["folders"].items() if value is not None}
+        known = {key: metadata[key] for key in ("bands", "scale") if metadata.get(key) is not None}
+        data["folders"] = {**known, **given}
+    return {**raw, "data": data}
 
 
 def _raw(path: Path, task: str, dataset: str | None, data: Path | None, root: Path | None) -> dict[str, Any]:

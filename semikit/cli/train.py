@@ -78,19 +78,23 @@ def train(
     above = recipes.merge(flags, recipes.parse_overrides(overrides or []))
     console = Console(quiet=False)
     if resume is not None:
-        _only_with_a_new_run(dataset=dataset, data=data, config=config, preset=preset, out=out, seeds=seeds)
+        _only_with_a_new_run(
+            dataset=dataset, data=data, root=root, config=config, preset=preset, out=out, seeds=seeds,
+            dry_run=dry_run or None,
+        )  # fmt: skip
         from semikit.cli.run import resume_run
 
         resume_run(task, resume, above, console, quiet)
         return
+    numbers = None if seeds is None else parse_seeds(seeds)
     raw = compose(task, dataset, data, root, config, preset, above)
     from semikit.cli.run import dry_run as show_plan
     from semikit.cli.run import new_folder, start_run, start_runs
 
     if dry_run:
         show_plan(raw, console)
-    elif seeds is not None:
-        start_runs(raw, new_folder(raw, out), parse_seeds(seeds), console, quiet)
+    elif numbers is not None:
+        start_runs(raw, new_folder(raw, out), numbers, console, quiet)
     else:
         start_run(raw, new_folder(raw, out), console, quiet)
 
@@ -113,28 +117,35 @@ def compose(
         raise InputError(f"both --dataset {dataset} and --data {data} were given; give one of them.")
     if config is not None and preset is not None:
         raise InputError(f"both --config {config} and --preset {preset} were given; give one of them.")
+    known = recipes.read_recipe("datasets", dataset, task) if dataset is not None else {}
+    own = _own_data(data, root) if data is not None else {}
     raw = recipes.task_recipe(task)
     for layer in (
-        dataset and recipes.read_recipe("datasets", dataset, task),
+        known,
         preset and recipes.read_recipe("presets", preset, task),
         config and recipes.read_yaml(config),
-        data and _own_data(data, root),
-        above,
+        own,
     ):
         raw = recipes.merge(raw, layer or {})
+    raw = recipes.merge(recipes.merge(raw, _only_source(known or own, raw)), above)
     if raw.get("task") != task:
         raise ConfigError(f"this recipe is for the task {raw.get('task')!r}: semikit train {raw.get('task')} …")
-    if not any(key in (raw.get("data") or {}) for key in ("folders", "shapes")):
-        known = ", ".join(recipes.recipe_names("datasets", task))
-        raise InputError(f"no data given. Use --data FILE.yaml for your own folders, or --dataset NAME ({known}).")
     return raw
 
 
 def _own_data(data: Path, root: Path | None) -> dict[str, Any]:
     from semikit.data.spec import load_spec
 
-    spec = load_spec(data, root)
-    return {"name": data.stem, "data": {"folders": spec.model_dump(mode="json", exclude_none=True)}}
+    return {"name": data.stem, "data": {"folders": load_spec(data, root).model_dump(mode="json", exclude_none=True)}}
+
+
+def _only_source(named: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    """What makes the data that were named on the command line take the place of a whole recipe's own."""
+    data = raw.get("data") or {}
+    wanted = {key: value for key, value in named.get("data", {}).items() if isinstance(value, dict)}
+    others = {key: None for key, value in data.items() if isinstance(value, dict) and key not in wanted}
+    absent = {key: value for key, value in wanted.items() if data.get(key) is None}
+    return {"name": named["name"], "data": {**others, **absent}} if wanted and (others or absent) else {}
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -150,6 +161,6 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _only_with_a_new_run(**given: object) -> None:
-    wrong = [f"--{name}" for name, value in given.items() if value is not None]
+    wrong = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if wrong:
         raise InputError(f"--resume takes data and recipe from the run; leave out {', '.join(wrong)}.")

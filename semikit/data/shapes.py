@@ -1,6 +1,6 @@
 """Made images of patterned shapes: labels by pattern, never by colour; nothing is downloaded.
 
-Every image is a pure function of (seed, split, index). A scene is a soft background and 6 to 10 overlapping shapes; the
+Every image is a pure function of (seed, split, index). A scene is a soft background and 4 or 5 overlapping shapes; the
 pattern on a shape (stripes, checks, dots, rings, rays) is its class. Outline, size, turn, hue, contrast, polarity, the
 light, its colour, blur and grain vary from object to object and image to image and tell nothing about the class.
 """
@@ -26,7 +26,7 @@ PALETTE = ((44, 52, 64), (230, 97, 58), (64, 156, 214), (244, 196, 72), (118, 18
 
 _SPLITS: dict[str, int] = {"train": 0, "val": 1, "test": 2}
 _UNIT = 64.0
-_OBJECTS = (4, 7)
+_OBJECTS = (4, 6)
 _RADIUS = (14.0, 22.0)
 _RIM = 1.8
 
@@ -35,7 +35,7 @@ _RIM = 1.8
 class ShapesSettings(Settings):
     """The built-in data set `shapes`: how large, how many, which seed."""
 
-    size: int = Field(default=64, ge=32, le=512)
+    size: int = Field(default=80, ge=32, le=512)
     """Side of the square images, in pixels; shapes and patterns grow with it."""
     train: int = Field(default=600, ge=1)
     """Images in the training split, labelled and unlabelled together."""
@@ -49,7 +49,7 @@ class ShapesSettings(Settings):
 
 @final
 class ShapesSource:
-    """One split of `shapes`; images are made when first asked for and kept (16 KiB each at 64 pixels).
+    """One split of `shapes`; images are made when first asked for and kept (25 KiB each at 80 pixels).
 
     Raises:
         DataError: when the split is not one of train, val, test.
@@ -217,8 +217,8 @@ def _photograph(rng: np.random.Generator, image: Floats, y: Floats, x: Floats) -
     slope = (y * np.cos(angle) + x * np.sin(angle)) / _UNIT
     light = 1.0 - rng.uniform(0.0, 0.5) * (slope - slope.min())
     image = image * light[..., None] * rng.uniform(0.75, 1.15, 3) * rng.uniform(0.7, 1.2)
-    image = _blurred(image, rng.uniform(0.2, 0.5) / float(y[1, 0] - y[0, 0]))
-    grain = rng.normal(0.0, 1.0, image.shape) * rng.uniform(0.0, 0.03)
+    image = _blurred(image, rng.uniform(0.2, 0.4) / float(y[1, 0] - y[0, 0]))
+    grain = rng.normal(0.0, 1.0, image.shape) * rng.uniform(0.0, 0.025)
     return np.clip(np.clip(image, 0.0, 1.0) ** rng.uniform(0.7, 1.3) + grain, 0.0, 1.0)
 
 

@@ -18,36 +18,40 @@ from semikit.core import confusion
 from semikit.core.network import Network
 from semikit.core.task import Inference, Scores
 from semikit.data.sources import PixelSource
-from semikit.tasks._inference import EvaluateSettings, predict_logits, probabilities
+from semikit.errors import DataError
+from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
 from semikit.tasks._palette import palette
 from semikit.tasks._pictures import heat, sheet, shown_labels
 
 Bytes = NDArray[np.uint8]
-Normalized = Callable[[NDArray[np.uint8], torch.device], Tensor]
-"""Images (B, H, W, C) uint8 -> normalised (B, C, H, W) on a device."""
 
 
 @final
 @dataclass(frozen=True)
 class PixelEvaluation:
-    """How networks that label pixels are scored and shown: classes, settings, training crop, normalisation."""
+    """How networks that label pixels are scored and shown: classes, settings, training crop."""
 
     class_names: tuple[str, ...]
     settings: EvaluateSettings
     crop: int
-    normalized: Normalized
 
     def scores(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> dict[str, Scores]:
-        """Scores of each network over all images of a source, each counted once, at its own size."""
+        """Scores of each network over all images of a source, each counted once, at its own size.
+
+        Raises:
+            DataError: when no pixel of any mask is valid.
+        """
         size, device = len(self.class_names), inference.device
         matrices = {name: torch.zeros((size, size), dtype=torch.long, device=device) for name in networks}
         for images, labels, valid in _batches(source, self.settings.batch):
-            inputs = self.normalized(images, device)
             truth, counted = torch.from_numpy(labels).to(device).long(), torch.from_numpy(valid).to(device)
             for name, network in networks.items():
                 with torch.no_grad(), inference.autocast():
+                    inputs = normalized(network, images, device)
                     predicted = predict_logits(network, inputs, self.settings, self.crop).argmax(1)
                 matrices[name] += confusion.count(predicted, truth, counted, size)
+        if not all(matrix.any() for matrix in matrices.values()):
+            raise DataError("nothing to score: no pixel of any mask is valid. Check `ignore` and `mapping`.")
         return {name: scores_of(matrix, self.class_names, self.settings) for name, matrix in matrices.items()}
 
     def picture(self, network: Network, source: PixelSource, inference: Inference) -> Image.Image:
@@ -73,7 +77,7 @@ class PixelEvaluation:
 
     def _predicted(self, network: Network, image: Bytes, inference: Inference) -> tuple[Bytes, NDArray[np.float32]]:
         with torch.no_grad(), inference.autocast():
-            inputs = self.normalized(image[None], inference.device)
+            inputs = normalized(network, image[None], inference.device)
             scores = predict_logits(network, inputs, self.settings, self.crop)
         confidence, predicted = probabilities(scores, self.settings)[0].max(0)
         return predicted.to(torch.uint8).cpu().numpy(), confidence.float().cpu().numpy()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Literal, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from semikit.augment.normalize import channel_statistics, normalize, to_float
 from semikit.core.network import Network
 from semikit.core.settings import Settings
+from semikit.errors import DataError
 
 
 @final
@@ -25,6 +29,21 @@ class EvaluateSettings(Settings):
     """mIoU over all classes, an absent one counting 0, or over the classes that occur."""
     batch: int = Field(4, ge=1)
     """Images of the same size that are evaluated together."""
+
+
+def normalized(network: Network, images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Images (B, H, W, C) uint8 as they are read -> (B, C, H, W) on the device, by the network's own mean and std.
+
+    Raises:
+        DataError: when the images have other channels than those the network was made for.
+    """
+    mean, std = channel_statistics(network.mean, network.std, device)  # type: ignore[arg-type]
+    if images.shape[-1] != len(mean):
+        raise DataError(
+            f"the images have {images.shape[-1]} channels, but the model was made for {len(mean)}. Give images like "
+            "those it was trained on, or choose `bands` in the data YAML."
+        )
+    return normalize(to_float(torch.from_numpy(images).to(device).permute(0, 3, 1, 2)), mean, std)
 
 
 def predict_logits(network: Network, images: Tensor, settings: EvaluateSettings, crop: int) -> Tensor:

@@ -13,6 +13,7 @@ Pixels = npt.NDArray[np.uint8]
 _GAP = 6
 _HEAD = 16
 _MIN_SIDE = 192
+_MAX_SIDE = 640
 
 
 def class_map(labels: Pixels, colours: Pixels) -> Image.Image:
@@ -48,8 +49,10 @@ def shown_labels(labels: Pixels, valid: npt.NDArray[np.bool_] | None, colours: P
 def sheet(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], legend: Sequence[tuple[str, Pixels]]) -> Image.Image:
     """A table of pictures: one row per image, a title over each column, the classes' colours below.
 
-    Small images are enlarged by a whole factor without smoothing.
+    Small images are enlarged by a whole factor without smoothing, large ones thinned out.
     """
+    step = max(1, -(-max(picture.shape[0] for row in rows for picture in row) // _MAX_SIDE))
+    rows = [[picture[::step, ::step] for picture in row] for row in rows]
     height, width = max(r[0].shape[0] for r in rows), max(r[0].shape[1] for r in rows)
     factor = max(1, -(-_MIN_SIDE // max(height, width)))
     height, width = height * factor, width * factor

@@ -8,7 +8,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -101,12 +100,6 @@ class PixelViewMaker:
             denominator=denominators(valid, self.plan.group, self.plan.normalise),
         )
         return labeled, self._unlabeled(raw, step, device) if self.needs.unlabeled else None
-
-    def normalized(self, images: NDArray[np.uint8], device: torch.device) -> Tensor:
-        """Images (B, H, W, C) uint8 as they are read -> normalised (B, C, H, W) on the device."""
-        self.mean, self.std = self.mean.to(device), self.std.to(device)
-        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-        return normalize(to_float(pixels), self.mean, self.std)
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
         image, valid, index = (part.to(device, non_blocking=True) for part in raw["unlabeled"])

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from semikit.augment.normalize import channel_statistics, normalize, to_float
 from semikit.core.network import Network
 from semikit.core.task import Inference, Wants
 from semikit.data.folders import image_files, plain_source
 from semikit.data.spec import Scale
 from semikit.errors import DataError
 from semikit.tasks._evaluate import displayed, read_ahead
-from semikit.tasks._inference import EvaluateSettings, predict_logits, probabilities
+from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
 from semikit.tasks._palette import palette
 from semikit.tasks._pictures import class_map, overlay, save_png
 
@@ -50,19 +49,22 @@ def predict_files(
 
     On request NAME-overlay.png and NAME-confidence.png (gray, 0..255 for 0..1). Files are written under a temporary
     name first. Returns the number of images.
+
+    Raises:
+        DataError: nothing to predict, an image that cannot be read or does not fit, or `out` holds the images.
     """
     files = find_sources(source)
+    _refuse_overwriting(files, out)
     scale = None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"])
     bands = None if metadata.get("bands") is None else tuple(metadata["bands"])
     images = plain_source(list(files.values()), bands, scale)
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
-    mean, std = channel_statistics(network.mean, network.std, inference.device)  # type: ignore[arg-type]
     colours = palette(len(metadata["class_names"]))
     network.to(inference.device).eval()
     for name, (image, valid) in zip(files, read_ahead(images.image, len(images)), strict=True):
-        pixels = torch.from_numpy(image).to(inference.device).permute(2, 0, 1)[None]
         with torch.no_grad(), inference.autocast():
-            scores = predict_logits(network, normalize(to_float(pixels), mean, std), settings, metadata["crop"])
+            inputs = normalized(network, image[None], inference.device)
+            scores = predict_logits(network, inputs, settings, metadata["crop"])
         confidence, labels = probabilities(scores, settings)[0].max(0)
         ids = labels.to(torch.uint8).cpu().numpy()
         if valid is not None:
@@ -76,3 +78,15 @@ def predict_files(
             share = (confidence.float().cpu().numpy() * 255).round().astype(np.uint8)
             save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"))
     return len(files)
+
+
+def _refuse_overwriting(files: Mapping[str, Path], out: Path) -> None:
+    """Raise where a result would take the place of an image that is predicted."""
+    images = {path.resolve() for path in files.values()}
+    for name in files:
+        for suffix in ("", "-overlay", "-confidence"):
+            target = out / f"{name}{suffix}.png"
+            if target.resolve() in images:
+                raise DataError(
+                    f"{target} is one of the images to predict; it would be overwritten. Choose another -o."
+                )

@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from pydantic import BeforeValidator, Field, model_validator
-from torch import Tensor
 
 from semikit.core.batch import Labeled, Needs, Unlabeled
 from semikit.core.network import Network
@@ -32,6 +31,7 @@ from semikit.tasks._pictures import save_png
 from semikit.tasks._pixels import SECOND, Crops, PixelViewMaker, PixelViews, streams
 from semikit.tasks._predict import predict_files
 
+_RAREST = 12
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
@@ -56,8 +56,14 @@ class SegData(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> SegData:
-        if (self.folders is None) == (self.shapes is None):
-            raise ValueError("give exactly one of data.folders and data.shapes (--data FILE.yaml or --dataset shapes)")
+        if self.folders is None and self.shapes is None:
+            raise ValueError(
+                "no data given: use --data FILE.yaml for your own folders, or --dataset NAME (semikit list datasets)"
+            )
+        if self.folders is not None and self.shapes is not None:
+            raise ValueError("data.folders and data.shapes are both given; keep one")
+        if self.shapes is not None and self.unlabeled:
+            raise ValueError("data.unlabeled: the made images take no others; leave out --unlabeled")
         return self
 
 
@@ -72,8 +78,8 @@ class Segmentation(Task):
 
     def __init__(self, data: SegData, views: PixelViews, evaluate: EvaluateSettings, plan: Plan, needs: Needs) -> None:
         self.data, self.settings, self.plan, self.needs = data, views, plan, needs
-        self.evaluate_settings = evaluate
         self.train, extra, self.val, self.test = self._sources(data)
+        self.evaluation = PixelEvaluation(self.class_names, evaluate, views.weak.crop)
         seed = plan.seed if data.split_seed is None else data.split_seed
         self.split = choose(data.labels, self.train, self.val, extra, seed=seed, test=self.test)
         self.counts = Counts(
@@ -100,8 +106,11 @@ class Segmentation(Task):
 
     def network(self, settings: ModelSettings) -> Segmenter:
         """Encoder, decoder and classifier for the classes and bands of the data."""
-        bands = None if self.data.folders is None else self.data.folders.bands
-        channels = 3 if bands is None else len(bands)
+        channels = int(self.train.image(self.split.labeled[0])[0].shape[-1])
+        if settings.in_channels not in (3, channels):
+            raise ConfigError(
+                f"model.in_channels is {settings.in_channels}, but the images have {channels} channels. Leave it out."
+            )
         self.model = settings.model_copy(update={"in_channels": channels})
         network = build_segmenter(self.model, len(self.class_names))
         crop, multiple = self.settings.weak.crop, network.multiple
@@ -111,17 +120,27 @@ class Segmentation(Task):
             raise ConfigError(
                 f"crop {crop} is not a multiple of the patch of {settings.encoder}, {multiple}. Use {near}."
             )
+        self.statistics = {"mean": list(network.mean), "std": list(network.std)}
         self.maker = PixelViewMaker(self.settings, self.plan, self.needs, network.mean, network.std)
-        self.evaluation = PixelEvaluation(self.class_names, self.evaluate_settings, crop, self.maker.normalized)
         return network
 
     def check(self, thorough: bool = False) -> None:
-        """Labelled, validation and test images with their masks; with `thorough` the unlabelled images too."""
+        """Labelled, validation and test images with their masks; with `thorough` the unlabelled images too.
+
+        Afterwards `notices` tells how many labelled images hold each class, and what else a person should know.
+        """
         if self.data.folders is not None:
             parts = parts_of(self.split, self.val, self.test)
             check_sources([part for part in parts if part.masks or thorough], len(self.class_names))
         counts = coverage(self.train, self.split.labeled, len(self.class_names))
-        found = (missing_classes(counts, self.class_names), orientation_notice(self.train, self.split.labeled))
+        pairs = sorted(zip(counts.tolist(), self.class_names, strict=True))
+        held = ", ".join(f"{name} {count}" for count, name in pairs[:_RAREST])
+        more = f" (the {_RAREST} rarest of {len(pairs)})" if len(pairs) > _RAREST else ""
+        found = (
+            f"labelled images that hold each class: {held}{more}",
+            missing_classes(counts, self.class_names),
+            orientation_notice(self.train, self.split.labeled),
+        )
         self.notices = [notice for notice in found if notice is not None]
 
     def manifest(self) -> Mapping[str, Any]:
@@ -138,7 +157,8 @@ class Segmentation(Task):
         return {
             "class_names": list(self.class_names),
             "model": self.model.model_copy(update={"weights": "none"}).model_dump(mode="json"),
-            "evaluate": self.evaluate_settings.model_dump(mode="json"),
+            **self.statistics,
+            "evaluate": self.evaluation.settings.model_dump(mode="json"),
             "crop": self.settings.weak.crop,
             "bands": None if folders is None or folders.bands is None else list(folders.bands),
             "scale": None if scale is None else scale.model_dump(mode="json"),
@@ -197,7 +217,9 @@ class Segmentation(Task):
     @classmethod
     def rebuild(cls, metadata: Mapping[str, Any]) -> Network:
         """The network of a weights file."""
-        return build_segmenter(ModelSettings.model_validate(metadata["model"]), len(metadata["class_names"]))
+        network = build_segmenter(ModelSettings.model_validate(metadata["model"]), len(metadata["class_names"]))
+        network.mean, network.std = tuple(metadata["mean"]), tuple(metadata["std"])
+        return network
 
     @classmethod
     def predict(

@@ -39,7 +39,7 @@ class TrainSettings(Settings):
     iterations: int | None = Field(None, ge=1)
     """Optimiser steps; null: from `epochs`."""
     epochs: int | None = Field(None, ge=1)
-    """Passes over the unlabelled images; used where `iterations` is null."""
+    """Optimiser steps as passes over the unlabelled images; instead of `iterations`."""
     batch: int = Field(16, ge=1)
     """Labelled images per step over all processes."""
     ratio: int = Field(1, ge=1)
@@ -75,6 +75,10 @@ class TrainSettings(Settings):
     def _length(self) -> TrainSettings:
         if self.iterations is None and self.epochs is None:
             raise ValueError("give train.iterations or train.epochs (--iterations N, --epochs N)")
+        if self.iterations is not None and self.epochs is not None:
+            raise ValueError(
+                f"train.iterations {self.iterations} and train.epochs {self.epochs} both say how long; keep one"
+            )
         if self.batch % self.accumulate:
             raise ValueError(f"train.batch {self.batch} is not a multiple of train.accumulate {self.accumulate}")
         return self

@@ -177,7 +177,9 @@ class Trainer:
         for name, scores in self.latest.items():
             if not self.best or scores.value > self.best["value"]:
                 self.best = {"model": name, "value": scores.value, "iteration": self.step, "split": split}
-                save_best(self.folder / "weights", self.networks()[name].state_dict(), {**self.metadata, **self.best})
+                self.best["per_class"] = dict(scores.per_class)
+                metadata = {**self.metadata, "best": self.best}
+                save_best(self.folder / "weights", self.networks()[name].state_dict(), metadata)
         self.method.train()
 
     def _row(self) -> Row:

@@ -1,0 +1,76 @@
+"""What a finished run leaves: results.json and the last lines on the screen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from semikit import __version__, build
+from semikit.core.task import Scores
+from semikit.training.device import describe_device
+
+
+def results_of(run: build.Run) -> dict[str, Any]:
+    """What results.json holds; with the strict protocol the test split is read here, once, by the best network."""
+    trainer, task, config = run.trainer, run.task, run.config
+    results: dict[str, Any] = {
+        "task": config.task,
+        "dataset": config.name,
+        "method": config.method_name,
+        "metric": task.metric,
+        "best": {key: value for key, value in trainer.best.items() if key != "per_class"},
+        **{name: _plain(scores) for name, scores in trainer.latest.items()},
+        "per_class": trainer.best["per_class"],
+        "protocol": config.train.protocol,
+        "evaluation": config.evaluate.model_dump(mode="json"),
+        "iterations": trainer.step,
+        "seconds": round(trainer.seconds, 1),
+        "images_per_second": round(trainer.step * trainer.meter.images_per_step / max(trainer.seconds, 1e-9), 2),
+        "semikit": __version__,
+        "torch": torch.__version__,
+        "device": describe_device(run.device),
+    }
+    if task.counts.test and config.train.protocol == "strict":
+        network, _ = build.load_network(run.folder)
+        best = {"best": network.to(run.device)}
+        results["test"] = _plain(task.evaluate(best, "test", trainer.inference)["best"])
+    return results
+
+
+def _plain(scores: Scores) -> dict[str, Any]:
+    return {scores.metric: scores.value, **scores.extra, "per_class": dict(scores.per_class)}
+
+
+def say_results(run: build.Run, results: Mapping[str, Any], console: Console, quiet: bool) -> None:
+    """The best value and, without `quiet`, the test value, the classes, and what to type next."""
+    best = results["best"]
+    console.print(
+        f"best {results['metric']} {best['value']:.2f} ({best['model']}, iteration {best['iteration']}, "
+        f"{best['split']}, protocol {results['protocol']})",
+        highlight=False,
+    )
+    if "test" in results:
+        console.print(f"test {results['metric']} {results['test'][results['metric']]:.2f} (read once)", highlight=False)
+    if quiet:
+        return
+    table = Table(box=None, header_style="bold")
+    table.add_column("class")
+    table.add_column("IoU", justify="right")
+    for name, value in results["per_class"].items():
+        table.add_row(name, f"{value:.1f}")
+    console.print(table)
+    console.print(f"run folder: {run.folder}", soft_wrap=True, highlight=False)
+    console.print(
+        f"next: semikit predict {run.folder} IMAGES -o predictions --overlay", soft_wrap=True, highlight=False
+    )
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Plain values as indented JSON."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
