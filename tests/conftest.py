@@ -1,4 +1,4 @@
-"""Parts shared by all tests: a tiny network with batches, and the counter of syncs."""
+"""Parts shared by all tests: a tiny network with batches, the counter of syncs, small photographs on disk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 
 def _load(name: str) -> ModuleType:
@@ -29,3 +30,21 @@ def tiny() -> ModuleType:
 def count_syncs() -> type:
     """The dispatch mode that counts what makes the host wait."""
     return _load("sync_counter").SyncCounter
+
+
+@pytest.fixture(scope="session")
+def photos() -> ModuleType:
+    """`photos.write`, `photos.raw`, `photos.FLAGS`."""
+    return _load("photos")
+
+
+@pytest.fixture(scope="session")
+def photo_data(photos: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data YAML of eight training images; nobody may change what lies there."""
+    return photos.write(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tests are small: threads cost more than they bring, and sums depend on their number."""
+    torch.set_num_threads(1)

@@ -1,0 +1,56 @@
+"""Every `semikit` command of the README runs, at tiny size, in the order it is read."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semikit.cli.app import run
+
+README = Path(__file__).parents[1] / "README.md"
+TINY = [
+    *("--encoder", "mobilenetv3_small_050", "--decoder", "dpt", "--weights", "none", "--crop", "32", "--batch", "2"),
+    *("--iterations", "2", "--workers", "0", "--device", "cpu", "model.decoder_channels=8", "train.group=2"),
+]
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("semikit ")]
+
+
+def make_folders(folder: Path) -> None:
+    """Photographs and masks as the README's my.yaml describes them."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 16), ("val", 2)):
+        (folder / part / "images").mkdir(parents=True)
+        (folder / part / "masks").mkdir()
+        for number in range(count):
+            labels = rng.integers(0, 3, (5, 6)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+            noise = rng.integers(0, 60, (*labels.shape, 3))
+            image = (labels[..., None] * 80 + noise).astype(np.uint8)
+            Image.fromarray(image).save(folder / part / "images" / f"{number}.png")
+            Image.fromarray(labels).save(folder / part / "masks" / f"{number}.png")
+
+
+def test_every_command_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_folders(tmp_path)
+    spec = re.search(r"```yaml\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert spec is not None
+    (tmp_path / "my.yaml").write_text(spec[1])
+    found = commands()
+    assert len(found) >= 10
+    for command in found:
+        arguments = shlex.split(command)[1:]
+        tiny = TINY if arguments[0] == "train" and not {"--resume", "--help"} & set(arguments) else []
+        assert run([*arguments, *tiny]) == 0, f"{command}\n{capsys.readouterr().err}"
+    assert len(list((tmp_path / "predictions").glob("*.png"))) == 6
+    assert (tmp_path / "runs/mine/results.json").is_file()
+    assert (tmp_path / "runs/seg/my-supervised/summary.json").is_file()
