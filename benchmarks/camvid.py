@@ -27,6 +27,7 @@ from semikit.cli.console import Lines
 from semikit.cli.train import compose
 from semikit.config import resolve
 from semikit.core.task import Scores
+from semikit.tasks._inference import normalized
 from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker
 
@@ -140,8 +141,8 @@ class Watcher(Reporter):
             image, _ = task.train.image(index)
             labels, valid = (torch.from_numpy(part) for part in task.train.mask(index))
             with torch.no_grad():
-                inputs = task.maker.normalized(image[None], self.run.device)
-                share, predicted = self.run.trainer.method.teacher(inputs).softmax(1)[0].max(0)
+                teacher = self.run.trainer.method.teacher
+                share, predicted = teacher(normalized(teacher, image[None], self.run.device)).softmax(1)[0].max(0)
             chosen = (share >= threshold) & valid
             confident, total = confident + int(chosen.sum()), total + int(valid.sum())
             right += int((predicted[chosen] == labels[chosen]).sum())

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("real_data") and not os.environ.get("SEMIKIT_TEST_DATA"):
+        pytest.skip("SEMIKIT_TEST_DATA is not set: it names the folder that holds camvid/")
 
 
 def _load(name: str) -> ModuleType:
@@ -48,3 +55,9 @@ def photo_data(photos: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 def _one_thread() -> None:
     """Tests are small: threads cost more than they bring, and sums depend on their number."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def differences() -> Callable[..., list[str]]:
+    """Where two nested states differ, bit by bit."""
+    return _load("equality").differences

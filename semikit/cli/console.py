@@ -6,11 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, final
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from semikit.core.task import Scores
 from semikit.training.reporter import Quiet, Reporter
@@ -60,43 +62,39 @@ def values_line(values: Mapping[str, float]) -> str:
 
 @final
 class Bars(Reporter):
-    """A progress bar with the latest values beside it."""
+    """A progress bar with the latest values below it."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
         self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}"),
-            console=console,
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()
         )
+        self.values = Text()
+        self.live = Live(Group(self.progress, self.values), console=console)
 
     def start(self, first: int, total: int) -> None:
         """Show the bar."""
-        self.bar = self.progress.add_task("training", total=total, completed=first, values="")
-        self.progress.start()
+        self.bar = self.progress.add_task("training", total=total, completed=first)
+        self.live.start()
 
     def advance(self) -> None:
         """Move the bar."""
         self.progress.advance(self.bar)
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Write the values beside the bar."""
-        self.progress.update(self.bar, values=values_line(values))
+        """Write the values below the bar."""
+        self.values.plain = values_line(values)
 
     def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
         """Print the table above the bar."""
-        self.progress.print(scores_table(iteration, scores, best))
+        self.live.console.print(scores_table(iteration, scores, best))
 
     def notice(self, text: str) -> None:
         """Print a line above the bar."""
-        self.progress.print(f"[yellow]note[/yellow] {escape(text)}")
+        self.live.console.print(f"[yellow]note[/yellow] {escape(text)}")
 
     def end(self) -> None:
-        """Take the bar away."""
-        self.progress.stop()
+        """Let the bar stand."""
+        self.live.stop()
 
 
 @final
