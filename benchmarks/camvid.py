@@ -24,6 +24,7 @@ from rich.console import Console
 
 from semikit import build, recipes
 from semikit.cli.console import Lines
+from semikit.cli.results import results_of
 from semikit.cli.train import compose
 from semikit.config import resolve
 from semikit.core.task import Scores
@@ -90,7 +91,7 @@ def train(name: str, seed: int, iterations: int, out: Path) -> float:
     run.task.write_split(folder)
     tracker = Tracker(folder)
     run.trainer.fit(tracker)
-    tracker.finish(build.results_of(run))
+    tracker.finish(results_of(run))
     return max(scores.value for scores in run.trainer.latest.values())
 
 

@@ -49,10 +49,12 @@ def write(folder: Path, train: int = 8, masks: int = 6, val: int = 3, test: int 
     return folder / "data.yaml"
 
 
-def raw(data: Path, method: str = "unimatch_v2", **sections: dict[str, Any]) -> dict[str, Any]:
+def raw(yaml: Path, method: str = "unimatch_v2", **sections: dict[str, Any]) -> dict[str, Any]:
     """A whole configuration as plain values: six steps of two labelled and two unlabelled images."""
-    folder = data.parent
-    folders = {part: {"images": str(folder / part / "images"), "masks": str(folder / part / "masks")} for part in _PARTS}
+    folder = yaml.parent
+    folders = {
+        part: {"images": str(folder / part / "images"), "masks": str(folder / part / "masks")} for part in _PARTS
+    }
     made: dict[str, Any] = {
         "task": "seg",
         "name": "photos",

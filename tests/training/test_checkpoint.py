@@ -158,7 +158,8 @@ def full(path: Path, error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("file write failed"), SafetensorError("io")]
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("file write failed"), SafetensorError("io")],
 )
 def test_a_full_disk_leaves_the_former_files(weights: Path, error: Exception) -> None:
     before = {path.name: path.read_bytes() for path in weights.iterdir()}

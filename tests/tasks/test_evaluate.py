@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from semikit.core.task import Inference
+from semikit.errors import DataError
+from semikit.tasks._evaluate import PixelEvaluation, read_ahead, scores_of
+from semikit.tasks._inference import EvaluateSettings, normalized
+
+CPU = torch.device("cpu")
+INFERENCE = Inference(CPU, nullcontext)
+Make = Callable[..., Any]
+
+
+class Source:
+    """Images in memory, some of one size after another; counts how often each is read."""
+
+    def __init__(self, sizes: list[tuple[int, int]], all_ignored: bool = False) -> None:
+        rng = np.random.default_rng(0)
+        self.names = [str(k) for k in range(len(sizes))]
+        self.images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+        self.labels = [rng.integers(0, 3, size, dtype=np.uint8) for size in sizes]
+        self.valid = [rng.random(size) < (0 if all_ignored else 0.7) for size in sizes]
+        self.read: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        self.read[index] += 1
+        return self.images[index], None
+
+    def mask(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        return self.labels[index], self.valid[index]
+
+    def has_mask(self, index: int) -> bool:
+        return True
+
+
+SIZES = [(28, 28), (28, 28), (14, 42), (28, 28), (30, 20), (30, 20), (30, 20)]
+
+
+def evaluation(batch: int = 4, average: str = "paper", window: str = "original") -> PixelEvaluation:
+    settings = EvaluateSettings(batch=batch, average=average, window=window)
+    return PixelEvaluation(("sky", "road", "car"), settings, 14)
+
+
+@pytest.mark.parametrize("window", ["original", "sliding"])
+def test_together_as_one_by_one(pointwise: Make, window: str) -> None:
+    network, source = pointwise(), Source(SIZES)
+    alone = evaluation(1, window=window).scores({"student": network}, source, INFERENCE)
+    together = evaluation(4, window=window).scores({"student": network}, source, INFERENCE)
+    assert together == alone
+    assert max(shape[0] for shape in network.seen) == 3
+
+
+def test_every_image_counts_once(pointwise: Make) -> None:
+    network, source = pointwise(multiple=1), Source(SIZES)
+    scores = evaluation().scores({"student": network, "teacher": pointwise(multiple=1)}, source, INFERENCE)
+    assert source.read == dict.fromkeys(range(len(SIZES)), 1)
+    hits = total = 0
+    for image, labels, valid in zip(source.images, source.labels, source.valid, strict=True):
+        predicted = network(normalized(network, image[None], CPU)).argmax(1)[0].numpy()
+        hits += int(((predicted == labels) & valid).sum())
+        total += int(valid.sum())
+    assert scores["student"].extra["pixel_accuracy"] == pytest.approx(100 * hits / total)
+    assert scores["student"] == scores["teacher"]
+
+
+def test_pixels_a_raster_does_not_show_do_not_count(pointwise: Make) -> None:
+    source = Source([(14, 14)])
+    half = np.arange(14)[:, None].repeat(14, 1) < 7
+    hidden = Source([(14, 14)])
+    hidden.image = lambda index: (hidden.images[index], half)  # type: ignore[method-assign]
+    source.valid = [source.valid[0] & half]
+    network = pointwise()
+    found = [evaluation().scores({"n": network}, part, INFERENCE)["n"] for part in (source, hidden)]
+    assert found[0] == found[1]
+
+
+def test_nothing_to_score(pointwise: Make) -> None:
+    with pytest.raises(DataError, match="nothing to score: no pixel of any mask is valid"):
+        evaluation().scores({"student": pointwise()}, Source([(14, 14)], all_ignored=True), INFERENCE)
+
+
+def test_networks_are_normalised_each_by_its_own_statistics(pointwise: Make) -> None:
+    source = Source(SIZES[:2])
+    plain, dark = pointwise(), pointwise()
+    dark.mean = (0.9, 0.1, 0.5)
+    both = evaluation().scores({"plain": plain, "dark": dark}, source, INFERENCE)
+    alone = evaluation().scores({"dark": dark}, source, INFERENCE)
+    assert both["dark"] == alone["dark"]
+    assert both["dark"] != both["plain"]
+
+
+def test_absent_classes_both_ways() -> None:
+    matrix = torch.tensor([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
+    paper, present = (scores_of(matrix, "abc", EvaluateSettings(average=way)) for way in ("paper", "present"))
+    assert paper.per_class == pytest.approx({"a": 75.0, "b": 100 * 4 / 6, "c": 0.0})
+    assert paper.value == pytest.approx((75 + 400 / 6) / 3)
+    assert present.value == pytest.approx((75 + 400 / 6) / 2)
+    for scores in (paper, present):
+        assert scores.extra["mIoU_paper"] == paper.value
+        assert scores.extra["mIoU_present"] == present.value
+        assert scores.extra["pixel_accuracy"] == pytest.approx(100 * 10 / 12)
+
+
+def test_reading_ahead_keeps_the_order_and_reads_each_once() -> None:
+    seen: Counter[int] = Counter()
+
+    def read(index: int) -> int:
+        seen[index] += 1
+        return index * index
+
+    assert list(read_ahead(read, 30)) == [index * index for index in range(30)]
+    assert set(seen.values()) == {1}
+    assert list(read_ahead(read, 0)) == []
+
+
+def test_pictures_are_a_sheet_of_columns(pointwise: Make) -> None:
+    source = Source([(50, 40)] * 6)
+    networks = {"labelled-only": pointwise(), "semi-supervised": pointwise()}
+    sheet = evaluation().picture(pointwise(), source, INFERENCE)
+    assert sum(source.read.values()) == 4
+    factor = -(-192 // 50)
+    assert sheet.width == 4 * (40 * factor + 6) + 6
+    compared = evaluation().comparison(networks, source, INFERENCE)
+    assert compared.size == sheet.size
+
+
+def test_large_images_are_thinned_out_in_pictures(pointwise: Make) -> None:
+    sheet = evaluation().picture(pointwise(), Source([(700, 1400)]), INFERENCE)
+    assert sheet.width < 4 * 720
+
+
+def test_settings_can_be_replaced(pointwise: Make) -> None:
+    source = Source(SIZES)
+    base = evaluation()
+    windowed = replace(base, settings=EvaluateSettings(window="sliding", size=14))
+    network = pointwise()
+    assert windowed.scores({"n": network}, source, INFERENCE)["n"].value == pytest.approx(
+        evaluation(1, window="sliding").scores({"n": network}, source, INFERENCE)["n"].value
+    )

@@ -1,0 +1,98 @@
+"""Runs in processes of their own, stopped by real signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from semikit import build
+from semikit.config import resolve
+from semikit.recipes import read_yaml
+from semikit.training.checkpoint import LAST, read_checkpoint
+from semikit.training.reporter import Quiet
+from semikit.training.trainer import Trainer
+
+PATIENCE = 120.0
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `semikit` and ends it after the test, whatever happened."""
+    processes = []
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "semikit", *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["terminate", "ctrl-c"]
+)
+def test_a_signal_saves_and_ends_with_130(
+    photos: ModuleType,
+    photo_data: Path,
+    tmp_path: Path,
+    started: Callable[..., subprocess.Popen[str]],
+    differences: Callable[..., list[str]],
+    number: signal.Signals,
+    whole_group: bool,
+) -> None:
+    """Ctrl-C reaches every process of the group, also the loader's workers."""
+    folder = tmp_path / "run"
+    flags = [*photos.FLAGS, "--workers", "1", "--labels", "4", "--iterations", "5000", "--eval-every", "5000"]
+    process = started("train", "seg", "--data", photo_data, *flags, "--save-every", "2", "--out", folder)
+    wait_for(folder / "weights" / LAST, process)
+    if whole_group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, told
+    assert f"--resume {folder}" in told
+    assert "Traceback" not in told
+    state = read_checkpoint(folder / "weights" / LAST)
+    step = state["step"]
+    assert f"interrupted at iteration {step}" in told
+    raw = read_yaml(folder / "config.yaml")
+    reached = run_until(raw, tmp_path / "other", step)
+    assert not differences(reached.method.state_dict(), state["method"])
+
+
+def run_until(raw: dict[str, Any], folder: Path, step: int) -> Trainer:
+    """The state of the same run in this process, without workers, at a step."""
+    trainer = build.build_run(resolve({**raw, "train": {**raw["train"], "workers": 0}}), folder, Quiet()).trainer
+    trainer.method.train()
+    iterator = iter(trainer.task.batches(range(step), 0, False))
+    with torch.random.fork_rng(devices=[]):
+        for _ in range(step):
+            trainer._iteration(iterator)
+    return trainer

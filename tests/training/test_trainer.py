@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from semikit import build
+from semikit.config import resolve
+from semikit.core.task import Scores
+from semikit.errors import ConfigError, DataError, RunError, WeightsError
+from semikit.registry import METHODS
+from semikit.training import tracking
+from semikit.training.checkpoint import LAST, read_best, read_checkpoint
+from semikit.training.reporter import Quiet, Reporter
+from semikit.training.tracking import Tracker, read_rows
+from semikit.training.trainer import Interrupted
+
+Differences = Callable[..., list[str]]
+Raw = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
+
+
+class Stopping(Reporter):
+    """Sends this process a signal after so many steps; keeps what it is told."""
+
+    def __init__(self, after: int | None = None) -> None:
+        self.after, self.steps = after, 0
+        self.told: list[str] = []
+        self.logged: list[Mapping[str, float]] = []
+
+    def start(self, first: int, total: int) -> None:
+        self.steps = first
+        self.told.append(f"start {first} of {total}")
+
+    def advance(self) -> None:
+        self.steps += 1
+        if self.steps == self.after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def log(self, values: Mapping[str, float]) -> None:
+        self.logged.append(values)
+
+    def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
+        self.told.append(f"evaluation {iteration}")
+
+    def notice(self, text: str) -> None:
+        self.told.append(text)
+
+    def end(self) -> None:
+        self.told.append("end")
+
+
+def train(raw: Raw, folder: Path, stop: int | None = None, resume: bool = False) -> build.Run:
+    """A run in a folder, to its end or to where it is told to stop."""
+    reporter = Stopping(stop)
+    run = build.build_run(resolve(raw), folder, reporter)
+    if resume:
+        build.resume(run, reporter)
+    tracker = Tracker(folder, run.trainer.step)
+    try:
+        run.trainer.fit(tracker)
+    except Interrupted as error:
+        assert error.exit_code == 130
+        assert str(folder) in str(error)
+    finally:
+        tracker.close()
+    return run
+
+
+def states(folder: Path) -> dict[str, Any]:
+    """Everything of the last checkpoint that does not tell the time."""
+    state = read_checkpoint(folder / "weights" / LAST)
+    return {key: value for key, value in state.items() if key not in ("seconds", "meter")}
+
+
+def table(folder: Path) -> list[dict[str, float]]:
+    timed = ("images_per_second", "waiting", "peak_memory_mib")
+    return [{key: value for key, value in row.items() if key not in timed} for row in read_rows(folder)]
+
+
+@pytest.fixture(scope="module")
+def whole(photos: ModuleType, photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of an uninterrupted run of a method."""
+    made: dict[str, Path] = {}
+
+    def folder(method: str) -> Path:
+        if method not in made:
+            made[method] = tmp_path_factory.mktemp(method)
+            train(settings(photos, photo_data, method), made[method])
+        return made[method]
+
+    return folder
+
+
+def settings(photos: ModuleType, photo_data: Path, method: str = "unimatch_v2", **train: Any) -> Raw:
+    """Six steps, two an epoch, scored after every third; with drop path, which draws from torch's own generator."""
+    raw: Raw = photos.raw(photo_data, method)
+    raw["model"] = {**raw["model"], "encoder_args": {**photos.ENCODER_ARGS, "drop_path_rate": 0.3}}
+    raw["train"] = {**raw["train"], **train}
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("method", "stops"),
+    [("unimatch_v2", [1]), ("unimatch_v2", [2, 5]), ("fixmatch", [3]), ("unimatch_v1", [5]), ("supervised", [1, 4])],
+)
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    whole: Callable[[str], Path],
+    photos: ModuleType,
+    photo_data: Path,
+    tmp_path: Path,
+    differences: Differences,
+    method: str,
+    stops: list[int],
+) -> None:
+    raw = settings(photos, photo_data, method)
+    torch.manual_seed(77)  # what the caller drew before is of no consequence
+    for number, stop in enumerate([*stops, None]):
+        run = train(raw, tmp_path, stop, resume=number > 0)
+        assert run.trainer.step == (6 if stop is None else stop)
+    expected = whole(method)
+    assert not differences(states(tmp_path), states(expected))
+    best, other = (read_best(folder / "weights" / "best.safetensors") for folder in (tmp_path, expected))
+    assert not differences(best, other)
+    for row, wanted in zip(table(tmp_path), table(expected), strict=True):
+        assert row == pytest.approx(wanted, rel=1e-5)
+
+
+def test_training_moves_something(whole: Callable[[str], Path], photos: ModuleType, photo_data: Path) -> None:
+    """Or equality would mean little."""
+    state = states(whole("unimatch_v2"))
+    fresh = build.build_run(resolve(settings(photos, photo_data)), Path("-"), Quiet()).trainer.method.state_dict()
+    learned = [key for key in fresh if key.endswith("weight")]
+    assert not any(torch.equal(fresh[key], state["method"][key]) for key in learned)
+    student = "student.classifier.weight"
+    assert not torch.equal(state["method"][student], state["method"][student.replace("student", "teacher")])
+
+
+def test_resuming_from_the_one_before(
+    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences
+) -> None:
+    raw = settings(photos, photo_data)
+    train(raw, tmp_path, 5)
+    (tmp_path / "weights" / LAST).write_bytes(b"damaged")
+    reporter = Stopping()
+    run = build.build_run(resolve(raw), tmp_path, reporter)
+    build.resume(run, reporter)
+    assert run.trainer.step == 3
+    assert "Going on from previous.ckpt at iteration 3" in reporter.told[0]
+    tracker = Tracker(tmp_path, run.trainer.step)
+    run.trainer.fit(tracker)
+    tracker.close()
+    assert not differences(states(tmp_path), states(whole("unimatch_v2")))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(
+    whole: Callable[[str], Path],
+    photos: ModuleType,
+    photo_data: Path,
+    tmp_path: Path,
+    differences: Differences,
+    workers: int,
+) -> None:
+    train(settings(photos, photo_data, "unimatch_v1", workers=workers), tmp_path)
+    found, expected = states(tmp_path), states(whole("unimatch_v1"))
+    assert not differences(found["method"], expected["method"])
+    assert not differences(found["optimizer"], expected["optimizer"])
+
+
+def test_another_seed_is_another_run(
+    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path, tmp_path: Path
+) -> None:
+    raw = settings(photos, photo_data, seed=1, iterations=1)
+    train(raw, tmp_path)
+    key = "student.classifier.weight"
+    assert not torch.equal(states(tmp_path)["method"][key], states(whole("unimatch_v2"))["method"][key])
+
+
+def test_the_callers_generator_is_left_alone(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(settings(photos, photo_data, iterations=1), tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_a_whole_step_does_not_wait_for_the_device(
+    photos: ModuleType, photo_data: Path, count_syncs: type, method: str
+) -> None:
+    run = build.build_run(resolve(photos.raw(photo_data, method)), Path("-"), Quiet())
+    raw_batches = list(run.task.batches(range(2), 0, False))
+    with count_syncs() as counter:
+        for step, raw in enumerate(raw_batches):
+            views = run.task.views(raw, step, torch.device("cpu"))
+            run.trainer.meter.add(run.trainer.stepper(*views, step), 0.0)
+    assert counter.total > 500
+    assert not counter.found
+
+
+def test_what_a_reporter_is_told(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
+    raw = settings(photos, photo_data, log_every=2, eval_every=4)
+    reporter = Stopping()
+    run = build.build_run(resolve(raw), tmp_path, reporter)
+    tracker = Tracker(tmp_path)
+    run.trainer.fit(tracker)
+    tracker.close()
+    assert reporter.told == ["start 0 of 6", "evaluation 4", "evaluation 6", "end"]
+    assert len(reporter.logged) == 3
+    assert {"loss", "confident", "images_per_second", "waiting"} <= reporter.logged[0].keys()
+    rows = read_rows(tmp_path)
+    wanted = {"iteration", "epoch", "loss", "loss_x", "loss_u", "confident", "student_mIoU", "teacher_mIoU"}
+    assert wanted | {"lr", "images_per_second", "peak_memory_mib"} <= rows[0].keys()
+    assert [row["epoch"] for row in rows] == [2, 3]
+
+
+def test_the_interrupted_run_scores_nothing_it_was_not_due_to(
+    photos: ModuleType, photo_data: Path, tmp_path: Path
+) -> None:
+    run = train(settings(photos, photo_data), tmp_path, 1)
+    assert not run.trainer.latest
+    assert read_checkpoint(tmp_path / "weights" / LAST)["step"] == 1
+
+
+def test_a_finished_run_is_only_scored_again(
+    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path, tmp_path: Path
+) -> None:
+    raw = settings(photos, photo_data)
+    train(raw, tmp_path)
+    before = table(tmp_path)
+    run = train(raw, tmp_path, resume=True)
+    run.trainer.score()
+    assert run.trainer.latest.keys() == {"student", "teacher"}
+    assert table(tmp_path) == before
+
+
+class Breaking:
+    """A task whose labelled images are not numbers at some steps."""
+
+    def __init__(self, task: Any, *steps: int) -> None:
+        self.task, self.steps = task, steps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def views(self, raw: Any, step: int, device: torch.device) -> Any:
+        labeled, unlabeled = self.task.views(raw, step, device)
+        if step in self.steps:
+            labeled = replace(labeled, images=labeled.images * torch.nan)
+        return labeled, unlabeled
+
+
+def test_a_step_that_is_not_finite_stops_the_run_and_its_batch_is_kept(
+    photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences
+) -> None:
+    run = build.build_run(resolve(settings(photos, photo_data, "unimatch_v1", log_every=2)), tmp_path, Quiet())
+    whole_task = run.trainer.task
+    run.trainer.task = Breaking(whole_task, 1, 2)
+    tracker = Tracker(tmp_path)
+    path = tmp_path / "nonfinite-iteration-1.safetensors"
+    with pytest.raises(RunError, match=r"not finite at iteration 1 \(1 skipped, train.max_skipped=0\)") as caught:
+        run.trainer.fit(tracker)
+    tracker.close()
+    assert caught.value.exit_code == 3
+    assert str(path) in str(caught.value)
+    kept = load_file(path)
+    raw = next(iter(whole_task.batches(range(1, 2), 0, False)))
+    labeled, unlabeled = whole_task.views(raw, 1, torch.device("cpu"))
+    assert unlabeled is not None
+    assert unlabeled.second is not None
+    assert kept["labeled_images"].isnan().all()
+    expected = {
+        "labels": labeled.labels,
+        "labeled_index": labeled.index,
+        "weak": unlabeled.weak,
+        "strong_1": unlabeled.strong[0],
+        "strong_2": unlabeled.strong[1],
+        "second": unlabeled.second.images,
+    }
+    assert not differences({key: kept[key] for key in expected}, expected)
+
+
+def test_some_skipped_steps_may_be_allowed_also_over_a_resumption(
+    photos: ModuleType, photo_data: Path, tmp_path: Path
+) -> None:
+    raw = settings(photos, photo_data, max_skipped=2, save_every=1)
+    run = build.build_run(resolve(raw), tmp_path, Stopping(3))
+    run.trainer.task = Breaking(run.trainer.task, 1, 2)
+    tracker = Tracker(tmp_path)
+    with pytest.raises(Interrupted):
+        run.trainer.fit(tracker)
+    again = build.build_run(resolve(raw), tmp_path, Quiet())
+    build.resume(again, Quiet())
+    assert int(again.trainer.stepper.skipped) == 2
+    again.trainer.task = Breaking(again.trainer.task, 1, 2, 4)
+    with pytest.raises(RunError, match=r"at iteration 1 \(3 skipped"):
+        again.trainer.fit(tracker)
+    tracker.close()
+
+
+def test_data_that_vanish_stop_the_run_after_a_checkpoint(
+    photos: ModuleType, tmp_path: Path, differences: Differences
+) -> None:
+    data = photos.write(tmp_path / "data")
+    raw = settings(photos, data)
+    folder = tmp_path / "run"
+    reporter = Stopping()
+    run = build.build_run(resolve(raw), folder, reporter)
+    image = data.parent / "train/images/train7.png"  # without a mask: always unlabelled
+    content = image.read_bytes()
+    image.write_bytes(content[:200])
+    tracker = Tracker(folder)
+    with pytest.raises(RunError, match=r"data could not be read at iteration \d; saved.*train7.png") as caught:
+        run.trainer.fit(tracker)
+    assert caught.value.exit_code == 3
+    assert reporter.told[-1] == "end"
+    image.write_bytes(content)
+    again = build.build_run(resolve(raw), folder, Quiet())
+    build.resume(again, Quiet())
+    again.trainer.fit(tracker)
+    tracker.close()
+    train(raw, tmp_path / "whole")
+    assert not differences(states(folder)["method"], states(tmp_path / "whole")["method"])
+
+
+def test_a_full_disk_stops_the_run(
+    photos: ModuleType, photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(state: object, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", no_space)
+    with pytest.raises(RunError, match="No space left on device") as caught:
+        train(settings(photos, photo_data, iterations=1), tmp_path)
+    assert caught.value.exit_code == 3
+
+
+def test_another_configuration_is_not_resumed(
+    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path
+) -> None:
+    raw = settings(photos, photo_data)
+    raw["optimizer"] = {**raw["optimizer"], "lr": 0.5}
+    run = build.build_run(resolve(raw), whole("unimatch_v2"), Quiet())
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: 0\.0002 -> 0\.5"):
+        build.resume(run, Quiet())
+
+
+def test_what_does_not_change_the_result_may_change(
+    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path
+) -> None:
+    raw = settings(photos, photo_data, workers=2, log_every=1, save_every=1)
+    run = build.build_run(resolve(raw), whole("unimatch_v2"), Quiet())
+    build.resume(run, Quiet())
+    assert run.trainer.step == 6
+
+
+def test_another_split_is_not_resumed(photos: ModuleType, tmp_path: Path) -> None:
+    data = photos.write(tmp_path / "data")
+    raw = settings(photos, data, iterations=1)
+    train(raw, tmp_path / "run")
+    photos.save(data.parent / "train/images/one_more.png", torch.zeros(40, 48, 3))
+    run = build.build_run(resolve(raw), tmp_path / "run", Quiet())
+    with pytest.raises(DataError, match=r"counts\.unlabeled: 4 -> 5"):
+        build.resume(run, Quiet())
+
+
+def test_nothing_to_resume(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
+    run = build.build_run(resolve(settings(photos, photo_data)), tmp_path, Quiet())
+    with pytest.raises(WeightsError, match="no checkpoint"):
+        build.resume(run, Quiet())
