@@ -17,7 +17,7 @@ from semikit.cli.train import compose, parse_seeds
 from semikit.errors import unknown
 
 METHODS = {"labelled-only": "supervised", "semi-supervised": "unimatch_v2"}
-PRESET = "shapes-demo"
+PRESET = "small-from-scratch"
 
 
 def demo(
@@ -59,7 +59,7 @@ def _train_all(
             child = run_folder(folder, seed, side)
             child.mkdir(parents=True)
             console.print(f"{side} (seed {seed})", style="bold")
-            above = {"method": {"name": method}, "train": {"seed": seed}}
+            above = {"method": {"name": method}, "train": {"seed": seed}, "data": {"shapes": {"seed": seed}}}
             result = start_run(recipes.merge(raw, above), child, console, True)
             values[side].append(float(result["test"][result["metric"]]))
     return values

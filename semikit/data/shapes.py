@@ -29,6 +29,7 @@ _UNIT = 64.0
 _OBJECTS = (4, 6)
 _RADIUS = (14.0, 22.0)
 _RIM = 1.8
+_CORNER = 1.2
 
 
 @final
@@ -143,7 +144,8 @@ def _outline(rng: np.random.Generator) -> Callable[[Floats, Floats], Floats]:
         angle = np.arctan2(y, x) - turn
         if sides <= 6:
             wedge = np.mod(angle, 2.0 * np.pi / sides) - np.pi / sides
-            return np.minimum(np.cos(np.pi / sides) ** 0.5 / np.cos(wedge), 1.2)
+            straight: Floats = np.cos(np.pi / sides) ** 0.5 / np.cos(wedge)
+            return np.clip(straight, 0.0, _CORNER)
         if sides == 7:
             return stretch / np.hypot(stretch * np.cos(angle), np.sin(angle))
         return 1.0 + lobes * np.sin((3 + int(stretch > 0.8)) * angle)

@@ -67,7 +67,7 @@ def test_a_class_no_labelled_image_holds(photos: ModuleType, tmp_path: Path) -> 
 
 def test_the_crop_must_fit_the_patch(photos: ModuleType, photo_data: Path) -> None:
     config = resolve(photos.raw(photo_data, views={"weak": {"crop": 40}}))
-    with pytest.raises(ConfigError, match="crop 40 is not a multiple of the patch of test_vit, 16. Use 32 or 48"):
+    with pytest.raises(ConfigError, match=r"crop 40 is not a multiple of the patch of test_vit, 16. Use 32 or 48"):
         build.build_task(config).network(config.model)
 
 
@@ -125,7 +125,7 @@ def test_rasters_of_many_bands_take_a_network_of_as_many(photos: ModuleType, tmp
     labeled, _ = task.views(raw, 0, torch.device("cpu"))
     assert network(labeled.images).shape == (2, 3, 32, 32)
     assert task.metadata()["model"]["in_channels"] == 5
-    with pytest.raises(ConfigError, match="model.in_channels is 4, but the images have 5 channels"):
+    with pytest.raises(ConfigError, match=r"model.in_channels is 4, but the images have 5 channels"):
         task.network(config.model.model_copy(update={"in_channels": 4}))
 
 

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+from semikit.cli.app import run
+from semikit.training import tracking
+
+
+@dataclass
+class Answer:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Answer]
+
+
+@pytest.fixture
+def semikit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs one command in this process, in an empty folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(*arguments: object) -> Answer:
+        capsys.readouterr()
+        code = run([str(item) for item in arguments])
+        told = capsys.readouterr()
+        return Answer(code, told.out, told.err)
+
+    return call
+
+
+@pytest.fixture
+def train(semikit: Call, photos: ModuleType, photo_data: Path) -> Call:
+    """`semikit train seg` on small photographs with a small network, two iterations; more arguments go last."""
+
+    def call(*arguments: object, data: Path = photo_data) -> Answer:
+        flags = ("--data", data, *photos.FLAGS, "--labels", "4", "--iterations", "2")
+        return semikit("train", "seg", *flags, *arguments)
+
+    return call
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes a second."""
+    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: Image.new("L", (1, 1)).save(path))
+
+
+@pytest.fixture(scope="session")
+def trained(photos: ModuleType, photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of four iterations; nobody may change what lies there."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    flags = ["--data", str(photo_data), *photos.FLAGS, "--labels", "4", "--iterations", "4", "--eval-every", "2"]
+    assert run(["train", "seg", *flags, "--out", str(folder), "--quiet"]) == 0
+    return folder
