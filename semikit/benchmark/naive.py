@@ -14,6 +14,7 @@ The numbers are the same (a test holds them together); the way differs:
 from __future__ import annotations
 
 from copy import deepcopy
+from itertools import chain
 from typing import final
 
 import torch
@@ -45,7 +46,7 @@ def check_naive(config: Config) -> None:
     """
     assert isinstance(config.method, UniMatchV2Config)
     changed = {
-        "method": config.method.model_copy(update={"threshold": 0.95}) != UniMatchV2Config(),
+        "method": config.method.model_copy(update={"threshold": 0.95, "forward": "auto"}) != UniMatchV2Config(),
         "optimizer.name": config.optimizer.name != "adamw",
         "train.accumulate": config.train.accumulate > 1,
         "train.precision fp16": config.train.precision == "fp16",
@@ -142,10 +143,9 @@ class NaiveStep:
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
-        for kept, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-            kept.copy_(kept * decay + new.detach() * (1 - decay))
-        for kept, new in zip(self.teacher.buffers(), self.student.buffers(), strict=True):
-            kept.copy_(kept * decay + new.detach() * (1 - decay))
+        kept = chain(self.teacher.parameters(), self.teacher.buffers())
+        for average, new in zip(kept, chain(self.student.parameters(), self.student.buffers()), strict=True):
+            average.copy_(average * decay + new.detach() * (1 - decay))
 
 
 def _mixed(unlabeled: Unlabeled, view: int, labels: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,7 +165,7 @@ def plain_form(network: Segmenter) -> Segmenter:
     """The network itself, with explicit attention and, in DPT, its 1x1 convolutions after the enlargement."""
     for module in list(network.modules()):
         if hasattr(module, "fused_attn"):
-            module.fused_attn = False
+            module.fused_attn = False  # type: ignore[assignment]
         if isinstance(module, DPT):
             module.fusions = nn.ModuleList(_LateFusion(fusion) for fusion in module.fusions)
     return network

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import median
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -38,6 +38,10 @@ class StepTimes:
     ratio: float | None
     ratios: tuple[float, ...]
 
+    def as_plain(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return asdict(self)
+
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
@@ -68,7 +72,7 @@ def measure_steps(config: Config, num_classes: int, repeats: int, warmup: int, a
             labeled, unlabeled = workload.views(raw, step)
         taken[VIEWS].append(watch.read())
         for name, form in forms.items():
-            form(labeled, _copied(unlabeled), step)
+            form(labeled, own_copies(unlabeled), step)
             found = watch.read()
             taken[name].append({**found, parts.STEP: sum(found.values())})
     kept = {name: values[warmup:] for name, values in taken.items()}
@@ -84,7 +88,7 @@ def measure_steps(config: Config, num_classes: int, repeats: int, warmup: int, a
     )
 
 
-def _copied(unlabeled: Unlabeled) -> Unlabeled:
+def own_copies(unlabeled: Unlabeled) -> Unlabeled:
     """With strong views of its own, for the naive form mixes them in place."""
     return replace(unlabeled, strong=tuple(view.clone() for view in unlabeled.strong))
 

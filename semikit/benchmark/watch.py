@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, ParamSpec, TypeVar, final
 
 import torch
@@ -49,7 +50,7 @@ class Watch:
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
         found: dict[str, float] = {}
-        for (name, begin), (_, end) in zip(marks, marks[1:], strict=False):
+        for (name, begin), (_, end) in pairwise(marks):
             if name is not None:
                 seconds = begin.elapsed_time(end) / 1000 if self.device.type == "cuda" else end - begin
                 found[name] = found.get(name, 0.0) + seconds
@@ -60,7 +61,7 @@ class Watch:
 
     def _now(self) -> Any:
         if self.device.type == "cuda":
-            event = torch.cuda.Event(enable_timing=True)
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
             return event
         if self.device.type != "cpu":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -12,6 +12,8 @@ import torch
 from semikit import build
 from semikit.config import Config, resolve
 from semikit.core.batch import Facts, Labeled, Unlabeled
+from semikit.core.draws import draw
+from semikit.core.mixing import BoxMix, box_mask
 from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.recipes import merge, task_recipe
@@ -32,13 +34,17 @@ class Workload:
     method: UniMatchV2
     stepper: Stepper
     maker: PixelViewMaker
+    mixing: BoxMix
     device: torch.device
 
     def views(self, raw: Mapping[str, Any], step: int) -> tuple[Labeled, Unlabeled]:
-        """Made crops, turned into views as training does."""
+        """Made crops, turned into views as training does; `strong` is not mixed yet, `boxes` say how it shall be."""
         labeled, unlabeled = self.maker(raw, step, self.device)
         assert unlabeled is not None
-        return labeled, unlabeled
+        size, count = (unlabeled.valid.shape[-2], unlabeled.valid.shape[-1]), len(unlabeled.index)
+        coordinates = (self.mixing.draw(draw(self.facts.seed, "mix", step, v), count, size) for v in (0, 1))
+        boxes = tuple(box_mask(box, size, self.device) for box in coordinates)
+        return labeled, replace(unlabeled, boxes=boxes[: len(unlabeled.strong)])
 
 
 def configure(overrides: Mapping[str, Any]) -> Config:
@@ -72,8 +78,10 @@ def build_workload(config: Config, num_classes: int) -> Workload:
     )
     assert isinstance(config.method, UniMatchV2Config)
     needs = UniMatchV2.needs(config.method)
-    maker = PixelViewMaker(views, build.plan_of(config), needs, network.mean, network.std)
-    return Workload(config, facts, network, method, stepper, maker, device)
+    unmixed = views.model_copy(update={"mix": views.mix.model_copy(update={"probability": 0.0})})
+    maker = PixelViewMaker(unmixed, build.plan_of(config), needs, network.mean, network.std)
+    mixing = BoxMix(views.mix.probability, views.mix.area, views.mix.ratio)
+    return Workload(config, facts, network, method, stepper, maker, mixing, device)
 
 
 def made_crops(config: Config, num_classes: int, step: int) -> dict[str, tuple[torch.Tensor, ...]]:
@@ -82,12 +90,12 @@ def made_crops(config: Config, num_classes: int, step: int) -> dict[str, tuple[t
     side, channels = config.views.weak.crop, config.model.in_channels
     generator = torch.Generator().manual_seed(step)
 
-    def draw(count: int, *shape: int, below: int = 256) -> torch.Tensor:
+    def noise(count: int, *shape: int, below: int = 256) -> torch.Tensor:
         return torch.randint(below, (count, *shape), dtype=torch.uint8, generator=generator)
 
-    raw = {}
+    raw: dict[str, tuple[torch.Tensor, ...]] = {}
     for name, count in (("labeled", config.train.batch), ("unlabeled", config.train.batch * config.train.ratio)):
         valid = torch.ones(count, side, side, dtype=torch.bool)
-        raw[name] = (draw(count, channels, side, side), valid, torch.arange(count))
-    raw["labeled"] += (draw(config.train.batch, side, side, below=num_classes),)
+        raw[name] = (noise(count, channels, side, side), valid, torch.arange(count))
+    raw["labeled"] += (noise(config.train.batch, side, side, below=num_classes),)
     return raw

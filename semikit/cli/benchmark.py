@@ -2,6 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-def benchmark() -> None:
-    """Placeholder."""
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from semikit import recipes
+from semikit.cli import options as o
+from semikit.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from semikit.benchmark.loading import LoadingSpeed
+    from semikit.benchmark.steps import StepTimes
+
+_WARMUP, _WARMUP_COMPILED = 1, 3
+
+
+def benchmark(
+    task: Annotated[str, typer.Argument(help="seg")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
+    encoder: Annotated[str | None, typer.Option(help="semikit list models; random weights.")] = None,
+    crop: Annotated[str, typer.Option(help="Sides of the crops, pixels: 126,266")] = "126,266",
+    batch: Annotated[int, typer.Option(min=1, help="Labelled images per step.")] = 2,
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 21,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Measured steps.")] = 9,
+    against: Annotated[str | None, typer.Option(help="naive: a plain form of the step, by turns.")] = None,
+    loader: Annotated[Path | None, typer.Option(help="Measure loading instead, from the data of this YAML.")] = None,
+    items: Annotated[int, typer.Option(min=1, help="Crops measured with --loader.")] = 320,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers as JSON.")] = None,
+    device: o.Device = None,
+    precision: o.Precision = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile the training step.")] = None,
+) -> None:
+    """Time a training step and its parts, or the loader.
+
+    semikit benchmark seg --crop 126,266 --against naive
+    """
+    if task != "seg":
+        raise unknown("task to benchmark", task, ["seg"])
+    if against not in (None, "naive"):
+        raise unknown("--against", against, ["naive"])
+    flags = {"encoder": encoder, "batch": batch, "device": device, "precision": precision, "compile": compile_}
+    above = recipes.merge(o.flag_overrides(flags), recipes.parse_overrides(overrides or []))
+    sides = parse_crops(crop)
+    from semikit.benchmark.environment import environment
+    from semikit.benchmark.steps import threads as threads_of
+
+    console = Console()
+    with threads_of(threads):
+        found: dict[str, Any] = {"environment": environment(_config(above, sides[0]))}
+        console.print(" · ".join(found["environment"].values()), highlight=False, markup=False, soft_wrap=True)
+        for side in sides:
+            if loader is not None:
+                found[f"loader, crop {side}"] = _loader(loader, above, side, items, console)
+            else:
+                found[f"step, crop {side}"] = _steps(above, side, classes, repeats, against, console)
+    if json_file is not None:
+        from semikit.cli.results import write_json
+
+        write_json(json_file, found)
+
+
+def parse_crops(text: str) -> list[int]:
+    """`"126,266"` -> [126, 266].
+
+    Raises:
+        InputError: for anything but whole numbers above 0.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--crop takes whole numbers with commas between them, e.g. 126,266; got {text!r}.")
+    return [int(part) for part in parts]
+
+
+def _config(above: Mapping[str, Any], side: int) -> Any:
+    from semikit.benchmark.workload import configure
+
+    return configure(recipes.merge({"views": {"weak": {"crop": side}}}, above))
+
+
+def _steps(
+    above: Mapping[str, Any], side: int, classes: int, repeats: int, against: str | None, console: Console
+) -> dict[str, Any]:
+    from semikit.benchmark.steps import measure_steps
+
+    config = _config(above, side)
+    warmup = _WARMUP_COMPILED if config.train.compile else _WARMUP
+    times = measure_steps(config, classes, repeats, warmup, against == "naive")
+    console.print(_step_table(times, repeats))
+    return times.as_plain()
+
+
+def _step_table(times: StepTimes, repeats: int) -> Table:
+    table = Table(box=None, header_style="bold", title=f"crop {times.crop}, medians of {repeats}", title_justify="left")
+    forms = {"semikit": times.current} if times.naive is None else {"semikit": times.current, "naive": times.naive}
+    table.add_column("")
+    for name in forms:
+        table.add_column(f"{name}, s", justify="right")
+        table.add_column("share", justify="right")
+    names = list(dict.fromkeys(name for form in forms.values() for name in form))
+    for name in names:
+        cells = []
+        for form in forms.values():
+            whole = form[names[-1]]
+            cells += [f"{form[name]:.4f}", f"{100 * form[name] / whole:.1f} %"] if name in form else ["", ""]
+        table.add_row(name, *cells)
+    ratio = "" if times.ratio is None else f"naive / semikit {times.ratio:.3f} (median of the pairs)\n"
+    table.caption = f"{ratio}views of a step, not counted above: {times.views:.4f} s"
+    table.caption_justify = "left"
+    return table
+
+
+def _loader(spec: Path, above: Mapping[str, Any], side: int, items: int, console: Console) -> list[dict[str, Any]]:
+    from semikit.benchmark.loading import measure_loading
+
+    speeds: list[LoadingSpeed] = measure_loading(spec, _config(above, side).views.weak, items)
+    table = Table(box=None, header_style="bold", title=f"loader, crop {side}, one process", title_justify="left")
+    for column in ("stream", "items/s", "bytes/item"):
+        table.add_column(column, justify="left" if column == "stream" else "right")
+    for speed in speeds:
+        table.add_row(speed.stream, f"{speed.items_per_second:.1f}", f"{speed.bytes_per_item}")
+    console.print(table)
+    return [speed.as_plain() for speed in speeds]

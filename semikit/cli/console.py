@@ -33,8 +33,8 @@ def start_panel(console: Console, title: str, facts: Mapping[str, str]) -> None:
     console.print(Panel(grid, title=title, title_align="left", expand=False))
 
 
-def scores_table(iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> Table:
-    """Student and teacher side by side, with the best so far in the caption."""
+def scores_table(iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> Group:
+    """Student and teacher side by side, and the best so far below."""
     table = Table(title=f"after iteration {iteration}", title_justify="left", box=None, header_style="bold")
     table.add_column("")
     first = next(iter(scores.values()))
@@ -42,9 +42,7 @@ def scores_table(iteration: int, scores: Mapping[str, Scores], best: Mapping[str
         table.add_column(column, justify="right")
     for name, result in scores.items():
         table.add_row(name, *(f"{value:.2f}" for value in (result.value, *result.extra.values())))
-    table.caption = f"best: {best['value']:.2f} ({best['model']}, iteration {best['iteration']})"
-    table.caption_justify = "left"
-    return table
+    return Group(table, Text(f" best: {best['value']:.2f} ({best['model']}, iteration {best['iteration']})", "dim"))
 
 
 def values_line(values: Mapping[str, float]) -> str:

@@ -60,7 +60,7 @@ def _train_all(
             child.mkdir(parents=True)
             console.print(f"{side} (seed {seed})", style="bold")
             above = {"method": {"name": method}, "train": {"seed": seed}, "data": {"shapes": {"seed": seed}}}
-            result = start_run(recipes.merge(raw, above), child, console, True)
+            result = start_run(recipes.merge(raw, above), child, console, quiet)
             values[side].append(float(result["test"][result["metric"]]))
     return values
 

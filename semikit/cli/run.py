@@ -118,18 +118,18 @@ def dry_run(raw: Mapping[str, Any], console: Console) -> None:
     task = build.build_task(config)
     task.check(thorough=True)
     run = build.build_run(config, Path("-"), make_reporter(console, True), task)
-    console.print(config.to_yaml(), markup=False, highlight=False)
+    console.out(config.to_yaml(), highlight=False)
     start_panel(console, "plan", facts_of(run))
     for notice in task.notices:
-        console.print(f"note: {notice}", markup=False)
+        console.out(f"note: {notice}", highlight=False)
     console.print("The data are fine. Nothing was trained or written.")
 
 
 def _train(run: build.Run, console: Console, quiet: bool, first: int) -> dict[str, Any]:
     if not quiet:
         start_panel(console, f"semikit train {run.config.task}", facts_of(run))
-        for notice in run.task.notices:
-            console.print(f"note: {notice}", markup=False, soft_wrap=True)
+    for notice in run.task.notices:
+        run.trainer.reporter.notice(notice)
     tracker = Tracker(run.folder, first)
     try:
         run.trainer.fit(tracker)

@@ -30,13 +30,13 @@ def score(
     """
     network, metadata = build.load_network(path)
     raw = _raw(path, metadata["task"], dataset, data, root)
-    above = {
+    above: dict[str, Any] = {
         "method": {"name": "supervised"},
-        "model": {**metadata["model"], "weights": "none"},
         "evaluate": {**metadata.get("evaluate", {}), **settings},
-        "views": {"weak": {"crop": metadata["crop"]}},
         "train": dict(train),
     }
+    if "crop" in metadata:
+        above["views"] = {"weak": {"crop": metadata["crop"]}}
     config = resolve(recipes.merge(_read_alike(raw, metadata), above))
     task = build.build_task(config)
     if len(task.class_names) != len(metadata["class_names"]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -58,9 +59,7 @@ def answers() -> dict[str, tuple[int, str, str, list[str], float]]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_answers_without_anything_heavy(
-    answers: dict[str, tuple[int, str, str, list[str], float]], name: str
-) -> None:
+def test_answers_without_anything_heavy(answers: dict[str, tuple[int, str, str, list[str], float]], name: str) -> None:
     _, expected, words = COMMANDS[name]
     code, out, err, heavy, _ = answers[name]
     told = " ".join((out + err).replace("│", " ").split())
@@ -74,11 +73,12 @@ def test_answers_without_anything_heavy(
 def test_answers_within_a_second(answers: dict[str, tuple[int, str, str, list[str], float]]) -> None:
     """Processor time from the start of the process to the first answer; the clock depends on who else works here."""
     assert answers["help"][4] < 1.5
-    times = [answer[4] for answer in answers.values()]
-    assert max(after - before for before, after in zip(times, times[1:], strict=False)) < 1.0
+    assert max(after[4] - before[4] for before, after in pairwise(answers.values())) < 1.0
 
 
 def test_the_console_script_returns_the_code() -> None:
-    done = subprocess.run([sys.executable, "-m", "semikit", "list", "nonsense"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "semikit", "list", "nonsense"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown list 'nonsense'")

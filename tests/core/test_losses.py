@@ -28,6 +28,17 @@ def test_total_is_the_mean_over_valid_positions(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (loss, expected)))
 
 
+def test_the_layout_of_the_logits_changes_nothing() -> None:
+    logits, labels, valid = problem((6, 5, 3))
+    last = logits.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert not last.is_contiguous()
+    losses = [masked_cross_entropy(form, labels, valid, torch.full((6,), 7.0)) for form in (logits, last)]
+    torch.testing.assert_close(*losses)
+    gradients = [torch.autograd.grad(loss, form)[0] for loss, form in zip(losses, (logits, last), strict=True)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[1].stride() == last.stride(), "no copy on the way back either"
+
+
 @pytest.mark.parametrize("group", [1, 2, 4, 6, 9])
 def test_process_is_the_mean_over_groups(group: int) -> None:
     logits, labels, valid = problem((6, 5, 3))

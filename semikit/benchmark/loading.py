@@ -1,0 +1,67 @@
+"""How many crops one process makes per second, through the loader that training uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, final
+
+from torch import Tensor
+
+from semikit.augment.settings import WeakSettings
+from semikit.data.folders import resolve
+from semikit.data.loader import StepLoader, Stream
+from semikit.data.sources import PixelSource
+from semikit.data.spec import load_spec
+from semikit.errors import DataError
+from semikit.tasks._pixels import Crops
+
+BLOCK = 16
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LoadingSpeed:
+    """Crops of one stream: items per second (median over blocks of 16), bytes an item as it leaves the worker."""
+
+    stream: str
+    items_per_second: float
+    bytes_per_item: int
+
+    def as_plain(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return asdict(self)
+
+
+def measure_loading(spec: Path, weak: WeakSettings, items: int) -> list[LoadingSpeed]:
+    """Speeds of the labelled and the unlabelled stream over the training images of a data YAML, in this process.
+
+    Raises:
+        InputError: when the YAML or its folders are wrong, or no image has a mask.
+    """
+    source = resolve(load_spec(spec)).train
+    everything = list(range(len(source)))
+    labeled = [index for index in everything if source.has_mask(index)]
+    if not labeled:
+        raise DataError(f"{spec}: no training image has a mask, so there is no labelled stream to measure.")
+    found = []
+    for stream, indices in (("labeled", labeled), ("unlabeled", everything)):
+        found.append(_measure(stream, source, indices, weak, items))
+    return found
+
+
+def _measure(stream: str, source: PixelSource, indices: Sequence[int], weak: WeakSettings, items: int) -> LoadingSpeed:
+    make = Crops({stream: [(source, index) for index in indices]}, frozenset({"labeled"}), weak)
+    blocks = max(1, items // BLOCK)
+    batches: Any = iter(StepLoader([Stream(stream, len(indices), BLOCK)], make, seed=0, steps=range(blocks + 1)))
+    batch = next(batches)[stream]  # the first block reads the folder and warms caches up
+    seconds = []
+    for _ in range(blocks):
+        begun = time.perf_counter()
+        next(batches)
+        seconds.append(time.perf_counter() - begun)
+    size = sum(part.nbytes for part in batch if isinstance(part, Tensor))
+    return LoadingSpeed(stream, BLOCK / median(seconds), size // BLOCK)

@@ -1,0 +1,101 @@
+"""Sizes and names of the source files."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "semikit").rglob("*.py"))
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def functions(path: Path) -> Iterator[Function]:
+    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, Function))
+
+
+def body_lines(function: Function) -> int:
+    """Lines of the body without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def statements(function: Function) -> int:
+    return sum(isinstance(node, ast.stmt) for part in function.body for node in ast.walk(part))
+
+
+def test_there_are_files() -> None:
+    assert len(FILES) > 50
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_a_file_fits_on_a_few_screens(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 250
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_a_function_fits_on_a_screen(path: Path) -> None:
+    assert {function.name: body_lines(function) for function in functions(path) if body_lines(function) > 50} == {}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "semikit/methods").glob("[!_]*.py")), ids=named)
+def test_the_step_of_a_method_fits_in_a_glance(path: Path) -> None:
+    steps = [function for function in functions(path) if function.name in ("label", "forward", "after_step")]
+    assert steps
+    assert {function.name: statements(function) for function in steps if statements(function) > 25} == {}
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_a_file_is_named_after_what_it_holds(path: Path) -> None:
+    assert path.stem not in {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_a_file_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_nothing_is_left_to_do(path: Path) -> None:
+    text = path.read_text()
+    assert not [word for word in ("TODO", "FIXME", "XXX", "Placeholder") if word in text]
+
+
+@pytest.mark.parametrize("name", ["tasks", "cli", "configs"])
+def test_the_map_at_the_root_points_into_the_package(name: str) -> None:
+    link = ROOT / name
+    assert link.is_symlink()
+    assert Path(link.readlink()) == Path("semikit") / name
+    assert link.is_dir()
+
+
+def test_nothing_imports_through_the_links() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] in ("tasks", "cli", "configs")], path
+
+
+def test_rasterio_is_imported_only_where_rasters_are_read() -> None:
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = [alias.name for node in top for alias in node.names] + [
+            getattr(node, "module", "") or "" for node in top
+        ]
+        assert not [name for name in names if name.split(".")[0] == "rasterio"], path
+
+
+def test_tests_mirror_the_sources() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    extra = {"contracts", "properties", "parity", "architecture"}
+    for folder in folders - {Path()}:
+        assert folder.parts[0] in extra or (ROOT / "semikit" / folder).is_dir(), folder

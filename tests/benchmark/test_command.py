@@ -1,0 +1,77 @@
+"""`semikit benchmark` at a tiny size, from flags to table and JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from semikit.cli.app import run
+
+TINY = [
+    "model.encoder_args={depth: 2, embed_dim: 48, num_heads: 2, img_size: 28}",
+    "model.decoder_channels=8",
+    "model.decoder_widths=[8, 8, 16, 16]",
+    *("--encoder", "dinov2-small", "--device", "cpu", "--classes", "4", "--repeats", "2"),
+]
+
+
+def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, path = torch.get_num_threads(), tmp_path / "numbers.json"
+    assert run(["benchmark", "seg", *TINY, "--crop", "28,42", "--against", "naive", "--json", str(path)]) == 0
+    assert torch.get_num_threads() == before
+    told = capsys.readouterr().out
+    for words in ("crop 28, medians of 2", "naive / semikit", "teacher forward", "CPU, 1 threads", "2+2 images"):
+        assert words in told
+    numbers = json.loads(path.read_text())
+    assert set(numbers) == {"environment", "step, crop 28", "step, crop 42"}
+    step = numbers["step, crop 42"]
+    assert step["ratio"] > 0
+    assert step["current"]["whole step"] > 0
+    assert len(step["ratios"]) == 2
+    assert numbers["environment"]["torch"] == f"torch {torch.__version__}"
+
+
+def test_our_form_alone_in_bf16(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["benchmark", "seg", *TINY, "--crop", "28", "--batch", "1", "--precision", "bf16"]) == 0
+    told = capsys.readouterr().out
+    assert "naive" not in told
+    assert "bf16" in told
+
+
+def test_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = []
+    for split in ("train", "val"):
+        for kind, shape in (("images", (32, 32, 3)), ("masks", (32, 32))):
+            (tmp_path / split / kind).mkdir(parents=True)
+            for number in range(2):
+                Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / split / kind / f"{number}.png")
+        parts.append(f"{split}: {{images: {split}/images, masks: {split}/masks}}")
+    spec = tmp_path / "data.yaml"
+    spec.write_text("\n".join([*parts, "classes: [a, b]"]))
+    path = tmp_path / "numbers.json"
+    flags = ["--loader", str(spec), "--crop", "16", "--items", "32", "--json", str(path)]
+    assert run(["benchmark", "seg", "--device", "cpu", *flags]) == 0
+    assert "items/s" in capsys.readouterr().out
+    speeds = json.loads(path.read_text())["loader, crop 16"]
+    assert [speed["stream"] for speed in speeds] == ["labeled", "unlabeled"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cd"], "unknown task to benchmark 'cd'. Known: seg"),
+        (["seg", "--against", "naif"], "unknown --against 'naif'. Did you mean 'naive'?"),
+        (["seg", "--crop", "126;266"], "--crop takes whole numbers with commas between them"),
+        (["seg", "--crop", "0"], "got '0'"),
+        (["seg", *TINY, "--crop", "30"], "multiple of 14. Instead of 30 take 28 or 42"),
+        (["seg", *TINY, "--crop", "28", "--against", "naive", "method.rate=0.3"], "changed here: method"),
+    ],
+)
+def test_wrong_input(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["benchmark", *arguments]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())

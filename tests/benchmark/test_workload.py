@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from semikit.benchmark.workload import Workload, build_workload, made_crops
+from semikit.config import Config
+
+Configure = Callable[..., Config]
+
+
+def test_crops_are_what_the_loader_gives(small: Configure) -> None:
+    raw = made_crops(small(), 4, 3)
+    image, valid, index, labels = raw["labeled"]
+    assert (image.shape, image.dtype) == ((2, 3, 42, 42), torch.uint8)
+    assert (valid.shape, valid.dtype, bool(valid.all())) == ((2, 42, 42), torch.bool, True)
+    assert index.tolist() == [0, 1]
+    assert (labels.shape, labels.dtype, int(labels.max())) == ((2, 42, 42), torch.uint8, 3)
+    assert len(raw["unlabeled"]) == 3
+    assert torch.equal(image, made_crops(small(), 4, 3)["labeled"][0])
+    assert not torch.equal(image, made_crops(small(), 4, 4)["labeled"][0])
+
+
+def test_student_and_teacher_begin_as_the_network(workload: Workload) -> None:
+    for network in (workload.method.student, workload.method.teacher):
+        for a, b in zip(network.parameters(), workload.network.parameters(), strict=True):
+            assert torch.equal(a, b)
+            assert a is not b
+
+
+def test_the_recipe_is_that_of_training(small: Configure) -> None:
+    config = small()
+    assert (config.optimizer.lr, config.optimizer.encoder_lr) == (2e-4, 5e-6)
+    assert config.model.weights == "none"
+    assert config.method_name == "unimatch_v2"
+    assert build_workload(config, 7).network.num_classes == 7

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from semikit.cli import console as module
+from semikit.cli.console import Bars, Lines, make_reporter, scores_table, start_panel, values_line
+from semikit.cli.results import write_json
+from semikit.cli.tee import Both
+from semikit.core.task import Scores
+from semikit.training.reporter import Quiet, Reporter
+
+VALUES = {"loss": 0.5, "loss_x": 0.25, "confident": 0.4, "images_per_second": 12.0, "waiting": 0.05}
+SCORES = {
+    "student": Scores("mIoU", 41.5, extra={"pixel_accuracy": 80.0}),
+    "teacher": Scores("mIoU", 42.0, extra={"pixel_accuracy": 81.0}),
+}
+BEST = {"model": "teacher", "value": 42.0, "iteration": 20}
+
+
+def console(terminal: bool) -> Console:
+    return Console(file=io.StringIO(), width=160, force_terminal=terminal)
+
+
+def told(made: Console) -> str:
+    assert isinstance(made.file, io.StringIO)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", made.file.getvalue())
+
+
+def whole_run(reporter: Reporter) -> None:
+    reporter.notice("class [sky] is missing")
+    reporter.start(10, 30)
+    for _ in range(10):
+        reporter.advance()
+    reporter.log(VALUES)
+    reporter.evaluation(20, SCORES, BEST)
+    reporter.end()
+
+
+def test_the_reporter_fits_the_place() -> None:
+    assert isinstance(make_reporter(console(True), quiet=False), Bars)
+    assert isinstance(make_reporter(console(False), quiet=False), Lines)
+    assert isinstance(make_reporter(console(True), quiet=True), Quiet)
+
+
+def test_lines_without_a_terminal() -> None:
+    made = console(False)
+    whole_run(Lines(made))
+    lines = told(made).splitlines()
+    assert lines[0] == "note: class [sky] is missing"
+    assert lines[1].startswith("20/30 loss 0.500 · loss_x 0.250 · confident 40 % · 12.0 images/s · waiting 5 % · ")
+    assert lines[1].endswith(" left")
+    assert lines[2] == "20/30 student mIoU 41.50 · teacher mIoU 42.00 · best 42.00 (teacher)"
+    assert len(lines) == 3
+
+
+def test_at_most_a_line_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    made = console(False)
+    lines = Lines(made)
+    lines.start(0, 1000)
+    for now[0] in (1.0, 5.0, 10.9, 11.1):
+        lines.advance()
+        lines.log(VALUES)
+    assert [line.split(" ")[0] for line in told(made).splitlines()] == ["1/1000", "4/1000"]
+    assert told(made).splitlines()[1].endswith("46 min left")
+
+
+def test_a_bar_with_a_table_on_a_terminal() -> None:
+    made = console(True)
+    whole_run(Bars(made))
+    text = told(made)
+    for words in ("class [sky] is missing", "training", "20/30", "images/s", "after iteration 20", "teacher", "81.00"):
+        assert words in text
+    assert "best: 42.00 (teacher, iteration 20)" in text
+
+
+def test_two_places_hear_the_same() -> None:
+    first, second = console(False), console(False)
+    whole_run(Both(Lines(first), Lines(second)))
+    assert told(first).splitlines()[0::2] == told(second).splitlines()[0::2]
+    assert len(told(first).splitlines()) == 3
+
+
+def test_skipped_steps_are_told() -> None:
+    assert values_line({"loss": 1.0, "skipped": 2.0}) == "loss 1.000 · skipped 2"
+
+
+def test_panel_and_table_take_names_as_they_are() -> None:
+    made = console(False)
+    start_panel(made, "plan", {"data": "a [b] c"})
+    made.print(scores_table(20, SCORES, BEST))
+    assert "a [b] c" in told(made)
+
+
+def test_scripts_can_read_the_json(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"Straße": 1.5})
+    assert json.loads(path.read_text()) == {"Straße": 1.5}

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+Call = Callable[..., Any]
+
+
+def scores(answer: Any, path: Path = Path("scores.json")) -> dict[str, Any]:
+    assert answer.code == 0, answer.err
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.parametrize("which", ["", "weights/best.safetensors"])
+def test_the_best_of_a_run_scores_as_it_did(semikit: Call, trained: Path, which: str) -> None:
+    results = json.loads((trained / "results.json").read_text())
+    answer = semikit("evaluate", trained / which, "--json", "scores.json", "--device", "cpu")
+    found = scores(answer)
+    assert found["value"] == pytest.approx(results["best"]["value"])
+    assert found["per_class"] == pytest.approx(results["per_class"])
+    assert (found["metric"], found["split"], found["data"]) == ("mIoU", "val", "data")
+    assert f"mIoU {found['value']:.2f} on val of data" in answer.out
+    assert all(name in answer.out for name in ("sky", "road", "car", "pixel_accuracy"))
+
+
+def test_the_last_checkpoint(semikit: Call, trained: Path) -> None:
+    results = json.loads((trained / "results.json").read_text())
+    found = scores(semikit("evaluate", trained / "weights/last.ckpt", "--json", "scores.json"))
+    assert found["value"] == pytest.approx(results[results["best"]["model"]]["mIoU"])
+
+
+def test_test_images(semikit: Call, trained: Path) -> None:
+    results = json.loads((trained / "results.json").read_text())
+    found = scores(semikit("evaluate", trained, "--split", "test", "--json", "scores.json"))
+    assert found["value"] == pytest.approx(results["test"]["mIoU"])
+
+
+def test_absent_classes_both_ways(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+    """Where only two of the classes are true or predicted, their mean is over two or over three."""
+    data = photos.write(tmp_path / "own")
+    found = {way: scores(semikit("evaluate", trained, "--data", data, "--average", way, "--json", "scores.json"))
+             for way in ("paper", "present")}  # fmt: skip
+    for way, values in found.items():
+        assert values["value"] == values[f"mIoU_{way}"]
+    assert found["paper"]["mIoU_present"] == found["present"]["mIoU_present"]
+
+
+def test_sliding_windows(semikit: Call, trained: Path) -> None:
+    whole = scores(semikit("evaluate", trained, "--json", "scores.json"))
+    sliding = scores(semikit("evaluate", trained, "--window", "sliding", "--json", "scores.json"))
+    assert whole["per_class"] != sliding["per_class"]
+
+
+def test_quiet_prints_the_score_only(semikit: Call, trained: Path) -> None:
+    answer = semikit("evaluate", trained, "--quiet")
+    assert len(answer.out.splitlines()) == 1
+    assert answer.out.startswith("mIoU ")
+
+
+def test_data_of_other_classes(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+    data = photos.write(tmp_path / "own")
+    data.write_text(data.read_text().replace("car]", "car, tree]"))
+    answer = semikit("evaluate", trained, "--data", data)
+    assert answer.code == 2
+    assert "the model knows 3 classes, the data 4: sky, road, car, tree." in answer.err
+
+
+def test_no_test_images(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+    data = photos.write(tmp_path / "own")
+    data.write_text("".join(line for line in data.read_text().splitlines(True) if not line.startswith("test")))
+    answer = semikit("evaluate", trained, "--data", data, "--split", "test")
+    assert answer.code == 2
+    assert "data has no test split. Use --split val, or state `test:` in the data YAML." in answer.err
+
+
+def test_weights_without_a_run_need_data(semikit: Call, trained: Path, tmp_path: Path, photo_data: Path) -> None:
+    lone = tmp_path / "lone.safetensors"
+    lone.write_bytes((trained / "weights/best.safetensors").read_bytes())
+    answer = semikit("evaluate", lone)
+    assert answer.code == 2
+    assert "does not lie in a run folder; say on what to evaluate: --data FILE.yaml or --dataset NAME" in answer.err
+    assert semikit("evaluate", lone, "--data", photo_data).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--json", "no/such/scores.json"], "cannot write to no/such/scores.json"),
+        (["--split", "tset"], "unknown --split 'tset'. Did you mean 'test'"),
+        (["--precision", "fp8"], "expected one of 'fp32', 'bf16', 'fp16'"),
+        (["--dataset", "shapes"], "the model knows 3 classes, the data 6"),
+    ],
+)
+def test_wrong_input(semikit: Call, trained: Path, arguments: list[str], told: str) -> None:
+    answer = semikit("evaluate", trained, *arguments)
+    assert answer.code == 2
+    assert told in answer.err
+
+
+def test_a_folder_that_is_no_run(semikit: Call, tmp_path: Path) -> None:
+    answer = semikit("evaluate", tmp_path)
+    assert answer.code == 2
+    assert "no trained weights at" in answer.err

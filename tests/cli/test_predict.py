@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def images(photo_data: Path) -> Path:
+    return photo_data.parent / "val/images"
+
+
+def ids(path: Path) -> Any:
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        return np.array(image)
+
+
+def test_a_folder_by_a_run(semikit: Call, trained: Path, images: Path) -> None:
+    answer = semikit("predict", trained, images, "-o", "out")
+    assert answer.code == 0, answer.err
+    assert answer.out == "3 images predicted into out\n"
+    assert sorted(path.name for path in Path("out").iterdir()) == ["val0.png", "val1.png", "val2.png"]
+    found = ids(Path("out/val0.png"))
+    assert found.shape == (40, 48)
+    assert set(np.unique(found)) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("which", ["weights/best.safetensors", "weights/last.ckpt", "weights/previous.ckpt"])
+def test_by_files_of_a_run(semikit: Call, trained: Path, images: Path, tmp_path: Path, which: str) -> None:
+    alone = tmp_path / Path(which).name
+    shutil.copy(trained / which, alone)
+    answer = semikit("predict", alone, images / "val1.png", "-o", "out", "--overlay", "--confidence")
+    assert answer.code == 0, answer.err
+    assert answer.out == "1 image predicted into out\n"
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "val1-confidence.png",
+        "val1-overlay.png",
+        "val1.png",
+    ]
+
+
+def test_the_best_is_the_best_wherever_it_lies(semikit: Call, trained: Path, images: Path) -> None:
+    semikit("predict", trained, images, "-o", "a")
+    semikit("predict", trained / "weights/best.safetensors", images, "-o", "b")
+    assert all(np.array_equal(ids(path), ids(Path("b") / path.name)) for path in Path("a").iterdir())
+
+
+def test_a_pattern_and_silence(semikit: Call, trained: Path, images: Path) -> None:
+    answer = semikit("predict", trained, f"{images}/val[01].png", "-o", "out", "--quiet")
+    assert (answer.code, answer.out) == (0, "")
+    assert len(list(Path("out").iterdir())) == 2
+
+
+def test_wrong_input(semikit: Call, trained: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes((trained / "weights/best.safetensors").read_bytes()[:-50])
+    for arguments, told in (
+        ((trained, "no*.png", "-o", "out"), "nothing to predict: 'no*.png'"),
+        ((trained, images, "-o", tmp_path / "file"), "is a file; -o takes a folder"),
+        ((trained, images, "-o", tmp_path / "file/out"), "cannot write to"),
+        ((trained, images, "-o", images), "is one of the images to predict; it would be overwritten"),
+        ((broken, images, "-o", "out"), "is damaged or not a safetensors file"),
+        ((tmp_path / "file", images, "-o", "out"), "weights end in .safetensors"),
+        ((trained, images, "-o", "out", "--device", "gpu"), "unknown device 'gpu'"),
+        ((trained, images, "-o", "out", "--precision", "fp8"), "unknown precision 'fp8'"),
+    ):
+        answer = semikit("predict", *arguments)
+        assert answer.code == 2, answer
+        assert told in answer.err
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not list(Path().glob("out/*"))

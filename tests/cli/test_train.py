@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from semikit.cli.train import compose, parse_seeds
+from semikit.recipes import read_recipe, read_yaml
+from semikit.registry import METHODS
+from semikit.training.checkpoint import read_best, read_checkpoint
+from semikit.training.step import Stepper
+from semikit.training.tracking import read_rows
+
+Call = Callable[..., Any]
+Differences = Callable[..., list[str]]
+
+FILES = {
+    *("config.yaml", "split.json", "labeled.txt", "unlabeled.txt", "log.txt", "results.csv", "results.json"),
+    *("curves.png", "images", "weights"),
+}
+
+
+def test_a_run_folder_holds_everything(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    events = {name for name in names if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert names - events == FILES
+    assert sorted(path.name for path in (trained / "weights").iterdir()) == [
+        "best.safetensors",
+        "last.ckpt",
+        "previous.ckpt",
+    ]
+    for picture in (trained / "curves.png", *(trained / "images").iterdir()):
+        with Image.open(picture) as image:
+            image.load()
+    assert read_checkpoint(trained / "weights/previous.ckpt")["step"] == 2
+    assert "4/4 student mIoU" in (trained / "log.txt").read_text()
+
+
+def test_results_hold_what_scripts_read(trained: Path) -> None:
+    results = json.loads((trained / "results.json").read_text())
+    wanted = "task dataset method metric best student teacher per_class iterations seconds images_per_second"
+    assert set(wanted.split()) | {"semikit", "torch", "device"} <= results.keys()
+    assert (results["task"], results["dataset"], results["method"]) == ("seg", "data", "unimatch_v2")
+    assert (results["metric"], results["iterations"]) == ("mIoU", 4)
+    assert {"model", "value", "iteration"} <= results["best"].keys()
+    assert results["best"]["model"] in ("student", "teacher")
+    assert list(results["per_class"]) == ["sky", "road", "car"]
+    assert sum(results["per_class"].values()) / 3 == pytest.approx(results["best"]["value"])
+    for name in ("student", "teacher", "test"):
+        assert {"mIoU", "mIoU_paper", "mIoU_present", "pixel_accuracy", "per_class"} <= results[name].keys()
+    rows = read_rows(trained)
+    assert [row["iteration"] for row in rows] == [2, 4]
+    best = max(row[f"{name}_mIoU"] for row in rows for name in ("student", "teacher"))
+    assert results["best"]["value"] == pytest.approx(best, abs=1e-4)
+
+
+def test_the_configuration_of_a_run_reproduces_it(
+    trained: Path, semikit: Call, tmp_path: Path, differences: Differences, no_curves: None
+) -> None:
+    answer = semikit("train", "seg", "--config", trained / "config.yaml", "--out", tmp_path / "again")
+    assert answer.code == 0, answer.err
+    first, again = (read_checkpoint(folder / "weights/last.ckpt") for folder in (trained, tmp_path / "again"))
+    for part in ("method", "optimizer", "best", "config", "manifest"):
+        assert not differences(first[part], again[part]), part
+    assert (tmp_path / "again/config.yaml").read_text() == (trained / "config.yaml").read_text()
+    assert (tmp_path / "again/labeled.txt").read_text() == (trained / "labeled.txt").read_text()
+
+
+def test_flags_go_before_the_recipe(trained: Path, semikit: Call, tmp_path: Path) -> None:
+    answer = semikit(
+        "train", "seg", "--config", trained / "config.yaml", "--epochs", "3", "method.threshold=0.5", "--dry-run"
+    )
+    assert answer.code == 0, answer.err
+    assert "threshold: 0.5" in answer.out
+    assert "iterations: null\n  epochs: 3" in answer.out
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_method(train: Call, tmp_path: Path, no_curves: None, method: str) -> None:
+    answer = train("--method", method, "--out", tmp_path / "run", "--iterations", "1")
+    assert answer.code == 0, answer.err
+    assert json.loads((tmp_path / "run/results.json").read_text())["method"] == method
+
+
+def test_what_a_person_sees(train: Call, tmp_path: Path, no_curves: None) -> None:
+    answer = train("--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert answer.err == ""
+    for words in (
+        *("device", "CPU", "fp32", "4 labelled · 4 unlabelled · 3 validation · 2 test", "seen about 1 times"),
+        *("test_vit", "parameters", "licence", "2 iterations of 2 + 2 images"),
+        *("loss ", "confident ", "images/s", "waiting ", " left", "student mIoU", "teacher mIoU", "best mIoU"),
+        "labelled images that hold each class: car 4, road 4, sky 4",
+        f"run folder: {tmp_path}/run",
+        f"next: semikit predict {tmp_path}/run IMAGES -o predictions --overlay",
+    ):
+        assert words in answer.out
+    assert "\x1b" not in answer.out, "no bars and no colours without a terminal"
+
+
+def test_quiet_prints_results_only(train: Call, tmp_path: Path, no_curves: None) -> None:
+    answer = train("--out", tmp_path / "run", "--quiet")
+    lines = answer.out.splitlines()
+    assert [line.split(" ")[:2] for line in lines] == [["best", "mIoU"], ["test", "mIoU"]]
+    assert "student mIoU" in (tmp_path / "run/log.txt").read_text()
+
+
+def test_a_dry_run_trains_and_writes_nothing(train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_step(*args: object) -> None:
+        raise AssertionError("a dry run must not train")
+
+    monkeypatch.setattr(Stepper, "__call__", no_step)
+    before = sorted(tmp_path.rglob("*"))
+    answer = train("--dry-run", "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert "Nothing was trained or written." in answer.out
+    assert "encoder: test_vit" in answer.out
+    assert "2 iterations of 2 + 2 images" in answer.out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_folders_are_numbered_and_never_overwritten(train: Call, tmp_path: Path, no_curves: None) -> None:
+    for _ in range(2):
+        assert train("--iterations", "1", "--quiet").code == 0
+    names = sorted(path.name for path in (tmp_path / "here/runs/seg").iterdir())
+    assert names == ["data-unimatch_v2", "data-unimatch_v2-2"]
+
+
+def test_several_seeds(train: Call, tmp_path: Path, no_curves: None) -> None:
+    answer = train("--seeds", "3,5", "--out", tmp_path / "runs", "--iterations", "1", "--quiet")
+    assert answer.code == 0, answer.err
+    results = [json.loads((tmp_path / f"runs/seed-{seed}/results.json").read_text()) for seed in (3, 5)]
+    summary = json.loads((tmp_path / "runs/summary.json").read_text())
+    values = [result["best"]["value"] for result in results]
+    assert summary["values"] == values
+    assert summary["mean"] == pytest.approx(sum(values) / 2)
+    assert summary["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert f"mIoU over seeds [3, 5]: {summary['mean']:.2f} ± {summary['std']:.2f}" in answer.out
+    splits = [(tmp_path / f"runs/seed-{seed}/labeled.txt").read_text() for seed in (3, 5)]
+    assert splits[0] != splits[1]
+
+
+def test_seeds_are_different_whole_numbers() -> None:
+    assert parse_seeds("0, 1,2") == [0, 1, 2]
+
+
+def test_more_unlabelled_images(
+    train: Call, photos: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for k in range(3):
+        photos.save(tmp_path / f"here/more/{k}.png", [[[k, 0, 0]] * 40] * 40)
+    answer = train("--unlabeled", "more", "--dry-run")
+    assert "4 labelled · 7 unlabelled" in answer.out
+    assert f"- {tmp_path}/here/more" in answer.out, "paths are written so that they hold from any folder"
+
+
+def test_a_list_of_labels_is_kept_as_an_absolute_path(train: Call, tmp_path: Path) -> None:
+    (tmp_path / "here/list.txt").write_text("train2\ntrain3\n")
+    answer = train("--labels", "list.txt", "--dry-run")
+    assert "2 labelled · 6 unlabelled" in answer.out
+    assert f"labels: {tmp_path}/here/list.txt" in answer.out
+
+
+def test_a_fault_of_ours_is_told_in_a_line_and_logged(
+    train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr(Stepper, "__call__", broken)
+    answer = train("--out", tmp_path / "run")
+    assert answer.code == 1
+    assert answer.err.strip() == f"a fault in semikit: KeyError: 'lost'. The traceback is in {tmp_path}/run/log.txt."
+    assert "Traceback" in (tmp_path / "run/log.txt").read_text()
+    shown = train("--out", tmp_path / "other", "--verbose")
+    assert shown.code == 1
+    assert "Traceback" in shown.err
+
+
+def test_a_run_that_cannot_go_on(train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Stepper, "__call__", no_space)
+    answer = train("--out", tmp_path / "run")
+    assert answer.code == 3
+    assert "No space left on device" in answer.err
+    assert "go on with --resume" in answer.err
+
+
+def test_a_loss_that_is_not_finite(train: Call, tmp_path: Path) -> None:
+    answer = train("--out", tmp_path / "run", "optimizer.lr=1.0e+30", "--iterations", "4", "train.log_every=1")
+    assert answer.code == 3
+    assert "was not finite at iteration" in answer.err
+    assert list((tmp_path / "run").glob("nonfinite-iteration-*.safetensors"))
+
+
+def test_an_interruption_before_anything_was_written_leaves_no_folder(
+    train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("semikit.build.build_run", interrupted)
+    assert train("--out", tmp_path / "run").code == 130
+    assert not (tmp_path / "run").exists()
+
+
+def test_best_weights_say_how_they_came_about(trained: Path) -> None:
+    _, metadata = read_best(trained / "weights/best.safetensors")
+    assert metadata["task"] == "seg"
+    assert metadata["model"]["encoder"] == "test_vit"
+    assert metadata["class_names"] == ["sky", "road", "car"]
+
+
+# ----------------------------------------------------------------------------------------------------------- layers
+
+
+def test_the_data_named_take_the_place_of_a_recipes_own(trained: Path, photo_data: Path) -> None:
+    config = trained / "config.yaml"
+    whole = compose("seg", None, None, None, config, None, {})
+    assert {key: value for key, value in whole.items() if key != "about"} == read_yaml(config)
+    made = compose("seg", "shapes", None, None, config, None, {})
+    assert (made["name"], made["data"]["folders"]) == ("shapes", None)
+    assert made["data"]["shapes"] == read_recipe("datasets", "shapes")["data"]["shapes"]
+    assert made["data"]["labels"] == "4"
+    own = compose("seg", None, photo_data, None, None, None, {"data": {"labels": "2"}})
+    assert own["name"] == "data"
+    assert own["data"]["folders"]["train"]["images"] == str(photo_data.parent / "train/images")
+
+
+def test_a_recipe_with_folders_and_a_data_set_named(tmp_path: Path, photos: ModuleType, photo_data: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(json.dumps(photos.raw(photo_data)))
+    made = compose("seg", "shapes", None, None, tmp_path / "recipe.yaml", None, {})
+    assert made["data"]["folders"] is None
+    assert made["data"]["shapes"] is not None
+    assert made["data"]["labels"] == "4"
+    assert made["model"]["encoder"] == "test_vit"

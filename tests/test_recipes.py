@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semikit.errors import ConfigError, UnknownNameError
+from semikit.recipes import difference, merge, parse_overrides, read_recipe, read_yaml, task_recipe
+
+
+def test_mappings_are_laid_over_one_another() -> None:
+    below = {"a": {"x": 1, "y": {"p": 1}}, "b": [1, 2]}
+    assert merge(below, {"a": {"y": {"q": 2}}, "b": [3]}) == {"a": {"x": 1, "y": {"p": 1, "q": 2}}, "b": [3]}
+    assert below == {"a": {"x": 1, "y": {"p": 1}}, "b": [1, 2]}, "nothing is changed in place"
+
+
+def test_another_method_drops_the_settings_of_the_former() -> None:
+    below = {"method": {"name": "unimatch_v2", "dropout": "none"}}
+    assert merge(below, {"method": {"name": "supervised"}}) == {"method": {"name": "supervised"}}
+    assert merge(below, {"method": {"threshold": 0.5}})["method"] == {**below["method"], "threshold": 0.5}
+    assert merge(below, {"method": {"name": "unimatch_v2"}}) == below
+
+
+def test_one_length_drops_the_other() -> None:
+    below = {"train": {"iterations": 100, "batch": 4}}
+    assert merge(below, {"train": {"epochs": 3}})["train"] == {"iterations": None, "batch": 4, "epochs": 3}
+    assert merge({"train": {"epochs": 3}}, below)["train"] == {"epochs": None, "iterations": 100, "batch": 4}
+    assert merge(below, {"train": {"epochs": None}})["train"]["iterations"] == 100
+
+
+def test_other_folders_take_the_place_of_the_former() -> None:
+    below = {"data": {"folders": {"train": {"images": "a"}, "ignore": [1]}, "labels": "4"}}
+    above = {"data": {"folders": {"train": {"images": "b"}}}}
+    assert merge(below, above)["data"] == {"folders": {"train": {"images": "b"}}, "labels": "4"}
+
+
+def test_overrides_are_read_as_yaml() -> None:
+    found = parse_overrides(["train.batch=4", "method.levels=[0, 1]", "method.threshold=0.5", "name=a=b", "x.y="])
+    assert found == {
+        "train": {"batch": 4},
+        "method": {"levels": [0, 1], "threshold": 0.5},
+        "name": "a=b",
+        "x": {"y": None},
+    }
+
+
+@pytest.mark.parametrize("item", ["threshold", "=3", "a..b=1", "train.batch =4", "a.b=[1"])
+def test_overrides_that_cannot_be_read(item: str) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        parse_overrides([item])
+
+
+def test_differences_are_lines() -> None:
+    old = {"train": {"seed": 0, "batch": 4}, "name": "a"}
+    new = {"train": {"seed": 1, "batch": 4}, "name": "a", "more": [1]}
+    assert difference(old, new) == ["train.seed: 0 -> 1", "more: None -> [1]"]
+    assert difference(old, old) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[1, 2]", "must hold `key: value` lines, not list"),
+        (b"a: [", "not valid YAML"),
+        (b"\xff\xfe", "not valid YAML"),
+    ],
+)
+def test_files_that_are_no_recipe(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=told):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_names() -> None:
+    assert task_recipe("seg")["task"] == "seg"
+    assert task_recipe("no-such") == {"task": "no-such"}
+    with pytest.raises(UnknownNameError, match="Did you mean 'shapes'"):
+        read_recipe("datasets", "shaeps")
