@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any, final
 
 from torch import Tensor
 
 from semikit.augment.settings import WeakSettings
+from semikit.benchmark.watch import Clock
 from semikit.data.folders import resolve
 from semikit.data.loader import StepLoader, Stream
 from semikit.data.sources import PixelSource
@@ -36,7 +37,7 @@ class LoadingSpeed:
         return asdict(self)
 
 
-def measure_loading(spec: Path, weak: WeakSettings, items: int) -> list[LoadingSpeed]:
+def measure_loading(spec: Path, weak: WeakSettings, items: int, clock: Clock = perf_counter) -> list[LoadingSpeed]:
     """Speeds of the labelled and the unlabelled stream over the training images of a data YAML, in this process.
 
     Raises:
@@ -49,19 +50,21 @@ def measure_loading(spec: Path, weak: WeakSettings, items: int) -> list[LoadingS
         raise DataError(f"{spec}: no training image has a mask, so there is no labelled stream to measure.")
     found = []
     for stream, indices in (("labeled", labeled), ("unlabeled", everything)):
-        found.append(_measure(stream, source, indices, weak, items))
+        found.append(_measure(stream, source, indices, weak, items, clock))
     return found
 
 
-def _measure(stream: str, source: PixelSource, indices: Sequence[int], weak: WeakSettings, items: int) -> LoadingSpeed:
+def _measure(
+    stream: str, source: PixelSource, indices: Sequence[int], weak: WeakSettings, items: int, clock: Clock
+) -> LoadingSpeed:
     make = Crops({stream: [(source, index) for index in indices]}, frozenset({"labeled"}), weak)
     blocks = max(1, items // BLOCK)
     batches: Any = iter(StepLoader([Stream(stream, len(indices), BLOCK)], make, seed=0, steps=range(blocks + 1)))
     batch = next(batches)[stream]  # the first block reads the folder and warms caches up
     seconds = []
     for _ in range(blocks):
-        begun = time.perf_counter()
+        begun = clock()
         next(batches)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(clock() - begun)
     size = sum(part.nbytes for part in batch if isinstance(part, Tensor))
     return LoadingSpeed(stream, BLOCK / median(seconds), size // BLOCK)

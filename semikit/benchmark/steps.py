@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from statistics import median
+from time import perf_counter
 from typing import Any, final
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from semikit.benchmark import parts
 from semikit.benchmark.current import CurrentStep
 from semikit.benchmark.naive import NaiveStep
-from semikit.benchmark.watch import Watch
+from semikit.benchmark.watch import Clock, Watch
 from semikit.benchmark.workload import build_workload, made_crops
 from semikit.config import Config
 from semikit.core.batch import Labeled, Unlabeled
@@ -54,14 +55,16 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(former)
 
 
-def measure_steps(config: Config, num_classes: int, repeats: int, warmup: int, against_naive: bool) -> StepTimes:
+def measure_steps(
+    config: Config, num_classes: int, repeats: int, warmup: int, against_naive: bool, clock: Clock = perf_counter
+) -> StepTimes:
     """Time steps of the configuration on made crops; every pair of steps sees the same views.
 
     Raises:
         InputError: for a configuration that training, or the naive form, refuses.
     """
     workload = build_workload(config, num_classes)
-    watch = Watch(workload.device)
+    watch = Watch(workload.device, clock)
     forms: dict[str, Form] = {"current": CurrentStep(workload, watch)}
     if against_naive:
         forms["naive"] = NaiveStep(workload, watch)

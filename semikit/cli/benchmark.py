@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from semikit import recipes
+from semikit.benchmark import parts
 from semikit.cli import options as o
 from semikit.errors import InputError, unknown
 
@@ -33,6 +34,7 @@ def benchmark(
     against: Annotated[str | None, typer.Option(help="naive: a plain form of the step, by turns.")] = None,
     loader: Annotated[Path | None, typer.Option(help="Measure loading instead, from the data of this YAML.")] = None,
     items: Annotated[int, typer.Option(min=1, help="Crops measured with --loader.")] = 320,
+    clock: Annotated[str, typer.Option(help="wall | cpu: this process's share, on a machine others use too.")] = "wall",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers as JSON.")] = None,
     device: o.Device = None,
     precision: o.Precision = None,
@@ -46,6 +48,8 @@ def benchmark(
         raise unknown("task to benchmark", task, ["seg"])
     if against not in (None, "naive"):
         raise unknown("--against", against, ["naive"])
+    if clock not in ("wall", "cpu"):
+        raise unknown("--clock", clock, ["wall", "cpu"])
     flags = {"encoder": encoder, "batch": batch, "device": device, "precision": precision, "compile": compile_}
     above = recipes.merge(o.flag_overrides(flags), recipes.parse_overrides(overrides or []))
     sides = parse_crops(crop)
@@ -54,13 +58,13 @@ def benchmark(
 
     console = Console()
     with threads_of(threads):
-        found: dict[str, Any] = {"environment": environment(_config(above, sides[0]))}
+        found: dict[str, Any] = {"environment": {**environment(_config(above, sides[0])), "clock": f"{clock} time"}}
         console.print(" · ".join(found["environment"].values()), highlight=False, markup=False, soft_wrap=True)
         for side in sides:
             if loader is not None:
-                found[f"loader, crop {side}"] = _loader(loader, above, side, items, console)
+                found[f"loader, crop {side}"] = _loader(loader, above, side, items, clock, console)
             else:
-                found[f"step, crop {side}"] = _steps(above, side, classes, repeats, against, console)
+                found[f"step, crop {side}"] = _steps(above, side, classes, repeats, against, clock, console)
     if json_file is not None:
         from semikit.cli.results import write_json
 
@@ -86,13 +90,14 @@ def _config(above: Mapping[str, Any], side: int) -> Any:
 
 
 def _steps(
-    above: Mapping[str, Any], side: int, classes: int, repeats: int, against: str | None, console: Console
+    above: Mapping[str, Any], side: int, classes: int, repeats: int, against: str | None, clock: str, console: Console
 ) -> dict[str, Any]:
     from semikit.benchmark.steps import measure_steps
+    from semikit.benchmark.watch import CLOCKS
 
     config = _config(above, side)
     warmup = _WARMUP_COMPILED if config.train.compile else _WARMUP
-    times = measure_steps(config, classes, repeats, warmup, against == "naive")
+    times = measure_steps(config, classes, repeats, warmup, against == "naive", CLOCKS[clock])
     console.print(_step_table(times, repeats))
     return times.as_plain()
 
@@ -104,23 +109,30 @@ def _step_table(times: StepTimes, repeats: int) -> Table:
     for name in forms:
         table.add_column(f"{name}, s", justify="right")
         table.add_column("share", justify="right")
-    names = list(dict.fromkeys(name for form in forms.values() for name in form))
-    for name in names:
-        cells = []
-        for form in forms.values():
-            whole = form[names[-1]]
-            cells += [f"{form[name]:.4f}", f"{100 * form[name] / whole:.1f} %"] if name in form else ["", ""]
-        table.add_row(name, *cells)
+    for name in (*parts.ORDER, parts.STEP):
+        cells = [_cells(form, name) for form in forms.values()]
+        if any(any(pair) for pair in cells):
+            table.add_row(name, *(cell for pair in cells for cell in pair))
     ratio = "" if times.ratio is None else f"naive / semikit {times.ratio:.3f} (median of the pairs)\n"
     table.caption = f"{ratio}views of a step, not counted above: {times.views:.4f} s"
     table.caption_justify = "left"
     return table
 
 
-def _loader(spec: Path, above: Mapping[str, Any], side: int, items: int, console: Console) -> list[dict[str, Any]]:
-    from semikit.benchmark.loading import measure_loading
+def _cells(form: Mapping[str, float], name: str) -> tuple[str, str]:
+    """Seconds and share of a part; empty where this form does not have it."""
+    if name not in form:
+        return "", ""
+    return f"{form[name]:.4f}", f"{100 * form[name] / form[parts.STEP]:.1f} %"
 
-    speeds: list[LoadingSpeed] = measure_loading(spec, _config(above, side).views.weak, items)
+
+def _loader(
+    spec: Path, above: Mapping[str, Any], side: int, items: int, clock: str, console: Console
+) -> list[dict[str, Any]]:
+    from semikit.benchmark.loading import measure_loading
+    from semikit.benchmark.watch import CLOCKS
+
+    speeds: list[LoadingSpeed] = measure_loading(spec, _config(above, side).views.weak, items, CLOCKS[clock])
     table = Table(box=None, header_style="bold", title=f"loader, crop {side}, one process", title_justify="left")
     for column in ("stream", "items/s", "bytes/item"):
         table.add_column(column, justify="left" if column == "stream" else "right")

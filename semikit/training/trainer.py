@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -92,13 +91,15 @@ class Trainer:
         self.method.train()
         steps, pin = range(self.step, total), self.inference.device.type == "cuda"
         iterator = iter(self.task.batches(steps, self.train.workers, pin))
-        with stop_requests() as request, closing(_Closing(iterator)), torch.random.fork_rng(devices=[]):
+        with stop_requests() as request, torch.random.fork_rng(devices=[]):
             self.reporter.start(self.step, total)
             try:
                 while self.step < total:
                     self._iteration(iterator)
                     self._bookkeeping(tracker, request)
             finally:
+                if hasattr(iterator, "close"):
+                    iterator.close()  # ends the workers behind it
                 self.reporter.end()
 
     def _iteration(self, iterator: Any) -> None:
@@ -164,13 +165,22 @@ class Trainer:
 
     def evaluate(self, tracker: Tracker) -> None:
         """Score student and teacher, keep the best, draw pictures, add a row to the table."""
-        self.score()
+        try:
+            self.score()
+        except DataError as error:
+            raise RunError(
+                f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
+            ) from error
         self.task.pictures(self.networks()[self.best["model"]], self.folder / "images", self.inference)
+        self.method.train()
         tracker.add(self._row())
         self.reporter.evaluation(self.step, self.latest, self.best)
 
     def score(self) -> None:
-        """Score student and teacher and keep the best; what a finished run needs once more for its results."""
+        """Score student and teacher and keep the best, as a finished run needs it once more for its results.
+
+        Leaves both in eval mode.
+        """
         split = "test" if self.train.protocol == "paper" and self.task.counts.test else "val"
         self.method.eval()
         self.latest = self.task.evaluate(self.networks(), split, self.inference)  # type: ignore[arg-type]
@@ -180,7 +190,6 @@ class Trainer:
                 self.best["per_class"] = dict(scores.per_class)
                 metadata = {**self.metadata, "best": self.best}
                 save_best(self.folder / "weights", self.networks()[name].state_dict(), metadata)
-        self.method.train()
 
     def _row(self) -> Row:
         row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
@@ -233,15 +242,3 @@ class Trainer:
             f"{self.train.max_skipped}). Its batch was rebuilt into {path}. Lower the learning rate, use fp32 or bf16, "
             "or allow a few skipped steps with train.max_skipped=N."
         )
-
-
-@final
-class _Closing:
-    """Shuts down the workers behind an iterator when training ends early."""
-
-    def __init__(self, iterator: Any) -> None:
-        self.iterator = iterator
-
-    def close(self) -> None:
-        if hasattr(self.iterator, "close"):
-            self.iterator.close()

@@ -36,11 +36,22 @@ def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert numbers["environment"]["torch"] == f"torch {torch.__version__}"
 
 
+def test_parts_that_only_one_form_has(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*TINY, "--crop", "28", "--against", "naive", "method.forward=fused"]
+    assert run(["benchmark", "seg", *arguments]) == 0
+    told = capsys.readouterr().out
+    assert "student forward, all in one call" in told
+    assert "student forward, strong" in told
+
+
 def test_our_form_alone_in_bf16(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["benchmark", "seg", *TINY, "--crop", "28", "--batch", "1", "--precision", "bf16"]) == 0
+    assert (
+        run(["benchmark", "seg", *TINY, "--crop", "28", "--batch", "1", "--precision", "bf16", "--clock", "cpu"]) == 0
+    )
     told = capsys.readouterr().out
     assert "naive" not in told
     assert "bf16" in told
+    assert "cpu time" in told
 
 
 def test_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,6 +77,7 @@ def test_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["cd"], "unknown task to benchmark 'cd'. Known: seg"),
         (["seg", "--against", "naif"], "unknown --against 'naif'. Did you mean 'naive'?"),
+        (["seg", "--clock", "gpu"], "unknown --clock 'gpu'. Did you mean 'cpu'? Known: cpu, wall."),
         (["seg", "--crop", "126;266"], "--crop takes whole numbers with commas between them"),
         (["seg", "--crop", "0"], "got '0'"),
         (["seg", *TINY, "--crop", "30"], "multiple of 14. Instead of 30 take 28 or 42"),

@@ -1,20 +1,19 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from semikit.benchmark import watch as module
-from semikit.benchmark.watch import Watch
+from semikit.benchmark.watch import CLOCKS, Watch
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+def watch() -> Watch:
     """Its clock goes on by 1, 2, 4, 8 ... seconds from one reading to the next."""
     times: Iterator[float] = (2.0**k for k in range(60))
-    monkeypatch.setattr(module.time, "perf_counter", lambda: next(times))
-    return Watch(torch.device("cpu"))
+    return Watch(torch.device("cpu"), lambda: next(times))
 
 
 def test_a_moment_counts_for_the_innermost_section(watch: Watch) -> None:
@@ -51,6 +50,16 @@ def test_an_error_closes_its_section(watch: Watch) -> None:
     with pytest.raises(ZeroDivisionError), watch.section("a"):
         _ = 1 / 0
     assert watch.read() == {"a": 1}
+
+
+def test_processor_time_does_not_count_waiting() -> None:
+    found = []
+    for clock in ("wall", "cpu"):
+        watch = Watch(torch.device("cpu"), CLOCKS[clock])
+        with watch.section("asleep"):
+            time.sleep(0.1)
+        found.append(watch.read()["asleep"])
+    assert found[0] >= 0.1 > 0.05 > found[1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

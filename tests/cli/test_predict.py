@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 Call = Callable[..., Any]
@@ -78,3 +80,25 @@ def test_wrong_input(semikit: Call, trained: Path, images: Path, tmp_path: Path)
         assert told in answer.err
     assert (tmp_path / "file").read_text() == "mine"
     assert not list(Path().glob("out/*"))
+
+
+def test_released_checkpoints(semikit: Call, images: Path, photo_data: Path, tmp_path: Path) -> None:
+    """As the authors wrote them: `module.` before the names, an average, numpy numbers beside the weights."""
+    keys = json.loads((Path(__file__).parents[1] / "parity/data/a1_state_dict_keys.json").read_text())["seg_small"]
+    weights = {f"module.{key}": torch.zeros(shape) for key, shape in keys.items()}
+    bias = weights["module.head.scratch.output_conv.2.bias"]
+    bias[4] = 1.0
+    path = tmp_path / "released.pth"
+    torch.save({"model_ema": weights, "model": weights, "epoch": 3, "previous_best": np.float64(79.0)}, path)
+    answer = semikit("predict", path, images / "val0.png", "-o", "out", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    assert set(np.unique(ids(Path("out/val0.png")))) == {4}
+    names = ", ".join(f"c{k}" for k in range(len(bias)))
+    data = tmp_path / "released.yaml"
+    text = photo_data.read_text().replace("sky, road, car", names).replace(": train/", f": {photo_data.parent}/train/")
+    for part in ("val", "test"):
+        text = text.replace(f": {part}/", f": {photo_data.parent}/{part}/")
+    data.write_text(text)
+    answer = semikit("evaluate", path, "--data", data, "--device", "cpu", "--json", "scores.json")
+    assert answer.code == 0, answer.err
+    assert json.loads(Path("scores.json").read_text())["value"] == 0

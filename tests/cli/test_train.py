@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from semikit.cli.train import compose, parse_seeds
@@ -86,6 +88,27 @@ def test_every_method(train: Call, tmp_path: Path, no_curves: None, method: str)
     answer = train("--method", method, "--out", tmp_path / "run", "--iterations", "1")
     assert answer.code == 0, answer.err
     assert json.loads((tmp_path / "run/results.json").read_text())["method"] == method
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision(train: Call, tmp_path: Path, no_curves: None, precision: str) -> None:
+    answer = train("--precision", precision, "train.accumulate=2", "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    weights, _ = read_best(tmp_path / "run/weights/best.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
+def test_a_compiled_run_is_the_same_run(
+    train: Call, tmp_path: Path, no_curves: None, monkeypatch: pytest.MonkeyPatch, differences: Differences
+) -> None:
+    """Traced, but not translated to machine code, which takes minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    for name, flags in (("plain", ()), ("compiled", ("--compile",))):
+        answer = train("--out", tmp_path / name, *flags)
+        assert answer.code == 0, answer.err
+    plain, compiled = (read_checkpoint(tmp_path / name / "weights/last.ckpt") for name in ("plain", "compiled"))
+    assert plain["method"].keys() == compiled["method"].keys()
+    torch.testing.assert_close(compiled["method"], plain["method"])
 
 
 def test_what_a_person_sees(train: Call, tmp_path: Path, no_curves: None) -> None:

@@ -249,6 +249,35 @@ def test_a_finished_run_is_only_scored_again(
     assert table(tmp_path) == before
 
 
+CONVOLUTIONAL = {"encoder": "test_resnet", "weights": "none", "decoder_channels": 8}
+
+
+def test_an_evaluation_changes_nothing(
+    photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norm would learn from validation images and pictures if it were not in eval mode."""
+    run = build.build_run(resolve({**photos.raw(photo_data), "model": CONVOLUTIONAL}), tmp_path, Quiet())
+    trainer = run.trainer
+    trainer.method.train()
+    before = {key: value.clone() for key, value in trainer.method.state_dict().items()}
+    tracker = Tracker(tmp_path)
+    trainer.evaluate(tracker)
+    tracker.close()
+    assert not differences(before, dict(trainer.method.state_dict()))
+    assert trainer.method.student.training
+    assert (tmp_path / "images/validation.png").exists()
+
+
+def test_a_resumed_run_of_a_network_with_batch_norm(
+    photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences
+) -> None:
+    raw = {**photos.raw(photo_data, "unimatch_v1"), "model": CONVOLUTIONAL}
+    train(raw, tmp_path / "whole")
+    train(raw, tmp_path / "parts", 4)
+    train(raw, tmp_path / "parts", resume=True)
+    assert not differences(states(tmp_path / "parts"), states(tmp_path / "whole"))
+
+
 class Breaking:
     """A task whose labelled images are not numbers at some steps."""
 
@@ -336,6 +365,17 @@ def test_data_that_vanish_stop_the_run_after_a_checkpoint(
     tracker.close()
     train(raw, tmp_path / "whole")
     assert not differences(states(folder)["method"], states(tmp_path / "whole")["method"])
+
+
+def test_validation_images_that_vanish_stop_the_run(photos: ModuleType, tmp_path: Path) -> None:
+    data = photos.write(tmp_path / "data")
+    run = build.build_run(resolve(settings(photos, data, iterations=1)), tmp_path / "run", Quiet())
+    (tmp_path / "run").mkdir()
+    (data.parent / "val/images/val1.png").unlink()
+    tracker = Tracker(tmp_path / "run")
+    with pytest.raises(RunError, match=r"nothing could be scored at iteration 1: .*val1\.png"):
+        run.trainer.fit(tracker)
+    tracker.close()
 
 
 def test_a_full_disk_stops_the_run(
