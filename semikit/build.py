@@ -83,13 +83,13 @@ def build_task(config: Config) -> Task:
 
 
 def schedule_of(train: TrainSettings, counts: Counts) -> Schedule:
-    """Lengths in iterations. An epoch is one pass over the unlabelled images.
+    """Lengths in iterations. An epoch is one pass over the unlabelled images (where there are none, the labelled).
 
     As released, each of batch / group processes takes its rounded-up share and drops its last incomplete batch.
     """
     unlabeled_batch = train.batch * train.ratio
     processes = max(1, unlabeled_batch // train.group)
-    share = -(-max(counts.unlabeled, counts.labeled) // processes)
+    share = -(-(counts.unlabeled or counts.labeled) // processes)
     per_epoch = max(1, share // max(1, unlabeled_batch // processes))
     iterations = train.iterations or (train.epochs or 1) * per_epoch
     eval_every = train.eval_every or max(min(per_epoch, iterations), -(-iterations // 20))

@@ -27,6 +27,7 @@ from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 from torch import Tensor
 
 from semikit.augment.settings import StrongSettings
+from semikit.core.transfer import send
 
 Operation = Literal["brightness", "contrast", "saturation", "hue"]
 Order: TypeAlias = tuple[Operation, ...]
@@ -65,11 +66,7 @@ class StrongFactors:
 
     def to(self, device: torch.device | str) -> StrongFactors:
         """The same on `device`; the copy does not wait."""
-        return self._each(lambda values: values.to(device, non_blocking=True))
-
-    def pin_memory(self) -> StrongFactors:
-        """The same in page-locked memory, from which copies to an accelerator overlap with work."""
-        return self._each(Tensor.pin_memory)
+        return self._each(lambda values: send(values, device))
 
     def __getitem__(self, part: slice) -> StrongFactors:
         """The images `part`: how the draws of a total batch are shared between processes and micro-batches."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from semikit.core.network import Features
+from semikit.core.transfer import send
 from semikit.errors import ConfigError
 
 Kind = Literal["none", "independent", "complementary"]
@@ -113,7 +114,7 @@ def select(masks: tuple[Masks, ...], slots: range, device: torch.device) -> tupl
     moved: dict[int, Tensor] = {}
     for mask in (mask for view in masks for mask in view):
         if id(mask) not in moved:
-            moved[id(mask)] = mask[rows].to(device, non_blocking=True)
+            moved[id(mask)] = send(mask[rows], device)
     return tuple(tuple(moved[id(mask)] for mask in view) for view in masks)
 
 

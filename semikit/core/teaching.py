@@ -67,6 +67,9 @@ class StudentTeacher(Method, ABC):
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     """The network in eval mode; on leaving every module gets back the mode it had."""
+    if not network.training:
+        yield network
+        return
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:

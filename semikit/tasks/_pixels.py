@@ -21,6 +21,7 @@ from semikit.core.losses import denominators
 from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
 from semikit.core.settings import Settings
 from semikit.core.task import Plan
+from semikit.core.transfer import send
 from semikit.data.loader import Stream
 from semikit.data.sources import PixelSource
 
@@ -91,7 +92,7 @@ class PixelViewMaker:
     ) -> tuple[Labeled, Unlabeled | None]:
         """Raw crops of a step -> labelled images and unlabelled views, on the device."""
         self.mean, self.std = self.mean.to(device), self.std.to(device)
-        image, valid, index, labels = (part.to(device, non_blocking=True) for part in raw["labeled"])
+        image, valid, index, labels = (send(part, device) for part in raw["labeled"])
         labeled = Labeled(
             images=normalize(to_float(image), self.mean, self.std),
             labels=labels.long(),
@@ -102,17 +103,17 @@ class PixelViewMaker:
         return labeled, self._unlabeled(raw, step, device) if self.needs.unlabeled else None
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
-        image, valid, index = (part.to(device, non_blocking=True) for part in raw["unlabeled"])
+        image, valid, index = (send(part, device) for part in raw["unlabeled"])
         size, count = (int(image.shape[-2]), int(image.shape[-1])), int(image.shape[0])
         pixels = to_float(image)
         second, pool_pixels = None, None
         partner = partners(count, self.plan.group)
         if SECOND in raw:
-            pool_image, pool_valid = (part.to(device, non_blocking=True) for part in raw[SECOND][:2])
+            pool_image, pool_valid = (send(part, device) for part in raw[SECOND][:2])
             pool_pixels = to_float(pool_image)
             second = WeakViews(normalize(pool_pixels, self.mean, self.std), pool_valid)
             partner = torch.arange(count)
-        partner = partner.to(device, non_blocking=True)
+        partner = send(partner, device)
         strong, boxes = [], []
         for view in range(self.needs.strong_views):
             coordinates = self.mixing.draw(draw(self.plan.seed, "mix", step, view), count, size)

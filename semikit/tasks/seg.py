@@ -199,18 +199,20 @@ class Segmentation(Task):
     def released(cls, path: Path) -> tuple[Network, dict[str, Any]]:
         """A network of the authors' released checkpoints (its average where there is one), and its metadata.
 
-        Such a file names no classes; they are numbered.
+        Such a file names no classes; they are numbered. With 19 of them (Cityscapes) windows of 798 pixels slide, as
+        published.
         """
         found = load_released(path)
         network = build_segmenter(found.settings, found.num_classes)
         network.load_state_dict(found.teacher or found.student)
+        cityscapes = found.num_classes == 19
         metadata = {
             "task": "seg",
             "name": path.stem,
             "class_names": [f"class {number}" for number in range(found.num_classes)],
             "model": found.settings.model_dump(mode="json"),
-            "evaluate": EvaluateSettings().model_dump(mode="json"),
-            "crop": 798 if found.num_classes == 19 else 518,
+            "evaluate": EvaluateSettings(window="sliding" if cityscapes else "original").model_dump(mode="json"),
+            "crop": 798 if cityscapes else 518,
         }
         return network.eval(), metadata
 

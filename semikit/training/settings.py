@@ -71,6 +71,9 @@ class TrainSettings(Settings):
     protocol: Literal["strict", "paper"] = "strict"
     """strict: the best is chosen on val and test is read once; paper: chosen on test where there is one."""
 
+    select: Literal["better", "teacher", "student"] = "better"
+    """Which network the best is chosen among: the better of both, the teacher (paper), the student (as released)."""
+
     @model_validator(mode="after")
     def _length(self) -> TrainSettings:
         if self.iterations is None and self.epochs is None:

@@ -18,6 +18,10 @@ from semikit.core.method import Method
 Forward = Callable[[Labeled, Unlabeled | None, Pseudo | None], StepResult]
 
 
+_OVERFLOWS = 40
+"""Halvings in a row that take the first loss scale (2 ** 16) far below 1."""
+
+
 @final
 class Stepper:
     """Makes optimiser steps.
@@ -46,6 +50,7 @@ class Stepper:
         self.buffers = list(method.student.buffers())
         device = self.parameters[0].device
         self.skipped = torch.zeros((), dtype=torch.long, device=device)
+        self.overflows = torch.zeros((), dtype=torch.long, device=device)
         self.first_skipped = torch.full((), -1, dtype=torch.long, device=device)
 
     def __call__(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
@@ -96,7 +101,9 @@ class Stepper:
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            bad = ~torch.isfinite(loss)  # an overflow of scaled gradients is how the scale is found, not a fault
+            # An overflow of scaled gradients is how the scale is found; so many in a row are not.
+            self.overflows.copy_(torch.where(finite, 0, self.overflows + 1))
+            bad = ~torch.isfinite(loss) | (self.overflows > _OVERFLOWS)
         for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
         self.first_skipped.copy_(torch.where(bad & (self.skipped == 0), step, self.first_skipped))

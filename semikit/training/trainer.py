@@ -93,6 +93,7 @@ class Trainer:
         iterator = iter(self.task.batches(steps, self.train.workers, pin))
         with stop_requests() as request, torch.random.fork_rng(devices=[]):
             self.reporter.start(self.step, total)
+            self.meter.resume_clock()
             try:
                 while self.step < total:
                     self._iteration(iterator)
@@ -131,14 +132,15 @@ class Trainer:
     def _bookkeeping(self, tracker: Tracker, request: StopRequest) -> None:
         end = self.step == self.schedule.iterations
         evaluate = end or self.step % self.schedule.eval_every == 0
-        save = end or self.step % self.schedule.save_every == 0 or request.asked
-        if evaluate or save or self.step % self.train.log_every == 0:
+        save = end or self.step % self.schedule.save_every == 0
+        if evaluate or save or request.asked or self.step % self.train.log_every == 0:
             self._read()
         if evaluate:
             self.evaluate(tracker)
-        if save:
+        stop = request.asked and not end  # also when it was asked for during the evaluation
+        if save or stop:
             self.save()
-        if request.asked and not end:
+        if stop:
             raise Interrupted(f"interrupted at iteration {self.step}; saved. Go on with: --resume {self.folder}")
         if evaluate or save:
             self.meter.resume_clock()
@@ -185,7 +187,8 @@ class Trainer:
         self.method.eval()
         self.latest = self.task.evaluate(self.networks(), split, self.inference)  # type: ignore[arg-type]
         for name, scores in self.latest.items():
-            if not self.best or scores.value > self.best["value"]:
+            chosen = self.train.select in ("better", name)
+            if chosen and (not self.best or scores.value > self.best["value"]):
                 self.best = {"model": name, "value": scores.value, "iteration": self.step, "split": split}
                 self.best["per_class"] = dict(scores.per_class)
                 metadata = {**self.metadata, "best": self.best}

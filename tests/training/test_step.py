@@ -153,6 +153,16 @@ def test_an_overflow_of_scaled_gradients_is_no_fault(tiny: ModuleType) -> None:
     assert torch.equal(rig.method.state_dict()["teacher.first.weight"], before["teacher.first.weight"])
 
 
+def test_overflows_without_end_are_a_fault(tiny: ModuleType) -> None:
+    rig = Rig(tiny, precision="fp16")
+    with torch.no_grad():
+        rig.method.student.first.weight.register_hook(lambda gradient: gradient * torch.nan)
+    for step in range(42):
+        rig.step(step)
+    assert int(rig.stepper.skipped) == 2
+    assert int(rig.stepper.first_skipped) == 40
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("method", METHODS.names())

@@ -237,6 +237,33 @@ def test_the_interrupted_run_scores_nothing_it_was_not_due_to(
     assert read_checkpoint(tmp_path / "weights" / LAST)["step"] == 1
 
 
+def test_a_signal_during_an_evaluation_is_saved_too(
+    photos: ModuleType, photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = settings(photos, photo_data, eval_every=1, save_every=1000)
+    run = build.build_run(resolve(raw), tmp_path, Stopping())
+    evaluate = run.task.evaluate
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(run.task, "evaluate", interrupted)
+    tracker = Tracker(tmp_path)
+    with pytest.raises(Interrupted, match="iteration 1; saved"):
+        run.trainer.fit(tracker)
+    tracker.close()
+    assert read_checkpoint(tmp_path / "weights" / LAST)["step"] == 1
+
+
+@pytest.mark.parametrize("select", ["teacher", "student"])
+def test_the_best_may_be_chosen_of_one_network(
+    photos: ModuleType, photo_data: Path, tmp_path: Path, select: str
+) -> None:
+    run = train(settings(photos, photo_data, select=select), tmp_path)
+    assert run.trainer.best["model"] == select
+
+
 def test_a_finished_run_is_only_scored_again(
     whole: Callable[[str], Path], photos: ModuleType, photo_data: Path, tmp_path: Path
 ) -> None:
