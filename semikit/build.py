@@ -101,6 +101,24 @@ def inference_of(config: Config, device: torch.device) -> Inference:
     return Inference(device, autocast(device, config.train.precision))
 
 
+def placed(network: Network, device: torch.device) -> Network:
+    """The network on its device, in the layout that convolutions run about twice as fast in, on CPUs too."""
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
+    """What makes the optimiser's steps of a method."""
+    train = config.train
+    return Stepper(
+        method,
+        torch.compile(method) if train.compile else method,
+        build_optimizer(method.student, config.optimizer),
+        autocast(device, train.precision),
+        train.accumulate,
+        grad_scaler(device, train.precision),
+    )
+
+
 def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | None = None) -> Run:
     """Everything needed to train, on its device; nothing is written yet."""
     train = config.train
@@ -110,8 +128,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         network = task.network(config.model)
-    # Convolutions run about twice as fast in this layout, on CPUs too; it changes no shape.
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = placed(network, device)
     facts = Facts(
         num_classes=len(task.class_names),
         num_labeled=task.counts.labeled,
@@ -124,14 +141,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     )
     method: Method = METHODS.get(config.method_name)(network, config.method, facts)
     method.to(device)
-    stepper = Stepper(
-        method,
-        torch.compile(method) if train.compile else method,
-        build_optimizer(method.student, config.optimizer),
-        autocast(device, train.precision),
-        train.accumulate,
-        grad_scaler(device, train.precision),
-    )
+    stepper = stepper_of(config, method, device)
     unlabeled = train.batch * train.ratio if needs_of(config).unlabeled else 0
     trainer = Trainer(
         task=task,

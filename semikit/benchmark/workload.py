@@ -14,12 +14,12 @@ from semikit.config import Config, resolve
 from semikit.core.batch import Facts, Labeled, Unlabeled
 from semikit.core.draws import draw
 from semikit.core.mixing import BoxMix, box_mask
+from semikit.errors import InputError
 from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.recipes import merge, task_recipe
 from semikit.tasks._pixels import PixelViewMaker, PixelViews
-from semikit.training.device import autocast, choose_device, grad_scaler
-from semikit.training.optimizer import build_optimizer
+from semikit.training.device import choose_device
 from semikit.training.step import Stepper
 
 
@@ -48,13 +48,22 @@ class Workload:
 
 
 def configure(overrides: Mapping[str, Any]) -> Config:
-    """The recipe of segmentation with random weights, and `overrides` over it."""
+    """The recipe of segmentation with random weights, and `overrides` over it.
+
+    Raises:
+        InputError: for another method, or where `resolve` raises it.
+    """
     made = {"data": {"shapes": {}}, "model": {"weights": "none"}, "method": {"name": "unimatch_v2"}}
-    return resolve(merge(merge(task_recipe("seg"), made), overrides))
+    config = resolve(merge(merge(task_recipe("seg"), made), overrides))
+    if config.method_name != "unimatch_v2":
+        raise InputError(f"the step that is measured is that of unimatch_v2, not {config.method_name}; leave it out.")
+    return config
 
 
 def build_workload(config: Config, num_classes: int) -> Workload:
     """Network, method, optimiser and views on their device, as `semikit.build` puts them together for a run.
+
+    `network`, which the naive form starts from, keeps the layout it was made in.
 
     Raises:
         InputError: where training would raise it too.
@@ -66,16 +75,9 @@ def build_workload(config: Config, num_classes: int) -> Workload:
         torch.manual_seed(train.seed)
         network = build_segmenter(config.model, num_classes).to(device)
     facts = Facts(num_classes, 1000, 10000, 1000, train.iterations or 1000, train.group, train.seed, train.normalise)
-    method = UniMatchV2(deepcopy(network), config.method, facts).to(device)
+    method = UniMatchV2(build.placed(deepcopy(network), device), config.method, facts).to(device)
     method.train()
-    stepper = Stepper(
-        method,
-        torch.compile(method) if train.compile else method,
-        build_optimizer(method.student, config.optimizer),
-        autocast(device, train.precision),
-        train.accumulate,
-        grad_scaler(device, train.precision),
-    )
+    stepper = build.stepper_of(config, method, device)
     assert isinstance(config.method, UniMatchV2Config)
     needs = UniMatchV2.needs(config.method)
     unmixed = views.model_copy(update={"mix": views.mix.model_copy(update={"probability": 0.0})})
