@@ -13,13 +13,14 @@ from rich.table import Table
 from semikit import recipes
 from semikit.benchmark import parts
 from semikit.cli import options as o
+from semikit.cli.json_file import check_json, write_json
 from semikit.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from semikit.benchmark.loading import LoadingSpeed
     from semikit.benchmark.steps import StepTimes
 
-_WARMUP, _WARMUP_COMPILED = 1, 3
+_REPEATS, _WARMUP, _WARMUP_COMPILED = 9, 1, 3
 
 
 def benchmark(
@@ -30,7 +31,7 @@ def benchmark(
     batch: Annotated[int, typer.Option(min=1, help="Labelled images per step.")] = 2,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 21,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Measured steps.")] = 9,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Measured steps (default: 9).")] = None,
     against: Annotated[str | None, typer.Option(help="naive: a plain form of the step, by turns.")] = None,
     loader: Annotated[Path | None, typer.Option(help="Measure loading instead, from the data of this YAML.")] = None,
     items: Annotated[int, typer.Option(min=1, help="Crops measured with --loader.")] = 320,
@@ -50,6 +51,9 @@ def benchmark(
         raise unknown("--against", against, ["naive"])
     if clock not in ("wall", "cpu"):
         raise unknown("--clock", clock, ["wall", "cpu"])
+    if loader is not None:
+        _only_with_steps(against=against, repeats=repeats, compile=compile_)
+    check_json(json_file)
     flags = {"encoder": encoder, "batch": batch, "device": device, "precision": precision, "compile": compile_}
     above = recipes.merge(o.flag_overrides(flags), recipes.parse_overrides(overrides or []))
     sides = parse_crops(crop)
@@ -64,11 +68,15 @@ def benchmark(
             if loader is not None:
                 found[f"loader, crop {side}"] = _loader(loader, above, side, items, clock, console)
             else:
-                found[f"step, crop {side}"] = _steps(above, side, classes, repeats, against, clock, console)
+                found[f"step, crop {side}"] = _steps(above, side, classes, repeats or _REPEATS, against, clock, console)
     if json_file is not None:
-        from semikit.cli.results import write_json
-
         write_json(json_file, found)
+
+
+def _only_with_steps(**given: object) -> None:
+    wrong = [f"--{name}" for name, value in given.items() if value is not None]
+    if wrong:
+        raise InputError(f"--loader measures loading, not steps; leave out {', '.join(wrong)}.")
 
 
 def parse_crops(text: str) -> list[int]:

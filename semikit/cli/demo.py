@@ -14,7 +14,7 @@ from rich.table import Table
 from semikit import recipes
 from semikit.cli import options as o
 from semikit.cli.train import compose, parse_seeds
-from semikit.errors import unknown
+from semikit.errors import InputError, unknown
 
 METHODS = {"labelled-only": "supervised", "semi-supervised": "unimatch_v2"}
 PRESET = "small-from-scratch"
@@ -22,6 +22,7 @@ PRESET = "small-from-scratch"
 
 def demo(
     task: Annotated[str, typer.Argument(help="seg")] = "seg",
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
     seeds: Annotated[str, typer.Option(help="Several pairs of runs, mean and std: 0,1,2")] = "0",
     labels: Annotated[str | None, typer.Option(help="Number of labelled images (default: the recipe's).")] = None,
     iterations: Annotated[int | None, typer.Option(help="Optimiser steps of each run.")] = None,
@@ -37,9 +38,10 @@ def demo(
         raise unknown("demo", task, ["seg"])
     numbers = parse_seeds(seeds)
     flags = o.flag_overrides({"labels": labels, "iterations": iterations, "device": device})
-    raw = compose(task, "shapes", None, None, None, PRESET, flags)
+    raw = compose(task, "shapes", None, None, None, PRESET, recipes.merge(flags, _for_both(overrides or [])))
     from semikit.cli.run import new_folder
 
+    _check(raw, numbers[0])
     console = Console()
     folder = new_folder({**raw, "method": {"name": "seg"}, "task": "demo", "name": "shapes"}, out)
     results = _train_all(raw, folder, numbers, console, quiet)
@@ -47,20 +49,48 @@ def demo(
     _tell(results, folder, picture, console)
 
 
+def _for_both(overrides: Sequence[str]) -> dict[str, Any]:
+    """What was given as key=value, unless it is what the two sides or the pairs differ in."""
+    own = [item for item in overrides if item.startswith(("method.", "method=", "train.seed=", "data.shapes.seed="))]
+    if own:
+        raise InputError(
+            f"the demo chooses methods and seeds itself; leave out {', '.join(own)}. "
+            "Settings of a method go to methods.unimatch_v2.KEY=VALUE, seeds to --seeds."
+        )
+    return recipes.parse_overrides(overrides)
+
+
+def _check(raw: Mapping[str, Any], seed: int) -> None:
+    """Build the data of both sides once, so that neither is refused after the other was trained."""
+    from semikit.build import build_task
+    from semikit.config import resolve
+
+    for side in METHODS:
+        build_task(resolve(_one_side(raw, side, seed)))
+
+
+def _one_side(raw: Mapping[str, Any], side: str, seed: int) -> dict[str, Any]:
+    above = {"method": {"name": METHODS[side]}, "train": {"seed": seed}, "data": {"shapes": {"seed": seed}}}
+    return recipes.merge(raw, above)
+
+
 def _train_all(
     raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], console: Console, quiet: bool
 ) -> dict[str, list[float]]:
     """Best mIoU of each side for each seed; run folders are folder/seed-N/SIDE."""
-    from semikit.cli.run import start_run
+    from semikit.cli.run import remove_empty, start_run
 
     values: dict[str, list[float]] = {side: [] for side in METHODS}
     for seed in seeds:
-        for side, method in METHODS.items():
+        for side in METHODS:
             child = run_folder(folder, seed, side)
             child.mkdir(parents=True)
             console.print(f"{side} (seed {seed})", style="bold")
-            above = {"method": {"name": method}, "train": {"seed": seed}, "data": {"shapes": {"seed": seed}}}
-            result = start_run(recipes.merge(raw, above), child, console, quiet)
+            try:
+                result = start_run(_one_side(raw, side, seed), child, console, quiet)
+            finally:
+                remove_empty(child.parent)
+                remove_empty(folder)
             values[side].append(float(result["test"][result["metric"]]))
     return values
 
@@ -103,4 +133,4 @@ def _tell(results: Mapping[str, Sequence[float]], folder: Path, picture: Path, c
         "next:        semikit train seg --data YOUR.yaml --labels 1/8 --dry-run",
     )
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from semikit.cli import options as o
+from semikit.cli.json_file import check_json, write_json
 from semikit.errors import InputError, unknown
 
 
@@ -27,22 +27,18 @@ def evaluate(
     quiet: o.QuietFlag = False,
 ) -> None:
     """Score a trained model on validation or test images."""
-    _check(run, split, average, window, json_file)
-    from semikit.cli.results import write_json
+    _check(run, split, average, window)
+    check_json(json_file)
+    from semikit.cli.results import class_table
     from semikit.cli.scoring import score
 
     settings = {key: value for key, value in (("average", average), ("window", window)) if value}
     train = {key: value for key, value in (("device", device), ("precision", precision)) if value}
     scores, where = score(run, dataset, data, root, split, settings, train)
     console = Console()
-    console.print(f"{scores.metric} {scores.value:.2f} on {split} of {where}", highlight=False)
+    console.print(f"{scores.metric} {scores.value:.2f} on {split} of {where}", highlight=False, markup=False)
     if not quiet:
-        table = Table(box=None, header_style="bold")
-        table.add_column("class")
-        table.add_column("IoU", justify="right")
-        for class_name, value_of_class in scores.per_class.items():
-            table.add_row(class_name, f"{value_of_class:.1f}")
-        console.print(table)
+        console.print(class_table(scores.per_class))
         for key, score_of_key in scores.extra.items():
             console.print(f"{key} {score_of_key:.2f}", highlight=False)
     if json_file is not None:
@@ -50,7 +46,7 @@ def evaluate(
         write_json(json_file, {**values, **scores.extra, "per_class": dict(scores.per_class)})
 
 
-def _check(run: Path, split: str, average: str | None, window: str | None, json_file: Path | None) -> None:
+def _check(run: Path, split: str, average: str | None, window: str | None) -> None:
     """What can be told wrong before anything heavy is imported."""
     for name, value, known in (
         ("split", split, ("val", "test")),
@@ -61,5 +57,3 @@ def _check(run: Path, split: str, average: str | None, window: str | None, json_
             raise unknown(f"--{name}", str(value), [item for item in known if item])
     if not run.exists():
         raise InputError(f"{run} does not exist. Give a run folder or a weights file.")
-    if json_file is not None and not (json_file.absolute().parent.is_dir() and not json_file.is_dir()):
-        raise InputError(f"cannot write to {json_file}: there is no such folder. Choose another --json.")

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from semikit import recipes
 from semikit.errors import unknown
-from semikit.registry import METHODS
+from semikit.registry import DECODERS, METHODS
 
 KINDS = ("methods", "models", "datasets", "presets")
 
@@ -28,7 +29,7 @@ def _show(columns: list[str], rows: list[list[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     # A pipe has no width: do not fold what a script will read.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -53,4 +54,5 @@ def _models(what: str) -> None:
         for name, entry in ENCODERS.items()
     ]
     _show(["encoder", "timm name", "parameters", "patch", "licence of the weights"], rows)
-    Console().print("\nAny other timm encoder with features works by its timm name.")
+    Console().print("\nAny other timm encoder with features works by its timm name.\n")
+    _show(["decoder", ""], [[name, DECODERS.summary(name)] for name in DECODERS.names()])

@@ -33,15 +33,10 @@ def predict(
     from semikit.training.device import autocast, choose_device
 
     network, metadata = build.load_network(run)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {out}: {error.strerror}. Choose another folder with -o.") from error
     where = choose_device(device or "auto")
     inference = Inference(where, autocast(where, precision or "fp32"))
     wants = Wants(overlay=overlay, confidence=confidence)
     count = TASKS.get(metadata["task"]).predict(network, metadata, source, out, wants, inference)
     if not quiet:
-        Console().print(
-            f"{count} image{'s' if count != 1 else ''} predicted into {out}", soft_wrap=True, highlight=False
-        )
+        told = f"{count} image{'s' if count != 1 else ''} predicted into {out}"
+        Console().print(told, soft_wrap=True, highlight=False, markup=False)

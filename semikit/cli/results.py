@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from semikit import __version__, build
@@ -59,18 +58,16 @@ def say_results(run: build.Run, results: Mapping[str, Any], console: Console, qu
         console.print(f"test {results['metric']} {results['test'][results['metric']]:.2f} (read once)", highlight=False)
     if quiet:
         return
+    console.print(class_table(results["per_class"]))
+    for line in (f"run folder: {run.folder}", f"next: semikit predict {run.folder} IMAGES -o predictions --overlay"):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def class_table(per_class: Mapping[str, float]) -> Table:
+    """IoU of each class, in percent; names are shown as they are."""
     table = Table(box=None, header_style="bold")
     table.add_column("class")
     table.add_column("IoU", justify="right")
-    for name, value in results["per_class"].items():
-        table.add_row(name, f"{value:.1f}")
-    console.print(table)
-    console.print(f"run folder: {run.folder}", soft_wrap=True, highlight=False)
-    console.print(
-        f"next: semikit predict {run.folder} IMAGES -o predictions --overlay", soft_wrap=True, highlight=False
-    )
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Plain values as indented JSON."""
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    for name, value in per_class.items():
+        table.add_row(escape(name), f"{value:.1f}")
+    return table

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from timm.models import get_pretrained_cfg
 
 from semikit import build
 from semikit.cli.console import Lines, make_reporter, start_panel
-from semikit.cli.results import results_of, say_results, write_json
+from semikit.cli.json_file import write_json
+from semikit.cli.results import results_of, say_results
 from semikit.cli.tee import Both
 from semikit.config import resolve
-from semikit.errors import InputError, SemikitError
+from semikit.errors import InputError, RunError, SemikitError
 from semikit.models.catalogue import ENCODERS
 from semikit.models.settings import ModelSettings
 from semikit.recipes import merge
@@ -54,16 +56,19 @@ def new_folder(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs
 
 
 def find_run(task: str, given: str, base: Path = Path("runs")) -> Path:
-    """The run folder that `--resume` names; `last` is the newest one of the task with a checkpoint."""
+    """The run folder that `--resume` names; `last` is the newest one of the task with a checkpoint, of those without
+    results where there are any.
+    """
     if given != "last":
         folder = Path(given)
         if not (folder / "config.yaml").is_file():
             raise InputError(f"{folder} is no run folder: it has no config.yaml. Give a folder made by semikit train.")
         return folder
-    found = sorted(base.glob(f"{task}/**/weights/*.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    written = sorted(base.glob(f"{task}/**/weights/*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    if not written:
         raise InputError(f"there is no run to resume under {base / task}. Give the run folder: --resume RUN.")
-    return found[-1].parent.parent
+    folders = [path.parent.parent for path in written]
+    return next((folder for folder in folders if not (folder / "results.json").exists()), folders[0])
 
 
 def start_run(raw: Mapping[str, Any], folder: Path, console: Console, quiet: bool) -> dict[str, Any]:
@@ -82,14 +87,18 @@ def start_run(raw: Mapping[str, Any], folder: Path, console: Console, quiet: boo
         raise
 
 
-def resume_run(task: str, given: str, overrides: Mapping[str, Any], console: Console, quiet: bool) -> dict[str, Any]:
+def resume_run(
+    task_name: str, given: str, overrides: Mapping[str, Any], console: Console, quiet: bool
+) -> dict[str, Any]:
     """Go on with a run."""
-    folder = find_run(task, given)
+    folder = find_run(task_name, given)
     config = build.read_run_config(folder, overrides)
-    if config.task != task:
+    if config.task != task_name:
         raise InputError(f"{folder} is a run of the task {config.task!r}: semikit train {config.task} --resume …")
     with _log(folder, console, quiet) as reporter:
-        run = build.build_run(config, folder, reporter)
+        task = build.build_task(config)
+        task.check()
+        run = build.build_run(config, folder, reporter, task)
         build.resume(run, reporter)
         return _train(run, console, quiet, run.trainer.step)
 
@@ -103,13 +112,13 @@ def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], conso
         try:
             results.append(start_run(merge(raw, {"train": {"seed": seed}}), child, console, quiet))
         finally:
-            if not any(folder.iterdir()):
-                folder.rmdir()
+            remove_empty(folder)
     values = [float(result["best"]["value"]) for result in results]
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     summary = {"seeds": list(seeds), "values": values, "mean": statistics.mean(values), "std": spread}
     write_json(folder / "summary.json", {"metric": results[0]["metric"], **summary})
-    console.print(f"{results[0]['metric']} over seeds {list(seeds)}: {summary['mean']:.2f} ± {spread:.2f}")
+    told = f"{results[0]['metric']} over seeds {list(seeds)}: {summary['mean']:.2f} ± {spread:.2f}"
+    console.print(told, markup=False)
 
 
 def dry_run(raw: Mapping[str, Any], console: Console) -> None:
@@ -137,6 +146,11 @@ def _train(run: build.Run, console: Console, quiet: bool, first: int) -> dict[st
             run.trainer.score()
         results = results_of(run)
         tracker.finish(results)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"the memory of {run.device} does not suffice. Begin again with a smaller --batch or --crop, with "
+            "train.accumulate=2 (the same batch in two parts), or with --precision bf16."
+        ) from error
     finally:
         tracker.close()
     say_results(run, results, console, quiet)
@@ -147,6 +161,7 @@ def facts_of(run: build.Run) -> dict[str, str]:
     """What the start panel says."""
     config, counts, schedule = run.config, run.task.counts, run.schedule
     train, network = config.train, run.network
+    step = f"{train.batch} + {train.batch * train.ratio}" if build.needs_of(config).unlabeled else f"{train.batch}"
     draws = schedule.iterations * train.batch
     parameters = sum(p.numel() for p in network.parameters())
     encoder = sum(p.numel() for p in getattr(network, "encoder", network).parameters())
@@ -158,7 +173,7 @@ def facts_of(run: build.Run) -> dict[str, str]:
         "method": config.method_name,
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
         "weights": f"{config.model.weights} · licence: {_licence(config.model)}",
-        "length": f"{schedule.iterations} iterations of {train.batch} + {train.batch * train.ratio} images, "
+        "length": f"{schedule.iterations} iterations of {step} images, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
         "run": str(run.folder),
     }
@@ -193,5 +208,10 @@ def _remove_unused(folder: Path) -> None:
     """Take away a folder that was made for a run that never began."""
     if not (folder / "config.yaml").exists() and folder.is_dir():
         (folder / "log.txt").unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        remove_empty(folder)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def score(
     """Scores, and the name of the data set they are of; without data given, the run's own.
 
     Raises:
-        InputError: no data given and none known, another number of classes, or no such split.
+        InputError: no data given and none known, other classes, or no such split.
     """
     network, metadata = build.load_network(path)
     raw = _raw(path, metadata["task"], dataset, data, root)
@@ -39,17 +39,25 @@ def score(
         above["views"] = {"weak": {"crop": metadata["crop"]}}
     config = resolve(recipes.merge(_read_alike(raw, metadata), above))
     task = build.build_task(config)
-    if len(task.class_names) != len(metadata["class_names"]):
-        raise InputError(
-            f"the model knows {len(metadata['class_names'])} classes, the data {len(task.class_names)}: "
-            f"{', '.join(task.class_names)}. Give data with the same classes."
-        )
+    _same_classes(metadata["class_names"], task.class_names)
     if split == "test" and not task.counts.test:
         raise InputError(f"{config.name} has no test split. Use --split val, or state `test:` in the data YAML.")
     device = choose_device(config.train.device)
     inference = Inference(device, autocast(device, config.train.precision))
     network.to(device).eval()
     return task.evaluate({"model": network}, split, inference)["model"], config.name  # type: ignore[arg-type]
+
+
+def _same_classes(model: Sequence[str], data: Sequence[str]) -> None:
+    """Raise where class k of the model is not class k of the data; a released checkpoint has numbers for names."""
+    numbered = list(model) == [f"class {number}" for number in range(len(model))]
+    if len(model) == len(data) and (numbered or list(model) == list(data)):
+        return
+    if len(model) != len(data):
+        first = f"the model knows {len(model)} classes, the data {len(data)}: {', '.join(data)}."
+    else:
+        first = f"the classes of the data are not those of the model, in the same order: {', '.join(data)}."
+    raise InputError(f"{first} The model's: {', '.join(model)}. Give data with the same classes in the same order.")
 
 
 def _read_alike(raw: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +72,7 @@ def _read_alike(raw: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, A
 
 def _raw(path: Path, task: str, dataset: str | None, data: Path | None, root: Path | None) -> dict[str, Any]:
     """The data's configuration: as given, or the run's own."""
-    if dataset is not None or data is not None:
+    if any(given is not None for given in (dataset, data, root)):
         return compose(task, dataset, data, root, None, None, {})
     folder = path if path.is_dir() else path.parent.parent
     if not (folder / "config.yaml").is_file():

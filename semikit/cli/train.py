@@ -86,7 +86,7 @@ def train(
 
         resume_run(task, resume, above, console, quiet)
         return
-    numbers = None if seeds is None else parse_seeds(seeds)
+    numbers = None if seeds is None else _several(seeds, above)
     raw = compose(task, dataset, data, root, config, preset, above)
     from semikit.cli.run import dry_run as show_plan
     from semikit.cli.run import new_folder, start_run, start_runs
@@ -115,6 +115,8 @@ def compose(
     """
     if dataset is not None and data is not None:
         raise InputError(f"both --dataset {dataset} and --data {data} were given; give one of them.")
+    if root is not None and data is None:
+        raise InputError(f"--root {root} is where the paths of --data begin; give --data FILE.yaml or leave it out.")
     if config is not None and preset is not None:
         raise InputError(f"both --config {config} and --preset {preset} were given; give one of them.")
     known = recipes.read_recipe("datasets", dataset, task) if dataset is not None else {}
@@ -146,6 +148,14 @@ def _only_source(named: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
     others = {key: None for key, value in data.items() if isinstance(value, dict) and key not in wanted}
     absent = {key: value for key, value in wanted.items() if data.get(key) is None}
     return {"name": named["name"], "data": {**others, **absent}} if wanted and (others or absent) else {}
+
+
+def _several(seeds: str, above: dict[str, Any]) -> list[int]:
+    """The seeds, unless one seed is given too."""
+    train = above.get("train")
+    if isinstance(train, dict) and "seed" in train:
+        raise InputError(f"both --seeds {seeds} and one seed, {train['seed']}, were given; give one of them.")
+    return parse_seeds(seeds)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -123,7 +123,7 @@ def _looked(part: Part, index: int, name: str, num_classes: int) -> int:
         raise FileFault("image without mask", name, "", remedy)
     labels, valid = part.source.mask(index)
     if labels.shape != image.shape[:2]:
-        raise _size_fault(part.source, index, name, image.shape, labels.shape)
+        raise size_fault(part.source, index, image.shape, labels.shape)
     if not valid.any():
         if part.learned:
             remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
@@ -134,7 +134,8 @@ def _looked(part: Part, index: int, name: str, num_classes: int) -> int:
     return int(image.shape[2])
 
 
-def _size_fault(source: PixelSource, index: int, name: str, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
+def size_fault(source: PixelSource, index: int, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
+    """The fault of an image (H, W, C) and its mask (H, W) that differ in size; says so where EXIF turned one."""
     remedy = "Image and mask must have the same width and height; export the masks again at the images' size."
     if isinstance(source, FolderSource) and read_info(source.images[index]).orientation >= 5:
         remedy = (
@@ -142,7 +143,7 @@ def _size_fault(source: PixelSource, index: int, name: str, image: tuple[int, ..
             "turn the images for good (jpegtran, or Pillow's ImageOps.exif_transpose) or the masks back."
         )
     detail = f"image {image[1]}x{image[0]}, mask {mask[1]}x{mask[0]} (width x height)"
-    return FileFault("mask of another size than its image", name, detail, remedy)
+    return FileFault("mask of another size than its image", source.names[index], detail, remedy)
 
 
 def _other_channels(seen: Sequence[tuple[str, _Seen]]) -> list[tuple[str, FileFault]]:

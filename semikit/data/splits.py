@@ -151,7 +151,10 @@ def _fraction(labels: str) -> Fraction:
 
 def _listed(path: Path, train: PixelSource, others: dict[str, PixelSource | None]) -> list[int]:
     """The images of train a file names, as name, stem or path."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise DataError(f"labels {str(path)!r} is not a text file. Give {_ALLOWED}.") from None
     entries = [line for line in lines if line and not line.startswith("#")]
     if not entries:
         raise DataError(f"{path} names no image; write one name a line.")

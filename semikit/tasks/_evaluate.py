@@ -17,6 +17,7 @@ from torch import Tensor
 from semikit.core import confusion
 from semikit.core.network import Network
 from semikit.core.task import Inference, Scores
+from semikit.data.check import size_fault
 from semikit.data.sources import PixelSource
 from semikit.errors import DataError
 from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
@@ -39,7 +40,7 @@ class PixelEvaluation:
         """Scores of each network over all images of a source, each counted once, at its own size.
 
         Raises:
-            DataError: when no pixel of any mask is valid.
+            DataError: when no pixel of any mask is valid, or a file is at fault.
         """
         size, device = len(self.class_names), inference.device
         matrices = {name: torch.zeros((size, size), dtype=torch.long, device=device) for name in networks}
@@ -135,6 +136,8 @@ def read_ahead(read: Callable[[int], Any], count: int, threads: int = 4) -> Iter
 def _labeled_image(source: PixelSource, index: int) -> tuple[Any, Any, Any]:
     image, seen = source.image(index)
     labels, valid = source.mask(index)
+    if labels.shape != image.shape[:2]:
+        raise size_fault(source, index, image.shape, labels.shape)
     return image, labels, valid if seen is None else valid & seen
 
 

@@ -51,10 +51,12 @@ def predict_files(
     name first. Returns the number of images.
 
     Raises:
-        DataError: nothing to predict, an image that cannot be read or does not fit, or `out` holds the images.
+        DataError: nothing to predict, an image that cannot be read or does not fit, `out` holds the
+            images or cannot be made.
     """
     files = find_sources(source)
     _refuse_overwriting(files, out)
+    _make(out)
     scale = None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"])
     bands = None if metadata.get("bands") is None else tuple(metadata["bands"])
     images = plain_source(list(files.values()), bands, scale)
@@ -78,6 +80,13 @@ def predict_files(
             share = (confidence.float().cpu().numpy() * 255).round().astype(np.uint8)
             save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"))
     return len(files)
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror}. Choose another folder with -o.") from error
 
 
 def _refuse_overwriting(files: Mapping[str, Path], out: Path) -> None:

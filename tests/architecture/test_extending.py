@@ -203,6 +203,7 @@ class Toy(Task):
 
     @classmethod
     def predict(cls, network: Network, metadata: Any, source: str, out: Path, wants: Any, inference: Inference) -> int:
+        out.mkdir(parents=True, exist_ok=True)
         (out / "predicted.txt").write_text(f"{source} with {len(metadata['class_names'])} classes")
         return 1
 

@@ -78,6 +78,13 @@ def test_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["cd"], "unknown task to benchmark 'cd'. Known: seg"),
         (["seg", "--against", "naif"], "unknown --against 'naif'. Did you mean 'naive'?"),
         (["seg", "--clock", "gpu"], "unknown --clock 'gpu'. Did you mean 'cpu'? Known: cpu, wall."),
+        (["seg", "method.name=fixmatch"], "the step that is measured is that of unimatch_v2, not fixmatch"),
+        (["seg", "--json", "no/dir/x.json"], "cannot write to no/dir/x.json: there is no such folder"),
+        (
+            ["seg", "--loader", "x.yaml", "--against", "naive"],
+            "--loader measures loading, not steps; leave out --against.",
+        ),
+        (["seg", "--loader", "x.yaml", "--repeats", "9", "--compile"], "leave out --repeats, --compile."),
         (["seg", "--crop", "126;266"], "--crop takes whole numbers with commas between them"),
         (["seg", "--crop", "0"], "got '0'"),
         (["seg", *TINY, "--crop", "30"], "multiple of 14. Instead of 30 take 28 or 42"),

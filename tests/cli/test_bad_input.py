@@ -128,6 +128,11 @@ def test_labels_that_cannot_be_chosen(refused: Callable[..., str], labels: str, 
     assert told in refused("--labels", labels)
 
 
+def test_labels_that_are_no_text(refused: Callable[..., str], own: Path) -> None:
+    path = own.parent / "train/masks/train0.png"
+    assert refused("--labels", path).startswith(f"labels '{path}' is not a text file. Give a number (46), a fraction")
+
+
 def test_labelled_file_that_is_also_in_val(own: Path, refused: Callable[..., str]) -> None:
     shutil.copy(own.parent / "train/images/train1.png", own.parent / "val/images/val0.png")
     told = refused("--labels", "6")
@@ -163,6 +168,8 @@ def test_labels_of_the_validation_images(own: Path, refused: Callable[..., str])
         (["--crop", "40"], r"crop 40 is not a multiple of the patch of test_vit, 16. Use 32 or 48"),
         (["--weights", "no.pth"], r"no weights at no.pth: give the path of a file ending in"),
         (["--epochs", "2"], r"train.iterations 2 and train.epochs 2 both say how long"),
+        (["--seeds", "1,2", "--seed", "3"], r"both --seeds 1,2 and one seed, 3, were given; give one of them"),
+        (["--seeds", "1,2", "train.seed=0"], r"both --seeds 1,2 and one seed, 0, were given"),
         (["--seeds", "1,1"], r"--seeds takes different whole numbers .* got '1,1'"),
         (["train.accumulate=3"], r"train.batch 2 is not a multiple of train.accumulate 3"),
         (["train.accumulate=2", "--method", "unimatch_v1"], r"unimatch_v1 takes its pseudo-labels from .*accumulate=1"),
@@ -220,3 +227,9 @@ def test_an_empty_folder_may_be_used(train: Call, tmp_path: Path) -> None:
 
 def test_several_seeds_of_a_wrong_run_leave_nothing(refused: Callable[..., str]) -> None:
     assert refused("--seeds", "0,1", "method.treshold=0.5")
+
+
+def test_a_root_without_data(semikit: Call) -> None:
+    answer = semikit("train", "seg", "--dataset", "shapes", "--root", ".", "--dry-run")
+    assert answer.code == 2
+    assert "--root . is where the paths of --data begin; give --data FILE.yaml or leave it out." in answer.err

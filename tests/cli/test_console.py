@@ -10,7 +10,7 @@ from rich.console import Console
 
 from semikit.cli import console as module
 from semikit.cli.console import Bars, Lines, make_reporter, scores_table, start_panel, values_line
-from semikit.cli.results import write_json
+from semikit.cli.json_file import write_json
 from semikit.cli.tee import Both
 from semikit.core.task import Scores
 from semikit.training.reporter import Quiet, Reporter

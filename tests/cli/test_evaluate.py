@@ -91,7 +91,10 @@ def test_weights_without_a_run_need_data(semikit: Call, trained: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--json", "no/such/scores.json"], "cannot write to no/such/scores.json"),
+        (["--json", "no/such/scores.json"], "cannot write to no/such/scores.json: there is no such folder"),
+        (["--json", "."], "cannot write to .: it is a folder"),
+        (["--root", "."], "--root . is where the paths of --data begin; give --data FILE.yaml or leave it out"),
+        (["--dataset", "shapes", "--root", "."], "give --data FILE.yaml or leave it out"),
         (["--split", "tset"], "unknown --split 'tset'. Did you mean 'test'"),
         (["--precision", "fp8"], "expected one of 'fp32', 'bf16', 'fp16'"),
         (["--dataset", "shapes"], "the model knows 3 classes, the data 6"),
@@ -107,3 +110,20 @@ def test_a_folder_that_is_no_run(semikit: Call, tmp_path: Path) -> None:
     answer = semikit("evaluate", tmp_path)
     assert answer.code == 2
     assert "no trained weights at" in answer.err
+
+
+def test_a_mask_of_another_size(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+    data = photos.write(tmp_path / "own")
+    photos.save(data.parent / "val/masks/val1.png", [[0] * 48] * 20)
+    answer = semikit("evaluate", trained, "--data", data)
+    assert answer.code == 2
+    assert answer.err.startswith("error: mask of another size than its image: val1 (image 48x40, mask 48x20")
+
+
+def test_the_same_classes_in_another_order(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+    data = photos.write(tmp_path / "own")
+    data.write_text(data.read_text().replace("sky, road, car", "road, sky, car"))
+    answer = semikit("evaluate", trained, "--data", data)
+    assert answer.code == 2
+    told = "not those of the model, in the same order: road, sky, car. The model's: sky, road, car. Give data with"
+    assert told in answer.err

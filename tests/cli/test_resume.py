@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from semikit.cli.run import find_run
 from semikit.training.checkpoint import read_checkpoint
 from semikit.training.tracking import read_rows
 from semikit.training.trainer import Trainer
@@ -131,6 +132,29 @@ def test_another_split(semikit: Call, photos: ModuleType, train: Call, tmp_path:
     assert answer.code == 2
     assert "was trained on another split:" in answer.err
     assert "counts.unlabeled: 4 -> 5" in answer.err
+
+
+def test_data_that_were_damaged_meanwhile(semikit: Call, photos: ModuleType, train: Call, tmp_path: Path) -> None:
+    data = photos.write(tmp_path / "own")
+    assert train("--out", tmp_path / "run", "--iterations", "1", data=data).code == 0
+    photos.save(data.parent / "val/masks/val1.png", [[0] * 48] * 20)
+    answer = semikit("train", "seg", "--resume", tmp_path / "run")
+    assert answer.code == 2
+    assert answer.err.startswith("error: val: mask of another size than its image: val1")
+
+
+def test_the_last_run_is_one_that_is_not_finished(tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "stopped", "old-stopped")):
+        path = tmp_path / "seg" / name / "weights/last.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (100 - age, 100 - age))
+    assert find_run("seg", "last", tmp_path).name == "new"
+    (tmp_path / "seg/new/results.json").touch()
+    assert find_run("seg", "last", tmp_path).name == "stopped"
+    for path in (tmp_path / "seg").iterdir():
+        (path / "results.json").touch()
+    assert find_run("seg", "last", tmp_path).name == "new"
 
 
 def test_nothing_to_resume(semikit: Call, tmp_path: Path) -> None:

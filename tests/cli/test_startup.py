@@ -28,6 +28,8 @@ print(json.dumps(answers))
 
 COMMANDS: dict[str, tuple[list[str], int, str]] = {
     "help": (["--help"], 0, "Usage"),
+    "help tells of tracebacks": (["--help"], 0, "--verbose, with any command, shows the traceback"),
+    "decoders": (["list", "models"], 0, "deeplabv3plus"),
     "help of train": (["train", "--help"], 0, "--labels"),
     "help of evaluate": (["evaluate", "--help"], 0, "--average"),
     "help of predict": (["predict", "--help"], 0, "--confidence"),

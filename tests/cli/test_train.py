@@ -217,6 +217,23 @@ def test_a_run_that_cannot_go_on(train: Call, tmp_path: Path, monkeypatch: pytes
     assert "go on with --resume" in answer.err
 
 
+def test_too_little_memory(train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Stepper, "__call__", full)
+    answer = train("--out", tmp_path / "run")
+    assert answer.code == 3
+    assert answer.err.startswith("error: the memory of cpu does not suffice. Begin again with a smaller --batch")
+    assert "train.accumulate=2" in answer.err
+    assert "--precision bf16" in answer.err
+
+
+def test_labelled_images_alone_are_counted_alone(train: Call) -> None:
+    answer = train("--method", "supervised", "--dry-run")
+    assert "2 iterations of 2 images" in answer.out
+
+
 def test_a_loss_that_is_not_finite(train: Call, tmp_path: Path) -> None:
     answer = train("--out", tmp_path / "run", "optimizer.lr=1.0e+30", "--iterations", "4", "train.log_every=1")
     assert answer.code == 3

@@ -150,3 +150,11 @@ def test_settings_can_be_replaced(pointwise: Make) -> None:
     assert windowed.scores({"n": network}, source, INFERENCE)["n"].value == pytest.approx(
         evaluation(1, window="sliding").scores({"n": network}, source, INFERENCE)["n"].value
     )
+
+
+def test_a_mask_of_another_size(pointwise: Make) -> None:
+    source = Source(SIZES)
+    source.labels[3] = source.labels[3][:20]
+    told = r"mask of another size than its image: 3 \(image 28x28, mask 28x20 \(width x height\)\)"
+    with pytest.raises(DataError, match=told):
+        evaluation().scores({"student": pointwise()}, source, INFERENCE)
