@@ -18,6 +18,7 @@ from semikit.errors import ConfigError, unknown
 RECIPES = Path(__file__).parent / "configs"
 
 _LENGTHS = ("iterations", "epochs")
+_OF_ENCODER = ("encoder_args", "encoder_layers", "output_stride", "decoder_widths")
 
 
 def task_recipe(task: str) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def recipe_names(folder: str, task: str | None = None) -> list[str]:
 
 
 def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, Any]:
-    """A shipped recipe by name.
+    """A shipped recipe by name, laid over the preset it is `based_on`, if any.
 
     Raises:
         UnknownNameError: with the nearest known names.
@@ -41,7 +42,9 @@ def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, An
     known = recipe_names(folder, task)
     if name not in known:
         raise unknown({"datasets": "data set", "presets": "preset"}.get(folder, folder), name, known)
-    return read_yaml(RECIPES / folder / f"{name}.yaml")
+    raw = read_yaml(RECIPES / folder / f"{name}.yaml")
+    base = raw.pop("based_on", None)
+    return raw if base is None else merge(read_recipe("presets", base, task), raw)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -64,10 +67,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` laid over `below`, mapping by mapping.
 
-    Naming another method drops what was set for the former one; naming one length of a run (iterations or epochs)
-    drops the other.
+    Naming another method or encoder drops what was set for the former one; naming one length of a run (iterations or
+    epochs) drops the other.
     """
     merged = dict(below)
+    if below.get("encoder") not in (None, above.get("encoder", below.get("encoder"))):
+        merged = {key: value for key, value in merged.items() if key not in _OF_ENCODER}
     for one, other in (_LENGTHS, _LENGTHS[::-1]):
         if above.get(one) is not None and above.get(other) is None and other in merged:
             merged[other] = None

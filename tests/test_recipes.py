@@ -21,6 +21,20 @@ def test_another_method_drops_the_settings_of_the_former() -> None:
     assert merge(below, {"method": {"name": "unimatch_v2"}}) == below
 
 
+def test_another_encoder_drops_the_arguments_of_the_former() -> None:
+    below = {"model": {"encoder": "resnet10t", "encoder_args": {"stem_width": 16}, "decoder": "dpt"}}
+    assert merge(below, {"model": {"encoder": "resnet18"}}) == {"model": {"encoder": "resnet18", "decoder": "dpt"}}
+    assert merge(below, {"model": {"encoder": "resnet10t"}}) == below
+    assert merge(below, {"model": {"weights": "none"}})["model"]["encoder_args"] == {"stem_width": 16}
+
+
+def test_a_recipe_stands_on_the_preset_it_names() -> None:
+    shapes, preset = read_recipe("datasets", "shapes"), read_recipe("presets", "small-from-scratch")
+    assert shapes["model"] == preset["model"]
+    assert shapes["name"] == "shapes"
+    assert "based_on" not in shapes
+
+
 def test_one_length_drops_the_other() -> None:
     below = {"train": {"iterations": 100, "batch": 4}}
     assert merge(below, {"train": {"epochs": 3}})["train"] == {"iterations": None, "batch": 4, "epochs": 3}

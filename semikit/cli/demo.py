@@ -17,7 +17,6 @@ from semikit.cli.train import compose, parse_seeds
 from semikit.errors import InputError, unknown
 
 METHODS = {"labelled-only": "supervised", "semi-supervised": "unimatch_v2"}
-PRESET = "small-from-scratch"
 
 
 def demo(
@@ -38,7 +37,7 @@ def demo(
         raise unknown("demo", task, ["seg"])
     numbers = parse_seeds(seeds)
     flags = o.flag_overrides({"labels": labels, "iterations": iterations, "device": device})
-    raw = compose(task, "shapes", None, None, None, PRESET, recipes.merge(flags, _for_both(overrides or [])))
+    raw = compose(task, "shapes", None, None, None, None, recipes.merge(flags, _for_both(overrides or [])))
     from semikit.cli.run import new_folder
 
     _check(raw, numbers[0])
