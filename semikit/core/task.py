@@ -142,4 +142,4 @@ class Task(ABC):
     def predict(
         cls, network: Network, metadata: Mapping[str, Any], source: str, out: Path, wants: Wants, inference: Inference
     ) -> int:
-        """Predict a file, a folder or a glob into the folder `out`; returns the number of images."""
+        """Predict a file, a folder or a glob into the folder `out`, which is made; returns the number of images."""

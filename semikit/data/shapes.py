@@ -22,7 +22,6 @@ Split = Literal["train", "val", "test"]
 Floats = NDArray[np.float64]
 
 CLASS_NAMES = ("background", "stripes", "checks", "dots", "rings", "rays")
-PALETTE = ((44, 52, 64), (230, 97, 58), (64, 156, 214), (244, 196, 72), (118, 188, 110), (176, 108, 190))
 
 _SPLITS: dict[str, int] = {"train": 0, "val": 1, "test": 2}
 _UNIT = 64.0
