@@ -109,22 +109,20 @@ def test_no_checkpoint(tmp_path: Path) -> None:
         read_last(tmp_path)
 
 
-def test_wherever_a_bit_flips_the_state_is_right_or_refused(weights: Path, differences: Differences) -> None:
+def test_wherever_a_bit_flips_it_is_refused(weights: Path) -> None:
     rng, path = np.random.default_rng(0), weights / LAST
-    content, right = path.read_bytes(), state(20)
-    refused = 0
+    content = path.read_bytes()
     tail = len(content) - 2500  # the directory of the container lies at its end
     for place in [*rng.integers(0, len(content), 60), *rng.integers(tail, len(content), 120)]:
         flipped = bytearray(content)
         flipped[place] ^= 1 << rng.integers(8)
         path.write_bytes(bytes(flipped))
-        try:
-            found = read_checkpoint(path)
-        except WeightsError:
-            refused += 1
-        else:
-            assert not differences(found, right), place
-    assert refused > 60
+        with pytest.raises(WeightsError, match="damaged"):
+            read_checkpoint(path)
+
+
+def test_torch_reads_it_too(weights: Path) -> None:
+    assert torch.load(weights / LAST, weights_only=True)["step"] == 20
 
 
 class Bomb:
