@@ -8,7 +8,10 @@ Where things live:
     semikit.data       readers, splits, checks, loaders, the built-in data set
     semikit.tasks      seg: what joins all of these
     semikit.training   the loop, checkpoints, tracking
-    semikit.config     recipes and overrides -> one validated object;   semikit.build   that object -> a trainer
+    semikit.recipes    YAML files and overrides, laid over one another; the files are in semikit/configs
+    semikit.config     their values -> one validated object
+    semikit.build      that object -> a trainer; a path -> a trained network
+    semikit.benchmark  the training step measured, against a naive form of it
     semikit.cli        the command line
 """
 
