@@ -109,7 +109,6 @@ def _compare(folder: Path, seed: int) -> Path:
     config = read_run_config(runs["labelled-only"], {})
     networks = {side: load_network(path)[0] for side, path in runs.items()}
     task: Any = build_task(config)
-    task.network(config.model)
     path = folder / "comparison.png"
     inference = inference_of(config, choose_device("cpu"))
     save_png(task.evaluation.comparison(networks, task.val, inference), path)
