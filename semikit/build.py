@@ -15,6 +15,7 @@ from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.task import Counts, Inference, Plan, Task
 from semikit.errors import ConfigError, DataError, WeightsError
+from semikit.models.lora import merged
 from semikit.recipes import difference, merge, read_yaml
 from semikit.registry import METHODS, TASKS
 from semikit.training.checkpoint import BEST, read_best, read_checkpoint, read_last
@@ -82,17 +83,21 @@ def build_task(config: Config) -> Task:
     return task
 
 
-def schedule_of(train: TrainSettings, counts: Counts) -> Schedule:
+def schedule_of(train: TrainSettings, counts: Counts, learns_unlabeled: bool = True) -> Schedule:
     """Lengths in iterations. An epoch is one pass over the unlabelled images (where there are none, the labelled).
 
-    As released, each of batch / group processes takes its rounded-up share and drops its last incomplete batch.
+    As released, each of batch / group processes takes its rounded-up share and drops its last incomplete batch, and a
+    method that learns from labelled images alone may count its epochs over these (`train.epoch_images`).
     """
-    unlabeled_batch = train.batch * train.ratio
-    processes = max(1, unlabeled_batch // train.group)
-    share = -(-(counts.unlabeled or counts.labeled) // processes)
-    per_epoch = max(1, share // max(1, unlabeled_batch // processes))
+    images, batch = counts.unlabeled or counts.labeled, train.batch * train.ratio
+    if train.epoch_images is not None and not learns_unlabeled:
+        images, batch = max(counts.labeled, train.epoch_images), train.batch
+    processes = max(1, batch // train.group)
+    per_epoch = max(1, -(-images // processes) // max(1, batch // processes))
     iterations = train.iterations or (train.epochs or 1) * per_epoch
     eval_every = train.eval_every or max(min(per_epoch, iterations), -(-iterations // 20))
+    if eval_every == "epoch":
+        eval_every = per_epoch
     return Schedule(iterations, per_epoch, eval_every, train.save_every or eval_every)
 
 
@@ -124,7 +129,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     train = config.train
     device = choose_device(train.device)
     task = task or build_task(config)
-    schedule = schedule_of(train, task.counts)
+    schedule = schedule_of(train, task.counts, needs_of(config).unlabeled)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         network = task.network(config.model)
@@ -214,7 +219,8 @@ def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
     network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
     prefix = f"{state['best'].get('model', 'teacher')}."
     weights = {k.removeprefix(prefix): v for k, v in state["method"].items() if k.startswith(prefix)}
-    network.load_state_dict(weights)
+    lora = resolve(state["config"]).model.lora
+    network.load_state_dict(weights if lora is None else merged(weights, lora))
     return network.eval(), metadata
 
 

@@ -47,12 +47,27 @@ def _recipes(what: str) -> None:
 
 
 def _models(what: str) -> None:
-    from semikit.models.catalogue import ENCODERS
+    from semikit.models.catalogue import ALIASES, ENCODERS
 
+    also = {name: [alias for alias, known in ALIASES.items() if known == name] for name in ENCODERS}
     rows = [
-        [name, entry.timm, f"{entry.millions:.1f} M", str(entry.patch or ""), entry.licence]
+        [name, ", ".join(also[name]), f"{entry.millions:.1f} M", entry.grid, entry.licence, entry.repository]
         for name, entry in ENCODERS.items()
     ]
-    _show(["encoder", "timm name", "parameters", "patch", "licence of the weights"], rows)
-    Console().print("\nAny other timm encoder with features works by its timm name.\n")
+    columns = [
+        "encoder",
+        "also",
+        "parameters",
+        "patch or stride",
+        "licence of the weights",
+        "weights at huggingface.co",
+    ]
+    _show(columns, rows)
+    Console().print(
+        "\ntimm/NAME is the encoder that timm calls NAME; any other timm encoder with features works by its timm name."
+        '\nmit-*: built by transformers, pip install "semikit[mit]".\n',
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     _show(["decoder", ""], [[name, DECODERS.summary(name)] for name in DECODERS.names()])

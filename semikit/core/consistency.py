@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, final
 
@@ -13,15 +15,20 @@ from semikit.core.batch import Facts, Pseudo, StepResult, Target, Unlabeled
 from semikit.core.dropout import Masks
 from semikit.core.losses import denominators, masked_cross_entropy
 from semikit.core.mixing import mix_maps
+from semikit.core.network import Network
 from semikit.core.pseudo_label import pseudo_label
 from semikit.core.schedule import linear_ramp
-from semikit.core.teaching import TeachingSettings, evaluating
+from semikit.core.settings import Settings
+from semikit.core.teaching import StudentTeacher, TeachingSettings, evaluating
 from semikit.core.threshold import ClassBalance, confident
+from semikit.core.watch import TeacherWatch
 
 
 class ConsistencySettings(TeachingSettings):
     """Settings of the unlabelled loss."""
 
+    teacher: Literal["ema", "student", "auto"] = "ema"
+    """Who gives the pseudo-labels: the average, the student, or the average until it stays far behind the student."""
     threshold: float = Field(default=0.95, ge=0, le=1)
     """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
     weight: float = Field(default=1.0, ge=0)
@@ -130,3 +137,28 @@ class Emphasis(nn.Module):
         share = (mask.reshape(len(mask), -1).sum(dim=1) / weak.denominator).sum()
         logs = {"loss": loss, "loss_x": labeled, "loss_u": unlabeled, "confident": share}
         return StepResult(loss, {name: value.detach() for name, value in logs.items()})
+
+
+class ConsistencyMethod(StudentTeacher, ABC):
+    """A method of this kind: fills `needs`, `label` and `forward`."""
+
+    config: ConsistencySettings
+
+    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
+        super().__init__(network, config, facts)
+        self.emphasis = Emphasis(self.config, facts)
+        self.watch = TeacherWatch()
+
+    @property
+    def labeler(self) -> Network:
+        """Who gives the pseudo-labels of this step."""
+        choice = self.config.teacher
+        return self.student if choice == "student" or self.watch.switched else self.teacher
+
+    def after_evaluation(self, scores: Mapping[str, float], confident: float | None) -> list[str]:
+        """Warn of a teacher that is of no use, and with `teacher: auto` do without it."""
+        if self.config.teacher == "student":
+            return []
+        return self.watch.evaluated(
+            scores["student"], scores["teacher"], confident, may_switch=self.config.teacher == "auto"
+        )

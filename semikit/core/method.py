@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -51,3 +52,11 @@ class Method(nn.Module, ABC):
         `applied` () float is 1 where the optimiser really stepped, 0 where it skipped a non-finite gradient; it stays
         on the device.
         """
+
+    def after_evaluation(self, scores: Mapping[str, float], confident: float | None) -> list[str]:
+        """What follows an evaluation; returns what a person should know.
+
+        `scores` are those of "student" and "teacher" in percent, `confident` is the mean share of confident positions
+        (0..1) since the evaluation before, None where the method has none.
+        """
+        return []

@@ -49,6 +49,10 @@ class Network(nn.Module, ABC):
     def encoder_parameters(self) -> list[nn.Parameter]:
         """The parameters that learn with the encoder's rate; all others learn with the decoder's."""
 
+    def exported(self) -> dict[str, Tensor]:
+        """The weights as they are kept and given away: by the names of the network that predicts."""
+        return self.state_dict()  # type: ignore[no-any-return]
+
     def decode(self, features: Features) -> Tensor:
         """Features -> logits (B, K, *S)."""
         return self.classify(self.embed(features), features.size)

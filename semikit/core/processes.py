@@ -18,3 +18,9 @@ def sum_over_processes(value: Tensor) -> Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total
+
+
+def own_share(count: int) -> range:
+    """The numbers of 0..count-1 that this process looks at; over all processes each one comes once."""
+    shared = process_count()
+    return range(dist.get_rank() if shared > 1 else 0, count, shared)

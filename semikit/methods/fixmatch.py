@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import final
 
 from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
-from semikit.core.consistency import ConsistencySettings, Emphasis, fill, judge, prepare
+from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, fill, judge, prepare
 from semikit.core.network import Network
 from semikit.core.passes import Forward, check_forward, student_pass
 from semikit.core.pseudo_label import pseudo_label
 from semikit.core.settings import Settings
-from semikit.core.teaching import StudentTeacher
 
 
 @final
 class FixMatchConfig(ConsistencySettings):
     """Settings of FixMatch."""
 
-    teacher: Literal["ema", "student"] = "ema"
-    """Who gives the pseudo-labels: the average (as released with UniMatch V2) or the student; both are evaluated."""
     forward: Forward = "auto"
     """How images pass through the student: auto, fused, separate or joint."""
 
 
 @final
-class FixMatch(StudentTeacher):
+class FixMatch(ConsistencyMethod):
     """Confident pseudo-labels of the weak view teach one strong view (paper eq. 1-5)."""
 
     Config = FixMatchConfig
@@ -44,7 +41,6 @@ class FixMatch(StudentTeacher):
     def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
         super().__init__(network, config, facts)
         check_forward(self.config.forward, network)
-        self.emphasis = Emphasis(self.config, facts)
 
     def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
         """Pseudo-labels of the weak views by the teacher (eq. 3), mixed as the strong views are."""
@@ -53,8 +49,7 @@ class FixMatch(StudentTeacher):
         pseudo = prepare(unlabeled, self.facts)
         if self.whole_batch(self.config):
             return pseudo
-        teacher = self.teacher if self.config.teacher == "ema" else self.student
-        pseudo = fill(pseudo, unlabeled, *judge(teacher, unlabeled.weak))
+        pseudo = fill(pseudo, unlabeled, *judge(self.labeler, unlabeled.weak))
         self.emphasis.observe(pseudo.weak)
         return pseudo
 

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import final
+from typing import Literal, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
-from semikit.core.consistency import ConsistencySettings, Emphasis, judge, prepare
+from semikit.core.batch import Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, judge, prepare
 from semikit.core.draws import draw
 from semikit.core.dropout import Masks, apply_masks, channel_masks, select
-from semikit.core.network import Features, Network
+from semikit.core.network import Features
 from semikit.core.passes import logits_of
 from semikit.core.pseudo_label import pseudo_label
 from semikit.core.settings import Settings
-from semikit.core.teaching import StudentTeacher
 
 
 @final
 class UniMatchV1Config(ConsistencySettings):
-    """Settings of UniMatch V1. It has no teacher: the average of the student is kept for evaluation only."""
+    """Settings of UniMatch V1. It was published without a teacher: with `teacher: student` the average is kept for
+    evaluation only. The V1 of the V2 paper's Table 5 has `teacher: ema`.
+    """
 
+    teacher: Literal["ema", "student", "auto"] = "student"
+    """Who gives the pseudo-labels: the student in its own training pass, the average, or auto (see ema)."""
     rate: float = Field(default=0.5, gt=0, lt=1)
     """Share of the channels dropped from the weak view's features (0..1)."""
 
 
 @final
-class UniMatchV1(StudentTeacher):
+class UniMatchV1(ConsistencyMethod):
     """The student labels the weak view in its own training pass (paper eq. 6-11; as released).
 
     The strong views are mixed with a second weak batch, which the student labels in eval mode beforehand. The released
@@ -47,12 +50,9 @@ class UniMatchV1(StudentTeacher):
 
     @classmethod
     def whole_batch(cls, config: Settings) -> bool:
-        """Always: pseudo-labels come out of the training pass."""
-        return True
-
-    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
-        super().__init__(network, config, facts)
-        self.emphasis = Emphasis(self.config, facts)
+        """Where the student labels: pseudo-labels come out of the training pass."""
+        assert isinstance(config, UniMatchV1Config)
+        return config.teacher == "student"
 
     def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
         """The labels of what was pasted into the strong views, and the dropout of the step."""
@@ -60,8 +60,14 @@ class UniMatchV1(StudentTeacher):
         assert unlabeled.second is not None
         self.emphasis.begin(step)
         pseudo = prepare(unlabeled, self.facts, self._masks(unlabeled, step))
-        labels, confidence = (values[unlabeled.partner] for values in judge(self.student, unlabeled.second.images))
-        return replace(pseudo, views=tuple(replace(v, labels=labels, confidence=confidence) for v in pseudo.views))
+        labeler = self.labeler
+        labels, confidence = (values[unlabeled.partner] for values in judge(labeler, unlabeled.second.images))
+        pseudo = replace(pseudo, views=tuple(replace(v, labels=labels, confidence=confidence) for v in pseudo.views))
+        if self.whole_batch(self.config):
+            return pseudo
+        pseudo = _unpasted(pseudo, unlabeled, *judge(labeler, unlabeled.weak))
+        self.emphasis.observe(pseudo.weak)
+        return pseudo
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The labelled loss, the feature-dropped weak view's and half of each strong view's (eq. 11)."""
@@ -69,8 +75,9 @@ class UniMatchV1(StudentTeacher):
         assert pseudo is not None
         pred_labeled, pred_weak, pred_dropped = self._weak_pass(labeled, unlabeled, pseudo.masks[0])
         pred_strong = logits_of(self.student, unlabeled.strong, [(), ()], "encoder")
-        pseudo = _unpasted(pseudo, unlabeled, *pseudo_label(pred_weak))
-        self.emphasis.observe(pseudo.weak)
+        if self.whole_batch(self.config):
+            pseudo = _unpasted(pseudo, unlabeled, *pseudo_label(pred_weak))
+            self.emphasis.observe(pseudo.weak)
         loss_x = self.labeled_loss(pred_labeled, labeled)
         loss_1, loss_2 = map(self.emphasis.loss, pred_strong, pseudo.views)
         loss_fp = self.emphasis.loss(pred_dropped, pseudo.weak)

@@ -8,14 +8,13 @@ import torch
 from pydantic import Field, model_validator
 
 from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
-from semikit.core.consistency import ConsistencySettings, Emphasis, fill, judge, prepare
+from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, fill, judge, prepare
 from semikit.core.draws import draw
 from semikit.core.dropout import Draw, Kind, Levels, Masks, channel_masks, check_levels, select
 from semikit.core.network import Network
 from semikit.core.passes import Forward, Position, check_forward, student_pass
 from semikit.core.pseudo_label import pseudo_label
 from semikit.core.settings import Settings
-from semikit.core.teaching import StudentTeacher
 
 _PAPER = {"kept": 0.0, "draw": "half", "loss": "paper"}
 
@@ -28,8 +27,6 @@ class UniMatchV2Config(ConsistencySettings):
 
     follow: Literal["released", "paper"] = "released"
     """Where code and paper differ: paper sets kept 0, draw half and loss paper, unless they are given."""
-    teacher: Literal["ema", "student"] = "ema"
-    """Who gives the pseudo-labels: the average, or the student (Table 10; as released for change detection)."""
     streams: Literal[1, 2] = 2
     """Strong views of an image."""
     dropout: Kind = "complementary"
@@ -62,7 +59,7 @@ class UniMatchV2Config(ConsistencySettings):
 
 
 @final
-class UniMatchV2(StudentTeacher):
+class UniMatchV2(ConsistencyMethod):
     """Algorithm 1 of the paper."""
 
     Config = UniMatchV2Config
@@ -84,7 +81,6 @@ class UniMatchV2(StudentTeacher):
         super().__init__(network, config, facts)
         check_forward(self.config.forward, network)
         check_levels(self.config.levels, network.widths)
-        self.emphasis = Emphasis(self.config, facts)
 
     def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
         """Pseudo-labels of the weak views by the teacher, mixed as the strong views are; and the step's dropout."""
@@ -93,8 +89,7 @@ class UniMatchV2(StudentTeacher):
         pseudo = prepare(unlabeled, self.facts, self._masks(unlabeled, step))
         if self.whole_batch(self.config):
             return pseudo
-        teacher = self.teacher if self.config.teacher == "ema" else self.student
-        pseudo = fill(pseudo, unlabeled, *judge(teacher, unlabeled.weak))
+        pseudo = fill(pseudo, unlabeled, *judge(self.labeler, unlabeled.weak))
         self.emphasis.observe(pseudo.weak)
         return pseudo
 

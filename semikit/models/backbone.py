@@ -1,4 +1,4 @@
-"""From a name to an encoder: any timm model that yields features."""
+"""From a name to an encoder: any timm model that yields features, and the mix transformers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import timm
 from timm.models import model_entrypoint
 
 from semikit.errors import ConfigError, UnknownNameError
-from semikit.models.catalogue import ENCODERS, is_dinov2, timm_name
+from semikit.models.catalogue import ALIASES, ENCODERS, is_dinov2, is_mit, timm_name
 from semikit.models.encoder import Encoder, statistics
+from semikit.models.lora import adapt
+from semikit.models.mit import build_mit
 from semikit.models.pretrained import create_backbone
 from semikit.models.pyramid import Pyramid, feature_args
 from semikit.models.settings import ModelSettings
@@ -35,27 +37,35 @@ def build_encoder(settings: ModelSettings) -> Encoder:
         WeightsError: when the weights cannot be had or do not fit.
     """
     name = check_encoder(settings.encoder)
-    encoder = _transformer(name, settings) if family(name) in TRANSFORMERS else _pyramid(name, settings)
+    encoder: Encoder
+    if is_mit(name):
+        encoder = build_mit(name, settings)
+    else:
+        encoder = _transformer(name, settings) if family(name) in TRANSFORMERS else _pyramid(name, settings)
     pretrained = getattr(encoder.backbone, "pretrained_cfg", {})
     random = settings.weights == "none"
     encoder.mean, encoder.std = statistics(pretrained, settings.in_channels, random)
     if settings.freeze:
         encoder.freeze()
+    if settings.lora is not None:
+        adapt(encoder, settings.lora)
     return encoder
 
 
 def check_encoder(name: str) -> str:
-    """The timm name of an encoder.
+    """The timm name of an encoder; of a mix transformer, which timm has not, its own.
 
     Raises:
         UnknownNameError: with the nearest short and timm names.
     """
+    if is_mit(name):
+        return name
     timm_id = timm_name(name)
     architecture, _, tag = timm_id.partition(".")
     if timm.is_model(architecture) and (not tag or timm_id in timm.list_pretrained(f"{architecture}.*")):
         return timm_id
     tagged = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else []
-    names = {*ENCODERS, *timm.list_models(), *tagged}
+    names = {*ENCODERS, *ALIASES, *timm.list_models(), *tagged}
     near = get_close_matches(name, sorted(names), n=4, cutoff=0.6)
     hint = f" Did you mean {' or '.join(repr(match) for match in near)}?" if near else ""
     raise UnknownNameError(

@@ -1,13 +1,13 @@
-"""Encoders with a short name: what they are called in timm, their size, licence and where their weights lie.
+"""Encoders with a short name: what their library calls them, their size, licence and where their weights lie.
 
-Imports neither torch nor timm, so that `semikit list models` answers at once.
+Imports neither torch nor timm nor transformers, so that `semikit list models` answers at once.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 _DINO2 = re.compile(r"^vit_\w+_patch14_dinov2(\.|$)")
 
@@ -23,25 +23,40 @@ DPT_CHANNELS = {
 """Channels of the DPT decoder and of its four reassembled levels, by the width of a transformer (as released)."""
 
 
+STRIDE = 32
+"""Pixels per position of the coarsest level, for every encoder below that is no transformer of one resolution."""
+
+NVIDIA = "NVIDIA Source Code License (non-commercial)"
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One encoder: timm name, millions of parameters without classifier, patch (0: convolutional), weights' licence."""
+    """One encoder: millions of parameters without classifier, patch (0: levels of several strides), weights' licence.
 
-    timm: str
+    `source` is the model's name in timm; for `library` transformers it is the repository on huggingface.co.
+    """
+
+    source: str
     millions: float
     patch: int = 0
     licence: str = "Apache-2.0"
+    library: Literal["timm", "transformers"] = "timm"
 
     @property
     def repository(self) -> str:
-        """Where timm fetches the weights from, on huggingface.co."""
-        return f"timm/{self.timm}"
+        """Where the weights are fetched from, on huggingface.co."""
+        return f"timm/{self.source}" if self.library == "timm" else self.source
 
     @property
     def url(self) -> str:
         """The weight file itself."""
-        return weight_url(self.timm)
+        return weight_url(self.source) if self.library == "timm" else mit_url(self.source)
+
+    @property
+    def grid(self) -> str:
+        """How coarsely it sees: the patch of a transformer of one resolution, else the stride of the last level."""
+        return f"patch {self.patch}" if self.patch else f"stride {STRIDE}"
 
     @property
     def multiple(self) -> int:
@@ -64,6 +79,10 @@ ENCODERS: dict[str, Entry] = {
     "beit-large": Entry("beit_large_patch16_224.in22k_ft_in22k", 303.4, 16),
     "beitv2-base": Entry("beitv2_base_patch16_224.in1k_ft_in22k", 85.8, 16),
     "beitv2-large": Entry("beitv2_large_patch16_224.in1k_ft_in22k", 303.4, 16),
+    "eva02-tiny": Entry("eva02_tiny_patch14_224.mim_in22k", 5.5, 14, "MIT"),
+    "eva02-small": Entry("eva02_small_patch14_224.mim_in22k", 21.6, 14, "MIT"),
+    "eva02-base": Entry("eva02_base_patch14_224.mim_in22k", 85.8, 14, "MIT"),
+    "eva02-large": Entry("eva02_large_patch14_224.mim_m38m", 303.3, 14, "MIT"),
     "vit-tiny": Entry("vit_tiny_patch16_224.augreg_in21k", 5.5, 16),
     "vit-small": Entry("vit_small_patch16_224.augreg_in21k", 21.7, 16),
     "vit-base": Entry("vit_base_patch16_224.augreg_in21k", 85.8, 16),
@@ -76,6 +95,12 @@ ENCODERS: dict[str, Entry] = {
     "resnet34": Entry("resnet34.a1_in1k", 21.3),
     "resnet50": Entry("resnet50.a1_in1k", 23.5),
     "resnet101": Entry("resnet101.a1_in1k", 42.5),
+    "resnet152": Entry("resnet152.a1_in1k", 58.1),
+    "xception65": Entry("xception65.ra3_in1k", 37.9),
+    **{
+        f"mit-b{number}": Entry(f"nvidia/mit-b{number}", millions, licence=NVIDIA, library="transformers")
+        for number, millions in enumerate((3.3, 13.2, 24.2, 44.1, 60.8, 81.4))
+    },
     "convnext-atto": Entry("convnext_atto.d2_in1k", 3.4),
     "convnext-tiny": Entry("convnext_tiny.fb_in22k", 27.8),
     "convnext-small": Entry("convnext_small.fb_in22k", 49.5),
@@ -89,14 +114,43 @@ ENCODERS: dict[str, Entry] = {
 }
 
 
+ALIASES: dict[str, str] = {
+    f"{family}-{size[0]}": f"{family}-{size}"
+    for family, sizes in {
+        "dinov2": ("small", "base", "large", "giant"),
+        "dinov3": ("small", "base", "large"),
+        "beit": ("base", "large"),
+        "sam": ("base", "large"),
+    }.items()
+    for size in sizes
+}
+"""Further names, as papers write them -> the name in `ENCODERS`."""
+
+
+def canonical(name: str) -> str:
+    """The catalogue's name behind an alias; any other name is returned as it is."""
+    return ALIASES.get(name, name)
+
+
 def timm_name(name: str) -> str:
-    """The timm name behind a short name; any other name is returned as it is."""
-    return ENCODERS[name].timm if name in ENCODERS else name
+    """The timm name behind a short name or an alias; any other name is returned as it is."""
+    entry = ENCODERS.get(canonical(name))
+    return entry.source if entry is not None and entry.library == "timm" else name
+
+
+def is_mit(name: str) -> bool:
+    """Whether a name is one of the encoders that transformers builds."""
+    return name in ENCODERS and ENCODERS[name].library == "transformers"
 
 
 def weight_url(timm: str) -> str:
     """Where the weights of a timm name lie."""
     return f"https://huggingface.co/timm/{timm}/resolve/main/model.safetensors"
+
+
+def mit_url(repository: str) -> str:
+    """Where the weights of a mix transformer lie."""
+    return f"https://huggingface.co/{repository}/resolve/main/pytorch_model.bin"
 
 
 def is_dinov2(timm: str) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from semikit.models.settings import LoraSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -15,8 +18,11 @@ class Encoder(nn.Module, ABC):
     """Images (B, C, H, W), normalised by `mean` and `std` -> levels (B, D_l, h_l, w_l).
 
     `widths` are the channels D_l, `reductions` the pixels per position of each level, `multiple` what the sides of an
-    image must be a multiple of. A frozen encoder has no gradient, builds no graph and stays in eval mode.
+    image must be a multiple of. A frozen encoder has no gradient, builds no graph and stays in eval mode; an adapted
+    one (`lora`) has a graph, in which only its factors have a gradient.
     """
+
+    backbone: Any
 
     widths: tuple[int, ...]
     reductions: tuple[int, ...]
@@ -24,6 +30,7 @@ class Encoder(nn.Module, ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     frozen: bool = False
+    lora: LoraSettings | None = None
 
     @abstractmethod
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:

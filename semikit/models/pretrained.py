@@ -95,38 +95,39 @@ def _from_timm(name: str, args: Mapping[str, Any]) -> Any:
     if config is None or not config.has_weights:
         raise WeightsError(f"timm has no pretrained weights for {name!r}: choose --weights none or --weights FILE.")
     try:
-        _reach_hub(config)
+        if config.hf_hub_id:
+            reach_hub(config.hf_hub_id, ("model.safetensors",))
         return timm.create_model(name, pretrained=True, **args)
     except (TypeError, AssertionError):  # arguments, not weights
         raise
     except Exception as error:  # whatever a failed download raises differs between hubs and their versions
-        raise WeightsError(_what_to_fetch(name, config, error)) from error
+        tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+        other = f" (the same weights as first published: {config.url})" if config.url else ""
+        raise WeightsError(what_to_fetch(name, weight_url(tagged) + other, f"{tagged}.safetensors", error)) from error
 
 
-def _reach_hub(config: Any) -> None:
+def reach_hub(repository: str, files: tuple[str, ...]) -> None:
     """Fail within seconds where there is no network; the hub's own client tries again for most of a minute.
 
     Raises:
-        OSError: when weights that are not in the cache cannot be asked for.
+        OSError: when none of the files is in the cache and they cannot be asked for.
     """
-    hub = config.hf_hub_id
-    if not hub or constants.HF_HUB_OFFLINE or isinstance(try_to_load_from_cache(hub, "model.safetensors"), str):
+    cached = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+    if constants.HF_HUB_OFFLINE or cached:
         return
-    request = Request(f"{constants.ENDPOINT}/{hub}/resolve/main/model.safetensors", method="HEAD")
+    request = Request(f"{constants.ENDPOINT}/{repository}/resolve/main/{files[0]}", method="HEAD")
     try:
         urlopen(request, timeout=_PATIENCE).close()
     except HTTPError:  # somebody answers; what it means is for timm to say
         return
 
 
-def _what_to_fetch(name: str, config: Any, error: Exception) -> str:
-    tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
-    other = f" (the same weights as first published: {config.url})" if config.url else ""
+def what_to_fetch(name: str, where: str, file: str, error: Exception) -> str:
+    """The message for weights that could not be loaded: why, and how to bring them here by hand."""
     reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     return (
-        f"the pretrained weights of {name!r} could not be loaded ({reason}). Fetch {weight_url(tagged)}{other} where "
-        f"there is a network, save it as {tagged}.safetensors and give it with --weights {tagged}.safetensors; or "
-        "train from random weights with --weights none."
+        f"the pretrained weights of {name!r} could not be loaded ({reason}). Fetch {where} where there is a network, "
+        f"save it as {file} and give it with --weights {file}; or train from random weights with --weights none."
     )
 
 

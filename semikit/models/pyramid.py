@@ -12,7 +12,7 @@ from semikit.models.encoder import Encoder
 LEVELS = (-4, -3, -2, -1)
 """The last four levels; for nearly every family strides 4, 8, 16, 32."""
 
-DILATES = frozenset({"resnet", "convnext", "mobilenetv3", "efficientnet", "regnet", "byobnet"})
+DILATES = frozenset({"resnet", "convnext", "mobilenetv3", "efficientnet", "regnet", "byobnet", "xception_aligned"})
 """Families in which timm can replace strides by dilation."""
 
 ANY_SIZE = DILATES | {"densenet", "vgg", "dla", "resnetv2", "vovnet", "inception_next", "ghostnet", "fasternet"}

@@ -12,6 +12,7 @@ from semikit.errors import ConfigError
 from semikit.models.backbone import build_encoder
 from semikit.models.decoder import Decoder
 from semikit.models.encoder import Encoder
+from semikit.models.lora import merged
 from semikit.models.settings import ModelSettings
 from semikit.registry import DECODERS
 
@@ -59,8 +60,13 @@ class Segmenter(Network):
         return functional.interpolate(self.classifier(embedding), size=size, mode="bilinear", align_corners=True)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """The encoder's parameters; none when it is frozen."""
+        """The encoder's parameters; none when it is frozen, the factors alone when it is adapted."""
         return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+
+    def exported(self) -> dict[str, Tensor]:
+        """The weights under the names of the same network built with `lora=None`: factors are merged into theirs."""
+        state: dict[str, Tensor] = self.state_dict()
+        return state if self.encoder.lora is None else merged(state, self.encoder.lora)
 
 
 def build_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from semikit.core.settings import Settings
+from semikit.models.catalogue import canonical
 
 
 def _as_tuple(value: Any) -> Any:
@@ -15,22 +16,44 @@ def _as_tuple(value: Any) -> Any:
 
 
 Indices = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)]
+
+
+class LoraSettings(Settings):
+    """Low-rank adaptation of the encoder (arXiv 2106.09685): its weights stay, small factors beside them learn."""
+
+    rank: int = Field(ge=1)
+    """Rank of the change a layer can learn."""
+
+    alpha: float | None = Field(default=None, gt=0)
+    """The change is scaled by alpha / rank; unset: alpha = rank."""
+
+    targets: Names = Field(default=("qkv", "proj"), min_length=1)
+    """Linear layers of the encoder that are adapted: those whose name contains one of these texts."""
+
+    @property
+    def scale(self) -> float:
+        """What the product of the factors is multiplied by."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
 
 
 class ModelSettings(Settings):
     """The network of a task on pixels."""
 
-    encoder: str = "dinov2-small"
-    """Short name (`semikit list models`) or any timm name that yields features."""
+    encoder: Annotated[str, AfterValidator(canonical)] = "dinov2-small"
+    """Short name or alias (`semikit list models`), or any timm name that yields features."""
 
     decoder: str = "auto"
     """`auto` (dpt for transformers, deeplabv3plus for convolutional encoders) or a name of `semikit list models`."""
 
     weights: str = "pretrained"
-    """`pretrained` (through timm), `none` (random), or a file of encoder weights (.safetensors, .pth, .pt)."""
+    """`pretrained` (from huggingface.co), `none` (random), or a file of encoder weights (.safetensors, .pth, .pt)."""
 
     freeze: bool = False
     """Whether the encoder keeps its weights: no gradient, no graph, always in eval mode."""
+
+    lora: LoraSettings | None = None
+    """Adapt the encoder by low-rank factors, its own weights kept; unset: fine-tune all of it."""
 
     in_channels: int = Field(default=3, ge=1)
     """Channels of an image."""
@@ -39,7 +62,8 @@ class ModelSettings(Settings):
     """Transformers: blocks whose output is read (from 0); unset: as released, or the ends of the quarters."""
 
     encoder_args: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of the timm constructor, e.g. {depth: 2, embed_dim: 32, num_heads: 2, drop_path_rate: 0.1}."""
+    """Further arguments of the timm constructor, e.g. {depth: 2, embed_dim: 32, num_heads: 2, drop_path_rate: 0.1}; of
+    mit-*: entries of transformers' SegformerConfig."""
 
     output_stride: Literal[8, 16, 32] | None = None
     """Convolutional: input pixels per position of the last level, by dilation; unset: 16 for deeplabv3plus where the
@@ -49,4 +73,11 @@ class ModelSettings(Settings):
     """Channels inside the decoder; unset: by the encoder's width (dpt), 256 (deeplabv3plus)."""
 
     decoder_widths: Indices | None = None
-    """DPT on transformers: channels of the four reassembled levels; unset: by the encoder's width."""
+    """DPT: channels of the four levels after their projection; unset: by the width of a transformer, and no projection
+    of the levels of a pyramid."""
+
+    @model_validator(mode="after")
+    def _frozen_or_adapted(self) -> Self:
+        if self.freeze and self.lora is not None:
+            raise ValueError("freeze: true keeps the encoder as it is, lora adapts it. Set one of them.")
+        return self

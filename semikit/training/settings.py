@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
 
@@ -58,8 +58,11 @@ class TrainSettings(Settings):
     """torch.compile the training step (not evaluation or prediction)."""
     workers: int = Field(2, ge=0)
     """Processes that decode and crop."""
-    eval_every: int | None = Field(None, ge=1)
-    """Iterations between evaluations; null: once per epoch, at most 20 times a run."""
+    epoch_images: int | None = Field(None, ge=1)
+    """Methods without unlabelled images: a shorter labelled list is repeated up to so many images for an epoch, as
+    released; null: their epoch is that of the other methods."""
+    eval_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
+    """Iterations between evaluations; epoch: once per epoch; null: the same, but at most 20 times a run."""
     save_every: int | None = Field(None, ge=1)
     """Iterations between checkpoints; null: as often as evaluations."""
     log_every: int = Field(20, ge=1)

@@ -175,8 +175,11 @@ class Trainer:
             ) from error
         self.task.pictures(self.networks()[self.best["model"]], self.folder / "images", self.inference)
         self.method.train()
-        tracker.add(self._row())
+        row = self._row()
+        tracker.add(row)
         self.reporter.evaluation(self.step, self.latest, self.best)
+        for notice in self.method.after_evaluation({n: s.value for n, s in self.latest.items()}, row.get("confident")):
+            self.reporter.notice(notice)
 
     def score(self) -> None:
         """Score student and teacher and keep the best, as a finished run needs it once more for its results.
@@ -190,9 +193,9 @@ class Trainer:
             chosen = self.train.select in ("better", name)
             if chosen and (not self.best or scores.value > self.best["value"]):
                 self.best = {"model": name, "value": scores.value, "iteration": self.step, "split": split}
-                self.best["per_class"] = dict(scores.per_class)
+                self.best |= {"protocol": self.train.protocol, "per_class": dict(scores.per_class)}
                 metadata = {**self.metadata, "best": self.best}
-                save_best(self.folder / "weights", self.networks()[name].state_dict(), metadata)
+                save_best(self.folder / "weights", self.networks()[name].exported(), metadata)
 
     def _row(self) -> Row:
         row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}

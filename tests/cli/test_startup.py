@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-HEAVY = ("torch", "timm", "kornia", "torchvision", "matplotlib", "rasterio", "tensorboard")
+HEAVY = ("torch", "timm", "kornia", "torchvision", "matplotlib", "rasterio", "tensorboard", "transformers")
 
 PROGRAM = f"""
 import io, json, sys, time

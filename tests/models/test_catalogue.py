@@ -7,27 +7,75 @@ import pytest
 import timm
 import torch
 
-from semikit.models.catalogue import ENCODERS, blocks_for, dpt_channels, is_dinov2, timm_name
+from semikit.models.backbone import build_encoder, check_encoder
+from semikit.models.catalogue import (
+    ALIASES,
+    ENCODERS,
+    STRIDE,
+    blocks_for,
+    canonical,
+    dpt_channels,
+    is_dinov2,
+    is_mit,
+    timm_name,
+)
+from semikit.models.settings import ModelSettings
+
+TIMM = [name for name, entry in ENCODERS.items() if entry.library == "timm"]
+OTHERS = [name for name in ENCODERS if name not in TIMM]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", TIMM)
 def test_facts_agree_with_timm(name: str) -> None:
     entry = ENCODERS[name]
     with torch.device("meta"):
-        model = timm.create_model(entry.timm, num_classes=0)
+        model = timm.create_model(entry.source, num_classes=0)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(entry.millions, abs=0.06)
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", (0,))[0]
     assert entry.patch == patch
     assert entry.multiple == max(1, patch)
-    assert entry.timm in timm.list_pretrained(f"{entry.timm.partition('.')[0]}.*")
+    assert entry.source in timm.list_pretrained(f"{entry.source.partition('.')[0]}.*")
     cfg = model.pretrained_cfg
     assert (cfg["license"] or entry.licence.lower()).removesuffix("-license") == entry.licence.lower()
     assert entry.repository == cfg["hf_hub_id"]
     assert entry.repository in entry.url
 
 
+@pytest.mark.parametrize("name", [name for name in TIMM if not ENCODERS[name].patch])
+def test_the_coarsest_stride(name: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(ENCODERS[name].source, features_only=True)
+    assert model.feature_info.reduction()[-1] == STRIDE
+    assert ENCODERS[name].grid == f"stride {STRIDE}"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_facts_of_what_transformers_builds(name: str) -> None:
+    entry = ENCODERS[name]
+    with torch.device("meta"):
+        encoder = build_encoder(ModelSettings(encoder=name, weights="none"))
+    assert sum(p.numel() for p in encoder.parameters()) / 1e6 == pytest.approx(entry.millions, abs=0.06)
+    assert encoder.reductions[-1] == STRIDE
+    assert encoder.multiple == entry.multiple
+    assert entry.repository == f"nvidia/{name}"
+    assert entry.repository in entry.url
+    assert "non-commercial" in entry.licence
+    assert is_mit(name)
+
+
+def test_aliases_name_encoders_and_hide_none() -> None:
+    assert set(ALIASES.values()) <= set(ENCODERS)
+    assert not set(ALIASES) & set(ENCODERS)
+    assert not any(timm.is_model(alias) for alias in ALIASES)
+    assert canonical("dinov2-g") == "dinov2-giant"
+    assert canonical("sam-l") == canonical("sam-large") == "sam-large"
+    assert check_encoder("beit-b") == timm_name("beit-b") == "beit_base_patch16_224.in22k_ft_in22k"
+    assert ModelSettings(encoder="dinov3-s").encoder == "dinov3-small"
+
+
 def test_short_and_other_names() -> None:
     assert timm_name("dinov2-small") == "vit_small_patch14_dinov2.lvd142m"
+    assert timm_name("mit-b5") == check_encoder("mit-b5") == "mit-b5"
     assert timm_name("resnet26d") == "resnet26d"
 
 
@@ -67,4 +115,4 @@ def test_decoder_channels() -> None:
 def test_needs_neither_torch_nor_timm() -> None:
     code = "import sys, semikit.models.catalogue, semikit.models.settings; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "timm"} & set(done.stdout.split())
+    assert not {"torch", "timm", "transformers"} & set(done.stdout.split())

@@ -22,14 +22,16 @@ TINY = {
     "dinov2-registers": ("vit_small_patch14_reg4_dinov2", NARROW),
     "dinov3": ("dinov3-small", NARROW),
     "beit": ("beit-base", NARROW),
+    "eva02": ("eva02-tiny", NARROW),
     "siglip": ("vit_base_patch16_siglip_224", {**NARROW, "num_heads": 2}),
     "sam": ("sam-base", {**NARROW, "window_size": 3, "global_attn_indexes": [1]}),
     "resnet": ("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32], "stem_width": 8}),
     "convnext": ("convnext-atto", {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}),
+    "mit": ("mit-b0", {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 40, 64]}),
     "mobilenet": ("mobilenetv4_conv_small_035", {}),
     "swin": ("swin_tiny_patch4_window7_224", {"depths": [1, 1, 1, 1], "embed_dim": 8, "num_heads": [1, 1, 2, 2]}),
 }
-ODD = ("resnet", "convnext", "mobilenet")
+ODD = ("resnet", "convnext", "mit", "mobilenet")
 
 
 def tiny(encoder: str, decoder: str = "auto", **changes: object) -> ModelSettings:
@@ -135,7 +137,7 @@ def test_odd_sizes(encoder: str, decoder: str) -> None:
     assert network(batch(network, odd=True)).shape == (2, 3, 65, 49)
 
 
-@pytest.mark.parametrize("encoder", ["vit", "dinov2", "dinov3", "beit", "convnext"])
+@pytest.mark.parametrize("encoder", ["vit", "dinov2", "dinov3", "beit", "mit", "convnext"])
 def test_half_precision(encoder: str) -> None:
     network = build_segmenter(tiny(encoder), 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):

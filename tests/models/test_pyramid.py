@@ -32,6 +32,15 @@ def test_output_stride(stride: int | None, decoder: str, reductions: tuple[int, 
     assert tuple(64 // level.shape[-1] for level in levels) == reductions
 
 
+def test_xception_is_dilated() -> None:
+    with torch.device("meta"):
+        encoder = build_encoder(ModelSettings(encoder="xception65", weights="none"))
+    assert (encoder.reductions, encoder.widths) == ((4, 8, 16, 16), (256, 728, 1024, 2048))
+    assert encoder.multiple == 1
+    levels = encoder(torch.zeros(1, 3, 65, 49, device="meta"))
+    assert [tuple(level.shape[-2:]) for level in levels] == [(17, 13), (9, 7), (5, 4), (5, 4)]
+
+
 def test_families_that_cannot_be_dilated() -> None:
     assert "output_stride" not in feature_args("swin_transformer", None, dense=True)
     with pytest.raises(ConfigError, match="family 'swin_transformer' cannot be dilated"):

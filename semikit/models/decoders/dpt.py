@@ -55,6 +55,9 @@ class Fusion(nn.Module):
 class DPT(Decoder):
     """DPT as released: transformers' levels are reassembled at 4, 2, 1 and 1/2 times their grid, a pyramid's are used
     as they are; the embedding has twice the finest level's resolution.
+
+    Given `level_widths`, a pyramid's levels pass a 1x1 projection to these channels first. With (256, 512, 1024, 1024)
+    and 256 channels that is the size the paper's Table 9 states for MiT-B5; the code of that table is not released.
     """
 
     def __init__(
@@ -67,11 +70,10 @@ class DPT(Decoder):
         super().__init__(widths, reductions)
         flat = len(set(reductions)) == 1
         self.embed_dim = channels or dpt_channels(widths[-1])[0]
+        projected = flat or level_widths is not None
         level_widths = _level_widths(widths, flat, level_widths)
-        self.projects: nn.ModuleList | None = None
-        self.resize: nn.ModuleList | None = None
-        if flat:
-            self.projects, self.resize = _reassembly(widths, level_widths)
+        self.projects = _projections(widths, level_widths) if projected else None
+        self.resize = _resizing(level_widths) if flat else None
         self.adapt = nn.ModuleList(nn.Conv2d(width, self.embed_dim, 3, padding=1, bias=False) for width in level_widths)
         last = len(level_widths) - 1
         self.fusions = nn.ModuleList(Fusion(self.embed_dim, coarsest=i == last) for i in range(len(level_widths)))
@@ -79,9 +81,9 @@ class DPT(Decoder):
 
     def forward(self, levels: tuple[Tensor, ...]) -> Tensor:
         """Levels (B, D_l, h_l, w_l) -> (B, embed_dim, h, w)."""
-        if self.projects is not None and self.resize is not None:
-            projected = [project(level) for project, level in zip(self.projects, levels, strict=True)]
-            levels = tuple(resize(level) for resize, level in zip(self.resize, projected, strict=True))
+        for layers in (self.projects, self.resize):
+            if layers is not None:
+                levels = tuple(layer(level) for layer, level in zip(layers, levels, strict=True))
         adapted = [adapt(level) for adapt, level in zip(self.adapt, levels, strict=True)]
         finest = adapted[0].shape[-2:]
         sizes = [(2 * finest[0], 2 * finest[1]), *(level.shape[-2:] for level in adapted[:-1])]
@@ -93,22 +95,22 @@ class DPT(Decoder):
 
 def _level_widths(widths: tuple[int, ...], flat: bool, given: tuple[int, ...] | None) -> tuple[int, ...]:
     """Channels of the levels that are fused."""
-    if not flat:
-        if given is not None:
-            raise ConfigError(f"decoder_widths {given}: levels of a pyramid are used as they are; leave it unset.")
-        return widths
-    chosen = given or dpt_channels(widths[-1])[1]
-    if len(widths) != 4 or len(chosen) != 4:
+    chosen = given or (dpt_channels(widths[-1])[1] if flat else widths)
+    if len(chosen) != len(widths) or (flat and len(widths) != 4):
         raise ConfigError(
-            f"dpt reassembles 4 levels of a transformer; got {len(widths)} encoder_layers and {len(chosen)} "
-            "decoder_widths. Give 4 of each."
+            f"dpt fuses 4 levels; got {len(widths)} of the encoder (encoder_layers) and {len(chosen)} decoder_widths. "
+            "Give 4 of each."
         )
     return chosen
 
 
-def _reassembly(widths: tuple[int, ...], level_widths: tuple[int, ...]) -> tuple[nn.ModuleList, nn.ModuleList]:
-    """1x1 projections, then the layers that bring levels to 4, 2, 1 and 1/2 times their grid."""
-    projects = nn.ModuleList(nn.Conv2d(width, out, 1) for width, out in zip(widths, level_widths, strict=True))
+def _projections(widths: tuple[int, ...], level_widths: tuple[int, ...]) -> nn.ModuleList:
+    """1x1 convolutions from the encoder's channels to those of the levels that are fused."""
+    return nn.ModuleList(nn.Conv2d(width, out, 1) for width, out in zip(widths, level_widths, strict=True))
+
+
+def _resizing(level_widths: tuple[int, ...]) -> nn.ModuleList:
+    """The layers that bring levels to 4, 2, 1 and 1/2 times their grid."""
     first, second, _, last = level_widths
     resize = [
         nn.ConvTranspose2d(first, first, 4, stride=4),
@@ -116,7 +118,7 @@ def _reassembly(widths: tuple[int, ...], level_widths: tuple[int, ...]) -> tuple
         nn.Identity(),
         nn.Conv2d(last, last, 3, stride=2, padding=1),
     ]
-    return projects, nn.ModuleList(resize)
+    return nn.ModuleList(resize)
 
 
 plugin = DPT

@@ -34,10 +34,19 @@ def test_pyramid_levels_are_used_as_they_are() -> None:
     assert decoder(levels).shape == (1, 12, 34, 26)
 
 
+def test_pyramid_levels_are_projected_on_request() -> None:
+    decoder = DPT((8, 16, 24, 32), (4, 8, 16, 32), channels=12, level_widths=(4, 6, 6, 6))
+    assert decoder.resize is None
+    assert decoder.projects is not None
+    assert [layer.weight.shape[:2] for layer in decoder.projects] == [(4, 8), (6, 16), (6, 24), (6, 32)]
+    levels = tuple(torch.randn(1, 8 * (i + 1), *size) for i, size in enumerate([(17, 13), (9, 7), (5, 4), (3, 2)]))
+    assert decoder(levels).shape == (1, 12, 34, 26)
+
+
 def test_what_does_not_fit() -> None:
-    with pytest.raises(ConfigError, match="4 levels of a transformer; got 3 encoder_layers"):
+    with pytest.raises(ConfigError, match=r"fuses 4 levels; got 3 of the encoder .encoder_layers. and 4 decoder_wid"):
         DPT((32,) * 3, (14,) * 3)
     with pytest.raises(ConfigError, match="and 2 decoder_widths"):
         DPT((32,) * 4, (14,) * 4, level_widths=(8, 8))
-    with pytest.raises(ConfigError, match="levels of a pyramid are used as they are"):
-        DPT((8, 16, 24, 32), (4, 8, 16, 32), level_widths=(8, 8, 8, 8))
+    with pytest.raises(ConfigError, match="and 3 decoder_widths"):
+        DPT((8, 16, 24, 32), (4, 8, 16, 32), level_widths=(8, 8, 8))
