@@ -1,7 +1,11 @@
 """Recipes: plain values from YAML, laid over one another. Nothing here knows what the values mean.
 
 Layers, each over the one before: the task's recipe (`configs/<task>.yaml`), the data set's
-(`configs/datasets/<name>.yaml`), a preset's or the user's own file, then flags and key=value.
+(`configs/datasets/<name>.yaml`), a preset's or the user's own file, what these change for one method (`by_method`),
+then flags and key=value.
+
+A preset is a file of `configs/presets/`, or the recipe of a data set at one of its official splits with one of the
+encoders its `sizes` name: `pascal-92-dinov2-s`.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from semikit.errors import ConfigError, unknown
 
 RECIPES = Path(__file__).parent / "configs"
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LENGTHS = ("iterations", "epochs")
 _OF_ENCODER = ("encoder_args", "encoder_layers", "output_stride", "decoder_widths")
 
@@ -30,7 +35,21 @@ def task_recipe(task: str) -> dict[str, Any]:
 def recipe_names(folder: str, task: str | None = None) -> list[str]:
     """Names of the shipped recipes in a folder of `configs/` ("datasets", "presets"), of one task if given."""
     paths = sorted((RECIPES / folder).glob("*.yaml"))
-    return [path.stem for path in paths if task is None or read_yaml(path).get("task") == task]
+    named = [path.stem for path in paths if task is None or read_yaml(path).get("task") == task]
+    return named if folder == "datasets" else [*named, *_cells(task)]
+
+
+def _cells(task: str | None) -> dict[str, dict[str, Any]]:
+    """Presets that are a data set's recipe at an official split with one encoder, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in recipe_names("datasets", task):
+        raw = read_yaml(RECIPES / "datasets" / f"{name}.yaml")
+        for split in raw.get("official", ()):
+            for size, encoder in raw.get("sizes", {}).items():
+                above = {"data": {"labels": f"official:{split}"}, "model": {"encoder": encoder}}
+                about = f"{name}, official split {split}, {encoder}"
+                found[f"{name}-{str(split).replace('/', '_')}-{size}"] = {"about": about, "based_on": name, **above}
+    return found
 
 
 def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, Any]:
@@ -42,9 +61,63 @@ def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, An
     known = recipe_names(folder, task)
     if name not in known:
         raise unknown({"datasets": "data set", "presets": "preset"}.get(folder, folder), name, known)
-    raw = read_yaml(RECIPES / folder / f"{name}.yaml")
+    path = RECIPES / folder / f"{name}.yaml"
+    raw = read_yaml(path) if path.is_file() else _cells(task)[name]
+    for key in ("official", "sizes"):
+        raw.pop(key, None)
     base = raw.pop("based_on", None)
-    return raw if base is None else merge(read_recipe("presets", base, task), raw)
+    if base is None:
+        return raw
+    return merge(read_recipe("presets" if path.is_file() else "datasets", base, task), raw)
+
+
+def compose(
+    task: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    above: Mapping[str, Any] | None = None,
+    own: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """All layers of a run's configuration, laid over one another.
+
+    `own` are the user's own data, in place of a named data set; `above` are flags and key=value.
+
+    Raises:
+        InputError: when a name is not known, or the recipe is one of another task.
+    """
+    above = above or {}
+    named = read_recipe("datasets", dataset, task) if dataset is not None else dict(own or {})
+    raw = task_recipe(task)
+    layers = (
+        {} if own else named,
+        read_recipe("presets", preset, task) if preset is not None else {},
+        read_yaml(config) if config is not None else {},
+        own or {},
+    )
+    for layer in layers:
+        raw = merge(raw, layer)
+    raw = merge(raw, _only_source(named, raw))
+    variants = raw.pop("by_method", None) or {}
+    raw = merge(raw, variants.get(_method_name(above) or _method_name(raw), {}))
+    raw = merge(raw, above)
+    if raw.get("task") != task:
+        raise ConfigError(f"this recipe is for the task {raw.get('task')!r}: semikit train {raw.get('task')} …")
+    return raw
+
+
+def _method_name(raw: Mapping[str, Any]) -> Any:
+    method = raw.get("method")
+    return method.get("name") if isinstance(method, Mapping) else None
+
+
+def _only_source(named: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the data that were named on the command line take the place of a whole recipe's own."""
+    data = raw.get("data") or {}
+    wanted = {key: value for key, value in named.get("data", {}).items() if isinstance(value, dict)}
+    others = {key: None for key, value in data.items() if isinstance(value, dict) and key not in wanted}
+    absent = {key: value for key, value in wanted.items() if data.get(key) is None}
+    return {"name": named["name"], "data": {**others, **absent}} if wanted and (others or absent) else {}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -56,7 +129,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no such file: {path}. Give the path of a YAML file.")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):

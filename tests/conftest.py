@@ -61,3 +61,23 @@ def _one_thread() -> None:
 def differences() -> Callable[..., list[str]]:
     """Where two nested states differ, bit by bit."""
     return _load("equality").differences
+
+
+@pytest.fixture(scope="session")
+def miniatures() -> ModuleType:
+    """`miniatures.make`, `miniatures.packed`: the published data sets as archives of a few small images."""
+    return _load("miniatures")
+
+
+@pytest.fixture(scope="session")
+def miniature(miniatures: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder with the archives of a data set, made once; nobody may change what lies there."""
+    made: dict[str, Path] = {}
+
+    def source(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            miniatures.make(name, made[name])
+        return made[name]
+
+    return source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from semikit.data.faults import FileFault
@@ -51,6 +51,26 @@ def check_sources(parts: Sequence[Part], num_classes: int, progress: Progress | 
         raise DataError(problems[0])
     if problems:
         raise DataError("\n- ".join([f"{len(problems)} problems with the data:", *problems]))
+
+
+def missing_files(parts: Sequence[Part]) -> list[str]:
+    """A sentence for each part whose files are not all there: three of them and the number of the others."""
+    told = []
+    for part in parts:
+        source = part.source
+        if not isinstance(source, FolderSource):
+            continue
+        files = [path for i in part.indices for path in (source.images[i], source.masks[i] if part.masks else None)]
+        gone = [str(path) for path in files if path is not None and not path.is_file()]
+        if gone:
+            told.append(f"{part.name}: {len(gone)} of {len(files)} files are missing: {_some(gone)}")
+    return told
+
+
+def sampled(part: Part, most: int) -> Part:
+    """At most so many images of a part, spread over it."""
+    step = max(1, -(-len(part.indices) // most))
+    return replace(part, indices=part.indices[::step])
 
 
 def parts_of(split: Split, val: PixelSource, test: PixelSource | None = None) -> list[Part]:

@@ -68,6 +68,16 @@ def folder_source(images: Path, masks: Path | None, spec: DataSpec, part: str) -
     return FolderSource(names, tuple(found.values()), pairs, spec.values, spec.bands)
 
 
+def unlabeled_folder(images: Path, values: MaskValues, key: str) -> FolderSource:
+    """The images below a folder, sorted by name, without masks.
+
+    Raises:
+        DataError: missing or empty folder, two files of one name.
+    """
+    found = image_files(images, key)
+    return FolderSource(tuple(found), tuple(found.values()), (None,) * len(found), values)
+
+
 def plain_source(paths: Sequence[Path], bands: tuple[int, ...] | None, scale: Scale | None) -> FolderSource:
     """Images without masks, as they are listed (prediction)."""
     names = tuple(path.stem for path in paths)

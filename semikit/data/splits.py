@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,9 +18,12 @@ from semikit.core.draws import draw
 from semikit.data.sources import FolderSource, PixelSource, Pool
 from semikit.errors import DataError
 
-Family = Literal["random", "file", "all"]
+Family = Literal["random", "file", "all", "official"]
+Official = Callable[[str], Sequence[str]]
+"""Name of an official split, "1/16" -> names of its labelled images."""
 
-_ALLOWED = "a number (46), a fraction (1/16) or a file with one name a line"
+OFFICIAL = "official:"
+_ALLOWED = "a number (46), a fraction (1/16), a file with one name a line, or all"
 
 
 @final
@@ -48,22 +51,26 @@ def choose(
     *,
     seed: int = 0,
     test: PixelSource | None = None,
+    official: Official | None = None,
 ) -> Split:
     """The labelled images and, as unlabelled ones, all the rest of train and the extra sources.
 
-    `labels`: "46" | "1/16" (round(N*f), of the images with a mask) | path of a list | None (all with a mask). Of one
-    seed, fewer labels are a subset of more.
+    `labels`: "46" | "1/16" (round(N*f), of the images with a mask) | path of a list | "official:1/16", which `official`
+    resolves | "all" or None (all with a mask). Of one seed, fewer labels are a subset of more.
 
     Raises:
         DataError: more asked than there are, a malformed option, an unknown file entry, a labelled file that is also
-            in val or test.
+            in val or test, an official split of data that have none.
     """
     candidates = [index for index in range(len(train)) if train.has_mask(index)]
     if not candidates:
         raise DataError("no image of train has a mask, so none can be labelled; state the folder as train.masks.")
-    if labels is None:
+    if labels is None or labels == "all":
         family: Family = "all"
         labeled = candidates
+    elif labels.startswith(OFFICIAL):
+        family = "official"
+        labeled = _official(labels, train, official)
     elif (count := _count(labels, len(candidates))) is not None:
         family = "random"
         order = draw(seed, "split").permutation(len(candidates))
@@ -123,6 +130,13 @@ def _refuse_shared(train: PixelSource, labeled: Sequence[int], other: PixelSourc
         told = ", ".join(name if name == twin else f"{name} (there {twin})" for name, twin in shared[:3])
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
         raise DataError(f"labelled files that are also in {part}: {told}{more}. Take them out of train or of {part}.")
+
+
+def _official(labels: str, train: PixelSource, official: Official | None) -> list[int]:
+    if official is None:
+        raise DataError(f"labels {labels!r}: only published data sets have official splits. Give {_ALLOWED}.")
+    numbers = {name: index for index, name in enumerate(train.names)}
+    return sorted(numbers[name] for name in official(labels.removeprefix(OFFICIAL)))
 
 
 def _count(labels: str, available: int) -> int | None:
@@ -186,13 +200,20 @@ def _by_name(source: PixelSource) -> dict[str, list[int]]:
 
 
 def _find(entry: str, by_name: dict[str, list[int]]) -> list[int]:
-    """The images an entry fits: as it stands, without suffix, then by ever shorter ends of the path."""
-    for text in (entry, str(PurePosixPath(entry).with_suffix(""))):
-        if text in by_name:
-            return by_name[text]
-    parts = PurePosixPath(entry).with_suffix("").parts
-    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
-    return next((by_name[end] for end in ends if end in by_name), [])
+    """The images an entry fits: as it stands, without suffix, then by ever shorter ends of the path.
+
+    Of a line "image mask", as published lists have, the image counts.
+    """
+    for given in dict.fromkeys((entry, entry.split()[0])):
+        for text in (given, str(PurePosixPath(given).with_suffix(""))):
+            if text in by_name:
+                return by_name[text]
+        parts = PurePosixPath(given).with_suffix("").parts
+        ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+        found = next((by_name[end] for end in ends if end in by_name), [])
+        if found:
+            return found
+    return []
 
 
 def _unknown_entry(entry: str, path: Path, train: PixelSource, others: dict[str, PixelSource | None]) -> DataError:

@@ -1,0 +1,1 @@
+"""Published data sets by name: fetching, preparing, verifying, reading, official splits."""

@@ -1,0 +1,249 @@
+"""Archives and folders as streams of members, read without trusting them.
+
+Nothing is ever unpacked by the names an archive holds: a caller says where each member goes. Names that lead out of
+the archive, links, devices and encrypted members are refused, and so is a member that yields more than it declares.
+"""
+
+from __future__ import annotations
+
+import errno
+import lzma
+import os
+import shutil
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, final
+
+from semikit.errors import DataError, RunError
+
+_CHUNK = 1 << 20
+_MOST_IN_MEMORY = 4 << 30
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    UnicodeDecodeError,
+    struct.error,
+    OSError,
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of an archive or folder. Of an archive it can be read until the next one is taken."""
+
+    name: str
+    """Path inside, with forward slashes."""
+    size: int
+    """Bytes, as declared."""
+    archive: Path
+    """Where it lies."""
+    open: Callable[[], IO[bytes]]
+    """Opens its content."""
+    file: Path | None = None
+    """The file itself, in a folder."""
+
+    def read(self) -> bytes:
+        """The whole content.
+
+        Raises:
+            DataError: damaged, of another length than declared, or too large for the memory.
+        """
+        if self.size > _MOST_IN_MEMORY:
+            raise DataError(f"{self.archive}: {self.name} declares {self.size} bytes; no file of a data set has that.")
+        return b"".join(self._chunks())
+
+    def copy_to(self, path: Path) -> None:
+        """Lay the member at `path`, whole or not at all; a file of the same size that is there is left.
+
+        A member of a folder is linked (hard) where the file system allows it, else copied.
+
+        Raises:
+            DataError: damaged, or of another length than declared.
+            RunError: the disk is full; what was written is removed.
+        """
+        if path.is_file() and path.stat().st_size == self.size:
+            return
+        temporary = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            if self.file is None or not _linked(self.file, temporary):
+                with temporary.open("wb") as file:
+                    for chunk in self._chunks():
+                        file.write(chunk)
+            temporary.replace(path)
+        except BaseException as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise full_disk(path, error) from None
+            raise
+
+    def _chunks(self) -> Iterator[bytes]:
+        count = 0
+        try:
+            with self.open() as content:
+                while chunk := content.read(_CHUNK):
+                    count += len(chunk)
+                    if count > self.size:
+                        break
+                    yield chunk
+        except _DAMAGED as error:
+            raise _damaged(self.archive, error, f"{self.name}: ") from None
+        if count != self.size:
+            amount = "more" if count > self.size else f"{count}"
+            raise _damaged(self.archive, f"{self.name} declares {self.size} bytes and holds {amount}")
+
+
+def members(archive: Path) -> Iterator[Member]:
+    """The files of a .zip, .tar, .tar.gz, .tgz or .tar.xz, in stored order; folders are left out.
+
+    Raises:
+        DataError: no archive, damaged, or with a member that is refused: an absolute path, `..`, a link, a device,
+            encryption. Names archive and member.
+    """
+    try:
+        with archive.open("rb") as file:
+            head = file.read(2)
+        yield from _zipped(archive) if head == b"PK" else _tarred(archive)
+    except _DAMAGED as error:
+        raise _damaged(archive, error) from None
+
+
+def folder_members(folder: Path) -> Iterator[Member]:
+    """The files below a folder, sorted by name within each folder.
+
+    Raises:
+        DataError: no such folder, or a link that leaves it or names a folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}.")
+    base = folder.resolve()
+    for path in _walk(folder):
+        name = path.relative_to(folder).as_posix()
+        real = path.resolve() if path.is_symlink() else path
+        if path.is_symlink() and (real.is_dir() or not real.is_relative_to(base)):
+            raise DataError(
+                f"{folder}: {name} is a link {'to a folder' if real.is_dir() else 'out of this folder'} ({real}), "
+                "which is not followed. Put the files there, or give the folder they lie in."
+            )
+        if real.is_file():
+            yield Member(name, real.stat().st_size, folder, lambda real=real: real.open("rb"), real)
+
+
+def need_space(folder: Path, needed: int) -> None:
+    """Check that `needed` bytes fit where `folder` lies or will lie.
+
+    Raises:
+        RunError: with both numbers, when they do not.
+    """
+    place = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.is_dir())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise RunError(
+            f"{folder} needs {_gigabytes(needed)} and {_gigabytes(free)} are free there. Free space, or choose "
+            "another disk."
+        )
+
+
+def full_disk(path: Path, error: OSError) -> RunError:
+    """The error for a disk that took no more of `path`."""
+    return RunError(
+        f"the disk is full: {path} was not written ({error.strerror}). Free space and run the same command again; "
+        "what is whole is kept."
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count} bytes"
+
+
+def _zipped(path: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = _safe(path, info.filename)
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if info.is_dir() or kind == stat.S_IFDIR:
+                continue
+            if info.flag_bits & 1:
+                raise _refused(path, name, "is encrypted")
+            if kind not in (0, stat.S_IFREG):
+                raise _refused(path, name, "is a link" if kind == stat.S_IFLNK else "is no plain file")
+            yield Member(name, info.file_size, path, lambda info=info: archive.open(info))
+
+
+def _tarred(path: Path) -> Iterator[Member]:
+    with closing(tarfile.open(path, "r:*")) as archive:
+        for info in archive:
+            name = _safe(path, info.name)
+            if info.isdir():
+                continue
+            if not info.isreg():
+                raise _refused(path, name, "is a link" if info.issym() or info.islnk() else "is no plain file")
+            yield Member(name, info.size, path, lambda info=info: _extracted(archive, info))
+
+
+def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(info)
+    assert content is not None  # only of what is no file
+    return content
+
+
+def _safe(archive: Path, given: str) -> str:
+    """The name of a member with forward slashes, refused where it leads out of the archive."""
+    name = given.replace("\\", "/")
+    if name.startswith("/"):
+        raise _refused(archive, given, "is an absolute path")
+    if name[1:2] == ":":
+        raise _refused(archive, given, "begins with a drive letter")
+    if ".." in name.split("/"):
+        raise _refused(archive, given, "leads out of the archive")
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _refused(archive: Path, name: str, reason: str) -> DataError:
+    return DataError(
+        f"{archive} is refused: its member {name!r} {reason}. No published archive holds such a thing; fetch it again "
+        "from its official source."
+    )
+
+
+def _damaged(archive: Path, reason: Exception | str, member: str = "") -> DataError:
+    if isinstance(reason, OSError) and reason.errno is not None:
+        return DataError(f"{archive} cannot be read: {member}{reason.strerror}. Check that it exists and its rights.")
+    return DataError(
+        f"{archive} is damaged, incomplete or no archive ({member}{reason}). Delete it and fetch it again."
+    )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything below a folder that is no folder, and links; links to folders are not entered."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        else:
+            yield Path(entry.path)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Whether a hard link could be made."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        return False
+    return True

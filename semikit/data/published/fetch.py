@@ -1,0 +1,104 @@
+"""`semikit data fetch`: the archives and official lists that may be fetched, and instructions for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+from semikit.data.published.archives import members
+from semikit.data.published.catalogue import read_published
+from semikit.data.published.downloads import Download, downloads_of, read_downloads
+from semikit.data.published.inputs import DOWNLOADS, Progress
+from semikit.data.published.official import SPLITS, is_generated
+from semikit.data.published.transfer import download
+from semikit.errors import DataError, RunError
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FetchReport:
+    """What came of it."""
+
+    fetched: list[str] = field(default_factory=list)
+    """Files that were fetched now."""
+    there: list[str] = field(default_factory=list)
+    """Files that were there already."""
+    unchecked: list[str] = field(default_factory=list)
+    """Of these, the ones without a published checksum."""
+    by_hand: list[str] = field(default_factory=list)
+    """Exact instructions for what may not be fetched."""
+    left: list[str] = field(default_factory=list)
+    """Optional files, and how to ask for them."""
+
+
+def fetch(
+    name: str,
+    root: Path,
+    parts: Sequence[str] = (),
+    *,
+    splits_only: bool = False,
+    progress: Progress = lambda what, done, total: None,
+) -> FetchReport:
+    """Fetch a data set's archives to ROOT/downloads and its official lists to ROOT/splits.
+
+    `parts`: only the archives of these parts; none: all that are not optional.
+
+    Raises:
+        UnknownNameError: for a data set or part nobody knows.
+        RunError: when no address answers as it should, or the disk is full.
+    """
+    read_published(name)
+    root = root.expanduser().absolute()
+    files = [] if splits_only else downloads_of(name, tuple(parts))
+    report = FetchReport()
+    _fetch_lists(name, root, report, progress)
+    for file in files:
+        _fetch(file, root / DOWNLOADS / file.name, report, progress)
+    if not (splits_only or parts):
+        left = [file for file in read_downloads().files[name] if file.optional]
+        report.left.extend(f"{f.name} ({f.what}): semikit data fetch {name} --part {f.part}" for f in left)
+    return report
+
+
+def _fetch_lists(name: str, root: Path, report: FetchReport, progress: Progress) -> None:
+    if is_generated(name):
+        report.there.append("official lists: generated from the names of the images, none has to be fetched")
+        return
+    lists = read_downloads().splits
+    wanted = lists.of(name)
+    for done, (path, (digest, _)) in enumerate(wanted.items(), start=1):
+        new = download(lists.addresses(f"splits/{name}/{path}"), root / SPLITS / path, digest=("sha256", digest))
+        (report.fetched if new else report.there).append(f"{SPLITS}/{path}")
+        progress("official lists", done, len(wanted))
+
+
+def _fetch(file: Download, target: Path, report: FetchReport, progress: Progress) -> None:
+    if file.by_hand is not None:
+        if target.is_file():
+            report.there.append(file.name)
+        else:
+            report.by_hand.append(f"{file.name} ({file.what}): {file.by_hand} Put the file into {target.parent}.")
+        return
+    check = _whole_archive if file.digest is None else None
+    try:
+        new = download(
+            file.urls,
+            target,
+            digest=file.digest,
+            size=file.size,
+            progress=lambda done, total: progress(file.name, done, total),
+            check=check,
+        )
+    except RunError as error:
+        raise RunError(f"{error} {file.instead or ''}".strip()) from None
+    (report.fetched if new else report.there).append(file.name)
+    if file.digest is None:
+        report.unchecked.append(file.name)
+
+
+def _whole_archive(path: Path) -> None:
+    """Read every member, for archives carry checks of their own."""
+    if sum(len(member.read()) for member in members(path)) == 0:
+        raise DataError(f"{path} is an empty archive.")

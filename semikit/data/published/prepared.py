@@ -1,0 +1,169 @@
+"""A prepared root: the folder that `semikit data prepare` leaves and `--dataset NAME --root DIR` reads.
+
+It holds images and masks where the authors' lists expect them, `lists/PART.txt` with one line "image mask" (of parts
+without masks: "image") each, official lists under `splits/`, and `semikit.json`, which is written last: without it the
+root is not whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from semikit.core.settings import Settings
+from semikit.core.validation import validate
+from semikit.data.published.catalogue import Published, default_root, read_published
+from semikit.data.sources import FolderSource
+from semikit.errors import ConfigError, DataError, unknown
+
+RECORD = "semikit.json"
+BEGUN = ".preparing"
+FORMAT = 1
+
+Pair = tuple[str, str | None]
+"""Image and mask, as paths below the root; the mask of a part without masks is None."""
+
+
+@final
+class Record(Settings):
+    """What `semikit.json` says of a prepared root."""
+
+    dataset: str
+    """Name of the data set."""
+    format: int = FORMAT
+    """Version of this layout."""
+    counts: dict[str, int]
+    """Images of each part that is there."""
+    masks: str
+    """Where the masks come from: as published, or how they were converted."""
+
+    def complete(self, published: Published) -> bool:
+        """Whether training and validation have as many images as published."""
+        return all(self.counts.get(part) == published.counts[part] for part in ("train", "val"))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prepared root, opened."""
+
+    published: Published
+    path: Path
+    record: Record
+
+    def source(self, part: str) -> FolderSource:
+        """The images of a part (train, val, or one without masks), in the order of their names; opens no image.
+
+        Raises:
+            DataError: when the part is not there.
+        """
+        if part not in self.record.counts:
+            raise DataError(
+                f"{self.path} has no part {part!r} of {self.published.name}; it has {', '.join(self.record.counts)}. "
+                f"Give the archives of {part!r} too: semikit data prepare {self.published.name} --source DIR "
+                f"--root {self.path}"
+            )
+        pairs = read_list(self.path, part)
+        return FolderSource(
+            names=tuple(image.rpartition(".")[0] for image, _ in pairs),
+            images=tuple(self.path / image for image, _ in pairs),
+            masks=tuple(None if mask is None else self.path / mask for _, mask in pairs),
+            values=self.published.values,
+        )
+
+
+def open_prepared(name: str, root: Path | None = None) -> Prepared:
+    """The prepared root of a data set; without `root` its default place.
+
+    Raises:
+        DataError: no such folder, not prepared, half prepared, or prepared for another data set.
+    """
+    published, path = read_published(name), (root or default_root(name)).expanduser().absolute()
+    how = f"semikit data prepare {name} --source DIR --root {path}"
+    if not path.is_dir():
+        raise DataError(
+            f"{published.title}: no folder {path}. Fetch what can be fetched with: semikit data fetch {name}; lay it "
+            f"out with: {how}; or say where it lies with --root DIR, or for all data sets with SEMIKIT_DATA."
+        )
+    if not (path / RECORD).is_file():
+        state = "was begun and not finished" if (path / BEGUN).exists() else "was not run"
+        raise DataError(
+            f"{path} is no prepared root: `semikit data prepare` {state} there. Run: {how}. DIR may be this folder "
+            "itself if it holds the images and masks already; files that are in place stay where they are."
+        )
+    record = read_record(path)
+    if record.dataset != name:
+        raise DataError(f"{path} was prepared for {record.dataset}, not for {name}. Give another --root.")
+    return Prepared(published, path, record)
+
+
+def read_record(root: Path) -> Record:
+    """The record of a root.
+
+    Raises:
+        DataError: damaged, or of a later version.
+    """
+    path = root / RECORD
+    try:
+        raw: Any = json.loads(path.read_text(encoding="utf-8"))
+        record = validate(Record, raw, str(path))
+    except (ValueError, ConfigError) as error:
+        raise DataError(f"{path} is damaged ({error}). Run `semikit data prepare` again; nothing is lost.") from None
+    if record.format != FORMAT:
+        raise DataError(f"{path} has format {record.format}, this version reads {FORMAT}. Prepare the root again.")
+    return record
+
+
+def write_list(root: Path, part: str, pairs: Sequence[Pair]) -> None:
+    """Write `lists/PART.txt`, sorted by image."""
+    lines = [image if mask is None else f"{image} {mask}" for image, mask in sorted(pairs)]
+    (root / "lists").mkdir(exist_ok=True)
+    _write_whole(root / "lists" / f"{part}.txt", "".join(f"{line}\n" for line in lines))
+
+
+def read_list(root: Path, part: str) -> list[Pair]:
+    """The images and masks of a part.
+
+    Raises:
+        DataError: when the list is missing.
+    """
+    path = root / "lists" / f"{part}.txt"
+    if not path.is_file():
+        raise DataError(f"no {path}. Run `semikit data prepare` again; files that are in place stay where they are.")
+    pairs = (line.partition(" ") for line in path.read_text(encoding="utf-8").splitlines() if line)
+    return [(image, mask or None) for image, _, mask in pairs]
+
+
+def begin(root: Path) -> None:
+    """Mark a root as not whole, before anything in it changes."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / BEGUN).touch()
+    (root / RECORD).unlink(missing_ok=True)
+
+
+def finish(root: Path, record: Record) -> None:
+    """Write the record, the last step of preparing."""
+    _write_whole(root / RECORD, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
+    (root / BEGUN).unlink(missing_ok=True)
+
+
+def part_of(text: str) -> tuple[str, str]:
+    """`"coco"` -> ("coco", "train"), `"coco:unlabeled"` -> ("coco", "unlabeled").
+
+    Raises:
+        UnknownNameError: for a data set or part nobody knows.
+    """
+    name, _, part = text.partition(":")
+    published = read_published(name)
+    if part and part not in published.counts:
+        raise unknown(f"part of {name}", part, published.counts)
+    return name, part or "train"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,175 @@
+"""`semikit data verify`: whether a prepared root is whole, and whether its masks hold what they should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from semikit.data.faults import FileFault
+from semikit.data.images import image_size, read_mask
+from semikit.data.published.catalogue import Published
+from semikit.data.published.diagnosis import diagnose
+from semikit.data.published.inputs import Progress
+from semikit.data.published.prepared import Pair, Prepared, open_prepared, read_list
+
+_SAMPLED = 200
+_SHOWN = 3
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was seen."""
+
+    lines: list[str] = field(default_factory=list)
+    """Facts."""
+    notices: list[str] = field(default_factory=list)
+    """What the user should know."""
+    problems: list[str] = field(default_factory=list)
+    """What must be mended; empty when all is well."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one mask holds."""
+
+    mask: str
+    values: frozenset[int] = frozenset()
+    fault: FileFault | None = None
+
+
+def verify(name: str, root: Path | None, every: bool, progress: Progress) -> VerifyReport:
+    """Look through a prepared root: counts, files, and masks (200 of them, evenly, or with `every` all).
+
+    Raises:
+        UnknownNameError: no such data set.
+        DataError: no prepared root.
+    """
+    prepared = open_prepared(name, root)
+    report = VerifyReport()
+    report.lines.append(f"{prepared.published.title}: {prepared.path}")
+    pairs = {part: read_list(prepared.path, part) for part in prepared.record.counts}
+    _count(prepared, pairs, report)
+    lost = _find_missing(prepared, pairs, report, progress)
+    there = [pair for part in pairs.values() for pair in part if not lost & set(pair)]
+    _look(prepared, there, every, report, progress)
+    if prepared.published.splits:
+        report.lines.append(f"official lists in splits/: {_official(prepared)}")
+    return report
+
+
+def _count(prepared: Prepared, pairs: dict[str, list[Pair]], report: VerifyReport) -> None:
+    published, record = prepared.published, prepared.record
+    for part, listed in pairs.items():
+        report.lines.append(f"{part}: {len(listed)} of {published.counts.get(part, 0)} images")
+        if len(listed) != record.counts[part]:
+            report.problems.append(
+                f"{part}: lists/{part}.txt has {len(listed)} lines, {record.counts[part]} were prepared. "
+                f"{_again(prepared)}"
+            )
+    if not record.complete(published):
+        wanted = " and ".join(f"{published.counts[part]} for {part}" for part in ("train", "val"))
+        report.notices.append(f"a part: published are {wanted}; official lists will be refused")
+    report.lines.append(f"masks: {record.masks}")
+
+
+def _find_missing(
+    prepared: Prepared, pairs: dict[str, list[Pair]], report: VerifyReport, progress: Progress
+) -> set[str | None]:
+    """Files that are listed and not there, or empty."""
+    lost: set[str | None] = set()
+    total, done = sum(len(listed) for listed in pairs.values()), 0
+    for part, listed in pairs.items():
+        missing: list[str] = []
+        for pair in listed:
+            missing += [file for file in pair if file is not None and not _there(prepared.path / file)]
+            done += 1
+            progress("looking for files", done, total)
+        if missing:
+            files = sum(file is not None for pair in listed for file in pair)
+            report.problems.append(
+                f"{part}: {len(missing)} of {files} files are missing or empty: {_some(missing)}. {_again(prepared)}"
+            )
+        lost.update(missing)
+    return lost
+
+
+def _there(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _look(prepared: Prepared, pairs: Sequence[Pair], every: bool, report: VerifyReport, progress: Progress) -> None:
+    masked = [(image, mask) for image, mask in pairs if mask is not None]
+    wanted = masked if every or len(masked) <= _SAMPLED else [masked[k] for k in _evenly(len(masked))]
+    seen: list[_Seen] = []
+    with ThreadPoolExecutor() as threads:
+        for done, item in enumerate(threads.map(_looker(prepared.path), wanted), start=1):
+            seen.append(item)
+            progress("looking into masks", done, len(wanted))
+    report.problems.extend(_faults([item.fault for item in seen if item.fault is not None]))
+    values = {item.mask: item.values for item in seen if item.fault is None}
+    report.problems.extend(diagnose(prepared.published, values))
+    report.lines.append(f"looked into {len(seen)} of {len(masked)} masks; {_coverage(prepared.published, values)}")
+
+
+def _evenly(count: int) -> list[int]:
+    return [int(k) for k in np.linspace(0, count - 1, _SAMPLED)]
+
+
+def _looker(root: Path) -> Callable[[tuple[str, str]], _Seen]:
+    def look(pair: tuple[str, str]) -> _Seen:
+        image, mask = pair
+        try:
+            values = read_mask(root / mask)
+            height, width = image_size(root / image)
+            if values.shape != (height, width):
+                detail = f"image {width}x{height}, mask {values.shape[1]}x{values.shape[0]} (width x height)"
+                remedy = "Give images and masks of the same release, and prepare again."
+                raise FileFault("mask of another size than its image", mask, detail, remedy)
+            return _Seen(mask, frozenset(int(value) for value in np.unique(values)))
+        except FileFault as fault:
+            return _Seen(mask, fault=fault)
+
+    return look
+
+
+def _faults(faults: Sequence[FileFault]) -> list[str]:
+    """A sentence for each kind."""
+    kinds: dict[str, list[FileFault]] = {}
+    for fault in faults:
+        kinds.setdefault(fault.kind, []).append(fault)
+    return [
+        f"{len(found)} files: {kind}: {_some([fault.where for fault in found])}. {found[0].remedy}"
+        for kind, found in kinds.items()
+    ]
+
+
+def _coverage(published: Published, masks: dict[str, frozenset[int]]) -> str:
+    present = frozenset[int]().union(*masks.values())
+    absent = [name for number, name in enumerate(published.classes) if number not in present]
+    count = f"{len(published.classes) - len(absent)} of {len(published.classes)} classes occur in them"
+    if not absent:
+        return count
+    shown = ", ".join(absent[: _SHOWN * 2])
+    return f"{count}, not: {shown}{f' and {len(absent) - _SHOWN * 2} more' if len(absent) > _SHOWN * 2 else ''}"
+
+
+def _official(prepared: Prepared) -> str:
+    """Names of the lists that lie there; whether each is the official one is checked when it is used."""
+    folders = {split: split.replace("/", "_") for split in prepared.published.splits}
+    here = [split for split, folder in folders.items() if (prepared.path / "splits" / folder / "labeled.txt").is_file()]
+    return ", ".join(here) or "none"
+
+
+def _again(prepared: Prepared) -> str:
+    return f"Run `semikit data prepare {prepared.published.name} --source DIR --root {prepared.path}` again."
+
+
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")

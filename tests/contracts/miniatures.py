@@ -1,0 +1,282 @@
+"""The published data sets in miniature, packed as their originals are: `make(name, folder)`. Loaded by path.
+
+64 x 48 pixels, 8 images for training and 3 for validation; shapes whose colours belong to their classes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from semikit.data.published.catalogue import read_published
+
+SIZE = (48, 64)
+TRAIN, VAL, EXTRA = 8, 3, 4
+CLASSES = (1, 2, 3)
+"""Besides 0, these classes occur in every miniature."""
+
+Bytes = NDArray[np.uint8]
+Scene = tuple[Bytes, Bytes, list[tuple[int, list[float]]]]
+"""Image (H, W, 3), classes (H, W), and the shapes from bottom to top: class and polygon."""
+Files = dict[str, bytes]
+
+
+def scene(seed: int) -> Scene:
+    """A background of class 0 with three shapes of other classes."""
+    rng = np.random.default_rng(seed)
+    canvas = Image.new("L", (SIZE[1], SIZE[0]))
+    shapes: list[tuple[int, list[float]]] = []
+    for number in rng.permutation(CLASSES):
+        x, y, w, h = rng.integers(0, 40), rng.integers(0, 26), rng.integers(14, 24), rng.integers(12, 22)
+        polygon = [float(v) for v in (x, y, x + w, y, x + w, y + h, x, y + h)]
+        ImageDraw.Draw(canvas).polygon(polygon, fill=int(number))
+        shapes.append((int(number), polygon))
+    classes = np.array(canvas)
+    colours = np.array([[70, 90, 110], [200, 60, 60], [60, 190, 70], [220, 210, 80]])
+    image = np.clip(colours[classes] + rng.integers(-25, 26, (*SIZE, 3)), 0, 255).astype(np.uint8)
+    return image, classes, shapes
+
+
+def encoded(values: Bytes, kind: str, palette: list[int] | None = None) -> bytes:
+    """A file's content: "JPEG" or "PNG"."""
+    image = Image.fromarray(values)
+    if palette is not None:
+        image.putpalette(palette)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+def packed(path: Path, files: Files) -> Path:
+    """An archive by its suffix, or a folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    elif path.suffix in (".tar", ".tgz"):
+        with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as archive:
+            for name, content in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    else:
+        for name, content in files.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+    return path
+
+
+def numbered(count: int, start: int = 0) -> Iterable[tuple[int, Scene]]:
+    return ((k, scene(k)) for k in range(start, start + count))
+
+
+def void(classes: Bytes) -> Bytes:
+    """With a corner that does not count."""
+    marked = classes.copy()
+    marked[:4, :4] = 255
+    return marked
+
+
+PALETTE = [value for colour in read_published("pascal").palette for value in colour]
+
+
+def voc(fine: Iterable[int] = range(TRAIN + VAL)) -> Files:
+    """VOCtrainval: images (two of them without any mask), palette masks of `fine`, lists."""
+    top, files = "VOCdevkit/VOC2012", Files()
+    for k, (image, classes, _) in numbered(TRAIN + VAL + 2):
+        files[f"{top}/JPEGImages/{stem(k)}.jpg"] = encoded(image, "JPEG")
+        if k in fine:
+            files[f"{top}/SegmentationClass/{stem(k)}.png"] = encoded(void(classes), "PNG", PALETTE)
+    val = "".join(f"{stem(k)}\n" for k in range(TRAIN, TRAIN + VAL))
+    train = "".join(f"{stem(k)}\n" for k in fine if k < TRAIN)
+    return {
+        **files,
+        f"{top}/ImageSets/Segmentation/val.txt": val.encode(),
+        f"{top}/ImageSets/Segmentation/train.txt": train.encode(),
+        f"{top}/Annotations/{stem(0)}.xml": b"<annotation/>",
+    }
+
+
+def stem(k: int) -> str:
+    return f"2007_{k:06d}"
+
+
+def augmented(folder: str = "SegmentationClassAug") -> Files:
+    masks = {f"{folder}/{stem(k)}.png": encoded(void(made[1]), "PNG") for k, made in numbered(TRAIN + VAL)}
+    return {f"__MACOSX/{folder}/._{stem(0)}.png": b"Mac OS X", **masks}
+
+
+def boundaries() -> Files:
+    """SBD: all images but two of validation, class numbers shifted by a pixel, nothing void."""
+    from scipy.io import savemat
+
+    files = Files()
+    for k, (_, classes, _) in numbered(TRAIN + VAL - 2):
+        buffer = io.BytesIO()
+        savemat(buffer, {"GTcls": {"Boundaries": 0, "Segmentation": np.roll(classes, 1, 0), "CategoriesPresent": 1}})
+        files[f"benchmark_RELEASE/dataset/cls/{stem(k)}.mat"] = buffer.getvalue()
+    return files
+
+
+def pascal(folder: Path) -> None:
+    packed(folder / "VOCtrainval_11-May-2012.tar", voc((0, 1, *range(TRAIN, TRAIN + VAL))))
+    packed(folder / "SegmentationClassAug.zip", augmented())
+
+
+def pascal_sbd(folder: Path) -> None:
+    packed(folder / "VOCtrainval_11-May-2012.tar", voc((0, 1, *range(TRAIN, TRAIN + VAL))))
+    packed(folder / "benchmark.tgz", boundaries())
+
+
+def pascal_authors(folder: Path) -> None:
+    packed(folder / "VOCtrainval_11-May-2012.tar", voc((0, 1, *range(TRAIN, TRAIN + VAL))))
+    packed(folder / "SegmentationClass.zip", augmented("SegmentationClass"))
+
+
+LABEL_IDS = np.array([7, 8, 11, 12], dtype=np.uint8)
+"""Of road, sidewalk, building, wall."""
+
+
+def city_names() -> Iterable[tuple[str, str, Scene]]:
+    """Part, "CITY/name", scene."""
+    for k, made in numbered(TRAIN + VAL):
+        part, city = ("train", "aachen" if k % 2 else "jena") if k < TRAIN else ("val", "lindau")
+        yield part, f"{city}/{city}_{k:06d}_000019", made
+
+
+def fine(kind: str) -> Files:
+    files = Files()
+    for part, name, (_, classes, _) in city_names():
+        values = void(classes) if kind == "labelTrainIds" else LABEL_IDS[classes]
+        if kind == "labelIds":
+            values[:4, :4] = 1
+        files[f"gtFine/{part}/{name}_gtFine_{kind}.png"] = encoded(values, "PNG")
+        files[f"gtFine/{part}/{name}_gtFine_polygons.json"] = b"{}"
+    return files
+
+
+def left() -> Files:
+    top = {"license.txt": b"terms"}
+    images = {f"leftImg8bit/{p}/{name}_leftImg8bit.png": encoded(made[0], "PNG") for p, name, made in city_names()}
+    return {**top, **images, "leftImg8bit/test/bonn/bonn_000000_000019_leftImg8bit.png": encoded(scene(90)[0], "PNG")}
+
+
+def cityscapes(folder: Path) -> None:
+    packed(folder / "leftImg8bit_trainvaltest.zip", left())
+    packed(folder / "gtFine_trainvaltest.zip", {"README": b"terms", **fine("labelIds")})
+    extra = {
+        f"leftImg8bit/train_extra/augsburg/augsburg_{k:06d}_000000_leftImg8bit.png": encoded(made[0], "PNG")
+        for k, made in numbered(EXTRA, 30)
+    }
+    packed(folder / "leftImg8bit_trainextra.zip", extra)
+
+
+def cityscapes_authors(folder: Path) -> None:
+    packed(folder / "leftImg8bit_trainvaltest.zip", left())
+    packed(folder / "gtFine.zip", fine("labelTrainIds"))
+
+
+def ade_names() -> Iterable[tuple[str, Scene]]:
+    for k, made in numbered(TRAIN + VAL):
+        part, short = ("training", "train") if k < TRAIN else ("validation", "val")
+        yield f"{part}/ADE_{short}_{k + 1:08d}", made
+
+
+def annotations(kind: str, top: str = "") -> Files:
+    """ADE20K's masks, "original" (with 0 and 150) or "converted" (with 255 and 149)."""
+    files = Files()
+    for name, (_, classes, _) in ade_names():
+        values = classes + np.uint8(1)
+        values[-4:, -4:], values[:4, :4] = 150, 0
+        files[f"{top}annotations/{name}.png"] = encoded(values if kind == "original" else values - np.uint8(1), "PNG")
+    return files
+
+
+def ade_images(top: str = "") -> Files:
+    return {f"{top}images/{name}.jpg": encoded(made[0], "JPEG") for name, made in ade_names()}
+
+
+def ade20k(folder: Path) -> None:
+    top = "ADEChallengeData2016/"
+    files = {**ade_images(top), **annotations("original", top), f"{top}objectInfo150.txt": b"Idx\n"}
+    packed(folder / "ADEChallengeData2016.zip", files)
+
+
+def ade20k_authors(folder: Path) -> None:
+    packed(folder / "ADEChallengeData2016.zip", ade_images("ADEChallengeData2016/"))
+    packed(folder / "annotations.zip", annotations("converted"))
+
+
+GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+CATEGORY_IDS = [number for number in range(1, 91) if number not in GAPS]
+
+
+def coco_scenes(part: str) -> list[tuple[int, Scene]]:
+    return [(k + 1, made) for k, made in (numbered(TRAIN) if part == "train" else numbered(VAL, TRAIN))]
+
+
+def instances(part: str) -> dict[str, Any]:
+    """Top shapes first, as the first in the file wins; a crowd and an image without any instance among them."""
+    names = read_published("coco").classes[1:]
+    images, found = [], []
+    for number, (_, _, shapes) in coco_scenes(part):
+        images.append({"id": number, "file_name": f"{number:012d}.jpg", "height": SIZE[0], "width": SIZE[1]})
+        if number == 2:
+            continue
+        for kind, polygon in reversed(shapes):
+            thing = {"image_id": number, "category_id": CATEGORY_IDS[kind - 1], "iscrowd": 0, "area": 1, "bbox": []}
+            found.append({**thing, "id": len(found) + 1, "segmentation": [polygon]})
+    # Runs go down the columns: two columns at the right are class 80.
+    crowd = {"counts": [SIZE[0] * (SIZE[1] - 2), SIZE[0] * 2], "size": list(SIZE)}
+    first = {"image_id": images[0]["id"], "category_id": CATEGORY_IDS[-1], "iscrowd": 1, "area": 1, "bbox": []}
+    found.append({**first, "id": 999, "segmentation": crowd})
+    categories = [{"id": k, "name": name, "supercategory": ""} for k, name in zip(CATEGORY_IDS, names, strict=True)]
+    return {"info": {}, "licenses": [], "images": images, "annotations": found, "categories": categories}
+
+
+def coco_images(part: str) -> Files:
+    return {f"{part}2017/{k:012d}.jpg": encoded(made[0], "JPEG") for k, made in coco_scenes(part)}
+
+
+def coco(folder: Path) -> None:
+    packed(folder / "train2017.zip", coco_images("train"))
+    packed(folder / "val2017.zip", coco_images("val"))
+    texts = {f"annotations/instances_{p}2017.json": json.dumps(instances(p)).encode() for p in ("train", "val")}
+    packed(folder / "annotations_trainval2017.zip", {**texts, "annotations/captions_val2017.json": b"{}"})
+    extra = {f"unlabeled2017/{k:012d}.jpg": encoded(made[0], "JPEG") for k, made in numbered(EXTRA, 30)}
+    packed(folder / "unlabeled2017.zip", extra)
+
+
+def coco_authors(folder: Path) -> None:
+    packed(folder / "train2017.zip", coco_images("train"))
+    packed(folder / "val2017.zip", coco_images("val"))
+    every = [*coco_scenes("train"), *coco_scenes("val")]
+    packed(folder / "masks.zip", {f"masks/{k:012d}.png": encoded(made[1], "PNG") for k, made in every})
+
+
+MINIATURES: dict[str, Callable[[Path], None]] = {
+    "pascal": pascal,
+    "pascal-sbd": pascal_sbd,
+    "pascal-authors": pascal_authors,
+    "cityscapes": cityscapes,
+    "cityscapes-authors": cityscapes_authors,
+    "ade20k": ade20k,
+    "ade20k-authors": ade20k_authors,
+    "coco": coco,
+    "coco-authors": coco_authors,
+}
+
+
+def make(name: str, folder: Path) -> None:
+    """Archives of a data set ("pascal"), or of another form of it ("pascal-sbd")."""
+    MINIATURES[name](folder)
