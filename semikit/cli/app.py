@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from semikit.cli import benchmark, demo, evaluate, listing, predict, train
+from semikit.cli import benchmark, data, demo, evaluate, listing, predict, reproduce, train
 from semikit.errors import RunError, SemikitError
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("list")(listing.list_names)
+app.add_typer(data.data_app, name="data")
+app.command("reproduce")(reproduce.reproduce)
 app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)
 

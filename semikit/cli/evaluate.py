@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -34,16 +35,26 @@ def evaluate(
 
     settings = {key: value for key, value in (("average", average), ("window", window)) if value}
     train = {key: value for key, value in (("device", device), ("precision", precision)) if value}
-    scores, where = score(run, dataset, data, root, split, settings, train)
+    scores, facts = score(run, dataset, data, root, split, settings, train)
     console = Console()
-    console.print(f"{scores.metric} {scores.value:.2f} on {split} of {where}", highlight=False, markup=False)
+    line = f"{scores.metric} {scores.value:.2f} on {split} of {facts['data']} ({facts['images']} images)"
+    console.print(line, highlight=False, markup=False)
     if not quiet:
         console.print(class_table(scores.per_class))
         for key, score_of_key in scores.extra.items():
             console.print(f"{key} {score_of_key:.2f}", highlight=False)
+        console.print(_made_by(facts), soft_wrap=True, highlight=False, markup=False)
     if json_file is not None:
-        values = {"metric": scores.metric, "value": scores.value, "split": split, "data": where}
+        values = {"metric": scores.metric, "value": scores.value, **facts}
         write_json(json_file, {**values, **scores.extra, "per_class": dict(scores.per_class)})
+
+
+def _made_by(facts: Mapping[str, Any]) -> str:
+    """What the number was made with, in one line."""
+    how, file = facts["evaluation"], facts["checkpoint"]
+    window = how["window"] + (f" {how['size']}" if how.get("size") else "")
+    whose = f"{facts['model']}, chosen by protocol {facts['protocol']}" if facts["model"] else "weights"
+    return f"{whose}, window {window}, average {how['average']}: {file['path']} (sha256 {file['sha256'][:12]})"
 
 
 def _check(run: Path, split: str, average: str | None, window: str | None) -> None:

@@ -56,7 +56,13 @@ def flag_overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
 def _located(flag: str, value: Any) -> Any:
     """Files and folders as absolute paths, so that the written configuration works from any folder."""
     if flag == "unlabeled":
-        return [str(Path(folder).absolute()) for folder in value]
+        return [text if _is_published(text) else str(Path(text).absolute()) for text in value]
     if flag in ("labels", "weights") and not re.fullmatch(r"\d+(/\d+)?", value) and Path(value).is_file():
         return str(Path(value).absolute())
     return value
+
+
+def _is_published(text: str) -> bool:
+    from semikit.data.published.catalogue import published_names
+
+    return text.partition(":")[0] in published_names() and not Path(text).is_dir()

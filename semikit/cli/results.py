@@ -23,7 +23,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "dataset": config.name,
         "method": config.method_name,
         "metric": task.metric,
-        "best": {key: value for key, value in trainer.best.items() if key != "per_class"},
+        "best": {key: value for key, value in trainer.best.items() if key not in ("per_class", "protocol")},
         **{name: _plain(scores) for name, scores in trainer.latest.items()},
         "per_class": trainer.best["per_class"],
         "protocol": config.train.protocol,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from semikit.cli.train import compose
 from semikit.config import resolve
 from semikit.core.task import Inference, Scores
 from semikit.errors import InputError
+from semikit.training.checkpoint import BEST
 from semikit.training.device import autocast, choose_device
 
 
@@ -22,8 +24,10 @@ def score(
     split: str,
     settings: Mapping[str, Any],
     train: Mapping[str, Any],
-) -> tuple[Scores, str]:
-    """Scores, and the name of the data set they are of; without data given, the run's own.
+) -> tuple[Scores, dict[str, Any]]:
+    """Scores, and all that a number needs beside it: data, split, images, weights, whose they are, how it was made.
+
+    Without data given, the run's own.
 
     Raises:
         InputError: no data given and none known, other classes, or no such split.
@@ -45,7 +49,25 @@ def score(
     device = choose_device(config.train.device)
     inference = Inference(device, autocast(device, config.train.precision))
     network.to(device).eval()
-    return task.evaluate({"model": network}, split, inference)["model"], config.name  # type: ignore[arg-type]
+    scores = task.evaluate({"model": network}, split, inference)["model"]  # type: ignore[arg-type]
+    best = metadata.get("best", {})
+    return scores, {
+        "data": config.name,
+        "split": split,
+        "images": task.counts.val if split == "val" else task.counts.test,
+        "evaluation": config.evaluate.model_dump(mode="json"),
+        "model": best.get("model"),
+        "protocol": best.get("protocol"),
+        "iteration": best.get("iteration"),
+        "checkpoint": _file(path),
+    }
+
+
+def _file(path: Path) -> dict[str, str]:
+    """The weights that were scored, and their SHA-256."""
+    file = path / "weights" / BEST if path.is_dir() else path
+    with file.open("rb") as stream:
+        return {"path": str(file), "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def _same_classes(model: Sequence[str], data: Sequence[str]) -> None:
@@ -73,7 +95,8 @@ def _read_alike(raw: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, A
 def _raw(path: Path, task: str, dataset: str | None, data: Path | None, root: Path | None) -> dict[str, Any]:
     """The data's configuration: as given, or the run's own."""
     if any(given is not None for given in (dataset, data, root)):
-        return compose(task, dataset, data, root, None, None, {})
+        # No training image is read, so which are labelled does not matter; an official list may not even be there.
+        return compose(task, dataset, data, root, None, None, {"data": {"labels": "1"}})
     folder = path if path.is_dir() else path.parent.parent
     if not (folder / "config.yaml").is_file():
         raise InputError(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from semikit import recipes
 from semikit.cli import options as o
-from semikit.errors import ConfigError, InputError
+from semikit.errors import InputError
 from semikit.registry import METHODS, TASKS
 
 
@@ -115,39 +115,24 @@ def compose(
     """
     if dataset is not None and data is not None:
         raise InputError(f"both --dataset {dataset} and --data {data} were given; give one of them.")
-    if root is not None and data is None:
-        raise InputError(f"--root {root} is where the paths of --data begin; give --data FILE.yaml or leave it out.")
     if config is not None and preset is not None:
         raise InputError(f"both --config {config} and --preset {preset} were given; give one of them.")
-    known = recipes.read_recipe("datasets", dataset, task) if dataset is not None else {}
-    own = _own_data(data, root) if data is not None else {}
-    raw = recipes.task_recipe(task)
-    for layer in (
-        known,
-        preset and recipes.read_recipe("presets", preset, task),
-        config and recipes.read_yaml(config),
-        own,
-    ):
-        raw = recipes.merge(raw, layer or {})
-    raw = recipes.merge(recipes.merge(raw, _only_source(known or own, raw)), above)
-    if raw.get("task") != task:
-        raise ConfigError(f"this recipe is for the task {raw.get('task')!r}: semikit train {raw.get('task')} …")
-    return raw
+    own = _own_data(data, root) if data is not None else None
+    raw = recipes.compose(task, dataset, preset, config, above, own)
+    if root is None or data is not None:
+        return raw
+    if not (raw.get("data") or {}).get("published"):
+        raise InputError(
+            f"--root {root} says where a published data set lies or where the paths of --data begin; give one of "
+            "them (semikit data list), or leave --root out."
+        )
+    return recipes.merge(raw, {"data": {"published": {"root": str(root.expanduser().absolute())}}})
 
 
 def _own_data(data: Path, root: Path | None) -> dict[str, Any]:
     from semikit.data.spec import load_spec
 
     return {"name": data.stem, "data": {"folders": load_spec(data, root).model_dump(mode="json", exclude_none=True)}}
-
-
-def _only_source(named: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-    """What makes the data that were named on the command line take the place of a whole recipe's own."""
-    data = raw.get("data") or {}
-    wanted = {key: value for key, value in named.get("data", {}).items() if isinstance(value, dict)}
-    others = {key: None for key, value in data.items() if isinstance(value, dict) and key not in wanted}
-    absent = {key: value for key, value in wanted.items() if data.get(key) is None}
-    return {"name": named["name"], "data": {**others, **absent}} if wanted and (others or absent) else {}
 
 
 def _several(seeds: str, above: dict[str, Any]) -> list[int]:

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from semikit.core import confusion
 from semikit.core.network import Network
+from semikit.core.processes import own_share, sum_over_processes
 from semikit.core.task import Inference, Scores
 from semikit.data.check import size_fault
 from semikit.data.sources import PixelSource
 from semikit.errors import DataError
 from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
-from semikit.tasks._palette import palette
+from semikit.tasks._palette import Palette
 from semikit.tasks._pictures import heat, sheet, shown_labels
 
 Bytes = NDArray[np.uint8]
@@ -30,27 +31,31 @@ Bytes = NDArray[np.uint8]
 @final
 @dataclass(frozen=True)
 class PixelEvaluation:
-    """How networks that label pixels are scored and shown: classes, settings, training crop."""
+    """How networks that label pixels are scored and shown: classes, settings, training crop, colours."""
 
     class_names: tuple[str, ...]
     settings: EvaluateSettings
     crop: int
+    palette: Palette
 
     def scores(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> dict[str, Scores]:
         """Scores of each network over all images of a source, each counted once, at its own size.
+
+        Processes share the images without padding their number, and every one of them gets the scores of all.
 
         Raises:
             DataError: when no pixel of any mask is valid, or a file is at fault.
         """
         size, device = len(self.class_names), inference.device
         matrices = {name: torch.zeros((size, size), dtype=torch.long, device=device) for name in networks}
-        for images, labels, valid in _batches(source, self.settings.batch):
+        for images, labels, valid in _batches(source, own_share(len(source)), self.settings.batch):
             truth, counted = torch.from_numpy(labels).to(device).long(), torch.from_numpy(valid).to(device)
             for name, network in networks.items():
                 with torch.no_grad(), inference.autocast():
                     inputs = normalized(network, images, device)
                     predicted = predict_logits(network, inputs, self.settings, self.crop).argmax(1)
                 matrices[name] += confusion.count(predicted, truth, counted, size)
+        matrices = {name: sum_over_processes(matrix) for name, matrix in matrices.items()}
         if not all(matrix.any() for matrix in matrices.values()):
             raise DataError("nothing to score: no pixel of any mask is valid. Check `ignore` and `mapping`.")
         return {name: scores_of(matrix, self.class_names, self.settings) for name, matrix in matrices.items()}
@@ -74,7 +79,7 @@ class PixelEvaluation:
     def _examples(self, source: PixelSource, count: int = 4) -> Iterator[tuple[Bytes, Bytes]]:
         for index in sorted({int(i) for i in np.linspace(0, len(source) - 1, count)}):
             image, labels, valid = _labeled_image(source, index)
-            yield image, shown_labels(labels, valid, palette(len(self.class_names)))
+            yield image, shown_labels(labels, valid, self.palette)
 
     def _predicted(self, network: Network, image: Bytes, inference: Inference) -> tuple[Bytes, NDArray[np.float32]]:
         with torch.no_grad(), inference.autocast():
@@ -84,10 +89,10 @@ class PixelEvaluation:
         return predicted.to(torch.uint8).cpu().numpy(), confidence.float().cpu().numpy()
 
     def _shown(self, labels: Bytes) -> Bytes:
-        return shown_labels(labels, None, palette(len(self.class_names)))
+        return shown_labels(labels, None, self.palette)
 
     def _legend(self) -> list[tuple[str, Bytes]]:
-        return list(zip(self.class_names, palette(len(self.class_names)), strict=False))
+        return list(zip(self.class_names, self.palette, strict=False))
 
 
 def scores_of(matrix: Tensor, class_names: Sequence[str], settings: EvaluateSettings) -> Scores:
@@ -110,11 +115,11 @@ def scores_of(matrix: Tensor, class_names: Sequence[str], settings: EvaluateSett
 
 
 def _batches(
-    source: PixelSource, size: int
+    source: PixelSource, indices: Sequence[int], size: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]]:
     """Consecutive images of equal size together, at most `size`; read ahead by threads."""
     waiting: list[tuple[Any, Any, Any]] = []
-    for item in read_ahead(lambda index: _labeled_image(source, index), len(source)):
+    for item in read_ahead(lambda position: _labeled_image(source, indices[position]), len(indices)):
         if waiting and (len(waiting) == size or waiting[0][0].shape != item[0].shape):
             yield _stacked(waiting)
             waiting = []

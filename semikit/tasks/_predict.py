@@ -61,7 +61,7 @@ def predict_files(
     bands = None if metadata.get("bands") is None else tuple(metadata["bands"])
     images = plain_source(list(files.values()), bands, scale)
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
-    colours = palette(len(metadata["class_names"]))
+    colours = palette(len(metadata["class_names"]), metadata.get("palette"))
     network.to(inference.device).eval()
     for name, (image, valid) in zip(files, read_ahead(images.image, len(images)), strict=True):
         with torch.no_grad(), inference.autocast():

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Any, ClassVar, final
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.batch import Labeled, Needs, Unlabeled
 from semikit.core.network import Network
 from semikit.core.settings import Settings
 from semikit.core.task import Counts, Inference, Plan, Scores, Split, Task, Wants
 from semikit.data import manifest
-from semikit.data.check import check_sources, orientation_notice, parts_of
-from semikit.data.folders import resolve
+from semikit.data.check import check_sources, missing_files, orientation_notice, parts_of, sampled
 from semikit.data.loader import StepLoader
-from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.data.sources import PixelSource
-from semikit.data.spec import DataSpec, ImageFolder
 from semikit.data.splits import choose, coverage, missing_classes
-from semikit.errors import ConfigError
+from semikit.errors import ConfigError, DataError
 from semikit.models.released import load_released
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
+from semikit.tasks._data import PixelData, open_sources
 from semikit.tasks._evaluate import PixelEvaluation
 from semikit.tasks._inference import EvaluateSettings
 from semikit.tasks._pictures import save_png
@@ -32,75 +29,41 @@ from semikit.tasks._pixels import SECOND, Crops, PixelViewMaker, PixelViews, str
 from semikit.tasks._predict import predict_files
 
 _RAREST = 12
-SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
-
-
-def _text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-@final
-class SegData(Settings):
-    """Where images and masks come from; one of `folders` and `shapes`."""
-
-    folders: DataSpec | None = None
-    """The user's own folders, as in the data YAML."""
-    shapes: ShapesSettings | None = None
-    """The built-in procedural images."""
-    labels: Annotated[str | None, BeforeValidator(_text)] = None
-    """Which images are labelled: a number, a fraction, a file of names; null: all that have a mask."""
-    unlabeled: tuple[str, ...] = ()
-    """Folders of more unlabelled images."""
-    split_seed: int | None = Field(None, ge=0)
-    """Seed of the choice of labelled images; null: the run's."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> SegData:
-        if self.folders is None and self.shapes is None:
-            raise ValueError(
-                "no data given: use --data FILE.yaml for your own folders, or --dataset NAME (semikit list datasets)"
-            )
-        if self.folders is not None and self.shapes is not None:
-            raise ValueError("data.folders and data.shapes are both given; keep one")
-        if self.shapes is not None and self.unlabeled:
-            raise ValueError("data.unlabeled: the made images take no others; leave out --unlabeled")
-        return self
+_CHECKED = {"labelled": 1000, "val": 200}
+"""Images of a published data set that are looked through before training; `--dry-run` and `data verify` do more."""
 
 
 @final
 class Segmentation(Task):
     """Semantic segmentation, `semikit train seg`."""
 
-    Data: ClassVar[type[Settings]] = SegData
+    Data: ClassVar[type[Settings]] = PixelData
     Views: ClassVar[type[Settings]] = PixelViews
     Evaluate: ClassVar[type[Settings]] = EvaluateSettings
     metric: ClassVar[str] = "mIoU"
 
-    def __init__(self, data: SegData, views: PixelViews, evaluate: EvaluateSettings, plan: Plan, needs: Needs) -> None:
+    def __init__(
+        self, data: PixelData, views: PixelViews, evaluate: EvaluateSettings, plan: Plan, needs: Needs
+    ) -> None:
         self.data, self.settings, self.plan, self.needs = data, views, plan, needs
-        self.train, extra, self.val, self.test = self._sources(data)
-        self.evaluation = PixelEvaluation(self.class_names, evaluate, views.weak.crop)
+        self.sources = sources = open_sources(data)
+        self.class_names, self.train, self.val, self.test = (
+            sources.class_names,
+            sources.train,
+            sources.val,
+            sources.test,
+        )
+        self.evaluation = PixelEvaluation(sources.class_names, evaluate, views.weak.crop, sources.palette)
         seed = plan.seed if data.split_seed is None else data.split_seed
-        self.split = choose(data.labels, self.train, self.val, extra, seed=seed, test=self.test)
+        self.split = choose(
+            data.labels, self.train, self.val, sources.unlabeled, seed=seed, test=self.test, official=sources.official
+        )
         self.counts = Counts(
             labeled=len(self.split.labeled),
             unlabeled=len(self.split.unlabeled),
             val=len(self.val),
             test=0 if self.test is None else len(self.test),
         )
-
-    def _sources(self, data: SegData) -> tuple[PixelSource, Sequence[PixelSource], PixelSource, PixelSource | None]:
-        if data.shapes is not None:
-            self.class_names: tuple[str, ...] = CLASS_NAMES
-            train, val, test = (ShapesSource(data.shapes, name) for name in SPLITS)
-            return train, [], val, test
-        assert data.folders is not None
-        more = tuple(ImageFolder(images=Path(folder).absolute()) for folder in data.unlabeled)
-        spec = data.folders.model_copy(update={"unlabeled": (*data.folders.unlabeled, *more)})
-        self.class_names = spec.classes
-        sources = resolve(spec)
-        self.scale = sources.scale
-        return sources.train, sources.unlabeled, sources.val, sources.test
 
     # -------------------------------------------------------------------------------------------- before training
 
@@ -127,19 +90,32 @@ class Segmentation(Task):
     def check(self, thorough: bool = False) -> None:
         """Labelled, validation and test images with their masks; with `thorough` the unlabelled images too.
 
-        Afterwards `notices` tells how many labelled images hold each class, and what else a person should know.
+        Of a published data set every file has to be there, and a part of them is opened (with `thorough` all that are
+        labelled). Afterwards `notices` tells how many labelled images hold each class, and what else a person should
+        know.
         """
-        if self.data.folders is not None:
+        published = self.data.published is not None
+        if self.data.shapes is None:
             parts = parts_of(self.split, self.val, self.test)
-            check_sources([part for part in parts if part.masks or thorough], len(self.class_names))
-        counts = coverage(self.train, self.split.labeled, len(self.class_names))
+            gone = missing_files(parts) if published else []
+            if gone:
+                raise DataError("; ".join(gone) + ". Run `semikit data verify`, then prepare the root again.")
+            parts = [part for part in parts if part.masks or (thorough and not published)]
+            if published and not thorough:
+                parts = [sampled(part, _CHECKED[part.name]) for part in parts]
+            check_sources(parts, len(self.class_names))
+        looked = self.split.labeled
+        if published and not thorough:
+            looked = looked[:: max(1, -(-len(looked) // _CHECKED["labelled"]))]
+        counts = coverage(self.train, looked, len(self.class_names))
         pairs = sorted(zip(counts.tolist(), self.class_names, strict=True))
         held = ", ".join(f"{name} {count}" for count, name in pairs[:_RAREST])
         more = f" (the {_RAREST} rarest of {len(pairs)})" if len(pairs) > _RAREST else ""
+        some = "" if len(looked) == len(self.split.labeled) else f" of {len(looked)} looked at"
         found = (
-            f"labelled images that hold each class: {held}{more}",
-            missing_classes(counts, self.class_names),
-            orientation_notice(self.train, self.split.labeled),
+            f"labelled images{some} that hold each class: {held}{more}",
+            None if some else missing_classes(counts, self.class_names),
+            orientation_notice(self.train, looked),
         )
         self.notices = [notice for notice in found if notice is not None]
 
@@ -153,10 +129,11 @@ class Segmentation(Task):
 
     def metadata(self) -> Mapping[str, Any]:
         """Classes, network, inference and how pixels are read."""
-        folders, scale = self.data.folders, getattr(self, "scale", None)
+        folders, scale = self.data.folders, self.sources.scale
         return {
             "class_names": list(self.class_names),
-            "model": self.model.model_copy(update={"weights": "none"}).model_dump(mode="json"),
+            "palette": self.sources.palette[: len(self.class_names)].tolist(),
+            "model": self.model.model_copy(update={"weights": "none", "lora": None}).model_dump(mode="json"),
             **self.statistics,
             "evaluate": self.evaluation.settings.model_dump(mode="json"),
             "crop": self.settings.weak.crop,
@@ -213,6 +190,7 @@ class Segmentation(Task):
             "model": found.settings.model_dump(mode="json"),
             "evaluate": EvaluateSettings(window="sliding" if cityscapes else "original").model_dump(mode="json"),
             "crop": 798 if cityscapes else 518,
+            "best": {"model": "teacher" if found.teacher else "student", "protocol": "paper", "epoch": found.epoch},
         }
         return network.eval(), metadata
 

@@ -134,6 +134,8 @@ def _requested(url: str, part: Path, begun: int, wanted: _Wanted, progress: Coun
             return _received(answer, part, begun, wanted, progress)
     except HTTPError as error:
         error.close()
+        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{begun}":
+            return None  # nothing is left to fetch
         if error.code == 416:
             part.unlink(missing_ok=True)
         return _Wrong(f"answered {error.code} {error.msg}", lasting=error.code in _LOST or 300 <= error.code < 400)

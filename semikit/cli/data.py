@@ -1,0 +1,163 @@
+"""`semikit data`: published data sets, fetched, prepared, verified."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from semikit.errors import DataError
+
+if TYPE_CHECKING:
+    from semikit.data.published.inputs import Progress
+
+data_app = typer.Typer(
+    name="data",
+    help="Published data sets: list, fetch, prepare, verify.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Name = Annotated[str, typer.Argument(help="pascal | cityscapes | ade20k | coco (semikit data list).")]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Where the data set lies or will lie. Default: $SEMIKIT_DATA/NAME, else ./data/NAME."),
+]
+
+
+@data_app.command("list")
+def list_sets() -> None:
+    """List the published data sets: classes, images, official splits, terms, and whether they are prepared."""
+    from semikit.data.published.catalogue import default_root, published_names, read_published
+    from semikit.data.published.prepared import BEGUN, RECORD
+
+    table = Table(box=None, header_style="bold")
+    for column in ("name", "classes", "train / val", "further images", "official splits", "default root", "terms"):
+        table.add_column(column, overflow="fold")
+    for name in published_names():
+        known, root = read_published(name), default_root(name)
+        half = "begun, not finished" if (root / BEGUN).exists() else "not prepared"
+        counts = known.counts
+        row = (
+            name,
+            str(len(known.classes)),
+            f"{counts['train']} / {counts['val']}",
+            ", ".join(f"{part} {counts[part]}" for part in known.extra),
+            ", ".join(known.splits),
+            "prepared" if (root / RECORD).is_file() else half,
+            f"{known.licence}; {known.homepage}",
+        )
+        table.add_row(*map(escape, row))
+    # A pipe has no width: do not fold what a script will read.
+    Console(width=None if sys.stdout.isatty() else 300).print(table)
+
+
+@data_app.command("fetch")
+def fetch(
+    name: Name,
+    root: Root = None,
+    splits: Annotated[bool, typer.Option("--splits", help="Only the official lists of labelled images.")] = False,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the archives of this part, repeatable; some are fetched only by their part."),
+    ] = None,
+) -> None:
+    """Fetch a data set's archives and official lists, and say what has to be fetched by hand.
+
+    Archives go to ROOT/downloads, lists to ROOT/splits. Broken downloads are gone on with by the same command; nothing
+    is used before its checksum is right.
+    """
+    from semikit.data.published import fetch as fetching
+    from semikit.data.published.catalogue import default_root, read_published
+    from semikit.data.published.inputs import DOWNLOADS
+
+    place = (root or default_root(read_published(name).name)).expanduser().absolute()
+    with _bar() as progress:
+        report = fetching.fetch(name, place, tuple(part or ()), splits_only=splits, progress=progress)
+    lines = [f"fetched: {item}" for item in report.fetched] + [f"already there: {item}" for item in report.there]
+    _say(lines)
+    _say(
+        (f"no checksum is published for {item}: its length and the archive were checked" for item in report.unchecked),
+        "note",
+    )
+    _say(report.left, "optional")
+    _say(report.by_hand, "by hand")
+    if not splits:
+        source = place / DOWNLOADS
+        _say([f"{'then' if report.by_hand else 'next'}: semikit data prepare {name} --source {source} --root {place}"])
+
+
+@data_app.command("prepare")
+def prepare(
+    name: Name,
+    source: Annotated[Path, typer.Option(help="Folder with the archives or extracted folders, or one archive.")],
+    root: Root = None,
+) -> None:
+    """Lay out a data set from its archives or folders, as they are downloaded, for `--dataset NAME --root DIR`.
+
+    Checks first that all is there and that it fits. An interrupted run is gone on with by the same command. SOURCE may
+    be the root itself: files that are in place stay.
+    """
+    from semikit.data.published import prepare as preparing
+    from semikit.data.published.catalogue import default_root, read_published
+
+    place = (root or default_root(read_published(name).name)).expanduser().absolute()
+    with _bar() as progress:
+        report = preparing.prepare(name, source, place, progress)
+    _say(report.lines)
+    _say(report.notices, "note")
+    _say([f"next: semikit data verify {name} --root {place}"])
+
+
+@data_app.command("verify")
+def verify(
+    name: Name,
+    root: Root = None,
+    every: Annotated[bool, typer.Option("--all", help="Open every mask, not 200 of them.")] = False,
+) -> None:
+    """Count a prepared data set, look into its masks, and say what is wrong and how it is mended."""
+    from semikit.data.published import verify as verifying
+    from semikit.data.published.catalogue import read_published
+
+    read_published(name)
+    with _bar() as progress:
+        report = verifying.verify(name, root, every, progress)
+    _say(report.lines)
+    _say(report.notices, "note")
+    if report.problems:
+        raise DataError("\n- ".join([f"{name}: {len(report.problems)} found to be wrong", *report.problems]))
+    _say(["nothing wrong was found"])
+
+
+def _say(lines: Iterable[str], kind: str = "") -> None:
+    console = Console()
+    for line in lines:
+        console.print(f"{kind}: {line}" if kind else line, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """Progress as a bar on a terminal, as nothing elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda what, done, total: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(escape(what), total=total or None)
+            bars.update(tasks[what], completed=done, total=total or None)
+
+        yield show

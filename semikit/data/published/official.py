@@ -1,0 +1,130 @@
+"""The official labelled lists: ROOT/splits/92/labeled.txt as in the authors' repository, or generated (ADE20K).
+
+Lists that were fetched are used only when they are the official ones to the letter, up to line ends, spaces around
+entries, and empty lines. ADE20K's are the first n of the sorted training list, shuffled by `random.Random(0)`, which
+gives the published files (LiheYoung/UniMatch-V2, splits/ade20k).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from semikit.data.published.catalogue import Published
+from semikit.data.published.downloads import read_downloads
+from semikit.data.published.prepared import Pair, Prepared, read_list
+from semikit.errors import DataError, unknown
+
+SPLITS = "splits"
+"""The folder of a root that holds the lists."""
+
+_GENERATED = ("ade20k",)
+_PREFIX = "official:"
+_SHOWN = 3
+
+
+def is_generated(name: str) -> bool:
+    """Whether the lists of a data set follow from the names of its images, so that no file is needed."""
+    return name in _GENERATED
+
+
+def split_name(text: str, published: Published) -> str:
+    """`"official:1/16"`, `"1/16"` or `"1_16"` -> "1/16".
+
+    Raises:
+        UnknownNameError: with the official splits of the data set.
+    """
+    given = text.removeprefix(_PREFIX)
+    name = given.replace("_", "/")
+    if name not in published.splits:
+        raise unknown(f"official split of {published.name}", given, published.splits)
+    return name
+
+
+def list_file(root: Path, split: str) -> Path:
+    """Where the labelled list of a split lies below a root."""
+    return root / SPLITS / split.replace("/", "_") / "labeled.txt"
+
+
+def labeled_images(prepared: Prepared, split: str) -> list[str]:
+    """The labelled images of an official split, as paths below the root, in the order of the list.
+
+    Raises:
+        UnknownNameError: no such split.
+        DataError: a root that is only a part of the data set, a list that is missing or not the official one, or one
+            that names images the root does not have.
+    """
+    published = prepared.published
+    name = split_name(split, published)
+    _refuse_part(prepared, name)
+    pairs = read_list(prepared.path, "train")
+    if is_generated(published.name):
+        lines = shuffled(pairs)[: published.splits[name][0]]
+    else:
+        lines = _read_official(published, name, list_file(prepared.path, name))
+    images = [line.partition(" ")[0] for line in lines]
+    known = {image for image, _ in pairs}
+    missing = [image for image in images if image not in known]
+    if missing:
+        raise DataError(
+            f"{_PREFIX}{name}: {len(missing)} of {len(images)} images of the list are not among the training images "
+            f"of {prepared.path}: {', '.join(missing[:_SHOWN])}. Prepare the root from the published archives."
+        )
+    return images
+
+
+def shuffled(pairs: Sequence[Pair]) -> list[str]:
+    """Lines "image mask" in the order whose beginning is labelled and whose rest is unlabelled."""
+    lines = sorted(f"{image} {mask}" for image, mask in pairs)
+    random.Random(0).shuffle(lines)
+    return lines
+
+
+def _refuse_part(prepared: Prepared, split: str) -> None:
+    published, counts = prepared.published, prepared.record.counts
+    if prepared.record.complete(published):
+        return
+    told = ", ".join(f"{part} {counts.get(part, 0)} of {published.counts[part]}" for part in ("train", "val"))
+    raise DataError(
+        f"{_PREFIX}{split}: {prepared.path} holds only a part of {published.title} ({told} images), so no official "
+        f"list applies. Prepare the whole data set, or give --labels a number or a fraction."
+    )
+
+
+def _read_official(published: Published, split: str, path: Path) -> list[str]:
+    """The lines of a list that is known to be the official one."""
+    if not path.is_file():
+        raise DataError(
+            f"{_PREFIX}{split}: no list {path}. Fetch it with: semikit data fetch {published.name} --splits --root "
+            f"{path.parents[2]}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file. {_remedy(published, path)}") from None
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    wanted = f"{SPLITS}/{published.name}/{split.replace('/', '_')}/labeled.txt"
+    found = _known_list(lines)
+    if wanted not in found:
+        what = f"the official list {found[0]}" if found else f"no official list of {published.title}"
+        raise DataError(
+            f"{path} is {what}: it has {len(lines)} entries, the official list {wanted} has "
+            f"{published.splits[split][0]} and another sha256. {_remedy(published, path)}"
+        )
+    return lines
+
+
+def _known_list(lines: Sequence[str]) -> list[str]:
+    """Paths of the official lists that hold these lines; the files end with a newline or without."""
+    text = "\n".join(lines)
+    digests = {sha256((text + end).encode()).hexdigest() for end in ("", "\n")}
+    return [path for path, (digest, _) in read_downloads().splits.lists.items() if digest in digests]
+
+
+def _remedy(published: Published, path: Path) -> str:
+    return (
+        f"Delete it and run: semikit data fetch {published.name} --splits --root {path.parents[2]}; lists of your own "
+        "go by their path, --labels FILE."
+    )

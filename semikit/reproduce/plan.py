@@ -1,0 +1,137 @@
+"""What training a cell means: its configuration, images, iterations; known without any data on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, final
+
+from semikit import recipes
+from semikit.build import needs_of, schedule_of
+from semikit.config import Config, resolve
+from semikit.core.task import Counts
+from semikit.data.published.catalogue import read_published
+from semikit.errors import InputError
+from semikit.reproduce.cells import Cell, command, percent
+from semikit.training.trainer import Schedule
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """A cell with everything that is worked out from it."""
+
+    cell: Cell
+    config: Config
+    counts: Counts
+    schedule: Schedule
+    learns_unlabeled: bool
+
+
+@lru_cache
+def _recipe(task: str, dataset: str, method: str) -> dict[str, Any]:
+    """Reading YAML for each of hundreds of cells would take seconds."""
+    return recipes.compose(task, dataset=dataset, above={"method": {"name": method}})
+
+
+def composed(cell: Cell) -> dict[str, Any]:
+    """The data set's recipe with the cell's overrides laid over it, as plain values.
+
+    Raises:
+        InputError: when the cell waits for something.
+    """
+    if cell.waits is not None:
+        raise InputError(f"{cell.id} {cell.waits}. Published: {published(cell)}.")
+    return recipes.merge(deepcopy(_recipe(cell.task, cell.dataset, cell.method)), cell.overrides)
+
+
+def plan_cell(cell: Cell) -> CellPlan:
+    """The plan of a cell, from the published counts of images.
+
+    Raises:
+        InputError: when the cell waits for something.
+    """
+    config = resolve(composed(cell))
+    counts, needs = counts_of(cell), needs_of(config)
+    return CellPlan(cell, config, counts, schedule_of(config.train, counts, needs.unlabeled), needs.unlabeled)
+
+
+def counts_of(cell: Cell) -> Counts:
+    """Labelled, unlabelled and validation images of a cell of a published data set."""
+    known = read_published(cell.dataset)
+    labeled, unlabeled = (known.counts["train"], 0) if cell.split == "all" else known.splits[cell.split]
+    for source in cell.overrides["data"].get("unlabeled", ()):
+        name, _, part = source.partition(":")
+        unlabeled += read_published(name).counts[part or "train"]
+    return Counts(labeled=labeled, unlabeled=unlabeled, val=known.counts["val"], test=0)
+
+
+def published(cell: Cell) -> str:
+    """The published values as text: "mIoU 87.9"."""
+    return ", ".join(f"{metric} {percent(value)}" for metric, value in cell.values.items())
+
+
+def facts(plan: CellPlan) -> dict[str, str]:
+    """The plan as lines of a name and a text."""
+    cell, config, schedule = plan.cell, plan.config, plan.schedule
+    model, optimizer = config.model, config.optimizer
+    rate = optimizer.lr if optimizer.encoder_lr is None else optimizer.encoder_lr
+    frozen = ", frozen" if model.freeze else ""
+    told = {
+        "published": f"{published(cell)} ({cell.reports if cell.reports != 'better' else 'the better network'})",
+        "log": ", ".join(f"{name} {percent(value)}" for name, value in cell.logged.items()),
+        "note": cell.note,
+        "images": _images(plan),
+        "method": " · ".join([config.method_name, *changed_settings(config)]),
+        "network": f"{model.encoder}{frozen} + {model.decoder}",
+        "crop": f"{config.views.weak.crop}",  # type: ignore[attr-defined]
+        "batch": _batch(plan),
+        "length": _length(plan),
+        "optimiser": f"{optimizer.name}, encoder {rate:g}, rest {optimizer.lr:g}, decay {optimizer.weight_decay:g}",
+        "evaluation": _evaluation(config, schedule),
+        "command": command(cell),
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def changed_settings(config: Config) -> list[str]:
+    """Settings of the method that are not its defaults, `key=value`."""
+    defaults = type(config.method)().model_dump(mode="json")
+    values = config.method.model_dump(mode="json")
+    return [f"{key}={_short(value)}" for key, value in values.items() if value != defaults[key]]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{key} {item:g}" for key, item in value.items()) + ")"
+    return f"{value}"
+
+
+def _images(plan: CellPlan) -> str:
+    counts = plan.counts
+    unlabeled = f"{counts.unlabeled} unlabelled" if plan.learns_unlabeled else "none unlabelled"
+    return f"{plan.config.name}: {counts.labeled} labelled, {unlabeled}, {counts.val} for validation"
+
+
+def _batch(plan: CellPlan) -> str:
+    train = plan.config.train
+    more = f" + {train.batch * train.ratio} unlabelled" if plan.learns_unlabeled else ""
+    processes = max(1, train.batch // train.group)
+    return f"{train.batch} labelled{more}, in {processes} groups of {train.group} (published: a process each)"
+
+
+def _length(plan: CellPlan) -> str:
+    train, schedule = plan.config.train, plan.schedule
+    epochs = f"{train.epochs} epochs of {schedule.per_epoch} iterations: " if train.epochs else ""
+    return f"{epochs}{schedule.iterations} iterations"
+
+
+def _evaluation(config: Config, schedule: Schedule) -> str:
+    settings: Any = config.evaluate
+    if settings.window == "sliding":
+        how = f"windows of {settings.size or config.views.weak.crop} slide"  # type: ignore[attr-defined]
+    else:
+        how = "whole images, sides rounded to what the encoder takes"
+    return f"{how}; every {schedule.eval_every} iterations"

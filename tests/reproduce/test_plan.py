@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import shlex
+from copy import deepcopy
+from functools import lru_cache
+from typing import Any
+
+import pytest
+
+from semikit import recipes
+from semikit.cli import run as cli_run
+from semikit.cli.app import run
+from semikit.config import resolve
+from semikit.errors import InputError
+from semikit.registry import TASKS
+from semikit.reproduce.cells import Cell, cells, command
+from semikit.reproduce.plan import changed_settings, composed, facts, plan_cell
+
+TRAINABLE = list({command(cell): cell for cell in cells() if cell.waits is None}.values())
+
+
+def one(identity: str) -> Cell:
+    (cell,) = cells(identity)
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("identity", "iterations"),
+    [
+        ("table1/unimatch-v2-dinov2-small/92", 39_300),
+        ("table2/unimatch-v2-dinov2-small/1_16", 62_820),
+        ("table3/unimatch-v2-dinov2-small/1_64", 149_220),
+        ("table4/unimatch-v2-dinov2-small/1_512", 147_560),
+        ("table1/labeled-only-dinov2-base/92", 93 * 60),  # 3000 images, 4 processes of 8
+        ("table2/labeled-only-dinov2-base/all", 187 * 360),
+        ("table3/labeled-only-dinov2-base/all", 1263 * 120),
+        ("table1/labeled-only-resnet101/92", 11 * 80),  # 92 images, 4 processes of 2
+        ("table1/unimatch-v1-resnet101/92", 1311 * 80),
+        ("table11/fixmatch-doubled/pascal-92", 328 * 120),  # 10490 images, 8 processes of 4
+        ("table13/coco-whole/ade20k-all", 15106 * 30),  # 118287 + 123403 images, 8 processes of 2
+        ("table13/cityscapes-extra/cityscapes-all", 2500 * 40),
+    ],
+)
+def test_iterations(identity: str, iterations: int) -> None:
+    assert plan_cell(one(identity)).schedule.iterations == iterations
+
+
+def test_every_cell_has_a_plan() -> None:
+    assert len(TRAINABLE) > 300
+    for cell in TRAINABLE:
+        plan = plan_cell(cell)
+        assert plan.config.model.encoder == cell.encoder
+        assert plan.config.method_name == cell.method
+        assert plan.config.data.published.name == cell.dataset  # type: ignore[attr-defined]
+        assert plan.config.train.select == cell.reports
+        assert plan.schedule.eval_every == plan.schedule.per_epoch
+        assert (plan.counts.unlabeled > 0) >= plan.learns_unlabeled
+
+
+def test_every_command_trains_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the real command line: what it would train is the cell's configuration."""
+    read, seen = lru_cache(recipes.read_yaml), []
+    monkeypatch.setattr(recipes, "read_yaml", lambda path: deepcopy(read(path)))
+    monkeypatch.setattr(cli_run, "dry_run", lambda raw, console: seen.append(raw))
+    for cell in TRAINABLE:
+        words = shlex.split(command(cell))
+        assert words[:2] == ["semikit", "train"]
+        assert run([*words[1:], "--dry-run"]) == 0, command(cell)
+        assert resolve(seen.pop()) == resolve(composed(cell)), command(cell)
+
+
+def test_the_plan_in_words() -> None:
+    told = facts(plan_cell(one("table2/unimatch-v2-dinov2-base/1_16")))
+    assert told["published"] == "mIoU 83.6 (teacher)"
+    assert told["images"] == "cityscapes: 186 labelled, 2789 unlabelled, 500 for validation"
+    assert told["network"] == "dinov2-base + dpt"
+    assert told["crop"] == "798"
+    assert told["batch"].startswith("8 labelled + 8 unlabelled, in 4 groups of 2")
+    assert told["length"] == "180 epochs of 349 iterations: 62820 iterations"
+    assert told["evaluation"] == "windows of 798 slide; every 349 iterations"
+    assert told["method"] == "unimatch_v2 · ohem=(threshold 0.7, min_kept 200000)"
+    assert told["command"] == command(one("table2/unimatch-v2-dinov2-base/1_16"))
+    assert "log" not in told
+    alone = facts(plan_cell(one("table1/labeled-only-dinov2-small/183")))
+    assert alone["batch"].startswith("32 labelled, in 4 groups of 8")
+    assert "none unlabelled" in alone["images"]
+    assert "frozen" in facts(plan_cell(one("table7/frozen-dinov2-base/pascal-92")))["network"]
+    assert facts(plan_cell(one("table1/unimatch-v2-dinov2-base/92")))["log"] == "teacher 86.29, student 86.41"
+
+
+@pytest.mark.parametrize(
+    ("identity", "settings"),
+    [
+        ("table6/figure-4a/pascal-92", {"streams=1", "dropout=independent"}),
+        ("table6/figure-4b/pascal-92", {"dropout=none"}),
+        ("table6/figure-4c/pascal-92", {"dropout=independent"}),
+        ("table6/unimatch-v2/pascal-92", set()),
+        ("table12/decoder-classifier/pascal-92", {"position=decoder"}),
+        ("table10/student/pascal-92", {"teacher=student"}),
+        ("table5/unimatch-v1/pascal-92", {"teacher=ema"}),
+        ("figure5/threshold-0.98/pascal-183", {"threshold=0.98"}),
+        ("figure6/weight-4/pascal-183", {"weight=4.0"}),
+    ],
+)
+def test_what_a_row_changes_of_its_method(identity: str, settings: set[str]) -> None:
+    assert set(changed_settings(plan_cell(one(identity)).config)) == settings
+
+
+def test_hard_examples_count_on_cityscapes_only() -> None:
+    hard = {cell.dataset: resolve(composed(cell)).method for cell in cells(method="supervised") if cell.waits is None}
+    values: dict[str, Any] = {name: method.ohem for name, method in hard.items()}  # type: ignore[attr-defined]
+    assert [name for name, ohem in values.items() if ohem is not None] == ["cityscapes"]
+
+
+def test_a_cell_that_waits_has_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = one("table18/unimatch-v2/10%")
+    monkeypatch.setattr(type(TASKS), "names", lambda self: ["seg"])
+    with pytest.raises(InputError, match=r"waits for the cls adapter.*top1 74.3, top5 91.7"):
+        plan_cell(cell)

@@ -1,0 +1,58 @@
+"""Several processes evaluate what one does: every image once."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from torch import nn
+from semikit.core.task import Inference
+from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
+from semikit.tasks._evaluate import PixelEvaluation
+from semikit.tasks._inference import EvaluateSettings
+from semikit.tasks._palette import palette
+from contextlib import nullcontext
+
+rank, world, port, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+if world > 1:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+torch.manual_seed(0)
+network = nn.Conv2d(3, len(CLASS_NAMES), 3, padding=1)
+network.mean, network.std, network.multiple, network.num_classes = (0.5,) * 3, (0.25,) * 3, 1, len(CLASS_NAMES)
+source = ShapesSource(ShapesSettings(size=32, train=1, val=5, test=1), "val")
+evaluation = PixelEvaluation(CLASS_NAMES, EvaluateSettings(batch=2), 32, palette(len(CLASS_NAMES)))
+scores = evaluation.scores({"it": network}, source, Inference(torch.device("cpu"), nullcontext))["it"]
+(out / f"{rank}.json").write_text(json.dumps([scores.value, scores.per_class, scores.extra]))
+if world > 1:
+    dist.destroy_process_group()
+"""
+
+
+def scores(world: int, folder: Path) -> list[object]:
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    commands = [[sys.executable, "-c", PROGRAM, str(rank), str(world), str(port), str(folder)] for rank in range(world)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
+
+
+@pytest.mark.timeout(200)
+def test_two_processes_and_five_images(tmp_path: Path) -> None:
+    (alone,) = scores(1, tmp_path / "one")
+    first, second = scores(2, tmp_path / "two")
+    assert first == second == alone
