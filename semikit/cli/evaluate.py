@@ -51,10 +51,10 @@ def evaluate(
 
 def _made_by(facts: Mapping[str, Any]) -> str:
     """What the number was made with, in one line."""
-    how, file = facts["evaluation"], facts["checkpoint"]
-    window = how["window"] + (f" {how['size']}" if how.get("size") else "")
+    file = facts["checkpoint"]
+    how = "".join(f", {name} {value}" for name, value in facts["evaluation"].items() if value is not None)
     whose = f"{facts['model']}, chosen by protocol {facts['protocol']}" if facts["model"] else "weights"
-    return f"{whose}, window {window}, average {how['average']}: {file['path']} (sha256 {file['sha256'][:12]})"
+    return f"{whose}{how}: {file['path']} (sha256 {file['sha256'][:12]})"
 
 
 def _check(run: Path, split: str, average: str | None, window: str | None) -> None:

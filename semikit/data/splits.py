@@ -110,13 +110,18 @@ def missing_classes(counts: NDArray[np.int64], names: Sequence[str]) -> str | No
 
 
 def shared_files(source: PixelSource, indices: Iterable[int], other: PixelSource) -> list[tuple[str, str]]:
-    """Pairs of names whose image files hold the same bytes; none where a source is not made of files."""
+    """Pairs of names whose image files hold the same bytes; none where a source is not made of files.
+
+    Files that are missing are equal to none; they are told of when the data are checked.
+    """
     if not isinstance(source, FolderSource) or not isinstance(other, FolderSource):
         return []
     by_size: dict[int, list[int]] = {}
     for index, path in enumerate(other.images):
-        by_size.setdefault(path.stat().st_size, []).append(index)
-    pairs = [(i, j) for i in indices for j in by_size.get(source.images[i].stat().st_size, [])]
+        if path.is_file():
+            by_size.setdefault(path.stat().st_size, []).append(index)
+    there = [i for i in indices if source.images[i].is_file()]
+    pairs = [(i, j) for i in there for j in by_size.get(source.images[i].stat().st_size, [])]
     return [
         (source.names[i], other.names[j])
         for i, j in pairs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,8 @@ from rich.console import Console
 from semikit.cli.run import start_run
 from semikit.cli.train import compose
 from semikit.config import resolve
+from semikit.data.published.catalogue import published_names, read_published
+from semikit.data.published.prepare import prepare
 from semikit.data.spec import load_spec
 from semikit.models.backbone import TRANSFORMERS, check_encoder, family
 from semikit.models.segmenter import build_segmenter
@@ -23,12 +26,28 @@ from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
-ALL = sorted(path for folder in ("", "datasets", "presets") for path in (RECIPES / folder).glob("*.yaml"))
+ALL = sorted([RECIPES / "seg.yaml", *(RECIPES / "datasets").glob("*.yaml"), *(RECIPES / "presets").glob("*.yaml")])
 
 
 def test_all_of_them_are_found_by_name() -> None:
     named = {RECIPES / folder / f"{name}.yaml" for folder in ("datasets", "presets") for name in recipe_names(folder)}
-    assert named | {RECIPES / f"{task}.yaml" for task in TASKS.names()} == set(ALL)
+    assert {path for path in named if path.is_file()} | {RECIPES / f"{task}.yaml" for task in TASKS.names()} == set(ALL)
+
+
+def test_every_official_split_and_size_has_a_preset() -> None:
+    generated = {name for name in recipe_names("presets") if not (RECIPES / "presets" / f"{name}.yaml").is_file()}
+    assert generated == {
+        f"{name}-{split.replace('/', '_')}-{size}"
+        for name in published_names()
+        for split in read_published(name).splits
+        for size in ("dinov2-s", "dinov2-b", "dinov2-l")
+    }
+    for name in ("pascal-92-dinov2-s", "cityscapes-1_16-dinov2-b"):
+        raw = compose("seg", None, None, None, None, name, {})
+        dataset, split, size = name.split("-", 2)
+        assert raw["data"]["labels"] == f"official:{split.replace('_', '/')}"
+        assert raw["data"]["published"] == {"name": dataset}
+        assert resolve(raw).model.encoder == {"dinov2-s": "dinov2-small", "dinov2-b": "dinov2-base"}[size]
 
 
 def composed(path: Path, photo_data: Path) -> dict[str, Any]:
@@ -37,7 +56,7 @@ def composed(path: Path, photo_data: Path) -> dict[str, Any]:
     folder = path.parent.name
     dataset = path.stem if folder == "datasets" else None
     preset = path.stem if folder == "presets" else None
-    has_data = dataset or (raw.get("data") or {}).keys() & {"folders", "shapes"}
+    has_data = dataset or (raw.get("data") or {}).keys() & {"folders", "shapes", "published"}
     return compose(raw["task"], dataset, None if has_data else photo_data, None, None, preset, {})
 
 
@@ -53,8 +72,11 @@ NARROW_RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_width":
 FEW = {"size": 32, "train": 6, "val": 2, "test": 1}
 
 
-def shrunk(raw: dict[str, Any], photos: ModuleType) -> dict[str, Any]:
-    """The same recipe for two steps with few narrow blocks of the same kind of encoder, on small crops."""
+def shrunk(raw: dict[str, Any], photos: ModuleType, root: Path) -> dict[str, Any]:
+    """The same recipe for two steps with few narrow blocks of the same kind of encoder, on small crops.
+
+    `root` is where a published data set lies.
+    """
     kind = family(check_encoder(raw["model"]["encoder"]))
     args = photos.ENCODER_ARGS if kind in TRANSFORMERS else NARROW_RESNET
     model = {"weights": "none", "decoder_channels": 8, "encoder_args": args}
@@ -62,6 +84,8 @@ def shrunk(raw: dict[str, Any], photos: ModuleType) -> dict[str, Any]:
     above: dict[str, Any] = {"model": model, "train": train, "data": {"labels": "2"}}
     if raw["data"].get("shapes") is not None:
         above["data"]["shapes"] = FEW
+    if raw["data"].get("published") is not None:
+        above["data"]["published"] = {"root": str(root)}
     small = merge(raw, above)
     patch = build_segmenter(resolve(small).model, 3).multiple
     return merge(small, {"views": {"weak": {"crop": patch if patch > 1 else 32}}})
@@ -69,13 +93,22 @@ def shrunk(raw: dict[str, Any], photos: ModuleType) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_it_trains(
-    path: Path, photos: ModuleType, photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path,
+    photos: ModuleType,
+    photo_data: Path,
+    miniature: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: Image.new("L", (1, 1)).save(path))
     raw = composed(path, photo_data)
-    results = start_run(shrunk(raw, photos), tmp_path, Console(file=io.StringIO()), quiet=True)
+    if raw["data"].get("published") is not None:
+        prepare(raw["name"], miniature(raw["name"]), tmp_path / "root", lambda what, done, total: None)
+    small, run = shrunk(raw, photos, tmp_path / "root"), tmp_path / "run"
+    run.mkdir()
+    results = start_run(small, run, Console(file=io.StringIO()), quiet=True)
     assert results["iterations"] == 2
-    settings = read_checkpoint(tmp_path / "weights/last.ckpt")["config"]
+    settings = read_checkpoint(run / "weights/last.ckpt")["config"]
     assert settings["model"]["encoder"] == raw["model"]["encoder"]
     assert settings["optimizer"]["lr"] == raw["optimizer"]["lr"]
 

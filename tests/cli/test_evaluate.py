@@ -93,8 +93,8 @@ def test_weights_without_a_run_need_data(semikit: Call, trained: Path, tmp_path:
     [
         (["--json", "no/such/scores.json"], "cannot write to no/such/scores.json: there is no such folder"),
         (["--json", "."], "cannot write to .: it is a folder"),
-        (["--root", "."], "--root . is where the paths of --data begin; give --data FILE.yaml or leave it out"),
-        (["--dataset", "shapes", "--root", "."], "give --data FILE.yaml or leave it out"),
+        (["--root", "."], "--root . says where a published data set lies or where the paths of --data begin"),
+        (["--dataset", "shapes", "--root", "."], "or leave --root out"),
         (["--split", "tset"], "unknown --split 'tset'. Did you mean 'test'"),
         (["--precision", "fp8"], "expected one of 'fp32', 'bf16', 'fp16'"),
         (["--dataset", "shapes"], "the model knows 3 classes, the data 6"),

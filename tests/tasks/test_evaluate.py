@@ -15,6 +15,7 @@ from semikit.core.task import Inference
 from semikit.errors import DataError
 from semikit.tasks._evaluate import PixelEvaluation, read_ahead, scores_of
 from semikit.tasks._inference import EvaluateSettings, normalized
+from semikit.tasks._palette import palette
 
 CPU = torch.device("cpu")
 INFERENCE = Inference(CPU, nullcontext)
@@ -51,7 +52,7 @@ SIZES = [(28, 28), (28, 28), (14, 42), (28, 28), (30, 20), (30, 20), (30, 20)]
 
 def evaluation(batch: int = 4, average: str = "paper", window: str = "original") -> PixelEvaluation:
     settings = EvaluateSettings(batch=batch, average=average, window=window)
-    return PixelEvaluation(("sky", "road", "car"), settings, 14)
+    return PixelEvaluation(("sky", "road", "car"), settings, 14, palette(3))
 
 
 @pytest.mark.parametrize("window", ["original", "sliding"])

@@ -91,7 +91,10 @@ def test_more_unlabelled_folders(photos: ModuleType, photo_data: Path, tmp_path:
 def test_one_source_of_data(photos: ModuleType, photo_data: Path) -> None:
     for data, told in (
         ({}, "no data given: use --data FILE.yaml"),
-        ({"shapes": {}, "folders": photos.raw(photo_data)["data"]["folders"]}, "both given"),
+        (
+            {"shapes": {}, "folders": photos.raw(photo_data)["data"]["folders"]},
+            "data.folders and data.shapes",
+        ),
         ({"shapes": {}, "unlabeled": ["more"]}, "the made images take no others"),
     ):
         with pytest.raises(ConfigError, match=told):
