@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -39,9 +40,14 @@ def make_folders(folder: Path) -> None:
             Image.fromarray(labels).save(folder / part / "masks" / f"{number}.png")
 
 
-def test_every_command_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_every_command_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, miniatures: ModuleType
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEMIKIT_DATA", raising=False)
     make_folders(tmp_path)
+    (tmp_path / "downloads").mkdir()
+    miniatures.make("pascal", tmp_path / "downloads")
     spec = re.search(r"```yaml\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert spec is not None
     (tmp_path / "my.yaml").write_text(spec[1])

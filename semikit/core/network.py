@@ -51,7 +51,7 @@ class Network(nn.Module, ABC):
 
     def exported(self) -> dict[str, Tensor]:
         """The weights as they are kept and given away: by the names of the network that predicts."""
-        return self.state_dict()  # type: ignore[no-any-return]
+        return self.state_dict()
 
     def decode(self, features: Features) -> Tensor:
         """Features -> logits (B, K, *S)."""

@@ -119,7 +119,7 @@ def test_a_key_the_data_file_does_not_know(own: Path, refused: Callable[..., str
     [
         ("50", "labels '50' asks for 50 images, but only 6 of train have a mask."),
         ("0", "at least 1 is needed"),
-        ("1/0", "labels '1/0' is not a fraction between 0 and 1. Give a number (46), a fraction (1/16) or a file"),
+        ("1/0", "labels '1/0' is not a fraction between 0 and 1. Give a number (46), a fraction (1/16), a file"),
         ("3/2", "labels '3/2' is not a fraction between 0 and 1"),
         ("0.5", "labels '0.5': no such file, and neither a number nor a fraction"),
     ],
@@ -232,4 +232,4 @@ def test_several_seeds_of_a_wrong_run_leave_nothing(refused: Callable[..., str])
 def test_a_root_without_data(semikit: Call) -> None:
     answer = semikit("train", "seg", "--dataset", "shapes", "--root", ".", "--dry-run")
     assert answer.code == 2
-    assert "--root . is where the paths of --data begin; give --data FILE.yaml or leave it out." in answer.err
+    assert "--root . says where a published data set lies or where the paths of --data begin" in answer.err

@@ -224,9 +224,8 @@ def _refused(archive: Path, name: str, reason: str) -> DataError:
 def _damaged(archive: Path, reason: Exception | str, member: str = "") -> DataError:
     if isinstance(reason, OSError) and reason.errno is not None:
         return DataError(f"{archive} cannot be read: {member}{reason.strerror}. Check that it exists and its rights.")
-    return DataError(
-        f"{archive} is damaged, incomplete or no archive ({member}{reason}). Delete it and fetch it again."
-    )
+    first = str(reason).partition("\n")[0].rstrip(":")
+    return DataError(f"{archive} is damaged, incomplete or no archive ({member}{first}). Delete it and fetch it again.")
 
 
 def _walk(folder: Path) -> Iterator[Path]:

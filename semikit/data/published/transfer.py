@@ -88,9 +88,11 @@ def download(
     if target.is_file() and wanted.fault(target) is None:
         return False
     part = target.with_name(f"{target.name}.part")
-    if digest is None:
-        part.unlink(missing_ok=True)
     need_space(target.parent, max((size or 0) - _length(part), 0))
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(part, error) from None
     faults: dict[str, str] = {}
     left, rounds, most = list(urls), 0, _length(part)
     while left and rounds < tries:
@@ -161,7 +163,6 @@ def _received(answer: Any, part: Path, begun: int, wanted: _Wanted, progress: Co
     if wanted.size not in (None, total):
         return _Wrong(f"has {total} bytes, expected {wanted.size}", lasting=True)
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
         file = part.open("r+b" if begun else "wb", buffering=0)
     except OSError as error:
         raise _unwritable(part, error) from None
@@ -216,6 +217,7 @@ def _opener() -> urllib.request.OpenerDirector:
         urllib.request.HTTPSHandler(context=ssl.create_default_context()),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
         _Redirects(),
     ):
         opener.add_handler(handler)

@@ -44,6 +44,11 @@ def write(path: Path, files: Mapping[str, bytes] = FILES) -> Path:
     return write_zip(path, files) if kind == ".zip" else write_tar(path, files, KINDS[kind])
 
 
+def copy_all(path: Path, folder: Path) -> None:
+    for member in members(path):
+        member.copy_to(folder / member.name)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_members_come_in_stored_order(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path / f"some{kind}")
@@ -89,8 +94,8 @@ def test_a_name_that_leads_out(tmp_path: Path, kind: str, name: str) -> None:
     [
         (tarfile.SYMTYPE, "is a link"),
         (tarfile.LNKTYPE, "is a link"),
-        (tarfile.CHRTYPE, "no plain file"),
-        (tarfile.FIFOTYPE, "no plain file"),
+        (tarfile.CHRTYPE, "is no plain file"),
+        (tarfile.FIFOTYPE, "is no plain file"),
     ],
 )
 def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes, reason: str) -> None:
@@ -98,7 +103,7 @@ def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes, reason: str) ->
         info = tarfile.TarInfo("bad")
         info.type, info.linkname = kind, "/etc/passwd"
         archive.addfile(info)
-    with pytest.raises(DataError, match=f"x.tar is refused: its member 'bad' {reason}|'bad' is {reason}"):
+    with pytest.raises(DataError, match=f"x.tar is refused: its member 'bad' {reason}"):
         list(members(tmp_path / "x.tar"))
 
 
@@ -143,22 +148,10 @@ def test_more_or_less_than_declared(tmp_path: Path, size: int) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb", bytes(1 << 20))
-    (member,) = members(patched(path, declare(size)))
-    assert member.size == size
+    assert [member.size for member in members(patched(path, declare(size)))] == [size]
     with pytest.raises(DataError, match=r"x\.zip is damaged.*bomb.*fetch it again"):
-        member_of(path).copy_to(tmp_path / "out")
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["x.zip"]
-
-
-def member_of(path: Path) -> archives.Member:
-    """The first member, while its archive is open."""
-    iterator = members(path)
-    member = next(iterator)
-    OPEN.append(iterator)
-    return member
-
-
-OPEN: list[object] = []
+        copy_all(path, tmp_path / "out")
+    assert not [item for item in (tmp_path / "out").rglob("*") if item.is_file()]
 
 
 def test_a_stream_that_never_ends_is_stopped(tmp_path: Path) -> None:
@@ -190,8 +183,7 @@ def test_a_truncated_archive(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path / f"some{kind}", {"a": os.urandom(20000), "b": os.urandom(20000)})
     path.write_bytes(path.read_bytes()[:24000])
     with pytest.raises(DataError, match=rf"some{kind} is damaged, incomplete or no archive .*fetch it again"):
-        for member in members(path):
-            member.read()
+        copy_all(path, tmp_path / "out")
 
 
 def test_a_flipped_bit_in_a_zip(tmp_path: Path) -> None:
@@ -202,7 +194,7 @@ def test_a_flipped_bit_in_a_zip(tmp_path: Path) -> None:
     raw[500] ^= 1
     path.write_bytes(raw)
     with pytest.raises(DataError, match=r"x\.zip is damaged.*a: Bad CRC-32"):
-        list(member.read() for member in members(path))
+        copy_all(path, tmp_path / "out")
 
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html>", b"PK\x03\x04 no zip"])
@@ -221,16 +213,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_copies_make_folders_and_leave_what_is_there(tmp_path: Path) -> None:
-    for member in members(write(tmp_path / "some.zip")):
-        member.copy_to(tmp_path / "out" / member.name)
+    copy_all(write(tmp_path / "some.zip"), tmp_path / "out")
     assert {name: (tmp_path / "out" / name).read_bytes() for name in FILES} == FILES
     (tmp_path / "out/a/one.txt").write_bytes(b"ONE")  # of the same size: not written again
     (tmp_path / "out/b/two.txt").write_bytes(b"half")
-    for member in members(tmp_path / "some.zip"):
-        member.copy_to(tmp_path / "out" / member.name)
+    copy_all(tmp_path / "some.zip", tmp_path / "out")
     assert (tmp_path / "out/a/one.txt").read_bytes() == b"ONE"
     assert (tmp_path / "out/b/two.txt").read_bytes() == FILES["b/two.txt"]
-    assert not [path for path in (tmp_path / "out").rglob(".*")]
+    assert not list((tmp_path / "out").rglob(".*"))
 
 
 class FullDisk(io.RawIOBase):
@@ -262,8 +252,8 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     path = write(tmp_path / "some.tar")
     with pytest.raises(RunError, match=r"the disk is full: .*two\.txt was not written .* run the same command again"):
-        member_of(path).copy_to(tmp_path / "out/two.txt")
-    assert list((tmp_path / "out").iterdir()) == []
+        copy_all(path, tmp_path / "out")
+    assert not [item for item in (tmp_path / "out").rglob("*") if item.is_file()]
 
 
 def test_an_interrupted_copy_leaves_nothing_behind(tmp_path: Path) -> None:
