@@ -60,7 +60,7 @@ class TeacherWatch(nn.Module):
         ]
 
     def get_extra_state(self) -> Tensor:
-        """What is saved: (3,), on the CPU. No buffer, since a step that asked the device who labels would wait for it."""
+        """What is saved: (3,), on the CPU. No buffer: a step that asked the device would wait for it."""
         return torch.tensor([self.behind, self.share, self.switched], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
