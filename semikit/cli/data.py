@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from semikit.cli.tables import show_table
 from semikit.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,9 +37,8 @@ def list_sets() -> None:
     from semikit.data.published.catalogue import default_root, published_names, read_published
     from semikit.data.published.prepared import BEGUN, RECORD
 
-    table = Table(box=None, header_style="bold")
-    for column in ("name", "classes", "train / val", "further images", "official splits", "default root", "terms"):
-        table.add_column(column, overflow="fold")
+    columns = ("name", "classes", "train / val", "further images", "official splits", "default root", "terms")
+    rows = []
     for name in published_names():
         known, root = read_published(name), default_root(name)
         half = "begun, not finished" if (root / BEGUN).exists() else "not prepared"
@@ -54,9 +52,8 @@ def list_sets() -> None:
             "prepared" if (root / RECORD).is_file() else half,
             f"{known.licence}; {known.homepage}",
         )
-        table.add_row(*map(escape, row))
-    # A pipe has no width: do not fold what a script will read.
-    Console(width=None if sys.stdout.isatty() else 300).print(table)
+        rows.append(row)
+    show_table(columns, rows)
 
 
 @data_app.command("fetch")

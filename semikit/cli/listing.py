@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from semikit import recipes
+from semikit.cli.tables import show_table
 from semikit.errors import unknown
 from semikit.registry import DECODERS, METHODS
 
@@ -24,18 +22,8 @@ def list_names(what: Annotated[str, typer.Argument(help="methods | models | data
     {"methods": _methods, "models": _models, "datasets": _recipes, "presets": _recipes}[what](what)
 
 
-def _show(columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(box=None, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    # A pipe has no width: do not fold what a script will read.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
 def _methods(what: str) -> None:
-    _show(["method", ""], [[name, METHODS.summary(name)] for name in METHODS.names()])
+    show_table(["method", ""], [[name, METHODS.summary(name)] for name in METHODS.names()])
 
 
 def _recipes(what: str) -> None:
@@ -43,7 +31,7 @@ def _recipes(what: str) -> None:
     for name in recipes.recipe_names(what):
         raw = recipes.read_recipe(what, name)
         rows.append([name, str(raw.get("task", "")), str(raw.get("about", ""))])
-    _show([what[:-1], "task", ""], rows)
+    show_table([what[:-1], "task", ""], rows)
 
 
 def _models(what: str) -> None:
@@ -62,7 +50,7 @@ def _models(what: str) -> None:
         "licence of the weights",
         "weights at huggingface.co",
     ]
-    _show(columns, rows)
+    show_table(columns, rows)
     Console().print(
         "\ntimm/NAME is the encoder that timm calls NAME; any other timm encoder with features works by its timm name."
         '\nmit-*: built by transformers, pip install "semikit[mit]".\n',
@@ -70,4 +58,4 @@ def _models(what: str) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    _show(["decoder", ""], [[name, DECODERS.summary(name)] for name in DECODERS.names()])
+    show_table(["decoder", ""], [[name, DECODERS.summary(name)] for name in DECODERS.names()])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from semikit.cli import options as o
+from semikit.cli.tables import show_table
 from semikit.errors import InputError, UnknownNameError
 from semikit.reproduce.cells import Cell, cells, command, percent
 from semikit.reproduce.tables import read_table, table_name, table_names
@@ -111,13 +109,15 @@ def _tables() -> None:
     for name in table_names():
         found = cells(name)
         rows.append([name, str(len(found)), read_table(name).title, found[0].waits or ""])
-    _show(["table", "cells", "", ""], rows)
+    show_table(["table", "cells", "", ""], rows)
     _say(Console(), "semikit reproduce TABLE --dry-run lists the cells of one.")
 
 
 def _list(found: list[Cell]) -> None:
     """Cells with what was published, and other people's rows of the same table."""
-    _show(["cell", "published", ""], [[cell.id, _values(cell.values.values()), cell.waits or ""] for cell in found])
+    show_table(
+        ["cell", "published", ""], [[cell.id, _values(cell.values.values()), cell.waits or ""] for cell in found]
+    )
     tables = {cell.table for cell in found}
     console = Console()
     for name in sorted(tables) if len(tables) == 1 else ():
@@ -173,7 +173,7 @@ def _tell(found: Comparison, console: Console) -> None:
                 log,
             ]
             rows.append([score.cell.id, *values])
-        _show(["cell", "published", "measured", "", "network", "log"], rows)
+        show_table(["cell", "published", "measured", "", "network", "log"], rows)
     else:
         _say(console, "  is not finished (no results.json): only early epochs can be compared.")
     _early(found, console)
@@ -190,7 +190,7 @@ def _early(found: Comparison, console: Console) -> None:
         pairs = [(item.measured.get(name), logged.get(name)) for name in ("student", "teacher", "confident")]
         rows.append([str(item.epoch), *(f"{_number(measured)} | {_number(log)}" for measured, log in pairs)])
     _say(console, "after an epoch: run | authors' log")
-    _show(["epoch", "student", "teacher", "confident"], rows)
+    show_table(["epoch", "student", "teacher", "confident"], rows)
 
 
 def _number(value: float | None) -> str:
@@ -205,13 +205,3 @@ def _say(console: Console, *lines: str) -> None:
     """Lines as they are, not broken: they hold commands."""
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def _show(columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(box=None, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    # A pipe has no width: do not fold what a script will read.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
