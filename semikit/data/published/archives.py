@@ -18,6 +18,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import IO, final
 
@@ -141,7 +143,7 @@ def folder_members(folder: Path) -> Iterator[Member]:
                 "which is not followed. Put the files there, or give the folder they lie in."
             )
         if real.is_file():
-            yield Member(name, real.stat().st_size, folder, lambda real=real: real.open("rb"), real)
+            yield Member(name, real.stat().st_size, folder, partial(FileIO, real), real)
 
 
 def need_space(folder: Path, needed: int) -> None:
@@ -153,10 +155,8 @@ def need_space(folder: Path, needed: int) -> None:
     place = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.is_dir())
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise RunError(
-            f"{folder} needs {_gigabytes(needed)} and {_gigabytes(free)} are free there. Free space, or choose "
-            "another disk."
-        )
+        told = f"{_gigabytes(needed)} and {_gigabytes(free)}"
+        raise RunError(f"{folder} needs {told} are free there. Free space, or choose another disk.")
 
 
 def full_disk(path: Path, error: OSError) -> RunError:
@@ -182,7 +182,7 @@ def _zipped(path: Path) -> Iterator[Member]:
                 raise _refused(path, name, "is encrypted")
             if kind not in (0, stat.S_IFREG):
                 raise _refused(path, name, "is a link" if kind == stat.S_IFLNK else "is no plain file")
-            yield Member(name, info.file_size, path, lambda info=info: archive.open(info))
+            yield Member(name, info.file_size, path, partial(archive.open, info))
 
 
 def _tarred(path: Path) -> Iterator[Member]:
@@ -193,7 +193,9 @@ def _tarred(path: Path) -> Iterator[Member]:
                 continue
             if not info.isreg():
                 raise _refused(path, name, "is a link" if info.issym() or info.islnk() else "is no plain file")
-            yield Member(name, info.size, path, lambda info=info: _extracted(archive, info))
+            yield Member(name, info.size, path, partial(_extracted, archive, info))
+        while archive.fileobj and archive.fileobj.read(_CHUNK):
+            continue  # to the checksum at the very end of a compressed tar
 
 
 def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -205,10 +207,8 @@ def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 def _safe(archive: Path, given: str) -> str:
     """The name of a member with forward slashes, refused where it leads out of the archive."""
     name = given.replace("\\", "/")
-    if name.startswith("/"):
-        raise _refused(archive, given, "is an absolute path")
-    if name[1:2] == ":":
-        raise _refused(archive, given, "begins with a drive letter")
+    if name.startswith("/") or name[1:2] == ":":
+        raise _refused(archive, given, "is an absolute path" if name[0] == "/" else "begins with a drive letter")
     if ".." in name.split("/"):
         raise _refused(archive, given, "leads out of the archive")
     return "/".join(part for part in name.split("/") if part not in ("", "."))

@@ -107,7 +107,7 @@ def download(
         rounds, most = (0, _length(part)) if _length(part) > most else (rounds + 1, most)
         time.sleep(pause * rounds if left and rounds < tries else 0)
     told = "; ".join(f"{url}: {text}" for url, text in faults.items())
-    raise RunError(f"{target.name} could not be fetched. {told}. Run the command again to go on, perhaps later.")
+    raise RunError(f"{target} could not be fetched. {told}. Run the command again to go on, perhaps later.")
 
 
 def _served(url: str, part: Path, wanted: _Wanted, progress: Counted, timeout: float) -> _Wrong | None:

@@ -197,6 +197,16 @@ def test_a_flipped_bit_in_a_zip(tmp_path: Path) -> None:
         copy_all(path, tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", [".tgz", ".tar.xz"])
+def test_a_flipped_bit_in_a_compressed_tar(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path / f"x{kind}", {"a": os.urandom(10000)})
+    raw = bytearray(path.read_bytes())
+    raw[5000] ^= 1  # noise is stored as it is: only the checksum tells
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=rf"x{kind} is damaged"):
+        list(members(path))
+
+
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html>", b"PK\x03\x04 no zip"])
 def test_no_archive(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(content)
