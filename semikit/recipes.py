@@ -1,8 +1,8 @@
 """Recipes: plain values from YAML, laid over one another. Nothing here knows what the values mean.
 
 Layers, each over the one before: the task's recipe (`configs/<task>.yaml`), the data set's
-(`configs/datasets/<name>.yaml`), a preset's or the user's own file, what these change for one method (`by_method`),
-then flags and key=value.
+(`configs/datasets/<name>.yaml`), a preset's or the user's own file, then flags and key=value. What a layer changes for
+one method (`by_method`) lies just above it.
 
 A preset is a file of `configs/presets/`, or the recipe of a data set at one of its official splits with one of the
 encoders its `sizes` name: `pascal-92-dinov2-s`.
@@ -95,12 +95,13 @@ def compose(
         read_yaml(config) if config is not None else {},
         own or {},
     )
+    _refuse_two_sets(_published(named), layers)
+    method = next((name for layer in (above, *reversed(layers), raw) if (name := _method_name(layer))), None)
     for layer in layers:
-        raw = merge(raw, layer)
-    raw = merge(raw, _only_source(named, raw))
-    variants = raw.pop("by_method", None) or {}
-    raw = merge(raw, variants.get(_method_name(above) or _method_name(raw), {}))
-    raw = merge(raw, above)
+        variants = layer.get("by_method") or {}
+        plain = {key: value for key, value in layer.items() if key != "by_method"}
+        raw = merge(merge(raw, plain), variants.get(method, {}))
+    raw = merge(merge(raw, _only_source(named, raw)), above)
     if raw.get("task") != task:
         raise ConfigError(f"this recipe is for the task {raw.get('task')!r}: semikit train {raw.get('task')} …")
     return raw
@@ -109,6 +110,20 @@ def compose(
 def _method_name(raw: Mapping[str, Any]) -> Any:
     method = raw.get("method")
     return method.get("name") if isinstance(method, Mapping) else None
+
+
+def _refuse_two_sets(dataset: str | None, layers: Iterable[Mapping[str, Any]]) -> None:
+    """Raise where a data set is named and a recipe is one of another: crop, labels and length belong to it."""
+    for layer in layers:
+        other = _published(layer)
+        if dataset is not None and other not in (None, dataset):
+            raise ConfigError(f"--dataset {dataset}, but the recipe is one of {other}. Leave out one of the two.")
+
+
+def _published(raw: Mapping[str, Any]) -> str | None:
+    """The published data set a layer is for."""
+    published = (raw.get("data") or {}).get("published")
+    return published.get("name") if isinstance(published, Mapping) else None
 
 
 def _only_source(named: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:

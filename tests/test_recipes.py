@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from semikit.errors import ConfigError, UnknownNameError
-from semikit.recipes import difference, merge, parse_overrides, read_recipe, read_yaml, task_recipe
+from semikit.recipes import compose, difference, merge, parse_overrides, read_recipe, read_yaml, task_recipe
 
 
 def test_mappings_are_laid_over_one_another() -> None:
@@ -90,3 +90,22 @@ def test_names() -> None:
     assert task_recipe("no-such") == {"task": "no-such"}
     with pytest.raises(UnknownNameError, match="Did you mean 'shapes'"):
         read_recipe("datasets", "shaeps")
+
+
+def test_what_a_recipe_changes_for_a_method_lies_just_above_it(tmp_path: Path) -> None:
+    raw = compose("seg", "pascal", above={"method": {"name": "supervised"}})
+    assert raw["train"]["batch"] == 32
+    assert compose("seg", "pascal")["train"]["batch"] == 16
+    assert "by_method" not in raw
+    above = {"method": {"name": "supervised"}, "train": {"batch": 8}}
+    assert compose("seg", "pascal", above=above)["train"]["batch"] == 8
+    own = tmp_path / "own.yaml"
+    own.write_text("method: {name: supervised, ohem: null}\ntrain: {batch: 4}")
+    raw = compose("seg", "cityscapes", config=own)
+    assert (raw["train"]["batch"], raw["train"]["group"], raw["method"]["ohem"]) == (4, 4, None)
+
+
+def test_a_data_set_and_a_recipe_of_another(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--dataset cityscapes, but the recipe is one of pascal"):
+        compose("seg", "cityscapes", preset="pascal-92-dinov2-s")
+    assert compose("seg", "pascal", preset="pascal-92-dinov2-s")["data"]["labels"] == "official:92"

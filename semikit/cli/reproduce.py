@@ -187,14 +187,16 @@ def _early(found: Comparison, console: Console) -> None:
     rows = []
     for item in found.early:
         logged = {} if item.logged is None else item.logged.model_dump()
-        pairs = [(item.measured.get(name), logged.get(name)) for name in ("student", "teacher", "confident")]
-        rows.append([str(item.epoch), *(f"{_number(measured)} | {_number(log)}" for measured, log in pairs)])
+        told = []
+        for name, digits in (("student", 2), ("teacher", 2), ("confident", 3)):
+            told.append(f"{_number(item.measured.get(name), digits)} | {_number(logged.get(name), digits)}")
+        rows.append([str(item.epoch), *told])
     _say(console, "after an epoch: run | authors' log")
     show_table(["epoch", "student", "teacher", "confident"], rows)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _values(values: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semikit import build, recipes
-from semikit.cli.train import compose
+from semikit.cli.train import at_root, compose
 from semikit.config import resolve
 from semikit.core.task import Inference, Scores
 from semikit.errors import InputError
@@ -94,10 +94,12 @@ def _read_alike(raw: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, A
 
 def _raw(path: Path, task: str, dataset: str | None, data: Path | None, root: Path | None) -> dict[str, Any]:
     """The data's configuration: as given, or the run's own."""
+    folder = path if path.is_dir() else path.parent.parent
+    if dataset is None and data is None and root is not None and (folder / "config.yaml").is_file():
+        return at_root(recipes.read_yaml(folder / "config.yaml"), root)
     if any(given is not None for given in (dataset, data, root)):
         # No training image is read, so which are labelled does not matter; an official list may not even be there.
         return compose(task, dataset, data, root, None, None, {"data": {"labels": "1"}})
-    folder = path if path.is_dir() else path.parent.parent
     if not (folder / "config.yaml").is_file():
         raise InputError(
             f"{path} does not lie in a run folder; say on what to evaluate: --data FILE.yaml or --dataset NAME."

@@ -119,8 +119,15 @@ def compose(
         raise InputError(f"both --config {config} and --preset {preset} were given; give one of them.")
     own = _own_data(data, root) if data is not None else None
     raw = recipes.compose(task, dataset, preset, config, above, own)
-    if root is None or data is not None:
-        return raw
+    return raw if root is None or data is not None else at_root(raw, root)
+
+
+def at_root(raw: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The same configuration with its published data set at another place.
+
+    Raises:
+        InputError: when its data are no published data set.
+    """
     if not (raw.get("data") or {}).get("published"):
         raise InputError(
             f"--root {root} says where a published data set lies or where the paths of --data begin; give one of "

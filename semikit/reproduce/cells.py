@@ -87,7 +87,9 @@ def cells(table: str | None = None, **filters: str | None) -> list[Cell]:
     """
     name, *rest = (table or "").split("/", 2)
     wanted = {key: value for key, value in filters.items() if value is not None}
-    wanted |= dict(zip(("row", "column"), rest, strict=False))
+    for key, value in zip(("row", "column"), rest, strict=False):
+        if wanted.setdefault(key, value) != value:
+            raise InputError(f"--{key} {wanted[key]}, but the cell {table} is of {key} {value}. Leave out one of them.")
     names = [table_name(name)] if name else list(table_names())
     chosen = [cell for name in names for cell in _cells_of(name, read_table(name))]
     known = chosen
@@ -153,7 +155,7 @@ def _plain(value: Any) -> Any:
 
 
 def percent(value: float | None) -> str:
-    """A value with the digits the paper gives it, one or two; `-` for none."""
+    """A value with one digit, or two where one would not be all of it; `-` for none."""
     return "-" if value is None else f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"
 
 

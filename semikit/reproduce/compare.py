@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +119,7 @@ def best(rows: Sequence[Mapping[str, float]], reports: Reports, metric: str, wan
     """The value of `wanted` at the best evaluation by `metric` of the network that is reported; None without any."""
     networks = NETWORKS if reports == "better" else (reports,)
     found = [(row[f"{name}_{metric}"], name, row) for row in rows for name in networks if f"{name}_{metric}" in row]
+    found = [item for item in found if math.isfinite(item[0])]
     if not found:
         return None
     value, name, row = max(found, key=lambda item: item[0])
