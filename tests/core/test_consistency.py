@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
 from semikit.core.batch import Needs
 from semikit.core.consistency import ConsistencySettings, Emphasis, fill, judge, mixed, prepare
+from semikit.registry import METHODS
 
 
 @pytest.mark.parametrize("normalise", ["total", "process"])
@@ -59,3 +61,27 @@ def test_few_confident_positions_mean_a_small_loss(tiny: ModuleType) -> None:
     kept.valid[2:] = False
     torch.testing.assert_close(emphasis.loss(logits, half), emphasis.loss(logits, kept))
     assert emphasis.loss(logits, half) < emphasis.loss(logits, target)
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "unimatch_v1", "unimatch_v2"])
+def test_the_student_labels_once_the_teacher_stays_behind(tiny: ModuleType, name: str) -> None:
+    plugin = METHODS.get(name)
+    facts = tiny.facts()
+
+    def made(teacher: str) -> Any:
+        return plugin(tiny.network(), plugin.Config(teacher=teacher), facts)
+
+    auto, always = made("auto"), made("ema")
+    for method in (auto, always):
+        assert method.labeler is method.teacher
+        assert "behind" in method.after_evaluation({"student": 80.0, "teacher": 60.0}, 0.5)[0]
+        assert method.labeler is method.teacher
+        assert method.after_evaluation({"student": 80.0, "teacher": 60.0}, 0.5)
+    assert auto.labeler is auto.student
+    assert always.labeler is always.teacher
+    resumed = made("auto")
+    resumed.load_state_dict(auto.state_dict())
+    assert resumed.labeler is resumed.student
+    student = made("student")
+    assert student.labeler is student.student
+    assert student.after_evaluation({"student": 80.0, "teacher": 10.0}, 0.5) == []

@@ -62,3 +62,24 @@ def test_without_boxes_the_views_learn_the_weak_labels(made: tuple) -> None:
     unlabeled = replace(unlabeled, second=replace(unlabeled.second, images=unlabeled.second.images * 3))
     second = method(labeled, unlabeled, method.label(unlabeled, 0)).loss
     assert torch.equal(first, second)
+
+
+def test_with_a_teacher_it_labels_all_and_the_batch_may_be_cut(tiny: ModuleType) -> None:
+    """As in Table 5 of the V2 paper."""
+    config = UniMatchV1Config(threshold=0.5, teacher="ema")
+    assert not UniMatchV1.whole_batch(config)
+    facts = tiny.facts()
+    method = UniMatchV1(tiny.network(), config, facts).train()
+    labeled, unlabeled = tiny.batch(facts, UniMatchV1.needs(config))
+    with torch.no_grad():
+        for parameter in method.student.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    pseudo = method.label(unlabeled, 0)
+    own = method.teacher(unlabeled.weak).argmax(1)
+    pasted = method.teacher(unlabeled.second.images).argmax(1)[unlabeled.partner]
+    assert torch.equal(pseudo.weak.labels, own)
+    assert not torch.equal(own, method.student.eval()(unlabeled.weak).argmax(1)), "else it could be either"
+    for view, box in zip(pseudo.views, unlabeled.boxes, strict=True):
+        assert torch.equal(view.labels, torch.where(box, pasted, own))
+    changed = replace(pseudo, weak=replace(pseudo.weak, confidence=torch.zeros_like(pseudo.weak.confidence)))
+    assert method(labeled, unlabeled, changed).logs["confident"] == 0, "the forward takes the labels it is given"
