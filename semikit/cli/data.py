@@ -76,6 +76,8 @@ def fetch(
     from semikit.data.published.inputs import DOWNLOADS
 
     place = (root or default_root(read_published(name).name)).expanduser().absolute()
+    if not splits:  # first, for they are of use also where nothing answers
+        _say(fetching.by_hand(name, place, tuple(part or ())), "by hand")
     with _bar() as progress:
         report = fetching.fetch(name, place, tuple(part or ()), splits_only=splits, progress=progress)
     lines = [f"fetched: {item}" for item in report.fetched] + [f"already there: {item}" for item in report.there]
@@ -85,7 +87,6 @@ def fetch(
         "note",
     )
     _say(report.left, "optional")
-    _say(report.by_hand, "by hand")
     if not splits:
         source = place / DOWNLOADS
         _say([f"{'then' if report.by_hand else 'next'}: semikit data prepare {name} --source {source} --root {place}"])

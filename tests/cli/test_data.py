@@ -14,6 +14,7 @@ from semikit.cli import data
 from semikit.data.published import fetch as fetching
 from semikit.data.published import verify as verifying
 from semikit.data.published.fetch import FetchReport
+from semikit.errors import RunError
 
 Call = Callable[..., Any]
 
@@ -67,18 +68,31 @@ def test_fetch_says_what_is_left_to_do(semikit: Call, home: Path, monkeypatch: p
         )
 
     monkeypatch.setattr(fetching, "fetch", fetch)
+    monkeypatch.setattr(fetching, "by_hand", lambda *of: ["own.zip: Log in [here]."])
     answer = semikit("data", "fetch", "coco", "--part", "train", "--part", "val")
     assert answer.code == 0
     assert asked == {"name": "coco", "root": home / "coco", "parts": ("train", "val"), "splits_only": False}
     assert answer.out.splitlines() == [
+        "by hand: own.zip: Log in [here].",
         "fetched: train2017.zip",
         "already there: val2017.zip",
         "note: no checksum is published for val2017.zip: its length and the archive were checked",
         "optional: more.zip",
-        "by hand: own.zip: Log in [here].",
         f"then: semikit data prepare coco --source {home / 'coco/downloads'} --root {home / 'coco'}",
     ]
     assert answer.err == ""
+
+
+def test_instructions_come_first_where_nothing_answers(
+    semikit: Call, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*rest: object) -> None:
+        raise RunError("nobody answers")
+
+    monkeypatch.setattr(fetching, "_fetch_lists", nothing)
+    answer = semikit("data", "fetch", "cityscapes")
+    assert answer.code == 3
+    assert "gtFine_trainvaltest.zip" in answer.out
 
 
 def test_fetch_of_what_needs_an_account(semikit: Call, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,8 @@ def fetch(
     root = root.expanduser().absolute()
     files = [] if splits_only else downloads_of(name, tuple(parts))
     report = FetchReport()
+    if not splits_only:
+        report.by_hand.extend(by_hand(name, root, parts))
     _fetch_lists(name, root, report, progress)
     for file in files:
         _fetch(file, root / DOWNLOADS / file.name, report, progress)
@@ -60,6 +62,17 @@ def fetch(
         left = [file for file in read_downloads().files[name] if file.optional]
         report.left.extend(f"{f.name} ({f.what}): semikit data fetch {name} --part {f.part}" for f in left)
     return report
+
+
+def by_hand(name: str, root: Path, parts: Sequence[str] = ()) -> list[str]:
+    """Exact instructions for the files a person has to fetch and that are not there yet.
+
+    Raises:
+        UnknownNameError: for a data set or part nobody knows.
+    """
+    folder = root.expanduser().absolute() / DOWNLOADS
+    waiting = [file for file in downloads_of(name, tuple(parts)) if file.by_hand and not (folder / file.name).is_file()]
+    return [f"{file.name} ({file.what}): {file.by_hand} Put the file into {folder}." for file in waiting]
 
 
 def _fetch_lists(name: str, root: Path, report: FetchReport, progress: Progress) -> None:
@@ -76,10 +89,7 @@ def _fetch_lists(name: str, root: Path, report: FetchReport, progress: Progress)
 
 def _fetch(file: Download, target: Path, report: FetchReport, progress: Progress) -> None:
     if file.by_hand is not None:
-        if target.is_file():
-            report.there.append(file.name)
-        else:
-            report.by_hand.append(f"{file.name} ({file.what}): {file.by_hand} Put the file into {target.parent}.")
+        report.there.extend([file.name] if target.is_file() else [])
         return
     check = _whole_archive if file.digest is None else None
     try:
