@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -43,7 +43,7 @@ def resolve(spec: DataSpec) -> Sources:
     )
     val = folder_source(spec.val.images, spec.val.masks, spec, "val")
     test = None if spec.test is None else folder_source(spec.test.images, spec.test.masks, spec, "test")
-    _apart({"train": train, **{f"unlabeled[{k}]": part for k, part in enumerate(unlabeled)}, "val": val, "test": test})
+    apart({"train": train, **{f"unlabeled[{k}]": part for k, part in enumerate(unlabeled)}, "val": val, "test": test})
     scale = spec.scale or sampled_scale(train)
     bounds = None if scale is None else _range(scale)
     train, val, *rest = (replace(part, scale=bounds) for part in (train, val, *unlabeled, *([test] if test else [])))
@@ -147,12 +147,16 @@ def _range(scale: Scale) -> Range:
     return low, high
 
 
-def _apart(parts: dict[str, FolderSource | None]) -> None:
-    """Raise where two parts hold the same file."""
+def apart(parts: dict[str, FolderSource | None], real: Callable[[Path], Path] = Path.resolve) -> None:
+    """Raise where two parts hold the same file; `real` says which file a path is.
+
+    Raises:
+        DataError: names the file and both parts.
+    """
     owner: dict[Path, str] = {}
     for part, source in parts.items():
         for path in () if source is None else source.images:
-            other = owner.setdefault(path.resolve(), part)
+            other = owner.setdefault(real(path), part)
             if other != part:
                 raise DataError(f"{path} is in both {other} and {part}. Give each part files of its own.")
 

@@ -24,6 +24,8 @@ class MaskValues:
     num_classes: int
     ignore: tuple[int, ...] = ()
     mapping: tuple[tuple[int, int], ...] = ()
+    remedy: str = ""
+    """What to do about other values, where there is no data file to change."""
 
     def decode(self, raw: NDArray[Any], file: Path | str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Stored values (H, W), whole numbers -> labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
@@ -69,6 +71,8 @@ class MaskValues:
 
     def _remedy(self, present: set[int], outside: set[int]) -> str:
         """What is most likely meant, as a line for the data file."""
+        if self.remedy:
+            return self.remedy
         most = self.num_classes
         if outside == {255} and present <= {0, 255} and most == 2:
             return "Only 0 and 255 occur; if 255 is class 1, add `mapping: {255: 1}`."

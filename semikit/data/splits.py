@@ -171,7 +171,7 @@ def _fraction(labels: str) -> Fraction:
 def _listed(path: Path, train: PixelSource, others: dict[str, PixelSource | None]) -> list[int]:
     """The images of train a file names, as name, stem or path."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise DataError(f"labels {str(path)!r} is not a text file. Give {_ALLOWED}.") from None
     entries = [line for line in lines if line and not line.startswith("#")]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.settings import Location, Settings
-from semikit.data.folders import resolve, unlabeled_folder
+from semikit.data.folders import apart, resolve, unlabeled_folder
 from semikit.data.published import official
-from semikit.data.published.catalogue import published_names
-from semikit.data.published.prepared import Prepared, open_prepared, part_of
+from semikit.data.published.catalogue import default_root, published_names
+from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
 from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
-from semikit.data.sources import PixelSource
+from semikit.data.sources import FolderSource, PixelSource
 from semikit.data.spec import DataSpec, ImageFolder, Scale
 from semikit.data.splits import Official
 from semikit.errors import DataError
@@ -98,30 +99,33 @@ def open_sources(data: PixelData) -> PixelSources:
     if data.published is not None:
         return _published(data, open_prepared(data.published.name, data.published.root))
     assert data.folders is not None
-    named = [text for text in data.unlabeled if _is_published(text)]
-    more = [ImageFolder(images=Path(text).absolute()) for text in data.unlabeled if text not in named]
+    named = {text: _prepared_part(text, None) for text in data.unlabeled}
+    more = [ImageFolder(images=Path(text).absolute()) for text, source in named.items() if source is None]
     spec = data.folders.model_copy(update={"unlabeled": (*data.folders.unlabeled, *more)})
     found = resolve(spec)
-    extra = (*found.unlabeled, *(_named(text, None) for text in named))
+    prepared = {text: source for text, source in named.items() if source is not None}
+    apart({"train": found.train, "val": found.val, "test": found.test, **prepared}, _in_real_folder)
+    extra = (*found.unlabeled, *prepared.values())
     return PixelSources(found.train, extra, found.val, found.test, spec.classes, palette(spec.num_classes), found.scale)
 
 
 def _published(data: PixelData, prepared: Prepared) -> PixelSources:
     known = prepared.published
-    extra = [
-        _named(text, prepared)
-        if _is_published(text)
-        else unlabeled_folder(Path(text).absolute(), known.values, f"unlabeled[{k}]")
+    train, val = prepared.source("train"), prepared.source("val")
+    extra = {
+        f"unlabeled[{k}]": _prepared_part(text, prepared)
+        or unlabeled_folder(Path(text).absolute(), known.values, f"unlabeled[{k}]")
         for k, text in enumerate(data.unlabeled)
-    ]
+    }
+    apart({"train": train, "val": val, **extra}, _in_real_folder)
 
     def names(split: str) -> list[str]:
         return [image.rpartition(".")[0] for image in official.labeled_images(prepared, split)]
 
     return PixelSources(
-        train=prepared.source("train"),
-        unlabeled=extra,
-        val=prepared.source("val"),
+        train=train,
+        unlabeled=tuple(extra.values()),
+        val=val,
         test=None,
         class_names=known.classes,
         palette=palette(len(known.classes), known.palette),
@@ -129,23 +133,39 @@ def _published(data: PixelData, prepared: Prepared) -> PixelSources:
     )
 
 
-def _is_published(text: str) -> bool:
-    """Whether this names a published data set; a folder of the same name comes first."""
-    return text.partition(":")[0] in published_names() and not Path(text).is_dir()
-
-
-def _named(text: str, own: Prepared | None) -> PixelSource:
-    """The images of a part of a published data set, taken from the run's own root where it is the same set.
+def _prepared_part(text: str, own: Prepared | None) -> FolderSource | None:
+    """The images of a part of a prepared root, given by name (`coco:unlabeled`) or by folder (`DIR:unlabeled`); of the
+    run's own data set they are taken from its own root. None where this is a folder of images.
 
     Raises:
-        DataError: when it is what is learned from already.
+        DataError: a root that is not whole, or the images that are learned from already.
     """
-    name, part = part_of(text)
+    head, _, tail = text.rpartition(":")
+    folder, part = (Path(head), tail) if head and Path(head).is_dir() else (Path(text), "")
+    if (folder / RECORD).is_file():
+        name, part = part_of(f"{read_record(folder).dataset}:{part}")
+    elif (folder / BEGUN).exists():
+        raise DataError(f"--unlabeled {text}: `semikit data prepare` was begun and not finished there. Run it again.")
+    elif folder.is_dir() or text.partition(":")[0] not in published_names():
+        return None
+    else:
+        (name, part), folder = part_of(text), default_root(text.partition(":")[0])
     if own is None or own.published.name != name:
-        return open_prepared(name).source(part)
+        where = "give its folder, --unlabeled DIR, or set SEMIKIT_DATA to where all data sets lie"
+        return open_prepared(name, folder, where).source(part)
     if part in ("train", "val"):
         raise DataError(
             f"--unlabeled {text}: these are the {part} images of {name} itself. Parts without masks: "
             f"{', '.join(f'{name}:{extra}' for extra in own.published.extra) or 'none'}."
         )
     return own.source(part)
+
+
+def _in_real_folder(path: Path) -> Path:
+    """Which file a path is, links among folders followed; links to single files would take seconds to follow."""
+    return _real(path.parent) / path.name
+
+
+@lru_cache
+def _real(folder: Path) -> Path:
+    return folder.resolve()

@@ -18,7 +18,7 @@ from semikit.core import confusion
 from semikit.core.network import Network
 from semikit.core.processes import own_share, sum_over_processes
 from semikit.core.task import Inference, Scores
-from semikit.data.check import size_fault
+from semikit.data.check import Part, missing_files, size_fault
 from semikit.data.sources import PixelSource
 from semikit.errors import DataError
 from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
@@ -46,6 +46,9 @@ class PixelEvaluation:
         Raises:
             DataError: when no pixel of any mask is valid, or a file is at fault.
         """
+        gone = missing_files([Part("scored images", source, range(len(source)), masks=True)])
+        if gone:
+            raise DataError(f"{gone[0]}.")
         size, device = len(self.class_names), inference.device
         matrices = {name: torch.zeros((size, size), dtype=torch.long, device=device) for name in networks}
         for images, labels, valid in _batches(source, own_share(len(source)), self.settings.batch):

@@ -86,6 +86,33 @@ def test_more_unlabelled_images(semikit: Call, miniature: Miniature, monkeypatch
     assert (manifest["family"], manifest["counts"]) == ("all", {"labeled": 8, "unlabeled": 4 + 8 + 4 + 1, "masked": 8})
 
 
+def test_another_set_by_its_folder(semikit: Call, miniature: Miniature) -> None:
+    """Its training images alone; never its masks or validation images."""
+    for name in ("ade20k", "coco"):
+        done(semikit("data", "prepare", name, "--source", miniature(name), "--root", Path("sets") / name))
+    base = ("train", "seg", "--dataset", "ade20k", "--root", "sets/ade20k", "--labels", "3", *SMALL, "--dry-run")
+    assert "3 labelled · 13 unlabelled" in done(semikit(*base, "--unlabeled", "sets/coco"))
+    assert "3 labelled · 9 unlabelled" in done(semikit(*base, "--unlabeled", "sets/coco:unlabeled"))
+    twice = semikit(*base, "--unlabeled", "sets/coco", "--unlabeled", "sets/coco")
+    assert "is in both unlabeled[0] and unlabeled[1]" in twice.err
+    own = semikit(*base, "--unlabeled", "sets/ade20k/images/validation")
+    assert "is in both val and unlabeled[0]" in own.err
+    prepared.begin(Path("half"))
+    assert "was begun and not finished there" in semikit(*base, "--unlabeled", "half").err
+    assert "give its folder, --unlabeled DIR" in semikit(*base, "--unlabeled", "pascal").err
+
+
+def test_masks_that_are_not_prepared_ones(semikit: Call, miniature: Miniature) -> None:
+    done(semikit("data", "prepare", "cityscapes", "--source", miniature("cityscapes"), "--root", "root"))
+    for path in Path("root/gtFine").rglob("*.png"):
+        Image.fromarray(np.full((48, 64), 26, np.uint8)).save(path)
+    answer = semikit("train", "seg", "--dataset", "cityscapes", "--root", "root", "--labels", "3", *SMALL)
+    assert answer.code == 2
+    assert "`semikit data verify` tells the cause" in answer.err
+    assert "mapping:" not in answer.err
+    assert "They are labelIds (0-33), not trainIds" in semikit("data", "verify", "cityscapes", "--root", "root").err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -120,6 +147,16 @@ def test_files_that_vanished(semikit: Call, miniature: Miniature) -> None:
     assert answer.code == 2
     assert "labelled: 7 of 14 files are missing" in answer.err
     assert "and 4 more" in answer.err
+
+
+def test_scored_files_that_vanished(semikit: Call, miniature: Miniature) -> None:
+    done(semikit("data", "prepare", "pascal", "--source", miniature("pascal"), "--root", "root"))
+    done(semikit("train", "seg", "--dataset", "pascal", "--root", "root", "--labels", "3", *SMALL, "--out", "run"))
+    for image, _ in prepared.read_list(Path("root"), "val"):
+        (Path("root") / image).unlink()
+    answer = semikit("evaluate", "run")
+    assert answer.code == 2
+    assert "scored images: 3 of 6 files are missing" in answer.err
 
 
 def _lists(folder: Path) -> Path:

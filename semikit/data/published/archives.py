@@ -176,7 +176,7 @@ def _zipped(path: Path) -> Iterator[Member]:
         for info in archive.infolist():
             name = _safe(path, info.filename)
             kind = stat.S_IFMT(info.external_attr >> 16)
-            if info.is_dir() or kind == stat.S_IFDIR:
+            if not name or info.filename.endswith("/") or kind == stat.S_IFDIR:
                 continue
             if info.flag_bits & 1:
                 raise _refused(path, name, "is encrypted")
@@ -189,7 +189,7 @@ def _tarred(path: Path) -> Iterator[Member]:
     with closing(tarfile.open(path, "r:*")) as archive:
         for info in archive:
             name = _safe(path, info.name)
-            if info.isdir():
+            if not name or info.isdir():
                 continue
             if not info.isreg():
                 raise _refused(path, name, "is a link" if info.issym() or info.islnk() else "is no plain file")
@@ -229,8 +229,10 @@ def _damaged(archive: Path, reason: Exception | str, member: str = "") -> DataEr
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below a folder that is no folder, and links; links to folders are not entered."""
+    """Everything below a folder that is no folder, and links, but nothing hidden; links to folders are not entered."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path))
         else:

@@ -63,7 +63,8 @@ class Published(Settings):
     @property
     def values(self) -> MaskValues:
         """How the values of a prepared mask are read: class numbers, and those that do not count."""
-        return MaskValues(len(self.classes), self.ignore)
+        remedy = f"Masks of {self.name} hold class numbers and {self.ignore[0]}; `semikit data verify` tells the cause."
+        return MaskValues(len(self.classes), self.ignore, remedy=remedy)
 
     @property
     def extra(self) -> tuple[str, ...]:

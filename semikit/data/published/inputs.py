@@ -130,7 +130,7 @@ def _given(source: Path, root: Path) -> list[Place]:
     if not source.is_dir():
         wrong = f"no archive ({', '.join(ARCHIVES)})" if source.exists() else "no such file or folder"
         raise DataError(f"--source {source}: {wrong}. Give the folder that holds the archives, or one archive.")
-    inner = {path for path in source.rglob("*") if is_archive(path) and path.is_file()}
+    inner = {path for path in source.rglob("[!.]*") if is_archive(path) and path.is_file()}
     archives += sorted(path for path in inner if not path.resolve().is_relative_to(downloads.resolve()))
     if source.samefile(root) if root.exists() else False:
         return [Place(path) for path in archives]

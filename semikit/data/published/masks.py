@@ -23,6 +23,7 @@ _TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 
 """labelIds of the 19 classes of Cityscapes, in the order of their trainIds."""
 _LABEL_IDS = 34
 _ADE_CLASSES = 150
+_DAMAGED_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _DAMAGED_MATLAB = (KeyError, IndexError, ValueError, TypeError, OSError, NotImplementedError, zlib.error)
 
 
@@ -35,9 +36,10 @@ def decode(data: bytes, where: str) -> Bytes:
     try:
         with Image.open(io.BytesIO(data)) as image:
             values = np.array(image)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except (*_DAMAGED_IMAGE, Image.DecompressionBombError) as error:
         remedy = "Fetch or extract the file again."
-        raise FileFault("unreadable or truncated mask", where, str(error) or type(error).__name__, remedy) from None
+        reason = str(error).partition("<")[0].strip() or type(error).__name__  # without the address of a buffer
+        raise FileFault("unreadable, truncated or far too large mask", where, reason, remedy) from None
     if values.ndim != 2:
         remedy = "Give the original masks: one channel, or a palette PNG."
         raise FileFault("colour mask", where, f"{values.shape[2]} channels", remedy)

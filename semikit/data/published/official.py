@@ -63,7 +63,7 @@ def labeled_images(prepared: Prepared, split: str) -> list[str]:
     if is_generated(published.name):
         lines = shuffled(pairs)[: published.splits[name][0]]
     else:
-        lines = _read_official(published, name, list_file(prepared.path, name))
+        lines = read_official(published, name, list_file(prepared.path, name))
     images = [line.partition(" ")[0] for line in lines]
     known = {image for image, _ in pairs}
     missing = [image for image in images if image not in known]
@@ -93,8 +93,12 @@ def _refuse_part(prepared: Prepared, split: str) -> None:
     )
 
 
-def _read_official(published: Published, split: str, path: Path) -> list[str]:
-    """The lines of a list that is known to be the official one."""
+def read_official(published: Published, split: str, path: Path) -> list[str]:
+    """The lines of a list that is known to be the official one.
+
+    Raises:
+        DataError: missing, or not that list; says which one it is.
+    """
     if not path.is_file():
         raise DataError(
             f"{_PREFIX}{split}: no list {path}. Fetch it with: semikit data fetch {published.name} --splits --root "

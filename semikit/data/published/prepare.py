@@ -59,10 +59,11 @@ def prepare(name: str, source: Path, root: Path, progress: Progress) -> PrepareR
     if not counts:
         raise _nothing(published, preparer, source, inputs.places)
     jobs = [*_needed(plan, inputs), *_official(name, inputs)]
-    need_space(_existing(root), _bytes(jobs, root) + plan.after_bytes)
+    need_space(root, _bytes(jobs, root) + plan.after_bytes)
     # The masks of an earlier run are told as what they were.
     same = previous is not None and plan.after is None and not _masks(plan) & {job.target for job in jobs}
-    record = Record(dataset=name, counts=counts, masks=previous.masks if previous and same else plan.masks)
+    masks = previous.masks if previous and same else prepared.begun_with(root) or plan.masks
+    record = Record(dataset=name, counts=counts, masks=masks)
     _lay_out(plan, jobs, inputs, record, progress)
     return PrepareReport(record, _lines(published, record, jobs, inputs), [*plan.notices, *_parts(published, counts)])
 
@@ -70,7 +71,7 @@ def prepare(name: str, source: Path, root: Path, progress: Progress) -> PrepareR
 def _lay_out(plan: Plan, jobs: list[Job], inputs: Inputs, record: Record, progress: Progress) -> None:
     root = inputs.root
     try:
-        prepared.begin(root)
+        prepared.begin(root, record.masks)
         if plan.before is not None:
             plan.before()
         _copy(jobs, root, progress)

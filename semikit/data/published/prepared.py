@@ -75,8 +75,12 @@ class Prepared:
         )
 
 
-def open_prepared(name: str, root: Path | None = None) -> Prepared:
-    """The prepared root of a data set; without `root` its default place.
+def open_prepared(
+    name: str,
+    root: Path | None = None,
+    where: str = "say where it lies with --root DIR, or for all data sets with SEMIKIT_DATA",
+) -> Prepared:
+    """The prepared root of a data set; without `root` its default place. `where` tells how another place is given.
 
     Raises:
         DataError: no such folder, not prepared, half prepared, or prepared for another data set.
@@ -86,7 +90,7 @@ def open_prepared(name: str, root: Path | None = None) -> Prepared:
     if not path.is_dir():
         raise DataError(
             f"{published.title}: no folder {path}. Fetch what can be fetched with: semikit data fetch {name}; lay it "
-            f"out with: {how}; or say where it lies with --root DIR, or for all data sets with SEMIKIT_DATA."
+            f"out with: {how}; or {where}."
         )
     if not (path / RECORD).is_file():
         state = "was begun and not finished" if (path / BEGUN).exists() else "was not run"
@@ -109,12 +113,18 @@ def read_record(root: Path) -> Record:
     path = root / RECORD
     try:
         raw: Any = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(raw, dict) and raw.get("format") not in (None, FORMAT):
+            raise _other_format(path, raw["format"])
         record = validate(Record, raw, str(path))
+    except DataError:
+        raise
     except (ValueError, ConfigError) as error:
         raise DataError(f"{path} is damaged ({error}). Run `semikit data prepare` again; nothing is lost.") from None
-    if record.format != FORMAT:
-        raise DataError(f"{path} has format {record.format}, this version reads {FORMAT}. Prepare the root again.")
     return record
+
+
+def _other_format(path: Path, found: Any) -> DataError:
+    return DataError(f"{path} has format {found}, this version reads {FORMAT}. Prepare the root again.")
 
 
 def write_list(root: Path, part: str, pairs: Sequence[Pair]) -> None:
@@ -133,15 +143,20 @@ def read_list(root: Path, part: str) -> list[Pair]:
     path = root / "lists" / f"{part}.txt"
     if not path.is_file():
         raise DataError(f"no {path}. Run `semikit data prepare` again; files that are in place stay where they are.")
-    pairs = (line.partition(" ") for line in path.read_text(encoding="utf-8").splitlines() if line)
-    return [(image, mask or None) for image, _, mask in pairs]
+    entries = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return [(words[0], words[1] if len(words) > 1 else None) for words in entries if words]
 
 
-def begin(root: Path) -> None:
-    """Mark a root as not whole, before anything in it changes."""
+def begin(root: Path, masks: str = "") -> None:
+    """Mark a root as not whole, before anything in it changes; `masks` tells where its masks come from."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / BEGUN).touch()
+    _write_whole(root / BEGUN, masks)
     (root / RECORD).unlink(missing_ok=True)
+
+
+def begun_with(root: Path) -> str:
+    """Where the masks come from that a run which was not finished has laid out; empty where there was none."""
+    return (root / BEGUN).read_text(encoding="utf-8") if (root / BEGUN).is_file() else ""
 
 
 def finish(root: Path, record: Record) -> None:

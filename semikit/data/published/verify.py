@@ -15,7 +15,9 @@ from semikit.data.images import image_size, read_mask
 from semikit.data.published.catalogue import Published
 from semikit.data.published.diagnosis import diagnose
 from semikit.data.published.inputs import Progress
+from semikit.data.published.official import is_generated, list_file, read_official
 from semikit.data.published.prepared import Pair, Prepared, open_prepared, read_list
+from semikit.errors import DataError
 
 _SAMPLED = 200
 _SHOWN = 3
@@ -59,8 +61,7 @@ def verify(name: str, root: Path | None, every: bool, progress: Progress) -> Ver
     lost = _find_missing(prepared, pairs, report, progress)
     there = [pair for part in pairs.values() for pair in part if not lost & set(pair)]
     _look(prepared, there, every, report, progress)
-    if prepared.published.splits:
-        report.lines.append(f"official lists in splits/: {_official(prepared)}")
+    _official(prepared, report)
     return report
 
 
@@ -134,7 +135,8 @@ def _looker(root: Path) -> Callable[[tuple[str, str]], _Seen]:
                 raise FileFault("mask of another size than its image", mask, detail, remedy)
             return _Seen(mask, frozenset(int(value) for value in np.unique(values)))
         except FileFault as fault:
-            return _Seen(mask, fault=fault)
+            remedy = "Remove the file and prepare again." if fault.kind.startswith("unreadable") else fault.remedy
+            return _Seen(mask, fault=FileFault(fault.kind, fault.file, fault.detail, remedy))
 
     return look
 
@@ -160,11 +162,19 @@ def _coverage(published: Published, masks: dict[str, frozenset[int]]) -> str:
     return f"{count}, not: {shown}{f' and {len(absent) - _SHOWN * 2} more' if len(absent) > _SHOWN * 2 else ''}"
 
 
-def _official(prepared: Prepared) -> str:
-    """Names of the lists that lie there; whether each is the official one is checked when it is used."""
-    folders = {split: split.replace("/", "_") for split in prepared.published.splits}
-    here = [split for split, folder in folders.items() if (prepared.path / "splits" / folder / "labeled.txt").is_file()]
-    return ", ".join(here) or "none"
+def _official(prepared: Prepared, report: VerifyReport) -> None:
+    """Which official lists are there, and whether each is what its name says."""
+    published = prepared.published
+    if is_generated(published.name):
+        report.lines.append("official lists: generated from the names of the images")
+        return
+    here = [split for split in published.splits if list_file(prepared.path, split).is_file()]
+    report.lines.append(f"official lists in splits/: {', '.join(here) or 'none'}")
+    for split in here:
+        try:
+            read_official(published, split, list_file(prepared.path, split))
+        except DataError as error:
+            report.problems.append(str(error))
 
 
 def _again(prepared: Prepared) -> str:

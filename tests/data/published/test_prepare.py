@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from PIL import Image
 from semikit.data.published import prepare as module
 from semikit.data.published.catalogue import read_published
 from semikit.data.published.prepare import PREPARERS, PrepareReport, prepare
-from semikit.data.published.prepared import BEGUN, RECORD, open_prepared, read_list
+from semikit.data.published.prepared import BEGUN, RECORD, begin, open_prepared, read_list
 from semikit.errors import DataError, RunError, UnknownNameError
 
 Run = Callable[..., PrepareReport]
@@ -243,10 +244,36 @@ def test_a_full_disk_leaves_no_whole_root(
 def test_lists_that_cannot_be_written(
     run: Run, miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write = Path.write_text
+
     def full(path: Path, *rest: Any, **options: Any) -> int:
+        if path.parent.name != "lists":
+            return write(path, *rest, **options)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(RunError, match=r"train\.txt.*cannot be written: No space left.*same command"):
         run("pascal", miniature("pascal"))
     assert not (tmp_path / "root" / RECORD).exists()
+
+
+def test_an_interrupted_run_keeps_what_its_masks_are(
+    run: Run, miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run("cityscapes", miniature("cityscapes"), tmp_path / "whole").record
+    root = tmp_path / "root"
+    run("cityscapes", miniature("cityscapes"), root)
+    (root / RECORD).unlink()
+    begin(root, whole.masks)
+    next(root.rglob("*_labelTrainIds.png")).unlink()
+    assert run("cityscapes", miniature("cityscapes"), root).record == whole
+
+
+def test_names_with_spaces_are_none_of_the_data_set(run: Run, miniature: Miniature, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(miniature("pascal"), source)
+    shutil.unpack_archive(next(source.glob("VOC*.tar")), source, filter="data")
+    first = next(source.rglob("JPEGImages/*.jpg"))
+    first.with_name(f"{first.stem} (1).jpg").write_bytes(first.read_bytes())
+    assert run("pascal", source).record.counts == {"train": 8, "val": 3}
+    assert not any(" " in path.name for path in (tmp_path / "root").rglob("*"))

@@ -11,6 +11,7 @@ from PIL import Image
 from semikit.data.published import verify as module
 from semikit.data.published.catalogue import read_published
 from semikit.data.published.diagnosis import diagnose
+from semikit.data.published.prepare import prepare
 from semikit.data.published.prepared import RECORD, read_list
 from semikit.data.published.verify import VerifyReport, verify
 from semikit.errors import DataError
@@ -52,7 +53,9 @@ def test_official_lists_that_are_there(prepared_root: Root) -> None:
     assert look(root).lines[-1] == "official lists in splits/: none"
     (root / "splits/183").mkdir(parents=True)
     (root / "splits/183/labeled.txt").write_text("x\n")
-    assert look(root).lines[-1] == "official lists in splits/: 183"
+    report = look(root)
+    assert report.lines[-1] == "official lists in splits/: 183"
+    assert "splits/183/labeled.txt is no official list of PASCAL VOC 2012" in report.problems[0]
 
 
 def test_missing_files_are_named(prepared_root: Root) -> None:
@@ -175,3 +178,21 @@ def test_masks_are_sampled_evenly(prepared_root: Root, monkeypatch: pytest.Monke
     assert "looked into 3 of 11 masks" in "\n".join(look(root).lines)
     assert look(root).problems == []
     assert look(root, every=True).problems != []
+
+
+def test_an_empty_mask_is_drawn_again(prepared_root: Root, miniature: Callable[[str], Path]) -> None:
+    root = prepared_root("coco")
+    (root / "masks/000000000001.png").write_bytes(b"")
+    assert "Run `semikit data prepare" in look(root).problems[0]
+    prepare("coco", miniature("coco"), root, lambda what, done, total: None)
+    assert not look(root).problems
+
+
+def test_an_unreadable_mask_is_to_be_removed(prepared_root: Root, miniature: Callable[[str], Path]) -> None:
+    root = prepared_root("pascal")
+    mask = masks(root)[0]
+    mask.write_bytes(mask.read_bytes()[:40])
+    assert "Remove the file and prepare again." in look(root).problems[0]
+    mask.unlink()
+    prepare("pascal", miniature("pascal"), root, lambda what, done, total: None)
+    assert not look(root).problems

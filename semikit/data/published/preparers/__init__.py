@@ -117,3 +117,8 @@ def some(names: Iterable[str]) -> str:
     """Three examples."""
     listed = sorted(names)
     return ", ".join(listed[:_SHOWN]) + (", …" if len(listed) > _SHOWN else "")
+
+
+def counted(kinds: Mapping[str, int]) -> str:
+    """`{"as given": 0, "converted": 11}` -> "11 converted"."""
+    return "; ".join(f"{count} {kind}" for kind, count in kinds.items() if count)

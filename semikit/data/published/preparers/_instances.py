@@ -137,7 +137,7 @@ def _drawn(tasks: list[tuple[Path, tuple[int, int], list[Shape]]]) -> Iterator[N
 
 def _draw_one(task: tuple[Path, tuple[int, int], list[Shape]]) -> None:
     path, size, shapes = task
-    if not path.exists():
+    if not path.exists() or path.stat().st_size == 0:
         write_mask(path, draw(size, shapes))
 
 

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from semikit.data.published.catalogue import Published
 from semikit.data.published.inputs import Found, Inputs, Place, Progress
 from semikit.data.published.masks import VOID, decode, without_zero
-from semikit.data.published.preparers import Job, Matched, Plan, Preparer, by_folder, jobs_for, paired, targets
+from semikit.data.published.preparers import Job, Matched, Plan, Preparer, by_folder, counted, jobs_for, paired, targets
 from semikit.errors import DataError
 
 Key = tuple[str, str]
 """Part (training, validation) and the name that image and mask share."""
 Kind = Literal["original", "converted"]
 
-_IMAGES = r"images/(training|validation)/(ADE_[^/]+)\.jpg"
-_MASKS = r"annotations/(training|validation)/(ADE_[^/]+)\.png"
+_IMAGES = r"images/(training|validation)/(ADE_[^/\s]+)\.jpg"
+_MASKS = r"annotations/(training|validation)/(ADE_[^/\s]+)\.png"
 _PARTS = {"train": "training", "val": "validation"}
 _REMEDY = "Give ADEChallengeData2016.zip, whole."
 
@@ -53,7 +53,7 @@ def plan(inputs: Inputs, published: Published, progress: Progress) -> Plan:
     there = {folder for folder, _ in images}
     used = {key: job for key, job in masks.items() if key[0] in there}
     made = sum(job.convert is not None for job in used.values())
-    told = f"{len(used) - made} with 0-149 and 255 as given; {made} converted from 0-150"
+    told = counted({"with 0-149 and 255 as given": len(used) - made, "converted from 0-150": made})
     notices = [f"the original masks that lay in {inputs.root} are now in {inputs.root / _ASIDE}"] if own else []
     vacated = "annotations/" if own else ""
     return Plan(pairs, [*images.values(), *used.values()], told, notices, _opening(inputs.root, own), vacated)
@@ -66,7 +66,7 @@ def told_kind(seen: NDArray[np.bool_], count: int, where: str, *, marked: bool =
         DataError: neither originals nor converted once, a mixture, or too few to tell.
     """
     foreign = np.flatnonzero(seen[_LAST + 1 : VOID]) + _LAST + 1
-    again = "Give the original ADEChallengeData2016.zip, or masks that were converted once."
+    again = "Remove these masks, and give the original ADEChallengeData2016.zip or masks that were converted once."
     if seen[VOID - 1] and seen[VOID]:
         raise DataError(f"{where}: masks hold 254, so they were converted twice (0 -> 255 -> 254). {again}")
     if foreign.size:

@@ -8,13 +8,13 @@ from semikit.data.published.catalogue import Published
 from semikit.data.published.inputs import Inputs, Progress
 from semikit.data.published.masks import train_ids
 from semikit.data.published.prepared import Pair
-from semikit.data.published.preparers import Job, Plan, Preparer, jobs_for, paired, targets
+from semikit.data.published.preparers import Job, Plan, Preparer, counted, jobs_for, paired, targets
 
 Key = tuple[str, str, str]
 """Part, city, and the name that image and mask share."""
 
-_IMAGES = r"leftImg8bit/(train|val|train_extra)/([^/]+)/([^/]+)_leftImg8bit\.png"
-_MASKS = r"gtFine/(train|val)/([^/]+)/([^/]+)_gtFine_%s\.png"
+_IMAGES = r"leftImg8bit/(train|val|train_extra)/([^/\s]+)/([^/\s]+)_leftImg8bit\.png"
+_MASKS = r"gtFine/(train|val)/([^/\s]+)/([^/\s]+)_gtFine_%s\.png"
 _REMEDY = "Give leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, both whole."
 
 
@@ -32,7 +32,7 @@ def plan(inputs: Inputs, published: Published, progress: Progress) -> Plan:
     extra: list[Pair] = [(job.target, None) for job in _of(images, "train_extra").values()]
     used = {key: job for key, job in masks.items() if pairs[key[0]]}
     made = sum(job.convert is not None for job in used.values())
-    told = f"{len(used) - made} gtFine labelTrainIds as given; {made} converted from labelIds"
+    told = counted({"gtFine labelTrainIds as given": len(used) - made, "converted from labelIds": made})
     return Plan({**pairs, "train_extra": extra}, [*images.values(), *used.values()], told)
 
 

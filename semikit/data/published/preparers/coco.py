@@ -10,7 +10,7 @@ from __future__ import annotations
 from semikit.data.published.catalogue import Published
 from semikit.data.published.inputs import Inputs, Progress
 from semikit.data.published.prepared import Pair
-from semikit.data.published.preparers import Job, Plan, Preparer, jobs_for, paired, targets
+from semikit.data.published.preparers import Job, Plan, Preparer, counted, jobs_for, paired, targets
 from semikit.data.published.preparers._instances import Instances, draw_all, read_instances
 
 _IMAGES = r"(train2017|val2017|unlabeled2017)/(\d{12})\.jpg"
@@ -51,7 +51,8 @@ def plan(inputs: Inputs, published: Published, progress: Progress) -> Plan:
     pairs["unlabeled"] = [(job.target, None) for (folder, _), job in images.items() if folder == "unlabeled2017"]
     made = sum(len(instances.shapes) for instances in drawn)
     given_masks = len(pairs["train"]) + len(pairs["val"]) - made
-    told = f"{given_masks} as given; {made} drawn from instances, the first in the file on top, crowds included"
+    how = "drawn from instances, the first in the file on top, crowds included"
+    told = counted({"as given": given_masks, how: made})
 
     def after(progress: Progress) -> None:
         draw_all(inputs.root / "masks", drawn, progress)

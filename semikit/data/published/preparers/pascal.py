@@ -18,10 +18,10 @@ from semikit.data.published.masks import from_boundaries
 from semikit.data.published.preparers import Job, Matched, Plan, Preparer, by_folder, jobs_for, paired, targets
 from semikit.errors import DataError
 
-_IMAGES = r"JPEGImages/([^/]+)\.jpg"
-_AUGMENTED = r"SegmentationClassAug/([^/]+)\.png"
-_MASKS = r"SegmentationClass/([^/]+)\.png"
-_MATLAB = r"dataset/cls/([^/]+)\.mat"
+_IMAGES = r"JPEGImages/([^/\s]+)\.jpg"
+_AUGMENTED = r"SegmentationClassAug/([^/\s]+)\.png"
+_MASKS = r"SegmentationClass/([^/\s]+)\.png"
+_MATLAB = r"dataset/cls/([^/\s]+)\.mat"
 _LIST = r"ImageSets/Segmentation/(train|val)\.txt"
 _OFFICIAL = r"splits/pascal/(val)\.txt"
 _OTHER_YEAR = re.compile(r"(^|/)VOC(?!2012/)\d{4}/")
