@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from rich.table import Table
 
 from semikit import __version__, build
 from semikit.core.task import Scores
+from semikit.training.checkpoint import BEST
 from semikit.training.device import describe_device
 
 
@@ -26,6 +29,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "best": {key: value for key, value in trainer.best.items() if key not in ("per_class", "protocol")},
         **{name: _plain(scores) for name, scores in trainer.latest.items()},
         "per_class": trainer.best["per_class"],
+        "checkpoint": weights_file(run.folder),
         "protocol": config.train.protocol,
         "evaluation": config.evaluate.model_dump(mode="json"),
         "iterations": trainer.step,
@@ -40,6 +44,13 @@ def results_of(run: build.Run) -> dict[str, Any]:
         best = {"best": network.to(run.device)}
         results["test"] = _plain(task.evaluate(best, "test", trainer.inference)["best"])
     return results
+
+
+def weights_file(path: Path) -> dict[str, str]:
+    """The weights that a number is of, in a run folder or a file, and their SHA-256."""
+    file = path / "weights" / BEST if path.is_dir() else path
+    with file.open("rb") as stream:
+        return {"path": str(file), "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def _plain(scores: Scores) -> dict[str, Any]:

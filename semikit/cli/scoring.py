@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semikit import build, recipes
+from semikit.cli.results import weights_file
 from semikit.cli.train import at_root, compose
 from semikit.config import resolve
 from semikit.core.task import Inference, Scores
 from semikit.errors import InputError
-from semikit.training.checkpoint import BEST
 from semikit.training.device import autocast, choose_device
 
 
@@ -59,15 +58,8 @@ def score(
         "model": best.get("model"),
         "protocol": best.get("protocol"),
         "iteration": best.get("iteration"),
-        "checkpoint": _file(path),
+        "checkpoint": weights_file(path),
     }
-
-
-def _file(path: Path) -> dict[str, str]:
-    """The weights that were scored, and their SHA-256."""
-    file = path / "weights" / BEST if path.is_dir() else path
-    with file.open("rb") as stream:
-        return {"path": str(file), "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def _same_classes(model: Sequence[str], data: Sequence[str]) -> None:

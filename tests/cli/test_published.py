@@ -65,6 +65,7 @@ def test_the_whole_way(semikit: Call, miniature: Miniature, name: str) -> None:
     assert (scores["images"], scores["model"], scores["protocol"]) == (3, "teacher", "strict")
     assert scores["evaluation"]["window"] == ("sliding" if name == "cityscapes" else "original")
     assert scores["checkpoint"]["sha256"][:12] in told
+    assert scores["checkpoint"] == results["checkpoint"]
     done(semikit("predict", "run", root / FIRST[name], "-o", "predictions"))
     predicted = sorted(Path("predictions").rglob("*.png"))
     with Image.open(predicted[0]) as image:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -12,7 +13,7 @@ from semikit.data.published.catalogue import read_published
 from semikit.data.published.downloads import Download, downloads_of, read_downloads
 from semikit.data.published.inputs import DOWNLOADS, Progress
 from semikit.data.published.official import SPLITS, is_generated
-from semikit.data.published.transfer import download
+from semikit.data.published.transfer import Unserved, download
 from semikit.errors import DataError, RunError
 
 
@@ -55,13 +56,27 @@ def fetch(
     report = FetchReport()
     if not splits_only:
         report.by_hand.extend(by_hand(name, root, parts))
-    _fetch_lists(name, root, report, progress)
-    for file in files:
-        _fetch(file, root / DOWNLOADS / file.name, report, progress)
+    tasks: list[Callable[[], None]] = [partial(_fetch_lists, name, root, report, progress)]
+    tasks += [partial(_fetch, file, root / DOWNLOADS / file.name, report, progress) for file in files]
+    failed = _all(tasks)
+    if failed:
+        got = f" Fetched all the same: {', '.join(report.fetched)}." if report.fetched else ""
+        raise RunError(" ".join(failed) + got)
     if not (splits_only or parts):
         left = [file for file in read_downloads().files[name] if file.optional]
         report.left.extend(f"{f.name} ({f.what}): semikit data fetch {name} --part {f.part}" for f in left)
     return report
+
+
+def _all(tasks: Sequence[Callable[[], None]]) -> list[str]:
+    """Do all of them, and return what kept some from being done; a full disk ends it at once."""
+    failed = []
+    for task in tasks:
+        try:
+            task()
+        except Unserved as error:
+            failed.append(str(error))
+    return failed
 
 
 def by_hand(name: str, root: Path, parts: Sequence[str] = ()) -> list[str]:
@@ -101,8 +116,8 @@ def _fetch(file: Download, target: Path, report: FetchReport, progress: Progress
             progress=lambda done, total: progress(file.name, done, total),
             check=check,
         )
-    except RunError as error:
-        raise RunError(f"{error} {file.instead or ''}".strip()) from None
+    except Unserved as error:
+        raise Unserved(f"{error} {file.instead or ''}".strip()) from None
     (report.fetched if new else report.there).append(file.name)
     if file.digest is None:
         report.unchecked.append(file.name)

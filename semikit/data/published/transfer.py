@@ -54,6 +54,11 @@ class _Wanted:
 
 
 @final
+class Unserved(RunError):
+    """No address served a file as it should be."""
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class _Wrong:
     """Why an address did not serve the file; `lasting`: asking it again brings nothing."""
@@ -82,7 +87,8 @@ def download(
     `check` raises DataError.
 
     Raises:
-        RunError: what each address answered, when none served the file; or the disk is full.
+        Unserved: what each address answered, when none served the file.
+        RunError: the disk is full.
     """
     wanted = _Wanted(digest, size, check)
     if target.is_file() and wanted.fault(target) is None:
@@ -107,7 +113,7 @@ def download(
         rounds, most = (0, _length(part)) if _length(part) > most else (rounds + 1, most)
         time.sleep(pause * rounds if left and rounds < tries else 0)
     told = "; ".join(f"{url}: {text}" for url, text in faults.items())
-    raise RunError(f"{target} could not be fetched. {told}. Run the command again to go on, perhaps later.")
+    raise Unserved(f"{target} could not be fetched. {told}. Run the command again to go on, perhaps later.")
 
 
 def _served(url: str, part: Path, wanted: _Wanted, progress: Counted, timeout: float) -> _Wrong | None:
