@@ -27,6 +27,9 @@ from semikit.tasks._pictures import heat, sheet, shown_labels
 
 Bytes = NDArray[np.uint8]
 
+_LEGEND = 24
+"""Classes up to which a legend names all of them."""
+
 
 @final
 @dataclass(frozen=True)
@@ -65,24 +68,25 @@ class PixelEvaluation:
 
     def picture(self, network: Network, source: PixelSource, inference: Inference) -> Image.Image:
         """A few images spread over a source: image, truth, prediction, confidence."""
-        rows = []
-        for image, truth in self._examples(source):
+        rows, present = [], set[int]()
+        for image, labels, valid in self._examples(source):
             prediction, confidence = self._predicted(network, image, inference)
-            rows.append([displayed(image), truth, self._shown(prediction), heat(confidence)])
-        return sheet(rows, ("image", "truth", "prediction", "confidence"), self._legend())
+            rows.append([displayed(image), self._shown(labels, valid), self._shown(prediction), heat(confidence)])
+            present |= {*np.unique(labels[valid]).tolist(), *np.unique(prediction).tolist()}
+        return sheet(rows, ("image", "truth", "prediction", "confidence"), self._legend(present))
 
     def comparison(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> Image.Image:
         """A few images and their truth beside the prediction of each network, titled by its name."""
-        rows = []
-        for image, truth in self._examples(source):
+        rows, present = [], set[int]()
+        for image, labels, valid in self._examples(source):
             predictions = [self._predicted(network, image, inference)[0] for network in networks.values()]
-            rows.append([displayed(image), truth, *map(self._shown, predictions)])
-        return sheet(rows, ("image", "truth", *networks), self._legend())
+            rows.append([displayed(image), self._shown(labels, valid), *map(self._shown, predictions)])
+            present |= {*np.unique(labels[valid]).tolist(), *np.unique(np.stack(predictions)).tolist()}
+        return sheet(rows, ("image", "truth", *networks), self._legend(present))
 
-    def _examples(self, source: PixelSource, count: int = 4) -> Iterator[tuple[Bytes, Bytes]]:
+    def _examples(self, source: PixelSource, count: int = 4) -> Iterator[tuple[Bytes, Bytes, NDArray[np.bool_]]]:
         for index in sorted({int(i) for i in np.linspace(0, len(source) - 1, count)}):
-            image, labels, valid = _labeled_image(source, index)
-            yield image, shown_labels(labels, valid, self.palette)
+            yield _labeled_image(source, index)
 
     def _predicted(self, network: Network, image: Bytes, inference: Inference) -> tuple[Bytes, NDArray[np.float32]]:
         with torch.no_grad(), inference.autocast():
@@ -91,11 +95,15 @@ class PixelEvaluation:
         confidence, predicted = probabilities(scores, self.settings)[0].max(0)
         return predicted.to(torch.uint8).cpu().numpy(), confidence.float().cpu().numpy()
 
-    def _shown(self, labels: Bytes) -> Bytes:
-        return shown_labels(labels, None, self.palette)
+    def _shown(self, labels: Bytes, valid: NDArray[np.bool_] | None = None) -> Bytes:
+        return shown_labels(labels, valid, self.palette)
 
-    def _legend(self) -> list[tuple[str, Bytes]]:
-        return list(zip(self.class_names, self.palette, strict=False))
+    def _legend(self, present: set[int]) -> list[tuple[str, Bytes]]:
+        """All classes, or where they are many those that are shown."""
+        many = len(self.class_names) > _LEGEND
+        return [
+            (self.class_names[k], self.palette[k]) for k in (sorted(present) if many else range(len(self.class_names)))
+        ]
 
 
 def scores_of(matrix: Tensor, class_names: Sequence[str], settings: EvaluateSettings) -> Scores:

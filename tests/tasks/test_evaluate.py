@@ -138,6 +138,12 @@ def test_pictures_are_a_sheet_of_columns(pointwise: Make) -> None:
     assert compared.size == sheet.size
 
 
+def test_of_many_classes_only_those_that_are_shown_are_named() -> None:
+    few, many = evaluation(), PixelEvaluation(tuple(map(str, range(150))), EvaluateSettings(), 14, palette(150))
+    assert [name for name, _ in few._legend({1})] == ["sky", "road", "car"]
+    assert [name for name, _ in many._legend({140, 3})] == ["3", "140"]
+
+
 def test_large_images_are_thinned_out_in_pictures(pointwise: Make) -> None:
     sheet = evaluation().picture(pointwise(), Source([(700, 1400)]), INFERENCE)
     assert sheet.width < 4 * 720
