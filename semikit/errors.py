@@ -49,9 +49,14 @@ class RunError(SemikitError, RuntimeError):
     exit_code = 3
 
 
+_MANY = 40
+"""Names up to which an error tells all."""
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name nobody knows: the name, the nearest known names, then all of them."""
+    """The error for a name nobody knows: the name, the nearest known names, then all of them or, of many, the first."""
     names = sorted(known)
+    shown = names if len(names) <= _MANY else [*names[: _MANY // 2], f"… and {len(names) - _MANY // 2} more"]
     near = get_close_matches(given, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return UnknownNameError(f"unknown {kind} {given!r}.{hint} Known: {', '.join(names) or 'none'}.")
+    return UnknownNameError(f"unknown {kind} {given!r}.{hint} Known: {', '.join(shown) or 'none'}.")

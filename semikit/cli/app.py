@@ -47,6 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:  # typer has printed its own messages (usage, --help)
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt:
+        Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
         return 130
     except Exception as error:
         if verbose:
