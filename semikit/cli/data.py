@@ -1,4 +1,4 @@
-"""`semikit data`: published data sets, fetched, prepared, verified."""
+"""`semikit data`: published data sets, fetched, prepared, verified; lists of labelled images."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from semikit.cli import options as o
 from semikit.cli.tables import show_table
-from semikit.errors import DataError
+from semikit.errors import DataError, InputError
+from semikit.recipes import merge
 
 if TYPE_CHECKING:
     from semikit.data.published.inputs import Progress
 
 data_app = typer.Typer(
     name="data",
-    help="Published data sets: list, fetch, prepare, verify.",
+    help="Published data sets: list, fetch, prepare, verify. Lists of labelled images: split.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -132,6 +134,34 @@ def verify(
     if report.problems:
         raise DataError("\n- ".join([f"{name}: {len(report.problems)} found to be wrong", *report.problems]))
     _say(["nothing wrong was found"])
+
+
+@data_app.command("split")
+def split(
+    task: Annotated[str, typer.Argument(help="seg")],
+    labels: Annotated[str, typer.Option(help="How many are labelled: 46 | 1/8 | official:1/16.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The list to write, for --labels FILE.")],
+    dataset: o.Dataset = None,
+    data: o.Data = None,
+    root: o.Root = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice; a run's --seed makes the same one.")] = 0,
+) -> None:
+    """Write the list of labelled images that `train` would choose, to keep, share, or edit.
+
+    semikit data split seg --data my.yaml --labels 1/8 -o labelled.txt
+    """
+    if out.exists():
+        raise InputError(f"{out} exists; nothing is overwritten. Choose another --out.")
+    from semikit.cli.train import compose
+
+    raw = compose(task, dataset, data, root, None, None, {"data": {"labels": labels}, "method": {"name": "supervised"}})
+    from semikit.build import build_task
+    from semikit.config import resolve
+
+    names = build_task(resolve(merge(raw, {"train": {"seed": seed}}))).manifest()["labeled"]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    _say([f"{len(names)} labelled images in {out}", f"next: semikit train {task} … --labels {out}"])
 
 
 def _say(lines: Iterable[str], kind: str = "") -> None:

@@ -158,3 +158,23 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         progress("train2017.zip", 0, 0)
         progress("train2017.zip", 5, 10)
     assert "train2017.zip" in capsys.readouterr().err
+
+
+def test_a_list_of_labelled_images(semikit: Call, photo_data: Path) -> None:
+    answer = semikit(
+        "data", "split", "seg", "--data", photo_data, "--labels", "1/2", "--seed", "3", "-o", "lists/few.txt"
+    )
+    assert answer.code == 0, answer.err
+    names = Path("lists/few.txt").read_text().splitlines()
+    assert f"{len(names)} labelled images in lists/few.txt" in answer.out
+    shown = semikit("train", "seg", "--data", photo_data, "--labels", "lists/few.txt", "--dry-run", "--weights", "none")
+    assert f"{len(names)} labelled" in shown.out, shown.err
+    again = semikit(*half, "--seed", "3", "-o", "again.txt")
+    assert again.code == 0
+    assert Path("again.txt").read_text().splitlines() == names
+    other = semikit(*half, "--seed", "4", "-o", "other.txt")
+    assert other.code == 0
+    assert Path("other.txt").read_text().splitlines() != names
+    assert semikit("data", "split", "seg", "--data", photo_data, "--labels", "1", "-o", "again.txt").code == 2
+    assert semikit("data", "split", "seg", "--data", photo_data, "--labels", "99", "-o", "more.txt").code == 2
+    assert not Path("more.txt").exists()
