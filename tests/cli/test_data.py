@@ -161,9 +161,8 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_a_list_of_labelled_images(semikit: Call, photo_data: Path) -> None:
-    answer = semikit(
-        "data", "split", "seg", "--data", photo_data, "--labels", "1/2", "--seed", "3", "-o", "lists/few.txt"
-    )
+    half = ("data", "split", "seg", "--data", photo_data, "--labels", "1/2")
+    answer = semikit(*half, "--seed", "3", "-o", "lists/few.txt")
     assert answer.code == 0, answer.err
     names = Path("lists/few.txt").read_text().splitlines()
     assert f"{len(names)} labelled images in lists/few.txt" in answer.out
