@@ -90,12 +90,13 @@ def _only(found: list[Cell]) -> Cell:
 def _train(cell: Cell, root: Path | None, out: Path | None, settings: dict[str, Any], quiet: bool) -> None:
     """Train a cell as `semikit train` would."""
     from semikit.cli.run import new_folder, start_run
+    from semikit.cli.train import at_root
     from semikit.recipes import merge
     from semikit.reproduce.plan import composed, published
 
     raw = merge(composed(cell), settings)
     if root is not None:
-        raw = merge(raw, {"data": {"published": {"root": str(root.expanduser().absolute())}}})
+        raw = at_root(raw, root)
     console = Console(quiet=False)
     if not quiet:
         _say(console, f"{cell.id}, published {published(cell)}", command(cell))

@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import final
 
-from semikit.data.faults import FileFault
+from semikit.data.faults import FileFault, some
 from semikit.data.images import read_info
 from semikit.data.sources import FolderSource, PixelSource
 from semikit.data.splits import Split
 from semikit.errors import DataError
 
-_SHOWN = 3
 Progress = Callable[[int, int], None]
 
 
@@ -63,7 +62,7 @@ def missing_files(parts: Sequence[Part]) -> list[str]:
         files = [path for i in part.indices for path in (source.images[i], source.masks[i] if part.masks else None)]
         gone = [str(path) for path in files if path is not None and not path.is_file()]
         if gone:
-            told.append(f"{part.name}: {len(gone)} of {len(files)} files are missing: {_some(gone)}")
+            told.append(f"{part.name}: {len(gone)} of {len(files)} files are missing: {some(gone)}")
     return told
 
 
@@ -117,7 +116,7 @@ def orientation_notice(source: PixelSource, indices: Sequence[int]) -> str | Non
     if not turned:
         return None
     return (
-        f"{len(turned)} labelled images ({_some(turned)}) carry an EXIF orientation. Pixels are used as stored, so "
+        f"{len(turned)} labelled images ({some(turned)}) carry an EXIF orientation. Pixels are used as stored, so "
         "their masks must be drawn on the unturned image."
     )
 
@@ -180,9 +179,4 @@ def _other_channels(seen: Sequence[tuple[str, _Seen]]) -> list[tuple[str, FileFa
 
 
 def _told(part: str, kind: str, faults: Sequence[FileFault]) -> str:
-    return f"{part}: {kind}: {_some([fault.where for fault in faults])}. {faults[0].remedy}"
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more
+    return f"{part}: {kind}: {some([fault.where for fault in faults])}. {faults[0].remedy}"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
 from semikit.errors import DataError
+
+
+def some(items: Sequence[str], shown: int = 3) -> str:
+    """The first few of what an error is about, and the number of the others."""
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return ", ".join(items[:shown]) + more
 
 
 @final

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from semikit.core.settings import Settings
 from semikit.core.validation import explain
+from semikit.data.faults import some
 from semikit.data.splits import Family, Split
 from semikit.errors import DataError
 
@@ -145,11 +146,6 @@ def _change(before: Manifest, after: Manifest) -> str:
     gone = sorted(set(before.labeled) - set(after.labeled))
     come = sorted(set(after.labeled) - set(before.labeled))
     parts = [f"{len(before.labeled)} labelled images, now {len(after.labeled)}"]
-    parts += [f"without {_some(gone)}"] if gone else []
-    parts += [f"with {_some(come)}"] if come else []
+    parts += [f"without {some(gone)}"] if gone else []
+    parts += [f"with {some(come)}"] if come else []
     return ", ".join(parts if gone or come else [*parts, "in another order"])
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
-    return ", ".join(items[:3]) + more

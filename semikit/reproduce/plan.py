@@ -13,6 +13,7 @@ from semikit.build import needs_of, schedule_of
 from semikit.config import Config, resolve
 from semikit.core.task import Counts
 from semikit.data.published.catalogue import read_published
+from semikit.data.published.prepared import part_of
 from semikit.errors import InputError
 from semikit.reproduce.cells import Cell, command, percent
 from semikit.training.trainer import Schedule
@@ -63,8 +64,8 @@ def counts_of(cell: Cell) -> Counts:
     known = read_published(cell.dataset)
     labeled, unlabeled = (known.counts["train"], 0) if cell.split == "all" else known.splits[cell.split]
     for source in cell.overrides["data"].get("unlabeled", ()):
-        name, _, part = source.partition(":")
-        unlabeled += read_published(name).counts[part or "train"]
+        name, part = part_of(source)
+        unlabeled += read_published(name).counts[part]
     return Counts(labeled=labeled, unlabeled=unlabeled, val=known.counts["val"], test=0)
 
 

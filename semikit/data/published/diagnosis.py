@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from semikit.data.faults import some
 from semikit.data.published.catalogue import Published
 
-_SHOWN = 3
 _ENOUGH = 100
 """In so many masks of ADE20K what does not count occurs for sure."""
 _SEVERAL = 8
@@ -25,7 +25,7 @@ def diagnose(published: Published, masks: Masks) -> list[str]:
         told = ", ".join(str(value) for value in outside[:5]) + (", …" if len(outside) > 5 else "")
         problems.append(
             f"{len(files)} masks hold values that are neither a class (0 to {len(published.classes) - 1}) nor "
-            f"{' or '.join(str(value) for value in published.ignore)}: {told} in {_some(files)}. "
+            f"{' or '.join(str(value) for value in published.ignore)}: {told} in {some(files)}. "
             f"{_cause(published.name, set(outside), present)}"
         )
     elif _too_few(published, masks, present):
@@ -38,7 +38,7 @@ def diagnose(published: Published, masks: Masks) -> list[str]:
         problems.append(f"255 occurs in none of {len(masks)} masks. {_NOT_CONVERTED}")
     labels = [file for file in masks if file.endswith("_labelIds.png")]
     if labels:
-        problems.append(f"{len(labels)} masks are labelIds by their names: {_some(labels)}. {_LABEL_IDS}")
+        problems.append(f"{len(labels)} masks are labelIds by their names: {some(labels)}. {_LABEL_IDS}")
     return problems
 
 
@@ -80,7 +80,3 @@ def _cause(name: str, outside: set[int], present: frozenset[int]) -> str:
 def _too_few(published: Published, masks: Masks, present: frozenset[int]) -> bool:
     """0 and 1, 0 and 255 and the like in several masks of many classes."""
     return len(masks) >= _SEVERAL and len(present) <= 2 and len(published.classes) > 2
-
-
-def _some(items: list[str]) -> str:
-    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")

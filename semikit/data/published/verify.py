@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from semikit.data.faults import FileFault
+from semikit.data.faults import FileFault, some
 from semikit.data.images import image_size, read_mask
 from semikit.data.published.catalogue import Published
 from semikit.data.published.diagnosis import diagnose
@@ -20,7 +20,6 @@ from semikit.data.published.prepared import Pair, Prepared, open_prepared, read_
 from semikit.errors import DataError
 
 _SAMPLED = 200
-_SHOWN = 3
 
 
 @final
@@ -95,7 +94,7 @@ def _find_missing(
         if missing:
             files = sum(file is not None for pair in listed for file in pair)
             report.problems.append(
-                f"{part}: {len(missing)} of {files} files are missing or empty: {_some(missing)}. {_again(prepared)}"
+                f"{part}: {len(missing)} of {files} files are missing or empty: {some(missing)}. {_again(prepared)}"
             )
         lost.update(missing)
     return lost
@@ -147,7 +146,7 @@ def _faults(faults: Sequence[FileFault]) -> list[str]:
     for fault in faults:
         kinds.setdefault(fault.kind, []).append(fault)
     return [
-        f"{len(found)} files: {kind}: {_some([fault.where for fault in found])}. {found[0].remedy}"
+        f"{len(found)} files: {kind}: {some([fault.where for fault in found])}. {found[0].remedy}"
         for kind, found in kinds.items()
     ]
 
@@ -158,8 +157,7 @@ def _coverage(published: Published, masks: dict[str, frozenset[int]]) -> str:
     count = f"{len(published.classes) - len(absent)} of {len(published.classes)} classes occur in them"
     if not absent:
         return count
-    shown = ", ".join(absent[: _SHOWN * 2])
-    return f"{count}, not: {shown}{f' and {len(absent) - _SHOWN * 2} more' if len(absent) > _SHOWN * 2 else ''}"
+    return f"{count}, not: {some(absent, 6)}"
 
 
 def _official(prepared: Prepared, report: VerifyReport) -> None:
@@ -179,7 +177,3 @@ def _official(prepared: Prepared, report: VerifyReport) -> None:
 
 def _again(prepared: Prepared) -> str:
     return f"Run `semikit data prepare {prepared.published.name} --source DIR --root {prepared.path}` again."
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
