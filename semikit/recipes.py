@@ -33,9 +33,11 @@ def task_recipe(task: str) -> dict[str, Any]:
 
 
 def recipe_names(folder: str, task: str | None = None) -> list[str]:
-    """Names of the shipped recipes in a folder of `configs/` ("datasets", "presets"), of one task if given."""
+    """Names of the shipped recipes in a folder of `configs/` ("datasets", "presets"), of one task if given; a preset
+    without a task is for all of them.
+    """
     paths = sorted((RECIPES / folder).glob("*.yaml"))
-    named = [path.stem for path in paths if task is None or read_yaml(path).get("task") == task]
+    named = [path.stem for path in paths if task is None or read_yaml(path).get("task", task) == task]
     return named if folder == "datasets" else [*named, *_cells(task)]
 
 

@@ -6,6 +6,7 @@ resampled. Arrays are numpy, without torch, so that workers stay light.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -17,6 +18,8 @@ from semikit.augment.settings import WeakSettings
 
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
 _Flags: TypeAlias = npt.NDArray[np.bool_]
+Origin: TypeAlias = tuple[int, int]
+"""Row and column of the source at which a part of it begins."""
 
 
 @final
@@ -39,6 +42,15 @@ class Window:
         height, width = self.scaled
         return min(self.crop, height - self.top), min(self.crop, width - self.left)
 
+    @property
+    def needed(self) -> tuple[int, int, int, int]:
+        """The part of the source that the crop is made of: top, left, height, width, pixels; what the filter sees
+        around it included.
+        """
+        top, bottom = _needed(self.source[0], self.scaled[0], self.top, self.filled[0])
+        left, right = _needed(self.source[1], self.scaled[1], self.left, self.filled[1])
+        return top, left, bottom - top, right - left
+
 
 def draw_window(size: tuple[int, int], rng: np.random.Generator, settings: WeakSettings) -> Window:
     """Draw scale, place and flip for a source of `size` (H, W).
@@ -57,49 +69,65 @@ def draw_window(size: tuple[int, int], rng: np.random.Generator, settings: WeakS
     return Window(size, scaled, top, left, settings.crop, bool(rng.random() < settings.flip))
 
 
-def cut(image: _Bytes, window: Window) -> _Bytes:
-    """Image (H, W, C) uint8 with any C -> its crop (crop, crop, C) uint8, bilinear with antialiasing, padded with 0.
+def cut(image: _Bytes, window: Window, origin: Origin = (0, 0)) -> _Bytes:
+    """Image (*T, H, W, C) uint8 with any C -> its crop (*T, crop, crop, C) uint8, padded with 0.
 
-    Equals resizing the whole image and cropping it up to rounding (at most 2 of 255): the pixels around the window
-    still count.
+    Bilinear with antialiasing; several dates (T) are cut alike. Equals resizing the whole image and cropping it up to
+    rounding (at most 2 of 255): the pixels around the window still count. `image` may be only the part of the source
+    that is `needed`, or more, beginning at row and column `origin`.
     """
     assert image.dtype == np.uint8, image.dtype
-    assert image.shape[:2] == window.source, (image.shape, window)
+    if image.ndim > 3:
+        return np.stack([cut(date, window, origin) for date in image])
+    assert origin != (0, 0) or image.shape[:2] == window.source or _covers(image, window), (image.shape, window)
     if image.shape[2] == 3:
-        return _place(_resample(image, window), window)
-    bands = [_resample(image[:, :, band], window) for band in range(image.shape[2])]
+        return _place(_resample(image, window, origin), window)
+    bands = [_resample(image[:, :, band], window, origin) for band in range(image.shape[2])]
     return _place(np.stack(bands, axis=-1), window)
 
 
-def cut_map(values: npt.NDArray[Any], window: Window) -> npt.NDArray[Any]:
+def cut_map(values: npt.NDArray[Any], window: Window, origin: Origin = (0, 0)) -> npt.NDArray[Any]:
     """Labels or valid (H, W) of any dtype -> their crop (crop, crop), nearest neighbour, padded with 0 (False).
 
-    Equals resizing the whole map with PIL and cropping it.
+    Equals resizing the whole map with PIL and cropping it; `origin` as for `cut`.
     """
-    assert values.shape == window.source, (values.shape, window)
+    assert origin != (0, 0) or values.shape == window.source or _covers(values, window), (values.shape, window)
     height, width = window.filled
-    rows = _nearest(window.source[0], window.scaled[0], window.top, height)
-    columns = _nearest(window.source[1], window.scaled[1], window.left, width)
+    rows = _nearest(window.source[0], window.scaled[0], window.top, height) - origin[0]
+    columns = _nearest(window.source[1], window.scaled[1], window.left, width) - origin[1]
     return _place(values[rows[:, None], columns], window)
 
 
-def cut_valid(valid: _Flags | None, window: Window) -> _Flags:
+def cut_valid(valid: _Flags | None, window: Window, origin: Origin = (0, 0)) -> _Flags:
     """Valid (H, W) bool, or None where the whole source is -> its crop (crop, crop); padding is never valid."""
     if valid is not None:
         assert valid.dtype == np.bool_, valid.dtype
-        return cut_map(valid, window)
+        return cut_map(valid, window, origin)
     return _place(np.ones(window.filled, dtype=np.bool_), window)
 
 
-def _resample(pixels: _Bytes, window: Window) -> _Bytes:
+def _covers(values: npt.NDArray[Any], window: Window) -> bool:
+    """Whether a part that begins at the first pixel holds all that is needed."""
+    top, left, height, width = window.needed
+    return bool(values.shape[0] >= top + height and values.shape[1] >= left + width)
+
+
+def _needed(source: int, scaled: int, start: int, count: int) -> tuple[int, int]:
+    """First and last + 1 of the `source` positions that the scaled ones from `start` are made of."""
+    step = source / scaled
+    reach = math.ceil(max(step, 1.0)) + 1
+    return max(0, math.floor(start * step) - reach), min(source, math.ceil((start + count) * step) + reach)
+
+
+def _resample(pixels: _Bytes, window: Window, origin: Origin) -> _Bytes:
     """The filled part of the crop from a source PIL can hold, (H, W) or (H, W, 3)."""
     height, width = window.filled
     down, right = (source / scaled for source, scaled in zip(window.source, window.scaled, strict=True))
     box = (
-        window.left * right,
-        window.top * down,
-        min((window.left + width) * right, window.source[1]),
-        min((window.top + height) * down, window.source[0]),
+        window.left * right - origin[1],
+        window.top * down - origin[0],
+        min((window.left + width) * right, window.source[1]) - origin[1],
+        min((window.top + height) * down, window.source[0]) - origin[0],
     )
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=box))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from semikit.cli import options as o
+from semikit.cli.progress import progress_bar
 from semikit.cli.tables import show_table
 from semikit.errors import DataError, InputError
 from semikit.recipes import merge
-
-if TYPE_CHECKING:
-    from semikit.data.published.inputs import Progress
 
 data_app = typer.Typer(
     name="data",
@@ -80,7 +76,7 @@ def fetch(
     place = (root or default_root(read_published(name).name)).expanduser().absolute()
     if not splits:  # first, for they are of use also where nothing answers
         _say(fetching.by_hand(name, place, tuple(part or ())), "by hand")
-    with _bar() as progress:
+    with progress_bar() as progress:
         report = fetching.fetch(name, place, tuple(part or ()), splits_only=splits, progress=progress)
     lines = [f"fetched: {item}" for item in report.fetched] + [f"already there: {item}" for item in report.there]
     _say(lines)
@@ -109,7 +105,7 @@ def prepare(
     from semikit.data.published.catalogue import default_root, read_published
 
     place = (root or default_root(read_published(name).name)).expanduser().absolute()
-    with _bar() as progress:
+    with progress_bar() as progress:
         report = preparing.prepare(name, source, place, progress)
     _say(report.lines)
     _say(report.notices, "note")
@@ -127,7 +123,7 @@ def verify(
     from semikit.data.published.catalogue import read_published
 
     read_published(name)
-    with _bar() as progress:
+    with progress_bar() as progress:
         report = verifying.verify(name, root, every, progress)
     _say(report.lines)
     _say(report.notices, "note")
@@ -168,24 +164,3 @@ def _say(lines: Iterable[str], kind: str = "") -> None:
     console = Console()
     for line in lines:
         console.print(f"{kind}: {line}" if kind else line, soft_wrap=True, highlight=False, markup=False)
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """Progress as a bar on a terminal, as nothing elsewhere."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda what, done, total: None
-        return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        tasks = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(escape(what), total=total or None)
-            bars.update(tasks[what], completed=done, total=total or None)
-
-        yield show

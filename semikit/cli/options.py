@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 Dataset = Annotated[str | None, typer.Option(help="A known data set by name (semikit list datasets).")]
-Data = Annotated[Path | None, typer.Option(help="Your own folders, described by a YAML file.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Your own folders, described by a YAML file; cd: or a folder of A/ B/ label/.")
+]
 Root = Annotated[Path | None, typer.Option(help="Folder that relative paths of the data begin at.")]
 Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32 | bf16 | fp16")]

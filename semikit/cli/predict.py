@@ -2,41 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from semikit.cli import options as o
+from semikit.cli.progress import progress_bar
 from semikit.errors import InputError
 
 
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, a weights file, or a released checkpoint (.pth).")],
-    source: Annotated[str, typer.Argument(help="An image, a folder of images, or a pattern in quotes.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
-    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the confidence as gray PNGs.")] = False,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also lay the classes over the images.")] = False,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="seg: an image, a folder, or a pattern in quotes. cd: two images or two folders, before and after.",
+            metavar="SOURCE [SOURCE_B]",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="seg, and cd of folders: a folder. cd of two images: a file.")
+    ],
+    confidence: Annotated[bool | None, typer.Option("--confidence", help="Also write the confidence.")] = None,
+    overlay: Annotated[bool | None, typer.Option("--overlay", help="Also lay the classes over the images.")] = None,
+    probability: Annotated[
+        bool | None, typer.Option("--probability", help="cd: also write the probability of change, in percent.")
+    ] = None,
+    polygons: Annotated[
+        Path | None,
+        typer.Option(help="cd: also write the changes as polygons (.geojson, .gpkg); of folders, a folder."),
+    ] = None,
+    min_area: Annotated[
+        float | None, typer.Option(help="cd: leave out smaller polygons, square metres (pixels without CRS).")
+    ] = None,
+    simplify: Annotated[
+        float | None, typer.Option(help="cd: tolerance of simpler outlines, metres (pixels without CRS).")
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="cd: side of the windows, pixels (default: the training crop).")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(help="cd: by how much they overlap (default: a quarter).")] = None,
     device: o.Device = None,
     precision: o.Precision = None,
     quiet: o.QuietFlag = False,
 ) -> None:
-    """Predict images: class-id PNGs with a palette, at their own size and name."""
+    """Predict images: maps of classes, at the images' own size, name and place.
+
+    semikit predict RUN before.tif after.tif -o change.tif --polygons change.gpkg
+    """
     if not run.exists():
         raise InputError(f"{run} does not exist. Give a run folder or a weights file.")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; -o takes a folder.")
+    flags = {
+        "confidence": confidence,
+        "overlay": overlay,
+        "probability": probability,
+        "polygons": polygons,
+        "min_area": min_area,
+        "simplify": simplify,
+        "tile": tile,
+        "overlap": overlap,
+    }
     from semikit import build
-    from semikit.core.task import Inference, Wants
+    from semikit.core.task import Inference
     from semikit.registry import TASKS
     from semikit.training.device import autocast, choose_device
 
     network, metadata = build.load_network(run)
+    task = TASKS.get(metadata["task"])
+    wants = _wants(task, metadata["task"], {name: value for name, value in flags.items() if value is not None})
     where = choose_device(device or "auto")
     inference = Inference(where, autocast(where, precision or "fp32"))
-    wants = Wants(overlay=overlay, confidence=confidence)
-    count = TASKS.get(metadata["task"]).predict(network, metadata, source, out, wants, inference)
+    with progress_bar(quiet) as progress:
+        done = task.predict(network, metadata, sources, out, wants, inference, progress)
     if not quiet:
-        told = f"{count} image{'s' if count != 1 else ''} predicted into {out}"
-        Console().print(told, soft_wrap=True, highlight=False, markup=False)
+        console = Console()
+        for notice in done.notices:
+            console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
+        told = f"{done.count} image{'s' if done.count != 1 else ''} predicted into {out}"
+        console.print(told, soft_wrap=True, highlight=False, markup=False)
+
+
+def _wants(task: Any, name: str, given: Mapping[str, Any]) -> Any:
+    """What the task shall write besides the classes.
+
+    Raises:
+        InputError: for a flag the task does not have, or a value it does not take.
+    """
+    from semikit.core.validation import validate
+
+    strange = [f"--{flag.replace('_', '-')}" for flag in given if flag not in task.Predict.model_fields]
+    if strange:
+        known = ", ".join(f"--{flag.replace('_', '-')}" for flag in task.Predict.model_fields)
+        raise InputError(f"a run of {name} has no {', '.join(strange)}; it has {known}. Leave it out.")
+    return validate(task.Predict, given, "predict")

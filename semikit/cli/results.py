@@ -70,7 +70,7 @@ def say_results(run: build.Run, results: Mapping[str, Any], console: Console, qu
     if quiet:
         return
     console.print(class_table(results["per_class"]))
-    for line in (f"run folder: {run.folder}", f"next: semikit predict {run.folder} IMAGES -o predictions --overlay"):
+    for line in (f"run folder: {run.folder}", f"next: semikit predict {run.folder} {run.task.example}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -15,7 +15,7 @@ from semikit.registry import METHODS, TASKS
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="seg")],
+    task: Annotated[str, typer.Argument(help="seg | cd")],
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
     dataset: o.Dataset = None,
     data: o.Data = None,
@@ -46,7 +46,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the plan, train nothing.")] = False,
     quiet: o.QuietFlag = False,
 ) -> None:
-    """Train a model from few labels and many images.
+    """Train a model from few labels and many images: segmentation (seg), change between two dates (cd).
 
     semikit train seg --data my.yaml --labels 1/8
     """
@@ -117,7 +117,7 @@ def compose(
         raise InputError(f"both --dataset {dataset} and --data {data} were given; give one of them.")
     if config is not None and preset is not None:
         raise InputError(f"both --config {config} and --preset {preset} were given; give one of them.")
-    own = _own_data(data, root) if data is not None else None
+    own = _own_data(task, data, root) if data is not None else None
     raw = recipes.compose(task, dataset, preset, config, above, own)
     return raw if root is None or data is not None else at_root(raw, root)
 
@@ -136,10 +136,13 @@ def at_root(raw: dict[str, Any], root: Path) -> dict[str, Any]:
     return recipes.merge(raw, {"data": {"published": {"root": str(root.expanduser().absolute())}}})
 
 
-def _own_data(data: Path, root: Path | None) -> dict[str, Any]:
-    from semikit.data.spec import load_spec
+def _own_data(task: str, data: Path, root: Path | None) -> dict[str, Any]:
+    """The user's own data as the task reads them."""
+    from semikit.data.spec import no_such_file
 
-    return {"name": data.stem, "data": {"folders": load_spec(data, root).model_dump(mode="json", exclude_none=True)}}
+    if not data.exists():  # before anything heavy is imported
+        raise no_such_file(data)
+    return {"name": data.stem, "data": dict(TASKS.get(task).own_data(data, root))}
 
 
 def _several(seeds: str, above: dict[str, Any]) -> list[int]:

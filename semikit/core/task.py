@@ -18,6 +18,7 @@ import torch
 from semikit.core.batch import Labeled, Needs, Normalise, Unlabeled
 from semikit.core.network import Network
 from semikit.core.settings import Settings
+from semikit.errors import ConfigError
 
 Split = Literal["val", "test"]
 
@@ -69,24 +70,31 @@ class Inference:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Wants:
-    """What prediction writes besides the classes."""
+class Predicted:
+    """What prediction came to: the number of images, and what a person should know."""
 
-    overlay: bool = False
-    confidence: bool = False
+    count: int
+    notices: Sequence[str] = ()
+
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, how many parts of it are done, how many there are."""
 
 
 class Task(ABC):
     """One kind of prediction.
 
-    `Data`, `Views` and `Evaluate` are the classes of the configuration's sections of those names. Labels and logits
-    keep the shapes of `semikit.core.batch`.
+    `Data`, `Views` and `Evaluate` are the classes of the configuration's sections of those names, `Predict` says what
+    prediction writes besides the classes. Labels and logits keep the shapes of `semikit.core.batch`.
     """
 
     Data: ClassVar[type[Settings]]
     Views: ClassVar[type[Settings]]
     Evaluate: ClassVar[type[Settings]]
+    Predict: ClassVar[type[Settings]]
     metric: ClassVar[str]
+    example: ClassVar[str] = "IMAGES -o predictions --overlay"
+    """What a person may type after `semikit predict RUN`."""
 
     class_names: tuple[str, ...]
     counts: Counts
@@ -138,8 +146,24 @@ class Task(ABC):
         """The network of a weights file, without its weights."""
 
     @classmethod
+    def own_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+        """The user's own data, described by a file, as plain values of the section `data`.
+
+        Raises:
+            InputError: when they are not as described, or the task takes none.
+        """
+        raise ConfigError(f"--data {data}: this task takes no data of your own. Use --dataset NAME.")
+
+    @classmethod
     @abstractmethod
     def predict(
-        cls, network: Network, metadata: Mapping[str, Any], source: str, out: Path, wants: Wants, inference: Inference
-    ) -> int:
-        """Predict a file, a folder or a glob into the folder `out`, which is made; returns the number of images."""
+        cls,
+        network: Network,
+        metadata: Mapping[str, Any],
+        sources: Sequence[str],
+        out: Path,
+        wants: Any,
+        inference: Inference,
+        progress: Progress,
+    ) -> Predicted:
+        """Predict files, folders or globs, one source for each date, into `out`; `wants` is a `Predict`."""

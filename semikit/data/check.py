@@ -8,11 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from semikit.data.faults import FileFault, some
 from semikit.data.images import read_info
-from semikit.data.sources import FolderSource, PixelSource
+from semikit.data.regions import Region, tiles
+from semikit.data.sources import PixelSource
 from semikit.data.splits import Split
 from semikit.errors import DataError
+
+_TILE = 2048
+"""Side of the tiles in which rasters are read, pixels."""
 
 Progress = Callable[[int, int], None]
 
@@ -57,10 +64,9 @@ def missing_files(parts: Sequence[Part]) -> list[str]:
     told = []
     for part in parts:
         source = part.source
-        if not isinstance(source, FolderSource):
-            continue
-        files = [path for i in part.indices for path in (source.images[i], source.masks[i] if part.masks else None)]
-        gone = [str(path) for path in files if path is not None and not path.is_file()]
+        files = [path for i in part.indices for path in source.files(i)]
+        files += [path for i in part.indices if part.masks and (path := source.mask_file(i)) is not None]
+        gone = [str(path) for path in files if not path.is_file()]
         if gone:
             told.append(f"{part.name}: {len(gone)} of {len(files)} files are missing: {some(gone)}")
     return told
@@ -110,9 +116,7 @@ def find_problems(parts: Sequence[Part], num_classes: int, progress: Progress | 
 
 def orientation_notice(source: PixelSource, indices: Sequence[int]) -> str | None:
     """A warning where images carry a camera's orientation, which is not applied; reads headers only."""
-    if not isinstance(source, FolderSource):
-        return None
-    turned = [source.names[index] for index in indices if read_info(source.images[index]).orientation != 1]
+    turned = [source.names[index] for index in indices if _turned(source, index)]
     if not turned:
         return None
     return (
@@ -133,35 +137,50 @@ def _looker(part: Part, num_classes: int) -> Callable[[int], _Seen]:
 
 
 def _looked(part: Part, index: int, name: str, num_classes: int) -> int:
-    """Number of channels of an image that is sound, as is its mask."""
-    image, _ = part.source.image(index)
-    if not part.masks:
-        return int(image.shape[2])
-    if not part.source.has_mask(index):
+    """Number of channels of an image that is sound, as is its mask; rasters are read tile by tile."""
+    if part.masks and not part.source.has_mask(index):
         remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
         raise FileFault("image without mask", name, "", remedy)
-    labels, valid = part.source.mask(index)
-    if labels.shape != image.shape[:2]:
-        raise size_fault(part.source, index, image.shape, labels.shape)
-    if not valid.any():
-        if part.learned:
-            remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
-            raise FileFault("mask without a valid pixel", name, "", remedy)
-    elif int(labels[valid].max()) >= num_classes:
-        detail = f"{int(labels[valid].max())}"
+    extent = part.source.extent(index)
+    channels, counted = 0, not part.masks
+    for region in [None] if extent is None else tiles(extent, _TILE):
+        image, _ = part.source.image(index, region)
+        channels = int(image.shape[-1])
+        if part.masks:
+            counted |= _mask_looked(part.source, index, image, region, num_classes)
+    if part.learned and not counted:
+        remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
+        raise FileFault("mask without a valid pixel", name, "", remedy)
+    return channels
+
+
+def _mask_looked(
+    source: PixelSource, index: int, image: NDArray[np.uint8], region: Region | None, num_classes: int
+) -> bool:
+    """Whether a mask that is sound has a valid pixel here."""
+    labels, valid = source.mask(index, region)
+    if labels.shape != image.shape[-3:-1]:
+        raise size_fault(source, index, image.shape, labels.shape)
+    if valid.any() and int(labels[valid].max()) >= num_classes:
+        name, detail = source.names[index], f"{int(labels[valid].max())}"
         raise FileFault(f"label outside the classes 0 to {num_classes - 1}", name, detail, "Correct the labels.")
-    return int(image.shape[2])
+    return bool(valid.any())
+
+
+def _turned(source: PixelSource, index: int, least: int = 2) -> bool:
+    """Whether a camera's orientation of at least so much (1: upright, from 5: on its side) is stored with an image."""
+    return any(read_info(path).orientation >= least for path in source.files(index))
 
 
 def size_fault(source: PixelSource, index: int, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
-    """The fault of an image (H, W, C) and its mask (H, W) that differ in size; says so where EXIF turned one."""
+    """The fault of an image (*T, H, W, C) and its mask (H, W) that differ in size; says so where EXIF turned one."""
     remedy = "Image and mask must have the same width and height; export the masks again at the images' size."
-    if isinstance(source, FolderSource) and read_info(source.images[index]).orientation >= 5:
+    if _turned(source, index, 5):
         remedy = (
             "The image carries an EXIF orientation, which is not applied, while its mask was drawn on the turned one: "
             "turn the images for good (jpegtran, or Pillow's ImageOps.exif_transpose) or the masks back."
         )
-    detail = f"image {image[1]}x{image[0]}, mask {mask[1]}x{mask[0]} (width x height)"
+    detail = f"image {image[-2]}x{image[-3]}, mask {mask[1]}x{mask[0]} (width x height)"
     return FileFault("mask of another size than its image", source.names[index], detail, remedy)
 
 

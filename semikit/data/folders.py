@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
-import numpy as np
-
-from semikit.data.images import PHOTOS, RASTERS, is_raster, read_info, read_values
+from semikit.data.images import PHOTOS, RASTERS
 from semikit.data.mask_values import MaskValues
-from semikit.data.rescale import Range, percentiles
-from semikit.data.sources import FolderSource
+from semikit.data.sampling import sampled_scale, value_range
+from semikit.data.sources import FolderSource, PixelSource
 from semikit.data.spec import DataSpec, Scale
 from semikit.errors import DataError
-
-_SAMPLED_IMAGES, _SAMPLED_SIDE = 32, 256
 
 
 @final
@@ -44,8 +40,8 @@ def resolve(spec: DataSpec) -> Sources:
     val = folder_source(spec.val.images, spec.val.masks, spec, "val")
     test = None if spec.test is None else folder_source(spec.test.images, spec.test.masks, spec, "test")
     apart({"train": train, **{f"unlabeled[{k}]": part for k, part in enumerate(unlabeled)}, "val": val, "test": test})
-    scale = spec.scale or sampled_scale(train)
-    bounds = None if scale is None else _range(scale)
+    scale = spec.scale or sampled_scale(train.images, train.bands)
+    bounds = None if scale is None else value_range(scale)
     train, val, *rest = (replace(part, scale=bounds) for part in (train, val, *unlabeled, *([test] if test else [])))
     return Sources(train, tuple(rest[: len(unlabeled)]), val, rest[-1] if test else None, scale)
 
@@ -81,7 +77,7 @@ def unlabeled_folder(images: Path, values: MaskValues, key: str) -> FolderSource
 def plain_source(paths: Sequence[Path], bands: tuple[int, ...] | None, scale: Scale | None) -> FolderSource:
     """Images without masks, as they are listed (prediction)."""
     names = tuple(path.stem for path in paths)
-    bounds = None if scale is None else _range(scale)
+    bounds = None if scale is None else value_range(scale)
     return FolderSource(names, tuple(paths), (None,) * len(names), MaskValues(1), bands, bounds)
 
 
@@ -111,43 +107,7 @@ def image_files(folder: Path, key: str, without: Path | None = None) -> dict[str
     return dict(sorted(found.items()))
 
 
-def sampled_scale(source: FolderSource) -> Scale | None:
-    """Percentiles 2 and 98, band by band, over at most 32 images spread over the source; None where all are 8 bit.
-
-    Raises:
-        DataError: rasters of 8 bit and deeper ones, or of different numbers of bands.
-    """
-    chosen = sorted({int(k) for k in np.linspace(0, len(source) - 1, _SAMPLED_IMAGES)})
-    paths = [source.images[k] for k in chosen]
-    deep = [path for path in paths if read_info(path).dtype != "uint8"]
-    if not deep:
-        return None
-    shallow = [path for path in paths if is_raster(path) and path not in deep]
-    if shallow:
-        raise DataError(f"rasters of 8 bit ({shallow[0]}) and deeper ones ({deep[0]}) in one folder; convert one kind.")
-    samples = [_sample(path, source.bands) for path in deep]
-    if len({sample.shape[1] for sample in samples}) > 1:
-        counts = ", ".join(f"{path.name}: {s.shape[1]}" for path, s in list(zip(deep, samples, strict=True))[:5])
-        raise DataError(f"images differ in their number of bands ({counts}). Choose the same with `bands: [...]`.")
-    low, high = percentiles(np.concatenate(samples)[None], None)
-    return Scale(min=tuple(low), max=tuple(high))
-
-
-def _sample(path: Path, bands: tuple[int, ...] | None) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Valid pixels (N, C) of a regular grid over the image, as stored."""
-    values, valid = read_values(path, bands)
-    steps = tuple(max(1, side // _SAMPLED_SIDE) for side in values.shape[:2])
-    grid = (slice(None, None, steps[0]), slice(None, None, steps[1]))
-    pixels = values[grid].reshape(-1, values.shape[2]).astype(np.float32)
-    return pixels if valid is None else pixels[valid[grid].ravel()]
-
-
-def _range(scale: Scale) -> Range:
-    low, high = (value if isinstance(value, tuple) else (value,) for value in (scale.min, scale.max))
-    return low, high
-
-
-def apart(parts: dict[str, FolderSource | None], real: Callable[[Path], Path] = Path.resolve) -> None:
+def apart(parts: Mapping[str, PixelSource | None], real: Callable[[Path], Path] = Path.resolve) -> None:
     """Raise where two parts hold the same file; `real` says which file a path is.
 
     Raises:
@@ -155,7 +115,7 @@ def apart(parts: dict[str, FolderSource | None], real: Callable[[Path], Path] = 
     """
     owner: dict[Path, str] = {}
     for part, source in parts.items():
-        for path in () if source is None else source.images:
+        for path in () if source is None else (path for k in range(len(source)) for path in source.files(k)):
             other = owner.setdefault(real(path), part)
             if other != part:
                 raise DataError(f"{path} is in both {other} and {part}. Give each part files of its own.")

@@ -19,6 +19,8 @@ from PIL import Image
 
 from semikit.data import rasters
 from semikit.data.faults import FileFault
+from semikit.data.grids import Grid
+from semikit.data.regions import Region
 from semikit.data.rescale import Range, to_uint8
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
@@ -42,51 +44,74 @@ class ImageInfo:
     orientation: int = 1
 
 
-def read_image(path: Path, bands: Sequence[int] | None = None, scale: Range | None = None) -> tuple[Bytes, Mask | None]:
+def read_image(
+    path: Path,
+    bands: Sequence[int] | None = None,
+    scale: Range | None = None,
+    region: Region | None = None,
+    onto: Grid | None = None,
+) -> tuple[Bytes, Mask | None]:
     """Image (H, W, C) uint8 and valid (H, W) bool, None where all pixels are.
 
     Photos come as RGB (palette, gray and CMYK converted, alpha dropped), rasters with all their bands but alpha; a
     single band is repeated three times. `bands`, counted from 1, chooses among them instead. 8-bit photos are never
     rescaled; other values go from `scale` (min, max) to 0..255, without it from percentiles 2 and 98 of this image
-    (8-bit rasters stay as they are).
+    (8-bit rasters stay as they are). Of a raster only `region` is read, and it is brought onto the grid `onto` first;
+    photos are given whole.
 
     Raises:
         FileFault: cannot be read, or a band it does not have.
     """
-    values, valid = read_values(path, bands)
+    values, valid = read_values(path, bands, region, onto)
     if values.dtype == np.uint8 and (scale is None or not is_raster(path)):
         return values, valid
     return to_uint8(values, scale, valid), valid
 
 
-def read_values(path: Path, bands: Sequence[int] | None = None) -> tuple[NDArray[Any], Mask | None]:
+def read_values(
+    path: Path, bands: Sequence[int] | None = None, region: Region | None = None, onto: Grid | None = None
+) -> tuple[NDArray[Any], Mask | None]:
     """What `read_image` gives, before values are rescaled: (H, W, C) of any type.
 
     Raises:
         FileFault: cannot be read, or a band it does not have.
     """
     if is_raster(path):
-        with _faults(path):
-            values, valid = rasters.read(path, bands)
+        with _faults(path, region):
+            values, valid = rasters.read(path, bands, region=region, onto=onto)
         return np.ascontiguousarray(values), valid
     values = _photo(path)
     return (values if bands is None else _chosen(values, bands, path)), None
 
 
-def read_mask(path: Path) -> NDArray[Any]:
+def sample_values(path: Path, bands: Sequence[int] | None = None) -> tuple[NDArray[Any], Mask | None]:
+    """What `read_values` gives; of a large raster only some rows and columns.
+
+    Raises:
+        FileFault: cannot be read, or a band it does not have.
+    """
+    if not is_raster(path):
+        return read_values(path, bands)
+    with _faults(path):
+        return rasters.sample(path, bands)
+
+
+def read_mask(path: Path, region: Region | None = None, onto: Grid | None = None) -> NDArray[Any]:
     """Stored values (H, W) of a mask, whole numbers; of a palette image the indices, of a raster its only band.
 
-    Nodata of a raster is not consulted: say `ignore` for it, as a mask's nodata is often a class (0).
+    Only those of `region`, if given; a raster is brought onto the grid `onto` first. Nodata of a raster is not
+    consulted: say `ignore` for it, as a mask's nodata is often a class (0).
 
     Raises:
         FileFault: cannot be read, or a colour image.
     """
     if is_raster(path):
-        with _faults(path):
-            values, _ = rasters.read(path, None, masks=True)
+        with _faults(path, region):
+            values, _ = rasters.read(path, None, masks=True, region=region, onto=onto)
     else:
         with _faults(path), Image.open(path) as image:
             values = np.array(image)
+        values = values if region is None else values[region.slices]
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if values.ndim == 3:
@@ -106,6 +131,18 @@ def read_info(path: Path) -> ImageInfo:
             return ImageInfo(size, dtype)
         with Image.open(path) as image:
             return ImageInfo((image.height, image.width), _dtype(image.mode), _orientation(image))
+
+
+def read_grid(path: Path) -> Grid:
+    """Where the pixels of a file lie; a photo has a size and no place.
+
+    Raises:
+        FileFault: cannot be read.
+    """
+    if not is_raster(path):
+        return Grid(image_size(path))
+    with _faults(path):
+        return rasters.grid_of(path)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -174,8 +211,8 @@ def _whole(values: NDArray[Any], path: Path) -> NDArray[Any]:
 
 
 @contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    """What Pillow and GDAL raise for damaged files, as one error that names the file."""
+def _faults(path: Path, region: Region | None = None) -> Iterator[None]:
+    """What Pillow and GDAL raise for damaged files, as one error that names the file and the region."""
     try:
         yield
     except FileFault:
@@ -184,7 +221,8 @@ def _faults(path: Path) -> Iterator[None]:
         raise FileFault("image too large", path, str(error), "Cut it into tiles, or save it as a GeoTIFF.") from None
     except _damage() as error:
         remedy = "Replace the file or take it out of the folder."
-        raise FileFault("unreadable or truncated image", path, _reason(error, path), remedy) from None
+        detail = _reason(error, path) if region is None else f"{region}: {_reason(error, path)}"
+        raise FileFault("unreadable or truncated image", path, detail, remedy) from None
 
 
 def _damage() -> tuple[type[Exception], ...]:

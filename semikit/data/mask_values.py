@@ -26,6 +26,8 @@ class MaskValues:
     mapping: tuple[tuple[int, int], ...] = ()
     remedy: str = ""
     """What to do about other values, where there is no data file to change."""
+    exact: bool = False
+    """A class that `mapping` leads to is stored as `mapping` says and under no other value."""
 
     def decode(self, raw: NDArray[Any], file: Path | str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Stored values (H, W), whole numbers -> labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
@@ -48,7 +50,8 @@ class MaskValues:
             return mapped, _VALID
         if value in self.ignore:
             return 0, _IGNORED
-        return (value, _VALID) if 0 <= value < self.num_classes else (0, _OUTSIDE)
+        taken = self.exact and value in dict(self.mapping).values()
+        return (value, _VALID) if 0 <= value < self.num_classes and not taken else (0, _OUTSIDE)
 
     def _translated(self, raw: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         # Several times faster than indexing a numpy table.
@@ -66,6 +69,8 @@ class MaskValues:
         told = [f"{value}: {count} pixels" for value, count in zip(values[:5], counts[:5], strict=True)]
         told += [f"and {len(values) - 5} more values"] if len(values) > 5 else []
         kind = f"mask value outside the classes 0 to {self.num_classes - 1}"
+        if self.exact and set(values.tolist()) <= set(dict(self.mapping).values()):
+            kind = "mask value that `mapping` stores otherwise"
         remedy = self._remedy({int(value) for value in np.unique(raw)}, {int(value) for value in values})
         return FileFault(kind, file, ", ".join(told), remedy + _lossy(file))
 
@@ -74,6 +79,13 @@ class MaskValues:
         if self.remedy:
             return self.remedy
         most = self.num_classes
+        stored = {number: value for value, number in self.mapping if number in outside}
+        if self.exact and stored:
+            number, value = next(iter(stored.items()))
+            return (
+                f"`mapping` says that class {number} is stored as {value}. If the masks hold class numbers, leave "
+                f"`mapping` out; if both occur, add {number}: {number} to it."
+            )
         if outside == {255} and present <= {0, 255} and most == 2:
             return "Only 0 and 255 occur; if 255 is class 1, add `mapping: {255: 1}`."
         if outside == {255}:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +13,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.data.faults import FileFault
+from semikit.data.grids import Grid
+from semikit.data.regions import Region
+
+_MOST_SAMPLED = 16_000_000
+"""Pixels of a raster up to which all are read to sample its values."""
 
 
-def read(path: Path, bands: Sequence[int] | None, masks: bool = False) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Values (H, W, C) as stored and valid (H, W) bool, None where all are.
+def read(
+    path: Path,
+    bands: Sequence[int] | None,
+    masks: bool = False,
+    region: Region | None = None,
+    onto: Grid | None = None,
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Values (H, W, C) as stored and valid (H, W) bool, None where all are; only those of `region`, if given.
 
     A pixel is invalid where the file says so (its mask or alpha band, else nodata in all bands) or a chosen band is
-    not a finite number. A single band is repeated three times, unless `bands` or `masks`.
+    not a finite number. A single band is repeated three times, unless `bands` or `masks`. `onto` is a grid the raster
+    is brought onto first (bilinear, masks nearest); what lies outside the raster is invalid, of a mask 0.
 
     Raises:
         FileFault: a band it does not have; rasterio is not installed.
     """
-    rasterio = _rasterio(path)
-    with rasterio.open(path) as file:
-        plain = [i for i, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name != "alpha"]
-        chosen = list(bands) if bands else plain
-        if not bands and len(plain) == 1 and not masks:
-            chosen = plain * 3
-        if max(chosen) > file.count:
-            raise missing_band(path, chosen, file.count)
-        values = np.moveaxis(file.read(chosen), 0, 2)
-        valid = None if masks else file.dataset_mask() != 0
+    with _opened(path, onto, masks) as (file, dataset):
+        chosen = _chosen(file, path, bands, masks)
+        window = None if region is None else _window(region)
+        values = np.moveaxis(dataset.read(chosen, window=window), 0, 2)
+        valid = None if masks else dataset.dataset_mask(window=window) != 0
     if valid is not None and values.dtype.kind == "f":
         valid &= np.isfinite(values).all(axis=2)
     return values, None if valid is None or valid.all() else valid
 
 
+def sample(path: Path, bands: Sequence[int] | None) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """What `read` gives, of a large raster every n-th row and column, so that little memory is needed."""
+    with _opened(path, None, False) as (file, _):
+        step = int(np.ceil(np.sqrt(file.height * file.width / _MOST_SAMPLED)))
+        if step <= 1:
+            return read(path, bands)
+        chosen = _chosen(file, path, bands, False)
+        shape = (max(1, file.height // step), max(1, file.width // step))
+        values = np.moveaxis(file.read(chosen, out_shape=(len(chosen), *shape)), 0, 2)
+        valid = file.dataset_mask(out_shape=shape) != 0
+    return values, valid
+
+
 def info(path: Path) -> tuple[tuple[int, int], str]:
     """(H, W) and the type of the values, from the header."""
-    with _rasterio(path).open(path) as file:
+    with rasterio_for(path).open(path) as file:
         return (file.height, file.width), str(file.dtypes[0])
+
+
+def grid_of(path: Path) -> Grid:
+    """Where the pixels of a raster lie, from the header; without place on a map only their number is known."""
+    with rasterio_for(path).open(path) as file:
+        return Grid.of(file)
 
 
 def errors() -> tuple[type[Exception], ...]:
@@ -56,7 +83,47 @@ def missing_band(path: Path, bands: Sequence[int], count: int) -> FileFault:
     return FileFault("band missing", path, detail, f"Choose `bands` from 1 to {count}.")
 
 
-def _rasterio(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path, onto: Grid | None, nearest: bool) -> Iterator[tuple[Any, Any]]:
+    """The file, and what is read: the file itself or its view on another grid."""
+    with rasterio_for(path).open(path) as file:
+        if onto is None:
+            yield file, file
+            return
+        from rasterio.enums import MaskFlags, Resampling
+        from rasterio.vrt import WarpedVRT
+
+        whole = all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums)
+        resampling = Resampling.nearest if nearest else Resampling.bilinear
+        place = {"crs": onto.crs, "transform": onto.transform, "height": onto.size[0], "width": onto.size[1]}
+        # Without nodata or mask of its own, an alpha band tells what lies outside the raster.
+        with WarpedVRT(file, resampling=resampling, add_alpha=whole and not nearest, **place) as view:
+            yield file, view
+
+
+def _chosen(file: Any, path: Path, bands: Sequence[int] | None, masks: bool) -> list[int]:
+    """Numbers of the bands that are read."""
+    plain = [i for i, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name != "alpha"]
+    chosen = list(bands) if bands else plain
+    if not bands and len(plain) == 1 and not masks:
+        chosen = plain * 3
+    if max(chosen) > file.count:
+        raise missing_band(path, chosen, file.count)
+    return chosen
+
+
+def _window(region: Region) -> Any:
+    from rasterio.windows import Window
+
+    return Window(region.left, region.top, region.width, region.height)
+
+
+def rasterio_for(path: Path) -> Any:
+    """The library, for this file.
+
+    Raises:
+        FileFault: rasterio is not installed.
+    """
     try:
         import rasterio
         from rasterio.errors import NotGeoreferencedWarning

@@ -16,6 +16,8 @@ from pydantic import Field
 
 from semikit.core.draws import draw
 from semikit.core.settings import Settings
+from semikit.data.regions import Region
+from semikit.data.sources import MadeSource
 from semikit.errors import DataError
 
 Split = Literal["train", "val", "test"]
@@ -48,7 +50,7 @@ class ShapesSettings(Settings):
 
 
 @final
-class ShapesSource:
+class ShapesSource(MadeSource):
     """One split of `shapes`; images are made when first asked for and kept (25 KiB each at 80 pixels).
 
     Raises:
@@ -69,18 +71,19 @@ class ShapesSource:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_made": {}}
 
-    def image(self, index: int) -> tuple[NDArray[np.uint8], None]:
-        """Image (H, W, 3) uint8, and None: it has no place on a map."""
-        return self._scene(index)[0].copy(), None
+    def image(self, index: int, region: Region | None = None) -> tuple[NDArray[np.uint8], None]:
+        """Image (H, W, 3) uint8, and None: all its pixels are valid."""
+        return self._part(index, 0, region), None
 
-    def mask(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def mask(self, index: int, region: Region | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Labels (H, W) uint8 in 0..5 and valid (H, W) bool, true everywhere."""
-        labels = self._scene(index)[1]
-        return labels.copy(), np.ones(labels.shape, dtype=bool)
+        labels = self._part(index, 1, region)
+        return labels, np.ones(labels.shape, dtype=bool)
 
-    def has_mask(self, index: int) -> bool:
-        """True: every made image has its labels."""
-        return 0 <= index < len(self)
+    def _part(self, index: int, which: int, region: Region | None) -> NDArray[np.uint8]:
+        """A copy of the image (0) or the labels (1) of a scene."""
+        whole = self._scene(index)[which]
+        return (whole if region is None else whole[region.slices]).copy()
 
     def _scene(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         if not 0 <= index < len(self):

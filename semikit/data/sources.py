@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.data.images import read_image, read_mask
+from semikit.data.images import image_size, is_raster, read_image, read_mask
 from semikit.data.mask_values import MaskValues
+from semikit.data.regions import Region
 from semikit.data.rescale import Range
 from semikit.errors import DataError
 
@@ -21,7 +23,10 @@ Mask = NDArray[np.bool_]
 
 
 class PixelSource(Protocol):
-    """Images, some with a mask, in an order that never changes."""
+    """Images, some with a mask, in an order that never changes.
+
+    An image is (H, W, C) or, of two dates, (2, H, W, C). Where a `region` is given only its pixels are.
+    """
 
     @property
     def names(self) -> Sequence[str]:
@@ -32,17 +37,52 @@ class PixelSource(Protocol):
         """Number of images."""
         ...
 
-    def image(self, index: int) -> tuple[Bytes, Mask | None]:
-        """Image (H, W, C) uint8 and valid (H, W) bool, None where all pixels are."""
+    def extent(self, index: int) -> tuple[int, int] | None:
+        """(H, W) of an image whose regions can be read alone (rasters); None where it is read whole."""
         ...
 
-    def mask(self, index: int) -> tuple[Bytes, Mask]:
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files of an image, one for each date; none where it is made."""
+        ...
+
+    def image(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask | None]:
+        """Image (*T, H, W, C) uint8, T none or 2, and valid (H, W) bool, None where all pixels are."""
+        ...
+
+    def mask(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
         """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool."""
         ...
 
     def has_mask(self, index: int) -> bool:
         """Whether image `index` can be labelled; opens no file."""
         ...
+
+    def mask_file(self, index: int) -> Path | None:
+        """The file of its mask; None where there is none or it is made."""
+        ...
+
+
+class MadeSource(ABC):
+    """What sources have in common whose images are made, not read: every image has its labels, and none has a file."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    def extent(self, index: int) -> None:
+        """None: images are made whole."""
+        return
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """None."""
+        return ()
+
+    def has_mask(self, index: int) -> bool:
+        """True for every image."""
+        return 0 <= index < len(self)
+
+    def mask_file(self, index: int) -> None:
+        """None."""
+        return
 
 
 @final
@@ -63,15 +103,23 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.names)
 
-    def image(self, index: int) -> tuple[Bytes, Mask | None]:
+    def extent(self, index: int) -> tuple[int, int] | None:
+        """(H, W) of a raster, from its header; None for a photo."""
+        return image_size(self.images[index]) if is_raster(self.images[index]) else None
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The image's file."""
+        return (self.images[index],)
+
+    def image(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask | None]:
         """Image (H, W, C) uint8 and valid (H, W) bool, None where all pixels are.
 
         Raises:
             FileFault: cannot be read.
         """
-        return read_image(self.images[index], self.bands, self.scale)
+        return read_image(self.images[index], self.bands, self.scale, region)
 
-    def mask(self, index: int) -> tuple[Bytes, Mask]:
+    def mask(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
         """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
 
         Raises:
@@ -81,11 +129,15 @@ class FolderSource:
         path = self.masks[index]
         if path is None:
             raise DataError(f"{self.images[index]} has no mask; only images with a mask can be labelled or scored.")
-        return self.values.decode(read_mask(path), path)
+        return self.values.decode(read_mask(path, region), path)
 
     def has_mask(self, index: int) -> bool:
         """Whether there is a mask of the same name."""
         return self.masks[index] is not None
+
+    def mask_file(self, index: int) -> Path | None:
+        """The mask of the same name, if any."""
+        return self.masks[index]
 
 
 @final
@@ -107,13 +159,28 @@ class Pool:
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources)
 
-    def image(self, index: int) -> tuple[Bytes, Mask | None]:
-        """Image (H, W, C) uint8 and valid (H, W) bool, None where all pixels are."""
+    def extent(self, index: int) -> tuple[int, int] | None:
+        """(H, W) of a raster; None for other images."""
+        source, position = self._place(index)
+        return source.extent(position)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files of an image."""
+        source, position = self._place(index)
+        return source.files(position)
+
+    def image(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask | None]:
+        """Image (*T, H, W, C) uint8 and valid (H, W) bool, None where all pixels are."""
+        source, position = self._place(index)
+        return source.image(position, region)
+
+    def _place(self, index: int) -> tuple[PixelSource, int]:
+        """The source of an image and its number there."""
         starts = [sum(len(source) for source in self.sources[:k]) for k in range(len(self.sources))]
         which = bisect_right(starts, index) - 1
-        return self.sources[which].image(index - starts[which])
+        return self.sources[which], index - starts[which]
 
-    def mask(self, index: int) -> tuple[Bytes, Mask]:
+    def mask(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
         """Never: masks of unlabelled images stay closed.
 
         Raises:
@@ -124,3 +191,13 @@ class Pool:
     def has_mask(self, index: int) -> bool:
         """False."""
         return False
+
+    def mask_file(self, index: int) -> None:
+        """None."""
+        return
+
+
+def channels_of(source: PixelSource, index: int) -> int:
+    """Channels of an image; of a raster one pixel is read."""
+    region = None if source.extent(index) is None else Region(0, 0, 1, 1)
+    return int(source.image(index, region)[0].shape[-1])

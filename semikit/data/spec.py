@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, final
+from typing import Annotated, Any, Self, TypeVar, final
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
@@ -16,6 +16,7 @@ from semikit.core.validation import validate
 from semikit.data.mask_values import MaskValues
 from semikit.errors import ConfigError, DataError
 
+_PARTS = ("train", "unlabeled", "val", "test")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -54,8 +55,9 @@ class Scale(Settings):
         return self
 
 
-def _one_or_many(raw: Any) -> Any:
-    return () if raw is None else (raw,) if isinstance(raw, (Mapping, ImageFolder)) else raw
+def one_or_many(raw: Any) -> Any:
+    """A tuple of what YAML gives: nothing, one thing or a list of them."""
+    return () if raw is None else tuple(raw) if isinstance(raw, (list, tuple)) else (raw,)
 
 
 def _class_names(raw: Any) -> Any:
@@ -85,18 +87,9 @@ def _with_whole_keys(raw: Any) -> Any:
     return {int(key) if isinstance(key, str) and re.fullmatch(r"-?\d+", key) else key: raw[key] for key in raw}
 
 
-@final
-class DataSpec(Settings):
-    """Folders and classes of a segmentation data set of the user's own."""
+class ClassSpec(Settings):
+    """What descriptions of data sets share: classes, and how values of masks and rasters are read."""
 
-    train: Folders
-    """Images to learn from; those with a mask can be labelled."""
-    unlabeled: Annotated[tuple[ImageFolder, ...], BeforeValidator(_one_or_many)] = ()
-    """More images to learn from, without masks; one folder or a list."""
-    val: Folders
-    """Images the best model is chosen on; each needs a mask."""
-    test: Folders | None = None
-    """Images for the final score; each needs a mask."""
     classes: Annotated[tuple[str, ...], BeforeValidator(_class_names), Field(min_length=2, max_length=256)]
     """Names of the classes 0..K-1, as a list or as {number: name}."""
     ignore: tuple[int, ...] = ()
@@ -132,7 +125,29 @@ class DataSpec(Settings):
         return MaskValues(self.num_classes, self.ignore, tuple(sorted(self.mapping.items())))
 
 
+@final
+class DataSpec(ClassSpec):
+    """Folders and classes of a segmentation data set of the user's own."""
+
+    train: Folders
+    """Images to learn from; those with a mask can be labelled."""
+    unlabeled: Annotated[tuple[ImageFolder, ...], BeforeValidator(one_or_many)] = ()
+    """More images to learn from, without masks; one folder or a list."""
+    val: Folders
+    """Images the best model is chosen on; each needs a mask."""
+    test: Folders | None = None
+    """Images for the final score; each needs a mask."""
+
+
+S = TypeVar("S", bound=ClassSpec)
+
+
 def load_spec(path: Path, root: Path | None = None) -> DataSpec:
+    """The segmentation data set a YAML file describes; see `read_spec`."""
+    return read_spec(DataSpec, path, root)
+
+
+def read_spec(kind: type[S], path: Path, root: Path | None = None) -> S:
     """The data set a YAML file describes; paths in it count from `root` or the file's folder, and come back absolute.
 
     Raises:
@@ -140,24 +155,22 @@ def load_spec(path: Path, root: Path | None = None) -> DataSpec:
         ConfigError: with everything that is wrong in the file, one line each.
     """
     raw = _expanded(read_yaml(path), path)
-    return placed(validate(DataSpec, raw, str(path)), (root or path.parent).expanduser().absolute())
+    return placed(validate(kind, raw, str(path)), (root or path.parent).expanduser().absolute())
 
 
-def placed(spec: DataSpec, base: Path) -> DataSpec:
+def placed(spec: S, base: Path) -> S:
     """The same data set with relative folders counted from `base`."""
 
-    def moved(part: Any) -> Any:
-        changes = {key: base / Path(value).expanduser() for key, value in part if value is not None}
-        return part.model_copy(update=changes)
+    def moved(value: Any) -> Any:
+        if isinstance(value, Path):
+            return base / value.expanduser()
+        if isinstance(value, tuple):
+            return tuple(moved(item) for item in value)
+        if isinstance(value, Settings):
+            return value.model_copy(update={name: moved(item) for name, item in value})
+        return value
 
-    return spec.model_copy(
-        update={
-            "train": moved(spec.train),
-            "val": moved(spec.val),
-            "test": None if spec.test is None else moved(spec.test),
-            "unlabeled": tuple(moved(folder) for folder in spec.unlabeled),
-        }
-    )
+    return spec.model_copy(update={name: moved(getattr(spec, name)) for name in _PARTS})
 
 
 def read_yaml(path: Path) -> Any:
@@ -168,13 +181,18 @@ def read_yaml(path: Path) -> Any:
         ConfigError: when it is not YAML; names the line.
     """
     if not path.is_file():
-        near = sorted(item.name for pattern in ("*.yaml", "*.yml") for item in path.parent.glob(pattern))
-        hint = f" YAML files there: {', '.join(near[:10])}." if near else ""
-        raise DataError(f"no such file: {path}.{hint}")
+        raise no_such_file(path)
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def no_such_file(path: Path) -> DataError:
+    """The error for a file that is not there, with the YAML files that are."""
+    near = sorted(item.name for pattern in ("*.yaml", "*.yml") for item in path.parent.glob(pattern))
+    hint = f" YAML files there: {', '.join(near[:10])}." if near else ""
+    return DataError(f"no such file: {path}.{hint}")
 
 
 def _expanded(value: Any, path: Path) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.draws import draw
-from semikit.data.sources import FolderSource, PixelSource, Pool
+from semikit.data.sources import PixelSource, Pool
 from semikit.errors import DataError
 
 Family = Literal["random", "file", "all", "official"]
@@ -114,19 +114,22 @@ def shared_files(source: PixelSource, indices: Iterable[int], other: PixelSource
 
     Files that are missing are equal to none; they are told of when the data are checked.
     """
-    if not isinstance(source, FolderSource) or not isinstance(other, FolderSource):
-        return []
-    by_size: dict[int, list[int]] = {}
-    for index, path in enumerate(other.images):
-        if path.is_file():
-            by_size.setdefault(path.stat().st_size, []).append(index)
-    there = [i for i in indices if source.images[i].is_file()]
-    pairs = [(i, j) for i in there for j in by_size.get(source.images[i].stat().st_size, [])]
-    return [
-        (source.names[i], other.names[j])
-        for i, j in pairs
-        if source.images[i].read_bytes() == other.images[j].read_bytes()
-    ]
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for index in range(len(other)):
+        if sizes := _sizes(other, index):
+            by_size.setdefault(sizes, []).append(index)
+    pairs = [(i, j) for i in indices for j in by_size.get(_sizes(source, i) or (-1,), [])]
+    return [(source.names[i], other.names[j]) for i, j in pairs if _bytes(source, i) == _bytes(other, j)]
+
+
+def _sizes(source: PixelSource, index: int) -> tuple[int, ...] | None:
+    """Bytes of an image's files; None where one is missing or it is made."""
+    files = source.files(index)
+    return tuple(path.stat().st_size for path in files) if files and all(path.is_file() for path in files) else None
+
+
+def _bytes(source: PixelSource, index: int) -> list[bytes]:
+    return [path.read_bytes() for path in source.files(index)]
 
 
 def _refuse_shared(train: PixelSource, labeled: Sequence[int], other: PixelSource | None, part: str) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.settings import Location, Settings
 from semikit.data.folders import apart, resolve, unlabeled_folder
+from semikit.data.mask_values import MaskValues
 from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names
 from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
 from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
-from semikit.data.sources import FolderSource, PixelSource
+from semikit.data.sources import PixelSource
 from semikit.data.spec import DataSpec, ImageFolder, Scale
 from semikit.data.splits import Official
 from semikit.errors import DataError
@@ -39,15 +40,13 @@ class PublishedData(Settings):
     """The prepared root; null: $SEMIKIT_DATA/NAME, else ./data/NAME."""
 
 
-class PixelData(Settings):
-    """Where images and masks come from; one of `folders`, `published` and `shapes`."""
+class SourceSettings(Settings):
+    """What all tasks on pixels say of their data; one of the fields in `KINDS` tells where they come from."""
 
-    folders: DataSpec | None = None
-    """The user's own folders, as in the data YAML."""
+    KINDS: ClassVar[tuple[str, ...]]
+
     published: PublishedData | None = None
     """A published data set."""
-    shapes: ShapesSettings | None = None
-    """The built-in procedural images."""
     labels: Annotated[str | None, BeforeValidator(_text)] = None
     """Labelled images: a number, a fraction, a file of names, official:SPLIT; null or all: every one with a mask."""
     unlabeled: tuple[str, ...] = ()
@@ -56,25 +55,38 @@ class PixelData(Settings):
     """Seed of the choice of labelled images; null: the run's."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> PixelData:
-        given = [name for name in ("folders", "published", "shapes") if getattr(self, name) is not None]
+    def _one_source(self) -> Self:
+        given = [name for name in self.KINDS if getattr(self, name) is not None]
         if not given:
             raise ValueError(
                 "no data given: use --data FILE.yaml for your own folders, or --dataset NAME (semikit list datasets)"
             )
         if len(given) > 1:
             raise ValueError(f"{' and '.join(f'data.{name}' for name in given)} are given together; keep one")
-        if self.shapes is not None and self.unlabeled:
+        if given[0] not in ("folders", "published") and self.unlabeled:
             raise ValueError("data.unlabeled: the made images take no others; leave out --unlabeled")
         return self
 
 
 @final
+class PixelData(SourceSettings):
+    """Where images and masks come from; one of `folders`, `published` and `shapes`."""
+
+    KINDS = ("folders", "published", "shapes")
+
+    folders: DataSpec | None = None
+    """The user's own folders, as in the data YAML."""
+    shapes: ShapesSettings | None = None
+    """The built-in procedural images."""
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class PixelSources:
-    """Everything a task of pixels reads, opened: no image is, unless a range of values had to be sampled.
+    """Everything a task on pixels reads, opened: no image is, unless a range of values had to be sampled.
 
-    `official` resolves official splits and is None where there are none; `scale` is the range of raster values in use.
+    `official` resolves official splits and is None where there are none; `scale` is the range of raster values in use,
+    `bands` the chosen ones; `made` says that images are made, so that there are no files to check.
     """
 
     train: PixelSource
@@ -83,8 +95,10 @@ class PixelSources:
     test: PixelSource | None
     class_names: tuple[str, ...]
     palette: Palette
+    bands: tuple[int, ...] | None = None
     scale: Scale | None = None
     official: Official | None = None
+    made: bool = False
 
 
 def open_sources(data: PixelData) -> PixelSources:
@@ -95,29 +109,46 @@ def open_sources(data: PixelData) -> PixelSources:
     """
     if data.shapes is not None:
         train, val, test = (ShapesSource(data.shapes, name) for name in SPLITS)
-        return PixelSources(train, (), val, test, CLASS_NAMES, palette(len(CLASS_NAMES)))
+        return PixelSources(train, (), val, test, CLASS_NAMES, palette(len(CLASS_NAMES)), made=True)
     if data.published is not None:
-        return _published(data, open_prepared(data.published.name, data.published.root))
+        return open_published(data, data.published, unlabeled_folder)
     assert data.folders is not None
-    named = {text: _prepared_part(text, None) for text in data.unlabeled}
+    named = {text: prepared_part(text, None) for text in data.unlabeled}
     more = [ImageFolder(images=Path(text).absolute()) for text, source in named.items() if source is None]
     spec = data.folders.model_copy(update={"unlabeled": (*data.folders.unlabeled, *more)})
     found = resolve(spec)
     prepared = {text: source for text, source in named.items() if source is not None}
-    apart({"train": found.train, "val": found.val, "test": found.test, **prepared}, _in_real_folder)
-    extra = (*found.unlabeled, *prepared.values())
-    return PixelSources(found.train, extra, found.val, found.test, spec.classes, palette(spec.num_classes), found.scale)
+    apart({"train": found.train, "val": found.val, "test": found.test, **prepared}, in_real_folder)
+    return PixelSources(
+        train=found.train,
+        unlabeled=(*found.unlabeled, *prepared.values()),
+        val=found.val,
+        test=found.test,
+        class_names=spec.classes,
+        palette=palette(spec.num_classes),
+        bands=spec.bands,
+        scale=found.scale,
+    )
 
 
-def _published(data: PixelData, prepared: Prepared) -> PixelSources:
+def open_published(
+    data: SourceSettings, named: PublishedData, folder: Callable[[Path, MaskValues, str], PixelSource]
+) -> PixelSources:
+    """The sources of a published data set; `folder` opens a folder of more unlabelled images.
+
+    Raises:
+        DataError: prepared roots that are not as described.
+    """
+    prepared = open_prepared(named.name, named.root)
     known = prepared.published
     train, val = prepared.source("train"), prepared.source("val")
+    test = prepared.source("test") if "test" in prepared.record.counts else None
     extra = {
-        f"unlabeled[{k}]": _prepared_part(text, prepared)
-        or unlabeled_folder(Path(text).absolute(), known.values, f"unlabeled[{k}]")
+        f"unlabeled[{k}]": prepared_part(text, prepared)
+        or folder(Path(text).absolute(), known.values, f"unlabeled[{k}]")
         for k, text in enumerate(data.unlabeled)
     }
-    apart({"train": train, "val": val, **extra}, _in_real_folder)
+    apart({"train": train, "val": val, "test": test, **extra}, in_real_folder)
 
     def names(split: str) -> list[str]:
         return [image.rpartition(".")[0] for image in official.labeled_images(prepared, split)]
@@ -126,14 +157,14 @@ def _published(data: PixelData, prepared: Prepared) -> PixelSources:
         train=train,
         unlabeled=tuple(extra.values()),
         val=val,
-        test=None,
+        test=test,
         class_names=known.classes,
         palette=palette(len(known.classes), known.palette),
         official=names,
     )
 
 
-def _prepared_part(text: str, own: Prepared | None) -> FolderSource | None:
+def prepared_part(text: str, own: Prepared | None) -> PixelSource | None:
     """The images of a part of a prepared root, given by name (`coco:unlabeled`) or by folder (`DIR:unlabeled`); of the
     run's own data set they are taken from its own root. None where this is a folder of images.
 
@@ -161,7 +192,7 @@ def _prepared_part(text: str, own: Prepared | None) -> FolderSource | None:
     return own.source(part)
 
 
-def _in_real_folder(path: Path) -> Path:
+def in_real_folder(path: Path) -> Path:
     """Which file a path is, links among folders followed; links to single files would take seconds to follow."""
     return _real(path.parent) / path.name
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, final
 
 import numpy as np
@@ -24,6 +22,8 @@ from semikit.errors import DataError
 from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
 from semikit.tasks._palette import Palette
 from semikit.tasks._pictures import heat, sheet, shown_labels
+from semikit.tasks._reading import read_ahead
+from semikit.tasks._windows import Coverage, predicted
 
 Bytes = NDArray[np.uint8]
 
@@ -31,15 +31,23 @@ _LEGEND = 24
 """Classes up to which a legend names all of them."""
 
 
+Score = Callable[[Tensor, Sequence[str], EvaluateSettings], Scores]
+"""Confusion matrix (K, K), names of the classes, settings -> scores in percent."""
+
+
 @final
 @dataclass(frozen=True)
 class PixelEvaluation:
-    """How networks that label pixels are scored and shown: classes, settings, training crop, colours."""
+    """How networks that label pixels are scored and shown: classes, settings, training crop, colours, what is read off
+    the confusion matrix, and what the pictures of an image are called.
+    """
 
     class_names: tuple[str, ...]
     settings: EvaluateSettings
     crop: int
     palette: Palette
+    score: Score
+    titles: tuple[str, ...] = ("image",)
 
     def scores(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> dict[str, Scores]:
         """Scores of each network over all images of a source, each counted once, at its own size.
@@ -54,7 +62,13 @@ class PixelEvaluation:
             raise DataError(f"{gone[0]}.")
         size, device = len(self.class_names), inference.device
         matrices = {name: torch.zeros((size, size), dtype=torch.long, device=device) for name in networks}
-        for images, labels, valid in _batches(source, own_share(len(source)), self.settings.batch):
+        share = own_share(len(source))
+        streamed = [k for k in share if self.settings.window == "sliding" and source.extent(k) is not None]
+        for index in streamed:
+            for name, network in networks.items():
+                matrices[name] += self._streamed(network, source, index, inference).to(device)
+        whole = [k for k in share if k not in set(streamed)]
+        for images, labels, valid in _batches(source, whole, self.settings.batch):
             truth, counted = torch.from_numpy(labels).to(device).long(), torch.from_numpy(valid).to(device)
             for name, network in networks.items():
                 with torch.no_grad(), inference.autocast():
@@ -64,25 +78,40 @@ class PixelEvaluation:
         matrices = {name: sum_over_processes(matrix) for name, matrix in matrices.items()}
         if not all(matrix.any() for matrix in matrices.values()):
             raise DataError("nothing to score: no pixel of any mask is valid. Check `ignore` and `mapping`.")
-        return {name: scores_of(matrix, self.class_names, self.settings) for name, matrix in matrices.items()}
+        return {name: self.score(matrix, self.class_names, self.settings) for name, matrix in matrices.items()}
+
+    def _streamed(self, network: Network, source: PixelSource, index: int, inference: Inference) -> Tensor:
+        """The confusion matrix (K, K) of a raster, of which only windows are read."""
+        extent, side = source.extent(index), self.settings.size or self.crop
+        assert extent is not None
+        windows = Coverage(extent, side, side - max(int(side * 2 / 3), 1), self.settings.batch, ramp=False)
+        classes = len(self.class_names)
+        matrix = torch.zeros((classes, classes), dtype=torch.long)
+        for piece in predicted(lambda region: source.image(index, region), network, windows, inference):
+            labels, counted = source.mask(index, piece.region)
+            if labels.shape != piece.valid.shape:
+                raise size_fault(source, index, (*extent, 1), labels.shape)
+            truth, valid = torch.from_numpy(labels).long(), torch.from_numpy(counted & piece.valid)
+            matrix += confusion.count(piece.probabilities.argmax(0), truth, valid, classes)
+        return matrix
 
     def picture(self, network: Network, source: PixelSource, inference: Inference) -> Image.Image:
         """A few images spread over a source: image, truth, prediction, confidence."""
         rows, present = [], set[int]()
         for image, labels, valid in self._examples(source):
             prediction, confidence = self._predicted(network, image, inference)
-            rows.append([displayed(image), self._shown(labels, valid), self._shown(prediction), heat(confidence)])
+            rows.append([*displayed(image), self._shown(labels, valid), self._shown(prediction), heat(confidence)])
             present |= {*np.unique(labels[valid]).tolist(), *np.unique(prediction).tolist()}
-        return sheet(rows, ("image", "truth", "prediction", "confidence"), self._legend(present))
+        return sheet(rows, (*self.titles, "truth", "prediction", "confidence"), self._legend(present))
 
     def comparison(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> Image.Image:
         """A few images and their truth beside the prediction of each network, titled by its name."""
         rows, present = [], set[int]()
         for image, labels, valid in self._examples(source):
             predictions = [self._predicted(network, image, inference)[0] for network in networks.values()]
-            rows.append([displayed(image), self._shown(labels, valid), *map(self._shown, predictions)])
+            rows.append([*displayed(image), self._shown(labels, valid), *map(self._shown, predictions)])
             present |= {*np.unique(labels[valid]).tolist(), *np.unique(np.stack(predictions)).tolist()}
-        return sheet(rows, ("image", "truth", *networks), self._legend(present))
+        return sheet(rows, (*self.titles, "truth", *networks), self._legend(present))
 
     def _examples(self, source: PixelSource, count: int = 4) -> Iterator[tuple[Bytes, Bytes, NDArray[np.bool_]]]:
         for index in sorted({int(i) for i in np.linspace(0, len(source) - 1, count)}):
@@ -106,25 +135,6 @@ class PixelEvaluation:
         ]
 
 
-def scores_of(matrix: Tensor, class_names: Sequence[str], settings: EvaluateSettings) -> Scores:
-    """Percentages from a confusion matrix (K, K): mIoU as asked for, both ways beside it, and pixel accuracy.
-
-    A class that does not occur has IoU 0 in `per_class`, as the paper counts it.
-    """
-    means = {way: float(confusion.mean_iou(matrix, way)) * 100 for way in ("paper", "present")}
-    per_class = (confusion.iou(matrix).nan_to_num(nan=0.0) * 100).tolist()
-    return Scores(
-        metric="mIoU",
-        value=means[settings.average],
-        per_class=dict(zip(class_names, per_class, strict=True)),
-        extra={
-            "mIoU_paper": means["paper"],
-            "mIoU_present": means["present"],
-            "pixel_accuracy": float(confusion.pixel_accuracy(matrix)) * 100,
-        },
-    )
-
-
 def _batches(
     source: PixelSource, indices: Sequence[int], size: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]]:
@@ -139,20 +149,10 @@ def _batches(
         yield _stacked(waiting)
 
 
-def read_ahead(read: Callable[[int], Any], count: int, threads: int = 4) -> Iterator[Any]:
-    """`read(0)`, `read(1)` … in order, a few ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        numbers = iter(range(count))
-        futures = [pool.submit(read, index) for index in islice(numbers, 2 * threads)]
-        while futures:
-            yield futures.pop(0).result()
-            futures += [pool.submit(read, index) for index in islice(numbers, 1)]
-
-
 def _labeled_image(source: PixelSource, index: int) -> tuple[Any, Any, Any]:
     image, seen = source.image(index)
     labels, valid = source.mask(index)
-    if labels.shape != image.shape[:2]:
+    if labels.shape != image.shape[-3:-1]:
         raise size_fault(source, index, image.shape, labels.shape)
     return image, labels, valid if seen is None else valid & seen
 
@@ -162,6 +162,7 @@ def _stacked(items: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
     return images, labels, valid
 
 
-def displayed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Image (H, W, C) as (H, W, 3): the first three bands, or the first one three times."""
-    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+def displayed(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Image (*T, H, W, C) as a picture (H, W, 3) of each date: the first three bands, or the first one three times."""
+    rgb = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    return list(rgb) if rgb.ndim > 3 else [rgb]

@@ -32,7 +32,7 @@ class EvaluateSettings(Settings):
 
 
 def normalized(network: Network, images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Images (B, H, W, C) uint8 as they are read -> (B, C, H, W) on the device, by the network's own mean and std.
+    """Images (B, *T, H, W, C) uint8 as they are read -> (B, *T, C, H, W) on the device, by the network's mean and std.
 
     Raises:
         DataError: when the images have other channels than those the network was made for.
@@ -43,11 +43,11 @@ def normalized(network: Network, images: NDArray[np.uint8], device: torch.device
             f"the images have {images.shape[-1]} channels, but the model was made for {len(mean)}. Give images like "
             "those it was trained on, or choose `bands` in the data YAML."
         )
-    return normalize(to_float(torch.from_numpy(images).to(device).permute(0, 3, 1, 2)), mean, std)
+    return normalize(to_float(torch.from_numpy(images).to(device).movedim(-1, -3)), mean, std)
 
 
 def predict_logits(network: Network, images: Tensor, settings: EvaluateSettings, crop: int) -> Tensor:
-    """Scores (B, K, H, W) for images (B, C, H, W) of any size: logits (original) or summed softmax (sliding).
+    """Scores (B, K, H, W) for images (B, *T, C, H, W) of any size: logits (original) or summed softmax (sliding).
 
     Their argmax is the prediction; `probabilities` turns them into confidence.
     """
@@ -69,16 +69,18 @@ def original(network: Network, images: Tensor) -> Tensor:
     size = [max(int(side / network.multiple + 0.5), 1) * network.multiple for side in (height, width)]
     if size == [height, width]:
         return network(images).float()  # type: ignore[no-any-return]
-    resized = F.interpolate(images, size, mode="bilinear", align_corners=True)
+    every = F.interpolate(images.flatten(0, -4), size, mode="bilinear", align_corners=True)
+    resized = every.reshape(*images.shape[:-2], *size)
     return F.interpolate(network(resized).float(), (height, width), mode="bilinear", align_corners=True)
 
 
-def window_starts(length: int, window: int) -> list[int]:
-    """Where windows begin along a side: every 2/3 of a window, the last one snapped to the border (as released).
+def window_starts(length: int, window: int, stride: int | None = None) -> list[int]:
+    """Where windows begin along a side: every `stride`, the last one snapped to the border.
 
-    798 on 2048 gives 0, 532, 1064, 1250; a side no longer than the window gives 0.
+    The stride is 2/3 of a window unless given (as released): 798 on 2048 gives 0, 532, 1064, 1250; a side no longer
+    than the window gives 0.
     """
-    stride = max(int(window * 2 / 3), 1)
+    stride = max(int(window * 2 / 3), 1) if stride is None else stride
     starts = list(range(0, max(length - window, 0), stride))
     return [*starts, max(length - window, 0)] if not starts or starts[-1] != length - window else starts
 
@@ -94,7 +96,7 @@ def sliding(network: Network, images: Tensor, window: int) -> Tensor:
     total = images.new_zeros((images.shape[0], network.num_classes, height, width), dtype=torch.float32)
     for top in window_starts(height, window):
         for left in window_starts(width, window):
-            part = images[:, :, top : top + window, left : left + window]
+            part = images[..., top : top + window, left : left + window]
             h, w = part.shape[-2:]
             padded = F.pad(part, (0, -w % multiple, 0, -h % multiple))
             scores = network(padded).float().softmax(1)[:, :, :h, :w]

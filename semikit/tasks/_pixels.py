@@ -22,9 +22,13 @@ from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
 from semikit.core.settings import Settings
 from semikit.core.task import Plan
 from semikit.core.transfer import send
+from semikit.data.check import size_fault
 from semikit.data.loader import Stream
+from semikit.data.regions import Region
 from semikit.data.sources import PixelSource
 
+_DATED = 5
+"""Axes of images of two dates, (B, 2, C, H, W)."""
 SECOND = "second"
 """Name of the stream CutMix partners come from where a method wants a batch of their own."""
 
@@ -46,8 +50,8 @@ class PixelViews(Settings):
 class Crops:
     """Makes one weak crop, in a worker: `pools` names the images of each stream as (source, index in it).
 
-    Labelled streams give (image (C, H, W) uint8, valid (H, W) bool, index, labels (H, W) uint8), others the first
-    three; the masks of unlabelled images are not opened.
+    Labelled streams give (image (*T, C, H, W) uint8, valid (H, W) bool, index, labels (H, W) uint8), others the first
+    three; the masks of unlabelled images are not opened. Of rasters only the part is read that a crop shows.
     """
 
     pools: Mapping[str, Sequence[tuple[PixelSource, int]]]
@@ -57,13 +61,23 @@ class Crops:
     def __call__(self, stream: str, index: int, rng: np.random.Generator) -> tuple[Any, ...]:
         """The crop of one image of a stream; everything random comes from `rng`."""
         source, position = self.pools[stream][index]
-        image, valid = source.image(position)
-        window = draw_window(image.shape[:2], rng, self.weak)
-        pixels = np.ascontiguousarray(cut(image, window).transpose(2, 0, 1))
+        extent = source.extent(position)
+        if extent is None:
+            image, valid = source.image(position)
+            window, region, origin = draw_window(image.shape[-3:-1], rng, self.weak), None, (0, 0)
+        else:
+            window = draw_window(extent, rng, self.weak)
+            region = Region(*window.needed)
+            origin = (region.top, region.left)
+            image, valid = source.image(position, region)
+        pixels = np.ascontiguousarray(np.moveaxis(cut(image, window, origin), -1, -3))
         if stream not in self.labeled:
-            return pixels, cut_valid(valid, window), index
-        labels, labeled = source.mask(position)
-        return pixels, cut_valid(labeled if valid is None else labeled & valid, window), index, cut_map(labels, window)
+            return pixels, cut_valid(valid, window, origin), index
+        labels, labeled = source.mask(position, region)
+        if labels.shape != image.shape[-3:-1]:
+            raise size_fault(source, position, image.shape, labels.shape)
+        both = cut_valid(labeled if valid is None else labeled & valid, window, origin)
+        return pixels, both, index, cut_map(labels, window, origin)
 
 
 def streams(pools: Mapping[str, Sequence[Any]], plan: Plan, needs: Needs) -> list[Stream]:
@@ -134,5 +148,12 @@ class PixelViewMaker:
         )
 
     def _strong(self, pixels: Tensor, step: int, view: int, stream: str) -> Tensor:
-        factors = draw_factors(draw(self.plan.seed, stream, step, view), pixels.shape[0], self.settings.strong)
-        return normalize(strong_view(pixels, factors.to(pixels.device)), self.mean, self.std)
+        """A strong view (B, *T, C, H, W), normalised; the colour of every date is drawn for itself."""
+        if pixels.dim() == _DATED:
+            dates = [self._coloured(date, stream, step, view, number) for number, date in enumerate(pixels.unbind(1))]
+            return normalize(torch.stack(dates, dim=1), self.mean, self.std)
+        return normalize(self._coloured(pixels, stream, step, view), self.mean, self.std)
+
+    def _coloured(self, pixels: Tensor, stream: str, *counters: int) -> Tensor:
+        factors = draw_factors(draw(self.plan.seed, stream, *counters), pixels.shape[0], self.settings.strong)
+        return strong_view(pixels, factors.to(pixels.device))

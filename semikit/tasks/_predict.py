@@ -5,21 +5,33 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
 from PIL import Image
 
 from semikit.core.network import Network
-from semikit.core.task import Inference, Wants
+from semikit.core.settings import Settings
+from semikit.core.task import Inference, Progress
 from semikit.data.folders import image_files, plain_source
 from semikit.data.spec import Scale
 from semikit.errors import DataError
-from semikit.tasks._evaluate import displayed, read_ahead
+from semikit.tasks._evaluate import displayed
 from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
 from semikit.tasks._palette import palette
 from semikit.tasks._pictures import class_map, overlay, save_png
+from semikit.tasks._reading import read_ahead
+
+
+@final
+class SegPredict(Settings):
+    """What prediction writes besides the classes."""
+
+    overlay: bool = False
+    """The classes laid over each image, NAME-overlay.png."""
+    confidence: bool = False
+    """The confidence of each pixel as a gray image, NAME-confidence.png: 0..255 for 0..1."""
 
 
 def find_sources(source: str) -> dict[str, Path]:
@@ -43,7 +55,13 @@ def find_sources(source: str) -> dict[str, Path]:
 
 
 def predict_files(
-    network: Network, metadata: Mapping[str, Any], source: str, out: Path, wants: Wants, inference: Inference
+    network: Network,
+    metadata: Mapping[str, Any],
+    source: str,
+    out: Path,
+    wants: SegPredict,
+    inference: Inference,
+    progress: Progress,
 ) -> int:
     """Write out/NAME.png (class ids, with palette) for each image, at its size and under its name.
 
@@ -63,7 +81,9 @@ def predict_files(
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
     colours = palette(len(metadata["class_names"]), metadata.get("palette"))
     network.to(inference.device).eval()
-    for name, (image, valid) in zip(files, read_ahead(images.image, len(images)), strict=True):
+    every = zip(files, read_ahead(images.image, len(images)), strict=True)
+    for done, (name, (image, valid)) in enumerate(every):
+        progress("predicting", done, len(files))
         with torch.no_grad(), inference.autocast():
             inputs = normalized(network, image[None], inference.device)
             scores = predict_logits(network, inputs, settings, metadata["crop"])
@@ -75,7 +95,7 @@ def predict_files(
         target.parent.mkdir(parents=True, exist_ok=True)
         save_png(class_map(ids, colours), target)
         if wants.overlay:
-            save_png(overlay(displayed(image), ids, colours), target.with_name(f"{target.stem}-overlay.png"))
+            save_png(overlay(displayed(image)[0], ids, colours), target.with_name(f"{target.stem}-overlay.png"))
         if wants.confidence:
             share = (confidence.float().cpu().numpy() * 255).round().astype(np.uint8)
             save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"))
@@ -83,6 +103,8 @@ def predict_files(
 
 
 def _make(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; -o takes a folder.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, final
@@ -20,7 +20,7 @@ from semikit.core.losses import denominators
 from semikit.core.mixing import partners
 from semikit.core.network import Network
 from semikit.core.settings import Settings
-from semikit.core.task import Counts, Inference, Plan, Scores, Task
+from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Task
 from semikit.data.loader import StepLoader, Stream
 from semikit.registry import METHODS, TASKS
 from semikit.training import tracking
@@ -133,6 +133,7 @@ class Toy(Task):
     Data: ClassVar[type[Settings]] = ToyData
     Views: ClassVar[type[Settings]] = Nothing
     Evaluate: ClassVar[type[Settings]] = Nothing
+    Predict: ClassVar[type[Settings]] = Nothing
     metric: ClassVar[str] = "accuracy"
     tiny: ClassVar[ModuleType]
 
@@ -202,10 +203,19 @@ class Toy(Task):
         return made
 
     @classmethod
-    def predict(cls, network: Network, metadata: Any, source: str, out: Path, wants: Any, inference: Inference) -> int:
+    def predict(
+        cls,
+        network: Network,
+        metadata: Any,
+        sources: Sequence[str],
+        out: Path,
+        wants: Any,
+        inference: Inference,
+        progress: Progress,
+    ) -> Predicted:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "predicted.txt").write_text(f"{source} with {len(metadata['class_names'])} classes")
-        return 1
+        (out / "predicted.txt").write_text(f"{sources[0]} with {len(metadata['class_names'])} classes")
+        return Predicted(1)
 
 
 @pytest.fixture

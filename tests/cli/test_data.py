@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from semikit.cli import data
+from semikit.cli import progress
 from semikit.data.published import fetch as fetching
 from semikit.data.published import verify as verifying
 from semikit.data.published.fetch import FetchReport
@@ -153,10 +153,10 @@ def test_help(semikit: Call, command: str, word: str) -> None:
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(data, "Console", lambda **more: Console(force_terminal=True, width=80, **more))
-    with data._bar() as progress:
-        progress("train2017.zip", 0, 0)
-        progress("train2017.zip", 5, 10)
+    monkeypatch.setattr(progress, "Console", lambda **more: Console(force_terminal=True, width=80, **more))
+    with progress.progress_bar() as told:
+        told("train2017.zip", 0, 0)
+        told("train2017.zip", 5, 10)
     assert "train2017.zip" in capsys.readouterr().err
 
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from semikit.data.check import check_sources, parts_of
 from semikit.data.folders import resolve
 from semikit.data.loader import StepLoader, Stream
+from semikit.data.sources import MadeSource
 from semikit.data.spec import DataSpec
 from semikit.data.splits import choose, coverage, missing_classes, shared_files
 from semikit.errors import DataError
 
 
 @dataclass(frozen=True)
-class Made:
+class Made(MadeSource):
     """A source of names; some have masks."""
 
     names: tuple[str, ...]
@@ -27,10 +28,10 @@ class Made:
     def __len__(self) -> int:
         return len(self.names)
 
-    def image(self, index: int) -> Any:
+    def image(self, index: int, region: Any = None) -> Any:
         raise AssertionError("not opened")
 
-    def mask(self, index: int) -> Any:
+    def mask(self, index: int, region: Any = None) -> Any:
         raise AssertionError("not opened")
 
     def has_mask(self, index: int) -> bool:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from semikit.core import confusion
 from semikit.core.network import Features, Network
-from semikit.tasks._evaluate import scores_of
 from semikit.tasks._inference import EvaluateSettings, original
+from semikit.tasks._scores import mean_iou_scores
 
 IMAGES = 6
 
@@ -73,14 +73,14 @@ def test_sizes_predictions_and_scores(stored: dict[str, NDArray[Any]]) -> None:
     assert network.sizes == stored["resized_hw"].tolist()
     for k, predicted in enumerate(predictions):
         assert np.mean(predicted == stored[f"pred{k}"]) > 0.9999, f"image {k}"
-    scores = scores_of(matrix, [str(k) for k in range(5)], EvaluateSettings())
+    scores = mean_iou_scores(matrix, [str(k) for k in range(5)], EvaluateSettings())
     assert scores.value == pytest.approx(float(stored["mIoU"]), abs=1e-3)
     assert list(scores.per_class.values()) == pytest.approx(stored["iou_class"].tolist(), abs=1e-3)
 
 
 def test_without_a_multiple(stored: dict[str, NDArray[Any]]) -> None:
     matrix, _ = evaluated(stored, Convolution(stored, 1))
-    scores = scores_of(matrix, [str(k) for k in range(5)], EvaluateSettings())
+    scores = mean_iou_scores(matrix, [str(k) for k in range(5)], EvaluateSettings())
     assert scores.value == pytest.approx(float(stored["mIoU_no_multiplier"]), abs=1e-3)
     assert list(scores.per_class.values()) == pytest.approx(stored["iou_class_no_multiplier"].tolist(), abs=1e-3)
 
@@ -89,16 +89,16 @@ def test_an_image_smaller_than_half_a_multiple_takes_one(stored: dict[str, NDArr
     network = Convolution(stored, 512)
     matrix, _ = evaluated(stored, network)
     assert network.sizes == [[512, 512]] * IMAGES
-    value = scores_of(matrix, [str(k) for k in range(5)], EvaluateSettings()).value
+    value = mean_iou_scores(matrix, [str(k) for k in range(5)], EvaluateSettings()).value
     assert value == pytest.approx(float(stored["mIoU_multiplier512"]), abs=1e-3)
 
 
 def test_classes_that_are_absent(stored: dict[str, NDArray[Any]]) -> None:
     """The first image: class 4 is predicted but nowhere true, 5 and 6 are neither."""
     matrix, _ = evaluated(stored, Convolution(stored, 14, num_classes=7), images=1)
-    scores = scores_of(matrix, [str(k) for k in range(7)], EvaluateSettings())
+    scores = mean_iou_scores(matrix, [str(k) for k in range(7)], EvaluateSettings())
     assert scores.value == pytest.approx(float(stored["mIoU_nclass7_two_absent_classes"]), abs=1e-3)
     assert list(scores.per_class.values()) == pytest.approx(stored["iou_class_nclass7"].tolist(), abs=1e-3)
-    present = scores_of(matrix, [str(k) for k in range(7)], EvaluateSettings(average="present"))
+    present = mean_iou_scores(matrix, [str(k) for k in range(7)], EvaluateSettings(average="present"))
     assert present.value == pytest.approx(scores.value * 7 / 5, abs=1e-9)
     assert scores.extra["mIoU_present"] == present.value

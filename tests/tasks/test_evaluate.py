@@ -12,17 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from semikit.core.task import Inference
+from semikit.data.sources import MadeSource
 from semikit.errors import DataError
-from semikit.tasks._evaluate import PixelEvaluation, read_ahead, scores_of
+from semikit.tasks._evaluate import PixelEvaluation
 from semikit.tasks._inference import EvaluateSettings, normalized
 from semikit.tasks._palette import palette
+from semikit.tasks._reading import read_ahead
+from semikit.tasks._scores import mean_iou_scores
 
 CPU = torch.device("cpu")
 INFERENCE = Inference(CPU, nullcontext)
 Make = Callable[..., Any]
 
 
-class Source:
+class Source(MadeSource):
     """Images in memory, some of one size after another; counts how often each is read."""
 
     def __init__(self, sizes: list[tuple[int, int]], all_ignored: bool = False) -> None:
@@ -36,15 +39,12 @@ class Source:
     def __len__(self) -> int:
         return len(self.images)
 
-    def image(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    def image(self, index: int, region: Any = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         self.read[index] += 1
         return self.images[index], None
 
-    def mask(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def mask(self, index: int, region: Any = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         return self.labels[index], self.valid[index]
-
-    def has_mask(self, index: int) -> bool:
-        return True
 
 
 SIZES = [(28, 28), (28, 28), (14, 42), (28, 28), (30, 20), (30, 20), (30, 20)]
@@ -52,7 +52,7 @@ SIZES = [(28, 28), (28, 28), (14, 42), (28, 28), (30, 20), (30, 20), (30, 20)]
 
 def evaluation(batch: int = 4, average: str = "paper", window: str = "original") -> PixelEvaluation:
     settings = EvaluateSettings(batch=batch, average=average, window=window)
-    return PixelEvaluation(("sky", "road", "car"), settings, 14, palette(3))
+    return PixelEvaluation(("sky", "road", "car"), settings, 14, palette(3), mean_iou_scores)
 
 
 @pytest.mark.parametrize("window", ["original", "sliding"])
@@ -105,7 +105,7 @@ def test_networks_are_normalised_each_by_its_own_statistics(pointwise: Make) -> 
 
 def test_absent_classes_both_ways() -> None:
     matrix = torch.tensor([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
-    paper, present = (scores_of(matrix, "abc", EvaluateSettings(average=way)) for way in ("paper", "present"))
+    paper, present = (mean_iou_scores(matrix, "abc", EvaluateSettings(average=way)) for way in ("paper", "present"))
     assert paper.per_class == pytest.approx({"a": 75.0, "b": 100 * 4 / 6, "c": 0.0})
     assert paper.value == pytest.approx((75 + 400 / 6) / 3)
     assert present.value == pytest.approx((75 + 400 / 6) / 2)
@@ -139,7 +139,10 @@ def test_pictures_are_a_sheet_of_columns(pointwise: Make) -> None:
 
 
 def test_of_many_classes_only_those_that_are_shown_are_named() -> None:
-    few, many = evaluation(), PixelEvaluation(tuple(map(str, range(150))), EvaluateSettings(), 14, palette(150))
+    few, many = (
+        evaluation(),
+        PixelEvaluation(tuple(map(str, range(150))), EvaluateSettings(), 14, palette(150), mean_iou_scores),
+    )
     assert [name for name, _ in few._legend({1})] == ["sky", "road", "car"]
     assert [name for name, _ in many._legend({140, 3})] == ["3", "140"]
 

@@ -14,6 +14,7 @@ from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
 from semikit.core.batch import Needs, Unlabeled
 from semikit.core.task import Plan
 from semikit.data.loader import stack
+from semikit.data.sources import MadeSource
 from semikit.tasks._pixels import SECOND, Crops, PixelViewMaker, PixelViews, streams
 
 CPU = torch.device("cpu")
@@ -139,7 +140,7 @@ def test_denominators_count_valid_pixels(normalise: str) -> None:
     assert torch.equal(labeled.denominator, expected)
 
 
-class Source:
+class Source(MadeSource):
     """One image with a mask; says when its mask is opened."""
 
     names = ("only",)
@@ -150,11 +151,11 @@ class Source:
     def __len__(self) -> int:
         return 1
 
-    def image(self, index: int) -> tuple[Any, Any]:
+    def image(self, index: int, region: Any = None) -> tuple[Any, Any]:
         values = np.arange(30 * 20, dtype=np.uint8).reshape(30, 20)
         return values[..., None].repeat(3, 2), values < 250
 
-    def mask(self, index: int) -> tuple[Any, Any]:
+    def mask(self, index: int, region: Any = None) -> tuple[Any, Any]:
         self.opened += 1
         values = np.arange(30 * 20, dtype=np.uint8).reshape(30, 20)
         return values, values > 5

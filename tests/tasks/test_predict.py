@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from semikit.core.task import Inference, Wants
+from semikit.core.task import Inference
 from semikit.errors import DataError
 from semikit.tasks._inference import EvaluateSettings, normalized, original
 from semikit.tasks._palette import palette
 from semikit.tasks._pictures import class_map, overlay
-from semikit.tasks._predict import find_sources, predict_files
+from semikit.tasks._predict import SegPredict, find_sources, predict_files
 
 Make = Callable[..., Any]
 INFERENCE = Inference(torch.device("cpu"), nullcontext)
@@ -38,8 +38,12 @@ def source(photos: ModuleType, tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def predict(network: Any, source: Path | str, out: Path, wants: Wants | None = None, **metadata: Any) -> int:
-    return predict_files(network, {**METADATA, **metadata}, str(source), out, wants or Wants(), INFERENCE)
+def QUIET(what: str, done: int, total: int) -> None:
+    return
+
+
+def predict(network: Any, source: Path | str, out: Path, wants: SegPredict | None = None, **metadata: Any) -> int:
+    return predict_files(network, {**METADATA, **metadata}, str(source), out, wants or SegPredict(), INFERENCE, QUIET)
 
 
 def test_class_numbers_with_a_palette_at_size_and_name(pointwise: Make, source: Path, tmp_path: Path) -> None:
@@ -60,7 +64,7 @@ def test_class_numbers_with_a_palette_at_size_and_name(pointwise: Make, source: 
 
 
 def test_overlay_and_confidence_on_request(pointwise: Make, source: Path, tmp_path: Path) -> None:
-    predict(pointwise(), source / "a.jpg", tmp_path / "out", Wants(overlay=True, confidence=True))
+    predict(pointwise(), source / "a.jpg", tmp_path / "out", SegPredict(overlay=True, confidence=True))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-confidence.png", "a-overlay.png", "a.png"]
     with Image.open(tmp_path / "out/a-confidence.png") as image:
         assert (image.mode, image.size) == ("L", (40, 30))

@@ -21,6 +21,7 @@ from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.tasks._evaluate import PixelEvaluation
 from semikit.tasks._inference import EvaluateSettings
 from semikit.tasks._palette import palette
+from semikit.tasks._scores import mean_iou_scores
 from contextlib import nullcontext
 
 rank, world, port, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
@@ -30,7 +31,7 @@ torch.manual_seed(0)
 network = nn.Conv2d(3, len(CLASS_NAMES), 3, padding=1)
 network.mean, network.std, network.multiple, network.num_classes = (0.5,) * 3, (0.25,) * 3, 1, len(CLASS_NAMES)
 source = ShapesSource(ShapesSettings(size=32, train=1, val=5, test=1), "val")
-evaluation = PixelEvaluation(CLASS_NAMES, EvaluateSettings(batch=2), 32, palette(len(CLASS_NAMES)))
+evaluation = PixelEvaluation(CLASS_NAMES, EvaluateSettings(batch=2), 32, palette(len(CLASS_NAMES)), mean_iou_scores)
 scores = evaluation.scores({"it": network}, source, Inference(torch.device("cpu"), nullcontext))["it"]
 (out / f"{rank}.json").write_text(json.dumps([scores.value, scores.per_class, scores.extra]))
 if world > 1:

@@ -1,0 +1,86 @@
+"""Grids: which place on the map each pixel of a raster shows, and how those of two dates agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self, final
+
+import numpy as np
+
+_SAME_PIXELS = 0.01
+"""Corners that differ by less are at the same place, pixels."""
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Pixels on a map: `size` (H, W), coordinate reference system and transform (rasterio's); both None without one."""
+
+    size: tuple[int, int]
+    crs: Any = None
+    transform: Any = None
+
+    @classmethod
+    def of(cls, file: Any) -> Self:
+        """The grid of an open raster."""
+        size = (file.height, file.width)
+        return cls(size) if file.crs is None else cls(size, file.crs, file.transform)
+
+    @property
+    def placed(self) -> bool:
+        """Whether it has a place on the map."""
+        return self.crs is not None
+
+    @property
+    def corners(self) -> list[tuple[float, float]]:
+        """Map coordinates of the four corners."""
+        height, width = self.size
+        return [self.transform * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
+
+    @property
+    def bounds(self) -> Box:
+        """The rectangle around it, map coordinates."""
+        x, y = zip(*self.corners, strict=True)
+        return min(x), min(y), max(x), max(y)
+
+    @property
+    def name(self) -> str:
+        """What people call the reference system."""
+        code = self.crs.to_epsg() if self.placed else None
+        return f"EPSG:{code}" if code else "an unnamed reference system" if self.placed else "no reference system"
+
+    def told(self) -> str:
+        """Reference system and extent, for messages."""
+        left, bottom, right, top = self.bounds
+        return f"{self.name}, x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g}"
+
+    def equals(self, other: Grid) -> bool:
+        """Whether every pixel shows the same place, to a hundredth of a pixel."""
+        if self.size != other.size or self.placed != other.placed:
+            return False
+        if not self.placed:
+            return True
+        if self.crs != other.crs:
+            return False
+        back = ~self.transform
+        moved = [np.subtract(back * a, back * b) for a, b in zip(self.corners, other.corners, strict=True)]
+        return bool(np.abs(moved).max() < _SAME_PIXELS)
+
+    def overlaps(self, other: Grid) -> bool:
+        """Whether some place lies in both; both have to be placed."""
+        left, bottom, right, top = self.bounds
+        a, b, c, d = _brought(other, self.crs)
+        return max(left, a) < min(right, c) and max(bottom, b) < min(top, d)
+
+
+def _brought(grid: Grid, crs: Any) -> Box:
+    """The rectangle around a grid in another reference system; infinite where it cannot be told."""
+    if grid.crs == crs:
+        return grid.bounds
+    from rasterio.warp import transform_bounds
+
+    found = transform_bounds(grid.crs, crs, *grid.bounds)
+    return tuple(found) if np.isfinite(found).all() else (-np.inf, -np.inf, np.inf, np.inf)

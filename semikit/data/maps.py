@@ -1,0 +1,138 @@
+"""Maps that are written piece by piece: cloud optimised GeoTIFFs, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.data.grids import Grid
+from semikit.data.rasters import rasterio_for
+from semikit.data.regions import Region
+from semikit.errors import RunError
+
+BLOCK = 512
+CACHE = 64 << 20
+"""Bytes that GDAL may keep of what it reads and writes."""
+
+
+@final
+class MapFile:
+    """A GeoTIFF (uint8) of one or three bands on a grid, filled region by region in any order.
+
+    Used as a context. It is written beside its name, without compression, and on a regular end copied into the final
+    form (COG: tiled, compressed, with overviews); on any other end nothing is left. `nodata` is what `write` puts
+    where it is told so; `colours` (K, 3) make a palette, `names` are its classes'; `average` overviews are smoothed.
+
+    Raises:
+        RunError: when the disk is full or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grid: Grid,
+        *,
+        bands: Literal[1, 3] = 1,
+        nodata: int | None = 255,
+        colours: NDArray[np.uint8] | None = None,
+        tags: Mapping[str, str] | None = None,
+        average: bool = False,
+    ) -> None:
+        self.path, self.grid, self.bands, self.nodata = path, grid, bands, nodata
+        self.colours, self.tags, self.average = colours, dict(tags or {}), average
+        self.raw = path.with_name(f".{path.name}.{os.getpid()}.raw.tif")
+        self.made = path.with_name(f".{path.name}.{os.getpid()}.tif")
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        self._stack.callback(self._remove)
+        rasterio = rasterio_for(self.path)
+        profile = {
+            "driver": "GTiff",
+            "dtype": "uint8",
+            "count": self.bands,
+            "height": self.grid.size[0],
+            "width": self.grid.size[1],
+            "nodata": self.nodata,
+            "BIGTIFF": "IF_SAFER",
+            "photometric": "RGB" if self.bands == 3 else "MINISBLACK",
+        }
+        if self.grid.placed:
+            profile |= {"crs": self.grid.crs, "transform": self.grid.transform}
+        try:
+            self.file = self._stack.enter_context(rasterio.open(self.raw, "w", **profile))
+        except (OSError, rasterio.errors.RasterioError) as error:
+            self._stack.close()
+            raise self._refused(error) from error
+        if self.colours is not None:
+            self.file.write_colormap(1, {k: tuple(map(int, colour)) for k, colour in enumerate(self.colours)})
+        self.file.update_tags(**self.tags)
+        return self
+
+    def write(self, region: Region, values: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
+        """Write values (h, w), or (h, w, 3), where `valid` (h, w), and nodata elsewhere."""
+        from rasterio.windows import Window
+
+        bands = values[..., None] if values.ndim == 2 else values
+        if valid is not None and self.nodata is not None:
+            bands = np.where(valid[..., None], bands, np.uint8(self.nodata))
+        window = Window(region.left, region.top, region.width, region.height)
+        rasterio = rasterio_for(self.path)
+        try:
+            self.file.write(np.moveaxis(bands, -1, 0), window=window)
+        except (OSError, rasterio.errors.RasterioError) as error:
+            raise self._refused(error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        rasterio = rasterio_for(self.path)
+        with self._stack:
+            if kind is not None:
+                return
+            try:
+                self.file.close()
+                self._finish()
+            except (OSError, rasterio.errors.RasterioError) as refused:
+                raise self._refused(refused) from refused
+
+    def _finish(self) -> None:
+        """The final form, under its name."""
+        from rasterio.shutil import copy
+
+        options = {
+            "driver": "COG",
+            "COMPRESS": "DEFLATE",
+            "BLOCKSIZE": str(BLOCK),
+            "BIGTIFF": "IF_SAFER",
+            "OVERVIEW_RESAMPLING": "AVERAGE" if self.average else "NEAREST",
+        }
+        copy(self.raw, self.made, **options)
+        self.made.replace(self.path)
+
+    def _remove(self) -> None:
+        for path in (self.raw, self.made):
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
+
+    def _refused(self, error: Exception) -> RunError:
+        return RunError(f"could not write {self.path}: {error}. Free space on its disk or choose another -o.")
+
+
+def class_tags(names: Sequence[str]) -> dict[str, str]:
+    """Tags of a map that tell the name of each class, CLASS_0 and so on."""
+    return {f"CLASS_{number}": name for number, name in enumerate(names)}
+
+
+def small_cache() -> Any:
+    """A context in which GDAL keeps little of what it reads and writes; without it, it takes a share of all memory."""
+    import rasterio
+
+    return rasterio.Env(GDAL_CACHEMAX=CACHE)

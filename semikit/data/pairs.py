@@ -1,0 +1,151 @@
+"""Pairs of images of two dates, the second brought onto the grid of the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from semikit.data.faults import FileFault
+from semikit.data.grids import Grid
+from semikit.data.images import is_raster, read_grid, read_image, read_mask
+from semikit.data.mask_values import MaskValues
+from semikit.data.regions import Region
+from semikit.data.rescale import Range
+from semikit.data.sources import Bytes, Mask
+from semikit.errors import DataError
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How two images of one place lie: the grid of the first, and whether the second has to be brought onto it."""
+
+    grid: Grid
+    moved: bool
+    notice: str = ""
+    """What a person should know; empty where both have one grid."""
+
+
+@final
+@dataclass(frozen=True)
+class PairSource:
+    """Pairs of images and their masks; nothing is opened before it is asked for.
+
+    `before` and `after` are the files of the two dates; `masks`, on the grid of the first, holds None where there is
+    none.
+    """
+
+    names: tuple[str, ...]
+    before: tuple[Path, ...]
+    after: tuple[Path, ...]
+    masks: tuple[Path | None, ...]
+    values: MaskValues
+    bands: tuple[int, ...] | None = None
+    scale: Range | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def extent(self, index: int) -> tuple[int, int] | None:
+        """(H, W) of the first date where both are rasters, else None."""
+        paths = self.files(index)
+        return aligned(*paths).grid.size if all(map(is_raster, paths)) else None
+
+    def files(self, index: int) -> tuple[Path, Path]:
+        """The files of both dates."""
+        return self.before[index], self.after[index]
+
+    def image(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask | None]:
+        """Both dates (2, H, W, C) uint8 on the grid of the first, and valid (H, W) bool, None where all pixels are.
+
+        A pixel is valid where it is valid at both dates.
+
+        Raises:
+            FileFault: cannot be read, other sizes or numbers of channels, no place in common.
+        """
+        before, after = self.files(index)
+        onto = _onto(before, after)
+        a, valid_a = read_image(before, self.bands, self.scale, region)
+        b, valid_b = read_image(after, self.bands, self.scale, region, onto)
+        if a.shape != b.shape:
+            raise _unlike(before, after, a, b)
+        valid = valid_a if valid_b is None else valid_b if valid_a is None else valid_a & valid_b
+        return np.stack([a, b]), valid
+
+    def mask(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
+        """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
+
+        Raises:
+            FileFault: cannot be read, a colour mask, a value outside the classes.
+            DataError: there is no mask.
+        """
+        path = self.masks[index]
+        if path is None:
+            raise DataError(f"{self.before[index]} has no mask; only pairs with a mask can be labelled or scored.")
+        return self.values.decode(read_mask(path, region, _mask_onto(self.before[index], path)), path)
+
+    def has_mask(self, index: int) -> bool:
+        """Whether there is a mask of the same name."""
+        return self.masks[index] is not None
+
+    def mask_file(self, index: int) -> Path | None:
+        """The mask of the same name, if any."""
+        return self.masks[index]
+
+
+def _onto(before: Path, other: Path) -> Grid | None:
+    """The grid that `other` has to be brought onto, None where it lies there already."""
+    if not (is_raster(before) and is_raster(other)):
+        return None
+    alignment = aligned(before, other)
+    return alignment.grid if alignment.moved else None
+
+
+@lru_cache(maxsize=4096)
+def _mask_onto(before: Path, mask: Path) -> Grid | None:
+    """The grid a mask has to be brought onto; None where it lies there, or its place on the map is not known."""
+    if not (is_raster(before) and is_raster(mask)):
+        return None
+    first, second = read_grid(before), read_grid(mask)
+    return first if first.placed and second.placed and not first.equals(second) else None
+
+
+@lru_cache(maxsize=4096)
+def aligned(before: Path, after: Path) -> Alignment:
+    """How the second of two files has to be brought onto the first; reads their headers.
+
+    Raises:
+        FileFault: other sizes without a place on the map, or no place in common.
+    """
+    first, second = read_grid(before), read_grid(after)
+    if first.equals(second):
+        return Alignment(first, False)
+    if not (first.placed and second.placed):
+        if first.size != second.size:
+            raise _other_size(before, after, first.size, second.size)
+        bare = after if first.placed else before
+        return Alignment(first, False, f"{bare} has no coordinate reference system: taken pixel by pixel")
+    if not first.overlaps(second):
+        remedy = "Give two images of one place, or correct the reference system of one of them."
+        detail = f"{before.name}: {first.told()}; {after.name}: {second.told()}"
+        raise FileFault("dates without a place in common", after, detail, remedy)
+    size = "x".join(str(side) for side in reversed(second.size))
+    what = f"{second.name}, {size} pixels" if second.crs != first.crs else f"{size} pixels"
+    return Alignment(first, True, f"{after} ({what}) is brought onto the grid of {before.name}")
+
+
+def _unlike(before: Path, after: Path, a: Bytes, b: Bytes) -> FileFault:
+    if a.shape[:2] != b.shape[:2]:
+        return _other_size(before, after, (a.shape[0], a.shape[1]), (b.shape[0], b.shape[1]))
+    detail = f"{before.name} {a.shape[2]}, {after.name} {b.shape[2]}"
+    return FileFault("dates with other numbers of channels", after, detail, "Choose the same with `bands: [...]`.")
+
+
+def _other_size(before: Path, after: Path, a: tuple[int, int], b: tuple[int, int]) -> FileFault:
+    detail = f"{before.name} {a[1]}x{a[0]}, {after.name} {b[1]}x{b[0]} (width x height)"
+    remedy = "Cut both to the same pixels, or give georeferenced rasters, which are aligned."
+    return FileFault("dates of other sizes", after, detail, remedy)

@@ -1,0 +1,108 @@
+"""Where change detection takes its pairs from: the user's folders, a published data set, made scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import final
+
+from semikit.data.faults import some
+from semikit.data.folders import apart
+from semikit.data.images import is_raster
+from semikit.data.mask_values import MaskValues
+from semikit.data.pair_folders import pair_source, resolve_pairs
+from semikit.data.pair_spec import PairImages, PairSpec
+from semikit.data.pairs import PairSource, aligned
+from semikit.data.scenes import CLASS_NAMES, ScenesSettings, ScenesSource
+from semikit.data.sources import PixelSource
+from semikit.data.splits import Split
+from semikit.errors import DataError
+from semikit.tasks._data import SPLITS, PixelSources, SourceSettings, in_real_folder, open_published, prepared_part
+from semikit.tasks._palette import Palette, palette
+
+_COLOURS = ((40, 44, 52), (250, 200, 60))
+"""Unchanged and changed: dark and light, also for those who see no colours."""
+
+
+@final
+class PairData(SourceSettings):
+    """Where pairs and masks come from; one of `folders`, `published` and `scenes`."""
+
+    KINDS = ("folders", "published", "scenes")
+
+    folders: PairSpec | None = None
+    """The user's own folders, as in the data YAML."""
+    scenes: ScenesSettings | None = None
+    """The built-in procedural scenes."""
+
+
+def open_pairs(data: PairData) -> PixelSources:
+    """The sources a configuration names.
+
+    Raises:
+        DataError: folders or prepared roots that are not as described.
+    """
+    if data.scenes is not None:
+        train, val, test = (ScenesSource(data.scenes, name) for name in SPLITS)
+        return PixelSources(train, (), val, test, CLASS_NAMES, change_palette(len(CLASS_NAMES)), made=True)
+    if data.published is not None:
+        return open_published(data, data.published, _more_pairs)
+    assert data.folders is not None
+    named = {text: _prepared_pairs(text) for text in data.unlabeled}
+    more = [_folder(Path(text).absolute()) for text, source in named.items() if source is None]
+    spec = data.folders.model_copy(update={"unlabeled": (*data.folders.unlabeled, *more)})
+    found = resolve_pairs(spec)
+    prepared = {text: source for text, source in named.items() if source is not None}
+    apart({"train": found.train, "val": found.val, "test": found.test, **prepared}, in_real_folder)
+    return PixelSources(
+        train=found.train,
+        unlabeled=(*found.unlabeled, *prepared.values()),
+        val=found.val,
+        test=found.test,
+        class_names=spec.classes,
+        palette=change_palette(spec.num_classes),
+        bands=spec.bands,
+        scale=found.scale,
+    )
+
+
+def change_palette(num_classes: int) -> Palette:
+    """Colours (256, 3) uint8 of maps of change: the unchanged is dark, changes stand out."""
+    colours = palette(num_classes)
+    colours[:2] = _COLOURS
+    return colours
+
+
+def alignment_notices(split: Split, val: PixelSource, test: PixelSource | None) -> list[str]:
+    """What a person should know of pairs of rasters that lie on different grids; reads headers.
+
+    Raises:
+        FileFault: two dates without a place in common.
+    """
+    parts: list[tuple[PixelSource, Iterable[int]]] = [
+        (split.pool, [*split.labeled, *split.unlabeled]),
+        (val, range(len(val))),
+        (test or val, range(len(test) if test is not None else 0)),
+    ]
+    pairs = [source.files(index) for source, indices in parts for index in indices]
+    told = [aligned(*pair).notice for pair in pairs if pair and all(map(is_raster, pair))]
+    notices = [notice for notice in told if notice]
+    if len(notices) <= 1:
+        return notices
+    return [f"{len(notices)} pairs of rasters do not lie on one grid: {some(notices)}"]
+
+
+def _folder(folder: Path) -> PairImages:
+    return PairImages(images_a=folder / "A", images_b=folder / "B")
+
+
+def _more_pairs(folder: Path, values: MaskValues, key: str) -> PixelSource:
+    spec = PairSpec.model_validate({"train": folder, "val": folder})
+    return pair_source(_folder(folder), spec, key)
+
+
+def _prepared_pairs(text: str) -> PixelSource | None:
+    source = prepared_part(text, None)
+    if source is not None and not isinstance(source, PairSource):
+        raise DataError(f"--unlabeled {text}: these are images of one date; change detection learns from pairs.")
+    return source

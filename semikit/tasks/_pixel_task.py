@@ -1,0 +1,205 @@
+"""What tasks that give every pixel a class share: all but their network, their data, their metric and prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from semikit.core.batch import Labeled, Needs, Unlabeled
+from semikit.core.network import Network
+from semikit.core.settings import Settings
+from semikit.core.task import Counts, Inference, Plan, Scores, Split, Task
+from semikit.data import manifest
+from semikit.data.check import check_sources, missing_files, orientation_notice, parts_of, sampled
+from semikit.data.faults import some
+from semikit.data.loader import StepLoader
+from semikit.data.sources import PixelSource, channels_of
+from semikit.data.splits import choose, coverage, missing_classes
+from semikit.errors import ConfigError, DataError
+from semikit.models.settings import ModelSettings
+from semikit.tasks._data import PixelSources
+from semikit.tasks._evaluate import PixelEvaluation, Score
+from semikit.tasks._inference import EvaluateSettings
+from semikit.tasks._pictures import save_png
+from semikit.tasks._pixels import SECOND, Crops, PixelViewMaker, PixelViews, streams
+
+_RAREST = 12
+_CHECKED = {"labelled": 1000, "val": 200, "test": 200}
+"""Images of a published data set that are looked through before training; `--dry-run` and `data verify` do more."""
+
+
+_LARGE = 2048
+
+
+def _large(source: PixelSource) -> list[int]:
+    return [k for k in range(len(source)) if max(source.extent(k) or (0,)) > _LARGE]
+
+
+class PixelTask(Task, ABC):
+    """A task whose labels are maps (H, W). A task of this kind fills `open`, `build`, `score`, `titles`."""
+
+    Views: ClassVar[type[Settings]] = PixelViews
+    Evaluate: ClassVar[type[Settings]] = EvaluateSettings
+    score: ClassVar[Score]
+    titles: ClassVar[tuple[str, ...]]
+    """What the pictures of an image are called."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, data: Any) -> PixelSources:
+        """The sources that a section `data` names."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, settings: ModelSettings, num_classes: int) -> Network:
+        """A new network."""
+
+    def __init__(self, data: Any, views: PixelViews, evaluate: EvaluateSettings, plan: Plan, needs: Needs) -> None:
+        self.data, self.settings, self.plan, self.needs = data, views, plan, needs
+        self.sources = sources = self.open(data)
+        self.class_names, self.train, self.val, self.test = (
+            sources.class_names,
+            sources.train,
+            sources.val,
+            sources.test,
+        )
+        self.evaluation = PixelEvaluation(
+            sources.class_names, evaluate, views.weak.crop, sources.palette, type(self).score, self.titles
+        )
+        seed = plan.seed if data.split_seed is None else data.split_seed
+        self.split = choose(
+            data.labels, self.train, self.val, sources.unlabeled, seed=seed, test=self.test, official=sources.official
+        )
+        self.counts = Counts(
+            labeled=len(self.split.labeled),
+            unlabeled=len(self.split.unlabeled),
+            val=len(self.val),
+            test=0 if self.test is None else len(self.test),
+        )
+
+    # -------------------------------------------------------------------------------------------- before training
+
+    def network(self, settings: ModelSettings) -> Network:
+        """A new network for the classes and bands of the data."""
+        channels = channels_of(self.train, self.split.labeled[0])
+        if settings.in_channels not in (3, channels):
+            raise ConfigError(
+                f"model.in_channels is {settings.in_channels}, but the images have {channels} channels. Leave it out."
+            )
+        self.model = settings.model_copy(update={"in_channels": channels})
+        network: Any = self.build(self.model, len(self.class_names))
+        crop, multiple = self.settings.weak.crop, network.multiple
+        if crop % multiple:
+            down = crop // multiple * multiple
+            near = " or ".join(str(side) for side in (down, down + multiple) if side)
+            raise ConfigError(
+                f"crop {crop} is not a multiple of the patch of {settings.encoder}, {multiple}. Use {near}."
+            )
+        self.statistics = {"mean": list(network.mean), "std": list(network.std)}
+        self.maker = PixelViewMaker(self.settings, self.plan, self.needs, network.mean, network.std)
+        return network  # type: ignore[no-any-return]
+
+    def check(self, thorough: bool = False) -> None:
+        """Labelled, validation and test images with their masks; with `thorough` the unlabelled images too.
+
+        Of a published data set every file has to be there, and a part of them is opened (with `thorough` all that are
+        labelled). Afterwards `notices` tells how many labelled images hold each class, and what else a person should
+        know.
+        """
+        published = self.data.published is not None
+        if not self.sources.made:
+            parts = parts_of(self.split, self.val, self.test)
+            gone = missing_files(parts) if published else []
+            if gone:
+                raise DataError("; ".join(gone) + ". Run `semikit data verify`, then prepare the root again.")
+            parts = [part for part in parts if part.masks or (thorough and not published)]
+            if published and not thorough:
+                parts = [sampled(part, _CHECKED[part.name]) for part in parts]
+            check_sources(parts, len(self.class_names))
+        looked = self.split.labeled
+        if published and not thorough:
+            looked = looked[:: max(1, -(-len(looked) // _CHECKED["labelled"]))]
+        counts = coverage(self.train, looked, len(self.class_names))
+        pairs = sorted(zip(counts.tolist(), self.class_names, strict=True))
+        held = ", ".join(f"{name} {count}" for count, name in pairs[:_RAREST])
+        more = f" (the {_RAREST} rarest of {len(pairs)})" if len(pairs) > _RAREST else ""
+        part = "" if len(looked) == len(self.split.labeled) else f" of {len(looked)} looked at"
+        found = (
+            f"labelled images{part} that hold each class: {held}{more}",
+            None if part else missing_classes(counts, self.class_names),
+            orientation_notice(self.train, looked),
+            *self.told(),
+        )
+        self.notices = [notice for notice in found if notice is not None]
+
+    def told(self) -> Sequence[str]:
+        """What else a person should know of the data before training."""
+        large = [source.names[k] for source in (self.val, self.test) if source for k in _large(source)]
+        if not large or self.evaluation.settings.window == "sliding":
+            return []
+        return [
+            f"{len(large)} scored rasters ({some(large)}) have more than {_LARGE} pixels a side and are evaluated as a "
+            "whole; evaluate.window=sliding reads them window by window"
+        ]
+
+    def manifest(self) -> Mapping[str, Any]:
+        """The split as plain values."""
+        return manifest.Manifest.of(self.split).model_dump(mode="json")
+
+    def write_split(self, folder: Path) -> None:
+        """Write split.json, labeled.txt and unlabeled.txt."""
+        manifest.write(folder, self.split)
+
+    def metadata(self) -> Mapping[str, Any]:
+        """Classes, network, inference and how pixels are read."""
+        bands, scale = self.sources.bands, self.sources.scale
+        return {
+            "class_names": list(self.class_names),
+            "palette": self.sources.palette[: len(self.class_names)].tolist(),
+            "model": self.model.model_copy(update={"weights": "none", "lora": None}).model_dump(mode="json"),
+            **self.statistics,
+            "evaluate": self.evaluation.settings.model_dump(mode="json"),
+            "crop": self.settings.weak.crop,
+            "bands": None if bands is None else list(bands),
+            "scale": None if scale is None else scale.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def rebuild(cls, metadata: Mapping[str, Any]) -> Network:
+        """The network of a weights file."""
+        network: Any = cls.build(ModelSettings.model_validate(metadata["model"]), len(metadata["class_names"]))
+        network.mean, network.std = tuple(metadata["mean"]), tuple(metadata["std"])
+        return network  # type: ignore[no-any-return]
+
+    # --------------------------------------------------------------------------------------------------- training
+
+    def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
+        """Raw crops, step by step."""
+        pools: dict[str, list[tuple[PixelSource, int]]] = {
+            "labeled": [(self.train, index) for index in self.split.labeled],
+            "unlabeled": [(self.split.pool, index) for index in self.split.unlabeled],
+        }
+        pools[SECOND] = pools["unlabeled"]
+        make = Crops(pools, frozenset({"labeled"}), self.settings.weak)
+        return StepLoader(streams(pools, self.plan, self.needs), make, self.plan.seed, steps, workers, pin=pin)
+
+    def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
+        """Strong views, mixing and normalisation, on the device."""
+        return self.maker(raw, step, device)
+
+    def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
+        """The scores of every network, over each image once."""
+        source = self.val if split == "val" else self.test
+        assert source is not None, split
+        return self.evaluation.scores(networks, source, inference)
+
+    def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
+        """Four validation images: input, truth, prediction, confidence."""
+        folder.mkdir(exist_ok=True)
+        path = folder / "validation.png"
+        save_png(self.evaluation.picture(network, self.val, inference), path)
+        return [path]

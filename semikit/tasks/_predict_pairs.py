@@ -1,0 +1,213 @@
+"""Prediction of image pairs: maps of change with coordinates, streamed window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from semikit.core.network import Network
+from semikit.core.settings import Location, Settings
+from semikit.core.task import Inference, Predicted, Progress
+from semikit.data.images import is_raster, read_grid
+from semikit.data.maps import small_cache
+from semikit.data.mask_values import MaskValues
+from semikit.data.pairs import PairSource, aligned
+from semikit.data.polygons import write_polygons
+from semikit.data.regions import Region
+from semikit.data.sampling import value_range
+from semikit.data.spec import Scale
+from semikit.errors import ConfigError
+from semikit.tasks._evaluate import displayed
+from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
+from semikit.tasks._pair_outputs import Outputs, find_pairs, outputs_of
+from semikit.tasks._palette import Palette, palette
+from semikit.tasks._pictures import overlay
+from semikit.tasks._windows import Coverage, Look, Piece, predicted
+
+
+@final
+class PairPredict(Settings):
+    """What prediction writes besides the classes, and how windows cover a raster."""
+
+    confidence: bool = False
+    """The probability of the predicted class, NAME-confidence, in percent."""
+    probability: bool = False
+    """The probability that something changed, NAME-probability, in percent."""
+    overlay: bool = False
+    """The changes laid over the second date, NAME-overlay."""
+    polygons: Location | None = None
+    """A file for the changes as polygons (.geojson, .gpkg); of folders, a folder."""
+    min_area: float = Field(0.0, ge=0)
+    """Smaller polygons are left out, square metres (pixels without CRS)."""
+    simplify: float = Field(0.0, ge=0)
+    """How far a simpler outline may be from the pixels', metres (pixels without CRS)."""
+    tile: int | None = Field(None, ge=8)
+    """Side of the windows that a raster is covered with, pixels; null: the training crop."""
+    overlap: int | None = Field(None, ge=0)
+    """By how many pixels they overlap; null: a quarter of their side."""
+
+
+def predict_pairs(
+    network: Network,
+    metadata: Mapping[str, Any],
+    sources: Sequence[str],
+    out: Path,
+    wants: PairPredict,
+    inference: Inference,
+    progress: Progress,
+) -> Predicted:
+    """Write a map of classes for each pair, and what else is wanted.
+
+    Two rasters give a GeoTIFF with the grid of the first, nodata (255) where either date has none; two photos a PNG of
+    class ids. Rasters are covered with windows and never read whole; photos are predicted as they are evaluated,
+    unless `tile` is given.
+
+    Raises:
+        InputError: sources that are no pairs, outputs that cannot be written or would take the place of a source, a
+            tile that does not fit the network.
+        DataError: images that cannot be read or do not fit.
+        RunError: the disk is full.
+    """
+    pairs = find_pairs(sources)
+    outputs = {
+        name: outputs_of(name, files, out, wants, folders=Path(sources[0]).is_dir()) for name, files in pairs.items()
+    }
+    maker = _Maker.of(network, metadata, wants, inference)
+    notices: list[str] = []
+    with small_cache() if any(map(is_raster, next(iter(pairs.values())))) else ExitStack():
+        for done, (name, files) in enumerate(pairs.items()):
+            what = name if len(pairs) == 1 else f"{name} ({done + 1} of {len(pairs)})"
+            notices += maker.write(files, outputs[name], lambda part, of, what=what: progress(what, part, of))
+    return Predicted(len(pairs), notices)
+
+
+@final
+@dataclass(frozen=True)
+class _Maker:
+    """Everything that is the same for all pairs."""
+
+    network: Network
+    class_names: tuple[str, ...]
+    colours: Palette
+    settings: EvaluateSettings
+    crop: int
+    bands: tuple[int, ...] | None
+    scale: Scale | None
+    wants: PairPredict
+    inference: Inference
+    side: int
+    overlap: int
+
+    @classmethod
+    def of(cls, network: Network, metadata: Mapping[str, Any], wants: PairPredict, inference: Inference) -> _Maker:
+        """From what a weights file tells."""
+        side = wants.tile or -(-metadata["crop"] // network.multiple) * network.multiple
+        if side % network.multiple:
+            near = side // network.multiple * network.multiple
+            raise ConfigError(
+                f"--tile {side} is not a multiple of the patch, {network.multiple}. Use {near or network.multiple}."
+            )
+        overlap = side // 4 if wants.overlap is None else wants.overlap
+        if overlap > side // 2:
+            raise ConfigError(f"--overlap {overlap} is more than half of the tile, {side}. Use at most {side // 2}.")
+        names = tuple(metadata["class_names"])
+        return cls(
+            network=network.to(inference.device).eval(),
+            class_names=names,
+            colours=palette(len(names), metadata.get("palette")),
+            settings=EvaluateSettings.model_validate(metadata["evaluate"]),
+            crop=metadata["crop"],
+            bands=None if metadata.get("bands") is None else tuple(metadata["bands"]),
+            scale=None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"]),
+            wants=wants,
+            inference=inference,
+            side=side,
+            overlap=overlap,
+        )
+
+    def write(self, files: tuple[Path, Path], outputs: Outputs, told: Any) -> list[str]:
+        """All outputs of one pair; returns what a person should know."""
+        rasters = all(map(is_raster, files))
+        notices = _notices(files) if rasters else []
+        source = self._source(files)
+        grid = read_grid(files[0])
+        look = self._look(source, rasters)
+        with ExitStack() as stack:
+            sinks = outputs.open(stack, grid, self.colours, self.class_names)
+            for piece in self._pieces(look, grid.size, rasters, told):
+                confidence, classes = (values.numpy() for values in piece.probabilities.max(0))
+                ids = classes.astype(np.uint8)
+                sinks["classes"].write(piece.region, ids, piece.valid)
+                if "confidence" in sinks:
+                    sinks["confidence"].write(piece.region, _percent(confidence), piece.valid)
+                if "probability" in sinks:
+                    sinks["probability"].write(piece.region, _percent(1 - piece.probabilities[0].numpy()), piece.valid)
+                if "overlay" in sinks:
+                    sinks["overlay"].write(piece.region, self._overlay(look, piece.region, ids, piece.valid))
+        if outputs.polygons is not None:
+            report = write_polygons(
+                outputs.classes, outputs.polygons, self.class_names,
+                min_area=self.wants.min_area, simplify=self.wants.simplify,
+            )  # fmt: skip
+            notices.append(f"{report.count} polygons in {outputs.polygons}")
+        return notices
+
+    def _source(self, files: tuple[Path, Path]) -> PairSource:
+        bounds = None if self.scale is None else value_range(self.scale)
+        (before, after), values = files, MaskValues(len(self.class_names))
+        return PairSource((before.stem,), (before,), (after,), (None,), values, self.bands, bounds)
+
+    def _look(self, source: PairSource, rasters: bool) -> Look:
+        if rasters:
+            return lambda region: source.image(0, region)
+        image, valid = source.image(0)
+
+        def part(region: Region) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+            rows, columns = region.slices
+            return image[:, rows, columns], None if valid is None else valid[rows, columns]
+
+        return part
+
+    def _pieces(self, look: Look, size: tuple[int, int], rasters: bool, told: Any) -> Iterator[Piece]:
+        if rasters or self.wants.tile is not None:
+            coverage = Coverage(size, self.side, self.overlap, self.settings.batch)
+            yield from predicted(look, self.network, coverage, self.inference, told)
+            return
+        region = Region(0, 0, *size)
+        image, valid = look(region)
+        with torch.no_grad(), self.inference.autocast():
+            inputs = normalized(self.network, image[None], self.inference.device)
+            scores = predict_logits(self.network, inputs, self.settings, self.crop)
+        shares = probabilities(scores, self.settings)[0].float().cpu()
+        yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
+
+    def _overlay(
+        self, look: Look, region: Region, ids: NDArray[np.uint8], valid: NDArray[np.bool_]
+    ) -> NDArray[np.uint8]:
+        """The second date with the colours of its changes over it; black where not valid."""
+        picture = displayed(look(region)[0])[-1]
+        tinted = np.asarray(overlay(picture, ids, self.colours))
+        shown = np.where((ids > 0)[..., None], tinted, picture)
+        return np.where(valid[..., None], shown, np.uint8(0)).astype(np.uint8)
+
+
+def _percent(share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    return (share * 100).round().clip(0, 100).astype(np.uint8)
+
+
+def _notices(files: tuple[Path, Path]) -> list[str]:
+    """What a person should know of two rasters before they are predicted."""
+    alignment = aligned(*files)
+    if alignment.notice:
+        return [alignment.notice]
+    if not alignment.grid.placed:
+        return [f"{files[0]} has no coordinate reference system, and neither has the map"]
+    return []

@@ -1,0 +1,171 @@
+"""Large images through a network: overlapping windows, blended where they overlap, in memory that does not grow.
+
+The windows lie on one grid over the whole image. It is gone over in strips of columns, and in each from top to bottom,
+so that sums are kept of one row of windows of a strip only. Windows across the border of two strips are predicted
+twice, so strips change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from semikit.core.network import Network
+from semikit.core.task import Inference
+from semikit.data.regions import Region
+from semikit.tasks._inference import normalized, window_starts
+from semikit.tasks._reading import read_ahead
+
+_STRIP_BYTES = 48 << 20
+"""About what the sums of a strip may take."""
+
+Look = Callable[[Region], tuple[NDArray[np.uint8], NDArray[np.bool_] | None]]
+"""A region of an image -> pixels (*T, h, w, C) and valid (h, w), None where all are."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an image that is done: probabilities (K, h, w) float32 that sum to 1, valid (h, w) bool."""
+
+    region: Region
+    probabilities: Tensor
+    valid: NDArray[np.bool_]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Square windows of `side` pixels every `side - overlap` pixels over an image of `size` (H, W); `batch` of them are
+    predicted together.
+
+    With `ramp` a window counts less towards its edges: its weight rises linearly over `overlap` pixels along each axis;
+    else all of it counts the same.
+    """
+
+    size: tuple[int, int]
+    side: int
+    overlap: int
+    batch: int
+    ramp: bool = True
+
+    def starts(self, axis: int) -> list[int]:
+        """Where windows begin along rows (0) or columns (1); the last one ends at the border."""
+        return window_starts(self.size[axis], self.side, self.side - self.overlap)
+
+    def shape(self) -> tuple[int, int]:
+        """(h, w) of every window; smaller than `side` where the image is."""
+        return min(self.side, self.size[0]), min(self.side, self.size[1])
+
+    def weights(self) -> Tensor:
+        """Weights (h, w) of a window's pixels, above 0."""
+        if not self.ramp:
+            return torch.ones(self.shape())
+        ramps = [_ramp(length, self.overlap) for length in self.shape()]
+        return ramps[0][:, None] * ramps[1][None, :]
+
+    def strips(self, classes: int) -> list[tuple[int, int]]:
+        """First and last + 1 column of each strip."""
+        width = max(self.side, _STRIP_BYTES // (4 * (classes + 1) * self.shape()[0]))
+        return [(left, min(left + width, self.size[1])) for left in range(0, self.size[1], width)]
+
+
+def predicted(
+    look: Look,
+    network: Network,
+    coverage: Coverage,
+    inference: Inference,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Piece]:
+    """The parts of an image, every pixel once, with the mean of the windows' softmax by their weights.
+
+    Windows without a valid pixel are not predicted. `told` is told how many rows of windows are done, and of how many.
+    """
+    strips, tops = coverage.strips(network.num_classes), coverage.starts(0)
+    for number, strip in enumerate(strips):
+        bottoms = [*tops[1:], coverage.size[0]]
+        sums = _Sums(coverage, network.num_classes, strip)
+        for row, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
+            lefts = [left for left in coverage.starts(1) if left < strip[1] and left + coverage.shape()[1] > strip[0]]
+            regions = [Region(top, left, *coverage.shape()) for left in lefts]
+            for region, probabilities, valid in _rows(look, network, regions, coverage.batch, inference):
+                sums.add(region.left, probabilities, valid)
+            yield sums.take(top, bottom - top)
+            told(number * len(tops) + row + 1, len(strips) * len(tops))
+
+
+def _rows(
+    look: Look, network: Network, regions: Sequence[Region], batch: int, inference: Inference
+) -> Iterator[tuple[Region, Tensor | None, NDArray[np.bool_] | None]]:
+    """Each region with its probabilities (K, h, w), None where no pixel is valid, and its valid pixels."""
+    waiting: list[tuple[Region, Any, Any]] = []
+    for region, (image, valid) in zip(regions, read_ahead(lambda k: look(regions[k]), len(regions), 2), strict=True):
+        if valid is not None and not valid.any():
+            yield region, None, valid
+            continue
+        waiting.append((region, image, valid))
+        if len(waiting) == batch:
+            yield from _through(network, waiting, inference)
+            waiting = []
+    if waiting:
+        yield from _through(network, waiting, inference)
+
+
+def _through(
+    network: Network, waiting: Sequence[tuple[Region, Any, Any]], inference: Inference
+) -> Iterator[tuple[Region, Tensor, NDArray[np.bool_] | None]]:
+    images = np.stack([image for _, image, _ in waiting])
+    height, width = images.shape[-3:-1]
+    multiple = network.multiple
+    with torch.no_grad(), inference.autocast():
+        inputs = F.pad(normalized(network, images, inference.device), (0, -width % multiple, 0, -height % multiple))
+        scores = network(inputs)[..., :height, :width].float().softmax(1).cpu()
+    for (region, _, valid), probabilities in zip(waiting, scores, strict=True):
+        yield region, probabilities, valid
+
+
+@final
+class _Sums:
+    """Weighted sums over one row of windows of a strip, and over what reaches into the next."""
+
+    def __init__(self, coverage: Coverage, classes: int, strip: tuple[int, int]) -> None:
+        self.strip, self.weights = strip, coverage.weights()
+        shape = (coverage.shape()[0], strip[1] - strip[0])
+        self.total = torch.zeros((classes, *shape))
+        self.weight = torch.zeros(shape)
+        self.valid = np.zeros(shape, dtype=np.bool_)
+
+    def add(self, left: int, probabilities: Tensor | None, valid: NDArray[np.bool_] | None) -> None:
+        """Add a window that begins at the image's column `left`."""
+        width = self.weights.shape[1]
+        first, last = max(left, self.strip[0]), min(left + width, self.strip[1])
+        here, there = slice(first - self.strip[0], last - self.strip[0]), slice(first - left, last - left)
+        self.weight[:, here] += self.weights[:, there]
+        self.valid[:, here] |= True if valid is None else valid[:, there]
+        if probabilities is not None:
+            self.total[:, :, here] += probabilities[:, :, there] * self.weights[:, there]
+
+    def take(self, top: int, count: int) -> Piece:
+        """The first `count` rows, which begin at the image's row `top`; they make room for those that follow."""
+        done = self.total[:, :count] / self.weight[:count]
+        piece = Piece(Region(top, self.strip[0], count, self.strip[1] - self.strip[0]), done, self.valid[:count].copy())
+        for sums, axis in ((self.total, 1), (self.weight, 0)):
+            kept = sums.narrow(axis, count, sums.shape[axis] - count).clone()
+            sums.zero_().narrow(axis, 0, kept.shape[axis]).copy_(kept)
+        kept_valid = self.valid[count:].copy()
+        self.valid[:] = False
+        self.valid[: len(kept_valid)] = kept_valid
+        return piece
+
+
+def _ramp(length: int, overlap: int) -> Tensor:
+    """Weights (length,) that rise from both ends to 1."""
+    place = torch.arange(length) + 0.5
+    return (torch.minimum(place, length - place) / max(overlap, 0.5)).clamp(max=1.0)

@@ -1,0 +1,67 @@
+"""Change detection: a class of change for every pixel of two dates, from few labelled and many unlabelled pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+from semikit.core.network import Network
+from semikit.core.settings import Settings
+from semikit.core.task import Inference, Predicted, Progress
+from semikit.data.pair_spec import load_pairs
+from semikit.models.settings import ModelSettings
+from semikit.models.siamese import Siamese, build_siamese
+from semikit.tasks._data import PixelSources
+from semikit.tasks._pair_data import PairData, alignment_notices, open_pairs
+from semikit.tasks._pixel_task import PixelTask
+from semikit.tasks._predict_pairs import PairPredict, predict_pairs
+from semikit.tasks._scores import change_scores
+
+
+@final
+class ChangeDetection(PixelTask):
+    """Change detection between two dates, `semikit train cd`."""
+
+    Data: ClassVar[type[Settings]] = PairData
+    Predict: ClassVar[type[Settings]] = PairPredict
+    metric: ClassVar[str] = "IoU"
+    example: ClassVar[str] = "BEFORE.tif AFTER.tif -o change.tif --overlay"
+    score = change_scores
+    titles: ClassVar[tuple[str, ...]] = ("date A", "date B")
+
+    @classmethod
+    def own_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+        """Folders and classes of a data YAML, or a folder of pairs."""
+        return {"folders": load_pairs(data, root).model_dump(mode="json", exclude_none=True)}
+
+    @classmethod
+    def open(cls, data: PairData) -> PixelSources:
+        """The user's folders, a published data set, or made scenes."""
+        return open_pairs(data)
+
+    @classmethod
+    def build(cls, settings: ModelSettings, num_classes: int) -> Siamese:
+        """A shared encoder, the difference of both dates, decoder and classifier."""
+        return build_siamese(settings, num_classes)
+
+    def told(self) -> Sequence[str]:
+        """Also the pairs whose second date is brought onto the grid of the first."""
+        return [*alignment_notices(self.split, self.val, self.test), *super().told()]
+
+    @classmethod
+    def predict(
+        cls,
+        network: Network,
+        metadata: Mapping[str, Any],
+        sources: Sequence[str],
+        out: Path,
+        wants: PairPredict,
+        inference: Inference,
+        progress: Progress,
+    ) -> Predicted:
+        """Maps of change for two files or two folders."""
+        return predict_pairs(network, metadata, sources, out, wants, inference, progress)
+
+
+plugin = ChangeDetection
