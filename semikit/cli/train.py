@@ -24,7 +24,7 @@ def train(
     unlabeled: Annotated[list[str] | None, typer.Option(help="A folder of more unlabelled images; repeatable.")] = None,
     method: Annotated[str | None, typer.Option(help="semikit list methods (default: unimatch_v2)")] = None,
     encoder: Annotated[str | None, typer.Option(help="semikit list models; any timm name.")] = None,
-    decoder: Annotated[str | None, typer.Option(help="dpt | deeplabv3plus")] = None,
+    decoder: Annotated[str | None, typer.Option(help="dpt | deeplabv3plus | pspnet")] = None,
     weights: Annotated[str | None, typer.Option(help="Encoder weights: FILE | none (default: pretrained).")] = None,
     config: Annotated[Path | None, typer.Option(help="A whole recipe as YAML, or a run's config.yaml.")] = None,
     preset: Annotated[str | None, typer.Option(help="A recipe by name (semikit list presets).")] = None,

@@ -17,6 +17,7 @@ from semikit.models.pretrained import create_backbone
 from semikit.models.pyramid import Pyramid, feature_args
 from semikit.models.settings import ModelSettings
 from semikit.models.vit import Beit, DinoV2, Sam, TokenEncoder, ViT
+from semikit.registry import DECODERS
 
 TRANSFORMERS: dict[str, type[TokenEncoder]] = {
     "vision_transformer": ViT,
@@ -94,8 +95,8 @@ def _transformer(name: str, settings: ModelSettings) -> TokenEncoder:
 def _pyramid(name: str, settings: ModelSettings) -> Pyramid:
     if settings.encoder_layers is not None:
         raise ConfigError(f"encoder_layers {list(settings.encoder_layers)}: {name} is no transformer; leave it unset.")
-    dense = settings.decoder in ("auto", "deeplabv3plus")
-    features = feature_args(family(name), settings.output_stride, dense)
+    decoder = DECODERS.get("deeplabv3plus" if settings.decoder == "auto" else settings.decoder)
+    features = feature_args(family(name), settings.output_stride, decoder.output_stride)
     features = {key: value for key, value in features.items() if key not in settings.encoder_args}
     return Pyramid(_create(name, settings, settings.encoder_args, features), family(name))
 

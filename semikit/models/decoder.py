@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ class Decoder(nn.Module, ABC):
     """
 
     embed_dim: int
+    output_stride: ClassVar[int | None] = None
+    """Where the user leaves it unset: the output stride that a convolutional encoder is dilated to; None: its own."""
 
     @abstractmethod
     def __init__(

@@ -43,10 +43,10 @@ class Pyramid(Encoder):
         return tuple(item.permute(0, 3, 1, 2) for item in maps) if self.channels_last else tuple(maps)
 
 
-def feature_args(family: str, stride: int | None, dense: bool) -> dict[str, Any]:
+def feature_args(family: str, stride: int | None, usual: int | None) -> dict[str, Any]:
     """Arguments of `timm.create_model` for a pyramid.
 
-    `stride` is the wanted output stride (None: 16 where `dense` and the family can be dilated, else its own).
+    `stride` is the wanted output stride; None: the decoder's `usual` one where the family can be dilated, else its own.
 
     Raises:
         ConfigError: when the family cannot be dilated.
@@ -57,6 +57,6 @@ def feature_args(family: str, stride: int | None, dense: bool) -> dict[str, Any]
             f"output_stride {stride}: encoders of the family {family!r} cannot be dilated. Leave output_stride unset, "
             f"or choose an encoder of {', '.join(sorted(DILATES))}."
         )
-    if stride is None and dense and family in DILATES:
-        stride = 16
+    if stride is None and family in DILATES:
+        stride = usual
     return args if stride is None else {**args, "output_stride": stride}

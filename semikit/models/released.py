@@ -39,8 +39,9 @@ _TOKEN = "backbone.cls_token"
 class ReleasedCheckpoint:
     """A released checkpoint: states for `Segmenter.load_state_dict`, and what the file says of itself.
 
-    `teacher` is None where the file holds the student alone; `epoch` (from 0) and `previous_best` (mIoU in percent)
-    are None where it does not say.
+    In change detection the names are the same, and `siamese_state` makes them those of a `Siamese`. `teacher` is None
+    where the file holds the student alone; `epoch` (from 0) and `previous_best` (the student's mIoU or, in change
+    detection, its IoU of the changed class; percent) are None where it does not say.
     """
 
     student: dict[str, Tensor]
@@ -73,8 +74,8 @@ def load_released(path: Path) -> ReleasedCheckpoint:
         teacher=None if teacher is None else convert(teacher),
         encoder=encoder,
         num_classes=len(student[_CLASSES]),
-        epoch=_number(content, "epoch", int),
-        previous_best=_number(content, "previous_best", float),
+        epoch=_number(content, int, "epoch"),
+        previous_best=_number(content, float, "previous_best", "previous_best_iou"),
     )
 
 
@@ -131,5 +132,5 @@ def _size(state: Mapping[str, Tensor], path: Path) -> str:
     return encoder
 
 
-def _number(content: Mapping[str, Any], name: str, kind: type) -> Any:
-    return kind(content[name]) if name in content else None
+def _number(content: Mapping[str, Any], kind: type, *names: str) -> Any:
+    return next((kind(content[name]) for name in names if name in content), None)

@@ -66,11 +66,11 @@ class ModelSettings(Settings):
     mit-*: entries of transformers' SegformerConfig."""
 
     output_stride: Literal[8, 16, 32] | None = None
-    """Convolutional: input pixels per position of the last level, by dilation; unset: 16 for deeplabv3plus where the
-    encoder can be dilated, otherwise the encoder's own."""
+    """Convolutional: input pixels per position of the last level, by dilation; unset: 16 for deeplabv3plus and 8
+    for pspnet where the encoder can be dilated, otherwise the encoder's own."""
 
     decoder_channels: int | None = Field(default=None, ge=1)
-    """Channels inside the decoder; unset: by the encoder's width (dpt), 256 (deeplabv3plus)."""
+    """Channels inside the decoder; unset: by the encoder's width (dpt, pspnet), 256 (deeplabv3plus)."""
 
     decoder_widths: Indices | None = None
     """DPT: channels of the four levels after their projection; unset: by the width of a transformer, and no projection

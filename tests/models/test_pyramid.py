@@ -17,6 +17,8 @@ RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32], "stem_width": 8}
         (None, "auto", (4, 8, 16, 16)),
         (None, "dpt", (4, 8, 16, 32)),
         (8, "auto", (4, 8, 8, 8)),
+        (None, "pspnet", (4, 8, 8, 8)),
+        (16, "pspnet", (4, 8, 16, 16)),
         (32, "deeplabv3plus", (4, 8, 16, 32)),
         (16, "dpt", (4, 8, 16, 16)),
     ],
@@ -42,9 +44,9 @@ def test_xception_is_dilated() -> None:
 
 
 def test_families_that_cannot_be_dilated() -> None:
-    assert "output_stride" not in feature_args("swin_transformer", None, dense=True)
+    assert "output_stride" not in feature_args("swin_transformer", None, usual=16)
     with pytest.raises(ConfigError, match="family 'swin_transformer' cannot be dilated"):
-        feature_args("swin_transformer", 16, dense=True)
+        feature_args("swin_transformer", 16, usual=16)
 
 
 def test_unknown_families_get_a_safe_multiple() -> None:

@@ -11,6 +11,7 @@ from semikit.errors import WeightsError
 from semikit.models.released import convert, is_released, load_released, our_name
 from semikit.models.segmenter import build_segmenter
 from semikit.models.settings import ModelSettings
+from semikit.models.siamese import build_siamese, siamese_state
 
 SIZES = {"small": (384, 12, 64), "giant": (1536, 40, 384)}  # width, depth, channels of the decoder
 
@@ -61,6 +62,26 @@ def test_student_and_teacher(tmp_path: Path) -> None:
     network = build_segmenter(released.settings, released.num_classes)
     for state, value in ((released.student, 0.0), (released.teacher, 1.0)):
         network.load_state_dict(state, strict=True)
+        assert all((parameter == value).all() for parameter in network.parameters())
+
+
+def test_change_detection(tmp_path: Path) -> None:
+    """What the authors' change detection saves: other names for the best value, the same for the tensors."""
+    content = {
+        "model": {f"module.{key}": value for key, value in official("small", 2, 0.25).items()},
+        "model_ema": {f"module.{key}": value for key, value in official("small", 2, 0.75).items()},
+        "epoch": 41,
+        "previous_best_iou": np.float64(83.5),
+        "previous_best_acc": np.float64(99.1),
+        "previous_best_ema_iou": np.float64(83.25),
+    }
+    torch.save(content, tmp_path / "best.pth")
+    released = load_released(tmp_path / "best.pth")
+    assert (released.num_classes, released.epoch, released.previous_best) == (2, 41, 83.5)
+    assert released.teacher is not None
+    network = build_siamese(released.settings, released.num_classes)
+    for state, value in ((released.student, 0.25), (released.teacher, 0.75)):
+        network.load_state_dict(siamese_state(state), strict=True)
         assert all((parameter == value).all() for parameter in network.parameters())
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from semikit.errors import ConfigError
+from semikit.models.convolution import check_images, conv_norm_relu
 from semikit.models.decoder import Decoder
 
 RATES = (6, 12, 18)
@@ -24,7 +25,7 @@ class Pooled(nn.Module):
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
-        self.project = _block(width, channels, 1)
+        self.project = conv_norm_relu(width, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, channels, h, w).
@@ -32,11 +33,8 @@ class Pooled(nn.Module):
         Raises:
             ConfigError: for a single image in training mode, whose pooled feature has no variance to normalise by.
         """
-        if self.training and len(x) == 1:
-            raise ConfigError(
-                "deeplabv3plus normalises over the images of a forward and cannot train on 1 image. Give at least 2 "
-                "per process and micro-batch, or choose --decoder dpt."
-            )
+        if self.training:
+            check_images(len(x), "deeplabv3plus")
         mean: Tensor = self.project(x.mean(dim=(2, 3), keepdim=True))
         return mean.expand(-1, -1, *x.shape[-2:])
 
@@ -44,6 +42,8 @@ class Pooled(nn.Module):
 @final
 class DeepLabV3Plus(Decoder):
     """DeepLabV3+ as in UniMatch V1; of the levels, only the first and the last are used."""
+
+    output_stride = 16
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class DeepLabV3Plus(Decoder):
             raise ConfigError(f"decoder_widths {level_widths}: deeplabv3plus has none; leave it unset or choose dpt.")
         self.embed_dim = channels or _CHANNELS
         rates = [max(1, round(rate * 16 / reductions[-1])) for rate in RATES]
-        branches = [_block(widths[-1], self.embed_dim, 1)]
-        branches += [_block(widths[-1], self.embed_dim, 3, rate) for rate in rates]
+        branches = [conv_norm_relu(widths[-1], self.embed_dim, 1)]
+        branches += [conv_norm_relu(widths[-1], self.embed_dim, 3, rate) for rate in rates]
         self.branches = nn.ModuleList([*branches, Pooled(widths[-1], self.embed_dim)])
-        self.project = _block(self.embed_dim * len(self.branches), self.embed_dim, 1)
-        self.reduce = _block(widths[0], _LOW, 1)
+        self.project = conv_norm_relu(self.embed_dim * len(self.branches), self.embed_dim, 1)
+        self.reduce = conv_norm_relu(widths[0], _LOW, 1)
         self.fuse = nn.Sequential(
-            _block(self.embed_dim + _LOW, self.embed_dim, 3), _block(self.embed_dim, self.embed_dim, 3)
+            conv_norm_relu(self.embed_dim + _LOW, self.embed_dim, 3), conv_norm_relu(self.embed_dim, self.embed_dim, 3)
         )
 
     def forward(self, levels: tuple[Tensor, ...]) -> Tensor:
@@ -73,13 +73,6 @@ class DeepLabV3Plus(Decoder):
         high = functional.interpolate(high, size=low.shape[-2:], mode="bilinear", align_corners=True)
         embedding: Tensor = self.fuse(torch.cat((self.reduce(low), high), dim=1))
         return embedding
-
-
-def _block(width: int, channels: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-    """Convolution of the same size, batch norm, ReLU."""
-    padding = dilation * (kernel // 2)
-    convolution = nn.Conv2d(width, channels, kernel, padding=padding, dilation=dilation, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 plugin = DeepLabV3Plus
