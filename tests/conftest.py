@@ -14,7 +14,7 @@ import torch
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("real_data") and not os.environ.get("SEMIKIT_TEST_DATA"):
-        pytest.skip("SEMIKIT_TEST_DATA is not set: it names the folder that holds camvid/")
+        pytest.skip("SEMIKIT_TEST_DATA is not set: it names the folder of the real data")
 
 
 def _load(name: str) -> ModuleType:
@@ -49,6 +49,24 @@ def photos() -> ModuleType:
 def photo_data(photos: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data YAML of eight training images; nobody may change what lies there."""
     return photos.write(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="session")
+def pairs() -> ModuleType:
+    """`pairs.write`, `pairs.raw`, `pairs.FLAGS`, `pairs.scene`."""
+    return _load("pairs")
+
+
+@pytest.fixture(scope="session")
+def pair_data(pairs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data YAML of eight training pairs; nobody may change what lies there."""
+    return pairs.write(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="session")
+def georasters() -> ModuleType:
+    """`georasters.save`, `georasters.ramp`: small rasters with a place on the map."""
+    return _load("georasters")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,7 +38,7 @@ class Grid:
     def corners(self) -> list[tuple[float, float]]:
         """Map coordinates of the four corners."""
         height, width = self.size
-        return [self.transform * corner for corner in ((0, 0), (width, 0), (width, height), (0, height))]
+        return [_applied(self.transform, corner) for corner in ((0, 0), (width, 0), (width, height), (0, height))]
 
     @property
     def bounds(self) -> Box:
@@ -66,7 +66,8 @@ class Grid:
         if self.crs != other.crs:
             return False
         back = ~self.transform
-        moved = [np.subtract(back * a, back * b) for a, b in zip(self.corners, other.corners, strict=True)]
+        pairs = zip(self.corners, other.corners, strict=True)
+        moved = [np.subtract(_applied(back, a), _applied(back, b)) for a, b in pairs]
         return bool(np.abs(moved).max() < _SAME_PIXELS)
 
     def overlaps(self, other: Grid) -> bool:
@@ -74,6 +75,13 @@ class Grid:
         left, bottom, right, top = self.bounds
         a, b, c, d = _brought(other, self.crs)
         return max(left, a) < min(right, c) and max(bottom, b) < min(top, d)
+
+
+def _applied(transform: Any, point: tuple[float, float]) -> tuple[float, float]:
+    """Where a transform takes a point; written out, as the operator for it differs between versions of affine."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    x, y = point
+    return a * x + b * y + c, d * x + e * y + f
 
 
 def _brought(grid: Grid, crs: Any) -> Box:

@@ -17,15 +17,15 @@ from semikit.data.grids import Grid
 from semikit.data.images import PHOTOS, RASTERS, is_raster
 from semikit.data.maps import MapFile, class_tags
 from semikit.data.pair_folders import paired_files
+from semikit.data.polygons import NODATA
 from semikit.data.regions import Region
+from semikit.data.vector_files import SUFFIXES, check_destination
 from semikit.errors import DataError, InputError
 from semikit.tasks._palette import Palette
 from semikit.tasks._pictures import class_map, save_png
 
 MAPS, PICTURES = (".tif", ".tiff"), (".png",)
 _EXTRA = ("confidence", "probability", "overlay")
-NODATA = 255
-SUFFIXES = (".geojson", ".json", ".gpkg")
 
 
 class Sink(Protocol):
@@ -113,6 +113,8 @@ def outputs_of(name: str, files: tuple[Path, Path], out: Path, wants: Any, *, fo
     _refuse_sources([classes, *extra.values(), *([polygons] if polygons else [])], files)
     for path in (classes, *([polygons] if polygons else [])):
         _make(path.parent)
+    if polygons is not None:
+        check_destination(polygons, classes)
     return Outputs(classes, extra, polygons)
 
 

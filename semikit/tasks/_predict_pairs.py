@@ -33,6 +33,10 @@ from semikit.tasks._pictures import overlay
 from semikit.tasks._windows import Coverage, Look, Piece, predicted
 
 
+_PIXELS = 1 << 20
+"""About as many pixels of windows pass the network together."""
+
+
 @final
 class PairPredict(Settings):
     """What prediction writes besides the classes, and how windows cover a raster."""
@@ -178,7 +182,8 @@ class _Maker:
 
     def _pieces(self, look: Look, size: tuple[int, int], rasters: bool, told: Any) -> Iterator[Piece]:
         if rasters or self.wants.tile is not None:
-            coverage = Coverage(size, self.side, self.overlap, self.settings.batch)
+            batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
+            coverage = Coverage(size, self.side, self.overlap, batch)
             yield from predicted(look, self.network, coverage, self.inference, told)
             return
         region = Region(0, 0, *size)

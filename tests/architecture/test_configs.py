@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +26,8 @@ from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
-ALL = sorted([RECIPES / "seg.yaml", *(RECIPES / "datasets").glob("*.yaml"), *(RECIPES / "presets").glob("*.yaml")])
+TASK_RECIPES = [RECIPES / "seg.yaml", RECIPES / "cd.yaml"]
+ALL = sorted([*TASK_RECIPES, *(RECIPES / "datasets").glob("*.yaml"), *(RECIPES / "presets").glob("*.yaml")])
 
 
 def test_all_of_them_are_found_by_name() -> None:
@@ -50,22 +51,29 @@ def test_every_official_split_and_size_has_a_preset() -> None:
         assert resolve(raw).model.encoder == {"dinov2-s": "dinov2-small", "dinov2-b": "dinov2-base"}[size]
 
 
-def composed(path: Path, photo_data: Path) -> dict[str, Any]:
-    """The configuration of a run by a shipped recipe, on photographs where it has no data of its own."""
+def composed(path: Path, made: Mapping[str, Path]) -> dict[str, Any]:
+    """The configuration of a run by a shipped recipe, on small data of its task where it has none of its own."""
     raw = read_yaml(path)
+    task = raw.get("task", "seg")
     folder = path.parent.name
     dataset = path.stem if folder == "datasets" else None
     preset = path.stem if folder == "presets" else None
-    has_data = dataset or (raw.get("data") or {}).keys() & {"folders", "shapes", "published"}
-    return compose(raw["task"], dataset, None if has_data else photo_data, None, None, preset, {})
+    has_data = dataset or (raw.get("data") or {}).keys() & {"folders", "shapes", "scenes", "published"}
+    return compose(task, dataset, None if has_data else made[task], None, None, preset, {})
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.relative_to(RECIPES).as_posix())
-def test_it_resolves(path: Path, photo_data: Path) -> None:
-    config = resolve(composed(path, photo_data))
+def test_it_resolves(path: Path, made: Mapping[str, Path]) -> None:
+    config = resolve(composed(path, made))
     again = resolve(config.to_raw())
     assert again == config
     assert config.name
+
+
+@pytest.fixture(scope="session")
+def made(photo_data: Path, pair_data: Path) -> Mapping[str, Path]:
+    """Task -> small data of one's own."""
+    return {"seg": photo_data, "cd": pair_data}
 
 
 NARROW_RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_width": 8}
@@ -82,8 +90,7 @@ def shrunk(raw: dict[str, Any], photos: ModuleType, root: Path) -> dict[str, Any
     model = {"weights": "none", "decoder_channels": 8, "encoder_args": args}
     train = {"iterations": 2, "batch": 2, "group": 2, "workers": 0, "device": "cpu"}
     above: dict[str, Any] = {"model": model, "train": train, "data": {"labels": "2"}}
-    if raw["data"].get("shapes") is not None:
-        above["data"]["shapes"] = FEW
+    above["data"] |= {kind: FEW for kind in ("shapes", "scenes") if raw["data"].get(kind) is not None}
     if raw["data"].get("published") is not None:
         above["data"]["published"] = {"root": str(root)}
     small = merge(raw, above)
@@ -95,13 +102,13 @@ def shrunk(raw: dict[str, Any], photos: ModuleType, root: Path) -> dict[str, Any
 def test_it_trains(
     path: Path,
     photos: ModuleType,
-    photo_data: Path,
+    made: Mapping[str, Path],
     miniature: Callable[[str], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: Image.new("L", (1, 1)).save(path))
-    raw = composed(path, photo_data)
+    raw = composed(path, made)
     if raw["data"].get("published") is not None:
         prepare(raw["name"], miniature(raw["name"]), tmp_path / "root", lambda what, done, total: None)
     small, run = shrunk(raw, photos, tmp_path / "root"), tmp_path / "run"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,8 +18,8 @@ from semikit.core.task import Task
 from semikit.registry import TASKS
 
 CPU = torch.device("cpu")
-MADE = {"seg": "photos"}
-"""Task -> the module that makes small data for it: `write`, `raw`."""
+MADE = {"seg": "photos", "cd": "pairs"}
+"""Task -> the fixture of the module that makes small data for it: `write`, `raw`."""
 
 
 def test_there_are_small_data_for_every_task() -> None:
@@ -31,9 +29,9 @@ def test_there_are_small_data_for_every_task() -> None:
 @pytest.mark.parametrize("name", TASKS.names())
 class TestContract:
     @pytest.fixture
-    def config(self, name: str, photos: ModuleType, photo_data: Path) -> Config:
-        assert MADE[name] == "photos"
-        return resolve(photos.raw(photo_data, method="unimatch_v1"))
+    def config(self, name: str, request: pytest.FixtureRequest) -> Config:
+        made = request.getfixturevalue(MADE[name])
+        return resolve(made.raw(request.getfixturevalue(f"{MADE[name].removesuffix('s')}_data"), method="unimatch_v1"))
 
     @pytest.fixture
     def task(self, config: Config) -> Task:

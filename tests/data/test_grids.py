@@ -1,0 +1,58 @@
+"""Whether two rasters show the same places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semikit.data.grids import Grid
+from semikit.data.images import read_grid
+
+ORIGIN = (400000.0, 5800000.0)
+
+
+@pytest.fixture
+def grid(georasters: ModuleType, tmp_path: Path) -> Any:
+    def make(**place: Any) -> Grid:
+        shape = place.pop("shape", (20, 30))
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.tif"
+        return read_grid(georasters.save(path, np.zeros(shape, np.uint8), **place))
+
+    return make
+
+
+def test_a_photo_has_a_size_and_no_place(pairs: ModuleType, tmp_path: Path) -> None:
+    found = read_grid(pairs.save(tmp_path / "a.png", np.zeros((4, 7, 3))))
+    assert (found.size, found.placed, found.name) == ((4, 7), False, "no reference system")
+
+
+def test_equal_to_a_hundredth_of_a_pixel(grid: Any) -> None:
+    first = grid()
+    assert first.equals(grid(origin=(ORIGIN[0] + 0.05, ORIGIN[1])))
+    assert not first.equals(grid(origin=(ORIGIN[0] + 0.5, ORIGIN[1])))
+    assert not first.equals(grid(pixel=10.1))
+    assert not first.equals(grid(crs="EPSG:32634"))
+    assert not first.equals(grid(crs=None))
+    assert not first.equals(grid(shape=(20, 31)))
+
+
+def test_bounds_and_name(grid: Any) -> None:
+    found = grid()
+    assert found.bounds == (400000.0, 5799800.0, 400300.0, 5800000.0)
+    assert found.told() == "EPSG:32633, x 400000 to 400300, y 5.7998e+06 to 5.8e+06"
+
+
+def test_overlap_in_one_system(grid: Any) -> None:
+    assert grid().overlaps(grid(origin=(ORIGIN[0] + 290, ORIGIN[1])))
+    assert not grid().overlaps(grid(origin=(ORIGIN[0] + 300, ORIGIN[1])))
+    assert not grid().overlaps(grid(origin=(ORIGIN[0], ORIGIN[1] + 200)))
+
+
+def test_overlap_in_two_systems(grid: Any) -> None:
+    """400000, 5800000 in UTM 33 lies near 13.53 E, 52.34 N."""
+    assert grid().overlaps(grid(crs="EPSG:4326", origin=(13.5, 52.4), pixel=0.01))
+    assert not grid().overlaps(grid(crs="EPSG:4326", origin=(23.5, 52.4), pixel=0.01))
