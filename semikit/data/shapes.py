@@ -8,7 +8,7 @@ light, its colour, blur and grain vary from object to object and image to image 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,12 @@ from pydantic import Field
 
 from semikit.core.draws import draw
 from semikit.core.settings import Settings
-from semikit.data.regions import Region
-from semikit.data.sources import MadeSource
-from semikit.errors import DataError
+from semikit.data.made import SPLITS, MadeSplit, Split
 
-Split = Literal["train", "val", "test"]
 Floats = NDArray[np.float64]
 
 CLASS_NAMES = ("background", "stripes", "checks", "dots", "rings", "rays")
 
-_SPLITS: dict[str, int] = {"train": 0, "val": 1, "test": 2}
 _UNIT = 64.0
 _OBJECTS = (4, 6)
 _RADIUS = (14.0, 22.0)
@@ -50,52 +46,23 @@ class ShapesSettings(Settings):
 
 
 @final
-class ShapesSource(MadeSource):
-    """One split of `shapes`; images are made when first asked for and kept (25 KiB each at 80 pixels).
+class ShapesSource(MadeSplit):
+    """One split of `shapes`: images are made when first asked for and kept (25 KiB each at 80 pixels)."""
 
-    Raises:
-        DataError: when the split is not one of train, val, test.
-    """
+    name = "shapes"
 
     def __init__(self, settings: ShapesSettings, split: Split) -> None:
-        if split not in _SPLITS:
-            raise DataError(f"shapes has no split {split!r}; choose one of {', '.join(_SPLITS)}.")
+        super().__init__(split, getattr(settings, split, 0))
         self.settings = settings
-        self.split: Split = split
-        self.names = [f"{split}-{index:05d}" for index in range(getattr(settings, split))]
-        self._made: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_made": {}}
-
-    def image(self, index: int, region: Region | None = None) -> tuple[NDArray[np.uint8], None]:
-        """Image (H, W, 3) uint8, and None: all its pixels are valid."""
-        return self._part(index, 0, region), None
-
-    def mask(self, index: int, region: Region | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Labels (H, W) uint8 in 0..5 and valid (H, W) bool, true everywhere."""
-        labels = self._part(index, 1, region)
-        return labels, np.ones(labels.shape, dtype=bool)
-
-    def _part(self, index: int, which: int, region: Region | None) -> NDArray[np.uint8]:
-        """A copy of the image (0) or the labels (1) of a scene."""
-        whole = self._scene(index)[which]
-        return (whole if region is None else whole[region.slices]).copy()
-
-    def _scene(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)} in shapes/{self.split}")
-        if index not in self._made:
-            self._made[index] = make_scene(self.settings.seed, self.split, index, self.settings.size)
-        return self._made[index]
+    def make(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """One of them, and its labels."""
+        return make_scene(self.settings.seed, self.split, index, self.settings.size)
 
 
 def make_scene(seed: int, split: Split, index: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One image (size, size, 3) uint8 and its labels (size, size) uint8; depends on the arguments alone."""
-    rng = draw(seed, "shapes", _SPLITS[split], index)
+    rng = draw(seed, "shapes", SPLITS[split], index)
     y, x = (np.mgrid[0:size, 0:size] + 0.5) * (_UNIT / size)
     image = _background(rng, y, x)
     labels = np.zeros((size, size), dtype=np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,29 +59,6 @@ class PixelSource(Protocol):
     def mask_file(self, index: int) -> Path | None:
         """The file of its mask; None where there is none or it is made."""
         ...
-
-
-class MadeSource(ABC):
-    """What sources have in common whose images are made, not read: every image has its labels, and none has a file."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    def extent(self, index: int) -> None:
-        """None: images are made whole."""
-        return
-
-    def files(self, index: int) -> tuple[Path, ...]:
-        """None."""
-        return ()
-
-    def has_mask(self, index: int) -> bool:
-        """True for every image."""
-        return 0 <= index < len(self)
-
-    def mask_file(self, index: int) -> None:
-        """None."""
-        return
 
 
 @final

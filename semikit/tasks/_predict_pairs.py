@@ -32,7 +32,6 @@ from semikit.tasks._palette import Palette, palette
 from semikit.tasks._pictures import overlay
 from semikit.tasks._windows import Coverage, Look, Piece, predicted
 
-
 _PIXELS = 1 << 20
 """About as many pixels of windows pass the network together."""
 

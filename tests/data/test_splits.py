@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from semikit.data.check import check_sources, parts_of
 from semikit.data.folders import resolve
 from semikit.data.loader import StepLoader, Stream
-from semikit.data.sources import MadeSource
+from semikit.data.made import MadeSource
 from semikit.data.spec import DataSpec
 from semikit.data.splits import choose, coverage, missing_classes, shared_files
 from semikit.errors import DataError

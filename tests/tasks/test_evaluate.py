@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from semikit.core.task import Inference
-from semikit.data.sources import MadeSource
+from semikit.data.made import MadeSource
 from semikit.errors import DataError
 from semikit.tasks._evaluate import PixelEvaluation
 from semikit.tasks._inference import EvaluateSettings, normalized

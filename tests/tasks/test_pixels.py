@@ -14,7 +14,7 @@ from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
 from semikit.core.batch import Needs, Unlabeled
 from semikit.core.task import Plan
 from semikit.data.loader import stack
-from semikit.data.sources import MadeSource
+from semikit.data.made import MadeSource
 from semikit.tasks._pixels import SECOND, Crops, PixelViewMaker, PixelViews, streams
 
 CPU = torch.device("cpu")
