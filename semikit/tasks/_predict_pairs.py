@@ -20,7 +20,7 @@ from semikit.data.images import is_raster, read_grid
 from semikit.data.maps import small_cache
 from semikit.data.mask_values import MaskValues
 from semikit.data.pairs import PairSource, aligned
-from semikit.data.polygons import write_polygons
+from semikit.data.polygons import PolygonReport, write_polygons
 from semikit.data.regions import Region
 from semikit.data.sampling import value_range
 from semikit.data.spec import Scale
@@ -140,12 +140,13 @@ class _Maker:
         """All outputs of one pair; returns what a person should know."""
         rasters = all(map(is_raster, files))
         notices = _notices(files) if rasters else []
-        source = self._source(files)
         grid = read_grid(files[0])
-        look = self._look(source, rasters)
+        look = self._look(self._source(files), rasters)
+        seen = False
         with ExitStack() as stack:
             sinks = outputs.open(stack, grid, self.colours, self.class_names)
             for piece in self._pieces(look, grid.size, rasters, told):
+                seen |= bool(piece.valid.any())
                 confidence, classes = (values.numpy() for values in piece.probabilities.max(0))
                 ids = classes.astype(np.uint8)
                 sinks["classes"].write(piece.region, ids, piece.valid)
@@ -155,12 +156,14 @@ class _Maker:
                     sinks["probability"].write(piece.region, _percent(1 - piece.probabilities[0].numpy()), piece.valid)
                 if "overlay" in sinks:
                     sinks["overlay"].write(piece.region, self._overlay(look, piece.region, ids, piece.valid))
+        if not seen:
+            notices.insert(0, f"{outputs.classes}: no pixel is valid at both dates, so all of it is nodata")
         if outputs.polygons is not None:
             report = write_polygons(
                 outputs.classes, outputs.polygons, self.class_names,
                 min_area=self.wants.min_area, simplify=self.wants.simplify,
             )  # fmt: skip
-            notices.append(f"{report.count} polygons in {outputs.polygons}")
+            notices.append(_polygons_told(report, outputs.polygons, grid.placed))
         return notices
 
     def _source(self, files: tuple[Path, Path]) -> PairSource:
@@ -201,6 +204,12 @@ class _Maker:
         tinted = np.asarray(overlay(picture, ids, self.colours))
         shown = np.where((ids > 0)[..., None], tinted, picture)
         return np.where(valid[..., None], shown, np.uint8(0)).astype(np.uint8)
+
+
+def _polygons_told(report: PolygonReport, path: Path, placed: bool) -> str:
+    unit = "m2" if placed else "pixels"
+    left = f"; {report.dropped} smaller ones left out" if report.dropped else ""
+    return f"{report.count} polygon{'s' if report.count != 1 else ''} of {report.area:,.0f} {unit} in {path}{left}"
 
 
 def _percent(share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:

@@ -1,0 +1,231 @@
+"""Maps of change from pairs: places, nodata, what else is written, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from semikit.core.network import Features, Network
+from semikit.core.task import Inference
+from semikit.errors import ConfigError, DataError, InputError
+from semikit.tasks._predict_pairs import PairPredict, predict_pairs
+
+INFERENCE = Inference(torch.device("cpu"), nullcontext)
+METADATA: dict[str, Any] = {
+    "class_names": ["unchanged", "changed"],
+    "palette": [[40, 44, 52], [250, 200, 60]],
+    "evaluate": {},
+    "crop": 32,
+    "bands": None,
+    "scale": None,
+}
+
+
+class Difference(Network):
+    """Changed where the dates differ by more than half of the range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths, self.embed_dim, self.num_classes, self.multiple = (3,), 3, 2, 4
+        self.mean, self.std = (0.0,) * 3, (1.0,) * 3
+
+    def encode(self, images: Tensor) -> Features:
+        assert images.shape[1] == 2
+        return Features(((images[:, 0] - images[:, 1]).abs(),), (images.shape[-2], images.shape[-1]))
+
+    def embed(self, features: Features) -> Tensor:
+        return features.levels[0]
+
+    def classify(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
+        change = 20 * (embedding.mean(1) - 0.5)
+        return torch.stack([-change, change], 1)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        return []
+
+
+def predict(sources: Any, out: Path, progress: Any = None, metadata: Any = None, **wants: Any) -> Any:
+    told = progress or (lambda what, done, total: None)
+    given = [str(source) for source in sources]
+    return predict_pairs(
+        Difference(), {**METADATA, **(metadata or {})}, given, out, PairPredict(**wants), INFERENCE, told
+    )
+
+
+@pytest.fixture
+def rasters(georasters: ModuleType, tmp_path: Path) -> tuple[Path, Path, Any]:
+    """A pair of 90 x 110 pixels and its truth; the first 10 rows of A have no data."""
+    dark = np.full((3, 90, 110), 10, np.uint8)
+    bright = dark.copy()
+    bright[:, 30:60, 40:80] = 240
+    dark[:, :10] = 0
+    paths = [georasters.save(tmp_path / f"in/{k}.tif", v, nodata=0) for k, v in (("a", dark), ("b", bright))]
+    return paths[0], paths[1], bright[0] == 240
+
+
+class TestRasters:
+    def test_classes_in_their_place(self, rasters: Any, tmp_path: Path) -> None:
+        before, after, truth = rasters
+        told: list[tuple[str, int, int]] = []
+        done = predict((before, after), tmp_path / "change.tif", lambda *at: told.append(at))
+        assert (done.count, list(done.notices)) == (1, [])
+        with rasterio.open(tmp_path / "change.tif") as file, rasterio.open(before) as first:
+            values = file.read(1)
+            assert (file.crs, file.transform, file.bounds) == (first.crs, first.transform, first.bounds)
+            assert file.nodata == 255
+            assert file.tags()["CLASS_1"] == "changed"
+        assert (values[:10] == 255).all()
+        assert np.array_equal(values[10:] == 1, truth[10:])
+        assert told[-1][1] == told[-1][2] > 1
+
+    def test_probability_and_confidence_in_percent(self, rasters: Any, tmp_path: Path) -> None:
+        before, after, truth = rasters
+        predict((before, after), tmp_path / "c.tif", probability=True, confidence=True)
+        with rasterio.open(tmp_path / "c-probability.tif") as file:
+            chance = file.read(1)
+            assert file.tags()["UNIT"] == "percent"
+        with rasterio.open(tmp_path / "c-confidence.tif") as file:
+            sure = file.read(1)
+        shown = np.s_[10:]
+        assert set(np.unique(chance[:10])) == {255}
+        assert chance[shown][truth[shown]].min() > 95
+        assert chance[shown][~truth[shown]].max() < 5
+        assert np.array_equal(sure[shown], np.where(truth, chance, 100 - chance)[shown])
+
+    def test_polygons(self, rasters: Any, tmp_path: Path) -> None:
+        before, after, truth = rasters
+        done = predict((before, after), tmp_path / "c.tif", polygons=tmp_path / "c.geojson")
+        features = json.loads((tmp_path / "c.geojson").read_text())["features"]
+        assert [feature["properties"]["name"] for feature in features] == ["changed"]
+        # UTM's scale is 0.99961 at 100 km west of its central meridian, so 10 m of the grid are a little more.
+        assert features[0]["properties"]["area_m2"] == pytest.approx(truth.sum() * 100, rel=2e-3)
+        assert "1 polygon" in done.notices[-1]
+
+    def test_an_overlay_shows_the_second_date(self, rasters: Any, tmp_path: Path) -> None:
+        before, after, truth = rasters
+        predict((before, after), tmp_path / "c.tif", overlay=True)
+        with rasterio.open(tmp_path / "c-overlay.tif") as file:
+            shown = np.moveaxis(file.read(), 0, -1)
+        assert (shown[:10] == 0).all()
+        assert (shown[10:][~truth[10:]] == 10).all()
+        assert shown[40, 50].tolist() == [245, 220, 150]
+
+    def test_the_tile_changes_nothing(self, rasters: Any, tmp_path: Path) -> None:
+        before, after, _ = rasters
+        maps = []
+        for tile in (16, 32, 128):
+            predict((before, after), tmp_path / f"{tile}.tif", tile=tile)
+            with rasterio.open(tmp_path / f"{tile}.tif") as file:
+                maps.append(file.read(1))
+        assert np.array_equal(maps[0], maps[1])
+        assert np.array_equal(maps[0], maps[2])
+
+    def test_two_grids_are_aligned_and_said(self, georasters: ModuleType, rasters: Any, tmp_path: Path) -> None:
+        before, _, truth = rasters
+        fine = np.full((3, 180, 220), 10, np.uint8)
+        fine[:, 60:120, 80:160] = 240
+        after = georasters.save(tmp_path / "in/fine.tif", fine, nodata=0, pixel=5.0)
+        done = predict((before, after), tmp_path / "c.tif")
+        assert "is brought onto the grid of a.tif" in done.notices[0]
+        with rasterio.open(tmp_path / "c.tif") as file:
+            assert (file.read(1)[10:] == truth[10:]).mean() > 0.99
+
+    def test_without_a_system_it_works_and_is_said(self, georasters: ModuleType, tmp_path: Path) -> None:
+        paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40), crs=None) for k in "ab"]
+        done = predict(paths, tmp_path / "c.tif")
+        assert "no coordinate reference system, and neither has the map" in done.notices[0]
+
+    def test_nothing_valid(self, georasters: ModuleType, tmp_path: Path) -> None:
+        empty = georasters.save(tmp_path / "a.tif", np.zeros((3, 40, 40), np.uint8), nodata=0)
+        other = georasters.save(tmp_path / "b.tif", georasters.ramp(40, 40) + 1)
+        done = predict((empty, other), tmp_path / "c.tif")
+        with rasterio.open(tmp_path / "c.tif") as file:
+            assert (file.read(1) == 255).all()
+        assert "no pixel" in done.notices[0]
+
+    def test_an_interruption_leaves_nothing(self, rasters: Any, tmp_path: Path) -> None:
+        def stop(what: str, done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            predict(rasters[:2], tmp_path / "c.tif", stop, overlay=True, probability=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+class TestPhotos:
+    def test_a_pair(self, pairs: ModuleType, tmp_path: Path) -> None:
+        before, after = np.zeros((20, 30, 3)), np.zeros((20, 30, 3))
+        after[4:12, 8:20] = 255
+        sources = pairs.save(tmp_path / "a.png", before), pairs.save(tmp_path / "b.png", after)
+        predict(sources, tmp_path / "out/c.png", overlay=True, probability=True)
+        with Image.open(tmp_path / "out/c.png") as image:
+            assert image.mode == "P"
+            assert image.getpalette()[3:6] == [250, 200, 60]  # type: ignore[index]
+            assert np.array_equal(np.asarray(image) == 1, after[..., 0] > 0)
+        assert (np.asarray(Image.open(tmp_path / "out/c-probability.png"))[4:12, 8:20] > 95).all()
+        assert np.asarray(Image.open(tmp_path / "out/c-overlay.png")).shape == (20, 30, 3)
+
+    def test_folders(self, pairs: ModuleType, pair_data: Path, tmp_path: Path) -> None:
+        val = pair_data.parent / "val"
+        done = predict((val / "A", val / "B"), tmp_path / "maps")
+        assert done.count == 3
+        assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["val0.png", "val1.png", "val2.png"]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("out", "wants", "words"),
+        [
+            ("in/a.tif", {}, "it would be overwritten"),
+            ("c.xyz", {}, r"no map is written as .xyz. Allowed here: .tif, .tiff"),
+            ("c.png", {}, "no map is written as .png"),
+            ("c.tif", {"polygons": Path("c.shp")}, "polygons are written as .geojson, .json, .gpkg"),
+        ],
+    )
+    def test_outputs(self, rasters: Any, tmp_path: Path, out: str, wants: Any, words: str) -> None:
+        kept = rasters[0].read_bytes()
+        with pytest.raises(InputError, match=words):
+            predict(rasters[:2], tmp_path / out, **wants)
+        assert rasters[0].read_bytes() == kept
+
+    def test_an_extra_output_over_an_input(self, rasters: Any, tmp_path: Path) -> None:
+        second = rasters[1].rename(rasters[1].with_name("c-overlay.tif"))
+        with pytest.raises(InputError, match=r"c-overlay.tif is one of the images to predict"):
+            predict((rasters[0], second), tmp_path / "in/c.tif", overlay=True)
+
+    def test_sources(self, rasters: Any, tmp_path: Path) -> None:
+        before, after, _ = rasters
+        for sources, words in (
+            ((before,), "give two files or two folders, the earlier date first, not 1"),
+            ((before, after, after), "not 3"),
+            ((before, tmp_path), "one is a folder"),
+            ((before, tmp_path / "gone.tif"), "does not exist"),
+        ):
+            with pytest.raises(InputError, match=words):
+                predict(sources, tmp_path / "c.tif")
+
+    def test_a_missing_partner(self, pair_data: Path, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"images have no partner of the .* date: "):
+            predict((pair_data.parent / "val/A", pair_data.parent / "train/B"), tmp_path / "maps")
+
+    def test_tiles(self, rasters: Any, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"--tile 30 is not a multiple of the patch, 4. Use 28"):
+            predict(rasters[:2], tmp_path / "c.tif", tile=30)
+        with pytest.raises(ConfigError, match=r"--overlap 20 is more than half of the tile, 32"):
+            predict(rasters[:2], tmp_path / "c.tif", overlap=20)
+
+    def test_other_channels(self, georasters: ModuleType, tmp_path: Path) -> None:
+        paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40, 5)) for k in "ab"]
+        with pytest.raises(DataError, match="the images have 5 channels, but the model was made for 3"):
+            predict(paths, tmp_path / "c.tif")
+        assert not (tmp_path / "c.tif").exists()
