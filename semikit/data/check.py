@@ -142,29 +142,31 @@ def _looked(part: Part, index: int, name: str, num_classes: int) -> int:
         remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
         raise FileFault("image without mask", name, "", remedy)
     extent = part.source.extent(index)
-    channels, counted = 0, not part.masks
+    channels, shown, counted = 0, False, False
     for region in [None] if extent is None else tiles(extent, _TILE):
-        image, _ = part.source.image(index, region)
-        channels = int(image.shape[-1])
+        image, valid = part.source.image(index, region)
+        channels, seen = int(image.shape[-1]), np.True_ if valid is None else valid
+        shown |= bool(seen.any())
         if part.masks:
-            counted |= _mask_looked(part.source, index, image, region, num_classes)
+            counted |= bool((seen & _mask_looked(part.source, index, image, region, num_classes)).any())
     if part.learned and not counted:
-        remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
-        raise FileFault("mask without a valid pixel", name, "", remedy)
+        kind = "mask without a valid pixel" if shown else "image without a valid pixel"
+        cause = "`ignore` and `mapping`" if shown else "its nodata value, and that of the other date"
+        raise FileFault(kind, name, "", f"Take it out of the labelled images, or check {cause}.")
     return channels
 
 
 def _mask_looked(
     source: PixelSource, index: int, image: NDArray[np.uint8], region: Region | None, num_classes: int
-) -> bool:
-    """Whether a mask that is sound has a valid pixel here."""
+) -> NDArray[np.bool_]:
+    """Valid pixels of a mask that is sound."""
     labels, valid = source.mask(index, region)
     if labels.shape != image.shape[-3:-1]:
         raise size_fault(source, index, image.shape, labels.shape)
     if valid.any() and int(labels[valid].max()) >= num_classes:
         name, detail = source.names[index], f"{int(labels[valid].max())}"
         raise FileFault(f"label outside the classes 0 to {num_classes - 1}", name, detail, "Correct the labels.")
-    return bool(valid.any())
+    return valid
 
 
 def _turned(source: PixelSource, index: int, least: int = 2) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, final
 
 import numpy as np
@@ -23,8 +24,11 @@ from semikit.data.regions import Region
 from semikit.tasks._inference import normalized, window_starts
 from semikit.tasks._reading import read_ahead
 
-_STRIP_BYTES = 16 << 20
+_STRIP_BYTES = 32 << 20
 """About what the sums of a strip may take."""
+
+_MOST_WAITING = 64
+"""Windows that are kept, with those that need no network, before the next go through it."""
 
 Look = Callable[[Region], tuple[NDArray[np.uint8], NDArray[np.bool_] | None]]
 """A region of an image -> pixels (*T, h, w, C) and valid (h, w), None where all are."""
@@ -89,46 +93,53 @@ def predicted(
     Windows without a valid pixel are not predicted. `told` is told how many rows of windows are done, and of how many.
     """
     strips, tops = coverage.strips(network.num_classes), coverage.starts(0)
+    bottoms, shape = [*tops[1:], coverage.size[0]], coverage.shape()
     for number, strip in enumerate(strips):
-        bottoms = [*tops[1:], coverage.size[0]]
+        lefts = [left for left in coverage.starts(1) if left < strip[1] and left + shape[1] > strip[0]]
+        regions = [Region(top, left, *shape) for top in tops for left in lefts]
+        windows = _in_order(look, network, regions, coverage.batch, inference)
         sums = _Sums(coverage, network.num_classes, strip)
         for row, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
-            lefts = [left for left in coverage.starts(1) if left < strip[1] and left + coverage.shape()[1] > strip[0]]
-            regions = [Region(top, left, *coverage.shape()) for left in lefts]
-            for region, probabilities, valid in _rows(look, network, regions, coverage.batch, inference):
-                sums.add(region.left, probabilities, valid)
+            for window in islice(windows, len(lefts)):
+                sums.add(*window)
             yield sums.take(top, bottom - top)
             told(number * len(tops) + row + 1, len(strips) * len(tops))
 
 
-def _rows(
+Window = tuple[int, Tensor | None, NDArray[np.bool_] | None]
+"""First column, probabilities (K, h, w), None where no pixel is valid, and valid pixels (h, w), None where all are."""
+
+
+def _in_order(
     look: Look, network: Network, regions: Sequence[Region], batch: int, inference: Inference
-) -> Iterator[tuple[Region, Tensor | None, NDArray[np.bool_] | None]]:
-    """Each region with its probabilities (K, h, w), None where no pixel is valid, and its valid pixels."""
+) -> Iterator[Window]:
+    """Every region in order, `batch` of them together through the network."""
     waiting: list[tuple[Region, Any, Any]] = []
+    count = 0
     for region, (image, valid) in zip(regions, read_ahead(lambda k: look(regions[k]), len(regions), 2), strict=True):
-        if valid is not None and not valid.any():
-            yield region, None, valid
-            continue
-        waiting.append((region, image, valid))
-        if len(waiting) == batch:
+        empty = valid is not None and not valid.any()
+        waiting.append((region, None if empty else image, valid))
+        count += not empty
+        if count == batch or len(waiting) == _MOST_WAITING:
             yield from _through(network, waiting, inference)
-            waiting = []
-    if waiting:
-        yield from _through(network, waiting, inference)
+            waiting, count = [], 0
+    yield from _through(network, waiting, inference)
 
 
-def _through(
-    network: Network, waiting: Sequence[tuple[Region, Any, Any]], inference: Inference
-) -> Iterator[tuple[Region, Tensor, NDArray[np.bool_] | None]]:
-    images = np.stack([image for _, image, _ in waiting])
+def _through(network: Network, waiting: Sequence[tuple[Region, Any, Any]], inference: Inference) -> Iterator[Window]:
+    images = [image for _, image, _ in waiting if image is not None]
+    found = iter(_probabilities(network, np.stack(images), inference) if images else ())
+    for region, image, valid in waiting:
+        yield region.left, None if image is None else next(found), valid
+
+
+def _probabilities(network: Network, images: NDArray[np.uint8], inference: Inference) -> Tensor:
+    """Images (n, *T, h, w, C) -> probabilities (n, K, h, w) on the CPU."""
     height, width = images.shape[-3:-1]
     multiple = network.multiple
     with torch.no_grad(), inference.autocast():
         inputs = F.pad(normalized(network, images, inference.device), (0, -width % multiple, 0, -height % multiple))
-        scores = network(inputs)[..., :height, :width].float().softmax(1).cpu()
-    for (region, _, valid), probabilities in zip(waiting, scores, strict=True):
-        yield region, probabilities, valid
+        return network(inputs)[..., :height, :width].float().softmax(1).cpu()  # type: ignore[no-any-return]
 
 
 @final

@@ -1,0 +1,236 @@
+"""Change detection by the commands a user types, and what is said of input that is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+Call = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("no_curves")
+
+
+def said(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def train(semikit: Call, pairs: ModuleType) -> Call:
+    def call(data: Path | str, *arguments: object) -> Any:
+        return semikit("train", "cd", "--data", data, *pairs.FLAGS, "--iterations", "2", *arguments)
+
+    return call
+
+
+@pytest.fixture
+def folder(pair_data: Path, tmp_path: Path) -> Path:
+    """Pairs of one's own to spoil."""
+    return Path(shutil.copytree(pair_data.parent, tmp_path / "data"))
+
+
+class TestTheWholeWay:
+    def test_photos(self, train: Call, semikit: Call, pair_data: Path) -> None:
+        shown = train(pair_data, "--labels", "1/2", "--dry-run")
+        assert shown.code == 0, shown.err
+        assert "3 labelled · 5 unlabelled · 3 validation · 2 test" in said(shown.out)
+        answer = train(pair_data, "--labels", "1/2", "--out", "run")
+        assert answer.code == 0, answer.err
+        assert "semikit predict run BEFORE.tif AFTER.tif -o change.tif" in said(answer.out)
+        results = json.loads(Path("run/results.json").read_text())
+        assert (results["task"], results["metric"], results["protocol"]) == ("cd", "IoU", "strict")
+        assert set(results["test"]) == {"IoU", "F1", "precision", "recall", "OA", "per_class"}
+        assert list(results["per_class"]) == ["unchanged", "changed"]
+        with Image.open("run/images/validation.png") as picture:
+            assert picture.width > picture.height * 0.5
+        scored = semikit("evaluate", "run", "--split", "test", "--json", "scores.json")
+        assert scored.code == 0, scored.err
+        assert json.loads(Path("scores.json").read_text())["value"] == pytest.approx(results["test"]["IoU"])
+        val = pair_data.parent / "val"
+        made = semikit("predict", "run", val / "A", val / "B", "-o", "maps", "--probability")
+        assert made.code == 0, made.err
+        assert "3 images predicted into maps" in made.out
+        with Image.open("maps/val1.png") as image:
+            assert (image.mode, image.size) == ("P", (48, 40))
+
+    def test_a_folder_of_pairs_needs_no_file(self, train: Call, pair_data: Path) -> None:
+        answer = train(pair_data.parent, "--labels", "2", "--unlabeled", pair_data.parent / "test", "--dry-run")
+        assert answer.code == 2
+        assert "is in both" in answer.err
+        answer = train(pair_data.parent, "--labels", "2", "--dry-run")
+        assert answer.code == 0, answer.err
+        assert "mapping: '255': 1" in said(answer.out)
+
+    def test_protocol_paper_chooses_on_test(self, train: Call, pair_data: Path) -> None:
+        answer = train(pair_data, "--labels", "2", "--protocol", "paper", "--out", "run")
+        assert answer.code == 0, answer.err
+        results = json.loads(Path("run/results.json").read_text())
+        assert (results["best"]["split"], results["protocol"]) == ("test", "paper")
+        assert "protocol paper" in answer.out
+
+    @pytest.mark.parametrize("method", ["supervised", "fixmatch", "unimatch_v1"])
+    def test_every_method(self, train: Call, pair_data: Path, method: str) -> None:
+        answer = train(pair_data, "--labels", "2", "--method", method, "--out", "run")
+        assert answer.code == 0, answer.err
+
+    def test_the_student_labels_unless_said_otherwise(self, train: Call, pair_data: Path) -> None:
+        told = said(train(pair_data, "--labels", "2", "--dry-run").out)
+        assert "teacher: student" in told
+        told = said(train(pair_data, "--labels", "2", "--dry-run", "method.teacher=ema").out)
+        assert "teacher: ema" in told
+        assert "grayscale_probability: 0.0" in told
+
+    def test_rasters(self, train: Call, semikit: Call, georasters: ModuleType, pairs: ModuleType) -> None:
+        """Five uint16 bands, one date on another grid, several kinds of change."""
+        rng = np.random.default_rng(0)
+        for name in ("one", "two", "three"):
+            before, after, labels = (np.moveaxis(v, -1, 0) if v.ndim == 3 else v for v in pairs.scene(rng, (64, 72)))
+            dates = [np.concatenate([v, v[:2]]).astype(np.uint16) * 20 + 100 for v in (before, after)]
+            for date, values in zip("AB", dates, strict=True):
+                georasters.save(Path(f"scenes/{name}/{date}.tif"), values)
+            classes = np.where(labels, 1 + (np.arange(72) > 40), 0).astype(np.uint8)
+            georasters.save(Path(f"scenes/{name}/label.tif"), classes)
+        georasters.save(Path("scenes/two/B.tif"), dates[1].repeat(2, 1).repeat(2, 2), pixel=5.0)
+        text = (
+            "{part}: {{images_a: scenes/*/A.tif, images_b: scenes/*/B.tif, masks: scenes/*/label.tif, names: [{name}]}}"
+        )
+        lines = [text.format(part=part, name=name) for part, name in (("train", "one, two"), ("val", "three"))]
+        Path("data.yaml").write_text("\n".join([*lines, "classes: [same, house, road]", "bands: [3, 2, 1, 5]"]))
+        answer = train("data.yaml", "--labels", "1", "--out", "run", "evaluate.window=sliding")
+        assert answer.code == 0, answer.err
+        assert "B.tif (144x128 pixels) is brought onto the grid of A.tif" in said(answer.out)
+        results = json.loads(Path("run/results.json").read_text())
+        assert list(results["per_class"]) == ["same", "house", "road"]
+        flags = ("--polygons", "change.gpkg", "--overlay", "--probability", "--min-area", "50")
+        made = semikit("predict", "run", "scenes/one/A.tif", "scenes/one/B.tif", "-o", "out/change.tif", *flags)
+        assert made.code == 0, made.err
+        with rasterio.open("scenes/one/A.tif") as first, rasterio.open("out/change.tif") as file:
+            assert (file.crs, file.transform, file.shape) == (first.crs, first.transform, first.shape)
+            assert file.tags()["CLASS_2"] == "road"
+        assert sorted(path.name for path in Path("out").iterdir()) == [
+            "change-overlay.tif", "change-probability.tif", "change.tif",
+        ]  # fmt: skip
+        assert Path("change.gpkg").exists()
+        seen = semikit("evaluate", "run", "--window", "original")
+        assert seen.code == 0, seen.err
+
+
+class TestWrongInput:
+    """Every one is exit code 2 and one message that says what to do."""
+
+    def refused(self, answer: Any, *words: str) -> str:
+        assert answer.code == 2, (answer.out, answer.err)
+        told = said(answer.err)
+        for word in words:
+            assert word in told, told
+        return told
+
+    def test_different_counts_and_names(self, train: Call, folder: Path) -> None:
+        (folder / "train/B/train3.png").unlink()
+        self.refused(
+            train(folder / "data.yaml", "--labels", "2"),
+            "train: 1 of 8 images have no partner of the second date: train3.",
+        )
+        (folder / "train/B/other.png").write_bytes((folder / "train/B/train2.png").read_bytes())
+        (folder / "train/A/train3.png").unlink()
+        self.refused(
+            train(folder / "data.yaml", "--labels", "2"),
+            "train: 1 of 8 images have no partner of the first date: other.",
+        )
+
+    def test_different_sizes(self, train: Call, pairs: ModuleType, folder: Path) -> None:
+        pairs.save(folder / "train/B/train1.png", np.zeros((40, 40, 3)))
+        told = train(folder / "data.yaml", "--dry-run", "--method", "supervised")
+        self.refused(told, "dates of other sizes", "train1.png 48x40, train1.png 40x40", "georeferenced rasters")
+
+    def test_no_second_date_at_all(self, train: Call, folder: Path) -> None:
+        shutil.rmtree(folder / "val/B")
+        self.refused(train(folder / "data.yaml"), "val.images_b: no such folder", "has the folders: A, label")
+
+    def test_labels_0_1_where_0_255_are_declared(self, train: Call, pairs: ModuleType, folder: Path) -> None:
+        for path in (folder / "train/label").iterdir():
+            pairs.save(path, np.asarray(Image.open(path)) // 255)
+        self.refused(
+            train(folder / "data.yaml", "--labels", "2"),
+            "mask value that `mapping` stores otherwise",
+            "`mapping` says that class 1 is stored as 255",
+            "leave `mapping` out; if both occur, add 1: 1",
+        )
+
+    def test_labels_0_255_where_0_1_are_declared(self, train: Call, folder: Path) -> None:
+        text = (folder / "data.yaml").read_text().replace("mapping: {255: 1}", "")
+        (folder / "data.yaml").write_text(text)
+        self.refused(train(folder / "data.yaml", "--labels", "2"), "255", "add `mapping: {255: 1}`")
+
+    def test_other_values(self, train: Call, pairs: ModuleType, folder: Path) -> None:
+        path = folder / "train/label/train0.png"
+        pairs.save(path, np.full((40, 48), 7))
+        self.refused(train(folder / "data.yaml"), "label/train0.png", "7: 1920 pixels", "`ignore: [7]`")
+
+    def test_a_band_that_is_not_there(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+        for date in "AB":
+            (folder / f"train/{date}/train0.png").unlink()
+            georasters.save(folder / f"train/{date}/train0.tif", np.zeros((40, 48), np.uint8))
+        with (folder / "data.yaml").open("a") as file:
+            file.write("bands: [3, 2, 1]\n")
+        self.refused(train(folder / "data.yaml"), "band missing", "train0.tif", "it has 1", "`bands` from 1 to 1")
+
+    def test_a_damaged_block(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+        for date in "AB":
+            (folder / f"train/{date}/train0.png").unlink()
+            values = rng.integers(0, 256, (3, 40, 48), dtype=np.uint8)
+            path = georasters.save(folder / f"train/{date}/train0.tif", values, **tiled)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
+        path.write_bytes(data)
+        self.refused(train(folder / "data.yaml"), "unreadable or truncated image", "B/train0.tif", "rows 0 to 39")
+
+    def test_nothing_valid(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+        for date in "AB":
+            (folder / f"train/{date}/train0.png").unlink()
+            values = np.full((3, 40, 48), 9 if date == "A" else 0, np.uint8)
+            georasters.save(folder / f"train/{date}/train0.tif", values, nodata=0)
+        self.refused(train(folder / "data.yaml"), "image without a valid pixel: train0", "nodata")
+
+    def test_no_place_in_common(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+        for date, origin in (("A", (400000.0, 5800000.0)), ("B", (600000.0, 5800000.0))):
+            (folder / f"train/{date}/train0.png").unlink()
+            georasters.save(folder / f"train/{date}/train0.tif", georasters.ramp(40, 48), origin=origin)
+        self.refused(
+            train(folder / "data.yaml"), "dates without a place in common", "x 400000 to 400480", "x 600000 to 600480"
+        )
+
+    def test_a_folder_that_is_none_of_pairs(self, train: Call, photo_data: Path, folder: Path) -> None:
+        shutil.rmtree(folder / "val")
+        self.refused(train(folder), "has no val/", "A folder of pairs holds train/ and val/")
+        self.refused(train(photo_data), "unknown key 'train.images'", "images_a")
+        self.refused(train("gone.yaml"), "no such file: gone.yaml")
+
+    def test_flags_of_another_task(self, semikit: Call, trained: Path, photo_data: Path) -> None:
+        image = photo_data.parent / "val/images/val0.png"
+        self.refused(
+            semikit("predict", trained, image, "-o", "out", "--polygons", "a.gpkg", "--min-area", "3"),
+            "a run of seg has no --polygons, --min-area; it has --overlay, --confidence",
+        )
+        self.refused(semikit("predict", trained, image, image, "-o", "out"), "give one source, not 2")
+
+    def test_numbers_that_are_none_are_left_out(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+        for part in ("train", "val", "test"):
+            for date in "AB":
+                for path in sorted((folder / part / date).glob("*.png")):
+                    values = np.moveaxis(np.asarray(Image.open(path)), -1, 0).astype(np.float32)
+                    values[:, :4] = np.nan
+                    georasters.save(path.with_suffix(".tif"), values)
+                    path.unlink()
+        answer = train(folder / "data.yaml", "--labels", "2", "--out", "run")
+        assert answer.code == 0, answer.err
+        assert np.isfinite(json.loads(Path("run/results.json").read_text())["best"]["value"])
