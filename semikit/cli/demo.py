@@ -17,10 +17,12 @@ from semikit.cli.train import compose, parse_seeds
 from semikit.errors import InputError, unknown
 
 METHODS = {"labelled-only": "supervised", "semi-supervised": "unimatch_v2"}
+DEMOS = {"seg": ("shapes", "shapes"), "cd": ("shapes-cd", "scenes")}
+"""Task -> its built-in data set, and the field of the section `data` that describes it."""
 
 
 def demo(
-    task: Annotated[str, typer.Argument(help="seg")] = "seg",
+    task: Annotated[str, typer.Argument(help="seg | cd")] = "seg",
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
     seeds: Annotated[str, typer.Option(help="Several pairs of runs, mean and std: 0,1,2")] = "0",
     labels: Annotated[str | None, typer.Option(help="Number of labelled images (default: the recipe's).")] = None,
@@ -33,24 +35,27 @@ def demo(
 
     Both get the same network, labelled images, optimiser steps and labelled images per step. Nothing is downloaded.
     """
-    if task != "seg":
-        raise unknown("demo", task, ["seg"])
+    if task not in DEMOS:
+        raise unknown("demo", task, DEMOS)
     numbers = parse_seeds(seeds)
     flags = o.flag_overrides({"labels": labels, "iterations": iterations, "device": device})
-    raw = compose(task, "shapes", None, None, None, None, recipes.merge(flags, _for_both(overrides or [])))
+    above = recipes.merge(flags, _for_both(overrides or [], task))
+    raw = compose(task, DEMOS[task][0], None, None, None, None, above)
     from semikit.cli.run import new_folder
 
-    _check(raw, numbers[0])
+    metric = _check(raw, numbers[0])
     console = Console()
-    folder = new_folder({**raw, "method": {"name": "seg"}, "task": "demo", "name": "shapes"}, out)
+    folder = new_folder({**raw, "method": {"name": task}, "task": "demo", "name": "shapes"}, out)
     results = _train_all(raw, folder, numbers, console, quiet)
-    picture = _compare(folder, numbers[0])
-    _tell(results, folder, picture, console)
+    _tell(metric, results, console)
+    for line in _compare(folder, numbers[0]):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _for_both(overrides: Sequence[str]) -> dict[str, Any]:
+def _for_both(overrides: Sequence[str], task: str) -> dict[str, Any]:
     """What was given as key=value, unless it is what the two sides or the pairs differ in."""
-    own = [item for item in overrides if item.startswith(("method.", "method=", "train.seed=", "data.shapes.seed="))]
+    chosen = ("method.", "method=", "train.seed=", f"data.{DEMOS[task][1]}.seed=")
+    own = [item for item in overrides if item.startswith(chosen)]
     if own:
         raise InputError(
             f"the demo chooses methods and seeds itself; leave out {', '.join(own)}. "
@@ -59,24 +64,24 @@ def _for_both(overrides: Sequence[str]) -> dict[str, Any]:
     return recipes.parse_overrides(overrides)
 
 
-def _check(raw: Mapping[str, Any], seed: int) -> None:
-    """Build the data of both sides once, so that neither is refused after the other was trained."""
+def _check(raw: Mapping[str, Any], seed: int) -> str:
+    """Build the data of both sides once, so that neither is refused after the other was trained; the metric's name."""
     from semikit.build import build_task
     from semikit.config import resolve
 
-    for side in METHODS:
-        build_task(resolve(_one_side(raw, side, seed)))
+    return {build_task(resolve(_one_side(raw, side, seed))).metric for side in METHODS}.pop()
 
 
 def _one_side(raw: Mapping[str, Any], side: str, seed: int) -> dict[str, Any]:
-    above = {"method": {"name": METHODS[side]}, "train": {"seed": seed}, "data": {"shapes": {"seed": seed}}}
+    data = {DEMOS[raw["task"]][1]: {"seed": seed}}
+    above = {"method": {"name": METHODS[side]}, "train": {"seed": seed}, "data": data}
     return recipes.merge(raw, above)
 
 
 def _train_all(
     raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], console: Console, quiet: bool
 ) -> dict[str, list[float]]:
-    """Best mIoU of each side for each seed; run folders are folder/seed-N/SIDE."""
+    """Test score of each side's best for each seed; run folders are folder/seed-N/SIDE."""
     from semikit.cli.run import remove_empty, start_run
 
     values: dict[str, list[float]] = {side: [] for side in METHODS}
@@ -99,8 +104,8 @@ def run_folder(folder: Path, seed: int, side: str) -> Path:
     return folder / f"seed-{seed}" / side
 
 
-def _compare(folder: Path, seed: int) -> Path:
-    """Write comparison.png: image, truth, labelled-only, semi-supervised."""
+def _compare(folder: Path, seed: int) -> list[str]:
+    """Write comparison.png (image, truth, both sides) and samples; returns what to look at and to type next."""
     from semikit.build import build_task, inference_of, load_network, read_run_config
     from semikit.tasks._pictures import save_png
     from semikit.training.device import choose_device
@@ -112,11 +117,16 @@ def _compare(folder: Path, seed: int) -> Path:
     path = folder / "comparison.png"
     inference = inference_of(config, choose_device("cpu"))
     save_png(task.evaluation.comparison(networks, task.val, inference), path)
-    return path
+    lines = [f"picture:     {path}", f"run folders: {folder}"]
+    samples = task.samples(folder / "sample")
+    if samples:
+        given = " ".join(map(str, samples))
+        lines.append(f"try:         semikit predict {runs['semi-supervised']} {given} -o {folder}/change.tif --overlay")
+    return [*lines, f"next:        semikit train {config.task} --data YOUR.yaml --labels 1/8 --dry-run"]
 
 
-def _tell(results: Mapping[str, Sequence[float]], folder: Path, picture: Path, console: Console) -> None:
-    table = Table(title="mIoU on the test images", title_justify="left", box=None, header_style="bold")
+def _tell(metric: str, results: Mapping[str, Sequence[float]], console: Console) -> None:
+    table = Table(title=f"{metric} on the test images", title_justify="left", box=None, header_style="bold")
     for column in ("", "mean", "std", "seeds"):
         table.add_column(column, justify="left" if not column else "right")
     for side, values in results.items():
@@ -125,10 +135,3 @@ def _tell(results: Mapping[str, Sequence[float]], folder: Path, picture: Path, c
     console.print(table)
     few, semi = (statistics.mean(results[side]) for side in METHODS)
     console.print(f"difference: {semi - few:+.1f} points", highlight=False)
-    lines = (
-        f"picture:     {picture}",
-        f"run folders: {folder}",
-        "next:        semikit train seg --data YOUR.yaml --labels 1/8 --dry-run",
-    )
-    for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)

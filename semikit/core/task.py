@@ -154,6 +154,10 @@ class Task(ABC):
         """
         raise ConfigError(f"--data {data}: this task takes no data of your own. Use --dataset NAME.")
 
+    def samples(self, folder: Path) -> Sequence[Path]:
+        """Files to try prediction on, one for each date, where the task can make them; written into `folder`."""
+        return ()
+
     @classmethod
     @abstractmethod
     def predict(

@@ -8,12 +8,15 @@ from typing import final
 
 from semikit.data.faults import some
 from semikit.data.folders import apart
+from semikit.data.grids import Grid
 from semikit.data.images import is_raster
+from semikit.data.maps import MapFile
 from semikit.data.mask_values import MaskValues
 from semikit.data.pair_folders import pair_source, resolve_pairs
 from semikit.data.pair_spec import PairImages, PairSpec
 from semikit.data.pairs import PairSource, aligned
-from semikit.data.scenes import CLASS_NAMES, ScenesSettings, ScenesSource
+from semikit.data.regions import Region
+from semikit.data.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
 from semikit.data.sources import PixelSource
 from semikit.data.splits import Split
 from semikit.errors import DataError
@@ -22,6 +25,10 @@ from semikit.tasks._palette import Palette, palette
 
 _COLOURS = ((40, 44, 52), (250, 200, 60))
 """Unchanged and changed: dark and light, also for those who see no colours."""
+
+
+_SAMPLE, _SAMPLE_SIDE, _SAMPLE_CORNER = 1_000_000, 384, (390000.0, 5820000.0)
+"""Number, side (pixels) and upper left corner of the scene to try prediction on; no split has that number."""
 
 
 @final
@@ -90,6 +97,22 @@ def alignment_notices(split: Split, val: PixelSource, test: PixelSource | None) 
     if len(notices) <= 1:
         return notices
     return [f"{len(notices)} pairs of rasters do not lie on one grid: {some(notices)}"]
+
+
+def write_sample(seed: int, folder: Path) -> tuple[Path, Path]:
+    """Write a made scene at two dates as GeoTIFFs of half a metre a pixel, in UTM zone 33; before.tif and after.tif."""
+    from affine import Affine
+    from rasterio.crs import CRS
+
+    pair, _ = make_pair(seed, "test", _SAMPLE, _SAMPLE_SIDE)
+    west, north = _SAMPLE_CORNER
+    grid = Grid((_SAMPLE_SIDE, _SAMPLE_SIDE), CRS.from_epsg(32633), Affine(0.5, 0.0, west, 0.0, -0.5, north))
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / "before.tif", folder / "after.tif"
+    for path, image in zip(paths, pair, strict=True):
+        with MapFile(path, grid, bands=3, nodata=None, average=True) as file:
+            file.write(Region(0, 0, *grid.size), image)
+    return paths
 
 
 def _folder(folder: Path) -> PairImages:

@@ -13,7 +13,7 @@ from semikit.data.pair_spec import load_pairs
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import Siamese, build_siamese
 from semikit.tasks._data import PixelSources
-from semikit.tasks._pair_data import PairData, alignment_notices, open_pairs
+from semikit.tasks._pair_data import PairData, alignment_notices, open_pairs, write_sample
 from semikit.tasks._pixel_task import PixelTask
 from semikit.tasks._predict_pairs import PairPredict, predict_pairs
 from semikit.tasks._scores import change_scores
@@ -48,6 +48,10 @@ class ChangeDetection(PixelTask):
     def told(self) -> Sequence[str]:
         """Also the pairs whose second date is brought onto the grid of the first."""
         return [*alignment_notices(self.split, self.val, self.test), *super().told()]
+
+    def samples(self, folder: Path) -> Sequence[Path]:
+        """Two GeoTIFFs of one made scene: before.tif and after.tif."""
+        return () if self.data.scenes is None else write_sample(self.data.scenes.seed, folder)
 
     @classmethod
     def predict(

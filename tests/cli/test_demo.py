@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
 from PIL import Image
 
 from semikit.training.step import Stepper
@@ -73,3 +74,19 @@ def test_no_empty_folders_are_left(semikit: Call) -> None:
     answer = semikit("demo", *SMALL, "--labels", "2", "model.encoder_args={no_such: 1}", "--out", "out")
     assert answer.code == 2
     assert not list(Path().iterdir())
+
+
+def test_change_detection(semikit: Call) -> None:
+    small = ("data.scenes={size: 32, train: 6, val: 2, test: 2}", *SMALL[2:])
+    answer = semikit("demo", "cd", *small, "--labels", "2", "--quiet", "--out", "out")
+    assert answer.code == 0, answer.err
+    assert "IoU on the test images" in answer.out
+    with Image.open("out/comparison.png") as image:
+        assert image.width > image.height
+    line = next(line for line in answer.out.splitlines() if line.startswith("try:"))
+    assert line.split()[1:3] == ["semikit", "predict"]
+    tried = semikit(*line.split()[2:])
+    assert tried.code == 0, tried.err
+    with rasterio.open("out/change.tif") as made, rasterio.open("out/sample/before.tif") as before:
+        assert (made.crs.to_epsg(), made.transform, made.shape) == (32633, before.transform, before.shape)
+    assert semikit("demo", "cd", "data.scenes.seed=3").code == 2
