@@ -16,6 +16,7 @@ from semikit.core.network import Network
 from semikit.core.task import Counts, Inference, Plan, Task
 from semikit.errors import ConfigError, DataError, WeightsError
 from semikit.models.lora import merged
+from semikit.models.released import load_released
 from semikit.models.settings import ModelSettings
 from semikit.recipes import difference, merge, read_yaml
 from semikit.registry import METHODS, TASKS
@@ -194,7 +195,7 @@ def resume(run: Run, reporter: Reporter) -> None:
 
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     """A trained network in eval mode and what its file tells: from a run folder (its best), a weights file written by
-    semikit, or a checkpoint `last.ckpt`'s folder.
+    semikit, a checkpoint `last.ckpt`, or a released checkpoint (change detection where it has two classes).
 
     Raises:
         WeightsError: when there is nothing to load, or it cannot be read.
@@ -206,7 +207,10 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     if path.suffix == ".ckpt":
         return _from_checkpoint(path)
     if path.suffix != ".safetensors":
-        return TASKS.get("seg").released(path)  # type: ignore[no-any-return]
+        found = load_released(path)
+        # Both tasks have the same tensors; of two classes only networks of change detection were released.
+        task = TASKS.get("cd" if found.num_classes == 2 else "seg")
+        return task.released(found, path.stem)  # type: ignore[no-any-return]
     state, metadata = read_best(path)
     network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
     network.load_state_dict(state)

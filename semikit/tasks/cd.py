@@ -9,11 +9,13 @@ from typing import Any, ClassVar, final
 from semikit.core.network import Network
 from semikit.core.settings import Settings
 from semikit.core.task import Inference, Predicted, Progress
-from semikit.data.pair_spec import load_pairs
+from semikit.data.pair_spec import BINARY, load_pairs
+from semikit.models.released import ReleasedCheckpoint
 from semikit.models.settings import ModelSettings
-from semikit.models.siamese import Siamese, build_siamese
+from semikit.models.siamese import Siamese, build_siamese, siamese_state
 from semikit.tasks._data import PixelSources
-from semikit.tasks._pair_data import PairData, alignment_notices, open_pairs, write_sample
+from semikit.tasks._inference import EvaluateSettings
+from semikit.tasks._pair_data import PairData, alignment_notices, change_palette, open_pairs, write_sample
 from semikit.tasks._pixel_task import PixelTask
 from semikit.tasks._predict_pairs import PairPredict, predict_pairs
 from semikit.tasks._scores import change_scores
@@ -48,6 +50,23 @@ class ChangeDetection(PixelTask):
     def told(self) -> Sequence[str]:
         """Also the pairs whose second date is brought onto the grid of the first."""
         return [*alignment_notices(self.split, self.val, self.test), *super().told()]
+
+    @classmethod
+    def released(cls, found: ReleasedCheckpoint, name: str) -> tuple[Network, dict[str, Any]]:
+        """The network of one of the authors' checkpoints (its average where there is one), and its metadata."""
+        network = build_siamese(found.settings, found.num_classes)
+        network.load_state_dict(siamese_state(found.teacher or found.student))
+        metadata = {
+            "task": "cd",
+            "name": name,
+            "class_names": list(BINARY),
+            "palette": change_palette(found.num_classes)[: found.num_classes].tolist(),
+            "model": found.settings.model_dump(mode="json"),
+            "evaluate": EvaluateSettings().model_dump(mode="json"),
+            "crop": 252,
+            "best": {"model": "teacher" if found.teacher else "student", "protocol": "paper", "epoch": found.epoch},
+        }
+        return network.eval(), metadata
 
     def samples(self, folder: Path) -> Sequence[Path]:
         """Two GeoTIFFs of one made scene: before.tif and after.tif."""

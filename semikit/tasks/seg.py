@@ -11,7 +11,7 @@ from semikit.core.settings import Settings
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.spec import load_spec
 from semikit.errors import InputError
-from semikit.models.released import load_released
+from semikit.models.released import ReleasedCheckpoint
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
 from semikit.tasks._data import PixelData, PixelSources, open_sources
@@ -47,19 +47,18 @@ class Segmentation(PixelTask):
         return build_segmenter(settings, num_classes)
 
     @classmethod
-    def released(cls, path: Path) -> tuple[Network, dict[str, Any]]:
-        """A network of the authors' released checkpoints (its average where there is one), and its metadata.
+    def released(cls, found: ReleasedCheckpoint, name: str) -> tuple[Network, dict[str, Any]]:
+        """The network of one of the authors' checkpoints (its average where there is one), and its metadata.
 
         Such a file names no classes; they are numbered. With 19 of them (Cityscapes) windows of 798 pixels slide, as
         published.
         """
-        found = load_released(path)
         network = build_segmenter(found.settings, found.num_classes)
         network.load_state_dict(found.teacher or found.student)
         cityscapes = found.num_classes == 19
         metadata = {
             "task": "seg",
-            "name": path.stem,
+            "name": name,
             "class_names": [f"class {number}" for number in range(found.num_classes)],
             "model": found.settings.model_dump(mode="json"),
             "evaluate": EvaluateSettings(window="sliding" if cityscapes else "original").model_dump(mode="json"),

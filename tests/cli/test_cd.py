@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 from PIL import Image
 
 Call = Callable[..., Any]
@@ -234,3 +235,23 @@ class TestWrongInput:
         answer = train(folder / "data.yaml", "--labels", "2", "--out", "run")
         assert answer.code == 0, answer.err
         assert np.isfinite(json.loads(Path("run/results.json").read_text())["best"]["value"])
+
+
+def test_released_checkpoints(semikit: Call, pair_data: Path, tmp_path: Path) -> None:
+    """As the authors wrote them: the tensors of a network for segmentation, of two classes."""
+    keys = json.loads((Path(__file__).parents[1] / "parity/data/a1_state_dict_keys.json").read_text())["cd_small"]
+    weights = {f"module.{key}": torch.zeros(shape) for key, shape in keys.items()}
+    weights["module.head.scratch.output_conv.2.bias"][1] = 1.0
+    path = tmp_path / "levir_5_dinov2_small.pth"
+    state = {"model_ema": weights, "model": weights, "epoch": 3, "previous_best_iou": np.float64(82.0)}
+    torch.save(state, path)
+    val = pair_data.parent / "val"
+    made = semikit("predict", path, val / "A/val0.png", val / "B/val0.png", "-o", "change.png", "--device", "cpu")
+    assert made.code == 0, made.err
+    with Image.open("change.png") as image:
+        assert set(np.unique(np.asarray(image))) == {1}
+    scored = semikit("evaluate", path, "--data", pair_data, "--device", "cpu", "--json", "scores.json")
+    assert scored.code == 0, scored.err
+    scores = json.loads(Path("scores.json").read_text())
+    assert scores["recall"] == 100
+    assert scores["value"] == scores["precision"] < 50
