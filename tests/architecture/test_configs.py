@@ -15,6 +15,7 @@ from rich.console import Console
 from semikit.cli.run import start_run
 from semikit.cli.train import compose
 from semikit.config import resolve
+from semikit.data.pair_spec import load_pairs
 from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepare import prepare
 from semikit.data.spec import load_spec
@@ -132,6 +133,8 @@ def test_examples_of_data_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch,
     raw = read_yaml(path)
     if "train" in raw and "images" in (raw["train"] or {}):
         assert load_spec(path).num_classes >= 2
+    elif "train" in raw and "images_a" in (raw["train"] or {}):
+        assert load_pairs(path).num_classes >= 2
     else:
         assert raw["task"] in TASKS.names()
 
