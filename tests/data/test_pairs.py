@@ -250,3 +250,36 @@ class TestRefused:
         wide = georasters.save(tmp_path / "c.tif", georasters.ramp(9, 12), crs=None)
         with pytest.raises(FileFault, match="other sizes"):
             aligned(first, wide)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("tif", {"driver": "COG", "blocksize": 128}),
+        ("tif", {"interleave": "pixel", "compress": "lzw", "predictor": 2}),
+        ("jp2", {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}),
+    ],
+    ids=["COG", "GeoTIFF", "JPEG 2000"],
+)
+def test_kinds_of_rasters(georasters: ModuleType, tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
+    if (
+        options.get("driver") == "JP2OpenJPEG"
+        and "JP2OpenJPEG" not in rasterio.drivers.raster_driver_extensions().values()
+    ):
+        pytest.skip("this GDAL was built without JPEG 2000")
+    values = georasters.ramp(64, 96, dtype="uint16") * 9
+    paths = [georasters.save(tmp_path / f"{k}.{suffix}", values + 5 * k, **options) for k in (0, 1)]
+    pair = source(*paths, scale=((0.0,), (2600.0,)))
+    assert pair.extent(0) == (64, 96)
+    part, valid = pair.image(0, Region(8, 16, 32, 40))
+    assert (part.shape, valid) == ((2, 32, 40, 3), None)
+    expected = np.moveaxis(values[:, 8:40, 16:56], 0, -1) / 2600 * 255
+    assert np.abs(part[0] - expected).max() <= 1
+
+
+def test_a_virtual_raster(georasters: ModuleType, tmp_path: Path) -> None:
+    from rasterio.shutil import copy
+
+    before, after = (georasters.save(tmp_path / f"{k}.tif", georasters.ramp(30, 40)) for k in "ab")
+    copy(before, tmp_path / "a.vrt", driver="VRT")
+    assert np.array_equal(source(tmp_path / "a.vrt", after).image(0)[0], source(before, after).image(0)[0])
