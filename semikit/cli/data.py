@@ -22,7 +22,7 @@ data_app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Name = Annotated[str, typer.Argument(help="pascal | cityscapes | ade20k | coco (semikit data list).")]
+Name = Annotated[str, typer.Argument(help="pascal | cityscapes | ade20k | coco | levir | whu (semikit data list).")]
 Root = Annotated[
     Path | None,
     typer.Option(help="Where the data set lies or will lie. Default: $SEMIKIT_DATA/NAME, else ./data/NAME."),
@@ -31,11 +31,13 @@ Root = Annotated[
 
 @data_app.command("list")
 def list_sets() -> None:
-    """List the published data sets: classes, images, official splits, terms, and whether they are prepared."""
+    """List the published data sets: classes, images (of levir and whu pairs), official splits, terms, and whether they
+    are prepared.
+    """
     from semikit.data.published.catalogue import default_root, published_names, read_published
     from semikit.data.published.prepared import BEGUN, RECORD
 
-    columns = ("name", "classes", "train / val", "further images", "official splits", "default root", "terms")
+    columns = ("name", "classes", "train / val / test", "further images", "official splits", "default root", "terms")
     rows = []
     for name in published_names():
         known, root = read_published(name), default_root(name)
@@ -44,7 +46,7 @@ def list_sets() -> None:
         row = (
             name,
             str(len(known.classes)),
-            f"{counts['train']} / {counts['val']}",
+            " / ".join(str(counts[part]) for part in known.masked),
             ", ".join(f"{part} {counts[part]}" for part in known.extra),
             ", ".join(known.splits),
             "prepared" if (root / RECORD).is_file() else half,
@@ -98,8 +100,9 @@ def prepare(
 ) -> None:
     """Lay out a data set from its archives or folders, as they are downloaded, for `--dataset NAME --root DIR`.
 
-    Checks first that all is there and that it fits. An interrupted run is gone on with by the same command. SOURCE may
-    be the root itself: files that are in place stay.
+    Scenes of levir and GeoTIFFs of whu (unpacked ones) are cut into tiles. Checks first that all is there and that it
+    fits. An interrupted run is gone on with by the same command. SOURCE may be the root itself: files that are in
+    place stay.
     """
     from semikit.data.published import prepare as preparing
     from semikit.data.published.catalogue import default_root, read_published
@@ -134,7 +137,7 @@ def verify(
 
 @data_app.command("split")
 def split(
-    task: Annotated[str, typer.Argument(help="seg")],
+    task: Annotated[str, typer.Argument(help="seg | cd")],
     labels: Annotated[str, typer.Option(help="How many are labelled: 46 | 1/8 | official:1/16.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The list to write, for --labels FILE.")],
     dataset: o.Dataset = None,

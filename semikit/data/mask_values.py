@@ -70,7 +70,7 @@ class MaskValues:
         told += [f"and {len(values) - 5} more values"] if len(values) > 5 else []
         kind = f"mask value outside the classes 0 to {self.num_classes - 1}"
         if self.exact and set(values.tolist()) <= set(dict(self.mapping).values()):
-            kind = "mask value that `mapping` stores otherwise"
+            kind = "mask value of a class that is stored otherwise"
         remedy = self._remedy({int(value) for value in np.unique(raw)}, {int(value) for value in values})
         return FileFault(kind, file, ", ".join(told), remedy + _lossy(file))
 

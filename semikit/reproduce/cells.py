@@ -27,6 +27,7 @@ FLAGS: Mapping[str, str] = {
     "train.epochs": "epochs",
     "train.iterations": "iterations",
     "train.seed": "seed",
+    "train.protocol": "protocol",
 }
 """Key of the configuration -> flag of `semikit train`."""
 

@@ -60,13 +60,13 @@ def plan_cell(cell: Cell) -> CellPlan:
 
 
 def counts_of(cell: Cell) -> Counts:
-    """Labelled, unlabelled and validation images of a cell of a published data set."""
+    """Labelled, unlabelled, validation and test images of a cell of a published data set."""
     known = read_published(cell.dataset)
     labeled, unlabeled = (known.counts["train"], 0) if cell.split == "all" else known.splits[cell.split]
     for source in cell.overrides["data"].get("unlabeled", ()):
         name, part = part_of(source)
         unlabeled += read_published(name).counts[part]
-    return Counts(labeled=labeled, unlabeled=unlabeled, val=known.counts["val"], test=0)
+    return Counts(labeled=labeled, unlabeled=unlabeled, val=known.counts["val"], test=known.counts.get("test", 0))
 
 
 def published(cell: Cell) -> str:
@@ -76,7 +76,7 @@ def published(cell: Cell) -> str:
 
 def facts(plan: CellPlan) -> dict[str, str]:
     """The plan as lines of a name and a text."""
-    cell, config, schedule = plan.cell, plan.config, plan.schedule
+    cell, config = plan.cell, plan.config
     model, optimizer = config.model, config.optimizer
     rate = optimizer.lr if optimizer.encoder_lr is None else optimizer.encoder_lr
     frozen = ", frozen" if model.freeze else ""
@@ -91,7 +91,7 @@ def facts(plan: CellPlan) -> dict[str, str]:
         "batch": _batch(plan),
         "length": _length(plan),
         "optimiser": f"{optimizer.name}, encoder {rate:g}, rest {optimizer.lr:g}, decay {optimizer.weight_decay:g}",
-        "evaluation": _evaluation(config, schedule),
+        "evaluation": _evaluation(plan),
         "command": command(cell),
     }
     return {name: text for name, text in told.items() if text}
@@ -113,14 +113,16 @@ def _short(value: Any) -> str:
 def _images(plan: CellPlan) -> str:
     counts = plan.counts
     unlabeled = f"{counts.unlabeled} unlabelled" if plan.learns_unlabeled else "none unlabelled"
-    return f"{plan.config.name}: {counts.labeled} labelled, {unlabeled}, {counts.val} for validation"
+    test = f", {counts.test} of the test" if counts.test else ""
+    return f"{plan.config.name}: {counts.labeled} labelled, {unlabeled}, {counts.val} for validation{test}"
 
 
 def _batch(plan: CellPlan) -> str:
     train = plan.config.train
     more = f" + {train.batch * train.ratio} unlabelled" if plan.learns_unlabeled else ""
     processes = max(1, train.batch // train.group)
-    return f"{train.batch} labelled{more}, in {processes} groups of {train.group} (published: a process each)"
+    groups = "1 group" if processes == 1 else f"{processes} groups"
+    return f"{train.batch} labelled{more}, in {groups} of {train.group} (published: a process each)"
 
 
 def _length(plan: CellPlan) -> str:
@@ -129,10 +131,13 @@ def _length(plan: CellPlan) -> str:
     return f"{epochs}{schedule.iterations} iterations"
 
 
-def _evaluation(config: Config, schedule: Schedule) -> str:
+def _evaluation(plan: CellPlan) -> str:
+    config, every = plan.config, plan.schedule.eval_every
     settings: Any = config.evaluate
     if settings.window == "sliding":
         how = f"windows of {settings.size or config.views.weak.crop} slide"  # type: ignore[attr-defined]
     else:
         how = "whole images, sides rounded to what the encoder takes"
-    return f"{how}; every {schedule.eval_every} iterations"
+    on_test = config.train.protocol == "paper" and plan.counts.test
+    where = " on the test images, where the best is chosen too (protocol paper)" if on_test else ""
+    return f"{how}; every {every} iterations{where}"

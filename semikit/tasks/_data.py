@@ -14,7 +14,7 @@ from semikit.core.settings import Location, Settings
 from semikit.data.folders import apart, resolve, unlabeled_folder
 from semikit.data.mask_values import MaskValues
 from semikit.data.published import official
-from semikit.data.published.catalogue import default_root, published_names
+from semikit.data.published.catalogue import default_root, published_names, read_published
 from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
 from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.data.sources import PixelSource
@@ -113,7 +113,7 @@ def open_sources(data: PixelData) -> PixelSources:
     if data.published is not None:
         return open_published(data, data.published, unlabeled_folder)
     assert data.folders is not None
-    named = {text: prepared_part(text, None) for text in data.unlabeled}
+    named = {text: prepared_part(text, None, "seg") for text in data.unlabeled}
     more = [ImageFolder(images=Path(text).absolute()) for text, source in named.items() if source is None]
     spec = data.folders.model_copy(update={"unlabeled": (*data.folders.unlabeled, *more)})
     found = resolve(spec)
@@ -144,14 +144,14 @@ def open_published(
     train, val = prepared.source("train"), prepared.source("val")
     test = prepared.source("test") if "test" in prepared.record.counts else None
     extra = {
-        f"unlabeled[{k}]": prepared_part(text, prepared)
+        f"unlabeled[{k}]": prepared_part(text, prepared, known.task)
         or folder(Path(text).absolute(), known.values, f"unlabeled[{k}]")
         for k, text in enumerate(data.unlabeled)
     }
     apart({"train": train, "val": val, "test": test, **extra}, in_real_folder)
 
     def names(split: str) -> list[str]:
-        return [image.rpartition(".")[0] for image in official.labeled_images(prepared, split)]
+        return [known.named(image) for image in official.labeled_images(prepared, split)]
 
     return PixelSources(
         train=train,
@@ -164,12 +164,12 @@ def open_published(
     )
 
 
-def prepared_part(text: str, own: Prepared | None) -> PixelSource | None:
+def prepared_part(text: str, own: Prepared | None, task: str) -> PixelSource | None:
     """The images of a part of a prepared root, given by name (`coco:unlabeled`) or by folder (`DIR:unlabeled`); of the
     run's own data set they are taken from its own root. None where this is a folder of images.
 
     Raises:
-        DataError: a root that is not whole, or the images that are learned from already.
+        DataError: a root that is not whole, one of another task, or the images that are learned from already.
     """
     head, _, tail = text.rpartition(":")
     folder, part = (Path(head), tail) if head and Path(head).is_dir() else (Path(text), "")
@@ -181,10 +181,13 @@ def prepared_part(text: str, own: Prepared | None) -> PixelSource | None:
         return None
     else:
         (name, part), folder = part_of(text), default_root(text.partition(":")[0])
+    if (known := read_published(name)).task != task:
+        what, wanted = ("pairs of two dates", "single images") if known.pairs else ("single images", "pairs")
+        raise DataError(f"--unlabeled {text}: these are {what}; semikit train {task} learns from {wanted}.")
     if own is None or own.published.name != name:
         where = "give its folder, --unlabeled DIR, or set SEMIKIT_DATA to where all data sets lie"
         return open_prepared(name, folder, where).source(part)
-    if part in ("train", "val"):
+    if part in own.published.masked:
         raise DataError(
             f"--unlabeled {text}: these are the {part} images of {name} itself. Parts without masks: "
             f"{', '.join(f'{name}:{extra}' for extra in own.published.extra) or 'none'}."

@@ -14,12 +14,11 @@ from semikit.data.maps import MapFile
 from semikit.data.mask_values import MaskValues
 from semikit.data.pair_folders import pair_source, resolve_pairs
 from semikit.data.pair_spec import PairImages, PairSpec
-from semikit.data.pairs import PairSource, aligned
+from semikit.data.pairs import aligned
 from semikit.data.regions import Region
 from semikit.data.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
 from semikit.data.sources import PixelSource
 from semikit.data.splits import Split
-from semikit.errors import DataError
 from semikit.tasks._data import SPLITS, PixelSources, SourceSettings, in_real_folder, open_published, prepared_part
 from semikit.tasks._palette import Palette, palette
 
@@ -55,7 +54,7 @@ def open_pairs(data: PairData) -> PixelSources:
     if data.published is not None:
         return open_published(data, data.published, _more_pairs)
     assert data.folders is not None
-    named = {text: _prepared_pairs(text) for text in data.unlabeled}
+    named = {text: prepared_part(text, None, "cd") for text in data.unlabeled}
     more = [_folder(Path(text).absolute()) for text, source in named.items() if source is None]
     spec = data.folders.model_copy(update={"unlabeled": (*data.folders.unlabeled, *more)})
     found = resolve_pairs(spec)
@@ -122,10 +121,3 @@ def _folder(folder: Path) -> PairImages:
 def _more_pairs(folder: Path, values: MaskValues, key: str) -> PixelSource:
     spec = PairSpec.model_validate({"train": folder, "val": folder})
     return pair_source(_folder(folder), spec, key)
-
-
-def _prepared_pairs(text: str) -> PixelSource | None:
-    source = prepared_part(text, None)
-    if source is not None and not isinstance(source, PairSource):
-        raise DataError(f"--unlabeled {text}: these are images of one date; change detection learns from pairs.")
-    return source

@@ -34,7 +34,9 @@ def test_list(semikit: Call, home: Path) -> None:
     answer = semikit("data", "list")
     assert answer.code == 0
     lines = {line.split()[0]: line for line in answer.out.splitlines()}
-    assert sorted(lines) == ["ade20k", "cityscapes", "coco", "name", "pascal"]
+    assert sorted(lines) == ["ade20k", "cityscapes", "coco", "levir", "name", "pascal", "whu"]
+    assert "7120 / 1024 / 2048" in lines["levir"]
+    assert "5%, 10%, 20%, 40%" in lines["whu"]
     assert "10582 / 1449" in lines["pascal"]
     assert "92, 183, 366, 732, 1464" in lines["pascal"]
     assert "train_extra 19998" in lines["cityscapes"]
@@ -108,7 +110,7 @@ def test_fetch_of_what_needs_an_account(semikit: Call, home: Path, monkeypatch: 
     assert "--part train_extra" in answer.out
 
 
-@pytest.mark.parametrize("name", ["pascal", "ade20k"])
+@pytest.mark.parametrize("name", ["pascal", "ade20k", "levir"])
 def test_prepare_and_verify(semikit: Call, home: Path, miniature: Callable[[str], Path], name: str) -> None:
     answer = semikit("data", "prepare", name, "--source", miniature(name))
     assert answer.code == 0, answer.err

@@ -1,6 +1,7 @@
 """The published data sets in miniature, packed as their originals are: `make(name, folder)`. Loaded by path.
 
-64 x 48 pixels, 8 images for training and 3 for validation; shapes whose colours belong to their classes.
+64 x 48 pixels, 8 images for training and 3 for validation; shapes whose colours belong to their classes. Of change
+detection: scenes, tiles and large rasters of plain blocks, some of them changed at the second date.
 """
 
 from __future__ import annotations
@@ -264,6 +265,92 @@ def coco_authors(folder: Path) -> None:
     packed(folder / "masks.zip", {f"masks/{k:012d}.png": encoded(made[1], "PNG") for k, made in every})
 
 
+SIDE, SCENE, BLOCK = 256, 1024, 32
+DATES = ("A", "B", "label")
+SCENES = {"train": ("train_1", "train_2"), "val": ("val_1",), "test": ("test_1",)}
+
+
+def change(seed: int, height: int = SCENE, width: int = SCENE) -> dict[str, Bytes]:
+    """Both dates (H, W, 3) in blocks of colours, a fifth of them changed, and the map of change (H, W), 0 and 255."""
+    rng = np.random.default_rng(seed)
+    shape = (-(-height // BLOCK), -(-width // BLOCK))
+    before = rng.integers(0, 256, (*shape, 3))
+    changed = rng.random(shape) < 0.2
+    after = np.where(changed[..., None], 255 - before, np.clip(before + 9, 0, 255))
+    parts = {"A": before, "B": after, "label": changed * 255}
+    large = {kind: part.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width] for kind, part in parts.items()}
+    return {kind: part.astype(np.uint8) for kind, part in large.items()}
+
+
+def trio(name: str, made: dict[str, Bytes], top: str = "") -> Files:
+    return {f"{top}{kind}/{name}.png": encoded(values, "PNG") for kind, values in made.items()}
+
+
+def scenes(part: str) -> dict[str, dict[str, Bytes]]:
+    """The scenes of a part by name."""
+    return {name: change(1000 * len(part) + int(name[-1])) for name in SCENES[part]}
+
+
+def levir(folder: Path) -> None:
+    for part in SCENES:
+        files = [trio(name, made, f"{part}/") for name, made in scenes(part).items()]
+        packed(folder / f"{part}.zip", {name: content for of in files for name, content in of.items()})
+
+
+def tiles(names: Iterable[str]) -> Files:
+    """The files of tiles, A/NAME.png and so on."""
+    made = [trio(name, change(k, SIDE, SIDE)) for k, name in enumerate(names)]
+    return {name: content for files in made for name, content in files.items()}
+
+
+def levir_tiles(folder: Path) -> None:
+    names = [f"{part}_1_{k + 1}" for part, count in (("train", TRAIN), ("val", VAL), ("test", 2)) for k in range(count)]
+    packed(folder / "LEVIR-CD.zip", tiles(names))
+
+
+WHU = {"train": (5, 1, 13, 2, 9, 3, 4, 8), "val": (7, 6, 11), "test": (12, 10)}
+
+
+def whu_lists(parts: dict[str, tuple[int, ...]] = WHU) -> Files:
+    return {
+        f"remote-sensing/splits/whu/{part}.txt": "".join(f"whucd_{k:05d}.png\n" for k in numbers).encode()
+        for part, numbers in parts.items()
+    }
+
+
+def whu(folder: Path) -> None:
+    packed(folder / "WHU-CD.zip", tiles(f"whucd_{k:05d}" for k in range(1, TRAIN + VAL + 3)))
+    packed(folder / "UniMatch-V2.zip", whu_lists())
+
+
+AREAS = {"train": (5 * SIDE + 100, 2 * SIDE + 10), "test": (2 * SIDE + 7, SIDE)}
+
+
+def raster(path: Path, values: Bytes) -> None:
+    """A GeoTIFF of an image (H, W, 3) or a map (H, W)."""
+    import rasterio
+
+    bands = values[..., None] if values.ndim == 2 else values
+    path.parent.mkdir(parents=True, exist_ok=True)
+    transform = rasterio.Affine(0.2, 0.0, 1_570_000.0, 0.0, -0.2, 5_180_000.0)
+    place = {"crs": "EPSG:2193", "transform": transform, "compress": "deflate"}
+    height, width, count = bands.shape
+    with rasterio.open(path, "w", "GTiff", width, height, count, dtype="uint8", **place) as file:
+        file.write(np.moveaxis(bands, 2, 0))
+
+
+def whu_originals(folder: Path) -> None:
+    """As they are unpacked, with buildings of one date and small images beside them; maps of change hold 0 and 1."""
+    top = folder / "Building change detection dataset_add/1. The two-period image data"
+    for seed, (part, size) in enumerate(AREAS.items()):
+        made = change(seed, *size)
+        for kind, year in (("A", 2012), ("B", 2016)):
+            raster(top / f"{year}/whole_image/{part}/image/{year}_{part}.tif", made[kind])
+            raster(top / f"{year}/whole_image/{part}/label/{year}_{part}.tif", made["label"])
+            raster(top / f"{year}/splited_images/{part}/image/0.tif", made[kind][:64, :64])
+        raster(top / f"change_label/{part}/change_label.tif", made["label"] // 255)
+
+
 MINIATURES: dict[str, Callable[[Path], None]] = {
     "pascal": pascal,
     "pascal-sbd": pascal_sbd,
@@ -274,6 +361,10 @@ MINIATURES: dict[str, Callable[[Path], None]] = {
     "ade20k-authors": ade20k_authors,
     "coco": coco,
     "coco-authors": coco_authors,
+    "levir": levir,
+    "levir-tiles": levir_tiles,
+    "whu": whu,
+    "whu-originals": whu_originals,
 }
 
 

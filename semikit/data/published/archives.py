@@ -29,16 +29,9 @@ _CHUNK = 1 << 20
 _MOST_IN_MEMORY = 4 << 30
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    UnicodeDecodeError,
-    struct.error,
-    OSError,
-)
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+    UnicodeDecodeError, struct.error, OSError,
+)  # fmt: skip
 
 
 @final
@@ -67,6 +60,14 @@ class Member:
             raise DataError(f"{self.archive}: {self.name} declares {self.size} bytes; no file of a data set has that.")
         return b"".join(self._chunks())
 
+    def head(self, count: int) -> bytes:
+        """The first bytes.
+
+        Raises:
+            DataError: damaged, or of another length than declared.
+        """
+        return next(self._chunks(count), b"")
+
     def copy_to(self, path: Path) -> None:
         """Lay the member at `path`, whole or not at all; a file of the same size that is there is left.
 
@@ -94,11 +95,11 @@ class Member:
                 raise full_disk(path, error) from None
             raise
 
-    def _chunks(self) -> Iterator[bytes]:
+    def _chunks(self, most: int = _CHUNK) -> Iterator[bytes]:
         count = 0
         try:
             with self.open() as content:
-                while chunk := content.read(_CHUNK):
+                while chunk := content.read(most):
                     count += len(chunk)
                     if count > self.size:
                         break
@@ -114,8 +115,7 @@ def members(archive: Path) -> Iterator[Member]:
     """The files of a .zip, .tar, .tar.gz, .tgz or .tar.xz, in stored order; folders are left out.
 
     Raises:
-        DataError: no archive, damaged, or with a member that is refused: an absolute path, `..`, a link, a device,
-            encryption. Names archive and member.
+        DataError: no archive, damaged, or a member that is refused (absolute, `..`, a link, a device, encrypted).
     """
     try:
         with archive.open("rb") as file:

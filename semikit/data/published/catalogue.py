@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, final
 
 import yaml
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.settings import Settings
 from semikit.core.validation import validate
@@ -16,6 +16,11 @@ from semikit.data.mask_values import MaskValues
 from semikit.errors import unknown
 
 Colour = tuple[int, int, int]
+
+DATES = ("A", "B")
+"""Folders of the two dates in the root of a data set of pairs."""
+LABEL = "label"
+"""Folder of their masks."""
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 """The folder of YAML files that belongs to the package."""
@@ -32,6 +37,8 @@ class Published(Settings):
 
     name: str
     """As on the command line."""
+    task: str = "seg"
+    """Of `semikit train`; those of cd are pairs of two dates."""
     title: str
     """As people call it."""
     homepage: str
@@ -44,8 +51,10 @@ class Published(Settings):
     """The colour that is usual for each class."""
     ignore: tuple[int, ...]
     """Mask values that do not count."""
+    mapping: dict[int, int] = Field(default_factory=dict)
+    """Mask value -> class, for classes that are stored otherwise than by their number."""
     counts: dict[str, int]
-    """Images of each part: train, val, and further ones without masks."""
+    """Images (or pairs) of each part: train, val, test where there is one, and further ones without masks."""
     splits: dict[str, tuple[int, int]]
     """Name of an official split -> labelled and unlabelled images."""
     labels: str
@@ -63,13 +72,45 @@ class Published(Settings):
     @property
     def values(self) -> MaskValues:
         """How the values of a prepared mask are read: class numbers, and those that do not count."""
-        remedy = f"Masks of {self.name} hold class numbers and {self.ignore[0]}; `semikit data verify` tells the cause."
-        return MaskValues(len(self.classes), self.ignore, remedy=remedy)
+        named = [f"{value} ({self.classes[number]})" for value, number in sorted(self.stored.items())]
+        held = " and ".join(named if self.mapping else ["class numbers", *map(str, self.ignore)])
+        remedy = f"Masks of {self.name} hold {held}; `semikit data verify` tells the cause."
+        mapping = tuple(sorted(self.mapping.items()))
+        return MaskValues(len(self.classes), self.ignore, mapping, remedy, exact=bool(mapping))
+
+    @property
+    def stored(self) -> dict[int, int]:
+        """Mask value -> class, of every class."""
+        plain = set(range(len(self.classes))) - set(self.mapping.values())
+        return {**{number: number for number in sorted(plain)}, **self.mapping}
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """Parts whose images have masks."""
+        return tuple(part for part in self.counts if part in ("train", "val", "test"))
 
     @property
     def extra(self) -> tuple[str, ...]:
         """Parts that have images only."""
-        return tuple(part for part in self.counts if part not in ("train", "val"))
+        return tuple(part for part in self.counts if part not in self.masked)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether an image is a pair of two dates: A/NAME and B/NAME."""
+        return self.task == "cd"
+
+    @property
+    def lists(self) -> str:
+        """The folder of the authors' repository that holds the official lists."""
+        return f"{'remote-sensing/' if self.pairs else ''}splits/{self.name}"
+
+    def files(self, image: str) -> tuple[str, ...]:
+        """The files of an image by the one that lists name: itself, or of a pair those of both dates."""
+        return tuple(f"{date}{image.removeprefix(DATES[0])}" for date in DATES) if self.pairs else (image,)
+
+    def named(self, image: str) -> str:
+        """The name of an image by its file: "JPEGImages/2007_000032", of a pair "train_1_16"."""
+        return (image.removeprefix(f"{DATES[0]}/") if self.pairs else image).rpartition(".")[0]
 
 
 def published_names() -> list[str]:

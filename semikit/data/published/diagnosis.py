@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from semikit.data.faults import some
 from semikit.data.published.catalogue import Published
@@ -18,11 +18,13 @@ Masks = Mapping[str, frozenset[int]]
 def diagnose(published: Published, masks: Masks) -> list[str]:
     """A sentence for each problem, with its likely cause and what to do; empty when all is well."""
     present = frozenset[int]().union(*masks.values())
+    if published.pairs:
+        return _of_change(published, masks, present)
     problems: list[str] = []
-    outside = sorted(present - set(range(len(published.classes))) - set(published.ignore))
+    outside = sorted(present - published.stored.keys() - set(published.ignore))
     if outside:
         files = [file for file, values in masks.items() if values & set(outside)]
-        told = ", ".join(str(value) for value in outside[:5]) + (", …" if len(outside) > 5 else "")
+        told = _few(outside)
         problems.append(
             f"{len(files)} masks hold values that are neither a class (0 to {len(published.classes) - 1}) nor "
             f"{' or '.join(str(value) for value in published.ignore)}: {told} in {some(files)}. "
@@ -42,6 +44,33 @@ def diagnose(published: Published, masks: Masks) -> list[str]:
     return problems
 
 
+def _of_change(published: Published, masks: Masks, present: frozenset[int]) -> list[str]:
+    """The same for maps of 0 and 255."""
+    wanted = " and ".join(str(value) for value in sorted(published.stored))
+    outside = sorted(present - published.stored.keys())
+    if outside:
+        files = [file for file, values in masks.items() if values & set(outside)]
+        cause = _DIVIDED if present <= {0, 1} else _MIXED if outside == [1] else _SMEARED
+        return [
+            f"{len(files)} masks hold other values than {wanted}: {_few(outside)} in {some(files)}. {cause} Remove the "
+            "folder label/ and prepare again from the original labels."
+        ]
+    if len(masks) >= _SEVERAL and len(present) == 1:
+        return [
+            f"all {len(masks)} masks hold nothing but {min(present)}: nothing could be learned from them. They were "
+            "converted wrongly (1 divided by 255 is 0) or are of other images. Remove the folder label/ and prepare "
+            "again from the original labels."
+        ]
+    return []
+
+
+def _few(values: Sequence[int]) -> str:
+    return ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
+
+
+_DIVIDED = "They hold 1 for what changed, as after a division by 255; read as 0 and 255, all of it would be unchanged."
+_MIXED = "Masks of 0 and 1 are mixed with masks of 0 and 255."
+_SMEARED = "Values between come of JPEG, of resizing or of colours."
 _LABEL_IDS = (
     "They are labelIds (0-33), not trainIds (0-18, 255). Remove the masks and prepare again from "
     "gtFine_trainvaltest.zip, which converts them."

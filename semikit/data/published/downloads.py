@@ -82,8 +82,8 @@ class Lists(Settings):
     """Path in the authors' repository -> sha256 of the file and number of lines."""
 
     def of(self, name: str) -> dict[str, tuple[str, int]]:
-        """The lists of one data set, by their path below `splits/NAME/`."""
-        begin = f"splits/{name}/"
+        """The lists of one data set, by their path below `splits/NAME/` (of pairs `remote-sensing/splits/NAME/`)."""
+        begin = f"{read_published(name).lists}/"
         return {path.removeprefix(begin): facts for path, facts in self.lists.items() if path.startswith(begin)}
 
     def addresses(self, path: str) -> list[str]:

@@ -94,10 +94,10 @@ def _fetch_lists(name: str, root: Path, report: FetchReport, progress: Progress)
     if is_generated(name):
         report.there.append("official lists: generated from the names of the images, none has to be fetched")
         return
-    lists = read_downloads().splits
+    lists, folder = read_downloads().splits, read_published(name).lists
     wanted = lists.of(name)
     for done, (path, (digest, _)) in enumerate(wanted.items(), start=1):
-        new = download(lists.addresses(f"splits/{name}/{path}"), root / SPLITS / path, digest=("sha256", digest))
+        new = download(lists.addresses(f"{folder}/{path}"), root / SPLITS / path, digest=("sha256", digest))
         (report.fetched if new else report.there).append(f"{SPLITS}/{path}")
         progress("official lists", done, len(wanted))
 

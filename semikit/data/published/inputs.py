@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
@@ -79,7 +80,7 @@ class Inputs:
             place.sizes.update(_sizes(place, source))
         progress("looked through", len(self.places), len(self.places))
 
-    @property
+    @cached_property
     def in_place(self) -> dict[str, int]:
         """Path below the root -> bytes of what lies there."""
         return {name: size for place in self.places if place.root for name, size in place.sizes.items()}
@@ -96,13 +97,20 @@ class Inputs:
 
     def read(self, wanted: Iterable[Found]) -> Iterator[tuple[Found, bytes]]:
         """Contents, in stored order; each archive is passed once."""
+        return ((found, member.read()) for found, member in self._members(wanted))
+
+    def heads(self, wanted: Iterable[Found], count: int) -> Iterator[tuple[Found, bytes]]:
+        """The first bytes of contents, in stored order."""
+        return ((found, member.head(count)) for found, member in self._members(wanted))
+
+    def _members(self, wanted: Iterable[Found]) -> Iterator[tuple[Found, Member]]:
         by_place: dict[Place, dict[str, Found]] = {}
         for found in wanted:
             by_place.setdefault(found.place, {})[found.name] = found
         for place, names in by_place.items():
             for name, member in place.members():
                 if name in names:
-                    yield names.pop(name), member.read()
+                    yield names.pop(name), member
                 if not names:
                     break
 

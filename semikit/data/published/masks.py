@@ -1,10 +1,12 @@
-"""Masks as they are published -> class numbers in single-channel PNGs."""
+"""Masks as they are published -> as they are prepared, in single-channel PNGs; images that are cut into tiles."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,11 @@ from semikit.errors import ConfigError, RunError
 Bytes = NDArray[np.uint8]
 
 VOID = 255
-"""Does not count, in the prepared masks of all published data sets."""
+"""Does not count, in the prepared masks of all published data sets of segmentation."""
+CHANGED = 255
+"""Marks what changed, in the prepared masks of change detection; the rest is 0."""
+PNG_HEAD = 24
+"""Bytes of a PNG that hold its size."""
 
 _TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """labelIds of the 19 classes of Cityscapes, in the order of their trainIds."""
@@ -33,13 +39,8 @@ def decode(data: bytes, where: str) -> Bytes:
     Raises:
         FileFault: cannot be read, a colour image, or values of more than 8 bits.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            values = np.array(image)
-    except (*_DAMAGED_IMAGE, Image.DecompressionBombError) as error:
-        remedy = "Fetch or extract the file again."
-        reason = str(error).partition("<")[0].strip() or type(error).__name__  # without the address of a buffer
-        raise FileFault("unreadable, truncated or far too large mask", where, reason, remedy) from None
+    with _faults("mask", where), Image.open(io.BytesIO(data)) as image:
+        values = np.array(image)
     if values.ndim != 2:
         remedy = "Give the original masks: one channel, or a palette PNG."
         raise FileFault("colour mask", where, f"{values.shape[2]} channels", remedy)
@@ -47,6 +48,50 @@ def decode(data: bytes, where: str) -> Bytes:
         remedy = "Give the original masks, whose values are 0 to 255."
         raise FileFault("mask of more than 8 bits", where, f"largest value {values.max()}", remedy)
     return values.astype(np.uint8)
+
+
+def decode_image(data: bytes, where: str) -> Bytes:
+    """Pixels (H, W, 3) of an image file. `where` is told in errors.
+
+    Raises:
+        FileFault: cannot be read.
+    """
+    with _faults("image", where), Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert("RGB"))
+
+
+def png_size(head: bytes, where: str) -> tuple[int, int]:
+    """(H, W) from the first `PNG_HEAD` bytes of a PNG.
+
+    Raises:
+        FileFault: no PNG.
+    """
+    if len(head) < PNG_HEAD or head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
+        raise FileFault("no PNG", where, "by its first bytes", "Fetch or extract the file again.")
+    width, height = struct.unpack(">II", head[16:24])
+    return height, width
+
+
+def changes(values: Bytes, where: str) -> Bytes:
+    """A mask of change (H, W) that holds 0 and 255, or 0 and 1 -> 0 and 255.
+
+    Raises:
+        FileFault: other values.
+    """
+    refuse_other_changes(frozenset(np.unique(values).tolist()), where)
+    return np.where(values > 0, np.uint8(CHANGED), np.uint8(0))
+
+
+def refuse_other_changes(present: Set[int], where: str) -> None:
+    """Raise where a mask of change holds other values than 0 and 255, or 0 and 1.
+
+    Raises:
+        FileFault: names them.
+    """
+    if not (present <= {0, CHANGED} or present <= {0, 1}):
+        told = ", ".join(map(str, sorted(present)[:5])) + (", …" if len(present) > 5 else "")
+        remedy = "Give the original labels: 0 and 255, or 0 and 1. JPEG and resizing make values between."
+        raise FileFault("mask of change with other values than two", where, f"values {told}", remedy)
 
 
 def train_ids(data: bytes, where: str) -> Bytes:
@@ -98,8 +143,8 @@ def from_boundaries(data: bytes, where: str) -> Bytes:
     return np.asarray(values, dtype=np.uint8)
 
 
-def write_mask(path: Path, values: Bytes) -> None:
-    """Write a mask (H, W) as PNG, whole or not at all.
+def write_png(path: Path, values: Bytes) -> None:
+    """Write a mask (H, W) or image (H, W, 3) as PNG, whole or not at all.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written.
@@ -115,6 +160,17 @@ def write_mask(path: Path, values: Bytes) -> None:
             f"{path} cannot be written: {error.strerror or error}. Make room, or choose another --root; what is done "
             "is kept, the same command goes on from there."
         ) from None
+
+
+@contextmanager
+def _faults(what: str, where: str) -> Iterator[None]:
+    """What Pillow raises for damaged files, as one error."""
+    try:
+        yield
+    except (*_DAMAGED_IMAGE, Image.DecompressionBombError) as error:
+        remedy = "Fetch or extract the file again."
+        reason = str(error).partition("<")[0].strip() or type(error).__name__  # without the address of a buffer
+        raise FileFault(f"unreadable, truncated or far too large {what}", where, reason, remedy) from None
 
 
 def _translated(values: Bytes, table: Bytes, where: str, remedy: str) -> Bytes:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from semikit.data.published.catalogue import Published
+from semikit.data.published.catalogue import DATES, Published
 from semikit.data.published.downloads import read_downloads
 from semikit.data.published.prepared import Pair, Prepared, read_list
 from semikit.errors import DataError, unknown
@@ -64,7 +64,7 @@ def labeled_images(prepared: Prepared, split: str) -> list[str]:
         lines = shuffled(pairs)[: published.splits[name][0]]
     else:
         lines = read_official(published, name, list_file(prepared.path, name))
-    images = [line.partition(" ")[0] for line in lines]
+    images = [_image(published, line) for line in lines]
     known = {image for image, _ in pairs}
     missing = [image for image in images if image not in known]
     if missing:
@@ -75,6 +75,11 @@ def labeled_images(prepared: Prepared, split: str) -> list[str]:
     return images
 
 
+def _image(published: Published, line: str) -> str:
+    """The image of a line "image mask", or of the name of a pair's files, as a path below the root."""
+    return f"{DATES[0]}/{line}" if published.pairs else line.partition(" ")[0]
+
+
 def shuffled(pairs: Sequence[Pair]) -> list[str]:
     """Lines "image mask" in the order whose beginning is labelled and whose rest is unlabelled."""
     lines = sorted(f"{image} {mask}" for image, mask in pairs)
@@ -83,13 +88,14 @@ def shuffled(pairs: Sequence[Pair]) -> list[str]:
 
 
 def _refuse_part(prepared: Prepared, split: str) -> None:
-    published, counts = prepared.published, prepared.record.counts
+    published, counts, own = prepared.published, prepared.record.counts, prepared.record.own
     if prepared.record.complete(published):
         return
-    told = ", ".join(f"{part} {counts.get(part, 0)} of {published.counts[part]}" for part in ("train", "val"))
+    told = ", ".join(f"{part} {counts.get(part, 0)} of {published.counts[part]}" for part in published.masked)
+    what = f"is not as published ({own})" if own else f"holds only a part of {published.title} ({told} images)"
     raise DataError(
-        f"{_PREFIX}{split}: {prepared.path} holds only a part of {published.title} ({told} images), so no official "
-        f"list applies. Prepare the whole data set, or give --labels a number or a fraction."
+        f"{_PREFIX}{split}: {prepared.path} {what}, so no official list applies. Prepare the whole data set as it is "
+        "published, or give --labels a number or a fraction."
     )
 
 
@@ -109,8 +115,8 @@ def read_official(published: Published, split: str, path: Path) -> list[str]:
     except UnicodeDecodeError:
         raise DataError(f"{path} is not a text file. {_remedy(published, path)}") from None
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    wanted = f"{SPLITS}/{published.name}/{split.replace('/', '_')}/labeled.txt"
-    found = _known_list(lines)
+    wanted = f"{published.lists}/{split.replace('/', '_')}/labeled.txt"
+    found = known_lists(lines)
     if wanted not in found:
         what = f"the official list {found[0]}" if found else f"no official list of {published.title}"
         raise DataError(
@@ -120,7 +126,7 @@ def read_official(published: Published, split: str, path: Path) -> list[str]:
     return lines
 
 
-def _known_list(lines: Sequence[str]) -> list[str]:
+def known_lists(lines: Sequence[str]) -> list[str]:
     """Paths of the official lists that hold these lines; the files end with a newline or without."""
     text = "\n".join(lines)
     digests = {sha256((text + end).encode()).hexdigest() for end in ("", "\n")}

@@ -16,7 +16,7 @@ from semikit.data.published import prepared
 from semikit.data.published.archives import Member, need_space
 from semikit.data.published.catalogue import Published, read_published
 from semikit.data.published.inputs import Inputs, Place, Progress
-from semikit.data.published.masks import write_mask
+from semikit.data.published.masks import write_png
 from semikit.data.published.prepared import Record
 from semikit.data.published.preparers import Job, Plan, Preparer, jobs_for
 from semikit.errors import DataError, RunError
@@ -63,9 +63,10 @@ def prepare(name: str, source: Path, root: Path, progress: Progress) -> PrepareR
     # The masks of an earlier run are told as what they were.
     same = previous is not None and plan.after is None and not _masks(plan) & {job.target for job in jobs}
     masks = previous.masks if previous and same else prepared.begun_with(root) or plan.masks
-    record = Record(dataset=name, counts=counts, masks=masks)
+    record = Record(dataset=name, counts=counts, masks=masks, own=plan.own)
     _lay_out(plan, jobs, inputs, record, progress)
-    return PrepareReport(record, _lines(published, record, jobs, inputs), [*plan.notices, *_parts(published, counts)])
+    notices = [*plan.notices, *_parts(published, record)]
+    return PrepareReport(record, _lines(published, record, jobs, inputs, plan), notices)
 
 
 def _lay_out(plan: Plan, jobs: list[Job], inputs: Inputs, record: Record, progress: Progress) -> None:
@@ -78,7 +79,7 @@ def _lay_out(plan: Plan, jobs: list[Job], inputs: Inputs, record: Record, progre
         if plan.after is not None:
             plan.after(progress)
         for part in record.counts:
-            prepared.write_list(root, part, plan.pairs[part])
+            prepared.write_list(root, part, plan.pairs[part] if plan.ordered else sorted(plan.pairs[part]))
         prepared.finish(root, record)
     except OSError as error:
         raise RunError(
@@ -106,7 +107,7 @@ def _write(job: Job, member: Member, root: Path) -> None:
     if job.convert is None:
         member.copy_to(root / job.target)
     else:
-        write_mask(root / job.target, job.convert(member.read(), job.found.where))
+        write_png(root / job.target, job.convert(member.read(), job.found.where))
 
 
 def _needed(plan: Plan, inputs: Inputs) -> list[Job]:
@@ -172,21 +173,25 @@ def _nothing(published: Published, preparer: Preparer, source: Path, places: lis
     )
 
 
-def _lines(published: Published, record: Record, jobs: list[Job], inputs: Inputs) -> list[str]:
+def _lines(published: Published, record: Record, jobs: list[Job], inputs: Inputs, plan: Plan) -> list[str]:
     lines = [f"{part}: {count} of {published.counts[part]} images" for part, count in record.counts.items()]
     missing = [part for part in published.counts if part not in record.counts]
     lines += [f"not given: {', '.join(missing)}"] if missing else []
     lines.append(f"masks: {record.masks}")
     places = dict.fromkeys(job.found.place.path.name for job in jobs)
-    lines.append(f"{len(jobs)} files laid out{' from ' + ', '.join(places) if places else ''}")
+    if jobs or plan.after is None:
+        lines.append(f"{len(jobs)} files laid out{' from ' + ', '.join(places) if places else ''}")
     return [*lines, f"root: {inputs.root}"]
 
 
-def _parts(published: Published, counts: dict[str, int]) -> list[str]:
+def _parts(published: Published, record: Record) -> list[str]:
     """What is not as published."""
-    words = {"train": "training", "val": "validation"}
+    if record.own:
+        return [f"not as published: {record.own}; official lists will be refused"]
+    counts = record.counts
+    words = {"train": "training", "val": "validation", "test": "test"}
     return [
         f"a part: {counts.get(part, 0)} of {published.counts[part]} {word} images; official lists will be refused"
         for part, word in words.items()
-        if counts.get(part, 0) != published.counts[part]
+        if part in published.masked and counts.get(part, 0) != published.counts[part]
     ]

@@ -2,7 +2,7 @@
 
 It holds images and masks where the authors' lists expect them, `lists/PART.txt` with one line "image mask" (of parts
 without masks: "image") each, official lists under `splits/`, and `semikit.json`, which is written last: without it the
-root is not whole.
+root is not whole. Of a pair of two dates a line names the first, A/NAME; the second is B/NAME.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any, final
 
 from semikit.core.settings import Settings
 from semikit.core.validation import validate
+from semikit.data.pairs import PairSource
 from semikit.data.published.catalogue import Published, default_root, read_published
-from semikit.data.sources import FolderSource
+from semikit.data.sources import FolderSource, PixelSource
 from semikit.errors import ConfigError, DataError, unknown
 
 RECORD = "semikit.json"
@@ -24,7 +25,7 @@ BEGUN = ".preparing"
 FORMAT = 1
 
 Pair = tuple[str, str | None]
-"""Image and mask, as paths below the root; the mask of a part without masks is None."""
+"""Image (of two dates the first) and mask, as paths below the root; the mask of a part without masks is None."""
 
 
 @final
@@ -39,10 +40,12 @@ class Record(Settings):
     """Images of each part that is there."""
     masks: str
     """Where the masks come from: as published, or how they were converted."""
+    own: str = ""
+    """What is not as published (tiles or parts of one's own), so that official lists do not apply; else empty."""
 
     def complete(self, published: Published) -> bool:
-        """Whether training and validation have as many images as published."""
-        return all(self.counts.get(part) == published.counts[part] for part in ("train", "val"))
+        """Whether the parts with masks have as many images as published, and the same."""
+        return not self.own and all(self.counts.get(part) == published.counts[part] for part in published.masked)
 
 
 @final
@@ -54,8 +57,8 @@ class Prepared:
     path: Path
     record: Record
 
-    def source(self, part: str) -> FolderSource:
-        """The images of a part (train, val, or one without masks), in the order of their names; opens no image.
+    def source(self, part: str) -> PixelSource:
+        """The images or pairs of a part (train, val, test, or one without masks), in the order of its list; opens none.
 
         Raises:
             DataError: when the part is not there.
@@ -66,13 +69,19 @@ class Prepared:
                 f"Give the archives of {part!r} too: semikit data prepare {self.published.name} --source DIR "
                 f"--root {self.path}"
             )
-        pairs = read_list(self.path, part)
-        return FolderSource(
-            names=tuple(image.rpartition(".")[0] for image, _ in pairs),
-            images=tuple(self.path / image for image, _ in pairs),
-            masks=tuple(None if mask is None else self.path / mask for _, mask in pairs),
-            values=self.published.values,
-        )
+        listed = read_list(self.path, part)
+        names = tuple(self.published.named(image) for image, _ in listed)
+        images = tuple(self.path / image for image, _ in listed)
+        masks = tuple(None if mask is None else self.path / mask for _, mask in listed)
+        if not self.published.pairs:
+            return FolderSource(names, images, masks, self.published.values)
+        after = tuple(self.path / self.published.files(image)[1] for image, _ in listed)
+        return PairSource(names, images, after, masks, self.published.values)
+
+    def files(self, pair: Pair) -> list[str]:
+        """The files of a line, as paths below the root: the image (or both dates) and the mask."""
+        image, mask = pair
+        return [*self.published.files(image), *([] if mask is None else [mask])]
 
 
 def open_prepared(
@@ -128,8 +137,8 @@ def _other_format(path: Path, found: Any) -> DataError:
 
 
 def write_list(root: Path, part: str, pairs: Sequence[Pair]) -> None:
-    """Write `lists/PART.txt`, sorted by image."""
-    lines = [image if mask is None else f"{image} {mask}" for image, mask in sorted(pairs)]
+    """Write `lists/PART.txt`, in the order that is given."""
+    lines = [image if mask is None else f"{image} {mask}" for image, mask in pairs]
     (root / "lists").mkdir(exist_ok=True)
     _write_whole(root / "lists" / f"{part}.txt", "".join(f"{line}\n" for line in lines))
 

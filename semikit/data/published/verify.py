@@ -58,7 +58,7 @@ def verify(name: str, root: Path | None, every: bool, progress: Progress) -> Ver
     pairs = {part: read_list(prepared.path, part) for part in prepared.record.counts}
     _count(prepared, pairs, report)
     lost = _find_missing(prepared, pairs, report, progress)
-    there = [pair for part in pairs.values() for pair in part if not lost & set(pair)]
+    there = [pair for part in pairs.values() for pair in part if not lost & set(prepared.files(pair))]
     _look(prepared, there, every, report, progress)
     _official(prepared, report)
     return report
@@ -73,26 +73,28 @@ def _count(prepared: Prepared, pairs: dict[str, list[Pair]], report: VerifyRepor
                 f"{part}: lists/{part}.txt has {len(listed)} lines, {record.counts[part]} were prepared. "
                 f"{_again(prepared)}"
             )
-    if not record.complete(published):
-        wanted = " and ".join(f"{published.counts[part]} for {part}" for part in ("train", "val"))
+    if record.own:
+        report.notices.append(f"not as published: {record.own}; official lists will be refused")
+    elif not record.complete(published):
+        wanted = " and ".join(f"{published.counts[part]} for {part}" for part in published.masked)
         report.notices.append(f"a part: published are {wanted}; official lists will be refused")
     report.lines.append(f"masks: {record.masks}")
 
 
 def _find_missing(
     prepared: Prepared, pairs: dict[str, list[Pair]], report: VerifyReport, progress: Progress
-) -> set[str | None]:
+) -> set[str]:
     """Files that are listed and not there, or empty."""
-    lost: set[str | None] = set()
+    lost: set[str] = set()
     total, done = sum(len(listed) for listed in pairs.values()), 0
     for part, listed in pairs.items():
         missing: list[str] = []
         for pair in listed:
-            missing += [file for file in pair if file is not None and not _there(prepared.path / file)]
+            missing += [file for file in prepared.files(pair) if not _there(prepared.path / file)]
             done += 1
             progress("looking for files", done, total)
         if missing:
-            files = sum(file is not None for pair in listed for file in pair)
+            files = sum(len(prepared.files(pair)) for pair in listed)
             report.problems.append(
                 f"{part}: {len(missing)} of {files} files are missing or empty: {some(missing)}. {_again(prepared)}"
             )
@@ -109,7 +111,7 @@ def _look(prepared: Prepared, pairs: Sequence[Pair], every: bool, report: Verify
     wanted = masked if every or len(masked) <= _SAMPLED else [masked[k] for k in _evenly(len(masked))]
     seen: list[_Seen] = []
     with ThreadPoolExecutor() as threads:
-        for done, item in enumerate(threads.map(_looker(prepared.path), wanted), start=1):
+        for done, item in enumerate(threads.map(_looker(prepared), wanted), start=1):
             seen.append(item)
             progress("looking into masks", done, len(wanted))
     report.problems.extend(_faults([item.fault for item in seen if item.fault is not None]))
@@ -122,16 +124,17 @@ def _evenly(count: int) -> list[int]:
     return [int(k) for k in np.linspace(0, count - 1, _SAMPLED)]
 
 
-def _looker(root: Path) -> Callable[[tuple[str, str]], _Seen]:
+def _looker(prepared: Prepared) -> Callable[[tuple[str, str]], _Seen]:
     def look(pair: tuple[str, str]) -> _Seen:
         image, mask = pair
         try:
-            values = read_mask(root / mask)
-            height, width = image_size(root / image)
-            if values.shape != (height, width):
-                detail = f"image {width}x{height}, mask {values.shape[1]}x{values.shape[0]} (width x height)"
-                remedy = "Give images and masks of the same release, and prepare again."
-                raise FileFault("mask of another size than its image", mask, detail, remedy)
+            values = read_mask(prepared.path / mask)
+            for file in prepared.published.files(image):
+                height, width = image_size(prepared.path / file)
+                if values.shape != (height, width):
+                    detail = f"image {width}x{height}, mask {values.shape[1]}x{values.shape[0]} (width x height)"
+                    remedy = "Give images and masks of the same release, and prepare again."
+                    raise FileFault("mask of another size than its image", mask, detail, remedy)
             return _Seen(mask, frozenset(int(value) for value in np.unique(values)))
         except FileFault as fault:
             remedy = "Remove the file and prepare again." if fault.kind.startswith("unreadable") else fault.remedy
@@ -152,7 +155,8 @@ def _faults(faults: Sequence[FileFault]) -> list[str]:
 
 
 def _coverage(published: Published, masks: dict[str, frozenset[int]]) -> str:
-    present = frozenset[int]().union(*masks.values())
+    values = frozenset[int]().union(*masks.values())
+    present = {number for value, number in published.stored.items() if value in values}
     absent = [name for number, name in enumerate(published.classes) if number not in present]
     count = f"{len(published.classes) - len(absent)} of {len(published.classes)} classes occur in them"
     if not absent:

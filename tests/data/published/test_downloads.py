@@ -16,7 +16,7 @@ COMMIT = "f6afb4dfca2d9dcbcee2307e97717954ca75c0ba"
 
 
 def test_every_data_set_has_its_downloads() -> None:
-    assert sorted(read_downloads().files) == NAMES == ["ade20k", "cityscapes", "coco", "pascal"]
+    assert sorted(read_downloads().files) == NAMES == ["ade20k", "cityscapes", "coco", "levir", "pascal", "whu"]
 
 
 @pytest.mark.parametrize(("name", "file"), FILES, ids=lambda item: getattr(item, "name", item))
@@ -36,8 +36,9 @@ def test_names_of_files_are_theirs_alone(name: str) -> None:
     assert len(set(files)) == len(files)
 
 
-def test_only_one_address_is_without_a_checksum() -> None:
-    assert [file.name for _, file in FILES if file.urls and file.digest is None] == ["SegmentationClassAug.zip"]
+def test_only_these_addresses_are_without_a_checksum() -> None:
+    bare = [file.name for _, file in FILES if file.urls and file.digest is None]
+    assert bare == ["LEVIR-CD.zip", "SegmentationClassAug.zip", "WHU-CD.zip"]
 
 
 def test_optional_files_are_given_by_their_part_only() -> None:
@@ -87,12 +88,15 @@ def test_lists_and_official_splits_agree(name: str) -> None:
         assert lists[f"{folder}/labeled.txt"][1] == labeled
         if name != "coco":  # its unlabelled lists are the complement
             assert lists[f"{folder}/unlabeled.txt"][1] == unlabeled
-    assert {path.partition("/")[0] for path in lists} - {"all", "val.txt"} == set(folders)
+    parts = {f"{part}.txt" for part in published.masked} if published.pairs else {"val.txt"}
+    assert {path.partition("/")[0] for path in lists} - {"all"} == {*folders, *parts}
     assert lists["val.txt"][1] == published.counts["val"]
     for path, part in {
         "all/labeled.txt": "train",
         "all/train.txt": "train",
         "all/unlabeled.txt": "train_extra",
+        "train.txt": "train",
+        "test.txt": "test",
     }.items():
         if path in lists:
             assert lists[path][1] == published.counts[part]

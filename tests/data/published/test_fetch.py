@@ -400,12 +400,12 @@ def zipped(**files: bytes) -> bytes:
     return stream.getvalue()
 
 
-ARCHIVE, LIST = zipped(a=b"1"), b"a b\nc d"
+ARCHIVE, LIST, PAIRS = zipped(a=b"1"), b"a b\nc d", b"train_1_1.png\ntrain_1_2.png\n"
 
 
 @pytest.fixture
 def local(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Downloads of pascal and ade20k that lie on the server."""
+    """Downloads of pascal and ade20k, and lists of levir, that lie on the server."""
     server.routes.update({"/images": good(), "/masks": good(ARCHIVE), "/splits/pascal/92/labeled.txt": good(LIST)})
     files: list[dict[str, Any]] = [
         {
@@ -423,7 +423,11 @@ def local(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     lists = {
         "splits/pascal/92/labeled.txt": [hashlib.sha256(LIST).hexdigest(), 2],
         "splits/ade20k/1_2/labeled.txt": ["0" * 64, 1],
+        "remote-sensing/splits/levir/5%/labeled.txt": [hashlib.sha256(PAIRS).hexdigest(), 2],
+        "remote-sensing/splits/levir/train.txt": [hashlib.sha256(PAIRS * 2).hexdigest(), 4],
     }
+    server.routes["/remote-sensing/splits/levir/5%25/labeled.txt"] = good(PAIRS)
+    server.routes["/remote-sensing/splits/levir/train.txt"] = good(PAIRS * 2)
     raw = {"files": {"pascal": files, "ade20k": files}, "splits": {"urls": [server.url("/{path}")], "lists": lists}}
     made = Downloads.model_validate(raw)
     for module in ("downloads", "fetch"):
@@ -463,6 +467,18 @@ def test_only_lists(tmp_path: Path) -> None:
     report = fetch("pascal", tmp_path, splits_only=True)
     assert (report.fetched, report.by_hand, report.left) == (["splits/92/labeled.txt"], [], [])
     assert left(tmp_path) == ["splits"]
+
+
+@pytest.mark.usefixtures("local")
+def test_lists_of_pairs_lie_deeper_and_have_percent_signs(server: Server, tmp_path: Path) -> None:
+    report = fetch("levir", tmp_path, splits_only=True)
+    assert report.fetched == ["splits/5%/labeled.txt", "splits/train.txt"]
+    assert (tmp_path / "splits/5%/labeled.txt").read_bytes() == PAIRS
+    assert (tmp_path / "splits/train.txt").read_bytes() == PAIRS * 2
+    assert [path for path, _ in server.asked] == [
+        "/remote-sensing/splits/levir/5%25/labeled.txt",
+        "/remote-sensing/splits/levir/train.txt",
+    ]
 
 
 @pytest.mark.usefixtures("local")

@@ -28,17 +28,20 @@ def make(root: Path, name: str, pairs: list[Pair], counts: dict[str, int] | None
 
 
 LINES = ["JPEGImages/0007.jpg SegmentationClass/0007.png", "JPEGImages/0002.jpg SegmentationClass/0002.png"]
+TILES = ["whucd_00004.png", "whucd_00002.png"]
 OTHERS = ["JPEGImages/0001.jpg SegmentationClass/0001.png"]
 
 
 @pytest.fixture(params=["", "\n"], ids=["no end of line", "end of line"])
 def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three official lists, as files that end with a newline or without."""
+    """Official lists, as files that end with a newline or without."""
 
     def digest(*lines: str) -> list[Any]:
         return [hashlib.sha256(("\n".join(lines) + request.param).encode()).hexdigest(), len(lines)]
 
     lists = {
+        "remote-sensing/splits/whu/20%/labeled.txt": digest(*TILES),
+        "splits/whu/20%/labeled.txt": digest(*TILES[::-1]),
         "splits/pascal/92/labeled.txt": digest(*LINES),
         "splits/pascal/183/labeled.txt": digest(*OTHERS),
         "splits/cityscapes/1_8/unlabeled.txt": digest(*LINES, *OTHERS),
@@ -88,6 +91,22 @@ def test_a_list_in_its_own_order(pascal: Prepared, text: str) -> None:
 
 
 @pytest.mark.usefixtures("known")
+def test_a_list_of_pairs_names_one_file_of_them(tmp_path: Path) -> None:
+    prepared = make(tmp_path, "whu", [(f"A/whucd_{k:05}.png", f"label/whucd_{k:05}.png") for k in range(9)])
+    assert list_file(tmp_path, "20%") == tmp_path / "splits/20%/labeled.txt"
+    list_file(tmp_path, "20%").parent.mkdir(parents=True)
+    list_file(tmp_path, "20%").write_text("\n".join(TILES) + "\n")
+    assert labeled_images(prepared, "official:20%") == ["A/whucd_00004.png", "A/whucd_00002.png"]
+    assert [prepared.published.named(image) for image in labeled_images(prepared, "20%")] == [
+        "whucd_00004",
+        "whucd_00002",
+    ]
+    list_file(tmp_path, "20%").write_text("\n".join(TILES[::-1]))
+    with pytest.raises(DataError, match=r"the official list remote-sensing/splits/whu/20%/labeled\.txt has 1189 and"):
+        labeled_images(prepared, "20%")
+
+
+@pytest.mark.usefixtures("known")
 def test_a_list_that_is_missing(pascal: Prepared) -> None:
     with pytest.raises(
         DataError, match=r"official:92: no list .*92/labeled\.txt.* semikit data fetch pascal --splits --root"
@@ -129,6 +148,13 @@ def test_images_the_root_does_not_have(tmp_path: Path) -> None:
     prepared = make(tmp_path, "pascal", pairs_of(7))
     with pytest.raises(DataError, match=r"1 of 2 images of the list are not among .*: JPEGImages/0007\.jpg\. "):
         labeled_images(prepared, "92")
+
+
+def test_a_root_that_is_not_as_published_has_no_official_lists(tmp_path: Path) -> None:
+    prepared = make(tmp_path, "whu", [("A/train_r000_c000.png", "label/train_r000_c000.png")])
+    own = prepared.record.model_copy(update={"own": "tiles of another cutting"})
+    with pytest.raises(DataError, match=r"official:20%: .* is not as published \(tiles of another cutting\), so no"):
+        labeled_images(Prepared(prepared.published, tmp_path, own), "20%")
 
 
 def test_a_part_of_a_data_set_has_no_official_lists(tmp_path: Path) -> None:
@@ -199,6 +225,24 @@ def test_unlabelled_is_the_complement(files: dict[str, bytes], name: str) -> Non
         assert unlabeled == train - labeled
         assert labeled <= train
         assert not labeled & val
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["levir", "whu"])
+def test_lists_of_pairs(files: dict[str, bytes], name: str) -> None:
+    published = read_published(name)
+    parts = {part: lines_of(files[f"{published.lists}/{part}.txt"]) for part in published.counts}
+    assert {part: len(set(lines)) for part, lines in parts.items()} == published.counts
+    assert len({line for lines in parts.values() for line in lines}) == sum(published.counts.values())
+    smaller: set[str] = set()
+    for split, counts in published.splits.items():
+        labeled, unlabeled = (
+            set(lines_of(files[f"{published.lists}/{split}/{kind}.txt"])) for kind in ("labeled", "unlabeled")
+        )
+        assert (len(labeled), len(unlabeled)) == counts
+        assert unlabeled == set(parts["train"]) - labeled
+        assert smaller < labeled < set(parts["train"]), "nested"
+        smaller = labeled
 
 
 @pytest.mark.real_data

@@ -25,7 +25,7 @@ Extracted = Callable[[Path, Path], Path]
 
 FORMS = [
     *("pascal", "pascal-sbd", "pascal-authors", "cityscapes", "cityscapes-authors"),
-    *("ade20k", "ade20k-authors", "coco", "coco-authors"),
+    *("ade20k", "ade20k-authors", "coco", "coco-authors", "levir-tiles", "whu"),
 ]
 
 
@@ -35,12 +35,9 @@ class Killed(BaseException):
 
 def files(root: Path) -> dict[str, bytes]:
     """What the lists, images and masks of a root hold."""
+    prepared = open_prepared(data_set(root), root)
     listed = [
-        name
-        for part in open_prepared(data_set(root), root).record.counts
-        for pair in read_list(root, part)
-        for name in pair
-        if name is not None
+        name for part in prepared.record.counts for pair in read_list(root, part) for name in prepared.files(pair)
     ]
     lists = [path.relative_to(root).as_posix() for path in (root / "lists").iterdir()]
     return {name: (root / name).read_bytes() for name in [*listed, *lists]}
@@ -51,7 +48,7 @@ def data_set(path: Path) -> str:
 
 
 def test_every_published_data_set_can_be_prepared() -> None:
-    assert PREPARERS.names() == ["ade20k", "cityscapes", "coco", "pascal"]
+    assert PREPARERS.names() == ["ade20k", "cityscapes", "coco", "levir", "pascal", "whu"]
     for name in PREPARERS.names():
         assert set(read_published(name).counts) >= {"train", "val"}
 

@@ -28,14 +28,15 @@ def look(root: Path, *, every: bool = False) -> VerifyReport:
 
 
 def masks(root: Path) -> list[Path]:
-    return [root / mask for part in ("train", "val") for _, mask in read_list(root, part) if mask is not None]
+    parts = read_published(root.name.partition("-")[0]).masked
+    return [root / mask for part in parts for _, mask in read_list(root, part) if mask is not None]
 
 
 @pytest.mark.parametrize(
     "form",
     [
         *("pascal", "pascal-sbd", "pascal-authors", "cityscapes", "cityscapes-authors"),
-        *("ade20k", "ade20k-authors", "coco", "coco-authors"),
+        *("ade20k", "ade20k-authors", "coco", "coco-authors", "levir-tiles", "whu"),
     ],
 )
 def test_a_sound_root(prepared_root: Root, form: str) -> None:
@@ -44,7 +45,8 @@ def test_a_sound_root(prepared_root: Root, form: str) -> None:
     published = read_published(root.name.partition("-")[0])
     assert report.problems == []
     assert f"train: 8 of {published.counts['train']} images" in report.lines
-    assert f"looked into 11 of 11 masks; {4 + (form[0] == 'a') + (form == 'coco')} of" in "\n".join(report.lines)
+    masks, classes = (13, 2) if published.pairs else (11, 4 + (form[0] == "a") + (form == "coco"))
+    assert f"looked into {masks} of {masks} masks; {classes} of" in "\n".join(report.lines)
     assert any("official lists will be refused" in notice for notice in report.notices)
 
 
@@ -155,6 +157,28 @@ def test_masks_of_one_object(prepared_root: Root, top: int) -> None:
     assert f"all 11 masks hold nothing but 0 and {top}" in problem
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda values: values // 255, "13 masks hold other values than 0 and 255: 1 in label/train_1_1.png, "),
+        (lambda values: values // 255 * 250, "13 masks hold other values than 0 and 255: 250 in label/"),
+        (lambda values: values // 255 // 255, "all 13 masks hold nothing but 0: nothing could be learned from them"),
+    ],
+)
+def test_masks_of_change(prepared_root: Root, change: Callable[[np.ndarray], np.ndarray], told: str) -> None:
+    (problem,) = written(prepared_root("levir-tiles"), change)
+    assert told in problem
+
+
+def test_a_second_date_that_is_missing_or_of_another_size(prepared_root: Root) -> None:
+    root = prepared_root("levir-tiles")
+    (root / "B/val_1_2.png").unlink()
+    Image.new("RGB", (128, 256)).save(root / "B/train_1_5.png")
+    lost, size = look(root).problems
+    assert lost.startswith("val: 1 of 9 files are missing or empty: B/val_1_2.png. Run `semikit data prepare levir")
+    assert size.startswith("1 files: mask of another size than its image: label/train_1_5.png (image 128x256, mask 256")
+
+
 def diagnosed(name: str, *masks: set[int]) -> list[str]:
     return diagnose(read_published(name), {f"{k}.png": frozenset(values) for k, values in enumerate(masks)})
 
@@ -166,6 +190,11 @@ def test_causes_told_by_values() -> None:
     assert "255 seems to have been written as 254" in diagnosed("pascal", {0, 3, 254})[0]
     assert "prepare again from the original archives" in diagnosed("pascal", {0, 38, 255}, {1})[0]
     assert diagnosed("coco", {0, 80}, {255}) == []
+    assert diagnosed("levir", *[{0, 255}] * 9, {0}, {255}) == []
+    assert diagnosed("levir", *[{0}] * 7) == [], "so few may well be unchanged"
+    assert "hold 1 for what changed, as after a division by 255" in diagnosed("whu", {0, 1}, {0})[0]
+    assert "masks of 0 and 1 are mixed with" in diagnosed("whu", {0, 1}, {0, 255})[0].lower()
+    assert "Values between come of JPEG" in diagnosed("levir", {0, 1, 2, 3, 253, 254, 255})[0]
     names = diagnose(read_published("cityscapes"), {"gtFine/train/a/b_gtFine_labelIds.png": frozenset({0, 7})})
     assert "1 masks are labelIds by their names" in names[0]
 

@@ -55,6 +55,10 @@ class Plan:
     """Makes what no single member holds, after the last file."""
     after_bytes: int = 0
     """About how much that writes."""
+    own: str = ""
+    """What is not as published, for the record; see `Record.own`."""
+    ordered: bool = False
+    """The lists keep the order of `pairs`; else they are sorted."""
 
 
 @final

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from semikit.data.published.catalogue import Published
 from semikit.data.published.inputs import Progress
-from semikit.data.published.masks import Bytes, write_mask
+from semikit.data.published.masks import Bytes, write_png
 from semikit.errors import ConfigError, DataError
 
 Outline = list[NDArray[np.float64]] | dict[str, Any]
@@ -138,7 +138,7 @@ def _drawn(tasks: list[tuple[Path, tuple[int, int], list[Shape]]]) -> Iterator[N
 def _draw_one(task: tuple[Path, tuple[int, int], list[Shape]]) -> None:
     path, size, shapes = task
     if not path.exists() or path.stat().st_size == 0:
-        write_mask(path, draw(size, shapes))
+        write_png(path, draw(size, shapes))
 
 
 def _outline(raw: Any) -> Outline:
