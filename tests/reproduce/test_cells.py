@@ -174,6 +174,9 @@ def test_settings_of_cells() -> None:
     assert one("table15/unimatch-v2/250-seed4").overrides["train"] == {"seed": 4}
     assert one("table10/student/pascal-92").reports == "better"
     assert one("table9/beit-large/pascal-183").overrides["method"]["teacher"] == "student"
+    cell = one("table14/labeled-only-dinov2-small/whu-40%")
+    assert cell.overrides["train"] == {"protocol": "paper", "select": "student"}
+    assert cell.waits is None
 
 
 def test_cells_of_tasks_that_are_not_there_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

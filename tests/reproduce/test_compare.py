@@ -93,6 +93,22 @@ def test_another_metric_is_read_at_the_best_epoch() -> None:
     assert best(rows, "better", "IoU", "IoU") == 81.0
 
 
+def test_a_run_of_change_detection(tmp_path: Path) -> None:
+    rows = (
+        "iteration,epoch,student_IoU,student/OA,teacher_IoU,teacher/OA\n845,1,68,97,68.5,98\n50700,60,82,99,83,99.5\n"
+    )
+    cell = "table14/unimatch-v2-dinov2-small/levir-5%"
+    found = compare(write(tmp_path / "paper", cell, rows=rows), cells("14"))
+    assert ([item.id for item in found.cells], found.differences) == ([cell], [])
+    assert {(score.metric, score.published, score.measured) for score in found.scores} == {
+        ("IoU", 82.1, 82.0),
+        ("OA", 99.01, 99.0),
+    }
+    assert found.early[0].measured == {"student": 68.0, "teacher": 68.5}
+    strict = compare(write(tmp_path / "strict", cell, {"train": {"protocol": "strict"}}, rows), cells("14"))
+    assert strict.differences == ["train.protocol: 'paper' -> 'strict'"]
+
+
 def test_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no run folder: it has no config"):
         compare(tmp_path, cells("1"))

@@ -39,6 +39,10 @@ def one(identity: str) -> Cell:
         ("table11/fixmatch-doubled/pascal-92", 328 * 120),  # 10490 images, 8 processes of 4
         ("table13/coco-whole/ade20k-all", 15106 * 30),  # 118287 + 123403 images, 8 processes of 2
         ("table13/cityscapes-extra/cityscapes-all", 2500 * 40),
+        ("table14/unimatch-v2-dinov2-small/levir-5%", 50_700),
+        ("table14/unimatch-v2-dinov2-base/whu-20%", 35_640),
+        ("table14/labeled-only-dinov2-base/whu-40%", 187 * 60),  # 3000 pairs, one process of 16
+        ("table14/unimatch-v1-deeplab-resnet50/levir-10%", 801 * 80),
     ],
 )
 def test_iterations(identity: str, iterations: int) -> None:
@@ -88,6 +92,31 @@ def test_the_plan_in_words() -> None:
     assert facts(plan_cell(one("table1/unimatch-v2-dinov2-base/92")))["log"] == "teacher 86.29, student 86.41"
 
 
+def test_change_detection_is_chosen_on_the_test_tiles_as_published() -> None:
+    found = cells("table14")
+    assert len(found) == 36
+    for cell in found:
+        plan = plan_cell(cell)
+        assert plan.config.task == "cd"
+        assert (plan.config.train.protocol, plan.config.train.select, plan.config.train.group) in {
+            ("paper", "student", 8),
+            ("paper", "student", 16),
+        }
+        assert plan.counts.test == {"levir": 2048, "whu": 744}[cell.dataset]
+    told = facts(plan_cell(one("table14/unimatch-v2-dinov2-small/levir-5%")))
+    assert told["published"] == "IoU 82.1, OA 99.01 (student)"
+    assert told["images"] == "levir: 356 labelled, 6764 unlabelled, 1024 for validation, 2048 of the test"
+    assert told["batch"].startswith("8 labelled + 8 unlabelled, in 1 group of 8")
+    assert told["evaluation"].endswith(
+        "every 845 iterations on the test images, where the best is chosen too (protocol paper)"
+    )
+    assert "--labels official:5% " in told["command"]
+    assert " --protocol paper " in told["command"]
+    views = plan_cell(one("table14/unimatch-v1-pspnet-resnet50/whu-20%")).config.views
+    assert views.weak.scale == (0.8, 1.2)  # type: ignore[attr-defined]
+    assert views.strong.grayscale_probability == 0  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("identity", "settings"),
     [
@@ -97,6 +126,7 @@ def test_the_plan_in_words() -> None:
         ("table6/unimatch-v2/pascal-92", set()),
         ("table12/decoder-classifier/pascal-92", {"position=decoder"}),
         ("table10/student/pascal-92", {"teacher=student"}),
+        ("table14/unimatch-v2-dinov2-base/whu-20%", {"teacher=student"}),
         ("table5/unimatch-v1/pascal-92", {"teacher=ema"}),
         ("figure5/threshold-0.98/pascal-183", {"threshold=0.98"}),
         ("figure6/weight-4/pascal-183", {"weight=4.0"}),
