@@ -30,12 +30,16 @@ SMALL = (
     "model.encoder_args={layers: [1, 1, 1, 1], channels: [8, 8, 8, 8], stem_width: 8}",
 )  # fmt: skip
 FIRST = {
-    "pascal": "JPEGImages",
-    "cityscapes": "leftImg8bit/val",
-    "ade20k": "images/validation",
-    "coco": "val2017",
+    "pascal": ("JPEGImages",),
+    "cityscapes": ("leftImg8bit/val",),
+    "ade20k": ("images/validation",),
+    "coco": ("val2017",),
+    "levir": ("A", "B"),
+    "whu": ("A", "B"),
 }
 """Where images to predict lie."""
+SCORED = {"levir": 16}
+"""Images of the miniatures that are scored, where they are not 3."""
 
 
 @pytest.fixture(autouse=True)
@@ -54,24 +58,99 @@ def test_the_whole_way(semikit: Call, miniature: Miniature, name: str) -> None:
     told = done(semikit("data", "prepare", name, "--source", miniature(name), "--root", root))
     assert "official lists will be refused" in told
     assert "nothing wrong was found" in done(semikit("data", "verify", name, "--root", root))
-    done(semikit("train", "seg", "--dataset", name, "--root", root, "--labels", "3", *SMALL, "--out", "run"))
+    known = read_published(name)
+    done(semikit("train", known.task, "--dataset", name, "--root", root, "--labels", "3", *SMALL, "--out", "run"))
     results = json.loads(Path("run/results.json").read_text())
     assert results["iterations"] == 2
-    assert list(results["per_class"]) == list(read_published(name).classes)
-    assert results["best"]["model"] == "teacher"
+    assert list(results["per_class"]) == list(known.classes)
+    chosen = "student" if known.pairs else "teacher"
+    assert results["best"]["model"] == chosen
     told = done(semikit("evaluate", "run", "--dataset", name, "--root", root, "--json", "scores.json"))
     scores = json.loads(Path("scores.json").read_text())
     assert scores["value"] == pytest.approx(results["best"]["value"])
-    assert (scores["images"], scores["model"], scores["protocol"]) == (3, "teacher", "strict")
+    assert (scores["images"], scores["model"], scores["protocol"]) == (SCORED.get(name, 3), chosen, "strict")
     assert scores["evaluation"]["window"] == ("sliding" if name == "cityscapes" else "original")
     assert scores["checkpoint"]["sha256"][:12] in told
     assert scores["checkpoint"] == results["checkpoint"]
-    done(semikit("predict", "run", root / FIRST[name], "-o", "predictions"))
+    done(semikit("predict", "run", *(root / folder for folder in FIRST[name]), "-o", "predictions"))
     predicted = sorted(Path("predictions").rglob("*.png"))
     with Image.open(predicted[0]) as image:
         assert image.mode == "P"
         colours = np.array(image.getpalette()).reshape(-1, 3)
-        assert colours[1].tolist() == list(read_published(name).palette[1])
+        assert colours[1].tolist() == list(known.palette[1])
+
+
+def test_change_detection_is_chosen_on_val_or_on_test(semikit: Call, miniature: Miniature) -> None:
+    done(semikit("data", "prepare", "whu", "--source", miniature("whu"), "--root", "root"))
+    train = ("train", "cd", "--dataset", "whu", "--root", "root", "--labels", "3", *SMALL)
+    told = done(semikit(*train, "--protocol", "paper", "--out", "paper"))
+    assert "student, iteration 2, test, protocol paper" in told
+    results = json.loads(Path("paper/results.json").read_text())
+    assert (results["best"]["split"], results["protocol"], "test" in results) == ("test", "paper", False)
+    scores = ("evaluate", "paper", "--dataset", "whu", "--root", "root", "--split", "test", "--json", "scores.json")
+    done(semikit(*scores))
+    assert json.loads(Path("scores.json").read_text())["value"] == pytest.approx(results["best"]["value"])
+    told = done(semikit(*train, "--protocol", "strict", "--out", "strict"))
+    assert "student, iteration 2, val, protocol strict" in told
+    assert "test IoU" in told
+    results = json.loads(Path("strict/results.json").read_text())
+    assert (results["best"]["split"], results["protocol"], results["metric"]) == ("val", "strict", "IoU")
+    assert set(results["test"]) == {"IoU", "F1", "precision", "recall", "OA", "per_class"}
+
+
+def test_a_list_of_ones_own_names_pairs_as_the_official_ones_do(semikit: Call, miniature: Miniature) -> None:
+    done(semikit("data", "prepare", "levir", "--source", miniature("levir-tiles"), "--root", "root"))
+    Path("few.txt").write_text("train_1_7.png\ntrain_1_2.png\n")
+    train = ("train", "cd", "--dataset", "levir", "--root", "root", *SMALL)
+    told = done(semikit(*train, "--labels", "few.txt", "--dry-run"))
+    assert "2 labelled · 6 unlabelled · 3 validation · 2 test" in told
+    Path("few.txt").write_text("val_1_1.png\n")
+    assert "is an image of val, not of train" in semikit(*train, "--labels", "few.txt", "--dry-run").err
+    answer = semikit(*train, "--dry-run", "--labels", "official:5%")
+    assert answer.code == 2
+    assert "only a part of LEVIR-CD, tiles of 256 (train 8 of 7120, val 3 of 1024, test 2 of 2048 images)" in answer.err
+    assert "unknown official split of levir '7%'" in semikit(*train, "--dry-run", "--labels", "official:7%").err
+
+
+def test_more_unlabelled_pairs(semikit: Call, miniature: Miniature) -> None:
+    for name, form in (("levir", "levir-tiles"), ("whu", "whu"), ("pascal", "pascal")):
+        done(semikit("data", "prepare", name, "--source", miniature(form), "--root", Path("sets") / name))
+    base = ("train", "cd", "--dataset", "levir", "--root", "sets/levir", "--labels", "3", *SMALL, "--dry-run")
+    assert "3 labelled · 13 unlabelled" in done(semikit(*base, "--unlabeled", "sets/whu"))
+    assert "3 labelled · 7 unlabelled" in done(semikit(*base, "--unlabeled", "sets/whu:test"))
+    assert "these are the test images of levir itself" in semikit(*base, "--unlabeled", "levir:test").err
+    single = "sets/pascal: these are single images; semikit train cd learns from pairs."
+    assert single in semikit(*base, "--unlabeled", "sets/pascal").err
+    pairs = "sets/whu: these are pairs of two dates; semikit train seg learns from single images."
+    seg = ("train", "seg", "--dataset", "pascal", "--root", "sets/pascal", "--labels", "3", *SMALL, "--dry-run")
+    assert pairs in semikit(*seg, "--unlabeled", "sets/whu").err
+
+
+def test_masks_of_0_and_1(semikit: Call, miniature: Miniature) -> None:
+    """Read as 0 and 255 they would be unchanged throughout."""
+    done(semikit("data", "prepare", "levir", "--source", miniature("levir-tiles"), "--root", "root"))
+    for path in Path("root/label").iterdir():
+        with Image.open(path) as image:
+            values = np.array(image)
+        Image.fromarray(values // 255).save(path)
+    train = ("train", "cd", "--dataset", "levir", "--root", "root", "--labels", "3", *SMALL)
+    for more in ((), ("--dry-run",)):
+        answer = semikit(*train, *more)
+        assert answer.code == 2
+        assert "labelled: mask value of a class that is stored otherwise: " in answer.err
+        assert "hold 0 (unchanged) and 255 (changed); `semikit data verify` tells the cause" in answer.err
+        assert "mapping" not in answer.err
+    assert "after a division by 255" in semikit("data", "verify", "levir", "--root", "root").err
+
+
+def test_a_second_date_that_vanished(semikit: Call, miniature: Miniature) -> None:
+    done(semikit("data", "prepare", "levir", "--source", miniature("levir-tiles"), "--root", "root"))
+    for path in Path("root/B").glob("train_*.png"):
+        path.unlink()
+    answer = semikit("train", "cd", "--dataset", "levir", "--root", "root", "--labels", "7", *SMALL)
+    assert answer.code == 2
+    assert "labelled: 7 of 21 files are missing" in answer.err
+    assert "root/B/train_1_" in answer.err
 
 
 def test_more_unlabelled_images(semikit: Call, miniature: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +288,52 @@ def test_an_official_split(semikit: Call, tmp_path: Path) -> None:
     assert "semikit data fetch pascal --splits" in semikit(*arguments, "--dry-run").err
     told = done(semikit(*arguments, "--dry-run", "--labels", lists / "366/labeled.txt"))
     assert "366 labelled · 10216 unlabelled" in told, "a list of one's own, in the authors' form"
+
+
+def _whole_pairs(name: str, root: Path, lists: Path) -> None:
+    """A root with the names of all tiles, as prepared: one tile of each part, linked."""
+    counts = {}
+    for k, part in enumerate(("train", "val", "test")):
+        names = (lists / f"{part}.txt").read_text().split()
+        for folder, shape in (("A", (28, 28, 3)), ("B", (28, 28, 3)), ("label", (28, 28))):
+            (root / folder).mkdir(exist_ok=True)
+            values = np.zeros(shape, np.uint8) + (np.eye(28, dtype=np.uint8) * 255 if folder == "label" else k)
+            Image.fromarray(values).save(root / f"{folder}-{part}.png")
+            for file in names:
+                (root / folder / file).hardlink_to(root / f"{folder}-{part}.png")
+        prepared.write_list(root, part, [(f"A/{file}", f"label/{file}") for file in names])
+        counts[part] = len(names)
+    for split in read_published(name).splits:
+        (root / "splits" / split).mkdir(parents=True)
+        (root / "splits" / split / "labeled.txt").write_bytes((lists / split / "labeled.txt").read_bytes())
+    prepared.finish(root, Record(dataset=name, counts=counts, masks="made"))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("preset", "told"),
+    [
+        (
+            "levir-5%-dinov2-s",
+            ("356 labelled · 6764 unlabelled · 1024 validation · 2048 test", "50700 iterations of 8 + 8"),
+        ),
+        (
+            "whu-20%-dinov2-b",
+            ("1189 labelled · 4758 unlabelled · 743 validation · 744 test", "35640 iterations of 8 + 8"),
+        ),
+    ],
+)
+def test_official_splits_of_pairs(semikit: Call, tmp_path: Path, preset: str, told: tuple[str, ...]) -> None:
+    name, split, _ = preset.split("-", 2)
+    lists, root = _lists(tmp_path).parents[1] / "remote-sensing/splits" / name, tmp_path / name
+    root.mkdir()
+    _whole_pairs(name, root, lists)
+    answer = done(semikit("train", "cd", "--preset", preset, "--root", root, "--weights", "none", "--dry-run"))
+    assert all(text in answer for text in told)
+    list_of = ("data", "split", "cd", "--dataset", name, "--root", root, "--labels", f"official:{split}")
+    done(semikit(*list_of, "-o", "list.txt"))
+    labelled = (lists / split / "labeled.txt").read_text().split()
+    assert sorted(Path("list.txt").read_text().split()) == sorted(file.removesuffix(".png") for file in labelled)
 
 
 @pytest.fixture(scope="module")
