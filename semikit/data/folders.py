@@ -5,45 +5,57 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Generic, TypeVar, final
 
 from semikit.data.images import PHOTOS, RASTERS
 from semikit.data.mask_values import MaskValues
 from semikit.data.sampling import sampled_scale, value_range
 from semikit.data.sources import FolderSource, PixelSource
-from semikit.data.spec import DataSpec, Scale
+from semikit.data.spec import ClassSpec, DataSpec, Scale
 from semikit.errors import DataError
+
+P = TypeVar("P", bound=PixelSource)
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Generic[P]):
     """The parts of a data set. `scale` is the range in use (None: values as stored), stated or sampled from train."""
 
-    train: FolderSource
-    unlabeled: tuple[FolderSource, ...]
-    val: FolderSource
-    test: FolderSource | None
+    train: P
+    unlabeled: tuple[P, ...]
+    val: P
+    test: P | None
     scale: Scale | None = None
 
 
-def resolve(spec: DataSpec) -> Sources:
+def resolve(spec: DataSpec) -> Sources[FolderSource]:
     """The sources of a data set; lists folders, opens a few images only where a range of values has to be sampled.
 
     Raises:
         DataError: missing or empty folder, two images of one name, no mask that fits, a file in two parts.
     """
     train = folder_source(spec.train.images, spec.train.masks, spec, "train")
-    unlabeled = tuple(
-        folder_source(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(spec.unlabeled)
-    )
+    unlabeled = [folder_source(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(spec.unlabeled)]
     val = folder_source(spec.val.images, spec.val.masks, spec, "val")
     test = None if spec.test is None else folder_source(spec.test.images, spec.test.masks, spec, "test")
+    return put_together(spec, train, unlabeled, val, test)
+
+
+def put_together(spec: ClassSpec, train: P, unlabeled: Sequence[P], val: P, test: P | None) -> Sources[P]:
+    """The parts with the range of values that is stated or, over all dates of train, sampled.
+
+    Raises:
+        DataError: a file in two parts; images whose values cannot be brought to one range.
+    """
     apart({"train": train, **{f"unlabeled[{k}]": part for k, part in enumerate(unlabeled)}, "val": val, "test": test})
-    scale = spec.scale or sampled_scale(train.images, train.bands)
+    scale = spec.scale or sampled_scale([path for k in range(len(train)) for path in train.files(k)], spec.bands)
     bounds = None if scale is None else value_range(scale)
-    train, val, *rest = (replace(part, scale=bounds) for part in (train, val, *unlabeled, *([test] if test else [])))
-    return Sources(train, tuple(rest[: len(unlabeled)]), val, rest[-1] if test else None, scale)
+
+    def scaled(part: P) -> P:
+        return replace(part, scale=bounds)  # type: ignore[type-var]
+
+    return Sources(scaled(train), tuple(map(scaled, unlabeled)), scaled(val), test and scaled(test), scale)
 
 
 def folder_source(images: Path, masks: Path | None, spec: DataSpec, part: str) -> FolderSource:

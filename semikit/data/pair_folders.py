@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
 
 from semikit.data.faults import some
-from semikit.data.folders import apart, image_files
+from semikit.data.folders import Sources, image_files, put_together
 from semikit.data.images import PHOTOS, RASTERS
 from semikit.data.pair_spec import PairFolders, PairImages, PairSpec
 from semikit.data.pairs import PairSource
-from semikit.data.sampling import sampled_scale, value_range
-from semikit.data.spec import Scale
 from semikit.errors import DataError, unknown
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class PairSources:
-    """The parts of a data set of pairs. `scale` is the range in use, stated or sampled from both dates of train."""
-
-    train: PairSource
-    unlabeled: tuple[PairSource, ...]
-    val: PairSource
-    test: PairSource | None
-    scale: Scale | None = None
-
-
-def resolve_pairs(spec: PairSpec) -> PairSources:
+def resolve_pairs(spec: PairSpec) -> Sources[PairSource]:
     """The sources of a data set; lists folders, opens a few images only where a range of values has to be sampled.
 
     Raises:
@@ -38,13 +22,8 @@ def resolve_pairs(spec: PairSpec) -> PairSources:
     """
     train, val = pair_source(spec.train, spec, "train"), pair_source(spec.val, spec, "val")
     test = None if spec.test is None else pair_source(spec.test, spec, "test")
-    unlabeled = tuple(pair_source(part, spec, f"unlabeled[{k}]") for k, part in enumerate(spec.unlabeled))
-    apart({"train": train, **{f"unlabeled[{k}]": part for k, part in enumerate(unlabeled)}, "val": val, "test": test})
-    both = [path for k in range(len(train)) for path in train.files(k)]
-    scale = spec.scale or sampled_scale(both, spec.bands)
-    bounds = None if scale is None else value_range(scale)
-    train, val, *rest = (replace(part, scale=bounds) for part in (train, val, *unlabeled, *([test] if test else [])))
-    return PairSources(train, tuple(rest[: len(unlabeled)]), val, rest[-1] if test else None, scale)
+    unlabeled = [pair_source(part, spec, f"unlabeled[{k}]") for k, part in enumerate(spec.unlabeled)]
+    return put_together(spec, train, unlabeled, val, test)
 
 
 def pair_source(part: PairImages, spec: PairSpec, key: str) -> PairSource:

@@ -90,6 +90,9 @@ def _with_whole_keys(raw: Any) -> Any:
 class ClassSpec(Settings):
     """What descriptions of data sets share: classes, and how values of masks and rasters are read."""
 
+    unlabeled: tuple[Settings, ...] = ()
+    """More images to learn from, without masks."""
+
     classes: Annotated[tuple[str, ...], BeforeValidator(_class_names), Field(min_length=2, max_length=256)]
     """Names of the classes 0..K-1, as a list or as {number: name}."""
     ignore: tuple[int, ...] = ()

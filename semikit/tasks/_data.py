@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, final
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.settings import Location, Settings
-from semikit.data.folders import apart, resolve, unlabeled_folder
+from semikit.data.folders import Sources, apart, resolve, unlabeled_folder
 from semikit.data.mask_values import MaskValues
 from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names, read_published
 from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
 from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.data.sources import PixelSource
-from semikit.data.spec import DataSpec, ImageFolder, Scale
+from semikit.data.spec import ClassSpec, DataSpec, ImageFolder, Scale
 from semikit.data.splits import Official
 from semikit.errors import DataError
 from semikit.tasks._palette import Palette, palette
@@ -113,10 +113,28 @@ def open_sources(data: PixelData) -> PixelSources:
     if data.published is not None:
         return open_published(data, data.published, unlabeled_folder)
     assert data.folders is not None
-    named = {text: prepared_part(text, None, "seg") for text in data.unlabeled}
-    more = [ImageFolder(images=Path(text).absolute()) for text, source in named.items() if source is None]
-    spec = data.folders.model_copy(update={"unlabeled": (*data.folders.unlabeled, *more)})
-    found = resolve(spec)
+    return open_folders(data, data.folders, "seg", lambda folder: ImageFolder(images=folder), resolve)
+
+
+S = TypeVar("S", bound=ClassSpec)
+
+
+def open_folders(
+    data: SourceSettings,
+    spec: S,
+    task: str,
+    folder: Callable[[Path], Settings],
+    resolve: Callable[[S], Sources[Any]],
+    colours: Callable[[int], Palette] = palette,
+) -> PixelSources:
+    """The sources of one's own data; `folder` describes a folder of more unlabelled images.
+
+    Raises:
+        DataError: folders or prepared roots that are not as described.
+    """
+    named = {text: prepared_part(text, None, task) for text in data.unlabeled}
+    more = [folder(Path(text).absolute()) for text, source in named.items() if source is None]
+    found = resolve(spec.model_copy(update={"unlabeled": (*spec.unlabeled, *more)}))
     prepared = {text: source for text, source in named.items() if source is not None}
     apart({"train": found.train, "val": found.val, "test": found.test, **prepared}, in_real_folder)
     return PixelSources(
@@ -125,7 +143,7 @@ def open_sources(data: PixelData) -> PixelSources:
         val=found.val,
         test=found.test,
         class_names=spec.classes,
-        palette=palette(spec.num_classes),
+        palette=colours(spec.num_classes),
         bands=spec.bands,
         scale=found.scale,
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import final
 
 from semikit.data.faults import some
-from semikit.data.folders import apart
 from semikit.data.grids import Grid
 from semikit.data.images import is_raster
 from semikit.data.maps import MapFile
@@ -19,7 +18,7 @@ from semikit.data.regions import Region
 from semikit.data.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
 from semikit.data.sources import PixelSource
 from semikit.data.splits import Split
-from semikit.tasks._data import SPLITS, PixelSources, SourceSettings, in_real_folder, open_published, prepared_part
+from semikit.tasks._data import SPLITS, PixelSources, SourceSettings, open_folders, open_published
 from semikit.tasks._palette import Palette, palette
 
 _COLOURS = ((40, 44, 52), (250, 200, 60))
@@ -54,22 +53,7 @@ def open_pairs(data: PairData) -> PixelSources:
     if data.published is not None:
         return open_published(data, data.published, _more_pairs)
     assert data.folders is not None
-    named = {text: prepared_part(text, None, "cd") for text in data.unlabeled}
-    more = [_folder(Path(text).absolute()) for text, source in named.items() if source is None]
-    spec = data.folders.model_copy(update={"unlabeled": (*data.folders.unlabeled, *more)})
-    found = resolve_pairs(spec)
-    prepared = {text: source for text, source in named.items() if source is not None}
-    apart({"train": found.train, "val": found.val, "test": found.test, **prepared}, in_real_folder)
-    return PixelSources(
-        train=found.train,
-        unlabeled=(*found.unlabeled, *prepared.values()),
-        val=found.val,
-        test=found.test,
-        class_names=spec.classes,
-        palette=change_palette(spec.num_classes),
-        bands=spec.bands,
-        scale=found.scale,
-    )
+    return open_folders(data, data.folders, "cd", _folder, resolve_pairs, change_palette)
 
 
 def change_palette(num_classes: int) -> Palette:
