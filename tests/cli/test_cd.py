@@ -160,7 +160,7 @@ class TestWrongInput:
             pairs.save(path, np.asarray(Image.open(path)) // 255)
         self.refused(
             train(folder / "data.yaml", "--labels", "2"),
-            "mask value that `mapping` stores otherwise",
+            "mask value of a class that is stored otherwise",
             "`mapping` says that class 1 is stored as 255",
             "leave `mapping` out; if both occur, add 1: 1",
         )
