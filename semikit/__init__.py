@@ -5,8 +5,8 @@ Where things live:
     semikit.methods    one paper, one file: supervised, fixmatch, unimatch_v1, unimatch_v2
     semikit.models     encoders (timm), decoders, weights in and out
     semikit.augment    weak geometry in the workers, strong views on the device (kornia)
-    semikit.data       readers, splits, checks, loaders, the built-in data set
-    semikit.tasks      seg: what joins all of these
+    semikit.data       readers, splits, checks, loaders, rasters, the built-in data sets
+    semikit.tasks      seg, cd: what joins all of these
     semikit.training   the loop, checkpoints, tracking
     semikit.recipes    YAML files and overrides, laid over one another; the files are in semikit/configs
     semikit.config     their values -> one validated object

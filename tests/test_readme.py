@@ -41,11 +41,19 @@ def make_folders(folder: Path) -> None:
 
 
 def test_every_command_of_the_readme_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, miniatures: ModuleType
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    miniatures: ModuleType,
+    pairs: ModuleType,
+    georasters: ModuleType,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEMIKIT_DATA", raising=False)
     make_folders(tmp_path)
+    pairs.write(tmp_path / "pairs", train=10)
+    for date in ("before", "after"):
+        georasters.save(tmp_path / f"{date}.tif", georasters.ramp(50, 70))
     (tmp_path / "downloads").mkdir()
     miniatures.make("pascal", tmp_path / "downloads")
     spec = re.search(r"```yaml\n(.*?)```", README.read_text(), flags=re.DOTALL)
@@ -59,4 +67,6 @@ def test_every_command_of_the_readme_runs(
         assert run([*arguments, *tiny]) == 0, f"{command}\n{capsys.readouterr().err}"
     assert len(list((tmp_path / "predictions").glob("*.png"))) == 6
     assert (tmp_path / "runs/mine/results.json").is_file()
+    assert (tmp_path / "change-probability.tif").is_file()
+    assert (tmp_path / "change.geojson").is_file()
     assert (tmp_path / "runs/seg/my-supervised/summary.json").is_file()
