@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from semikit.cli.predict import predict
+from semikit.registry import TASKS
 
 Call = Callable[..., Any]
 
@@ -102,3 +106,8 @@ def test_released_checkpoints(semikit: Call, images: Path, photo_data: Path, tmp
     answer = semikit("evaluate", path, "--data", data, "--device", "cpu", "--json", "scores.json")
     assert answer.code == 0, answer.err
     assert json.loads(Path("scores.json").read_text())["value"] == 0
+
+
+def test_every_wish_of_a_task_has_a_flag() -> None:
+    flags = set(inspect.signature(predict).parameters) - {"run", "sources", "out", "device", "precision", "quiet"}
+    assert flags == {field for name in TASKS.names() for field in TASKS.get(name).Predict.model_fields}
