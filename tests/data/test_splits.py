@@ -203,3 +203,12 @@ def test_masks_of_unlabelled_images_are_never_opened(
     loader: StepLoader[Any] = StepLoader(streams, make, 0, range(6))
     assert len(list(loader)) == 6
     assert set(opened) == {"train1", "train4", "val0", "val1", "val2"}
+
+
+def test_equal_files_in_two_parts_of_a_published_set_are_taken_as_published(folder: Path, spec: DataSpec) -> None:
+    twin = (folder / "val/images/val0.png").read_bytes()
+    (folder / "train/images/train0.png").write_bytes(twin)
+    sources = resolve(spec)
+    with pytest.raises(DataError, match="labelled files that are also in val"):
+        choose("all", sources.train, sources.val)
+    assert choose("all", sources.train, sources.val, official=lambda split: []).labeled
