@@ -21,7 +21,7 @@ from semikit.data.splits import Split
 from semikit.tasks._data import SPLITS, PixelSources, SourceSettings, open_folders, open_published
 from semikit.tasks._palette import Palette, palette
 
-_COLOURS = ((40, 44, 52), (250, 200, 60))
+_COLOURS = ((40, 44, 52), (229, 38, 110))
 """Unchanged and changed: dark and light, also for those who see no colours."""
 
 
