@@ -22,7 +22,7 @@ from semikit.data.mask_values import MaskValues
 from semikit.data.pairs import PairSource, aligned
 from semikit.data.polygons import PolygonReport, write_polygons
 from semikit.data.regions import Region
-from semikit.data.sampling import value_range
+from semikit.data.sampling import sampled_scale, value_range
 from semikit.data.spec import Scale
 from semikit.errors import ConfigError
 from semikit.tasks._evaluate import displayed
@@ -141,7 +141,10 @@ class _Maker:
         rasters = all(map(is_raster, files))
         notices = _notices(files) if rasters else []
         grid = read_grid(files[0])
-        look = self._look(self._source(files), rasters)
+        scale = self.scale or sampled_scale(files, self.bands)
+        if scale is not self.scale:
+            notices.append(f"the model was trained on 8-bit images; values are brought to 0..255 from {scale}")
+        look = self._look(self._source(files, scale), rasters)
         seen = False
         with ExitStack() as stack:
             sinks = outputs.open(stack, grid, self.colours, self.class_names)
@@ -166,8 +169,8 @@ class _Maker:
             notices.append(_polygons_told(report, outputs.polygons, grid.placed))
         return notices
 
-    def _source(self, files: tuple[Path, Path]) -> PairSource:
-        bounds = None if self.scale is None else value_range(self.scale)
+    def _source(self, files: tuple[Path, Path], scale: Scale | None) -> PairSource:
+        bounds = None if scale is None else value_range(scale)
         (before, after), values = files, MaskValues(len(self.class_names))
         return PairSource((before.stem,), (before,), (after,), (None,), values, self.bands, bounds)
 

@@ -145,6 +145,18 @@ class TestRasters:
         done = predict(paths, tmp_path / "c.tif")
         assert "no coordinate reference system, and neither has the map" in done.notices[0]
 
+    def test_deeper_values_than_the_model_saw_have_one_range(self, georasters: ModuleType, tmp_path: Path) -> None:
+        """Percentiles of each window alone would show changes that are none."""
+        rng = np.random.default_rng(0)
+        before = (rng.integers(200, 260, (3, 96, 96)) + np.mgrid[0:96, 0:96][1] * 60).astype(np.uint16)
+        after = before.copy()
+        after[:, 40:70, 10:30] = 6000
+        paths = [georasters.save(tmp_path / f"{k}.tif", v) for k, v in (("a", before), ("b", after))]
+        done = predict(paths, tmp_path / "c.tif")
+        assert "the model was trained on 8-bit images" in done.notices[0]
+        with rasterio.open(tmp_path / "c.tif") as file:
+            assert np.array_equal(file.read(1) == 1, (after != before)[0])
+
     def test_nothing_valid(self, georasters: ModuleType, tmp_path: Path) -> None:
         empty = georasters.save(tmp_path / "a.tif", np.zeros((3, 40, 40), np.uint8), nodata=0)
         other = georasters.save(tmp_path / "b.tif", georasters.ramp(40, 40) + 1)
