@@ -32,6 +32,7 @@ app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)
 
 
+_INTERRUPTED = 130
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -44,11 +45,13 @@ def run(arguments: Sequence[str]) -> int:
     verbose = "--verbose" in arguments
     try:
         app([item for item in arguments if item != "--verbose"])
-    except SystemExit as end:  # typer has printed its own messages (usage, --help)
+    except SystemExit as end:  # typer has printed its own messages (usage, --help), but none of an interruption
+        if end.code == _INTERRUPTED:
+            Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt:
         Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
-        return 130
+        return _INTERRUPTED
     except Exception as error:
         if verbose:
             traceback.print_exc()

@@ -149,10 +149,12 @@ def _looked(part: Part, index: int, name: str, num_classes: int) -> int:
         shown |= bool(seen.any())
         if part.masks:
             counted |= bool((seen & _mask_looked(part.source, index, image, region, num_classes)).any())
+    if not shown:
+        remedy = "Take it out, or check its nodata value and, of a pair, that of the other date."
+        raise FileFault("image without a valid pixel", name, "", remedy)
     if part.learned and not counted:
-        kind = "mask without a valid pixel" if shown else "image without a valid pixel"
-        cause = "`ignore` and `mapping`" if shown else "its nodata value, and that of the other date"
-        raise FileFault(kind, name, "", f"Take it out of the labelled images, or check {cause}.")
+        remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
+        raise FileFault("mask without a valid pixel", name, "", remedy)
     return channels
 
 

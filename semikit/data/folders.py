@@ -9,7 +9,7 @@ from typing import Generic, TypeVar, final
 
 from semikit.data.images import PHOTOS, RASTERS
 from semikit.data.mask_values import MaskValues
-from semikit.data.sampling import sampled_scale, value_range
+from semikit.data.sampling import refuse_deep, sampled_scale, value_range
 from semikit.data.sources import FolderSource, PixelSource
 from semikit.data.spec import ClassSpec, DataSpec, Scale
 from semikit.errors import DataError
@@ -51,6 +51,8 @@ def put_together(spec: ClassSpec, train: P, unlabeled: Sequence[P], val: P, test
     apart({"train": train, **{f"unlabeled[{k}]": part for k, part in enumerate(unlabeled)}, "val": val, "test": test})
     scale = spec.scale or sampled_scale([path for k in range(len(train)) for path in train.files(k)], spec.bands)
     bounds = None if scale is None else value_range(scale)
+    for part in () if scale is not None else (*unlabeled, val, *([test] if test else [])):
+        refuse_deep([path for k in range(len(part)) for path in part.files(k)])
 
     def scaled(part: P) -> P:
         return replace(part, scale=bounds)  # type: ignore[type-var]

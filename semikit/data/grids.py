@@ -17,7 +17,9 @@ Box = tuple[float, float, float, float]
 @final
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Pixels on a map: `size` (H, W), coordinate reference system and transform (rasterio's); both None without one."""
+    """Pixels on a map: `size` (H, W), coordinate reference system and transform (rasterio's), None where the file has
+    none.
+    """
 
     size: tuple[int, int]
     crs: Any = None
@@ -27,12 +29,12 @@ class Grid:
     def of(cls, file: Any) -> Self:
         """The grid of an open raster."""
         size = (file.height, file.width)
-        return cls(size) if file.crs is None else cls(size, file.crs, file.transform)
+        return cls(size, file.crs, None if file.transform.is_identity else file.transform)
 
     @property
     def placed(self) -> bool:
         """Whether it has a place on the map."""
-        return self.crs is not None
+        return self.crs is not None and self.transform is not None
 
     @property
     def corners(self) -> list[tuple[float, float]]:
@@ -55,7 +57,7 @@ class Grid:
     def told(self) -> str:
         """Reference system and extent, for messages."""
         left, bottom, right, top = self.bounds
-        return f"{self.name}, x {left:.6g} to {right:.6g}, y {bottom:.6g} to {top:.6g}"
+        return f"{self.name}, x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
 
     def equals(self, other: Grid) -> bool:
         """Whether every pixel shows the same place, to a hundredth of a pixel."""
@@ -74,7 +76,8 @@ class Grid:
         """Whether some place lies in both; both have to be placed."""
         left, bottom, right, top = self.bounds
         a, b, c, d = _brought(other, self.crs)
-        return max(left, a) < min(right, c) and max(bottom, b) < min(top, d)
+        turns = (0.0, 360.0, -360.0) if self.crs.is_geographic else (0.0,)  # 190 and -170 degrees are one place
+        return max(bottom, b) < min(top, d) and any(max(left, a + t) < min(right, c + t) for t in turns)
 
 
 def _applied(transform: Any, point: tuple[float, float]) -> tuple[float, float]:
@@ -90,5 +93,8 @@ def _brought(grid: Grid, crs: Any) -> Box:
         return grid.bounds
     from rasterio.warp import transform_bounds
 
-    found = transform_bounds(grid.crs, crs, *grid.bounds)
-    return tuple(found) if np.isfinite(found).all() else (-np.inf, -np.inf, np.inf, np.inf)
+    left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds)
+    if not np.isfinite((left, bottom, right, top)).all():
+        return -np.inf, -np.inf, np.inf, np.inf
+    # Across the antimeridian the right end is the smaller number.
+    return left, bottom, right + 360.0 if right < left and crs.is_geographic else right, top

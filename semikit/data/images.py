@@ -96,18 +96,28 @@ def sample_values(path: Path, bands: Sequence[int] | None = None) -> tuple[NDArr
         return rasters.sample(path, bands)
 
 
-def read_mask(path: Path, region: Region | None = None, onto: Grid | None = None) -> NDArray[Any]:
+def read_mask(path: Path, region: Region | None = None) -> NDArray[Any]:
     """Stored values (H, W) of a mask, whole numbers; of a palette image the indices, of a raster its only band.
 
-    Only those of `region`, if given; a raster is brought onto the grid `onto` first. Nodata of a raster is not
-    consulted: say `ignore` for it, as a mask's nodata is often a class (0).
+    Only those of `region`, if given. Nodata of a raster is not consulted: say `ignore` for it, as a mask's nodata is
+    often a class (0).
 
     Raises:
         FileFault: cannot be read, or a colour image.
     """
+    return read_mask_onto(path, region, None)[0]
+
+
+def read_mask_onto(path: Path, region: Region | None, onto: Grid | None) -> tuple[NDArray[Any], Mask | None]:
+    """What `read_mask` gives, brought onto the grid `onto` first, and where the mask lies (H, W); None: everywhere.
+
+    Raises:
+        FileFault: cannot be read, or a colour image.
+    """
+    covered = None
     if is_raster(path):
         with _faults(path, region):
-            values, _ = rasters.read(path, None, masks=True, region=region, onto=onto)
+            values, covered = rasters.read(path, None, masks=True, region=region, onto=onto)
     else:
         with _faults(path), Image.open(path) as image:
             values = np.array(image)
@@ -116,7 +126,7 @@ def read_mask(path: Path, region: Region | None = None, onto: Grid | None = None
         values = values[..., 0]
     if values.ndim == 3:
         raise _colour(path, values)
-    return _whole(values, path)
+    return _whole(values, path), covered
 
 
 def read_info(path: Path) -> ImageInfo:
@@ -143,6 +153,18 @@ def read_grid(path: Path) -> Grid:
         return Grid(image_size(path))
     with _faults(path):
         return rasters.grid_of(path)
+
+
+def files_of(path: Path) -> list[Path]:
+    """All files an image is read from; a virtual raster refers to others.
+
+    Raises:
+        FileFault: cannot be read.
+    """
+    if not is_raster(path):
+        return [path]
+    with _faults(path):
+        return rasters.parts_of(path)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -231,5 +253,5 @@ def _damage() -> tuple[type[Exception], ...]:
 
 def _reason(error: BaseException, path: Path) -> str:
     """The error's own words, without the path that stands before them."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
     return text.replace(repr(str(path)), "it").replace(str(path), "it")

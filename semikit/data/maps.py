@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, final
@@ -13,12 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.data.grids import Grid
-from semikit.data.rasters import rasterio_for
+from semikit.data.published.archives import need_space
+from semikit.data.rasters import errors, rasterio_for
 from semikit.data.regions import Region
 from semikit.errors import RunError
 
 BLOCK = 512
-CACHE = 64 << 20
+_ROOM = 1.4
+"""What the final form and its overviews may take while they are made, times the bytes of the map."""
+_BESIDE = (".aux.xml", ".ovr", ".msk")
+"""What GDAL and other programs keep beside a raster; it would hold for a new map of the same name."""
+CACHE = 32 << 20
 """Bytes that GDAL may keep of what it reads and writes."""
 
 
@@ -64,11 +69,10 @@ class MapFile:
             "BIGTIFF": "IF_SAFER",
             "photometric": "RGB" if self.bands == 3 else "MINISBLACK",
         }
-        if self.grid.placed:
-            profile |= {"crs": self.grid.crs, "transform": self.grid.transform}
+        profile |= {key: value for key in ("crs", "transform") if (value := getattr(self.grid, key)) is not None}
         try:
             self.file = self._stack.enter_context(rasterio.open(self.raw, "w", **profile))
-        except (OSError, rasterio.errors.RasterioError) as error:
+        except _refusals() as error:
             self._stack.close()
             raise self._refused(error) from error
         if self.colours is not None:
@@ -84,23 +88,21 @@ class MapFile:
         if valid is not None and self.nodata is not None:
             bands = np.where(valid[..., None], bands, np.uint8(self.nodata))
         window = Window(region.left, region.top, region.width, region.height)
-        rasterio = rasterio_for(self.path)
         try:
             self.file.write(np.moveaxis(bands, -1, 0), window=window)
-        except (OSError, rasterio.errors.RasterioError) as error:
+        except _refusals() as error:
             raise self._refused(error) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        rasterio = rasterio_for(self.path)
         with self._stack:
             if kind is not None:
                 return
             try:
                 self.file.close()
                 self._finish()
-            except (OSError, rasterio.errors.RasterioError) as refused:
+            except _refusals() as refused:
                 raise self._refused(refused) from refused
 
     def _finish(self) -> None:
@@ -114,16 +116,27 @@ class MapFile:
             "BIGTIFF": "IF_SAFER",
             "OVERVIEW_RESAMPLING": "AVERAGE" if self.average else "NEAREST",
         }
+        need_space(self.path.parent, int(self.raw.stat().st_size * _ROOM))
         copy(self.raw, self.made, **options)
         self.made.replace(self.path)
+        for suffix in _BESIDE:  # of a former map of this name
+            self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
 
     def _remove(self) -> None:
         for path in (self.raw, self.made):
-            path.unlink(missing_ok=True)
-            path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
+            for suffix in ("", *_BESIDE, ".ovr.tmp"):
+                with suppress(OSError):
+                    path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
     def _refused(self, error: Exception) -> RunError:
-        return RunError(f"could not write {self.path}: {error}. Free space on its disk or choose another -o.")
+        return RunError(
+            f"could not write {self.path}: {error.__cause__ or error}. Free space on its disk or choose another -o."
+        )
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What writing fails with."""
+    return OSError, *errors()
 
 
 def class_tags(names: Sequence[str]) -> dict[str, str]:

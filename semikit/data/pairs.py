@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,13 +12,14 @@ from typing import final
 
 import numpy as np
 
+from semikit.data import rasters
 from semikit.data.faults import FileFault
 from semikit.data.grids import Grid
-from semikit.data.images import is_raster, read_grid, read_image, read_mask
+from semikit.data.images import is_raster, read_grid, read_image, read_mask_onto
 from semikit.data.mask_values import MaskValues
 from semikit.data.regions import Region
 from semikit.data.rescale import Range
-from semikit.data.sources import Bytes, Mask
+from semikit.data.sources import Bytes, Mask, refuse_other_size
 from semikit.errors import DataError
 
 
@@ -86,7 +90,12 @@ class PairSource:
         path = self.masks[index]
         if path is None:
             raise DataError(f"{self.before[index]} has no mask; only pairs with a mask can be labelled or scored.")
-        return self.values.decode(read_mask(path, region, _mask_onto(self.before[index], path)), path)
+        onto = _mask_onto(self.before[index], path)
+        if region is not None and onto is None:
+            refuse_other_size(path, self.extent(index))
+        values, covered = read_mask_onto(path, region, onto)
+        labels, valid = self.values.decode(values, path)
+        return (labels, valid) if covered is None else (np.where(covered, labels, 0).astype(np.uint8), valid & covered)
 
     def has_mask(self, index: int) -> bool:
         """Whether there is a mask of the same name."""
@@ -111,7 +120,10 @@ def _mask_onto(before: Path, mask: Path) -> Grid | None:
     if not (is_raster(before) and is_raster(mask)):
         return None
     first, second = read_grid(before), read_grid(mask)
-    return first if first.placed and second.placed and not first.equals(second) else None
+    if not (first.placed and second.placed) or _same(before, mask, first, second):
+        return None
+    _refuse_apart(before, mask, first, second)
+    return first
 
 
 @lru_cache(maxsize=4096)
@@ -122,30 +134,57 @@ def aligned(before: Path, after: Path) -> Alignment:
         FileFault: other sizes without a place on the map, or no place in common.
     """
     first, second = read_grid(before), read_grid(after)
-    if first.equals(second):
+    if _same(before, after, first, second):
         return Alignment(first, False)
     if not (first.placed and second.placed):
         if first.size != second.size:
             raise _other_size(before, after, first.size, second.size)
         bare = after if first.placed else before
         return Alignment(first, False, f"{bare} has no coordinate reference system: taken pixel by pixel")
-    if not first.overlaps(second):
-        remedy = "Give two images of one place, or correct the reference system of one of them."
-        detail = f"{before.name}: {first.told()}; {after.name}: {second.told()}"
-        raise FileFault("dates without a place in common", after, detail, remedy)
+    _refuse_apart(before, after, first, second)
     size = "x".join(str(side) for side in reversed(second.size))
     what = f"{second.name}, {size} pixels" if second.crs != first.crs else f"{size} pixels"
     return Alignment(first, True, f"{after} ({what}) is brought onto the grid of {before.name}")
 
 
+def _same(before: Path, after: Path, first: Grid, second: Grid) -> bool:
+    with _georeferenced(before, after):
+        return first.equals(second)
+
+
+def _refuse_apart(before: Path, after: Path, first: Grid, second: Grid) -> None:
+    with _georeferenced(before, after):
+        if first.overlaps(second):
+            return
+        detail = f"{before}: {first.told()}; {after}: {second.told()}"
+    remedy = "Give two images of one place, or correct the reference system of one of them."
+    raise FileFault("dates without a place in common", after, detail, remedy)
+
+
+@contextmanager
+def _georeferenced(before: Path, after: Path) -> Iterator[None]:
+    """A reference system or a transform that cannot be computed with, as an error that names the files."""
+    try:
+        yield
+    except _unusable() as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        remedy = "Correct the reference system or the transform of the files (rio edit-info, gdal_edit)."
+        raise FileFault("georeferencing that cannot be used", after, f"with {before}: {reason}", remedy) from None
+
+
+def _unusable() -> tuple[type[Exception], ...]:
+    affine = sys.modules.get("affine")
+    return ValueError, ArithmeticError, *((affine.AffineError,) if affine else ()), *rasters.errors()
+
+
 def _unlike(before: Path, after: Path, a: Bytes, b: Bytes) -> FileFault:
     if a.shape[:2] != b.shape[:2]:
         return _other_size(before, after, (a.shape[0], a.shape[1]), (b.shape[0], b.shape[1]))
-    detail = f"{before.name} {a.shape[2]}, {after.name} {b.shape[2]}"
+    detail = f"{before} {a.shape[2]}, {after} {b.shape[2]}"
     return FileFault("dates with other numbers of channels", after, detail, "Choose the same with `bands: [...]`.")
 
 
 def _other_size(before: Path, after: Path, a: tuple[int, int], b: tuple[int, int]) -> FileFault:
-    detail = f"{before.name} {a[1]}x{a[0]}, {after.name} {b[1]}x{b[0]} (width x height)"
+    detail = f"{before} {a[1]}x{a[0]}, {after} {b[1]}x{b[0]} (width x height)"
     remedy = "Cut both to the same pixels, or give georeferenced rasters, which are aligned."
     return FileFault("dates of other sizes", after, detail, remedy)

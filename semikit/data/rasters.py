@@ -16,6 +16,7 @@ from semikit.data.faults import FileFault
 from semikit.data.grids import Grid
 from semikit.data.regions import Region
 
+_RASTERS = (".vrt", ".tif", ".tiff", ".jp2")
 _MOST_SAMPLED = 16_000_000
 """Pixels of a raster up to which all are read to sample its values."""
 
@@ -29,9 +30,9 @@ def read(
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Values (H, W, C) as stored and valid (H, W) bool, None where all are; only those of `region`, if given.
 
-    A pixel is invalid where the file says so (its mask or alpha band, else nodata in all bands) or a chosen band is
-    not a finite number. A single band is repeated three times, unless `bands` or `masks`. `onto` is a grid the raster
-    is brought onto first (bilinear, masks nearest); what lies outside the raster is invalid, of a mask 0.
+    A pixel is invalid where the file says so (its mask or alpha band, else nodata in all chosen bands) or a chosen band
+    is not a finite number. A single band is repeated three times, unless `bands` or `masks`. `onto` is a grid that it
+    is brought onto first (bilinear, masks nearest); what lies outside the raster is invalid, also of a mask.
 
     Raises:
         FileFault: a band it does not have; rasterio is not installed.
@@ -40,10 +41,22 @@ def read(
         chosen = _chosen(file, path, bands, masks)
         window = None if region is None else _window(region)
         values = np.moveaxis(dataset.read(chosen, window=window), 0, 2)
-        valid = None if masks else dataset.dataset_mask(window=window) != 0
+        valid = _valid(file, dataset, chosen, window) if onto is not None or not masks else None
+    if values.dtype.kind == "c":
+        raise FileFault("complex numbers", path, str(values.dtype), "Save their magnitude as real numbers.")
     if valid is not None and values.dtype.kind == "f":
         valid &= np.isfinite(values).all(axis=2)
     return values, None if valid is None or valid.all() else valid
+
+
+def _valid(file: Any, dataset: Any, chosen: list[int], window: Any) -> NDArray[np.bool_]:
+    """Where the chosen bands show something (H, W): by alpha, else where one of them is not nodata."""
+    alpha = [i for i, kind in zip(dataset.indexes, dataset.colorinterp, strict=True) if kind.name == "alpha"]
+    if dataset is not file and (alpha or dataset.count > file.count):
+        # A view's own mask tells of its alpha for some types of values only.
+        return np.asarray(dataset.read(alpha[0] if alpha else dataset.count, window=window) != 0, dtype=np.bool_)
+    masked = dataset.read_masks(sorted(set(chosen)), window=window)
+    return np.asarray((masked != 0).any(axis=0), dtype=np.bool_)
 
 
 def sample(path: Path, bands: Sequence[int] | None) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -55,8 +68,8 @@ def sample(path: Path, bands: Sequence[int] | None) -> tuple[NDArray[Any], NDArr
         chosen = _chosen(file, path, bands, False)
         shape = (max(1, file.height // step), max(1, file.width // step))
         values = np.moveaxis(file.read(chosen, out_shape=(len(chosen), *shape)), 0, 2)
-        valid = file.dataset_mask(out_shape=shape) != 0
-    return values, valid
+        masked = file.read_masks(chosen, out_shape=(len(chosen), *shape))
+    return values, (masked != 0).any(axis=0)
 
 
 def info(path: Path) -> tuple[tuple[int, int], str]:
@@ -71,10 +84,25 @@ def grid_of(path: Path) -> Grid:
         return Grid.of(file)
 
 
+def parts_of(path: Path) -> list[Path]:
+    """All files a raster is read from: the file itself, what lies beside it, and what a virtual one refers to."""
+    found, waiting = set[Path](), [path]
+    while waiting:
+        one = waiting.pop()
+        if one in found or not one.is_file():
+            continue
+        found.add(one)
+        with rasterio_for(one).open(one) as file:
+            waiting += [
+                Path(name) for name in file.files if Path(name).suffix.lower() in (".vrt", ".tif", ".tiff", ".jp2")
+            ]
+    return sorted(found)
+
+
 def errors() -> tuple[type[Exception], ...]:
-    """What rasterio raises beside OSError; looked up only once it is imported."""
-    module = sys.modules.get("rasterio.errors")
-    return (module.RasterioError,) if module else ()
+    """What rasterio and GDAL raise beside OSError; looked up only once it is imported."""
+    module, inner = sys.modules.get("rasterio.errors"), sys.modules.get("rasterio._err")
+    return (module.RasterioError, inner.CPLE_BaseError) if module and inner else ()
 
 
 def missing_band(path: Path, bands: Sequence[int], count: int) -> FileFault:
@@ -90,14 +118,16 @@ def _opened(path: Path, onto: Grid | None, nearest: bool) -> Iterator[tuple[Any,
         if onto is None:
             yield file, file
             return
-        from rasterio.enums import MaskFlags, Resampling
+        from rasterio.enums import Resampling
         from rasterio.vrt import WarpedVRT
 
-        whole = all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums)
-        resampling = Resampling.nearest if nearest else Resampling.bilinear
         place = {"crs": onto.crs, "transform": onto.transform, "height": onto.size[0], "width": onto.size[1]}
-        # Without nodata or mask of its own, an alpha band tells what lies outside the raster.
-        with WarpedVRT(file, resampling=resampling, add_alpha=whole and not nearest, **place) as view:
+        place["resampling"] = Resampling.nearest if nearest else Resampling.bilinear
+        own = any(kind.name == "alpha" for kind in file.colorinterp)
+        if nearest:  # nodata of a mask is often a class
+            place |= {"src_nodata": None, "nodata": None}
+        # Without nodata or alpha of its own, an alpha band tells what lies outside the raster.
+        with WarpedVRT(file, add_alpha=not own and (nearest or file.nodata is None), **place) as view:
             yield file, view
 
 

@@ -21,8 +21,7 @@ def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scal
     Raises:
         DataError: rasters of 8 bit and deeper ones, or of different numbers of bands.
     """
-    chosen = sorted({int(k) for k in np.linspace(0, len(images) - 1, _SAMPLED_IMAGES)})
-    paths = [images[k] for k in chosen]
+    paths = _spread(images)
     deep = [path for path in paths if read_info(path).dtype != "uint8"]
     if not deep:
         return None
@@ -35,6 +34,24 @@ def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scal
         raise DataError(f"images differ in their number of bands ({counts}). Choose the same with `bands: [...]`.")
     low, high = percentiles(np.concatenate(samples)[None], None)
     return Scale(min=tuple(low), max=tuple(high))
+
+
+def refuse_deep(images: Sequence[Path]) -> None:
+    """Raise where images of more than 8 bits stand beside training images of 8 bits: they would have no common range.
+
+    Raises:
+        DataError: names one; at most 32 headers are read.
+    """
+    deep = [path for path in _spread(images) if read_info(path).dtype != "uint8"]
+    if deep:
+        raise DataError(
+            f"{deep[0]} has values of more than 8 bits, the images of train have 8. Convert one kind, or say the range "
+            "with `scale: {min: …, max: …}`."
+        )
+
+
+def _spread(images: Sequence[Path]) -> list[Path]:
+    return [images[k] for k in sorted({int(k) for k in np.linspace(0, len(images) - 1, _SAMPLED_IMAGES)})]
 
 
 def _sample(path: Path, bands: tuple[int, ...] | None) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

@@ -11,6 +11,7 @@ from typing import Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
+from semikit.data.faults import FileFault
 from semikit.data.images import image_size, is_raster, read_image, read_mask
 from semikit.data.mask_values import MaskValues
 from semikit.data.regions import Region
@@ -105,6 +106,8 @@ class FolderSource:
         path = self.masks[index]
         if path is None:
             raise DataError(f"{self.images[index]} has no mask; only images with a mask can be labelled or scored.")
+        if region is not None:
+            refuse_other_size(path, self.extent(index))
         return self.values.decode(read_mask(path, region), path)
 
     def has_mask(self, index: int) -> bool:
@@ -171,6 +174,15 @@ class Pool:
     def mask_file(self, index: int) -> None:
         """None."""
         return
+
+
+def refuse_other_size(mask: Path, extent: tuple[int, int] | None) -> None:
+    """Raise where a mask is not as large as its raster: a region of it would fit all the same."""
+    size = image_size(mask)
+    if extent is not None and size != extent:
+        detail = f"image {extent[1]}x{extent[0]}, mask {size[1]}x{size[0]} (width x height)"
+        remedy = "Image and mask must have the same width and height; export the masks again at the images' size."
+        raise FileFault("mask of another size than its image", mask, detail, remedy)
 
 
 def channels_of(source: PixelSource, index: int) -> int:

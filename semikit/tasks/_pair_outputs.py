@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Protocol, Self, final
 
@@ -14,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semikit.data.grids import Grid
-from semikit.data.images import PHOTOS, RASTERS, is_raster
+from semikit.data.images import PHOTOS, RASTERS, files_of, is_raster
 from semikit.data.maps import MapFile, class_tags
 from semikit.data.pair_folders import paired_files
 from semikit.data.polygons import NODATA
 from semikit.data.regions import Region
 from semikit.data.vector_files import SUFFIXES, check_destination
-from semikit.errors import DataError, InputError
+from semikit.errors import DataError, InputError, RunError
 from semikit.tasks._palette import Palette
 from semikit.tasks._pictures import class_map, save_png
 
@@ -88,12 +90,11 @@ def find_pairs(sources: Sequence[str]) -> dict[str, tuple[Path, Path]]:
 
 
 def outputs_of(name: str, files: tuple[Path, Path], out: Path, wants: Any, *, folders: bool) -> Outputs:
-    """The files that come of a pair, their folders made. `out` is a folder where `folders` were given, and where it is
+    """The files that come of a pair. `out` is a folder where `folders` were given, and where it is
     one or has no suffix.
 
     Raises:
-        InputError: a suffix that nothing is written to, an output that would take the place of a source, a folder that
-            cannot be made.
+        InputError: a suffix that nothing is written to, a folder that is none.
     """
     rasters = all(map(is_raster, files))
     suffix = MAPS[0] if rasters else PICTURES[0]
@@ -110,11 +111,6 @@ def outputs_of(name: str, files: tuple[Path, Path], out: Path, wants: Any, *, fo
     polygons = _polygons(name, wants.polygons, folders)
     if polygons is not None and classes.suffix.lower() not in MAPS:
         raise InputError(f"--polygons {polygons}: they are drawn from a GeoTIFF; give -o a name that ends in .tif.")
-    _refuse_sources([classes, *extra.values(), *([polygons] if polygons else [])], files)
-    for path in (classes, *([polygons] if polygons else [])):
-        _make(path.parent)
-    if polygons is not None:
-        check_destination(polygons, classes)
     return Outputs(classes, extra, polygons)
 
 
@@ -131,19 +127,34 @@ def _polygons(name: str, given: Path | None, folders: bool) -> Path | None:
     return given / f"{name}.geojson"
 
 
-def _refuse_sources(outputs: Sequence[Path], files: Sequence[Path]) -> None:
-    """Raise where an output would take the place of what is read, or of another output."""
-    sources = {path.resolve() for path in files}
-    for path in outputs:
+def make_room(outputs: Sequence[Outputs], pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Make the folders of all outputs, and look that nothing is lost by writing them.
+
+    Raises:
+        InputError: an output that would take the place of a source (also one that a virtual raster refers to) or of
+            another output.
+        DataError: a folder that cannot be made or written, a vector file that is in use.
+    """
+    files = [path for one in outputs for path in (one.classes, *one.extra.values(), one.polygons) if path is not None]
+    sources = {part.resolve() for pair in pairs for path in pair for part in files_of(path)}
+    for path in files:
         if path.resolve() in sources:
             raise InputError(f"{path} is one of the images to predict; it would be overwritten. Choose another name.")
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise InputError("two outputs have one name; choose other names for -o and --polygons.")
+    twice = [path for path, count in Counter(path.resolve() for path in files).items() if count > 1]
+    if twice:
+        raise InputError(f"two outputs would be {twice[0]}; choose other names for -o and --polygons.")
+    for folder in dict.fromkeys(path.parent for path in files):
+        _make(folder)
+    for one in outputs:
+        if one.polygons is not None:
+            check_destination(one.polygons, one.classes)
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror}. Choose another folder with -o.") from error
 
@@ -169,9 +180,14 @@ class _Picture:
     ) -> None:
         if kind is not None:
             return
-        if self.colours is not None:
-            padded = np.zeros((256, 3), dtype=np.uint8)
-            padded[: len(self.colours)] = self.colours
-            save_png(class_map(self.values[..., 0], padded), self.path)
-        else:
-            save_png(Image.fromarray(self.values.squeeze(-1) if self.values.shape[-1] == 1 else self.values), self.path)
+        try:
+            save_png(self._image(), self.path)
+        except OSError as refused:
+            raise RunError(f"could not write {self.path}: {refused}. Free space or choose another -o.") from refused
+
+    def _image(self) -> Image.Image:
+        if self.colours is None:
+            return Image.fromarray(self.values.squeeze(-1) if self.values.shape[-1] == 1 else self.values)
+        padded = np.zeros((256, 3), dtype=np.uint8)
+        padded[: len(self.colours)] = self.colours
+        return class_map(self.values[..., 0], padded)

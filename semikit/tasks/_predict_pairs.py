@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from semikit.core.network import Network
 from semikit.core.settings import Location, Settings
@@ -27,7 +27,7 @@ from semikit.data.spec import Scale
 from semikit.errors import ConfigError
 from semikit.tasks._evaluate import displayed
 from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
-from semikit.tasks._pair_outputs import Outputs, find_pairs, outputs_of
+from semikit.tasks._pair_outputs import Outputs, find_pairs, make_room, outputs_of
 from semikit.tasks._palette import Palette, palette
 from semikit.tasks._pictures import overlay
 from semikit.tasks._windows import Coverage, Look, Piece, predicted
@@ -48,14 +48,20 @@ class PairPredict(Settings):
     """The changes laid over the second date, NAME-overlay."""
     polygons: Location | None = None
     """A file for the changes as polygons (.geojson, .gpkg); of folders, a folder."""
-    min_area: float = Field(0.0, ge=0)
+    min_area: float = Field(0.0, ge=0, allow_inf_nan=False)
     """Smaller polygons are left out, square metres (pixels without CRS)."""
-    simplify: float = Field(0.0, ge=0)
+    simplify: float = Field(0.0, ge=0, allow_inf_nan=False)
     """How far a simpler outline may be from the pixels', metres (pixels without CRS)."""
     tile: int | None = Field(None, ge=8)
     """Side of the windows that a raster is covered with, pixels; null: the training crop."""
     overlap: int | None = Field(None, ge=0)
     """By how many pixels they overlap; null: a quarter of their side."""
+
+    @model_validator(mode="after")
+    def _of_polygons(self) -> Self:
+        if self.polygons is None and (self.min_area or self.simplify):
+            raise ValueError("min_area and simplify are of polygons; give --polygons too, or leave them out")
+        return self
 
 
 def predict_pairs(
@@ -80,12 +86,15 @@ def predict_pairs(
         RunError: the disk is full.
     """
     pairs = find_pairs(sources)
-    outputs = {
-        name: outputs_of(name, files, out, wants, folders=Path(sources[0]).is_dir()) for name, files in pairs.items()
-    }
+    folders = Path(sources[0]).is_dir()
+    outputs = {name: outputs_of(name, files, out, wants, folders=folders) for name, files in pairs.items()}
+    for files in pairs.values():  # before the first is predicted
+        if all(map(is_raster, files)):
+            aligned(*files)
+    make_room(list(outputs.values()), list(pairs.values()))
     maker = _Maker.of(network, metadata, wants, inference)
     notices: list[str] = []
-    with small_cache() if any(map(is_raster, next(iter(pairs.values())))) else ExitStack():
+    with small_cache() if any(is_raster(path) for files in pairs.values() for path in files) else ExitStack():
         for done, (name, files) in enumerate(pairs.items()):
             what = name if len(pairs) == 1 else f"{name} ({done + 1} of {len(pairs)})"
             notices += maker.write(files, outputs[name], lambda part, of, what=what: progress(what, part, of))

@@ -24,7 +24,7 @@ from semikit.data.regions import Region
 from semikit.tasks._inference import normalized, window_starts
 from semikit.tasks._reading import read_ahead
 
-_STRIP_BYTES = 32 << 20
+_STRIP_BYTES = 16 << 20
 """About what the sums of a strip may take."""
 
 _MOST_WAITING = 64

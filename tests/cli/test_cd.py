@@ -149,7 +149,7 @@ class TestWrongInput:
     def test_different_sizes(self, train: Call, pairs: ModuleType, folder: Path) -> None:
         pairs.save(folder / "train/B/train1.png", np.zeros((40, 40, 3)))
         told = train(folder / "data.yaml", "--dry-run", "--method", "supervised")
-        self.refused(told, "dates of other sizes", "train1.png 48x40, train1.png 40x40", "georeferenced rasters")
+        self.refused(told, "dates of other sizes", "A/train1.png 48x40", "B/train1.png 40x40", "georeferenced rasters")
 
     def test_no_second_date_at_all(self, train: Call, folder: Path) -> None:
         shutil.rmtree(folder / "val/B")

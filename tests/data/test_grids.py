@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from semikit.data.grids import Grid
 from semikit.data.images import read_grid
@@ -43,7 +44,7 @@ def test_equal_to_a_hundredth_of_a_pixel(grid: Any) -> None:
 def test_bounds_and_name(grid: Any) -> None:
     found = grid()
     assert found.bounds == (400000.0, 5799800.0, 400300.0, 5800000.0)
-    assert found.told() == "EPSG:32633, x 400000 to 400300, y 5.7998e+06 to 5.8e+06"
+    assert found.told() == "EPSG:32633, x 400000 to 400300, y 5799800 to 5800000"
 
 
 def test_overlap_in_one_system(grid: Any) -> None:
@@ -56,3 +57,20 @@ def test_overlap_in_two_systems(grid: Any) -> None:
     """400000, 5800000 in UTM 33 lies near 13.53 E, 52.34 N."""
     assert grid().overlaps(grid(crs="EPSG:4326", origin=(13.5, 52.4), pixel=0.01))
     assert not grid().overlaps(grid(crs="EPSG:4326", origin=(23.5, 52.4), pixel=0.01))
+
+
+def test_overlap_across_the_antimeridian(grid: Any) -> None:
+    """UTM 60 reaches to 180 degrees east; 190 and -170 degrees are one place."""
+    east = grid(crs="EPSG:4326", origin=(179.5, 10.0), pixel=0.01)
+    across = grid(crs="EPSG:32660", origin=(800000.0, 1100000.0), pixel=5000.0, shape=(20, 60))
+    assert east.overlaps(across)
+    assert grid(crs="EPSG:4326", origin=(190.0, 1.0), pixel=0.1).overlaps(
+        grid(crs="EPSG:4326", origin=(-170.0, 1.0), pixel=0.1)
+    )
+
+
+def test_a_transform_without_a_system_is_kept(georasters: ModuleType, tmp_path: Path) -> None:
+    place = Affine(2, 0, 7, 0, -2, 9)
+    found = read_grid(georasters.save(tmp_path / "a.tif", np.zeros((4, 5), np.uint8), crs=None, transform=place))
+    assert not found.placed
+    assert found.transform == place

@@ -97,3 +97,11 @@ def test_a_failure_while_it_is_finished_leaves_nothing(
 def test_a_folder_that_is_not_there(tmp_path: Path, grid: Grid) -> None:
     with pytest.raises(RunError, match="could not write"):
         filled(tmp_path / "no/o.tif", grid, np.ones(grid.size, np.uint8))
+
+
+def test_what_lay_beside_a_former_map_goes(tmp_path: Path, grid: Grid) -> None:
+    beside = tmp_path / "o.tif.aux.xml"
+    beside.write_text("<PAMDataset><SRS>EPSG:3857</SRS></PAMDataset>")
+    filled(tmp_path / "o.tif", grid, np.ones(grid.size, np.uint8))
+    assert not beside.exists()
+    assert read_grid(tmp_path / "o.tif").equals(grid)

@@ -210,6 +210,34 @@ class TestRefused:
             predict(rasters[:2], tmp_path / out, **wants)
         assert rasters[0].read_bytes() == kept
 
+    def test_the_file_behind_a_virtual_raster(self, rasters: Any, tmp_path: Path) -> None:
+        from rasterio.shutil import copy
+
+        copy(rasters[0], tmp_path / "v.vrt", driver="VRT")
+        with pytest.raises(InputError, match=r"a.tif is one of the images to predict"):
+            predict((tmp_path / "v.vrt", rasters[1]), rasters[0])
+
+    def test_outputs_of_two_pairs(self, rasters: Any, tmp_path: Path) -> None:
+        for date, path in zip("AB", rasters[:2], strict=True):
+            for name in ("x", "x-overlay"):
+                (tmp_path / date).mkdir(exist_ok=True)
+                (tmp_path / date / f"{name}.tif").write_bytes(path.read_bytes())
+        with pytest.raises(InputError, match=r"two outputs would be .*x-overlay.tif"):
+            predict((tmp_path / "A", tmp_path / "B"), tmp_path / "out", overlay=True)
+
+    def test_one_pair_of_many_that_does_not_fit(self, georasters: ModuleType, rasters: Any, tmp_path: Path) -> None:
+        for date, path in zip("AB", rasters[:2], strict=True):
+            (tmp_path / date).mkdir()
+            (tmp_path / date / "a.tif").write_bytes(path.read_bytes())
+            georasters.save(tmp_path / date / "b.tif", georasters.ramp(9, 9), origin=(4e5 + 9e3 * (date == "B"), 5.8e6))
+        with pytest.raises(DataError, match="without a place in common"):
+            predict((tmp_path / "A", tmp_path / "B"), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_what_belongs_to_polygons_without_them(self) -> None:
+        with pytest.raises(ValueError, match="give --polygons too"):
+            PairPredict(min_area=3.0)
+
     def test_an_extra_output_over_an_input(self, rasters: Any, tmp_path: Path) -> None:
         second = rasters[1].rename(rasters[1].with_name("c-overlay.tif"))
         with pytest.raises(InputError, match=r"c-overlay.tif is one of the images to predict"):
