@@ -77,7 +77,7 @@ def read_values(
         FileFault: cannot be read, or a band it does not have.
     """
     if is_raster(path):
-        with _faults(path, region):
+        with faults_of(path, region):
             values, valid = rasters.read(path, bands, region=region, onto=onto)
         return np.ascontiguousarray(values), valid
     values = _photo(path)
@@ -92,7 +92,7 @@ def sample_values(path: Path, bands: Sequence[int] | None = None) -> tuple[NDArr
     """
     if not is_raster(path):
         return read_values(path, bands)
-    with _faults(path):
+    with faults_of(path):
         return rasters.sample(path, bands)
 
 
@@ -116,10 +116,10 @@ def read_mask_onto(path: Path, region: Region | None, onto: Grid | None) -> tupl
     """
     covered = None
     if is_raster(path):
-        with _faults(path, region):
+        with faults_of(path, region):
             values, covered = rasters.read(path, None, masks=True, region=region, onto=onto)
     else:
-        with _faults(path), Image.open(path) as image:
+        with faults_of(path), Image.open(path) as image:
             values = np.array(image)
         values = values if region is None else values[region.slices]
     if values.ndim == 3 and values.shape[2] == 1:
@@ -135,36 +135,12 @@ def read_info(path: Path) -> ImageInfo:
     Raises:
         FileFault: cannot be read.
     """
-    with _faults(path):
+    with faults_of(path):
         if is_raster(path):
             size, dtype = rasters.info(path)
             return ImageInfo(size, dtype)
         with Image.open(path) as image:
             return ImageInfo((image.height, image.width), _dtype(image.mode), _orientation(image))
-
-
-def read_grid(path: Path) -> Grid:
-    """Where the pixels of a file lie; a photo has a size and no place.
-
-    Raises:
-        FileFault: cannot be read.
-    """
-    if not is_raster(path):
-        return Grid(image_size(path))
-    with _faults(path):
-        return rasters.grid_of(path)
-
-
-def files_of(path: Path) -> list[Path]:
-    """All files an image is read from; a virtual raster refers to others.
-
-    Raises:
-        FileFault: cannot be read.
-    """
-    if not is_raster(path):
-        return [path]
-    with _faults(path):
-        return rasters.parts_of(path)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -194,7 +170,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _photo(path: Path) -> NDArray[Any]:
     """RGB (H, W, 3): uint8, or what a deeper gray image holds, three times."""
-    with _faults(path), Image.open(path) as image:
+    with faults_of(path), Image.open(path) as image:
         if image.mode in _DEEP or image.mode.startswith("I;16"):
             return np.repeat(np.array(image)[..., None], 3, axis=2)
         if image.mode == "P" and "transparency" in image.info:
@@ -233,7 +209,7 @@ def _whole(values: NDArray[Any], path: Path) -> NDArray[Any]:
 
 
 @contextmanager
-def _faults(path: Path, region: Region | None = None) -> Iterator[None]:
+def faults_of(path: Path, region: Region | None = None) -> Iterator[None]:
     """What Pillow and GDAL raise for damaged files, as one error that names the file and the region."""
     try:
         yield
@@ -253,5 +229,6 @@ def _damage() -> tuple[type[Exception], ...]:
 
 def _reason(error: BaseException, path: Path) -> str:
     """The error's own words, without the path that stands before them."""
-    text = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+    told = error.__cause__ if isinstance(error, rasters.errors()) and error.__cause__ else error  # GDAL's own words
+    text = " ".join(str(told).split()) or type(error).__name__
     return text.replace(repr(str(path)), "it").replace(str(path), "it")

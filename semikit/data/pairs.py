@@ -15,8 +15,9 @@ import numpy as np
 from semikit.data import rasters
 from semikit.data.faults import FileFault
 from semikit.data.grids import Grid
-from semikit.data.images import is_raster, read_grid, read_image, read_mask_onto
+from semikit.data.images import is_raster, read_image, read_mask_onto
 from semikit.data.mask_values import MaskValues
+from semikit.data.places import read_grid
 from semikit.data.regions import Region
 from semikit.data.rescale import Range
 from semikit.data.sources import Bytes, Mask, refuse_other_size

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semikit.data.grids import Grid
-from semikit.data.images import PHOTOS, RASTERS, files_of, is_raster
+from semikit.data.images import PHOTOS, RASTERS, is_raster
 from semikit.data.maps import MapFile, class_tags
 from semikit.data.pair_folders import paired_files
+from semikit.data.places import files_of
 from semikit.data.polygons import NODATA
 from semikit.data.regions import Region
 from semikit.data.vector_files import SUFFIXES, check_destination

@@ -16,10 +16,11 @@ from pydantic import Field, model_validator
 from semikit.core.network import Network
 from semikit.core.settings import Location, Settings
 from semikit.core.task import Inference, Predicted, Progress
-from semikit.data.images import is_raster, read_grid
+from semikit.data.images import is_raster
 from semikit.data.maps import small_cache
 from semikit.data.mask_values import MaskValues
 from semikit.data.pairs import PairSource, aligned
+from semikit.data.places import read_grid
 from semikit.data.polygons import PolygonReport, write_polygons
 from semikit.data.regions import Region
 from semikit.data.sampling import sampled_scale, value_range

@@ -11,7 +11,7 @@ import pytest
 from affine import Affine
 
 from semikit.data.grids import Grid
-from semikit.data.images import read_grid
+from semikit.data.places import read_grid
 
 ORIGIN = (400000.0, 5800000.0)
 

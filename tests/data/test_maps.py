@@ -11,8 +11,8 @@ import pytest
 import rasterio
 
 from semikit.data.grids import Grid
-from semikit.data.images import read_grid
 from semikit.data.maps import MapFile, class_tags
+from semikit.data.places import read_grid
 from semikit.data.regions import tiles
 from semikit.errors import RunError
 
