@@ -100,9 +100,15 @@ def write_geojson(path: Path, batches: Iterable[Batch], earth: Earth | None, nam
 
 
 def write_geopackage(path: Path, batches: Iterable[Batch], earth: Earth | None, names: Sequence[str]) -> None:
-    """GeoPackage with one layer, named like the file, in the CRS of the raster; without `earth` in pixels."""
+    """GeoPackage with one layer, named like the file, in the CRS of the raster; without `earth` in pixels.
+
+    Raises:
+        RuntimeError: it does not hold what was written (on a full disk SQLite does not always say so).
+    """
+    from pyogrio import read_info
     from shapely import transform
 
+    written = 0
     nothing = np.array([], dtype=object)
     _append(path, earth, nothing, [nothing.astype(np.int32), nothing, nothing.astype(np.float64)])
     for batch in batches:
@@ -110,6 +116,9 @@ def write_geopackage(path: Path, batches: Iterable[Batch], earth: Earth | None, 
             places = transform(batch.polygons, earth.in_crs) if earth else batch.polygons
             called = np.array([names[value] for value in batch.values], dtype=object)
             _append(path, earth, places, [batch.values, called, batch.areas.round(_DECIMALS)])
+            written += len(batch.polygons)
+    if read_info(path)["features"] != written:
+        raise RuntimeError(f"it does not hold the {written} polygons that were written")
 
 
 def _append(path: Path, earth: Earth | None, places: Geometries, columns: list[NDArray[Any]]) -> None:
