@@ -33,3 +33,9 @@ def tiles(size: tuple[int, int], side: int) -> Iterator[Region]:
     for top in range(0, height, side):
         for left in range(0, width, side):
             yield Region(top, left, min(side, height - top), min(side, width - left))
+
+
+def middle(size: tuple[int, int], side: int) -> Region:
+    """The region of at most `side` x `side` pixels in the middle of an image of `size` (H, W)."""
+    height, width = min(side, size[0]), min(side, size[1])
+    return Region((size[0] - height) // 2, (size[1] - width) // 2, height, width)

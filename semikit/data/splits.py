@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.draws import draw
+from semikit.data.regions import tiles
 from semikit.data.sources import PixelSource, Pool
 from semikit.errors import DataError
 
@@ -22,6 +23,7 @@ Family = Literal["random", "file", "all", "official"]
 Official = Callable[[str], Sequence[str]]
 """Name of an official split, "1/16" -> names of its labelled images."""
 
+_TILE = 2048
 OFFICIAL = "official:"
 _ALLOWED = "a number (46), a fraction (1/16), a file with one name a line, or all"
 
@@ -91,8 +93,11 @@ def coverage(source: PixelSource, indices: Sequence[int], num_classes: int) -> N
     """How many of the images hold each class (K,); opens their masks."""
 
     def present(index: int) -> NDArray[np.bool_]:
-        labels, valid = source.mask(index)
-        return np.bincount(labels[valid], minlength=num_classes) > 0
+        extent, held = source.extent(index), np.zeros(num_classes, np.bool_)
+        for region in [None] if extent is None else tiles(extent, _TILE):
+            labels, valid = source.mask(index, region)
+            held |= np.bincount(labels[valid], minlength=num_classes) > 0
+        return held
 
     with ThreadPoolExecutor() as threads:
         found = list(threads.map(present, indices))

@@ -17,6 +17,7 @@ from semikit.core.network import Network
 from semikit.core.processes import own_share, sum_over_processes
 from semikit.core.task import Inference, Scores
 from semikit.data.check import Part, missing_files, size_fault
+from semikit.data.regions import Region, middle
 from semikit.data.sources import PixelSource
 from semikit.errors import DataError
 from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
@@ -27,6 +28,8 @@ from semikit.tasks._windows import Coverage, predicted
 
 Bytes = NDArray[np.uint8]
 
+_SHOWN = 768
+"""Side of the part of a raster that a picture shows, pixels."""
 _LEGEND = 24
 """Classes up to which a legend names all of them."""
 
@@ -115,7 +118,8 @@ class PixelEvaluation:
 
     def _examples(self, source: PixelSource, count: int = 4) -> Iterator[tuple[Bytes, Bytes, NDArray[np.bool_]]]:
         for index in sorted({int(i) for i in np.linspace(0, len(source) - 1, count)}):
-            yield _labeled_image(source, index)
+            extent = source.extent(index)  # of a raster its middle is shown
+            yield _labeled_image(source, index, None if extent is None else middle(extent, _SHOWN))
 
     def _predicted(self, network: Network, image: Bytes, inference: Inference) -> tuple[Bytes, NDArray[np.float32]]:
         with torch.no_grad(), inference.autocast():
@@ -149,9 +153,9 @@ def _batches(
         yield _stacked(waiting)
 
 
-def _labeled_image(source: PixelSource, index: int) -> tuple[Any, Any, Any]:
-    image, seen = source.image(index)
-    labels, valid = source.mask(index)
+def _labeled_image(source: PixelSource, index: int, region: Region | None = None) -> tuple[Any, Any, Any]:
+    image, seen = source.image(index, region)
+    labels, valid = source.mask(index, region)
     if labels.shape != image.shape[-3:-1]:
         raise size_fault(source, index, image.shape, labels.shape)
     return image, labels, valid if seen is None else valid & seen

@@ -81,7 +81,7 @@ def test_pixels_a_raster_does_not_show_do_not_count(pointwise: Make) -> None:
     source = Source([(14, 14)])
     half = np.arange(14)[:, None].repeat(14, 1) < 7
     hidden = Source([(14, 14)])
-    hidden.image = lambda index: (hidden.images[index], half)  # type: ignore[method-assign]
+    hidden.image = lambda index, region=None: (hidden.images[index], half)  # type: ignore[method-assign]
     source.valid = [source.valid[0] & half]
     network = pointwise()
     found = [evaluation().scores({"n": network}, part, INFERENCE)["n"] for part in (source, hidden)]
