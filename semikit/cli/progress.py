@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
-Progress = Callable[[str, int, int], None]
-"""What is being done, how many parts of it are done, how many there are."""
+if TYPE_CHECKING:
+    from semikit.data.published.inputs import Progress
 
 
 @contextmanager

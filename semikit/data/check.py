@@ -11,15 +11,12 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.data.faults import FileFault, some
+from semikit.data.faults import FileFault, mask_size_fault, some
 from semikit.data.images import read_info
-from semikit.data.regions import Region, tiles
-from semikit.data.sources import PixelSource
+from semikit.data.regions import Region
+from semikit.data.sources import PixelSource, regions_of
 from semikit.data.splits import Split
 from semikit.errors import DataError
-
-_TILE = 2048
-"""Side of the tiles in which rasters are read, pixels."""
 
 Progress = Callable[[int, int], None]
 
@@ -141,9 +138,8 @@ def _looked(part: Part, index: int, name: str, num_classes: int) -> int:
     if part.masks and not part.source.has_mask(index):
         remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
         raise FileFault("image without mask", name, "", remedy)
-    extent = part.source.extent(index)
     channels, shown, counted = 0, False, False
-    for region in [None] if extent is None else tiles(extent, _TILE):
+    for region in regions_of(part.source, index):
         image, valid = part.source.image(index, region)
         channels, seen = int(image.shape[-1]), np.True_ if valid is None else valid
         shown |= bool(seen.any())
@@ -178,14 +174,14 @@ def _turned(source: PixelSource, index: int, least: int = 2) -> bool:
 
 def size_fault(source: PixelSource, index: int, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
     """The fault of an image (*T, H, W, C) and its mask (H, W) that differ in size; says so where EXIF turned one."""
-    remedy = "Image and mask must have the same width and height; export the masks again at the images' size."
-    if _turned(source, index, 5):
-        remedy = (
-            "The image carries an EXIF orientation, which is not applied, while its mask was drawn on the turned one: "
-            "turn the images for good (jpegtran, or Pillow's ImageOps.exif_transpose) or the masks back."
-        )
-    detail = f"image {image[-2]}x{image[-3]}, mask {mask[1]}x{mask[0]} (width x height)"
-    return FileFault("mask of another size than its image", source.names[index], detail, remedy)
+    sizes = (image[-3], image[-2]), (mask[0], mask[1])
+    if not _turned(source, index, 5):
+        return mask_size_fault(source.names[index], *sizes)
+    remedy = (
+        "The image carries an EXIF orientation, which is not applied, while its mask was drawn on the turned one: "
+        "turn the images for good (jpegtran, or Pillow's ImageOps.exif_transpose) or the masks back."
+    )
+    return mask_size_fault(source.names[index], *sizes, remedy)
 
 
 def _other_channels(seen: Sequence[tuple[str, _Seen]]) -> list[tuple[str, FileFault]]:

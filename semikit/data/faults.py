@@ -36,3 +36,14 @@ class FileFault(DataError):
     def where(self) -> str:
         """The file with its own detail."""
         return f"{self.file} ({self.detail})" if self.detail else str(self.file)
+
+
+def mask_size_fault(
+    file: Path | str,
+    image: tuple[int, int],
+    mask: tuple[int, int],
+    remedy: str = "Image and mask must have the same width and height; export the masks again at the images' size.",
+) -> FileFault:
+    """The fault of an image and a mask, both (H, W), that differ in size."""
+    detail = f"image {image[1]}x{image[0]}, mask {mask[1]}x{mask[0]} (width x height)"
+    return FileFault("mask of another size than its image", file, detail, remedy)

@@ -12,9 +12,9 @@ from typing import Any, Literal, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from semikit.data.disk import need_space
 from semikit.data.grids import Grid
-from semikit.data.published.archives import need_space
-from semikit.data.rasters import errors, rasterio_for
+from semikit.data.rasters import errors, rasterio_for, window_of
 from semikit.data.regions import Region
 from semikit.errors import RunError
 
@@ -33,7 +33,7 @@ class MapFile:
 
     Used as a context. It is written beside its name, without compression, and on a regular end copied into the final
     form (COG: tiled, compressed, with overviews); on any other end nothing is left. `nodata` is what `write` puts
-    where it is told so; `colours` (K, 3) make a palette, `names` are its classes'; `average` overviews are smoothed.
+    where it is told so; `colours` (K, 3) make a palette; `tags` are kept in the file; `average` overviews are smoothed.
 
     Raises:
         RunError: when the disk is full or the folder cannot be written.
@@ -82,14 +82,11 @@ class MapFile:
 
     def write(self, region: Region, values: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
         """Write values (h, w), or (h, w, 3), where `valid` (h, w), and nodata elsewhere."""
-        from rasterio.windows import Window
-
         bands = values[..., None] if values.ndim == 2 else values
         if valid is not None and self.nodata is not None:
             bands = np.where(valid[..., None], bands, np.uint8(self.nodata))
-        window = Window(region.left, region.top, region.width, region.height)
         try:
-            self.file.write(np.moveaxis(bands, -1, 0), window=window)
+            self.file.write(np.moveaxis(bands, -1, 0), window=window_of(region))
         except _refusals() as error:
             raise self._refused(error) from error
 

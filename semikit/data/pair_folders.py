@@ -9,6 +9,7 @@ from pathlib import Path
 from semikit.data.faults import some
 from semikit.data.folders import Sources, image_files, put_together
 from semikit.data.images import PHOTOS, RASTERS
+from semikit.data.mask_values import MaskValues
 from semikit.data.pair_spec import PairFolders, PairImages, PairSpec
 from semikit.data.pairs import PairSource
 from semikit.errors import DataError, unknown
@@ -20,13 +21,17 @@ def resolve_pairs(spec: PairSpec) -> Sources[PairSource]:
     Raises:
         DataError: missing or empty folder, pairs that miss a date, no mask that fits, a file in two parts.
     """
-    train, val = pair_source(spec.train, spec, "train"), pair_source(spec.val, spec, "val")
-    test = None if spec.test is None else pair_source(spec.test, spec, "test")
-    unlabeled = [pair_source(part, spec, f"unlabeled[{k}]") for k, part in enumerate(spec.unlabeled)]
+
+    def opened(part: PairImages, key: str) -> PairSource:
+        return pair_source(part, spec.values, spec.bands, key)
+
+    train, val = opened(spec.train, "train"), opened(spec.val, "val")
+    test = None if spec.test is None else opened(spec.test, "test")
+    unlabeled = [opened(part, f"unlabeled[{k}]") for k, part in enumerate(spec.unlabeled)]
     return put_together(spec, train, unlabeled, val, test)
 
 
-def pair_source(part: PairImages, spec: PairSpec, key: str) -> PairSource:
+def pair_source(part: PairImages, values: MaskValues, bands: tuple[int, ...] | None, key: str) -> PairSource:
     """The pairs of a part, sorted by name.
 
     Raises:
@@ -49,8 +54,8 @@ def pair_source(part: PairImages, spec: PairSpec, key: str) -> PairSource:
         before=tuple(before[name] for name in names),
         after=tuple(after[name] for name in names),
         masks=tuple(masks.get(name) for name in names),
-        values=spec.values,
-        bands=spec.bands,
+        values=values,
+        bands=bands,
     )
 
 

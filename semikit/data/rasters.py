@@ -39,7 +39,7 @@ def read(
     """
     with _opened(path, onto, masks) as (file, dataset):
         chosen = _chosen(file, path, bands, masks)
-        window = None if region is None else _window(region)
+        window = None if region is None else window_of(region)
         values = np.moveaxis(dataset.read(chosen, window=window), 0, 2)
         valid = _valid(file, dataset, chosen, window) if onto is not None or not masks else None
     if values.dtype.kind == "c":
@@ -142,7 +142,8 @@ def _chosen(file: Any, path: Path, bands: Sequence[int] | None, masks: bool) -> 
     return chosen
 
 
-def _window(region: Region) -> Any:
+def window_of(region: Region) -> Any:
+    """The region as rasterio has it."""
     from rasterio.windows import Window
 
     return Window(region.left, region.top, region.width, region.height)

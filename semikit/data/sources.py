@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.data.faults import FileFault
+from semikit.data.faults import mask_size_fault
 from semikit.data.images import image_size, is_raster, read_image, read_mask
 from semikit.data.mask_values import MaskValues
-from semikit.data.regions import Region
+from semikit.data.regions import Region, tiles
 from semikit.data.rescale import Range
 from semikit.errors import DataError
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+
+_TILE = 2048
+"""Side of the tiles in which rasters are looked through, pixels."""
 
 
 class PixelSource(Protocol):
@@ -82,7 +86,7 @@ class FolderSource:
 
     def extent(self, index: int) -> tuple[int, int] | None:
         """(H, W) of a raster, from its header; None for a photo."""
-        return image_size(self.images[index]) if is_raster(self.images[index]) else None
+        return _raster_size(self.images[index]) if is_raster(self.images[index]) else None
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The image's file."""
@@ -176,13 +180,23 @@ class Pool:
         return
 
 
+@lru_cache(maxsize=4096)
+def _raster_size(path: Path) -> tuple[int, int]:
+    """(H, W) from the header, which every crop would open again."""
+    return image_size(path)
+
+
 def refuse_other_size(mask: Path, extent: tuple[int, int] | None) -> None:
     """Raise where a mask is not as large as its raster: a region of it would fit all the same."""
-    size = image_size(mask)
+    size = _raster_size(mask)
     if extent is not None and size != extent:
-        detail = f"image {extent[1]}x{extent[0]}, mask {size[1]}x{size[0]} (width x height)"
-        remedy = "Image and mask must have the same width and height; export the masks again at the images' size."
-        raise FileFault("mask of another size than its image", mask, detail, remedy)
+        raise mask_size_fault(mask, extent, size)
+
+
+def regions_of(source: PixelSource, index: int) -> Iterable[Region | None]:
+    """How an image is looked through: a raster tile by tile, any other at once (None)."""
+    extent = source.extent(index)
+    return [None] if extent is None else tiles(extent, _TILE)
 
 
 def channels_of(source: PixelSource, index: int) -> int:

@@ -15,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.draws import draw
-from semikit.data.regions import tiles
-from semikit.data.sources import PixelSource, Pool
+from semikit.data.sources import PixelSource, Pool, regions_of
 from semikit.errors import DataError
 
 Family = Literal["random", "file", "all", "official"]
 Official = Callable[[str], Sequence[str]]
 """Name of an official split, "1/16" -> names of its labelled images."""
 
-_TILE = 2048
 OFFICIAL = "official:"
 _ALLOWED = "a number (46), a fraction (1/16), a file with one name a line, or all"
 
@@ -93,8 +91,8 @@ def coverage(source: PixelSource, indices: Sequence[int], num_classes: int) -> N
     """How many of the images hold each class (K,); opens their masks."""
 
     def present(index: int) -> NDArray[np.bool_]:
-        extent, held = source.extent(index), np.zeros(num_classes, np.bool_)
-        for region in [None] if extent is None else tiles(extent, _TILE):
+        held = np.zeros(num_classes, np.bool_)
+        for region in regions_of(source, index):
             labels, valid = source.mask(index, region)
             held |= np.bincount(labels[valid], minlength=num_classes) > 0
         return held

@@ -20,7 +20,7 @@ from semikit.data.check import Part, missing_files, size_fault
 from semikit.data.regions import Region, middle
 from semikit.data.sources import PixelSource
 from semikit.errors import DataError
-from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
+from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities_of
 from semikit.tasks._palette import Palette
 from semikit.tasks._pictures import heat, sheet, shown_labels
 from semikit.tasks._reading import read_ahead
@@ -65,12 +65,10 @@ class PixelEvaluation:
             raise DataError(f"{gone[0]}.")
         size, device = len(self.class_names), inference.device
         matrices = {name: torch.zeros((size, size), dtype=torch.long, device=device) for name in networks}
-        share = own_share(len(source))
-        streamed = [k for k in share if self.settings.window == "sliding" and source.extent(k) is not None]
+        streamed, whole = self._parted(source, own_share(len(source)))
         for index in streamed:
             for name, network in networks.items():
                 matrices[name] += self._streamed(network, source, index, inference).to(device)
-        whole = [k for k in share if k not in set(streamed)]
         for images, labels, valid in _batches(source, whole, self.settings.batch):
             truth, counted = torch.from_numpy(labels).to(device).long(), torch.from_numpy(valid).to(device)
             for name, network in networks.items():
@@ -82,6 +80,15 @@ class PixelEvaluation:
         if not all(matrix.any() for matrix in matrices.values()):
             raise DataError("nothing to score: no pixel of any mask is valid. Check `ignore` and `mapping`.")
         return {name: self.score(matrix, self.class_names, self.settings) for name, matrix in matrices.items()}
+
+    def _parted(self, source: PixelSource, indices: Sequence[int]) -> tuple[list[int], list[int]]:
+        """The images of which windows are read, and those that are read whole."""
+        if self.settings.window != "sliding":
+            return [], list(indices)
+        parts: tuple[list[int], list[int]] = [], []
+        for index in indices:
+            parts[source.extent(index) is None].append(index)
+        return parts
 
     def _streamed(self, network: Network, source: PixelSource, index: int, inference: Inference) -> Tensor:
         """The confusion matrix (K, K) of a raster, of which only windows are read."""
@@ -122,10 +129,7 @@ class PixelEvaluation:
             yield _labeled_image(source, index, None if extent is None else middle(extent, _SHOWN))
 
     def _predicted(self, network: Network, image: Bytes, inference: Inference) -> tuple[Bytes, NDArray[np.float32]]:
-        with torch.no_grad(), inference.autocast():
-            inputs = normalized(network, image[None], inference.device)
-            scores = predict_logits(network, inputs, self.settings, self.crop)
-        confidence, predicted = probabilities(scores, self.settings)[0].max(0)
+        confidence, predicted = probabilities_of(network, image, self.settings, self.crop, inference).max(0)
         return predicted.to(torch.uint8).cpu().numpy(), confidence.float().cpu().numpy()
 
     def _shown(self, labels: Bytes, valid: NDArray[np.bool_] | None = None) -> Bytes:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from semikit.augment.normalize import channel_statistics, normalize, to_float
 from semikit.core.network import Network
 from semikit.core.settings import Settings
+from semikit.core.task import Inference
 from semikit.errors import DataError
 
 
@@ -61,6 +62,15 @@ def probabilities(scores: Tensor, settings: EvaluateSettings) -> Tensor:
     if settings.window == "original":
         return scores.float().softmax(1)
     return scores / scores.sum(1, keepdim=True)
+
+
+def probabilities_of(
+    network: Network, image: NDArray[np.uint8], settings: EvaluateSettings, crop: int, inference: Inference
+) -> Tensor:
+    """One image (*T, H, W, C) uint8, as it is read -> probabilities (K, H, W) that sum to 1, on the device."""
+    with torch.no_grad(), inference.autocast():
+        scores = predict_logits(network, normalized(network, image[None], inference.device), settings, crop)
+    return probabilities(scores, settings)[0]
 
 
 def original(network: Network, images: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import final
 
@@ -69,12 +68,8 @@ def alignment_notices(split: Split, val: PixelSource, test: PixelSource | None) 
     Raises:
         FileFault: two dates without a place in common.
     """
-    parts: list[tuple[PixelSource, Iterable[int]]] = [
-        (split.pool, [*split.labeled, *split.unlabeled]),
-        (val, range(len(val))),
-        (test or val, range(len(test) if test is not None else 0)),
-    ]
-    pairs = [source.files(index) for source, indices in parts for index in indices]
+    pairs = [split.pool.files(index) for index in (*split.labeled, *split.unlabeled)]
+    pairs += [source.files(index) for source in (val, test) if source is not None for index in range(len(source))]
     told = [aligned(*pair).notice for pair in pairs if pair and all(map(is_raster, pair))]
     notices = [notice for notice in told if notice]
     if len(notices) <= 1:
@@ -103,5 +98,4 @@ def _folder(folder: Path) -> PairImages:
 
 
 def _more_pairs(folder: Path, values: MaskValues, key: str) -> PixelSource:
-    spec = PairSpec.model_validate({"train": folder, "val": folder})
-    return pair_source(_folder(folder), spec, key)
+    return pair_source(_folder(folder), values, None, key)

@@ -18,7 +18,7 @@ from semikit.data.folders import image_files, plain_source
 from semikit.data.spec import Scale
 from semikit.errors import DataError
 from semikit.tasks._evaluate import displayed
-from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
+from semikit.tasks._inference import EvaluateSettings, probabilities_of
 from semikit.tasks._palette import palette
 from semikit.tasks._pictures import class_map, overlay, save_png
 from semikit.tasks._reading import read_ahead
@@ -84,10 +84,7 @@ def predict_files(
     every = zip(files, read_ahead(images.image, len(images)), strict=True)
     for done, (name, (image, valid)) in enumerate(every):
         progress("predicting", done, len(files))
-        with torch.no_grad(), inference.autocast():
-            inputs = normalized(network, image[None], inference.device)
-            scores = predict_logits(network, inputs, settings, metadata["crop"])
-        confidence, labels = probabilities(scores, settings)[0].max(0)
+        confidence, labels = probabilities_of(network, image, settings, metadata["crop"], inference).max(0)
         ids = labels.to(torch.uint8).cpu().numpy()
         if valid is not None:
             ids[~valid] = 255

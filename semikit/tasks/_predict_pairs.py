@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -27,7 +26,7 @@ from semikit.data.sampling import sampled_scale, value_range
 from semikit.data.spec import Scale
 from semikit.errors import ConfigError
 from semikit.tasks._evaluate import displayed
-from semikit.tasks._inference import EvaluateSettings, normalized, predict_logits, probabilities
+from semikit.tasks._inference import EvaluateSettings, probabilities_of
 from semikit.tasks._pair_outputs import Outputs, find_pairs, make_room, outputs_of
 from semikit.tasks._palette import Palette, palette
 from semikit.tasks._pictures import overlay
@@ -203,10 +202,7 @@ class _Maker:
             return
         region = Region(0, 0, *size)
         image, valid = look(region)
-        with torch.no_grad(), self.inference.autocast():
-            inputs = normalized(self.network, image[None], self.inference.device)
-            scores = predict_logits(self.network, inputs, self.settings, self.crop)
-        shares = probabilities(scores, self.settings)[0].float().cpu()
+        shares = probabilities_of(self.network, image, self.settings, self.crop, self.inference).float().cpu()
         yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
 
     def _overlay(

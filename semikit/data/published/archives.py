@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import lzma
 import os
-import shutil
 import stat
 import struct
 import tarfile
@@ -146,29 +145,12 @@ def folder_members(folder: Path) -> Iterator[Member]:
             yield Member(name, real.stat().st_size, folder, partial(FileIO, real), real)
 
 
-def need_space(folder: Path, needed: int) -> None:
-    """Check that `needed` bytes fit where `folder` lies or will lie.
-
-    Raises:
-        RunError: with both numbers, when they do not.
-    """
-    place = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.is_dir())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        told = f"{_gigabytes(needed)} and {_gigabytes(free)}"
-        raise RunError(f"{folder} needs {told} are free there. Free space, or choose another disk.")
-
-
 def full_disk(path: Path, error: OSError) -> RunError:
     """The error for a disk that took no more of `path`."""
     return RunError(
         f"the disk is full: {path} was not written ({error.strerror}). Free space and run the same command again; "
         "what is whole is kept."
     )
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count} bytes"
 
 
 def _zipped(path: Path) -> Iterator[Member]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
+from semikit.data.disk import need_space
 from semikit.data.published import prepared
-from semikit.data.published.archives import Member, need_space
+from semikit.data.published.archives import Member
 from semikit.data.published.catalogue import Published, read_published
 from semikit.data.published.inputs import Inputs, Place, Progress
 from semikit.data.published.masks import write_png

@@ -17,7 +17,8 @@ from typing import IO, Any, final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from semikit.data.published.archives import full_disk, need_space
+from semikit.data.disk import need_space
+from semikit.data.published.archives import full_disk
 from semikit.errors import DataError, RunError
 
 Counted = Callable[[int, int], None]

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from semikit.data import disk
+from semikit.data.disk import need_space
 from semikit.data.published import archives
-from semikit.data.published.archives import folder_members, members, need_space
+from semikit.data.published.archives import folder_members, members
 from semikit.errors import DataError, RunError
 
 FILES = {"b/two.txt": b"two" * 5000, "a/one.txt": b"one", "b/c/empty.txt": b""}
@@ -330,7 +332,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 def test_room_is_asked_for_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage(10**12, 0, 5 * 10**9))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(10**12, 0, 5 * 10**9))
     need_space(tmp_path / "not/yet", 5 * 10**9)
     with pytest.raises(RunError, match=r"needs 5\.10 GB and 5\.00 GB are free"):
         need_space(tmp_path / "not/yet", 51 * 10**8)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from semikit.data.published import archives
+from semikit.data import disk
 from semikit.data.published.downloads import Downloads
 from semikit.data.published.fetch import fetch
 from semikit.data.published.transfer import download
@@ -364,7 +364,7 @@ def test_other_schemes_are_not_opened(tmp_path: Path) -> None:
 
 def test_room_is_checked_first(server: Server, get: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage(10**9, 0, 1000))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(10**9, 0, 1000))
     with pytest.raises(RunError, match=f"needs {len(DATA)} bytes and 1000 bytes are free"):
         get("/a")
     assert server.asked == []
