@@ -1,4 +1,4 @@
-"""Memory and time of `semikit predict` on image pairs of growing size: makes them, predicts each in a process of its own.
+"""Memory and time of `semikit predict` on made image pairs of growing size, each predicted in a process of its own.
 
 python benchmarks/large_raster.py RUN FOLDER [SIDE ...] [-- FLAGS ...]
 """

@@ -59,10 +59,14 @@ def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, An
 
     Raises:
         UnknownNameError: with the nearest known names.
+        ConfigError: it is one of another task.
     """
     known = recipe_names(folder, task)
+    kind = {"datasets": "data set", "presets": "preset"}.get(folder, folder)
+    if name not in known and name in recipe_names(folder):
+        raise ConfigError(f"{name} is a {kind} of another task: semikit train {read_recipe(folder, name)['task']} …")
     if name not in known:
-        raise unknown({"datasets": "data set", "presets": "preset"}.get(folder, folder), name, known)
+        raise unknown(kind, name, known)
     path = RECIPES / folder / f"{name}.yaml"
     raw = read_yaml(path) if path.is_file() else _cells(task)[name]
     for key in ("official", "sizes"):

@@ -13,8 +13,15 @@ import torch
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("real_data") and not os.environ.get("SEMIKIT_TEST_DATA"):
+    marker = item.get_closest_marker("real_data")
+    if marker is None:
+        return
+    folder = os.environ.get("SEMIKIT_TEST_DATA")
+    if not folder:
         pytest.skip("SEMIKIT_TEST_DATA is not set: it names the folder of the real data")
+    missing = [name for name in marker.args if not Path(folder, name).exists()]
+    if missing:
+        pytest.skip(f"{folder} has no {', '.join(missing)}")
 
 
 def _load(name: str) -> ModuleType:

@@ -119,7 +119,7 @@ def prepare(
 def verify(
     name: Name,
     root: Root = None,
-    every: Annotated[bool, typer.Option("--all", help="Open every mask, not 200 of them.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Open every mask with its image, not 200 masks.")] = False,
 ) -> None:
     """Count a prepared data set, look into its masks, and say what is wrong and how it is mended."""
     from semikit.data.published import verify as verifying

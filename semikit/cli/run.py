@@ -129,7 +129,7 @@ def dry_run(raw: Mapping[str, Any], console: Console) -> None:
     run = build.build_run(config, Path("-"), make_reporter(console, True), task)
     console.out(config.to_yaml(), highlight=False)
     start_panel(console, "plan", facts_of(run))
-    for notice in task.notices:
+    for notice in notices_of(run):
         console.out(f"note: {notice}", highlight=False)
     console.print("The data are fine. Nothing was trained or written.")
 
@@ -137,7 +137,7 @@ def dry_run(raw: Mapping[str, Any], console: Console) -> None:
 def _train(run: build.Run, console: Console, quiet: bool, first: int) -> dict[str, Any]:
     if not quiet:
         start_panel(console, f"semikit train {run.config.task}", facts_of(run))
-    for notice in run.task.notices:
+    for notice in notices_of(run):
         run.trainer.reporter.notice(notice)
     tracker = Tracker(run.folder, first)
     try:
@@ -155,6 +155,14 @@ def _train(run: build.Run, console: Console, quiet: bool, first: int) -> dict[st
         tracker.close()
     say_results(run, results, console, quiet)
     return results
+
+
+def notices_of(run: build.Run) -> list[str]:
+    """What a person should know before training."""
+    notices = list(run.task.notices)
+    if run.config.train.protocol == "paper" and not run.task.counts.test:
+        notices.append("protocol paper: the data have no test images, so the best is chosen and scored on val")
+    return notices
 
 
 def facts_of(run: build.Run) -> dict[str, str]:

@@ -142,7 +142,8 @@ def _own_data(task: str, data: Path, root: Path | None) -> dict[str, Any]:
 
     if not data.exists():  # before anything heavy is imported
         raise no_such_file(data)
-    return {"name": data.stem, "data": dict(TASKS.get(task).own_data(data, root))}
+    name = data.resolve().name if data.is_dir() else data.stem
+    return {"name": name, "data": dict(TASKS.get(task).own_data(data, root))}
 
 
 def _several(seeds: str, above: dict[str, Any]) -> list[int]:

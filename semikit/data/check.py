@@ -40,6 +40,7 @@ class _Seen:
 
     name: str
     channels: int | None = None
+    counted: bool = False
     fault: FileFault | None = None
 
 
@@ -89,23 +90,27 @@ def find_problems(parts: Sequence[Part], num_classes: int, progress: Progress | 
     """A sentence for each kind of problem in each part, with at most three files and the number of the others.
 
     Kinds: unreadable or truncated image, missing mask, mask of another size, colour mask, value outside the classes
-    0..num_classes-1, no valid pixel (labelled only), another number of channels. Images are decoded by threads;
-    `progress` is told (done, all) after each.
+    0..num_classes-1, no pixel that counts (in a labelled image; in all that are scored), another number of channels.
+    Images are decoded by threads; `progress` is told (done, all) after each.
     """
     total, done = sum(len(part.indices) for part in parts), 0
     faults: dict[tuple[str, str], list[FileFault]] = {}
     channels: list[tuple[str, _Seen]] = []
     with ThreadPoolExecutor() as threads:
         for part in parts:
-            look = _looker(part, num_classes)
+            look, counted, before = _looker(part, num_classes), False, len(faults)
             for seen in threads.map(look, part.indices):
                 done += 1
                 if progress is not None:
                     progress(done, total)
+                counted |= seen.counted
                 if seen.fault is not None:
                     faults.setdefault((part.name, seen.fault.kind), []).append(seen.fault)
                 elif seen.channels is not None:
                     channels.append((part.name, seen))
+            if part.masks and part.indices and not counted and len(faults) == before:
+                fault = FileFault("masks of which no pixel counts", "all", "", "Check `ignore` and `mapping`.")
+                faults[part.name, fault.kind] = [fault]
     for name, fault in _other_channels(channels):
         faults.setdefault((name, fault.kind), []).append(fault)
     return [_told(name, kind, found) for (name, kind), found in faults.items()]
@@ -126,15 +131,16 @@ def _looker(part: Part, num_classes: int) -> Callable[[int], _Seen]:
     def look(index: int) -> _Seen:
         name = part.source.names[index]
         try:
-            return _Seen(name, channels=_looked(part, index, name, num_classes))
+            channels, counted = _looked(part, index, name, num_classes)
+            return _Seen(name, channels, counted)
         except FileFault as fault:
             return _Seen(name, fault=fault)
 
     return look
 
 
-def _looked(part: Part, index: int, name: str, num_classes: int) -> int:
-    """Number of channels of an image that is sound, as is its mask; rasters are read tile by tile."""
+def _looked(part: Part, index: int, name: str, num_classes: int) -> tuple[int, bool]:
+    """Channels of an image that is sound, as is its mask, and whether a pixel counts; rasters are read by tiles."""
     if part.masks and not part.source.has_mask(index):
         remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
         raise FileFault("image without mask", name, "", remedy)
@@ -151,7 +157,7 @@ def _looked(part: Part, index: int, name: str, num_classes: int) -> int:
     if part.learned and not counted:
         remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
         raise FileFault("mask without a valid pixel", name, "", remedy)
-    return channels
+    return channels, counted
 
 
 def _mask_looked(

@@ -83,8 +83,10 @@ class MaskValues:
         if self.exact and stored:
             number, value = next(iter(stored.items()))
             return (
-                f"`mapping` says that class {number} is stored as {value}. If the masks hold class numbers, leave "
-                f"`mapping` out; if both occur, add {number}: {number} to it."
+                f"`mapping` says that class {number} is stored as {value} (for a plain folder of pairs that is the "
+                "default). If the masks hold class numbers, leave `mapping` out; a plain folder is then described by a "
+                "YAML file, `train: FOLDER/train` and `val: FOLDER/val`. If both occur, add "
+                f"{number}: {number} to it."
             )
         if outside == {255} and present <= {0, 255} and most == 2:
             return "Only 0 and 255 occur; if 255 is class 1, add `mapping: {255: 1}`."

@@ -41,6 +41,7 @@ def pair_source(part: PairImages, values: MaskValues, bands: tuple[int, ...] | N
     after = _files(part.images_b, f"{key}.images_b")
     names = _chosen(part.names, before, after, key)
     _refuse_single(names, before, after, key)
+    _refuse_one_date(names, before, after, key)
     masks: dict[str, Path] = {}
     if isinstance(part, PairFolders) and part.masks is not None:
         masks = _files(part.masks, f"{key}.masks")
@@ -75,7 +76,7 @@ def _chosen(given: tuple[str, ...] | None, before: dict[str, Path], after: dict[
     for name in given or ():
         if name not in known:
             raise unknown(f"pair in {key}.names:", name, known)
-    return list(known) if given is None else sorted(given)
+    return list(known) if given is None else sorted(set(given))
 
 
 def _refuse_single(names: Iterable[str], before: dict[str, Path], after: dict[str, Path], key: str) -> None:
@@ -88,6 +89,16 @@ def _refuse_single(names: Iterable[str], before: dict[str, Path], after: dict[st
                 "dates of a pair have one name (the suffix may differ) in the same subfolder. Add the missing files or "
                 "take these out."
             )
+
+
+def _refuse_one_date(names: Iterable[str], before: dict[str, Path], after: dict[str, Path], key: str) -> None:
+    """Raise where both dates are one file: nothing changes between them."""
+    same = [name for name in names if before[name].resolve() == after[name].resolve()]
+    if same:
+        raise DataError(
+            f"{key}: images_a and images_b are the same file for {len(same)} pairs: {some(same)}. Give the images of "
+            "the second date as images_b."
+        )
 
 
 def _files(place: Path, key: str) -> dict[str, Path]:

@@ -91,7 +91,7 @@ class PairSource:
         path = self.masks[index]
         if path is None:
             raise DataError(f"{self.before[index]} has no mask; only pairs with a mask can be labelled or scored.")
-        onto = _mask_onto(self.before[index], path)
+        onto = mask_grid(self.before[index], path)
         if region is not None and onto is None:
             refuse_other_size(path, self.extent(index))
         values, covered = read_mask_onto(path, region, onto)
@@ -116,7 +116,7 @@ def _onto(before: Path, other: Path) -> Grid | None:
 
 
 @lru_cache(maxsize=4096)
-def _mask_onto(before: Path, mask: Path) -> Grid | None:
+def mask_grid(before: Path, mask: Path) -> Grid | None:
     """The grid a mask has to be brought onto; None where it lies there, or its place on the map is not known."""
     if not (is_raster(before) and is_raster(mask)):
         return None

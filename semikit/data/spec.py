@@ -192,9 +192,12 @@ def read_yaml(path: Path) -> Any:
 
 
 def no_such_file(path: Path) -> DataError:
-    """The error for a file that is not there, with the YAML files that are."""
-    near = sorted(item.name for pattern in ("*.yaml", "*.yml") for item in path.parent.glob(pattern))
+    """The error for a file that is not there or a folder, with the YAML files that are."""
+    folder = path if path.is_dir() else path.parent
+    near = sorted(item.name for pattern in ("*.yaml", "*.yml") for item in folder.glob(pattern))
     hint = f" YAML files there: {', '.join(near[:10])}." if near else ""
+    if path.is_dir():
+        return DataError(f"{path} is a folder, and here a YAML file is read that describes the data.{hint}")
     return DataError(f"no such file: {path}.{hint}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -123,7 +124,7 @@ def shared_files(source: PixelSource, indices: Iterable[int], other: PixelSource
         if sizes := _sizes(other, index):
             by_size.setdefault(sizes, []).append(index)
     pairs = [(i, j) for i in indices for j in by_size.get(_sizes(source, i) or (-1,), [])]
-    return [(source.names[i], other.names[j]) for i, j in pairs if _bytes(source, i) == _bytes(other, j)]
+    return [(source.names[i], other.names[j]) for i, j in pairs if _same_bytes(source.files(i), other.files(j))]
 
 
 def _sizes(source: PixelSource, index: int) -> tuple[int, ...] | None:
@@ -132,8 +133,9 @@ def _sizes(source: PixelSource, index: int) -> tuple[int, ...] | None:
     return tuple(path.stat().st_size for path in files) if files and all(path.is_file() for path in files) else None
 
 
-def _bytes(source: PixelSource, index: int) -> list[bytes]:
-    return [path.read_bytes() for path in source.files(index)]
+def _same_bytes(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Compared piece by piece: a scene is not read whole."""
+    return all(filecmp.cmp(path, other, shallow=False) for path, other in zip(files, others, strict=True))
 
 
 def _refuse_shared(train: PixelSource, labeled: Sequence[int], other: PixelSource | None, part: str) -> None:

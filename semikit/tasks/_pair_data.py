@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
+from semikit.data.check import Part
 from semikit.data.faults import some
 from semikit.data.grids import Grid
 from semikit.data.images import is_raster
@@ -12,11 +14,10 @@ from semikit.data.maps import MapFile
 from semikit.data.mask_values import MaskValues
 from semikit.data.pair_folders import pair_source, resolve_pairs
 from semikit.data.pair_spec import PairImages, PairSpec
-from semikit.data.pairs import aligned
+from semikit.data.pairs import aligned, mask_grid
 from semikit.data.regions import Region
 from semikit.data.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
 from semikit.data.sources import PixelSource
-from semikit.data.splits import Split
 from semikit.tasks._data import SPLITS, PixelSources, SourceSettings, open_folders, open_published
 from semikit.tasks._palette import Palette, palette
 
@@ -62,19 +63,25 @@ def change_palette(num_classes: int) -> Palette:
     return colours
 
 
-def alignment_notices(split: Split, val: PixelSource, test: PixelSource | None) -> list[str]:
-    """What a person should know of pairs of rasters that lie on different grids; reads headers.
+def alignment_notices(parts: Sequence[Part]) -> list[str]:
+    """What a person should know of rasters that lie on other grids than the first date of their pair; reads headers.
 
     Raises:
-        FileFault: two dates without a place in common.
+        FileFault: two dates, or a date and its mask, without a place in common.
     """
-    pairs = [split.pool.files(index) for index in (*split.labeled, *split.unlabeled)]
-    pairs += [source.files(index) for source in (val, test) if source is not None for index in range(len(source))]
-    told = [aligned(*pair).notice for pair in pairs if pair and all(map(is_raster, pair))]
-    notices = [notice for notice in told if notice]
-    if len(notices) <= 1:
-        return notices
-    return [f"{len(notices)} pairs of rasters do not lie on one grid: {some(notices)}"]
+    dates: list[str] = []
+    masks: list[str] = []
+    for source, index in ((part.source, index) for part in parts for index in part.indices):
+        files, mask = source.files(index), source.mask_file(index)
+        if files and all(map(is_raster, files)) and (notice := aligned(*files).notice):
+            dates.append(notice)
+        if mask is not None and mask_grid(files[0], mask) is not None:
+            masks.append(str(mask))
+    if len(dates) > 1:
+        dates = [f"{len(dates)} pairs of rasters do not lie on one grid: {some(dates)}"]
+    if masks:
+        dates.append(f"masks on another grid than date A are brought onto it: {some(masks)}")
+    return dates
 
 
 def write_sample(seed: int, folder: Path) -> tuple[Path, Path]:

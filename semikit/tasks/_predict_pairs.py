@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,14 @@ from semikit.data.maps import small_cache
 from semikit.data.mask_values import MaskValues
 from semikit.data.pairs import PairSource, aligned
 from semikit.data.places import read_grid
-from semikit.data.polygons import PolygonReport, write_polygons
+from semikit.data.polygons import write_polygons
 from semikit.data.regions import Region
 from semikit.data.sampling import sampled_scale, value_range
 from semikit.data.spec import Scale
 from semikit.errors import ConfigError
 from semikit.tasks._evaluate import displayed
 from semikit.tasks._inference import EvaluateSettings, probabilities_of
+from semikit.tasks._pair_notices import DEEP, NOTHING, POLYGONS, gathered, notices_of, polygons_told
 from semikit.tasks._pair_outputs import Outputs, find_pairs, make_room, outputs_of
 from semikit.tasks._palette import Palette, palette
 from semikit.tasks._pictures import overlay
@@ -34,6 +35,9 @@ from semikit.tasks._windows import Coverage, Look, Piece, predicted
 
 _PIXELS = 1 << 20
 """About as many pixels of windows pass the network together."""
+
+Told = Callable[[int, int], None]
+"""Parts that are done, and all."""
 
 
 @final
@@ -93,12 +97,17 @@ def predict_pairs(
             aligned(*files)
     make_room(list(outputs.values()), list(pairs.values()))
     maker = _Maker.of(network, metadata, wants, inference)
-    notices: list[str] = []
+    notices: dict[str, list[str]] = {}
+    what = next(iter(pairs)) if len(pairs) == 1 else f"{len(pairs)} pairs"
     with small_cache() if any(is_raster(path) for files in pairs.values() for path in files) else ExitStack():
         for done, (name, files) in enumerate(pairs.items()):
-            what = name if len(pairs) == 1 else f"{name} ({done + 1} of {len(pairs)})"
-            notices += maker.write(files, outputs[name], lambda part, of, what=what: progress(what, part, of))
-    return Predicted(len(pairs), notices)
+
+            def told(part: int, of: int, done: int = done) -> None:
+                progress(what, done * of + part, len(pairs) * of)
+
+            for kind, text in maker.write(files, outputs[name], told).items():
+                notices.setdefault(kind, []).append(text)
+    return Predicted(len(pairs), gathered(notices))
 
 
 @final
@@ -145,14 +154,14 @@ class _Maker:
             overlap=overlap,
         )
 
-    def write(self, files: tuple[Path, Path], outputs: Outputs, told: Any) -> list[str]:
-        """All outputs of one pair; returns what a person should know."""
+    def write(self, files: tuple[Path, Path], outputs: Outputs, told: Told) -> dict[str, str]:
+        """All outputs of one pair; returns what a person should know, by its kind."""
         rasters = all(map(is_raster, files))
-        notices = _notices(files) if rasters else []
+        notices = notices_of(files)
         grid = read_grid(files[0])
         scale = self.scale or sampled_scale(files, self.bands)
         if scale is not self.scale:
-            notices.append(f"the model was trained on 8-bit images; values are brought to 0..255 from {scale}")
+            notices[DEEP] = f"the model was trained on 8-bit images; values are brought to 0..255 from {scale}"
         look = self._look(self._source(files, scale), rasters)
         seen = False
         with ExitStack() as stack:
@@ -169,13 +178,13 @@ class _Maker:
                 if "overlay" in sinks:
                     sinks["overlay"].write(piece.region, self._overlay(look, piece.region, ids, piece.valid))
         if not seen:
-            notices.insert(0, f"{outputs.classes}: no pixel is valid at both dates, so all of it is nodata")
+            notices[NOTHING] = f"{outputs.classes}: no pixel is valid at both dates, so all of it is nodata"
         if outputs.polygons is not None:
             report = write_polygons(
                 outputs.classes, outputs.polygons, self.class_names,
                 min_area=self.wants.min_area, simplify=self.wants.simplify,
             )  # fmt: skip
-            notices.append(_polygons_told(report, outputs.polygons, grid.placed))
+            notices[POLYGONS] = polygons_told(report, outputs.polygons, grid.placed)
         return notices
 
     def _source(self, files: tuple[Path, Path], scale: Scale | None) -> PairSource:
@@ -194,7 +203,7 @@ class _Maker:
 
         return part
 
-    def _pieces(self, look: Look, size: tuple[int, int], rasters: bool, told: Any) -> Iterator[Piece]:
+    def _pieces(self, look: Look, size: tuple[int, int], rasters: bool, told: Told) -> Iterator[Piece]:
         if rasters or self.wants.tile is not None:
             batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
             coverage = Coverage(size, self.side, self.overlap, batch)
@@ -203,6 +212,7 @@ class _Maker:
         region = Region(0, 0, *size)
         image, valid = look(region)
         shares = probabilities_of(self.network, image, self.settings, self.crop, self.inference).float().cpu()
+        told(1, 1)
         yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
 
     def _overlay(
@@ -215,21 +225,5 @@ class _Maker:
         return np.where(valid[..., None], shown, np.uint8(0)).astype(np.uint8)
 
 
-def _polygons_told(report: PolygonReport, path: Path, placed: bool) -> str:
-    unit = "m2" if placed else "pixels"
-    left = f"; {report.dropped} smaller ones left out" if report.dropped else ""
-    return f"{report.count} polygon{'s' if report.count != 1 else ''} of {report.area:,.0f} {unit} in {path}{left}"
-
-
 def _percent(share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return (share * 100).round().clip(0, 100).astype(np.uint8)
-
-
-def _notices(files: tuple[Path, Path]) -> list[str]:
-    """What a person should know of two rasters before they are predicted."""
-    alignment = aligned(*files)
-    if alignment.notice:
-        return [alignment.notice]
-    if not alignment.grid.placed:
-        return [f"{files[0]} has no coordinate reference system, and neither has the map"]
-    return []

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, final
 from semikit.core.network import Network
 from semikit.core.settings import Settings
 from semikit.core.task import Inference, Predicted, Progress
+from semikit.data.check import parts_of
 from semikit.data.pair_spec import BINARY, load_pairs
 from semikit.models.released import ReleasedCheckpoint
 from semikit.models.settings import ModelSettings
@@ -48,8 +49,8 @@ class ChangeDetection(PixelTask):
         return build_siamese(settings, num_classes)
 
     def told(self) -> Sequence[str]:
-        """Also the pairs whose second date is brought onto the grid of the first."""
-        return [*alignment_notices(self.split, self.val, self.test), *super().told()]
+        """Also the pairs and masks that are brought onto the grid of the first date."""
+        return [*alignment_notices(parts_of(self.split, self.val, self.test)), *super().told()]
 
     @classmethod
     def released(cls, found: ReleasedCheckpoint, name: str) -> tuple[Network, dict[str, Any]]:

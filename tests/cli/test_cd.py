@@ -76,6 +76,15 @@ class TestTheWholeWay:
         assert (results["best"]["split"], results["protocol"]) == ("test", "paper")
         assert "protocol paper" in answer.out
 
+    def test_protocol_paper_without_test_images_is_said(self, train: Call, pair_data: Path) -> None:
+        for part in ("train", "val"):
+            shutil.copytree(pair_data.parent / part, Path("own", part))
+        answer = train("own", "--labels", "2", "--protocol", "paper", "--dry-run")
+        assert answer.code == 0, answer.err
+        assert "note: protocol paper: the data have no test images, so the best is chosen and scored on val" in said(
+            answer.out
+        )
+
     @pytest.mark.parametrize("method", ["supervised", "fixmatch", "unimatch_v1"])
     def test_every_method(self, train: Call, pair_data: Path, method: str) -> None:
         answer = train(pair_data, "--labels", "2", "--method", method, "--out", "run")
@@ -99,6 +108,7 @@ class TestTheWholeWay:
             classes = np.where(labels, 1 + (np.arange(72) > 40), 0).astype(np.uint8)
             georasters.save(Path(f"scenes/{name}/label.tif"), classes)
         georasters.save(Path("scenes/two/B.tif"), dates[1].repeat(2, 1).repeat(2, 2), pixel=5.0)
+        georasters.save(Path("scenes/three/label.tif"), classes.repeat(2, 0).repeat(2, 1), pixel=5.0)
         text = (
             "{part}: {{images_a: scenes/*/A.tif, images_b: scenes/*/B.tif, masks: scenes/*/label.tif, names: [{name}]}}"
         )
@@ -107,6 +117,7 @@ class TestTheWholeWay:
         answer = train("data.yaml", "--labels", "1", "--out", "run", "evaluate.window=sliding")
         assert answer.code == 0, answer.err
         assert "B.tif (144x128 pixels) is brought onto the grid of A.tif" in said(answer.out)
+        assert "masks on another grid than date A are brought onto it:" in said(answer.out)
         results = json.loads(Path("run/results.json").read_text())
         assert list(results["per_class"]) == ["same", "house", "road"]
         flags = ("--polygons", "change.gpkg", "--overlay", "--probability", "--min-area", "50")
@@ -162,8 +173,31 @@ class TestWrongInput:
             train(folder / "data.yaml", "--labels", "2"),
             "mask value of a class that is stored otherwise",
             "`mapping` says that class 1 is stored as 255",
-            "leave `mapping` out; if both occur, add 1: 1",
+            "leave `mapping` out; a plain folder is then described by a YAML file",
+            "If both occur, add 1: 1",
         )
+        (folder / "own.yaml").write_text("train: train\nval: val\ntest: test\n")
+        for path in [*(folder / "val/label").iterdir(), *(folder / "test/label").iterdir()]:
+            pairs.save(path, np.asarray(Image.open(path)) // 255)
+        answer = train(folder / "own.yaml", "--labels", "2", "--dry-run")
+        assert answer.code == 0, answer.err
+
+    def test_one_folder_for_both_dates(self, train: Call, folder: Path) -> None:
+        shutil.rmtree(folder / "train/B")
+        (folder / "train/B").symlink_to("A")
+        self.refused(
+            train(folder / "data.yaml"), "train: images_a and images_b are the same file for 8 pairs: train0, train1"
+        )
+
+    def test_names_of_another_task(self, semikit: Call) -> None:
+        self.refused(
+            semikit("train", "seg", "--dataset", "levir"), "levir is a data set of another task: semikit train cd"
+        )
+        self.refused(
+            semikit("train", "cd", "--preset", "pascal-92-dinov2-s"), "a preset of another task: semikit train seg"
+        )
+        Path("pairs").mkdir()
+        self.refused(semikit("train", "seg", "--data", "pairs"), "pairs is a folder, and here a YAML file is read")
 
     def test_labels_0_255_where_0_1_are_declared(self, train: Call, folder: Path) -> None:
         text = (folder / "data.yaml").read_text().replace("mapping: {255: 1}", "")

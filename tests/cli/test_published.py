@@ -265,7 +265,7 @@ def _whole_pascal(root: Path, lists: Path) -> None:
     prepared.finish(root, Record(dataset="pascal", counts=counts, masks="made"))
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("official-splits.tar.xz")
 def test_an_official_split(semikit: Call, tmp_path: Path) -> None:
     lists, root = _lists(tmp_path), tmp_path / "pascal"
     root.mkdir()
@@ -309,7 +309,7 @@ def _whole_pairs(name: str, root: Path, lists: Path) -> None:
     prepared.finish(root, Record(dataset=name, counts=counts, masks="made"))
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("official-splits.tar.xz")
 @pytest.mark.parametrize(
     ("preset", "told"),
     [

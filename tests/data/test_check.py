@@ -106,6 +106,12 @@ def test_colour_and_empty_masks(save: Save, spec: DataSpec) -> None:
     assert empty.startswith("labelled: mask without a valid pixel: train1. ")
 
 
+def test_nothing_to_score(save: Save, spec: DataSpec) -> None:
+    for k in range(3):
+        save(f"val/masks/val{k}.png", np.full((12, 16), 9, dtype=np.uint8))
+    assert problems(spec) == ["val: masks of which no pixel counts: all. Check `ignore` and `mapping`."]
+
+
 def test_numbers_of_channels(folder: Path, spec: DataSpec) -> None:
     import rasterio
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,7 @@ ignore: [11]
 """
 
 
-@pytest.mark.real_data
-@pytest.mark.skipif("SEMIKIT_TEST_DATA" not in os.environ, reason="SEMIKIT_TEST_DATA is not set")
+@pytest.mark.real_data("camvid")
 def test_street_photos(tmp_path: Path) -> None:
     path = tmp_path / "camvid.yaml"
     path.write_text(CAMVID)

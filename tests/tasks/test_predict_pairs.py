@@ -163,7 +163,11 @@ class TestRasters:
         done = predict((empty, other), tmp_path / "c.tif")
         with rasterio.open(tmp_path / "c.tif") as file:
             assert (file.read(1) == 255).all()
-        assert "no pixel" in done.notices[0]
+        assert "no pixel" in " ".join(done.notices)
+
+    def test_one_file_for_both_dates_is_said(self, rasters: Any, tmp_path: Path) -> None:
+        done = predict((rasters[0], rasters[0]), tmp_path / "c.tif")
+        assert "was given for both dates" in done.notices[0]
 
     def test_an_interruption_leaves_nothing(self, rasters: Any, tmp_path: Path) -> None:
         def stop(what: str, done: int, total: int) -> None:
@@ -190,8 +194,24 @@ class TestPhotos:
     def test_folders(self, pairs: ModuleType, pair_data: Path, tmp_path: Path) -> None:
         val = pair_data.parent / "val"
         done = predict((val / "A", val / "B"), tmp_path / "maps")
-        assert done.count == 3
+        assert (done.count, list(done.notices)) == (3, [])
         assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["val0.png", "val1.png", "val2.png"]
+
+    def test_one_bar_for_all_pairs(self, pair_data: Path, tmp_path: Path) -> None:
+        val = pair_data.parent / "val"
+        told: list[tuple[str, int, int]] = []
+        predict((val / "A", val / "B"), tmp_path / "maps", lambda *seen: told.append(seen))
+        assert told == [("3 pairs", 1, 3), ("3 pairs", 2, 3), ("3 pairs", 3, 3)]
+
+
+def test_what_is_told_of_many_pairs_is_told_once(georasters: ModuleType, tmp_path: Path) -> None:
+    for date in "ab":
+        for k in range(5):
+            georasters.save(tmp_path / f"{date}/{k}.tif", georasters.ramp(40, 40), crs=None)
+    done = predict((tmp_path / "a", tmp_path / "b"), tmp_path / "maps")
+    (told,) = done.notices
+    assert told.startswith("5 pairs have no coordinate reference system: ")
+    assert told.endswith(" and 2 more")
 
 
 class TestRefused:

@@ -72,12 +72,13 @@ def png_size(head: bytes, where: str) -> tuple[int, int]:
     return height, width
 
 
-def changes(values: Bytes, where: str) -> Bytes:
-    """A mask of change (H, W) that holds 0 and 255, or 0 and 1 -> 0 and 255.
+def change_mask(data: bytes, where: str) -> Bytes:
+    """A mask file of change that holds 0 and 255, or 0 and 1 -> 0 and 255 (H, W).
 
     Raises:
-        FileFault: other values.
+        FileFault: cannot be read, or other values.
     """
+    values = decode(data, where)
     refuse_other_changes(frozenset(np.unique(values).tolist()), where)
     return np.where(values > 0, np.uint8(CHANGED), np.uint8(0))
 

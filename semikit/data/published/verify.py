@@ -10,8 +10,8 @@ from typing import final
 
 import numpy as np
 
-from semikit.data.faults import FileFault, some
-from semikit.data.images import image_size, read_mask
+from semikit.data.faults import FileFault, mask_size_fault, some
+from semikit.data.images import image_size, read_image, read_mask
 from semikit.data.published.catalogue import Published
 from semikit.data.published.diagnosis import diagnose
 from semikit.data.published.inputs import Progress
@@ -20,6 +20,7 @@ from semikit.data.published.prepared import Pair, Prepared, open_prepared, read_
 from semikit.errors import DataError
 
 _SAMPLED = 200
+_MEND = "Remove the file and prepare again from the original files."
 
 
 @final
@@ -46,7 +47,7 @@ class _Seen:
 
 
 def verify(name: str, root: Path | None, every: bool, progress: Progress) -> VerifyReport:
-    """Look through a prepared root: counts, files, and masks (200 of them, evenly, or with `every` all).
+    """Look through a prepared root: counts, files, and 200 masks, evenly, or with `every` all, and their images.
 
     Raises:
         UnknownNameError: no such data set.
@@ -111,7 +112,7 @@ def _look(prepared: Prepared, pairs: Sequence[Pair], every: bool, report: Verify
     wanted = masked if every or len(masked) <= _SAMPLED else [masked[k] for k in _evenly(len(masked))]
     seen: list[_Seen] = []
     with ThreadPoolExecutor() as threads:
-        for done, item in enumerate(threads.map(_looker(prepared), wanted), start=1):
+        for done, item in enumerate(threads.map(_looker(prepared, every), wanted), start=1):
             seen.append(item)
             progress("looking into masks", done, len(wanted))
     report.problems.extend(_faults([item.fault for item in seen if item.fault is not None]))
@@ -124,21 +125,19 @@ def _evenly(count: int) -> list[int]:
     return [int(k) for k in np.linspace(0, count - 1, _SAMPLED)]
 
 
-def _looker(prepared: Prepared) -> Callable[[tuple[str, str]], _Seen]:
+def _looker(prepared: Prepared, every: bool) -> Callable[[tuple[str, str]], _Seen]:
     def look(pair: tuple[str, str]) -> _Seen:
         image, mask = pair
         try:
             values = read_mask(prepared.path / mask)
             for file in prepared.published.files(image):
-                height, width = image_size(prepared.path / file)
-                if values.shape != (height, width):
-                    detail = f"image {width}x{height}, mask {values.shape[1]}x{values.shape[0]} (width x height)"
-                    remedy = "Give images and masks of the same release, and prepare again."
-                    raise FileFault("mask of another size than its image", mask, detail, remedy)
+                path = prepared.path / file
+                size = read_image(path)[0].shape[:2] if every else image_size(path)
+                if values.shape != size:
+                    raise mask_size_fault(mask, size, (values.shape[0], values.shape[1]), _MEND)
             return _Seen(mask, frozenset(int(value) for value in np.unique(values)))
         except FileFault as fault:
-            remedy = "Remove the file and prepare again." if fault.kind.startswith("unreadable") else fault.remedy
-            return _Seen(mask, fault=FileFault(fault.kind, fault.file, fault.detail, remedy))
+            return _Seen(mask, fault=FileFault(fault.kind, fault.file, fault.detail, _MEND))
 
     return look
 

@@ -183,8 +183,6 @@ ARCHIVE = Path(os.environ.get("SEMIKIT_TEST_DATA", "")) / "official-splits.tar.x
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
-    if not ARCHIVE.is_file():
-        pytest.skip(f"no {ARCHIVE}")
     return {member.name: member.read() for member in members(ARCHIVE)}
 
 
@@ -192,13 +190,13 @@ def lines_of(content: bytes) -> list[str]:
     return content.decode().splitlines()
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("official-splits.tar.xz")
 def test_every_file_is_known(files: dict[str, bytes]) -> None:
     got = {path: (hashlib.sha256(content).hexdigest(), len(lines_of(content))) for path, content in files.items()}
     assert got == dict(read_downloads().splits.lists)
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("official-splits.tar.xz")
 @pytest.mark.parametrize("split", read_published("ade20k").splits)
 def test_generated_lists_are_the_published_ones(files: dict[str, bytes], tmp_path: Path, split: str) -> None:
     pairs = [tuple(line.split(" ")) for line in lines_of(files["splits/ade20k/all/labeled.txt"])]
@@ -213,7 +211,7 @@ def test_generated_lists_are_the_published_ones(files: dict[str, bytes], tmp_pat
 TRAIN = {"pascal": "all/labeled.txt", "cityscapes": "all/train.txt", "ade20k": "all/labeled.txt"}
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("official-splits.tar.xz")
 @pytest.mark.parametrize("name", TRAIN)
 def test_unlabelled_is_the_complement(files: dict[str, bytes], name: str) -> None:
     train = set(lines_of(files[f"splits/{name}/{TRAIN[name]}"]))
@@ -227,7 +225,7 @@ def test_unlabelled_is_the_complement(files: dict[str, bytes], name: str) -> Non
         assert not labeled & val
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("official-splits.tar.xz")
 @pytest.mark.parametrize("name", ["levir", "whu"])
 def test_lists_of_pairs(files: dict[str, bytes], name: str) -> None:
     published = read_published(name)
@@ -245,7 +243,7 @@ def test_lists_of_pairs(files: dict[str, bytes], name: str) -> None:
         smaller = labeled
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("official-splits.tar.xz")
 def test_complements_of_coco(files: dict[str, bytes]) -> None:
     published = read_published("coco")
     for split, (labeled, unlabeled) in published.splits.items():
@@ -254,7 +252,7 @@ def test_complements_of_coco(files: dict[str, bytes]) -> None:
         assert published.counts["train"] - len(lines) == unlabeled
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("official-splits.tar.xz")
 @pytest.mark.parametrize("name", ["pascal", "cityscapes", "coco"])
 def test_published_lists_are_read(files: dict[str, bytes], tmp_path: Path, name: str) -> None:
     splits = read_published(name).splits

@@ -141,6 +141,20 @@ def test_labels_of_0_and_1_become_0_and_255(run: Run, miniatures: ModuleType, tm
     np.testing.assert_array_equal(tile, made["label"][:256, :256])
 
 
+def test_labels_of_tiles_become_0_and_255_once(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+    made = miniatures.change(3, 256, 256)
+    files = miniatures.trio("val_1_1", {**made, "label": made["label"] // 255})
+    source = miniatures.packed(
+        tmp_path / "source", {name.replace(".png", ".PNG"): data for name, data in files.items()}
+    )
+    run("levir", source)
+    label = tmp_path / "root/label/val_1_1.png"
+    np.testing.assert_array_equal(read(label), made["label"])
+    written = label.stat().st_mtime_ns
+    assert "0 files laid out" in " ".join(run("levir", source).lines)
+    assert label.stat().st_mtime_ns == written
+
+
 def test_other_labels_are_refused(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
     made = miniatures.change(3)
     smeared = np.where(made["label"] == 255, 250, 3).astype(np.uint8)
@@ -251,7 +265,7 @@ def test_a_damaged_scene(run: Run, miniatures: ModuleType, tmp_path: Path) -> No
 # ---------------------------------------------------------------------------------------------------------- real images
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("levir-cd")
 def test_nine_real_scenes(run: Run, tmp_path: Path) -> None:
     source = Path(os.environ["SEMIKIT_TEST_DATA"]) / "levir-cd"
     report = run("levir", source)

@@ -105,7 +105,7 @@ def test_masks_as_colours(prepared_root: Root) -> None:
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(mask)
     (problem,) = look(root).problems
     assert problem.startswith("2 files: colour mask read as RGB: ")
-    assert "palette PNG" in problem
+    assert "Remove the file and prepare again" in problem
 
 
 def test_a_mask_of_another_size_and_a_damaged_one(prepared_root: Root) -> None:
@@ -217,11 +217,21 @@ def test_an_empty_mask_is_drawn_again(prepared_root: Root, miniature: Callable[[
     assert not look(root).problems
 
 
+def test_images_are_opened_with_all(prepared_root: Root) -> None:
+    root = prepared_root("levir-tiles")
+    image = root / "B" / masks(root)[2].name
+    image.write_bytes(image.read_bytes()[:200])
+    assert look(root).problems == []
+    (told,) = look(root, every=True).problems
+    assert told.startswith(f"1 files: unreadable or truncated image: {image}")
+    assert "Remove the file and prepare again" in told
+
+
 def test_an_unreadable_mask_is_to_be_removed(prepared_root: Root, miniature: Callable[[str], Path]) -> None:
     root = prepared_root("pascal")
     mask = masks(root)[0]
     mask.write_bytes(mask.read_bytes()[:40])
-    assert "Remove the file and prepare again." in look(root).problems[0]
+    assert "Remove the file and prepare again from" in look(root).problems[0]
     mask.unlink()
     prepare("pascal", miniature("pascal"), root, lambda what, done, total: None)
     assert not look(root).problems

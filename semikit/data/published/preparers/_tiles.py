@@ -11,7 +11,7 @@ from typing import final
 from semikit.data.faults import FileFault, some
 from semikit.data.published.catalogue import DATES, LABEL
 from semikit.data.published.inputs import Found, Inputs, Progress, is_archive
-from semikit.data.published.masks import PNG_HEAD, Bytes, png_size, write_png
+from semikit.data.published.masks import PNG_HEAD, Bytes, change_mask, png_size, write_png
 from semikit.data.published.prepared import Pair, read_list
 from semikit.data.published.preparers import Job
 from semikit.errors import DataError
@@ -23,7 +23,7 @@ SIDE = 256
 TILE_BYTES = 300_000
 """About what the three files of a tile take as PNG."""
 
-_FILES = r"(?:(train|val|test)/)?(A|B|label)/([^/\s]+)\.png"
+_FILES = r"(?:(train|val|test)/)?(A|B|label)/([^/\s]+)\.(?:png|PNG)"
 
 
 @final
@@ -99,9 +99,11 @@ def check_whole(trios: Mapping[str, Trio], remedy: str) -> None:
 
 
 def jobs_of(trios: Mapping[str, Trio]) -> list[Job]:
-    """Lay the files of tiles where they belong."""
+    """Lay the files of tiles where they belong: images as they are, labels as 0 and 255."""
+    every = [(kind, name, found) for name, trio in trios.items() for kind, found in trio.files.items()]
     return [
-        Job(found, target(kind, name), keep=False) for name, trio in trios.items() for kind, found in trio.files.items()
+        Job(found, target(kind, name), change_mask) if kind == LABEL else Job(found, target(kind, name), keep=False)
+        for kind, name, found in every
     ]
 
 

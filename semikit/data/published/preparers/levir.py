@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from semikit.data.faults import some
 from semikit.data.published.catalogue import DATES, Published
 from semikit.data.published.inputs import Found, Inputs, Progress
-from semikit.data.published.masks import changes, decode, decode_image
+from semikit.data.published.masks import change_mask, decode_image
 from semikit.data.published.preparers import Plan, Preparer, counted
 from semikit.data.published.preparers._tiles import (
     KINDS,
@@ -93,9 +93,7 @@ def _cutting(inputs: Inputs, waiting: Waiting) -> Callable[[Progress], None]:
     def after(progress: Progress) -> None:
         for done, (found, data) in enumerate(inputs.read(waiting), start=1):
             kind, scene = waiting[found]
-            values = (
-                decode_image(data, found.where) if kind in DATES else changes(decode(data, found.where), found.where)
-            )
+            values = (decode_image if kind in DATES else change_mask)(data, found.where)
             write_tiles(inputs.root, kind, tiles_of(scene), values, inputs.in_place)
             progress("cutting scenes", done, len(waiting))
 
