@@ -35,7 +35,7 @@ def read(
     is brought onto first (bilinear, masks nearest); what lies outside the raster is invalid, also of a mask.
 
     Raises:
-        FileFault: a band it does not have; rasterio is not installed.
+        FileFault: a band it does not have; of an image, a palette; rasterio is not installed.
     """
     with _opened(path, onto, masks) as (file, dataset):
         chosen = _chosen(file, path, bands, masks)
@@ -139,6 +139,9 @@ def _chosen(file: Any, path: Path, bands: Sequence[int] | None, masks: bool) -> 
         chosen = plain * 3
     if max(chosen) > file.count:
         raise missing_band(path, chosen, file.count)
+    if not masks and any(file.colorinterp[band - 1].name == "palette" for band in chosen):
+        remedy = "Its values are no brightness: expand it to colours (gdal_translate -expand rgb)."
+        raise FileFault("raster with a palette as an image", path, "", remedy)
     return chosen
 
 

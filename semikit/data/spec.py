@@ -93,8 +93,8 @@ class ClassSpec(Settings):
     unlabeled: tuple[Settings, ...] = ()
     """More images to learn from, without masks."""
 
-    classes: Annotated[tuple[str, ...], BeforeValidator(_class_names), Field(min_length=2, max_length=256)]
-    """Names of the classes 0..K-1, as a list or as {number: name}."""
+    classes: Annotated[tuple[str, ...], BeforeValidator(_class_names), Field(min_length=2, max_length=255)]
+    """Names of the classes 0..K-1, as a list or as {number: name}; 255 is what does not count in maps."""
     ignore: tuple[int, ...] = ()
     """Mask values that do not count."""
     mapping: Annotated[dict[int, int], BeforeValidator(_with_whole_keys), Field(default_factory=dict)]

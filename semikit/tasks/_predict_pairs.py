@@ -157,7 +157,7 @@ class _Maker:
     def write(self, files: tuple[Path, Path], outputs: Outputs, told: Told) -> dict[str, str]:
         """All outputs of one pair; returns what a person should know, by its kind."""
         rasters = all(map(is_raster, files))
-        notices = notices_of(files)
+        notices = notices_of(files, self.scale)
         grid = read_grid(files[0])
         scale = self.scale or sampled_scale(files, self.bands)
         if scale is not self.scale:

@@ -249,6 +249,15 @@ class TestRefused:
         with pytest.raises(FileFault, match=r"other numbers of channels.*3.tif 3, .*5.tif 5.*`bands"):
             source(*paths).image(0)
 
+    def test_a_palette(self, georasters: ModuleType, tmp_path: Path) -> None:
+        paths = [georasters.save(tmp_path / f"{k}.tif", np.zeros((1, 20, 20), np.uint8)) for k in "ab"]
+        with rasterio.open(paths[1], "r+") as file:
+            file.write_colormap(1, {k: (k, 0, 255 - k, 255) for k in range(256)})
+        pair = source(paths[0], paths[1], paths[1])
+        with pytest.raises(FileFault, match=r"a palette as an image: .*b\.tif\. Its values .*-expand rgb"):
+            pair.image(0)
+        assert pair.mask(0)[0].shape == (20, 20)
+
     def test_a_band_that_is_missing(self, georasters: ModuleType, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(9, 9, k)) for k in (3, 1)]
         with pytest.raises(FileFault, match=r"band missing.*1.tif.*asked for bands \[3, 2, 1\], it has 1"):

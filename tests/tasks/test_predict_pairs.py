@@ -165,6 +165,12 @@ class TestRasters:
             assert (file.read(1) == 255).all()
         assert "no pixel" in " ".join(done.notices)
 
+    def test_8_bits_where_the_model_saw_more_are_said(self, rasters: Any, tmp_path: Path) -> None:
+        done = predict(rasters[:2], tmp_path / "c.tif", metadata={"scale": {"min": 0, "max": 10000}})
+        assert "the model was trained on values of min=0.0 max=10000.0;" in done.notices[0]
+        assert "a.tif holds 8 bits" in done.notices[0]
+        assert not predict(rasters[:2], tmp_path / "d.tif", metadata={"scale": {"min": 0, "max": 200}}).notices
+
     def test_one_file_for_both_dates_is_said(self, rasters: Any, tmp_path: Path) -> None:
         done = predict((rasters[0], rasters[0]), tmp_path / "c.tif")
         assert "was given for both dates" in done.notices[0]
