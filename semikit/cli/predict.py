@@ -24,7 +24,10 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="seg, and cd of folders: a folder. cd of two images: a file.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="seg, and cd of folders: a folder. cd of two images: a file, or a folder for NAME.tif."
+        ),
     ],
     confidence: Annotated[bool | None, typer.Option("--confidence", help="Also write the confidence.")] = None,
     overlay: Annotated[bool | None, typer.Option("--overlay", help="Also lay the classes over the images.")] = None,

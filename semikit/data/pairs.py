@@ -23,6 +23,8 @@ from semikit.data.rescale import Range
 from semikit.data.sources import Bytes, Mask, refuse_other_size
 from semikit.errors import DataError
 
+_APART = "dates without a place in common"
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def mask_grid(before: Path, mask: Path) -> Grid | None:
     first, second = read_grid(before), read_grid(mask)
     if not (first.placed and second.placed) or _same(before, mask, first, second):
         return None
-    _refuse_apart(before, mask, first, second)
+    _refuse_apart(before, mask, first, second, "a mask without a place in common with its image")
     return first
 
 
@@ -153,13 +155,13 @@ def _same(before: Path, after: Path, first: Grid, second: Grid) -> bool:
         return first.equals(second)
 
 
-def _refuse_apart(before: Path, after: Path, first: Grid, second: Grid) -> None:
+def _refuse_apart(before: Path, after: Path, first: Grid, second: Grid, kind: str = _APART) -> None:
     with _georeferenced(before, after):
         if first.overlaps(second):
             return
         detail = f"{before}: {first.told()}; {after}: {second.told()}"
-    remedy = "Give two images of one place, or correct the reference system of one of them."
-    raise FileFault("dates without a place in common", after, detail, remedy)
+    remedy = "Give files of one place, or correct the reference system of one of them."
+    raise FileFault(kind, after, detail, remedy)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import numpy as np
 
 from semikit.data.earth import Earth, Geometries, Points
 from semikit.data.faults import FileFault, some
+from semikit.data.grids import Grid
+from semikit.data.places import read_grid
 from semikit.data.vector_files import GEOPACKAGE, Batch, check_destination, replacing, write_geojson, write_geopackage
 from semikit.errors import ConfigError, RunError
 
@@ -66,10 +68,10 @@ def write_polygons(
     _check_numbers(min_area=min_area, simplify=simplify)
     check_destination(out, classes)
     as_geopackage = out.suffix.lower() == GEOPACKAGE
-    _check_libraries("rasterio", "shapely", "pyproj", *(["pyogrio"] if as_geopackage else []))
+    _check_libraries(out)
     with _opened(classes) as raster:
         mapped = _count_mapped(raster, classes, names)
-        earth = Earth(raster.transform, raster.crs.to_wkt(version="WKT2_2019"), classes) if raster.crs else None
+        earth = _earth(Grid.of(raster), classes)
         tracing = _Tracing(raster, earth, min_area, simplify)
         with replacing(out) as unfinished:
             (write_geopackage if as_geopackage else write_geojson)(unfinished, tracing, earth, names)
@@ -79,6 +81,21 @@ def write_polygons(
                     "end. Look whether another program changes it or memory is short, then run again."
                 )
     return PolygonReport(tracing.count, tracing.area, tracing.dropped)
+
+
+def check_outlines(file: Path, out: Path) -> None:
+    """Look whether a map on the grid of `file` could be outlined, before it is made.
+
+    Raises:
+        ConfigError: a library is missing.
+        FileFault: a CRS that is not tied to the Earth.
+    """
+    _check_libraries(out)
+    _earth(read_grid(file), file)
+
+
+def _earth(grid: Grid, file: Path) -> Earth | None:
+    return Earth(grid.transform, grid.crs.to_wkt(version="WKT2_2019"), file) if grid.placed else None
 
 
 @final
@@ -180,8 +197,8 @@ def _check_numbers(**values: float) -> None:
             raise ConfigError(f"{name} must be 0 or more, got {value}. With 0, polygons stay as they are.")
 
 
-def _check_libraries(*names: str) -> None:
-    for name in names:
+def _check_libraries(out: Path) -> None:
+    for name in ("rasterio", "shapely", "pyproj", *(["pyogrio"] if out.suffix.lower() == GEOPACKAGE else [])):
         try:
             import_module(name)
         except ImportError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def read(
         chosen = _chosen(file, path, bands, masks)
         window = None if region is None else window_of(region)
         values = np.moveaxis(dataset.read(chosen, window=window), 0, 2)
-        valid = _valid(file, dataset, chosen, window) if onto is not None or not masks else None
+        valid = _valid(file, dataset, chosen, window=window) if onto is not None or not masks else None
     if values.dtype.kind == "c":
         raise FileFault("complex numbers", path, str(values.dtype), "Save their magnitude as real numbers.")
     if valid is not None and values.dtype.kind == "f":
@@ -49,14 +49,26 @@ def read(
     return values, None if valid is None or valid.all() else valid
 
 
-def _valid(file: Any, dataset: Any, chosen: list[int], window: Any) -> NDArray[np.bool_]:
-    """Where the chosen bands show something (H, W): by alpha, else where one of them is not nodata."""
+def _valid(file: Any, dataset: Any, chosen: list[int], **part: Any) -> NDArray[np.bool_]:
+    """Where the chosen bands show something (H, W): by alpha, and where one of them is not nodata.
+
+    `part` is what is read, as rasterio's `read` takes it.
+    """
+    # Masks tell of an alpha band for some types of values and numbers of bands only.
     alpha = [i for i, kind in zip(dataset.indexes, dataset.colorinterp, strict=True) if kind.name == "alpha"]
-    if dataset is not file and (alpha or dataset.count > file.count):
-        # A view's own mask tells of its alpha for some types of values only.
-        return np.asarray(dataset.read(alpha[0] if alpha else dataset.count, window=window) != 0, dtype=np.bool_)
-    masked = dataset.read_masks(sorted(set(chosen)), window=window)
-    return np.asarray((masked != 0).any(axis=0), dtype=np.bool_)
+    added = dataset is not file and dataset.count > file.count
+    shown = True if not (alpha or added) else _read(dataset, alpha[0] if alpha else dataset.count, part) != 0
+    if dataset is not file and (alpha or added):
+        return np.asarray(shown, dtype=np.bool_)
+    chosen = sorted(set(chosen))
+    if "out_shape" in part:
+        part = {**part, "out_shape": (len(chosen), *part["out_shape"])}
+    return np.asarray((dataset.read_masks(chosen, **part) != 0).any(axis=0) & shown, dtype=np.bool_)
+
+
+def _read(dataset: Any, band: int, part: Mapping[str, Any]) -> NDArray[Any]:
+    values: NDArray[Any] = dataset.read(band, **part)
+    return values
 
 
 def sample(path: Path, bands: Sequence[int] | None) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -68,8 +80,7 @@ def sample(path: Path, bands: Sequence[int] | None) -> tuple[NDArray[Any], NDArr
         chosen = _chosen(file, path, bands, False)
         shape = (max(1, file.height // step), max(1, file.width // step))
         values = np.moveaxis(file.read(chosen, out_shape=(len(chosen), *shape)), 0, 2)
-        masked = file.read_masks(chosen, out_shape=(len(chosen), *shape))
-    return values, (masked != 0).any(axis=0)
+        return values, _valid(file, file, chosen, out_shape=shape)
 
 
 def info(path: Path) -> tuple[tuple[int, int], str]:
@@ -108,7 +119,12 @@ def errors() -> tuple[type[Exception], ...]:
 def missing_band(path: Path, bands: Sequence[int], count: int) -> FileFault:
     """The error for a band a file does not have."""
     detail = f"asked for bands {list(bands)}, it has {count}"
-    return FileFault("band missing", path, detail, f"Choose `bands` from 1 to {count}.")
+    return FileFault(
+        "band missing",
+        path,
+        detail,
+        f"Choose `bands` from 1 to {count}, or give images that have those bands (a model keeps its own).",
+    )
 
 
 @contextmanager

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from semikit.data.faults import some
 from semikit.data.images import is_raster, read_info, sample_values
 from semikit.data.rescale import Range, percentiles
 from semikit.data.spec import Scale
 from semikit.errors import DataError
 
 _SAMPLED_IMAGES, _SAMPLED_SIDE = 32, 256
+_BYTE = 255
 
 
 def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scale | None:
@@ -27,7 +29,7 @@ def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scal
         return None
     shallow = [path for path in paths if is_raster(path) and path not in deep]
     if shallow:
-        raise DataError(f"rasters of 8 bit ({shallow[0]}) and deeper ones ({deep[0]}) in one folder; convert one kind.")
+        raise DataError(f"rasters of 8 bit ({shallow[0]}) and deeper ones ({deep[0]}) together; convert one kind.")
     samples = [_sample(path, bands) for path in deep]
     if len({sample.shape[1] for sample in samples}) > 1:
         counts = ", ".join(f"{path.name}: {s.shape[1]}" for path, s in list(zip(deep, samples, strict=True))[:5])
@@ -48,6 +50,21 @@ def refuse_deep(images: Sequence[Path]) -> None:
             f"{deep[0]} has values of more than 8 bits, the images of train have 8. Convert one kind, or say the range "
             "with `scale: {min: …, max: …}`."
         )
+
+
+def depth_notice(images: Sequence[Path], scale: Scale | None) -> str | None:
+    """A warning where rasters do not have the depth that a stated range is of; at most 32 headers are read."""
+    if scale is None:
+        return None
+    deep = max(value_range(scale)[1]) > _BYTE
+    kinds = {path: read_info(path).dtype for path in _spread(images) if is_raster(path)}
+    shallow = [str(path) for path, kind in kinds.items() if kind == "uint8"]
+    deeper = [str(path) for path, kind in kinds.items() if kind != "uint8"]
+    if deep and shallow:
+        return f"values are taken from {scale.told}, and these rasters hold 8 bits, all dark in it: {some(shallow)}"
+    if not deep and deeper:
+        return f"values are taken from {scale.told}, and these rasters hold more than 8 bits: {some(deeper)}"
+    return None
 
 
 def _spread(images: Sequence[Path]) -> list[Path]:

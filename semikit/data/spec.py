@@ -54,6 +54,12 @@ class Scale(Settings):
             raise ValueError(f"min must be below max, band by band; got min {self.min}, max {self.max}")
         return self
 
+    @property
+    def told(self) -> str:
+        """The range for people: "0 to 10000"; of several bands their bounds, one after the other."""
+        low, high = (value if isinstance(value, tuple) else (value,) for value in (self.min, self.max))
+        return f"{', '.join(f'{v:g}' for v in low)} to {', '.join(f'{v:g}' for v in high)}"
+
 
 def one_or_many(raw: Any) -> Any:
     """A tuple of what YAML gives: nothing, one thing or a list of them."""

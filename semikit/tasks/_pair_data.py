@@ -71,16 +71,21 @@ def alignment_notices(parts: Sequence[Part]) -> list[str]:
     """
     dates: list[str] = []
     masks: list[str] = []
+    bare: list[str] = []
     for source, index in ((part.source, index) for part in parts for index in part.indices):
         files, mask = source.files(index), source.mask_file(index)
-        if files and all(map(is_raster, files)) and (notice := aligned(*files).notice):
-            dates.append(notice)
+        if files and all(map(is_raster, files)):
+            alignment = aligned(*files)
+            dates += [alignment.notice] if alignment.notice else []
+            bare += [] if alignment.notice or alignment.grid.placed else [str(files[0])]
         if mask is not None and mask_grid(files[0], mask) is not None:
             masks.append(str(mask))
     if len(dates) > 1:
         dates = [f"{len(dates)} pairs of rasters do not lie on one grid: {some(dates)}"]
     if masks:
         dates.append(f"masks on another grid than date A are brought onto it: {some(masks)}")
+    if bare:
+        dates.append(f"rasters without a coordinate reference system, taken pixel by pixel: {some(bare)}")
     return dates
 
 

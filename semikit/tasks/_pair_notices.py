@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from semikit.data.faults import some
-from semikit.data.images import is_raster, read_info
+from semikit.data.images import is_raster
 from semikit.data.pairs import aligned
 from semikit.data.polygons import PolygonReport
-from semikit.data.sampling import value_range
+from semikit.data.sampling import depth_notice
 from semikit.data.spec import Scale
 
 DEEP, NOTHING, POLYGONS = "have more than 8 bits", "have no pixel that is valid at both dates", "gave polygons"
 _ONE, _MOVED, _BARE = "are one file twice", "do not lie on one grid", "have no coordinate reference system"
-_SHALLOW = "hold 8 bits"
-_BYTE = 255
+_DEPTH = "have another depth than the model learned from"
 
 
 def notices_of(files: tuple[Path, Path], scale: Scale | None) -> dict[str, str]:
@@ -29,10 +28,8 @@ def notices_of(files: tuple[Path, Path], scale: Scale | None) -> dict[str, str]:
             told[_MOVED] = alignment.notice
         elif not alignment.grid.placed:
             told[_BARE] = f"{files[0]} has no coordinate reference system, and neither has the map"
-    shallow = [str(path) for path in files if read_info(path).dtype == "uint8"]
-    if scale is not None and shallow and max(value_range(scale)[1]) > _BYTE:
-        told[_SHALLOW] = f"the model was trained on values of {scale}; {shallow[0]} holds 8 bits, which are dark to it"
-    return told
+    depth = depth_notice(files, scale)
+    return told if depth is None else {**told, _DEPTH: depth}
 
 
 def polygons_told(report: PolygonReport, path: Path, placed: bool) -> str:

@@ -17,6 +17,7 @@ from semikit.data import manifest
 from semikit.data.check import check_sources, missing_files, orientation_notice, parts_of, sampled
 from semikit.data.faults import some
 from semikit.data.loader import StepLoader
+from semikit.data.sampling import depth_notice
 from semikit.data.sources import PixelSource, channels_of
 from semikit.data.splits import choose, coverage, missing_classes
 from semikit.errors import ConfigError, DataError
@@ -138,12 +139,16 @@ class PixelTask(Task, ABC):
 
     def told(self) -> Sequence[str]:
         """What else a person should know of the data before training."""
+        pool = self.split.pool
+        depth = depth_notice([path for k in range(len(pool)) for path in pool.files(k)], self.sources.scale)
+        told = [] if depth is None else [depth]
         large = [source.names[k] for source in (self.val, self.test) if source for k in _large(source)]
         if not large or self.evaluation.settings.window == "sliding":
-            return []
+            return told
         return [
+            *told,
             f"{len(large)} scored rasters ({some(large)}) have more than {_LARGE} pixels a side and are evaluated as a "
-            "whole; evaluate.window=sliding reads them window by window"
+            "whole; evaluate.window=sliding reads them window by window",
         ]
 
     def manifest(self) -> Mapping[str, Any]:

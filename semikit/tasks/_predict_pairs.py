@@ -18,9 +18,9 @@ from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.images import is_raster
 from semikit.data.maps import small_cache
 from semikit.data.mask_values import MaskValues
-from semikit.data.pairs import PairSource, aligned
+from semikit.data.pairs import PairSource
 from semikit.data.places import read_grid
-from semikit.data.polygons import write_polygons
+from semikit.data.polygons import check_outlines, write_polygons
 from semikit.data.regions import Region
 from semikit.data.sampling import sampled_scale, value_range
 from semikit.data.spec import Scale
@@ -92,11 +92,10 @@ def predict_pairs(
     pairs = find_pairs(sources)
     folders = Path(sources[0]).is_dir()
     outputs = {name: outputs_of(name, files, out, wants, folders=folders) for name, files in pairs.items()}
-    for files in pairs.values():  # before the first is predicted
-        if all(map(is_raster, files)):
-            aligned(*files)
-    make_room(list(outputs.values()), list(pairs.values()))
     maker = _Maker.of(network, metadata, wants, inference)
+    for name, files in pairs.items():  # before the first is predicted
+        maker.check(files, outputs[name])
+    make_room(list(outputs.values()), list(pairs.values()))
     notices: dict[str, list[str]] = {}
     what = next(iter(pairs)) if len(pairs) == 1 else f"{len(pairs)} pairs"
     with small_cache() if any(is_raster(path) for files in pairs.values() for path in files) else ExitStack():
@@ -154,14 +153,21 @@ class _Maker:
             overlap=overlap,
         )
 
+    def check(self, files: tuple[Path, Path], outputs: Outputs) -> None:
+        """Look at a corner of two rasters, and whether their changes could be outlined."""
+        if outputs.polygons is not None:
+            check_outlines(files[0], outputs.polygons)
+        if all(map(is_raster, files)):
+            self._source(files, None).image(0, Region(0, 0, 1, 1))
+
     def write(self, files: tuple[Path, Path], outputs: Outputs, told: Told) -> dict[str, str]:
         """All outputs of one pair; returns what a person should know, by its kind."""
         rasters = all(map(is_raster, files))
         notices = notices_of(files, self.scale)
         grid = read_grid(files[0])
         scale = self.scale or sampled_scale(files, self.bands)
-        if scale is not self.scale:
-            notices[DEEP] = f"the model was trained on 8-bit images; values are brought to 0..255 from {scale}"
+        if scale is not None and scale is not self.scale:
+            notices[DEEP] = f"the model was trained on 8-bit images; values from {scale.told} are brought to 0..255"
         look = self._look(self._source(files, scale), rasters)
         seen = False
         with ExitStack() as stack:

@@ -189,6 +189,21 @@ class TestWrongInput:
             train(folder / "data.yaml"), "train: images_a and images_b are the same file for 8 pairs: train0, train1"
         )
 
+    def test_rasters_that_are_odd_work_and_are_told(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+        for part in ("train", "val"):
+            for k, kind in enumerate(("uint16", "uint8")):
+                for date in "AB":
+                    (folder / f"{part}/{date}/{part}{k}.png").unlink()
+                    values = georasters.ramp(40, 48, 3, kind)
+                    georasters.save(folder / f"{part}/{date}/{part}{k}.tif", values, crs=None)
+        with (folder / "data.yaml").open("a") as file:
+            file.write("scale: {min: 0, max: 4000}\n")
+        answer = train(folder / "data.yaml", "--labels", "2", "--dry-run")
+        assert answer.code == 0, answer.err
+        told = said(answer.out)
+        assert "rasters without a coordinate reference system, taken pixel by pixel:" in told
+        assert "values are taken from 0 to 4000, and these rasters hold 8 bits, all dark in it:" in told
+
     def test_names_of_another_task(self, semikit: Call) -> None:
         self.refused(
             semikit("train", "seg", "--dataset", "levir"), "levir is a data set of another task: semikit train cd"

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import reproject
 
+from semikit.data import rasters
 from semikit.data.faults import FileFault
 from semikit.data.mask_values import MaskValues
 from semikit.data.pairs import PairSource, aligned
@@ -176,7 +177,7 @@ class TestTwoGrids:
         assert not valid[29:].any()
         assert not labels[~valid].any()
         away = georasters.save(tmp_path / "n.tif", np.zeros((40, 60), np.uint8), origin=(800000.0, 5800000.0))
-        with pytest.raises(FileFault, match="without a place in common"):
+        with pytest.raises(FileFault, match="a mask without a place in common with its image"):
             replace(pair, masks=(away,)).mask(0)
 
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
@@ -226,6 +227,27 @@ class TestInvalid:
         assert valid is not None
         assert sorted(zip(*np.nonzero(~valid), strict=True)) == [(3, 4), (9, 9)]
         assert (image[1][~valid] == 0).all()
+
+    @pytest.mark.parametrize(("bands", "dtype"), [(3, "uint8"), (4, "uint8"), (4, "uint16"), (2, "float32")])
+    def test_an_alpha_band(self, georasters: ModuleType, tmp_path: Path, bands: int, dtype: str) -> None:
+        """Beside any number of bands, in a file as it is and in one that is brought onto another grid."""
+        shown = np.full((1, 20, 20), 255, dtype)
+        shown[:, :, :4] = 0
+        values = np.concatenate([georasters.ramp(20, 20, bands, dtype) + 1, shown])
+        paths = [georasters.save(tmp_path / f"{k}.tif", v) for k, v in (("a", values[:bands]), ("b", values))]
+        for path, more in zip(paths, ([], [ColorInterp.alpha]), strict=True):
+            with rasterio.open(path, "r+") as file:
+                file.colorinterp = [*[ColorInterp.undefined] * bands, *more]
+        chosen = tuple(range(1, bands + 1))
+        for given in (None, chosen):
+            pair = source(*paths, scale=((0.0,), (255.0,)), bands=given)
+            image, valid = pair.image(0)
+            assert image.shape == (2, 20, 20, bands)
+            assert valid is not None
+            assert np.array_equal(valid, shown[0] > 0)
+        _, sampled = rasters.sample(paths[1], chosen)
+        assert sampled is not None
+        assert np.array_equal(sampled, shown[0] > 0)
 
     def test_a_mask_inside_the_file(self, georasters: ModuleType, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(20, 20)) for k in "ab"]

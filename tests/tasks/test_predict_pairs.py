@@ -167,9 +167,14 @@ class TestRasters:
 
     def test_8_bits_where_the_model_saw_more_are_said(self, rasters: Any, tmp_path: Path) -> None:
         done = predict(rasters[:2], tmp_path / "c.tif", metadata={"scale": {"min": 0, "max": 10000}})
-        assert "the model was trained on values of min=0.0 max=10000.0;" in done.notices[0]
-        assert "a.tif holds 8 bits" in done.notices[0]
+        assert "values are taken from 0 to 10000, and these rasters hold 8 bits" in done.notices[0]
+        assert "in/a.tif" in done.notices[0]
         assert not predict(rasters[:2], tmp_path / "d.tif", metadata={"scale": {"min": 0, "max": 200}}).notices
+
+    def test_deeper_values_than_the_stated_range_are_said(self, georasters: ModuleType, tmp_path: Path) -> None:
+        paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40, 3, "uint16")) for k in "ab"]
+        done = predict(paths, tmp_path / "c.tif", metadata={"scale": {"min": 0, "max": 255}})
+        assert "values are taken from 0 to 255, and these rasters hold more than 8 bits" in done.notices[0]
 
     def test_one_file_for_both_dates_is_said(self, rasters: Any, tmp_path: Path) -> None:
         done = predict((rasters[0], rasters[0]), tmp_path / "c.tif")
@@ -268,6 +273,25 @@ class TestRefused:
         second = rasters[1].rename(rasters[1].with_name("c-overlay.tif"))
         with pytest.raises(InputError, match=r"c-overlay.tif is one of the images to predict"):
             predict((rasters[0], second), tmp_path / "in/c.tif", overlay=True)
+
+    def test_a_system_that_is_not_tied_to_the_earth(self, georasters: ModuleType, tmp_path: Path) -> None:
+        """Found before anything is predicted, and the input is named."""
+        local = 'LOCAL_CS["site",UNIT["metre",1]]'
+        paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40), crs=local) for k in "ab"]
+        told: list[Any] = []
+        with pytest.raises(DataError, match=r"belong to: .*a\.tif"):
+            predict(paths, tmp_path / "out/c.tif", lambda *seen: told.append(seen), polygons=tmp_path / "c.gpkg")
+        assert not told
+        assert not (tmp_path / "out").exists()
+
+    def test_the_second_of_two_pairs_is_looked_at_first(self, georasters: ModuleType, tmp_path: Path) -> None:
+        for date in "ab":
+            for name, bands in (("one", 3), ("two", 5)):
+                georasters.save(tmp_path / date / f"{name}.tif", georasters.ramp(40, 40, bands))
+        georasters.save(tmp_path / "b/two.tif", georasters.ramp(40, 40, 4))
+        with pytest.raises(DataError, match="other numbers of channels"):
+            predict((tmp_path / "a", tmp_path / "b"), tmp_path / "maps")
+        assert not (tmp_path / "maps").exists()
 
     def test_sources(self, rasters: Any, tmp_path: Path) -> None:
         before, after, _ = rasters

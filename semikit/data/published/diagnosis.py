@@ -50,11 +50,14 @@ def _of_change(published: Published, masks: Masks, present: frozenset[int]) -> l
     outside = sorted(present - published.stored.keys())
     if outside:
         files = [file for file, values in masks.items() if values & set(outside)]
-        cause = _DIVIDED if present <= {0, 1} else _MIXED if outside == [1] else _SMEARED
-        return [
-            f"{len(files)} masks hold other values than {wanted}: {_few(outside)} in {some(files)}. {cause} Remove the "
-            "folder label/ and prepare again from the original labels."
-        ]
+        told = f"{len(files)} masks hold other values than {wanted}: {_few(outside)} in {some(files)}."
+        if present <= {0, 1}:
+            return [
+                f"{told} {_DIVIDED} Prepare this root into another, which writes 255 for 1: `semikit data prepare "
+                f"{published.name} --source ROOT --root ANOTHER`."
+            ]
+        cause = _MIXED if outside == [1] else _SMEARED
+        return [f"{told} {cause} Remove the folder label/ and prepare again from the original labels."]
     if len(masks) >= _SEVERAL and len(present) == 1:
         return [
             f"all {len(masks)} masks hold nothing but {min(present)}: nothing could be learned from them. They were "
