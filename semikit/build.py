@@ -17,7 +17,7 @@ from semikit.core.task import Counts, Inference, Plan, Task
 from semikit.errors import ConfigError, DataError, WeightsError
 from semikit.models.lora import merged
 from semikit.models.released import load_released
-from semikit.models.settings import ModelSettings
+from semikit.models.settings import EncoderSettings
 from semikit.recipes import difference, merge, read_yaml
 from semikit.registry import METHODS, TASKS
 from semikit.training.checkpoint import BEST, read_best, read_checkpoint, read_last
@@ -224,8 +224,8 @@ def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
     network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
     prefix = f"{state['best'].get('model', 'teacher')}."
     weights = {k.removeprefix(prefix): v for k, v in state["method"].items() if k.startswith(prefix)}
-    lora = ModelSettings.model_validate(state["config"]["model"]).lora
-    network.load_state_dict(weights if lora is None else merged(weights, lora))
+    model: EncoderSettings = TASKS.get(metadata["task"]).Model.model_validate(state["config"]["model"])
+    network.load_state_dict(weights if model.lora is None else merged(weights, model.lora))
     return network.eval(), metadata
 
 

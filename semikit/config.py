@@ -16,7 +16,7 @@ import yaml
 from semikit.core.settings import Settings
 from semikit.core.validation import validate
 from semikit.errors import ConfigError, InputError, unknown
-from semikit.models.settings import ModelSettings
+from semikit.models.settings import EncoderSettings
 from semikit.recipes import merge
 from semikit.registry import METHODS, TASKS
 from semikit.training.settings import OptimizerSettings, TrainSettings
@@ -33,7 +33,7 @@ class Config:
     name: str
     method_name: str
     data: Settings
-    model: ModelSettings
+    model: EncoderSettings
     method: Settings
     views: Settings
     evaluate: Settings
@@ -71,7 +71,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     parts: dict[str, Any] = {}
     for section, owner in {
         "data": task_class.Data,
-        "model": ModelSettings,
+        "model": task_class.Model,
         "method": method_class.Config,
         "views": task_class.Views,
         "evaluate": task_class.Evaluate,

@@ -17,6 +17,7 @@ from semikit.core.mixing import BoxMix, box_mask
 from semikit.errors import InputError
 from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
 from semikit.models.segmenter import Segmenter, build_segmenter
+from semikit.models.settings import ModelSettings
 from semikit.recipes import merge, task_recipe
 from semikit.tasks._pixels import PixelViewMaker, PixelViews
 from semikit.training.device import choose_device
@@ -70,6 +71,7 @@ def build_workload(config: Config, num_classes: int) -> Workload:
     """
     train, views = config.train, config.views
     assert isinstance(views, PixelViews)
+    assert isinstance(config.model, ModelSettings)
     device = choose_device(train.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)

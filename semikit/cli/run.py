@@ -21,7 +21,7 @@ from semikit.cli.tee import Both
 from semikit.config import resolve
 from semikit.errors import InputError, RunError, SemikitError
 from semikit.models.catalogue import ENCODERS
-from semikit.models.settings import ModelSettings
+from semikit.models.settings import EncoderSettings
 from semikit.recipes import merge
 from semikit.training.device import describe_device
 from semikit.training.tracking import Tracker
@@ -187,7 +187,7 @@ def facts_of(run: build.Run) -> dict[str, str]:
     }
 
 
-def _licence(model: ModelSettings) -> str:
+def _licence(model: EncoderSettings) -> str:
     """Of the encoder's weights."""
     if model.weights != "pretrained":
         return "none needed" if model.weights == "none" else "that of the file"

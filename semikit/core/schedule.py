@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Protocol
 
-Schedule = Literal["poly", "constant"]
+Schedule = Literal["poly", "constant", "cosine"]
 
 
 class LearningRateSettings(Protocol):
@@ -19,6 +20,10 @@ class LearningRateSettings(Protocol):
         """Exponent of 'poly'."""
 
     @property
+    def cycles(self) -> float:
+        """Half turns of 'cosine' over the run."""
+
+    @property
     def warmup(self) -> int:
         """Steps of linear warm-up; 0: none."""
 
@@ -27,11 +32,16 @@ def learning_rate(base: float, step: int, total: int, settings: LearningRateSett
     """The rate for optimiser step `step` (from 0) of `total`.
 
     'poly' is base · (1 - step / total) ** power, one step late: as released the rate is set after a step from that
-    step's number, so that steps 0 and 1 both run at the full rate. 'constant' stays at `base`. During warm-up the rate
-    is multiplied by (step + 1) / warmup.
+    step's number, so that steps 0 and 1 both run at the full rate. 'constant' stays at `base`. 'cosine' is
+    base · cos(cycles · π · step / total), without the lag (FixMatch: 7/16). During warm-up the rate is multiplied by
+    (step + 1) / warmup.
     """
     past = max(step - 1, 0)
-    factor = (1 - past / total) ** settings.power if settings.schedule == "poly" else 1.0
+    factor = 1.0
+    if settings.schedule == "poly":
+        factor = (1 - past / total) ** settings.power
+    elif settings.schedule == "cosine":
+        factor = max(0.0, math.cos(settings.cycles * math.pi * step / total))
     if step < settings.warmup:
         factor *= (step + 1) / settings.warmup
     return base * factor

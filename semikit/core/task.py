@@ -84,11 +84,12 @@ Progress = Callable[[str, int, int], None]
 class Task(ABC):
     """One kind of prediction.
 
-    `Data`, `Views` and `Evaluate` are the classes of the configuration's sections of those names, `Predict` says what
-    prediction writes besides the classes. Labels and logits keep the shapes of `semikit.core.batch`.
+    `Data`, `Model`, `Views` and `Evaluate` are the classes of the configuration's sections of those names, `Predict`
+    says what prediction writes besides the classes. Labels and logits keep the shapes of `semikit.core.batch`.
     """
 
     Data: ClassVar[type[Settings]]
+    Model: ClassVar[type[Settings]]
     Views: ClassVar[type[Settings]]
     Evaluate: ClassVar[type[Settings]]
     Predict: ClassVar[type[Settings]]

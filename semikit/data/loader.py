@@ -47,6 +47,17 @@ def item_at(seed: int, stream: str, length: int, position: int) -> int:
     return int(_order(seed, stream, length, position // length)[position % length])
 
 
+def items_at(seed: int, stream: str, length: int, position: int, count: int) -> NDArray[np.int64]:
+    """The images (count,) at consecutive positions of an endless stream; see `item_at`."""
+    parts: list[NDArray[np.int64]] = []
+    while count:
+        number, start = divmod(position, length)
+        part = _order(seed, stream, length, number)[start : start + count]
+        parts.append(part)
+        position, count = position + len(part), count - len(part)
+    return np.concatenate(parts)
+
+
 @lru_cache(maxsize=16)
 def _order(seed: int, stream: str, length: int, number: int) -> NDArray[np.int64]:
     return draw(seed, f"order/{stream}", number).permutation(length)

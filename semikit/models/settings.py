@@ -16,6 +16,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 Indices = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)]
 
 
@@ -37,14 +38,11 @@ class LoraSettings(Settings):
         return 1.0 if self.alpha is None else self.alpha / self.rank
 
 
-class ModelSettings(Settings):
-    """The network of a task on pixels."""
+class EncoderSettings(Settings):
+    """An encoder and its weights."""
 
     encoder: Annotated[str, AfterValidator(canonical)] = "dinov2-small"
     """Short name or alias (`semikit list models`), or any timm name that yields features."""
-
-    decoder: str = "auto"
-    """`auto` (dpt for transformers, deeplabv3plus for convolutional encoders) or a name of `semikit list models`."""
 
     weights: str = "pretrained"
     """`pretrained` (from huggingface.co), `none` (random), or a file of encoder weights (.safetensors, .pth, .pt)."""
@@ -58,12 +56,25 @@ class ModelSettings(Settings):
     in_channels: int = Field(default=3, ge=1)
     """Channels of an image."""
 
-    encoder_layers: Indices | None = None
-    """Transformers: blocks whose output is read (from 0); unset: as released, or the ends of the quarters."""
-
     encoder_args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the timm constructor, e.g. {depth: 2, embed_dim: 32, num_heads: 2, drop_path_rate: 0.1}; of
     mit-*: entries of transformers' SegformerConfig."""
+
+    @model_validator(mode="after")
+    def _frozen_or_adapted(self) -> Self:
+        if self.freeze and self.lora is not None:
+            raise ValueError("freeze: true keeps the encoder as it is, lora adapts it. Set one of them.")
+        return self
+
+
+class ModelSettings(EncoderSettings):
+    """The network of a task on pixels."""
+
+    decoder: str = "auto"
+    """`auto` (dpt for transformers, deeplabv3plus for convolutional encoders) or a name of `semikit list models`."""
+
+    encoder_layers: Indices | None = None
+    """Transformers: blocks whose output is read (from 0); unset: as released, or the ends of the quarters."""
 
     output_stride: Literal[8, 16, 32] | None = None
     """Convolutional: input pixels per position of the last level, by dilation; unset: 16 for deeplabv3plus and 8
@@ -75,9 +86,3 @@ class ModelSettings(Settings):
     decoder_widths: Indices | None = None
     """DPT: channels of the four levels after their projection; unset: by the width of a transformer, and no projection
     of the levels of a pyramid."""
-
-    @model_validator(mode="after")
-    def _frozen_or_adapted(self) -> Self:
-        if self.freeze and self.lora is not None:
-            raise ValueError("freeze: true keeps the encoder as it is, lora adapts it. Set one of them.")
-        return self

@@ -86,7 +86,7 @@ def facts(plan: CellPlan) -> dict[str, str]:
         "note": cell.note,
         "images": _images(plan),
         "method": " · ".join([config.method_name, *changed_settings(config)]),
-        "network": f"{model.encoder}{frozen} + {model.decoder}",
+        "network": " + ".join([f"{model.encoder}{frozen}", *([model.decoder] if hasattr(model, "decoder") else [])]),
         "crop": f"{config.views.weak.crop}",  # type: ignore[attr-defined]
         "batch": _batch(plan),
         "length": _length(plan),

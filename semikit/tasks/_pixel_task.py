@@ -43,6 +43,7 @@ def _large(source: PixelSource) -> list[int]:
 class PixelTask(Task, ABC):
     """A task whose labels are maps (H, W). A task of this kind fills `open`, `build`, `score`, `titles`."""
 
+    Model: ClassVar[type[Settings]] = ModelSettings
     Views: ClassVar[type[Settings]] = PixelViews
     Evaluate: ClassVar[type[Settings]] = EvaluateSettings
     score: ClassVar[Score]

@@ -24,8 +24,16 @@ class OptimizerSettings(Settings):
     """Decoupled (AdamW) or L2 (SGD), on all parameters."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """SGD only."""
-    schedule: Literal["poly", "constant"] = "poly"
-    """poly: (1 - step / total) ** power, set after the step as released."""
+    nesterov: bool = False
+    """SGD only: look ahead along the momentum."""
+    decay_norms: bool = True
+    """Whether weights of norms and biases decay too (as released for UniMatch; not in classification)."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Factor by which the encoder's rate falls from one layer to the one before (transformers of timm); null: none."""
+    schedule: Literal["poly", "constant", "cosine"] = "poly"
+    """poly: (1 - step / total) ** power, set after the step as released; cosine: cos(cycles · π · step / total)."""
+    cycles: float = Field(7 / 16, gt=0, le=0.5)
+    """Half turns of the cosine schedule over the run."""
     power: float = Field(0.9, gt=0)
     """Exponent of the poly schedule."""
     warmup: int = Field(0, ge=0)

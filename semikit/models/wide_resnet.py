@@ -1,0 +1,95 @@
+"""Wide residual networks for small images (arXiv 1605.07146), as semi-supervised classification uses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor, nn
+
+_SLOPE = 0.1
+_BLOCKS = 4
+"""Blocks of a group at depth 28, (28 - 4) / 6."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Channels after the first convolution and of each group; the first group keeps the resolution, others halve it."""
+
+    widths: tuple[int, ...]
+
+
+WIDE: dict[str, Shape] = {
+    "wrn-28-2": Shape((16, 32, 64, 128)),
+    "wrn-28-8": Shape((16, 128, 256, 512)),
+    "wrn-stl": Shape((16, 32, 64, 128, 256)),
+}
+"""Name -> shape. With ten classes wrn-28-2 has 1,469,642 parameters and wrn-stl, whose fourth group is for images of
+96 pixels, 5,933,770 (PROTOCOL: as in TorchSSL and USB)."""
+
+
+@final
+class WideResNet(nn.Module):
+    """Images (B, C, H, W) -> pooled features (B, D).
+
+    Convolutions have a bias, as in the public PyTorch code (FixMatch's own have none). Leaky ReLU of slope 0.1; batch
+    norm with momentum 0.001 and epsilon 0.001 before each convolution. With `activated` false the first convolution of
+    the later groups reads the raw input, as the public PyTorch code does by mistake: norm and activation before it are
+    computed and dropped there, and their weights never learn.
+    """
+
+    def __init__(self, shape: Shape, channels: int = 3, *, activated: bool = True) -> None:
+        super().__init__()
+        first, *widths = shape.widths
+        self.width = widths[-1]
+        self.stem = nn.Conv2d(channels, first, 3, padding=1)
+        blocks: list[nn.Module] = []
+        before = first
+        for group, width in enumerate(widths):
+            for number in range(_BLOCKS):
+                stride = 2 if group and not number else 1
+                blocks.append(_Block(before, width, stride, both=not group and not number, activated=activated))
+                before = width
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = _norm(before)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
+                module.bias.data.zero_()  # type: ignore[union-attr]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> features (B, D)."""
+        maps = nn.functional.leaky_relu(self.norm(self.blocks(self.stem(images))), _SLOPE, inplace=True)
+        pooled: Tensor = self.pool(maps)
+        return pooled.flatten(1)
+
+
+@final
+class _Block(nn.Module):
+    """Norm, activation, convolution, twice, beside a shortcut; `both`: the shortcut sees the activation too."""
+
+    def __init__(self, inputs: int, width: int, stride: int, *, both: bool, activated: bool) -> None:
+        super().__init__()
+        self.both = both
+        self.raw = inputs != width and not both and not activated
+        self.norm1 = _norm(inputs)
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1)
+        self.norm2 = _norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, width, 1, stride) if inputs != width else nn.Identity()
+        if self.raw:
+            self.norm1.requires_grad_(False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, inputs, h, w) -> (B, width, h / stride, w / stride)."""
+        active = maps if self.raw else nn.functional.leaky_relu(self.norm1(maps), _SLOPE, inplace=True)
+        inner = nn.functional.leaky_relu(self.norm2(self.conv1(active)), _SLOPE, inplace=True)
+        shortcut: Tensor = self.shortcut(active if self.both else maps)
+        residual: Tensor = self.conv2(inner)
+        return shortcut + residual
+
+
+def _norm(width: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(width, eps=0.001, momentum=0.001)

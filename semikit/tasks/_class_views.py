@@ -1,0 +1,165 @@
+"""Views of images that have one class: gathered and changed on the device, or cropped in the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from semikit.augment.crops import CropSettings, random_crop
+from semikit.augment.normalize import channel_statistics, normalize, to_float
+from semikit.augment.randaugment import RandAugmentSettings, draw_ops, randaugment
+from semikit.augment.shift import ShiftSettings, draw_shifts, shifted
+from semikit.core.batch import Labeled, Needs, Unlabeled, WeakViews
+from semikit.core.draws import draw
+from semikit.core.losses import denominators
+from semikit.core.settings import Settings
+from semikit.core.task import Plan
+from semikit.core.transfer import send
+from semikit.data.class_sources import ClassSource
+from semikit.data.loader import Stream, items_at
+
+LABELED, UNLABELED, SECOND = "labeled", "unlabeled", "second"
+
+
+@final
+class ClassViews(Settings):
+    """The views: weak geometry, drawn for every view alone, and RandAugment on the strong ones."""
+
+    size: int | None = Field(None, ge=8)
+    """Side images are cropped to where they do not live on the device, pixels; null: all images are small and of one
+    size, and are kept as they are."""
+    weak: ShiftSettings = Field(default_factory=ShiftSettings)
+    """Flip and shift of small images."""
+    crop: CropSettings = Field(default_factory=CropSettings)
+    """Random crops of larger ones, with the flip of `weak`."""
+    strong: RandAugmentSettings = Field(default_factory=RandAugmentSettings)
+    """RandAugment and Cutout."""
+
+
+@final
+@dataclass(frozen=True)
+class ClassCrops:
+    """Makes the crops of one image, in a worker: (crops (1 + V, C, S, S) uint8, index); labelled: V = 0."""
+
+    pools: Mapping[str, Sequence[tuple[ClassSource, int]]]
+    settings: ClassViews
+    strong_views: int
+
+    def __call__(self, stream: str, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:
+        """One image of a stream; everything random comes from `rng`."""
+        assert self.settings.size is not None
+        source, position = self.pools[stream][index]
+        image = source.image(position)
+        count = 1 + (self.strong_views if stream == UNLABELED else 0)
+        crops = [
+            random_crop(image, self.settings.size, rng, self.settings.crop, self.settings.weak.flip)
+            for _ in range(count)
+        ]
+        return np.ascontiguousarray(np.moveaxis(np.stack(crops), -1, -3)), index
+
+
+def numbers_of(streams: Sequence[Stream], seed: int, steps: range, pin: bool) -> Iterator[dict[str, tuple[Tensor]]]:
+    """Numbers of the images of each step, for images that live on the device; nothing passes a loader."""
+    for step in steps:
+        batch: dict[str, tuple[Tensor]] = {}
+        for stream in streams:
+            found = torch.from_numpy(items_at(seed, stream.name, stream.length, step * stream.batch, stream.batch))
+            batch[stream.name] = (found.pin_memory() if pin else found,)
+        yield batch
+
+
+@final
+class ClassViewMaker:
+    """Turns numbers of images, or crops, into views on the device; every draw is a function of (seed, stream, step).
+
+    `labels` are those of the labelled images (L,). `small` are all images (N, C, H, W) uint8 where they live on the
+    device, and `rows` says for each stream which of them its numbers mean.
+    """
+
+    def __init__(
+        self,
+        settings: ClassViews,
+        plan: Plan,
+        needs: Needs,
+        statistics: tuple[Sequence[float], Sequence[float]],
+        labels: Tensor,
+        small: Tensor | None,
+        rows: Mapping[str, Tensor],
+    ) -> None:
+        self.settings, self.plan, self.needs = settings, plan, needs
+        self.mean, self.std = channel_statistics(*statistics)
+        self.labels, self.small, self.rows = labels, small, dict(rows)
+        self.device = torch.device("cpu")
+
+    def __call__(
+        self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device
+    ) -> tuple[Labeled, Unlabeled | None]:
+        """What `batches` gave for a step -> labelled images and unlabelled views, on the device."""
+        self._move(device)
+        index = send(raw[LABELED][-1], device)
+        valid = torch.ones(len(index), dtype=torch.bool, device=device)
+        labeled = Labeled(
+            images=self._weak(raw, LABELED, step, 0),
+            labels=self.labels[index],
+            valid=valid,
+            index=index,
+            denominator=denominators(valid, self.plan.group, self.plan.normalise),
+        )
+        return labeled, self._unlabeled(raw, step, device) if self.needs.unlabeled else None
+
+    def _move(self, device: torch.device) -> None:
+        """All images to the device, once."""
+        if device == self.device:
+            return
+        self.device = device
+        self.mean, self.std, self.labels = self.mean.to(device), self.std.to(device), self.labels.to(device)
+        self.rows = {name: rows.to(device) for name, rows in self.rows.items()}
+        self.small = None if self.small is None else self.small.to(device)
+
+    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
+        index = send(raw[UNLABELED][-1], device)
+        count = len(index)
+        valid = torch.ones(count, dtype=torch.bool, device=device)
+        second = WeakViews(self._weak(raw, SECOND, step, 0), valid) if SECOND in raw else None
+        return Unlabeled(
+            weak=self._weak(raw, UNLABELED, step, 0),
+            strong=tuple(self._strong(raw, step, view) for view in range(self.needs.strong_views)),
+            valid=valid,
+            boxes=(),
+            partner=torch.arange(count, device=device),
+            index=index,
+            slots=range(count),
+            second=second,
+        )
+
+    def _weak(self, raw: Mapping[str, Sequence[Tensor]], stream: str, step: int, view: int) -> Tensor:
+        return self._finished(self._placed(raw, stream, step, view))
+
+    def _strong(self, raw: Mapping[str, Sequence[Tensor]], step: int, view: int) -> Tensor:
+        """A strong view (B, C, H, W), normalised; its geometry is drawn apart from the weak view's."""
+        images = self._placed(raw, UNLABELED, step, 1 + view)
+        ops = draw_ops(
+            draw(self.plan.seed, "strong", step, view), len(images), int(images.shape[-1]), self.settings.strong
+        )
+        return self._finished(randaugment(images, ops.to(images.device)))
+
+    def _placed(self, raw: Mapping[str, Sequence[Tensor]], stream: str, step: int, view: int) -> Tensor:
+        """Images of a stream (B, C, H, W) uint8, flipped and shifted or cropped; `view` 0 is the weak one."""
+        if self.small is None:
+            return send(raw[stream][0], self.device)[:, view]
+        rows = self.rows[stream][send(raw[stream][-1], self.device)]
+        images = self.small.index_select(0, rows)
+        rng = draw(self.plan.seed, f"shift/{stream}", step, view)
+        return shifted(
+            images, send(draw_shifts(rng, len(rows), int(images.shape[-1]), self.settings.weak), self.device)
+        )
+
+    def _finished(self, images: Tensor) -> Tensor:
+        return normalize(to_float(images), self.mean, self.std).contiguous(memory_format=torch.channels_last)

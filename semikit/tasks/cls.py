@@ -1,0 +1,191 @@
+"""Image classification: one class for every image, from few labelled and many unlabelled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+
+from semikit.core.batch import Labeled, Needs, Unlabeled
+from semikit.core.network import Network
+from semikit.core.settings import Settings
+from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Split, Task
+from semikit.data import manifest
+from semikit.data.class_check import check_images
+from semikit.data.class_spec import load_labels
+from semikit.data.class_splits import choose_labeled
+from semikit.data.loader import StepLoader, Stream
+from semikit.errors import ConfigError, InputError
+from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
+from semikit.tasks._class_data import ClassData, open_classes
+from semikit.tasks._class_evaluate import ClassEvaluateSettings, ClassEvaluation
+from semikit.tasks._class_pictures import confusion_picture
+from semikit.tasks._class_predict import ClassPredict, predict_classes
+from semikit.tasks._class_views import LABELED, SECOND, UNLABELED, ClassCrops, ClassViewMaker, ClassViews, numbers_of
+from semikit.tasks._pictures import save_png
+
+
+@final
+class Classification(Task):
+    """Image classification, `semikit train cls`."""
+
+    Data: ClassVar[type[Settings]] = ClassData
+    Model: ClassVar[type[Settings]] = ClassifierSettings
+    Views: ClassVar[type[Settings]] = ClassViews
+    Evaluate: ClassVar[type[Settings]] = ClassEvaluateSettings
+    Predict: ClassVar[type[Settings]] = ClassPredict
+    metric: ClassVar[str] = "top-1"
+    per_class_metric: ClassVar[str] = "right, %"
+    example: ClassVar[str] = "IMAGES -o predictions.csv"
+
+    def __init__(
+        self, data: ClassData, views: ClassViews, evaluate: ClassEvaluateSettings, plan: Plan, needs: Needs
+    ) -> None:
+        self.data, self.settings, self.plan, self.needs = data, views, plan, needs
+        seed = plan.seed if data.split_seed is None else data.split_seed
+        self.parts = parts = open_classes(data)
+        self.class_names, self.train, self.val, self.test = parts.class_names, parts.train, parts.val, parts.test
+        self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
+        self.split = choose_labeled(
+            data.labels,
+            parts.train,
+            {"val": parts.val, "test": parts.test},
+            parts.class_names,
+            parts.unlabeled,
+            seed=seed,
+            official=parts.official,
+        )
+        self.counts = Counts(
+            labeled=len(self.split.labeled),
+            unlabeled=len(self.split.unlabeled),
+            val=len(parts.val),
+            test=0 if parts.test is None else len(parts.test),
+        )
+
+    # -------------------------------------------------------------------------------------------- before training
+
+    def network(self, settings: ClassifierSettings) -> Network:
+        """A new network for the classes of the data."""
+        self.model = settings
+        network = build_classifier(settings, len(self.class_names))
+        self.statistics = {"mean": list(network.mean), "std": list(network.std)}
+        labels = torch.from_numpy(np.asarray(self.train.labels)[list(self.split.labeled)])
+        small, rows = self._small()
+        self.side = (self.settings.size, self.settings.size) if small is None else tuple(small.shape[-2:])
+        self.maker = ClassViewMaker(
+            self.settings, self.plan, self.needs, (network.mean, network.std), labels, small, rows
+        )
+        return network
+
+    def _small(self) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
+        """All images (N, C, H, W) uint8 where they are small, and which of them the numbers of each stream mean."""
+        if self.settings.size is not None:
+            return None, {}
+        stored = self.split.pool.arrays()
+        if stored is None:
+            raise ConfigError(
+                "views.size is not set, so all images have to be of one size of at most 96 pixels a side, and these are "
+                "not. Say the side they are cropped to: views.size=224."
+            )
+        unlabeled = torch.tensor(self.split.unlabeled)
+        rows = {LABELED: torch.tensor(self.split.labeled), UNLABELED: unlabeled, SECOND: unlabeled}
+        return torch.from_numpy(stored).movedim(-1, 1), rows
+
+    def check(self, thorough: bool = False) -> None:
+        """Labelled, validation and test images; with `thorough` the unlabelled images too."""
+        self.notices = [*self.parts.notices, *check_images(self.split, self.val, self.test, thorough)]
+
+    def manifest(self) -> Mapping[str, Any]:
+        """The split as plain values."""
+        return manifest.Manifest.of(self.split).model_dump(mode="json")
+
+    def write_split(self, folder: Path) -> None:
+        """Write split.json, labeled.txt and unlabeled.txt."""
+        manifest.write(folder, self.split)
+
+    def metadata(self) -> Mapping[str, Any]:
+        """Classes, network and how images are read."""
+        return {
+            "class_names": list(self.class_names),
+            "model": self.model.model_copy(update={"weights": "none"}).model_dump(mode="json"),
+            **self.statistics,
+            "evaluate": self.evaluation.settings.model_dump(mode="json"),
+            "size": self.settings.size,
+            "side": list(self.side),
+        }
+
+    @classmethod
+    def rebuild(cls, metadata: Mapping[str, Any]) -> Classifier:
+        """The network of a weights file."""
+        network = build_classifier(ClassifierSettings.model_validate(metadata["model"]), len(metadata["class_names"]))
+        network.mean, network.std = tuple(metadata["mean"]), tuple(metadata["std"])
+        return network
+
+    @classmethod
+    def own_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+        """Folders and classes of a data YAML, or a folder of class folders."""
+        return {"folders": load_labels(data, root).model_dump(mode="json", exclude_none=True)}
+
+    # --------------------------------------------------------------------------------------------------- training
+
+    def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
+        """Numbers of images that live on the device, or raw crops, step by step."""
+        pool = [(self.split.pool, index) for index in self.split.unlabeled] if self.settings.size else []
+        lengths = {LABELED: len(self.split.labeled), UNLABELED: len(self.split.unlabeled)}
+        streams = [Stream(LABELED, lengths[LABELED], self.plan.batch)]
+        if self.needs.unlabeled:
+            streams.append(Stream(UNLABELED, lengths[UNLABELED], self.plan.unlabeled_batch))
+        if self.needs.second:
+            streams.append(Stream(SECOND, lengths[UNLABELED], self.plan.unlabeled_batch))
+        if self.settings.size is None:
+            return numbers_of(streams, self.plan.seed, steps, pin)
+        pools = {LABELED: [(self.train, index) for index in self.split.labeled], UNLABELED: pool, SECOND: pool}
+        make = ClassCrops(pools, self.settings, self.needs.strong_views)
+        return StepLoader(streams, make, self.plan.seed, steps, workers, pin=pin)
+
+    def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
+        """Weak and strong views and normalisation, on the device."""
+        return self.maker(raw, step, device)
+
+    def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
+        """The scores of every network, over each image once."""
+        source = self.val if split == "val" else self.test
+        assert source is not None, split
+        return self.evaluation.scores(networks, source, inference)
+
+    def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
+        """The confusion matrix of the validation images, and some of them with their classes."""
+        folder.mkdir(exist_ok=True)
+        tally = self.evaluation.tallies({"best": network}, self.val, inference)["best"]
+        matrix = confusion_picture(tally.matrix.cpu().numpy(), self.class_names)
+        shown = self.evaluation.comparison({"predicted": network}, self.val, inference)
+        found = {"confusion.png": matrix, "validation.png": shown}
+        for name, picture in found.items():
+            save_png(picture, folder / name)
+        return [folder / name for name in found]
+
+    @classmethod
+    def predict(
+        cls,
+        network: Network,
+        metadata: Mapping[str, Any],
+        sources: Sequence[str],
+        out: Path,
+        wants: ClassPredict,
+        inference: Inference,
+        progress: Progress,
+    ) -> Predicted:
+        """A table of classes for a file, a folder or a glob.
+
+        Raises:
+            InputError: more than one source.
+        """
+        if len(sources) != 1:
+            raise InputError(f"a run of cls predicts single images; give one source, not {len(sources)}.")
+        return predict_classes(network, metadata, sources[0], out, wants, inference, progress)
+
+
+plugin = Classification
