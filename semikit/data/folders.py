@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Generic, TypeVar, final
 
 from semikit.data.images import PHOTOS, RASTERS
 from semikit.data.mask_values import MaskValues
 from semikit.data.sampling import refuse_deep, sampled_scale, value_range
-from semikit.data.sources import FolderSource, PixelSource
+from semikit.data.sources import Filed, FolderSource, PixelSource
 from semikit.data.spec import ClassSpec, DataSpec, Scale
 from semikit.errors import DataError
 
@@ -104,7 +105,7 @@ def image_files(folder: Path, key: str, without: Path | None = None) -> dict[str
         DataError: missing or empty folder, two files of one name.
     """
     if not folder.is_dir():
-        raise DataError(f"{key}: {'not a folder' if folder.exists() else 'no such folder'}: {folder}.{_nearby(folder)}")
+        raise DataError(f"{key}: {'not a folder' if folder.exists() else 'no such folder'}: {folder}.{nearby(folder)}")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder)
@@ -121,7 +122,7 @@ def image_files(folder: Path, key: str, without: Path | None = None) -> dict[str
     return dict(sorted(found.items()))
 
 
-def apart(parts: Mapping[str, PixelSource | None], real: Callable[[Path], Path] = Path.resolve) -> None:
+def apart(parts: Mapping[str, Filed | None], real: Callable[[Path], Path] = Path.resolve) -> None:
     """Raise where two parts hold the same file; `real` says which file a path is.
 
     Raises:
@@ -135,11 +136,21 @@ def apart(parts: Mapping[str, PixelSource | None], real: Callable[[Path], Path] 
                 raise DataError(f"{path} is in both {other} and {part}. Give each part files of its own.")
 
 
+def in_real_folder(path: Path) -> Path:
+    """Which file a path is, links among folders followed; links to single files would take seconds to follow."""
+    return _real(path.parent) / path.name
+
+
+@lru_cache
+def _real(folder: Path) -> Path:
+    return folder.resolve()
+
+
 def _some(names: tuple[str, ...]) -> str:
     return ", ".join(repr(name) for name in names[:3])
 
 
-def _nearby(folder: Path) -> str:
+def nearby(folder: Path) -> str:
     """What the nearest folder that exists holds."""
     parent = next((above for above in folder.parents if above.is_dir()), None)
     if parent is None:

@@ -4,17 +4,52 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Protocol, Self, final
 
 from pydantic import ValidationError
 
 from semikit.core.settings import Settings
 from semikit.core.validation import explain
 from semikit.data.faults import some
-from semikit.data.splits import Family, Split
+from semikit.data.sources import Filed
+from semikit.data.splits import Family
 from semikit.errors import DataError
+
+
+class Chosen(Protocol):
+    """What a record is made of: a `Split` of masks or of labels."""
+
+    @property
+    def labeled(self) -> Sequence[int]:
+        """Numbers of the labelled images in `pool`."""
+        ...
+
+    @property
+    def unlabeled(self) -> Sequence[int]:
+        """Numbers of the unlabelled images in `pool`."""
+        ...
+
+    @property
+    def pool(self) -> Filed:
+        """All images that are learned from."""
+        ...
+
+    @property
+    def family(self) -> Family:
+        """How labelled images were chosen."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of a random choice."""
+        ...
+
+    @property
+    def masked(self) -> int:
+        """Images of train that have a mask or a label."""
+        ...
 
 
 @final
@@ -22,11 +57,11 @@ class Counts(Settings):
     """Numbers of images."""
 
     labeled: int
-    """Images learned from with their masks."""
+    """Images learned from with their masks or labels."""
     unlabeled: int
-    """Images learned from without masks."""
+    """Images learned from without them; in classification the labelled are among these."""
     masked: int
-    """Images of train that have a mask."""
+    """Images of train that have a mask or a label."""
 
 
 @final
@@ -55,7 +90,7 @@ class Manifest(Settings):
     """SHA-256 over the names, one a line, of labelled and unlabelled images."""
 
     @classmethod
-    def of(cls, split: Split) -> Self:
+    def of(cls, split: Chosen) -> Self:
         """The record of a split."""
         labeled, unlabeled = names(split)
         counts = Counts(labeled=len(labeled), unlabeled=len(unlabeled), masked=split.masked)
@@ -78,7 +113,7 @@ class Manifest(Settings):
         return manifest
 
 
-def names(split: Split) -> tuple[list[str], list[str]]:
+def names(split: Chosen) -> tuple[list[str], list[str]]:
     """Names of the labelled and of the unlabelled images."""
     every = split.pool.names
     return [every[index] for index in split.labeled], [every[index] for index in split.unlabeled]
@@ -89,7 +124,7 @@ def digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
-def write(folder: Path, split: Split) -> Manifest:
+def write(folder: Path, split: Chosen) -> Manifest:
     """Write split.json, labeled.txt and unlabeled.txt into a run folder.
 
     Raises:

@@ -26,6 +26,23 @@ _TILE = 2048
 """Side of the tiles in which rasters are looked through, pixels."""
 
 
+class Filed(Protocol):
+    """Images by number, with their names and files."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One name for each image; no two are equal."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files of an image; none where it is made or in memory."""
+        ...
+
+
 class PixelSource(Protocol):
     """Images, some with a mask, in an order that never changes.
 

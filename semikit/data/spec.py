@@ -148,7 +148,7 @@ class DataSpec(ClassSpec):
     """Images for the final score; each needs a mask."""
 
 
-S = TypeVar("S", bound=ClassSpec)
+S = TypeVar("S", bound=Settings)
 
 
 def load_spec(path: Path, root: Path | None = None) -> DataSpec:

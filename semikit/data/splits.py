@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.draws import draw
-from semikit.data.sources import PixelSource, Pool, regions_of
+from semikit.data.name_lists import listed
+from semikit.data.sources import Filed, PixelSource, Pool, regions_of
 from semikit.errors import DataError
 
 Family = Literal["random", "file", "all", "official"]
@@ -78,10 +78,11 @@ def choose(
         labeled = sorted(candidates[k] for k in order[:count])
     else:
         family = "file"
-        labeled = _listed(Path(labels), train, {"val": val, "test": test})
+        others = {part: source.names for part, source in (("val", val), ("test", test)) if source is not None}
+        labeled = listed(Path(labels), train.names, others, _ALLOWED, train.has_mask)
     if official is None:  # the parts of a published data set are what they are; empty tiles of WHU-CD may be equal
         for part, other in (("val", val), ("test", test)):
-            _refuse_shared(train, labeled, other, part)
+            refuse_shared(train, labeled, other, part)
     pool = Pool((train, *unlabeled))
     taken = set(labeled)
     rest = tuple(index for index in range(len(pool)) if index not in taken)
@@ -114,7 +115,7 @@ def missing_classes(counts: NDArray[np.int64], names: Sequence[str]) -> str | No
     )
 
 
-def shared_files(source: PixelSource, indices: Iterable[int], other: PixelSource) -> list[tuple[str, str]]:
+def shared_files(source: Filed, indices: Iterable[int], other: Filed) -> list[tuple[str, str]]:
     """Pairs of names whose image files hold the same bytes; none where a source is not made of files.
 
     Files that are missing are equal to none; they are told of when the data are checked.
@@ -127,7 +128,7 @@ def shared_files(source: PixelSource, indices: Iterable[int], other: PixelSource
     return [(source.names[i], other.names[j]) for i, j in pairs if _same_bytes(source.files(i), other.files(j))]
 
 
-def _sizes(source: PixelSource, index: int) -> tuple[int, ...] | None:
+def _sizes(source: Filed, index: int) -> tuple[int, ...] | None:
     """Bytes of an image's files; None where one is missing or it is made."""
     files = source.files(index)
     return tuple(path.stat().st_size for path in files) if files and all(path.is_file() for path in files) else None
@@ -138,7 +139,12 @@ def _same_bytes(files: Sequence[Path], others: Sequence[Path]) -> bool:
     return all(filecmp.cmp(path, other, shallow=False) for path, other in zip(files, others, strict=True))
 
 
-def _refuse_shared(train: PixelSource, labeled: Sequence[int], other: PixelSource | None, part: str) -> None:
+def refuse_shared(train: Filed, labeled: Sequence[int], other: Filed | None, part: str) -> None:
+    """Raise where a labelled file of train lies in another part too, under whatever name.
+
+    Raises:
+        DataError: names the files.
+    """
     shared = [] if other is None else shared_files(train, labeled, other)
     if shared:
         told = ", ".join(name if name == twin else f"{name} (there {twin})" for name, twin in shared[:3])
@@ -175,65 +181,3 @@ def _fraction(labels: str) -> Fraction:
     if below == 0 or above > below:
         raise DataError(f"labels {labels!r} is not a fraction between 0 and 1. Give {_ALLOWED}.")
     return Fraction(above, below)
-
-
-def _listed(path: Path, train: PixelSource, others: dict[str, PixelSource | None]) -> list[int]:
-    """The images of train a file names, as name, stem or path."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise DataError(f"labels {str(path)!r} is not a text file. Give {_ALLOWED}.") from None
-    entries = [line for line in lines if line and not line.startswith("#")]
-    if not entries:
-        raise DataError(f"{path} names no image; write one name a line.")
-    by_name = _by_name(train)
-    chosen: dict[int, str] = {}
-    for entry in entries:
-        found = _find(entry, by_name)
-        if not found:
-            raise _unknown_entry(entry, path, train, others)
-        if len(found) > 1:
-            told = ", ".join(train.names[k] for k in found[:3])
-            raise DataError(f"{path}: {entry!r} fits {len(found)} images: {told}. Write the subfolder too.")
-        if found[0] in chosen:
-            raise DataError(f"{path}: {entry!r} and {chosen[found[0]]!r} are the same image; name each once.")
-        if not train.has_mask(found[0]):
-            raise DataError(f"{path}: the image {entry!r} has no mask, so it cannot be labelled.")
-        chosen[found[0]] = entry
-    return sorted(chosen)
-
-
-def _by_name(source: PixelSource) -> dict[str, list[int]]:
-    """Numbers by name and by every end of it ("b/c" and "c" of "a/b/c")."""
-    found: dict[str, list[int]] = {}
-    for index, name in enumerate(source.names):
-        parts = PurePosixPath(name).parts
-        for start in range(len(parts)):
-            found.setdefault("/".join(parts[start:]), []).append(index)
-    return found
-
-
-def _find(entry: str, by_name: dict[str, list[int]]) -> list[int]:
-    """The images an entry fits: as it stands, without suffix, then by ever shorter ends of the path.
-
-    Of a line "image mask", as published lists have, the image counts.
-    """
-    for given in dict.fromkeys((entry, entry.split()[0])):
-        for text in (given, str(PurePosixPath(given).with_suffix(""))):
-            if text in by_name:
-                return by_name[text]
-        parts = PurePosixPath(given).with_suffix("").parts
-        ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
-        found = next((by_name[end] for end in ends if end in by_name), [])
-        if found:
-            return found
-    return []
-
-
-def _unknown_entry(entry: str, path: Path, train: PixelSource, others: dict[str, PixelSource | None]) -> DataError:
-    for part, source in others.items():
-        if source is not None and _find(entry, _by_name(source)):
-            return DataError(f"{path}: {entry!r} is an image of {part}, not of train; it must not be labelled.")
-    near = get_close_matches(entry, list(train.names), n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
-    return DataError(f"{path}: no image of train is named {entry!r}.{hint}")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.settings import Location, Settings
-from semikit.data.folders import Sources, apart, resolve, unlabeled_folder
+from semikit.data.folders import Sources, apart, in_real_folder, resolve, unlabeled_folder
 from semikit.data.mask_values import MaskValues
 from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names, read_published
@@ -211,13 +210,3 @@ def prepared_part(text: str, own: Prepared | None, task: str) -> PixelSource | N
             f"{', '.join(f'{name}:{extra}' for extra in own.published.extra) or 'none'}."
         )
     return own.source(part)
-
-
-def in_real_folder(path: Path) -> Path:
-    """Which file a path is, links among folders followed; links to single files would take seconds to follow."""
-    return _real(path.parent) / path.name
-
-
-@lru_cache
-def _real(folder: Path) -> Path:
-    return folder.resolve()

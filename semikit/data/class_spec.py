@@ -1,0 +1,96 @@
+"""The user's own labelled images: a YAML file, or a folder with a subfolder for each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self, final
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from semikit.core.settings import Location, Settings
+from semikit.data.spec import one_or_many, placed, read_spec
+from semikit.errors import DataError
+
+TABLES = frozenset({".csv", ".tsv", ".txt"})
+"""Suffixes of lists; anything else is a folder."""
+
+
+def _labelled(raw: Any) -> Any:
+    """A path stands for a folder of classes or, by its suffix, for a table of labels."""
+    if not isinstance(raw, (str, Path)):
+        return raw
+    return {"labels" if Path(raw).suffix.lower() in TABLES else "images": raw}
+
+
+@final
+class LabelledImages(Settings):
+    """Images of known class: a folder CLASS/*.jpg, or a table `file,label`."""
+
+    images: Location | None = None
+    """Folder with one subfolder for each class; beside `labels`, the folder its files are below."""
+    labels: Location | None = None
+    """CSV with the columns file and label; files count from `images`, else from the CSV's folder."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.images is None and self.labels is None:
+            raise ValueError("give a folder with one subfolder for each class (images), or a CSV file,label (labels)")
+        return self
+
+
+Part = Annotated[LabelledImages, BeforeValidator(_labelled)]
+
+
+@final
+class LabelSpec(Settings):
+    """Folders, tables and classes of a classification data set of the user's own."""
+
+    train: Part
+    """Images to learn from; a folder of classes or a CSV file,label. No label: never labelled."""
+    unlabeled: Annotated[tuple[Location, ...], BeforeValidator(one_or_many)] = ()
+    """More images to learn from: folders, searched with their subfolders, or lists with one file a line."""
+    val: Part
+    """Images the best model is chosen on."""
+    test: Annotated[LabelledImages | None, BeforeValidator(_labelled)] = None
+    """Images for the final score."""
+    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    """Names of the classes 0..K-1; default those of train, sorted."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = self.classes or ()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"class names must differ, got twice: {', '.join(twice)}")
+        return self
+
+
+def load_labels(data: Path, root: Path | None = None) -> LabelSpec:
+    """The data set of a YAML file, or of a folder with train/CLASS/* and val/CLASS/* (test/CLASS/*, unlabeled/*).
+
+    Where a folder has test/ and no val/, the best model is chosen on test, as published results on CIFAR are.
+
+    Raises:
+        DataError: no such file or folder, or a folder without train/ and val/.
+        ConfigError: with everything that is wrong in the file, one line each.
+    """
+    return folder_spec(data) if data.is_dir() else read_spec(LabelSpec, data, root)
+
+
+def folder_spec(folder: Path) -> LabelSpec:
+    """The data set of a folder with train/CLASS/* and val/CLASS/* (test/CLASS/*, unlabeled/*).
+
+    Raises:
+        DataError: without train/ and one of val/, test/.
+    """
+    found = {part: str(folder / part) for part in ("train", "val", "test", "unlabeled") if (folder / part).is_dir()}
+    if "val" not in found and "test" in found:
+        found["val"] = found.pop("test")
+    missing = [part for part in ("train", "val") if part not in found]
+    if missing:
+        inner = ", ".join(sorted(item.name for item in folder.iterdir())[:10]) or "nothing"
+        raise DataError(
+            f"{folder} has no {' and no '.join(missing)}/, only {inner}. A folder of images holds train/CLASS/* and "
+            "val/CLASS/* (or test/CLASS/*; unlabeled/*); other layouts are described by a YAML file."
+        )
+    return placed(LabelSpec.model_validate(found), Path.cwd())
