@@ -115,11 +115,15 @@ class FileSource:
         return read_rgb(self.paths[index])
 
     def arrays(self) -> Bytes | None:
-        """All images (N, H, W, 3) uint8, decoded by threads, where all have one size of at most 96 pixels a side.
+        """All images (N, H, W, 3) uint8, decoded by threads once, where all have one size of at most 96 pixels a side.
 
         Raises:
             FileFault: as `image`.
         """
+        return self._decoded
+
+    @cached_property
+    def _decoded(self) -> Bytes | None:
         size = image_size(self.paths[0])
         if max(size) > LARGEST:
             return None

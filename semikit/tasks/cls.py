@@ -14,7 +14,7 @@ from semikit.core.network import Network
 from semikit.core.settings import Settings
 from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Split, Task
 from semikit.data import manifest
-from semikit.data.class_check import check_images
+from semikit.data.class_check import balance_told, check_images
 from semikit.data.class_spec import load_labels
 from semikit.data.class_splits import choose_labeled
 from semikit.data.loader import StepLoader, Stream
@@ -87,8 +87,8 @@ class Classification(Task):
         stored = self.split.pool.arrays()
         if stored is None:
             raise ConfigError(
-                "views.size is not set, so all images have to be of one size of at most 96 pixels a side, and these are "
-                "not. Say the side they are cropped to: views.size=224."
+                "views.size is not set, so all images have to be of one size of at most 96 pixels a side, and these "
+                "are not. Say the side they are cropped to: views.size=224."
             )
         unlabeled = torch.tensor(self.split.unlabeled)
         rows = {LABELED: torch.tensor(self.split.labeled), UNLABELED: unlabeled, SECOND: unlabeled}
@@ -96,7 +96,8 @@ class Classification(Task):
 
     def check(self, thorough: bool = False) -> None:
         """Labelled, validation and test images; with `thorough` the unlabelled images too."""
-        self.notices = [*self.parts.notices, *check_images(self.split, self.val, self.test, thorough)]
+        check_images(self.split, self.val, self.test, thorough)
+        self.notices = [*self.parts.notices, balance_told(self.split, self.class_names)]
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""
