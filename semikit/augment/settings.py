@@ -1,8 +1,12 @@
-"""Settings of the weak view, the strong views and the mixing; the defaults are the released ones for segmentation."""
+"""Settings of the weak view, the strong views and the mixing; the defaults are the released ones.
+
+Segmentation and change detection: `WeakSettings`, `StrongSettings`, `MixSettings`. Classification: `ShiftSettings`,
+`RandAugmentSettings`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, final
+from typing import Annotated, Literal, final
 
 from pydantic import AfterValidator, Field
 
@@ -24,6 +28,7 @@ def _share(pair: tuple[float, float]) -> tuple[float, float]:
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 Span = Annotated[tuple[float, float], AfterValidator(_ordered)]
 ShareSpan = Annotated[Span, AfterValidator(_share)]
 
@@ -72,3 +77,39 @@ class MixSettings(Settings):
     """Lowest and highest area of the box, share of the image (0..1)."""
     ratio: Span = (0.3, 1 / 0.3)
     """Lowest and highest height over width of the box."""
+
+
+@final
+class ShiftSettings(Settings):
+    """The weak view of small images: flip and shift (PROTOCOL 3.7)."""
+
+    flip: Probability = 0.5
+    """Probability of a horizontal flip, 0..1; 0 for digits (SVHN), where a mirror image means something else."""
+    shift: float = Field(default=0.125, ge=0, lt=1, allow_inf_nan=False)
+    """Greatest shift along each side, share of it (0..1, whole pixels); what comes in is a reflection."""
+
+
+@final
+class RandAugmentSettings(Settings):
+    """The strong view of classification: random operations with one draw an image, then a filled box (PROTOCOL 3.7)."""
+
+    kind: Literal["usb", "fixmatch"] = "usb"
+    """Whose list: `usb` with uniform magnitudes and a box of random side, `fixmatch` with levels and a fixed side."""
+    ops: int | None = Field(default=None, gt=0)
+    """Operations an image, drawn with replacement; null: 3 (usb) or 2 (fixmatch)."""
+    probability: Probability | None = None
+    """Probability that each of them is applied, 0..1; null: 1 (usb) or 0.5 (fixmatch)."""
+    cutout: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
+    """Side of the box, share of the image's width: the greatest (usb) or the fixed one (fixmatch); 0: no box."""
+    fill: tuple[Byte, Byte, Byte] = (125, 123, 114)
+    """Colour of the box, 0..255."""
+
+    @property
+    def count(self) -> int:
+        """Operations an image."""
+        return self.ops or {"usb": 3, "fixmatch": 2}[self.kind]
+
+    @property
+    def chance(self) -> float:
+        """Probability that each is applied, 0..1."""
+        return {"usb": 1.0, "fixmatch": 0.5}[self.kind] if self.probability is None else self.probability

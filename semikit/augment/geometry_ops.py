@@ -1,0 +1,49 @@
+"""Batched nearest-neighbour resampling, an affine map an image, as PIL's `Image.transform` does it bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+_ONE = 1 << 16
+"""One pixel in the fixed-point numbers of PIL's transform (16 bits behind the point)."""
+
+
+def affine_terms(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    """Matrices a, b, c, d, e, f (..., 6) on the host -> the fixed-point terms of `resampled` (..., 6).
+
+    The pixel at column x, row y comes from column ax + by + c, row dx + ey + f (pixels; whole numbers are the corners
+    of pixels). The terms are those of PIL: a, b, the start at the middle of the first pixel, and the same for rows.
+    """
+    a, b, c, d, e, f = np.moveaxis(matrices, -1, 0)
+    exact = np.stack([a, b, c + a / 2 + b / 2, d, e, f + d / 2 + e / 2], axis=-1)
+    terms = np.floor(exact * _ONE + 0.5)
+    # Maps without turn or shear are not taken in fixed point by PIL: there the pixel of the exact start counts.
+    straight = (b == 0) & (d == 0)
+    for start in (2, 5):
+        terms[..., start] = np.where(straight, np.floor(exact[..., start]) * _ONE, terms[..., start])
+    return terms.astype(np.int32)
+
+
+def resampled(images: Tensor, terms: Tensor) -> Tensor:
+    """Images (B, C, H, W) uint8, terms (B, 6) int32 of `affine_terms` -> the images moved; black where none was."""
+    height, width = images.shape[-2:]
+    x = torch.arange(width, device=images.device, dtype=torch.int32)
+    y = torch.arange(height, device=images.device, dtype=torch.int32)[:, None]
+    a, b, c, d, e, f = (term[:, None, None] for term in terms.unbind(1))
+    column = (a * x + (b * y + c)) >> 16
+    row = (d * x + (e * y + f)) >> 16
+    near_column, near_row = column.clamp(0, width - 1), row.clamp(0, height - 1)
+    inside = (near_column == column) & (near_row == row)
+    return taken(images, near_row.mul_(width).add_(near_column)).mul_(inside[:, None])
+
+
+def taken(images: Tensor, source: Tensor) -> Tensor:
+    """Images (B, C, H, W) and the position row * W + column (B, H, W) int32 each pixel comes from -> (B, C, H, W)."""
+    batch, channels, height, width = images.shape
+    assert images.numel() < 2**31, images.shape
+    first = torch.arange(batch * channels, device=images.device, dtype=torch.int32) * (height * width)
+    places = first.view(batch, channels, 1, 1) + source[:, None]
+    return images.reshape(-1).index_select(0, places.view(-1)).view(images.shape)
