@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import numpy as np
 
-from semikit.data.class_sources import UNKNOWN, FileSource
+from semikit.data.class_sources import UNKNOWN, ClassParts, FileSource
 from semikit.data.class_spec import LabelledImages, LabelSpec
 from semikit.data.class_tables import read_list, read_table
 from semikit.data.faults import some
@@ -54,19 +54,7 @@ class Found:
         return FileSource(tuple(self.images), paths, np.array(labels, np.int64))
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class ClassFiles:
-    """The parts of a data set that lies in files, opened: no image is."""
-
-    train: FileSource
-    unlabeled: tuple[FileSource, ...]
-    val: FileSource
-    test: FileSource | None
-    class_names: tuple[str, ...]
-
-
-def resolve_labels(spec: LabelSpec) -> ClassFiles:
+def resolve_labels(spec: LabelSpec) -> ClassParts:
     """The sources of a data set; lists folders and reads tables, opens no image.
 
     Raises:
@@ -92,7 +80,7 @@ def resolve_labels(spec: LabelSpec) -> ClassFiles:
     first, val = sources["train"], sources["val"]
     assert first is not None
     assert val is not None
-    return ClassFiles(first, more, val, sources["test"], classes)
+    return ClassParts(first, more, val, sources["test"], classes)
 
 
 def find_images(part: LabelledImages, key: str) -> Found:
@@ -186,9 +174,3 @@ def _named(folder: Path, files: Sequence[str], key: str) -> dict[str, Path]:
 
 def _types() -> str:
     return ", ".join(sorted(PHOTOS | RASTERS))
-
-
-def per_class(source: FileSource, class_names: Sequence[str]) -> Mapping[str, int]:
-    """How many images each class has."""
-    counts = np.bincount(source.labels[source.labels >= 0], minlength=len(class_names))
-    return dict(zip(class_names, counts.tolist(), strict=True))

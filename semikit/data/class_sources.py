@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -200,6 +200,30 @@ class ClassPool:
     def _place(self, index: int) -> tuple[ClassSource, int]:
         which = int(np.searchsorted(self._ends, index, side="right"))
         return self.sources[which], index - (int(self._ends[which - 1]) if which else 0)
+
+
+OfficialList = Callable[[str], tuple[Path, int]]
+"""Name of an official split, "1%" -> the file that lists its labelled images, and how many of each class it has."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ClassParts:
+    """A data set, opened; of files none is read.
+
+    `unlabeled` are sources beside train. Published results on CIFAR, SVHN and STL choose on the test images, which then
+    stand in `val`, and `test` is None. `official` leads to official lists and is None where there are none; `published`
+    says that the parts are as somebody published them; `notices` are what a person should know.
+    """
+
+    train: ClassSource
+    unlabeled: tuple[ClassSource, ...]
+    val: ClassSource
+    test: ClassSource | None
+    class_names: tuple[str, ...]
+    official: OfficialList | None = None
+    published: bool = False
+    notices: tuple[str, ...] = ()
 
 
 def read_rgb(path: Path) -> Bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.draws import draw
-from semikit.data.class_sources import UNKNOWN, ClassPool, ClassSource
+from semikit.data.class_sources import UNKNOWN, ClassParts, ClassPool
 from semikit.data.faults import some
 from semikit.data.name_lists import listed
 from semikit.data.splits import OFFICIAL, Family, refuse_shared
 from semikit.errors import DataError
-
-OfficialList = Callable[[str], Path]
-"""Name of an official split, "1%" -> the file that lists its labelled images."""
 
 _ALLOWED = "a number over all classes (250), a fraction of every class (1/10), a file with one name a line, or all"
 
@@ -41,27 +38,19 @@ class ClassSplit:
     masked: int
 
 
-def choose_labeled(
-    labels: str | None,
-    train: ClassSource,
-    others: Mapping[str, ClassSource | None],
-    class_names: Sequence[str],
-    unlabeled: Sequence[ClassSource] = (),
-    *,
-    seed: int = 0,
-    official: OfficialList | None = None,
-) -> ClassSplit:
+def choose_labeled(labels: str | None, parts: ClassParts, seed: int = 0) -> ClassSplit:
     """The labelled images; unlabelled is all of train and the extra sources.
 
     `labels`: "250" (in total, the same number of each class) | "1/10" (of every class; round(N*f) in total) | path of
-    a list | "official:1%", which `official` leads to a list | "all". Of one seed, a smaller number is a subset of a
-    larger. `others` are val and test, of which no image may be labelled.
+    a list | "official:1%", which `parts.official` leads to a list | "all". Of one seed, a smaller number is a subset
+    of a larger. No image of val and test may be labelled; of published data their names are looked at alone.
 
     Raises:
         DataError: nothing given, a number that the classes do not divide, a class with fewer images than asked, a
             malformed option, an unknown entry of a list, a labelled file that is also in val or test.
     """
-    members = [np.flatnonzero(train.labels == number) for number in range(len(class_names))]
+    train, names = parts.train, parts.class_names
+    members = [np.flatnonzero(train.labels == number) for number in range(len(names))]
     known = sum(map(len, members))
     family: Family = "random"
     if labels is None:
@@ -69,18 +58,19 @@ def choose_labeled(
     if labels == "all":
         family, labeled = "all", np.flatnonzero(train.labels != UNKNOWN).tolist()
     elif labels.startswith(OFFICIAL):
-        family, labeled = "official", _from_list(_official(labels, official), train, others)
+        family, labeled = "official", _official(labels, parts)
     elif re.fullmatch(r"\d+", labels):
-        labeled = _drawn(members, _balanced(int(labels), members, class_names), seed)
+        labeled = _drawn(members, _balanced(int(labels), members, names), seed)
     elif re.fullmatch(r"\d+/\d+", labels):
-        labeled = _drawn(members, _shares(labels, members, class_names), seed)
+        labeled = _drawn(members, _shares(labels, members, names), seed)
     elif Path(labels).is_file():
-        family, labeled = "file", _from_list(Path(labels), train, others)
+        family, labeled = "file", _from_list(Path(labels), parts)
     else:
         raise DataError(f"labels {labels!r}: no such file, and neither a number nor a fraction. Give {_ALLOWED}.")
-    for part, source in others.items():
-        refuse_shared(train, labeled, source, part)
-    pool = ClassPool((train, *unlabeled))
+    if not parts.published:
+        refuse_shared(train, labeled, parts.val, "val")
+        refuse_shared(train, labeled, parts.test, "test")
+    pool = ClassPool((train, *parts.unlabeled))
     return ClassSplit(tuple(labeled), range(len(pool)), pool, family, seed, known)
 
 
@@ -139,12 +129,27 @@ def _drawn(members: Sequence[NDArray[np.int64]], counts: Sequence[int], seed: in
     return sorted(chosen)
 
 
-def _from_list(path: Path, train: ClassSource, others: Mapping[str, ClassSource | None]) -> list[int]:
-    theirs = {part: source.names for part, source in others.items() if source is not None}
-    return listed(path, train.names, theirs, _ALLOWED, lambda k: bool(train.labels[k] != UNKNOWN), "label")
+def _from_list(path: Path, parts: ClassParts) -> list[int]:
+    theirs = {part: source.names for part, source in (("val", parts.val), ("test", parts.test)) if source is not None}
+    known = parts.train.labels != UNKNOWN
+    return listed(path, parts.train.names, theirs, _ALLOWED, lambda index: bool(known[index]), "label")
 
 
-def _official(labels: str, official: OfficialList | None) -> Path:
-    if official is None:
+def _official(labels: str, parts: ClassParts) -> list[int]:
+    """The images of an official list.
+
+    Raises:
+        DataError: there are none, or a list that has not as many images of each class as the official one.
+    """
+    if parts.official is None:
         raise DataError(f"labels {labels!r}: these data have no official splits. Give {_ALLOWED}.")
-    return official(labels.removeprefix(OFFICIAL))
+    path, each = parts.official(labels.removeprefix(OFFICIAL))
+    found = _from_list(path, parts)
+    counts = np.bincount(parts.train.labels[found], minlength=len(parts.class_names))
+    other = [f"{name!r} {count}" for name, count in zip(parts.class_names, counts, strict=True) if count != each]
+    if other:
+        raise DataError(
+            f"{path} is not the official list, which has {each} images of each class: {some(other)}. "
+            f"Another list is given by its path: --labels {path}."
+        )
+    return found

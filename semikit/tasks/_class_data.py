@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
 from semikit.data.class_folders import plain_images, resolve_labels
-from semikit.data.class_sources import ClassSource
+from semikit.data.class_published import PublishedImages, open_published_images
+from semikit.data.class_sources import ClassParts
 from semikit.data.class_spec import LabelSpec
-from semikit.data.class_splits import OfficialList
 from semikit.data.folders import apart, in_real_folder
 from semikit.tasks._data import SourceSettings
 
@@ -19,29 +18,12 @@ from semikit.tasks._data import SourceSettings
 class ClassData(SourceSettings):
     """Where labelled images come from; one of `folders`, `published` and `shapes`."""
 
-    KINDS = ("folders",)
+    KINDS = ("folders", "published")
 
     folders: LabelSpec | None = None
     """The user's own images, as in the data YAML."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class ClassParts:
-    """Everything classification reads, opened: no image is.
-
-    `unlabeled` are sources beside train; `official` leads to official lists and is None where there are none;
-    `notices` are what a person should know; `made` says that images are made or in memory, so that no file is checked.
-    """
-
-    train: ClassSource
-    unlabeled: tuple[ClassSource, ...]
-    val: ClassSource
-    test: ClassSource | None
-    class_names: tuple[str, ...]
-    official: OfficialList | None = None
-    notices: Sequence[str] = ()
-    made: bool = False
+    published: PublishedImages | None = None  # type: ignore[assignment]
+    """A published data set."""
 
 
 def open_classes(data: ClassData) -> ClassParts:
@@ -50,13 +32,12 @@ def open_classes(data: ClassData) -> ClassParts:
     Raises:
         DataError: folders, tables or roots that are not as described.
     """
-    assert data.folders is not None
-    found = resolve_labels(data.folders)
-    more = more_images(data.unlabeled)
-    apart({"train": found.train, "val": found.val, "test": found.test, **more}, in_real_folder)
-    return ClassParts(found.train, (*found.unlabeled, *more.values()), found.val, found.test, found.class_names)
-
-
-def more_images(places: Sequence[str]) -> dict[str, ClassSource]:
-    """Images of folders or lists given by --unlabeled, by what errors call them."""
-    return {f"--unlabeled {text}": plain_images(Path(text).absolute(), f"--unlabeled {text}") for text in places}
+    places = tuple(Path(text).absolute() for text in data.unlabeled)
+    if data.folders is not None:
+        spec = data.folders
+        return resolve_labels(spec.model_copy(update={"unlabeled": (*spec.unlabeled, *places)}))
+    assert data.published is not None
+    parts = open_published_images(data.published)
+    more = {f"--unlabeled {place}": plain_images(place, f"--unlabeled {place}") for place in places}
+    apart({"train": parts.train, "val": parts.val, "test": parts.test, **more}, in_real_folder)
+    return replace(parts, unlabeled=(*parts.unlabeled, *more.values()))

@@ -1,0 +1,146 @@
+"""The published data sets of image classification: what they are, where they lie, how they are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from semikit.core.settings import Location, Settings
+from semikit.data.class_folders import find_images, resolve_labels
+from semikit.data.class_readers import read_cifar10, read_cifar100, read_stl10, read_svhn
+from semikit.data.class_sources import ClassParts, FileSource, OfficialList
+from semikit.data.class_spec import LabelledImages, folder_spec
+from semikit.data.published.catalogue import default_root
+from semikit.errors import DataError, unknown
+
+Reader = Callable[[Path, bool, bool], ClassParts]
+"""(root, download, extra) -> a data set in the files its makers hand out."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ClassSet:
+    """One published data set; `official` is the name of a split -> images of each class."""
+
+    title: str
+    homepage: str
+    licence: str
+    classes: int
+    read: Reader | None
+    official: dict[str, int]
+
+
+CLASS_SETS: dict[str, ClassSet] = {
+    "cifar10": ClassSet(
+        "CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", "none stated; research use", 10, read_cifar10, {}
+    ),
+    "cifar100": ClassSet(
+        "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar.html", "none stated; research use", 100, read_cifar100, {}
+    ),
+    "svhn": ClassSet(
+        "SVHN (train and extra)", "http://ufldl.stanford.edu/housenumbers", "non-commercial use", 10, read_svhn, {}
+    ),
+    "stl10": ClassSet("STL-10", "https://cs.stanford.edu/~acoates/stl10", "terms of ImageNet", 10, read_stl10, {}),
+    "imagenet": ClassSet(
+        "ImageNet (ILSVRC 2012)",
+        "https://image-net.org/download",
+        "non-commercial research",
+        1000,
+        None,
+        {"1%": 13, "10%": 128},
+    ),
+}
+"""By name, as on the command line."""
+
+
+@final
+class PublishedImages(Settings):
+    """A published data set of image classification."""
+
+    name: str
+    """cifar10, cifar100, svhn, stl10 or imagenet."""
+    root: Location | None = None
+    """Folder with the files as handed out, or with train/CLASS/*; null: $SEMIKIT_DATA/NAME, else ./data/NAME."""
+    download: bool = False
+    """Fetch what is missing into the root first (not imagenet)."""
+    extra: bool = True
+    """svhn: the part `extra` belongs to train, as in published results."""
+
+
+def open_published_images(named: PublishedImages) -> ClassParts:
+    """The parts of a published data set, from the files as handed out or from folders of classes.
+
+    Raises:
+        UnknownNameError: with the known names.
+        DataError: nothing there (says what was looked for and how to get it), or a damaged file.
+    """
+    if named.name not in CLASS_SETS:
+        raise unknown("published data set of images", named.name, CLASS_SETS)
+    known = CLASS_SETS[named.name]
+    root = (named.root or default_root(named.name)).expanduser().absolute()
+    if _has_class_folders(root):
+        parts = _from_folders(named, known, root)
+    elif known.read is not None:
+        parts = known.read(root, named.download, named.extra)
+    else:
+        raise DataError(_how_to_get_imagenet(root))
+    official = _official(named.name, known, root) if known.official else None
+    return replace(parts, official=official, published=True)
+
+
+def _has_class_folders(root: Path) -> bool:
+    train = root / "train"
+    return train.is_dir() and any(item.is_dir() for item in train.iterdir())
+
+
+def _from_folders(named: PublishedImages, known: ClassSet, root: Path) -> ClassParts:
+    """A root in folders of classes: train/CLASS/*, test/CLASS/* or val/CLASS/*, unlabeled/*, of svhn extra/CLASS/*."""
+    parts, notices = resolve_labels(folder_spec(root)), []
+    if len(parts.class_names) != known.classes:
+        notices.append(f"{known.title} has {known.classes} classes, {root / 'train'} {len(parts.class_names)}")
+    if named.name == "svhn" and named.extra:
+        if (root / "extra").is_dir():
+            more = find_images(LabelledImages(images=root / "extra"), "extra").source(parts.class_names)
+            assert isinstance(parts.train, FileSource)
+            parts = replace(parts, train=_joined(parts.train, more))
+        else:
+            notices.append(
+                f"{root} has no extra/, so train is smaller than in published results (data.published.extra)"
+            )
+    if named.name == "stl10" and not parts.unlabeled:
+        notices.append(f"{root} has no unlabeled/, so nothing but train is learned from, unlike in published results")
+    return replace(parts, notices=tuple(notices))
+
+
+def _joined(train: FileSource, extra: FileSource) -> FileSource:
+    names = (*train.names, *(f"extra/{name}" for name in extra.names))
+    return FileSource(names, (*train.paths, *extra.paths), np.concatenate([train.labels, extra.labels]))
+
+
+def _official(name: str, known: ClassSet, root: Path) -> OfficialList:
+    def found(split: str) -> tuple[Path, int]:
+        if split not in known.official:
+            raise unknown(f"official split of {name}", split, known.official)
+        path, each = root / "splits" / f"{split}.txt", known.official[split]
+        if not path.is_file():
+            raise DataError(
+                f"official:{split} is read from {path}, which is not there. Put the published list there (one file a "
+                f"line, {each} of each class; SimMatch and SimCLR hand it out), or draw as many by seed: "
+                f"--labels {each * known.classes}."
+            )
+        return path, each
+
+    return found
+
+
+def _how_to_get_imagenet(root: Path) -> str:
+    return (
+        f"no imagenet in {root}: looked for train/WNID/*.JPEG and val/WNID/*.JPEG. Make an account at "
+        "https://image-net.org/download and put ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and "
+        "ILSVRC2012_devkit_t12.tar.gz there; torchvision.datasets.ImageNet(ROOT, 'train') and (ROOT, 'val') unpack and "
+        "sort them. Or say where it lies with --root DIR."
+    )
