@@ -1,4 +1,4 @@
-"""RandAugment with one draw an image, batched on the device: the results of PIL bit for bit, without a loop over images.
+"""RandAugment with one draw an image, batched on the device: the results of PIL bit for bit.
 
 Everything is drawn on the host. On the device all images pass all operations, each with numbers that change nothing
 where the image has another one: shapes are static and nothing is read back.

@@ -46,7 +46,9 @@ def balance_told(split: ClassSplit, class_names: Sequence[str]) -> str:
     if absent:
         told += f"; none of {some(absent)}: what has no label cannot be learned"
     known = int((labels[np.asarray(split.unlabeled)] != UNKNOWN).sum())
-    return f"{told}. Of {known} of {len(split.unlabeled)} unlabelled images the class is known; it is used for logs only"
+    return (
+        f"{told}. Of {known} of {len(split.unlabeled)} unlabelled images the class is known; it is used for logs only"
+    )
 
 
 def _problems(part: str, source: ClassSource, indices: Sequence[int]) -> list[str]:

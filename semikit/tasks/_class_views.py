@@ -14,8 +14,9 @@ from torch import Tensor
 
 from semikit.augment.crops import CropSettings, random_crop
 from semikit.augment.normalize import channel_statistics, normalize, to_float
-from semikit.augment.randaugment import RandAugmentSettings, draw_ops, randaugment
-from semikit.augment.shift import ShiftSettings, draw_shifts, shifted
+from semikit.augment.randaugment import draw_ops, randaugment
+from semikit.augment.settings import RandAugmentSettings, ShiftSettings
+from semikit.augment.shift import draw_shifts, shifted
 from semikit.core.batch import Labeled, Needs, Unlabeled, WeakViews
 from semikit.core.draws import draw
 from semikit.core.losses import denominators
@@ -145,9 +146,7 @@ class ClassViewMaker:
     def _strong(self, raw: Mapping[str, Sequence[Tensor]], step: int, view: int) -> Tensor:
         """A strong view (B, C, H, W), normalised; its geometry is drawn apart from the weak view's."""
         images = self._placed(raw, UNLABELED, step, 1 + view)
-        ops = draw_ops(
-            draw(self.plan.seed, "strong", step, view), len(images), int(images.shape[-1]), self.settings.strong
-        )
+        ops = draw_ops(draw(self.plan.seed, "strong", step, view), len(images), _size(images), self.settings.strong)
         return self._finished(randaugment(images, ops.to(images.device)))
 
     def _placed(self, raw: Mapping[str, Sequence[Tensor]], stream: str, step: int, view: int) -> Tensor:
@@ -157,9 +156,11 @@ class ClassViewMaker:
         rows = self.rows[stream][send(raw[stream][-1], self.device)]
         images = self.small.index_select(0, rows)
         rng = draw(self.plan.seed, f"shift/{stream}", step, view)
-        return shifted(
-            images, send(draw_shifts(rng, len(rows), int(images.shape[-1]), self.settings.weak), self.device)
-        )
+        return shifted(images, send(draw_shifts(rng, len(rows), _size(images), self.settings.weak), self.device))
 
     def _finished(self, images: Tensor) -> Tensor:
         return normalize(to_float(images), self.mean, self.std).contiguous(memory_format=torch.channels_last)
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return int(images.shape[-2]), int(images.shape[-1])

@@ -15,6 +15,7 @@ from semikit.core.settings import Settings
 from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Split, Task
 from semikit.data import manifest
 from semikit.data.class_check import balance_told, check_images
+from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import load_labels
 from semikit.data.class_splits import choose_labeled
 from semikit.data.loader import StepLoader, Stream
@@ -49,15 +50,7 @@ class Classification(Task):
         self.parts = parts = open_classes(data)
         self.class_names, self.train, self.val, self.test = parts.class_names, parts.train, parts.val, parts.test
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
-        self.split = choose_labeled(
-            data.labels,
-            parts.train,
-            {"val": parts.val, "test": parts.test},
-            parts.class_names,
-            parts.unlabeled,
-            seed=seed,
-            official=parts.official,
-        )
+        self.split = choose_labeled(data.labels, parts, seed)
         self.counts = Counts(
             labeled=len(self.split.labeled),
             unlabeled=len(self.split.unlabeled),
@@ -134,7 +127,6 @@ class Classification(Task):
 
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Numbers of images that live on the device, or raw crops, step by step."""
-        pool = [(self.split.pool, index) for index in self.split.unlabeled] if self.settings.size else []
         lengths = {LABELED: len(self.split.labeled), UNLABELED: len(self.split.unlabeled)}
         streams = [Stream(LABELED, lengths[LABELED], self.plan.batch)]
         if self.needs.unlabeled:
@@ -143,6 +135,7 @@ class Classification(Task):
             streams.append(Stream(SECOND, lengths[UNLABELED], self.plan.unlabeled_batch))
         if self.settings.size is None:
             return numbers_of(streams, self.plan.seed, steps, pin)
+        pool: Sequence[tuple[ClassSource, int]] = [(self.split.pool, index) for index in self.split.unlabeled]
         pools = {LABELED: [(self.train, index) for index in self.split.labeled], UNLABELED: pool, SECOND: pool}
         make = ClassCrops(pools, self.settings, self.needs.strong_views)
         return StepLoader(streams, make, self.plan.seed, steps, workers, pin=pin)
