@@ -106,3 +106,9 @@ def miniature(miniatures: ModuleType, tmp_path_factory: pytest.TempPathFactory) 
         return made[name]
 
     return source
+
+
+@pytest.fixture(scope="session")
+def class_sets() -> ModuleType:
+    """`class_sets.write`, `class_sets.folders`: small data sets of image classification in their original layouts."""
+    return _load("class_sets")

@@ -20,7 +20,7 @@ def read_cifar10(root: Path, download: bool = False, extra: bool = True) -> Clas
     """50,000 training images and, as val, 10,000 test images of 32x32; looked for in cifar-10-batches-py.
 
     Raises:
-        DataError: a missing or damaged file; nothing is unpickled before all checksums are right.
+        DataError: a missing or damaged file; no file is unpickled unless its checksum is right.
     """
     from torchvision.datasets import CIFAR10
 
@@ -31,7 +31,7 @@ def read_cifar100(root: Path, download: bool = False, extra: bool = True) -> Cla
     """50,000 training images and, as val, 10,000 test images of 32x32; looked for in cifar-100-python.
 
     Raises:
-        DataError: a missing or damaged file; nothing is unpickled before all checksums are right.
+        DataError: a missing or damaged file; no file is unpickled unless its checksum is right.
     """
     from torchvision.datasets import CIFAR100
 

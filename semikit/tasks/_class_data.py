@@ -8,6 +8,7 @@ from typing import final
 
 from semikit.data.class_folders import plain_images, resolve_labels
 from semikit.data.class_published import PublishedImages, open_published_images
+from semikit.data.class_shapes import ClassShapesSettings, open_shapes
 from semikit.data.class_sources import ClassParts
 from semikit.data.class_spec import LabelSpec
 from semikit.data.folders import apart, in_real_folder
@@ -18,12 +19,14 @@ from semikit.tasks._data import SourceSettings
 class ClassData(SourceSettings):
     """Where labelled images come from; one of `folders`, `published` and `shapes`."""
 
-    KINDS = ("folders", "published")
+    KINDS = ("folders", "published", "shapes")
 
     folders: LabelSpec | None = None
     """The user's own images, as in the data YAML."""
     published: PublishedImages | None = None  # type: ignore[assignment]
     """A published data set."""
+    shapes: ClassShapesSettings | None = None
+    """The built-in procedural images."""
 
 
 def open_classes(data: ClassData) -> ClassParts:
@@ -32,6 +35,8 @@ def open_classes(data: ClassData) -> ClassParts:
     Raises:
         DataError: folders, tables or roots that are not as described.
     """
+    if data.shapes is not None:
+        return open_shapes(data.shapes)
     places = tuple(Path(text).absolute() for text in data.unlabeled)
     if data.folders is not None:
         spec = data.folders
