@@ -41,12 +41,14 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a method asks of a task: strong views per unlabelled image, whether it learns from unlabelled images at
-    all, and whether it mixes with a second, independently drawn weak batch (UniMatch V1).
+    all, whether it mixes with a second, independently drawn weak batch (UniMatch V1), and whether it can only learn
+    classes of whole images, for it remembers something of every image (FlexMatch, SimMatch).
     """
 
     strong_views: int = 2
     unlabeled: bool = True
     second: bool = False
+    whole_images: bool = False
 
 
 @final
@@ -98,12 +100,17 @@ class Unlabeled:
 class Target:
     """What one strong view shall learn, after mixing: labels (B, *S) int64, confidence (B, *S) in 0..1, valid (B, *S)
     bool, denominator (B,) float (count of valid positions).
+
+    weights (B, *S) in 0..1, 0 where invalid: how much each position counts (None: whether its confidence reaches the
+    fixed threshold); probabilities (B, K, *S): soft labels (None: `labels` are learned).
     """
 
     labels: Tensor
     confidence: Tensor
     valid: Tensor
     denominator: Tensor
+    weights: Tensor | None = None
+    probabilities: Tensor | None = None
 
 
 @final

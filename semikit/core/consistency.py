@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from semikit.core.batch import Facts, Pseudo, StepResult, Target, Unlabeled
 from semikit.core.dropout import Masks
-from semikit.core.losses import denominators, masked_cross_entropy
-from semikit.core.mixing import mix_maps
+from semikit.core.losses import denominators, masked_cross_entropy, masked_soft_cross_entropy
+from semikit.core.mixing import mix_images, mix_maps
 from semikit.core.network import Network
 from semikit.core.pseudo_label import pseudo_label
 from semikit.core.schedule import linear_ramp
@@ -24,13 +24,11 @@ from semikit.core.threshold import ClassBalance, confident
 from semikit.core.watch import TeacherWatch
 
 
-class ConsistencySettings(TeachingSettings):
+class AgreementSettings(TeachingSettings):
     """Settings of the unlabelled loss."""
 
     teacher: Literal["ema", "student", "auto"] = "ema"
     """Who gives the pseudo-labels: the average, the student, or the average until it stays far behind the student."""
-    threshold: float = Field(default=0.95, ge=0, le=1)
-    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
     weight: float = Field(default=1.0, ge=0)
     """Weight λ of the unlabelled loss."""
     loss: Literal["released", "paper"] = "released"
@@ -39,6 +37,13 @@ class ConsistencySettings(TeachingSettings):
     """λ grows linearly from 0 over this share of the run (up to 1) or this many iterations (above 1); 0: no ramp."""
     class_balance: float = Field(default=0.0, ge=0, le=1)
     """Power by which classes rare among the confident positions count more (0..1); 0: off, as in the papers."""
+
+
+class ConsistencySettings(AgreementSettings):
+    """Settings of the unlabelled loss with a fixed threshold."""
+
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
 
 
 @torch.no_grad()
@@ -58,17 +63,29 @@ def prepare(unlabeled: Unlabeled, facts: Facts, masks: tuple[Masks, ...] = ()) -
     return Pseudo(weak=_target(unlabeled.valid, facts), views=views, masks=masks)
 
 
-def fill(pseudo: Pseudo, unlabeled: Unlabeled, labels: Tensor, confidence: Tensor) -> Pseudo:
-    """Pseudo-labels (B, *S) int64 of the weak views and their confidence, mixed as the strong views were mixed."""
+def fill(
+    pseudo: Pseudo,
+    unlabeled: Unlabeled,
+    labels: Tensor,
+    confidence: Tensor,
+    weights: Tensor | None = None,
+    probabilities: Tensor | None = None,
+) -> Pseudo:
+    """Pseudo-labels (B, *S) int64 of the weak views, their confidence, and weights and soft labels where there are any
+    (as in `Target`), mixed as the strong views were mixed.
+    """
     views = tuple(
         replace(
             target,
             labels=mixed(labels, labels, unlabeled, v),
             confidence=mixed(confidence, confidence, unlabeled, v),
+            weights=None if weights is None else mixed(weights, weights, unlabeled, v),
+            probabilities=None if probabilities is None else mixed_classes(probabilities, unlabeled, v),
         )
         for v, target in enumerate(pseudo.views)
     )
-    return replace(pseudo, weak=replace(pseudo.weak, labels=labels, confidence=confidence), views=views)
+    weak = replace(pseudo.weak, labels=labels, confidence=confidence, weights=weights, probabilities=probabilities)
+    return replace(pseudo, weak=weak, views=views)
 
 
 def mixed(values: Tensor, pool: Tensor, unlabeled: Unlabeled, view: int) -> Tensor:
@@ -76,6 +93,13 @@ def mixed(values: Tensor, pool: Tensor, unlabeled: Unlabeled, view: int) -> Tens
     if not unlabeled.boxes:
         return values
     return mix_maps(values, unlabeled.boxes[view], pool, unlabeled.partner)
+
+
+def mixed_classes(values: Tensor, unlabeled: Unlabeled, view: int) -> Tensor:
+    """Values (B, K, *S) of the weak views with the partners' values where `view` shows the partner."""
+    if not unlabeled.boxes:
+        return values
+    return mix_images(values, unlabeled.boxes[view], values, unlabeled.partner)
 
 
 def _target(valid: Tensor, facts: Facts) -> Target:
@@ -89,7 +113,7 @@ def _target(valid: Tensor, facts: Facts) -> Target:
 
 @final
 class Emphasis(nn.Module):
-    """How much unlabelled images count at this step: threshold, ramp of λ, balance of the classes.
+    """How much unlabelled images count at this step: threshold or weights, ramp of λ, balance of the classes.
 
     `weight` () is the λ of the step. It is a tensor set before `forward`, so that a compiled step is not compiled
     anew when it grows.
@@ -97,9 +121,10 @@ class Emphasis(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, config: ConsistencySettings, facts: Facts) -> None:
+    def __init__(self, config: AgreementSettings, facts: Facts) -> None:
         super().__init__()
         self.config = config
+        self.threshold = config.threshold if isinstance(config, ConsistencySettings) else 0.0
         self.ramp_iterations = config.ramp * facts.iterations if config.ramp <= 1 else config.ramp
         self.balance = ClassBalance(facts.num_classes, config.class_balance) if config.class_balance > 0 else None
         self.register_buffer("weight", torch.tensor(config.weight), persistent=False)
@@ -111,7 +136,13 @@ class Emphasis(nn.Module):
     def observe(self, weak: Target) -> None:
         """Count the classes of a step's confident pseudo-labels, where they are balanced."""
         if self.balance is not None:
-            self.balance.observe(weak.labels, confident(weak.confidence, weak.valid, self.config.threshold))
+            self.balance.observe(weak.labels, self.counts(weak))
+
+    def counts(self, target: Target) -> Tensor:
+        """How much each position counts, (B, *S): bool by the fixed threshold, or the target's own weights."""
+        if target.weights is not None:
+            return target.weights
+        return confident(target.confidence, target.valid, self.threshold)
 
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         """Cross-entropy of a strong view (B, K, *S) with its target over confident positions, ().
@@ -119,30 +150,35 @@ class Emphasis(nn.Module):
         Divided by the count of valid positions, not of confident ones: few confident positions mean a small loss
         (as released; paper eq. 4).
         """
-        mask = confident(target.confidence, target.valid, self.config.threshold)
+        mask = self.counts(target)
         if self.balance is not None:
             mask = mask * self.balance.weights()[target.labels]
+        if target.probabilities is not None:
+            return masked_soft_cross_entropy(logits, target.probabilities, mask, target.denominator)
         return masked_cross_entropy(logits, target.labels, mask, target.denominator)
 
-    def result(self, labeled: Tensor, unlabeled: Tensor, weak: Target) -> StepResult:
+    def result(self, labeled: Tensor, unlabeled: Tensor, weak: Target, **more: Tensor) -> StepResult:
         """The loss of the step from its labelled and unlabelled parts (), with the logs.
 
-        `confident` is the share of valid positions of the weak views that are confident (0..1). All logs add up over
-        micro-batches, as the loss does.
+        `more` are further parts (), already weighted, added by name. `confident` is the share of valid positions of
+        the weak views that are confident, or their mean weight (0..1). All logs add up over micro-batches, as the loss
+        does.
         """
         loss = labeled + self.weight * unlabeled
+        for part in more.values():
+            loss = loss + part
         if self.config.loss == "released":
             loss = loss / (1 + self.weight)
-        mask = confident(weak.confidence, weak.valid, self.config.threshold)
+        mask = self.counts(weak)
         share = (mask.reshape(len(mask), -1).sum(dim=1) / weak.denominator).sum()
-        logs = {"loss": loss, "loss_x": labeled, "loss_u": unlabeled, "confident": share}
+        logs = {"loss": loss, "loss_x": labeled, "loss_u": unlabeled, "confident": share, **more}
         return StepResult(loss, {name: value.detach() for name, value in logs.items()})
 
 
 class ConsistencyMethod(StudentTeacher, ABC):
     """A method of this kind: fills `needs`, `label` and `forward`."""
 
-    config: ConsistencySettings
+    config: AgreementSettings
 
     def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
         super().__init__(network, config, facts)

@@ -48,7 +48,25 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor, mask: Tensor, denominat
     infinite there. At least float32, also under autocast.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss = _cross_entropy(logits, labels)
+    return _masked_sum(_cross_entropy(logits, labels), mask, denominator)
+
+
+def masked_soft_cross_entropy(logits: Tensor, probabilities: Tensor, mask: Tensor, denominator: Tensor) -> Tensor:
+    """As `masked_cross_entropy`, with soft labels: probabilities (B, K, *S) that sum to 1 over the classes."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    loss = -(probabilities * logits.log_softmax(dim=1)).sum(dim=1)
+    return _masked_sum(loss, mask, denominator)
+
+
+def masked_squared_error(logits: Tensor, probabilities: Tensor, mask: Tensor, denominator: Tensor) -> Tensor:
+    """As `masked_cross_entropy`, with the mean over classes of the squared difference of probabilities (B, K, *S)."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    loss = (logits.softmax(dim=1) - probabilities).square().mean(dim=1)
+    return _masked_sum(loss, mask, denominator)
+
+
+def _masked_sum(loss: Tensor, mask: Tensor, denominator: Tensor) -> Tensor:
+    """The sum over images of (sum over positions of loss (B, *S) · mask (B, *S)) / denominator (B,), ()."""
     if mask.is_floating_point():
         loss = loss * mask
     kept = torch.where(mask > 0, loss, 0.0)

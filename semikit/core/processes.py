@@ -20,6 +20,16 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return total
 
 
+def gather_over_processes(value: Tensor) -> Tensor:
+    """The rows of a tensor (N, ...) of all processes in order of rank, (P · N, ...); N must be the same everywhere."""
+    count = process_count()
+    if count == 1:
+        return value
+    rows = value.new_empty(count * len(value), *value.shape[1:])
+    dist.all_gather_into_tensor(rows, value.contiguous())
+    return rows
+
+
 def own_share(count: int) -> range:
     """The numbers of 0..count-1 that this process looks at; over all processes each one comes once."""
     shared = process_count()

@@ -8,19 +8,19 @@ import torch
 from pydantic import Field, model_validator
 
 from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
-from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, fill, judge, prepare
+from semikit.core.consistency import ConsistencySettings
 from semikit.core.draws import draw
 from semikit.core.dropout import Draw, Kind, Levels, Masks, channel_masks, check_levels, select
+from semikit.core.labeling import LabelingMethod, LabelingSettings
 from semikit.core.network import Network
-from semikit.core.passes import Forward, Position, check_forward, student_pass
-from semikit.core.pseudo_label import pseudo_label
+from semikit.core.passes import Position, student_pass
 from semikit.core.settings import Settings
 
 _PAPER = {"kept": 0.0, "draw": "half", "loss": "paper"}
 
 
 @final
-class UniMatchV2Config(ConsistencySettings):
+class UniMatchV2Config(ConsistencySettings, LabelingSettings):
     """Settings of UniMatch V2. The variants of the paper's Table 6: 4a is streams 1, dropout independent; 4b dropout
     none; 4c dropout independent.
     """
@@ -41,8 +41,6 @@ class UniMatchV2Config(ConsistencySettings):
     """bernoulli: each channel by itself; half: exactly the rounded share of channels (eq. 14)."""
     levels: Levels = "all"
     """Which levels of the encoder are dropped, by index from 0; all: every one."""
-    forward: Forward = "auto"
-    """How images pass through the student: auto, fused, separate or joint."""
 
     @model_validator(mode="before")
     @classmethod
@@ -59,7 +57,7 @@ class UniMatchV2Config(ConsistencySettings):
 
 
 @final
-class UniMatchV2(ConsistencyMethod):
+class UniMatchV2(LabelingMethod):
     """Algorithm 1 of the paper."""
 
     Config = UniMatchV2Config
@@ -71,27 +69,9 @@ class UniMatchV2(ConsistencyMethod):
         assert isinstance(config, UniMatchV2Config)
         return Needs(strong_views=config.streams)
 
-    @classmethod
-    def whole_batch(cls, config: Settings) -> bool:
-        """Only where the student labels inside its joint pass."""
-        assert isinstance(config, UniMatchV2Config)
-        return config.forward == "joint" and config.teacher == "student"
-
     def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
         super().__init__(network, config, facts)
-        check_forward(self.config.forward, network)
         check_levels(self.config.levels, network.widths)
-
-    def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
-        """Pseudo-labels of the weak views by the teacher, mixed as the strong views are; and the step's dropout."""
-        assert unlabeled is not None
-        self.emphasis.begin(step)
-        pseudo = prepare(unlabeled, self.facts, self._masks(unlabeled, step))
-        if self.whole_batch(self.config):
-            return pseudo
-        pseudo = fill(pseudo, unlabeled, *judge(self.labeler, unlabeled.weak))
-        self.emphasis.observe(pseudo.weak)
-        return pseudo
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The labelled loss, and the mean of the strong views' (eq. 16, 17)."""
@@ -100,15 +80,12 @@ class UniMatchV2(ConsistencyMethod):
         where, mode = self.config.position, self.config.forward
         predictions = student_pass(self.student, labeled, unlabeled, pseudo.masks, where, mode)
         pred_labeled, pred_weak, pred_strong = predictions
-        if self.whole_batch(self.config):
-            assert pred_weak is not None
-            pseudo = fill(pseudo, unlabeled, *pseudo_label(pred_weak))
-            self.emphasis.observe(pseudo.weak)
+        pseudo = self.labeled_by(pred_weak, pred_labeled, pseudo, unlabeled, labeled)
         loss_x = self.labeled_loss(pred_labeled, labeled)
         loss_s = [self.emphasis.loss(logits, target) for logits, target in zip(pred_strong, pseudo.views, strict=True)]
         return self.emphasis.result(loss_x, torch.stack(loss_s).mean(), pseudo.weak)
 
-    def _masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
+    def masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
         """Complementary channel masks (eq. 14, 15), drawn over the total batch so that sharing it changes nothing."""
         config = self.config
         masks = channel_masks(

@@ -47,7 +47,8 @@ class Stepper:
         self.accumulate = accumulate
         self.scaler = scaler
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.buffers = list(method.student.buffers())
+        # Batch norm, thresholds, banks: all that a step changes beside the parameters. The teacher follows afterwards.
+        self.buffers = [buffer for name, buffer in method.named_buffers() if not name.startswith("teacher.")]
         device = self.parameters[0].device
         self.skipped = torch.zeros((), dtype=torch.long, device=device)
         self.overflows = torch.zeros((), dtype=torch.long, device=device)
@@ -55,9 +56,9 @@ class Stepper:
 
     def __call__(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
         """Label, learn, update; returns scalars () on the device for the logs."""
+        before = [buffer.clone() for buffer in self.buffers]
         with self.autocast():
             pseudo = self.method.label(unlabeled, step)
-        before = [buffer.clone() for buffer in self.buffers]
         self.optimizer.zero_grad(set_to_none=True)
         logs: dict[str, Tensor] = {}
         for part in self._parts(labeled, unlabeled, pseudo):

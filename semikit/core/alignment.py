@@ -1,0 +1,141 @@
+"""Distribution alignment: pseudo-labels are scaled until, on average, classes come as often as they should.
+
+ReMixMatch (Berthelot et al. 2020), section 3.1. The average of the predictions is a queue of the last steps (TorchSSL,
+USB, SimMatch) or a moving average (AdaMatch, SoftMatch). K classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from semikit.core.averages import Mean, class_mean_of, follow
+from semikit.errors import ConfigError
+
+Kind = Literal["none", "queue", "ema"]
+AlignTo = Literal["uniform", "labeled"] | tuple[float, ...]
+
+_SMALLEST = 1e-6
+
+
+class Marginal(nn.Module, ABC):
+    """How often each class is predicted, over the steps."""
+
+    @abstractmethod
+    def observe(self, mean: Mean) -> None:
+        """Take in the mean probabilities (K,) of a step; once a step."""
+
+    @abstractmethod
+    def value(self) -> Tensor:
+        """How often each class comes, (K,)."""
+
+
+@final
+class QueueMarginal(Marginal):
+    """The mean over the last `length` steps. Steps that have not been yet count as zeros: the common factor cancels."""
+
+    rows: Tensor
+    place: Tensor
+
+    def __init__(self, num_classes: int, length: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(length, num_classes))
+        self.register_buffer("place", torch.zeros(1, dtype=torch.long))
+
+    @torch.no_grad()
+    def observe(self, mean: Mean) -> None:
+        """The oldest step makes room."""
+        counted = mean.count > 0
+        row = torch.where(counted, mean.value, self.rows.index_select(0, self.place)[0])
+        self.rows.index_copy_(0, self.place, row.unsqueeze(0))
+        self.place.copy_((self.place + counted) % len(self.rows))
+
+    def value(self) -> Tensor:
+        """See `Marginal.value`."""
+        return self.rows.mean(dim=0)
+
+
+@final
+class AverageMarginal(Marginal):
+    """A moving average that keeps `momentum` of itself; it begins with equal shares or, `first`, with the first mean.
+
+    All zeros: nothing was observed yet.
+    """
+
+    mean: Tensor
+
+    def __init__(self, num_classes: int, momentum: float, first: bool = True) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.full((num_classes,), 0.0 if first else 1 / num_classes))
+
+    @torch.no_grad()
+    def observe(self, mean: Mean) -> None:
+        """Move towards the mean."""
+        begun = self.mean.sum() > 0
+        self.mean.copy_(torch.where(begun, self.mean, mean.value))
+        follow(self.mean, mean, self.momentum)
+
+    def value(self) -> Tensor:
+        """See `Marginal.value`."""
+        return self.mean
+
+
+@final
+class Alignment(nn.Module):
+    """Probabilities · (how often classes should come) / (how often they are predicted), summing to 1 again.
+
+    `to` is 'uniform', 'labeled' (as often as they are predicted on labelled images), or K shares.
+
+    Raises:
+        ConfigError: when the shares are not one positive share for each class, summing to 1.
+    """
+
+    shares: Tensor
+
+    def __init__(
+        self, kind: Literal["queue", "ema"], num_classes: int, length: int, momentum: float, to: AlignTo
+    ) -> None:
+        super().__init__()
+        queue = kind == "queue"
+        self.predicted: Marginal = (
+            QueueMarginal(num_classes, length) if queue else AverageMarginal(num_classes, momentum)
+        )
+        self.on_labeled: Marginal | None = None
+        if to == "labeled":
+            self.on_labeled = (
+                QueueMarginal(num_classes, length) if queue else AverageMarginal(num_classes, momentum, first=False)
+            )
+        self.register_buffer("shares", torch.tensor(_shares(to, num_classes)), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, probabilities: Tensor, valid: Tensor, labeled: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Probabilities (B, K, *S) of the weak views, valid (B, *S) bool -> aligned ones, after taking them in.
+
+        `labeled`: probabilities and valid of the labelled images, for 'labeled'.
+        """
+        self.predicted.observe(class_mean_of(probabilities, valid))
+        shares = self.shares
+        if self.on_labeled is not None:
+            assert labeled is not None
+            self.on_labeled.observe(class_mean_of(*labeled))
+            shares = self.on_labeled.value()
+        factor = (shares + _SMALLEST) / (self.predicted.value() + _SMALLEST)
+        aligned = probabilities * factor.view(-1, *[1] * (probabilities.dim() - 2))
+        return aligned / aligned.sum(dim=1, keepdim=True)
+
+
+def _shares(to: AlignTo, num_classes: int) -> list[float]:
+    """The share of each class, in 0..1."""
+    if isinstance(to, str):
+        return [1 / num_classes] * num_classes
+    if len(to) != num_classes or min(to) <= 0 or abs(sum(to) - 1) > 1e-3:
+        raise ConfigError(
+            f"method.alignment_target has {len(to)} shares that sum to {sum(to):g}, the smallest "
+            f"{min(to, default=0):g}; allowed are {num_classes} positive shares, one for each class, that sum to 1. "
+            "Or use 'uniform' or 'labeled'."
+        )
+    return list(to)

@@ -1,0 +1,162 @@
+"""Losses, gradients and states over several steps against stored values of microsoft/Semi-supervised-learning (1ef4cbe;
+semilearn/algorithms). The logits are given: the network is a lookup table, all images pass it in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from semikit.core.alignment import Alignment
+from semikit.core.batch import Facts, Labeled, StepResult, Unlabeled
+from semikit.core.losses import denominators
+from semikit.core.method import Method
+from semikit.core.mixing import partners
+from semikit.core.network import Features, Network
+from semikit.registry import METHODS
+
+DATA = Path(__file__).parent / "data"
+LB, ULB, CLASSES = 8, 24, 6
+FACTS = Facts(CLASSES, 20, 40, steps_per_epoch=1, iterations=10, group=LB)
+PUBLISHED = {"loss": "paper", "forward": "joint", "teacher": "student", "ema_decay": 0.999, "ema_ramp": False}
+FIXMATCH = {**PUBLISHED, "threshold": 0.8}
+
+
+class Lookup(Network):
+    """An image is a number n; its logits are row n of a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths, self.embed_dim, self.num_classes, self.multiple = (1,), 1, CLASSES, 1
+        self.table = nn.Parameter(torch.zeros(LB + 2 * ULB, CLASSES))
+
+    def encode(self, images: Tensor) -> Features:
+        return Features((images[:, :1, 0, 0],), (1, 1))
+
+    def embed(self, features: Features) -> Tensor:
+        return features.levels[0]
+
+    def classify(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.table[embedding[:, 0].long()]
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        return []
+
+
+def load(name: str) -> dict[str, Tensor]:
+    with np.load(DATA / f"{name}.npz") as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+
+
+def images(first: int, count: int) -> Tensor:
+    return torch.arange(float(first), first + count).reshape(count, 1, 1, 1)
+
+
+def step(method: Method, number: int, given: dict[str, Tensor]) -> StepResult:
+    """A step on the given logits, its gradient in the table: labelled images 0-7, weak 8-31, strong 32-55."""
+    labels, numbers = given["y"], torch.arange(ULB)
+    valid, valid_u = torch.ones(LB, dtype=torch.bool), torch.ones(ULB, dtype=torch.bool)
+    index = given.get("idx_lb", torch.arange(LB))
+    labeled = Labeled(images(0, LB), labels, valid, index, denominators(valid, LB, "total"))
+    unlabeled = Unlabeled(
+        weak=images(LB, ULB),
+        strong=(images(LB + ULB, ULB),),
+        valid=valid_u,
+        boxes=(),
+        partner=partners(ULB, ULB),
+        index=given.get("idx_ulb", numbers),
+        slots=range(ULB),
+    )
+    with torch.no_grad():
+        for network in (method.student, method.teacher):
+            network.table.copy_(torch.cat([given[name] for name in ("lb", "w", "s")]))
+    method.zero_grad()
+    result = method(labeled, unlabeled, method.label(unlabeled, number))
+    result.loss.backward()
+    return result
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected.to(actual.dtype), rtol=1e-6, atol=1e-7)
+
+
+def made(name: str, **settings: Any) -> Method:
+    plugin = METHODS.get(name)
+    return plugin(Lookup(), plugin.Config(**settings), FACTS).train()
+
+
+def check(method: Method, result: StepResult, stored: dict[str, Tensor]) -> None:
+    close(result.logs["loss"], stored["total_loss"])
+    close(result.logs["loss_x"], stored["sup_loss"])
+    close(result.logs["loss_u"], stored["unsup_loss"])
+    close(result.logs["confident"], stored["util_ratio"])
+    torch.testing.assert_close(method.student.table.grad, stored["grad_logits"], rtol=1e-5, atol=1e-8)
+
+
+def steps(stored: dict[str, Tensor], case: str) -> list[dict[str, Tensor]]:
+    """What is stored of each step of a case; inputs that cases share are stored once."""
+    found = []
+    while f"{case}_step{len(found)}__loss" in stored:
+        ends = f"step{len(found)}__", f"{case}_step{len(found)}__"
+        found.append(
+            {key.removeprefix(end): value for end in ends for key, value in stored.items() if key.startswith(end)}
+        )
+    assert found, case
+    return found
+
+
+@pytest.mark.parametrize("case", ["fixmatch_hard", "fixmatch_soft"])
+def test_fixmatch(case: str) -> None:
+    # Soft labels of the released code are not sharpened, whatever its T.
+    method = made("fixmatch", **FIXMATCH, hard=case == "fixmatch_hard", temperature=1.0)
+    (stored,) = steps(load("a3_usb_fixmatch_distalign"), case)
+    check(method, step(method, 0, stored), stored)
+
+
+ALIGNED = {
+    "fixmatch_hard_da_ema_uniform": {"alignment": "ema", "alignment_momentum": 0.9},
+    "fixmatch_hard_da_ema_gt": {
+        "alignment": "ema",
+        "alignment_momentum": 0.9,
+        "alignment_target": [0.3, 0.2, 0.2, 0.1, 0.1, 0.1],
+    },
+    "fixmatch_soft_da_queue": {"alignment": "queue", "alignment_length": 4, "hard": False, "temperature": 1.0},
+}
+
+
+@pytest.mark.parametrize("case", ALIGNED)
+def test_fixmatch_with_distribution_alignment(case: str) -> None:
+    method = made("fixmatch", **FIXMATCH, **ALIGNED[case])
+    for number, stored in enumerate(steps(load("a3_usb_fixmatch_distalign"), case)):
+        check(method, step(method, number, stored), stored)
+        predicted = method.labeling.alignment.predicted
+        close(predicted.rows if "queue" in case else predicted.value(), stored["p_model"])
+
+
+HOOKS = {
+    "da_ema_model": ("ema", 1, 0.9, "labeled"),
+    "da_queue_model": ("queue", 3, 0.0, "labeled"),
+    "da_ema_uniform_m0.999": ("ema", 1, 0.999, "uniform"),
+}
+
+
+@pytest.mark.parametrize("case", HOOKS)
+def test_alignment_alone(case: str) -> None:
+    kind, length, momentum, target = HOOKS[case]
+    alignment = Alignment(kind, CLASSES, length, momentum, target)
+    stored = load("a3_usb_fixmatch_distalign")
+    for number in range(5):
+        row = {
+            key.partition("__")[2]: value for key, value in stored.items() if key.startswith(f"{case}_step{number}__")
+        }
+        valid, valid_x = torch.ones(ULB, dtype=torch.bool), torch.ones(LB, dtype=torch.bool)
+        close(alignment(row["probs_ulb"], valid, (row["probs_lb"], valid_x)), row["aligned"])
+        marginals = [(alignment.predicted, "p_model")]
+        if target == "labeled":
+            marginals.append((alignment.on_labeled, "p_target"))
+        for marginal, name in marginals:
+            close(marginal.rows if kind == "queue" else marginal.value(), row[name])
