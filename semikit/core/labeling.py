@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import torch
 from pydantic import Field, model_validator
@@ -51,6 +51,23 @@ class LabelingSettings(AgreementSettings):
                 "teacher 'student', or 'uniform', or the share of each class"
             )
         return self
+
+
+class JointSettings(LabelingSettings):
+    """`LabelingSettings` as the papers on classification have them: one pass for all images, in which the student
+    labels; the average is for evaluation only.
+    """
+
+    teacher: Literal["ema", "student", "auto"] = "student"
+    """Who gives the pseudo-labels: the student in its own training pass, the average, or auto (see ema)."""
+    forward: Forward = "joint"
+    """How images pass through the student: auto, fused, separate or joint."""
+    loss: Literal["released", "paper"] = "paper"
+    """paper: labelled + λ · unlabelled; released: that divided by 1 + λ, as UniMatch's segmentation code does."""
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """What the average keeps of itself at each step (0..1)."""
+    ema_ramp: bool = False
+    """Whether the decay starts at 0 and grows as 1 - 1 / (step + 1) up to `ema_decay`."""
 
 
 @final

@@ -61,6 +61,12 @@ class PixelTask(Task, ABC):
         """A new network."""
 
     def __init__(self, data: Any, views: PixelViews, evaluate: EvaluateSettings, plan: Plan, needs: Needs) -> None:
+        if needs.whole_images:
+            raise ConfigError(
+                "method.name: this method remembers something of every image (flexmatch its label, simmatch its "
+                "features) and cannot do so for every pixel; it learns classes of whole images only. For pixels use "
+                "freematch or softmatch, whose thresholds adapt too, or unimatch_v2."
+            )
         self.data, self.settings, self.plan, self.needs = data, views, plan, needs
         self.sources = sources = self.open(data)
         self.class_names, self.train, self.val, self.test = (

@@ -27,7 +27,7 @@ from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
 
 METHOD = '''
-"""Mean Teacher: the student agrees with its average, also where the average is unsure."""
+"""Agreement: the student agrees with its average, also where the average is unsure."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ from semikit.core.teaching import StudentTeacher, TeachingSettings
 
 
 @final
-class MeanTeacherConfig(TeachingSettings):
-    """Settings of Mean Teacher."""
+class AgreementConfig(TeachingSettings):
+    """Settings of Agreement."""
 
     weight: float = Field(default=1.0, ge=0)
     """Weight of the unlabelled loss."""
 
 
 @final
-class MeanTeacher(StudentTeacher):
+class Agreement(StudentTeacher):
     """Consistency of probabilities."""
 
-    Config = MeanTeacherConfig
+    Config = AgreementConfig
 
     @classmethod
     def needs(cls, config):
@@ -70,7 +70,7 @@ class MeanTeacher(StudentTeacher):
         return StepResult(loss, {"loss": loss.detach(), "loss_x": loss_x.detach(), "loss_u": loss_u.detach()})
 
 
-plugin = MeanTeacher
+plugin = Agreement
 '''
 
 
@@ -80,35 +80,35 @@ def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def mean_teacher(tmp_path: Path) -> Iterator[str]:
+def agreement(tmp_path: Path) -> Iterator[str]:
     """A method in a file of its own, outside the package."""
-    path = tmp_path / "mean_teacher.py"
+    path = tmp_path / "agreement.py"
     path.write_text(METHOD)
-    spec = importlib.util.spec_from_file_location("mean_teacher", path)
+    spec = importlib.util.spec_from_file_location("agreement", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    METHODS.register("mean_teacher", module.plugin)
-    yield "mean_teacher"
-    METHODS.unregister("mean_teacher")
+    METHODS.register("agreement", module.plugin)
+    yield "agreement"
+    METHODS.unregister("agreement")
 
 
-def test_a_new_method_is_one_file(mean_teacher: str, photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
+def test_a_new_method_is_one_file(agreement: str, photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
     flags = ["--data", str(photo_data), *photos.FLAGS, "--labels", "4", "--iterations", "3", "--quiet"]
-    settings = ["--method", mean_teacher, "method.weight=0.5", "--out", str(tmp_path / "run")]
+    settings = ["--method", agreement, "method.weight=0.5", "--out", str(tmp_path / "run")]
     assert run(["train", "seg", *flags, *settings]) == 0
     results = json.loads((tmp_path / "run/results.json").read_text())
-    assert results["method"] == "mean_teacher"
+    assert results["method"] == "agreement"
     assert read_checkpoint(tmp_path / "run/weights/last.ckpt")["config"]["method"]["weight"] == 0.5
 
 
 def test_a_new_method_is_checked_like_the_others(
-    mean_teacher: str, photos: ModuleType, photo_data: Path, capsys: pytest.CaptureFixture[str]
+    agreement: str, photos: ModuleType, photo_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["train", "seg", "--data", str(photo_data), "--method", "mean_techer"]) == 2
-    assert "Did you mean 'mean_teacher'" in capsys.readouterr().err
-    flags = ["--data", str(photo_data), *photos.FLAGS, "--method", mean_teacher, "method.wieght=1", "--dry-run"]
+    assert "Did you mean 'agreement'" in capsys.readouterr().err
+    flags = ["--data", str(photo_data), *photos.FLAGS, "--method", agreement, "method.wieght=1", "--dry-run"]
     assert run(["train", "seg", *flags]) == 2
     assert "unknown key 'wieght'. Did you mean 'weight'" in capsys.readouterr().err
 

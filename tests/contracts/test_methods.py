@@ -47,7 +47,7 @@ def make(tiny: ModuleType, name: str) -> Make:
     def make(
         settings: dict[str, Any] | None = None,
         classes: int = 3,
-        pixels: bool = True,
+        pixels: bool | None = None,
         all_invalid: bool = False,
         **facts: Any,
     ) -> Made:
@@ -55,6 +55,9 @@ def make(tiny: ModuleType, name: str) -> Make:
         threshold = {"threshold": 0.6} if "threshold" in cls.Config.model_fields else {}
         config = cls.Config(**threshold, **(settings or {}))
         known, needs = tiny.facts(classes, **facts), cls.needs(config)
+        if pixels and needs.whole_images:
+            pytest.skip("learns classes of whole images only")
+        pixels = not needs.whole_images if pixels is None else pixels
         method = cls(tiny.network(num_classes=classes, pixels=pixels), config, known)
         labeled, unlabeled = tiny.batch(known, needs, pixels=pixels, all_invalid=all_invalid)
         return Made(method.train(), known, needs, cls.whole_batch(config), labeled, unlabeled)
@@ -230,9 +233,7 @@ def test_no_step_waits_for_the_device(
 
 def test_unlabeled_images_are_not_asked_for_in_vain(make: Make) -> None:
     made = make()
-    if made.needs.unlabeled:
-        assert made.needs.strong_views >= 1
-    else:
+    if not made.needs.unlabeled:
         assert made.needs.strong_views == 0
         assert not made.needs.second
         assert made.method.label(None, 0) is None
