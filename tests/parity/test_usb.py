@@ -160,3 +160,46 @@ def test_alignment_alone(case: str) -> None:
             marginals.append((alignment.on_labeled, "p_target"))
         for marginal, name in marginals:
             close(marginal.rows if kind == "queue" else marginal.value(), row[name])
+
+
+@pytest.mark.parametrize("warmup", [True, False])
+def test_flexmatch(warmup: bool) -> None:
+    method = made("flexmatch", threshold=0.9, warmup=warmup)
+    stored = steps(load("a3_usb_flexmatch"), f"flexmatch_warm{int(warmup)}")
+    assert len(stored) == 12
+    for number, row in enumerate(stored):
+        flex = method.labeling.threshold
+        close(flex.learned, row["classwise_acc_before"])
+        check(method, step(method, number, row), row)
+        close(flex.learned, row["classwise_acc_after"])
+        assert torch.equal(flex.selected[:-1], row["selected_label_after"])
+
+
+FREE = {
+    "freematch_mean": {"fairness": 0.01},
+    "freematch_quantile": {"fairness": 0.05, "quantile": 0.8},
+    "freematch_clip": {"fairness": 0.01, "cap": 0.95},
+}
+
+
+@pytest.mark.parametrize("case", FREE)
+def test_freematch(case: str) -> None:
+    method = made("freematch", momentum=0.5, **FREE[case])
+    for number, stored in enumerate(steps(load("a3_usb_freematch"), case)):
+        result = step(method, number, stored)
+        check(method, result, stored)
+        close(result.logs["loss_fair"], stored["lambda_e"] * stored["ent_loss"])
+        free = method.labeling.threshold
+        close(free.usual, stored["time_p"])
+        close(free.probability, stored["p_model"])
+        close(free.share, stored["label_hist"])
+
+
+def test_softmatch() -> None:
+    method = made("softmatch", momentum=0.9, alignment_momentum=0.9)
+    for number, stored in enumerate(steps(load("a3_usb_softmatch_adamatch"), "softmatch")):
+        check(method, step(method, number, stored), stored)
+        soft = method.labeling.threshold
+        close(soft.mean, stored["mu"])
+        close(soft.variance, stored["var"])
+        close(method.labeling.alignment.predicted.value(), stored["p_model"])
