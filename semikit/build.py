@@ -49,7 +49,8 @@ class Run:
 def plan_of(config: Config) -> Plan:
     """How a step is put together."""
     train = config.train
-    return Plan(train.batch, train.batch * train.ratio, train.group, train.seed, train.normalise)
+    unlabeled, on_test = train.batch * train.ratio, train.protocol == "paper"
+    return Plan(train.batch, unlabeled, train.group, train.seed, train.normalise, on_test)
 
 
 def needs_of(config: Config) -> Needs:

@@ -137,7 +137,7 @@ def verify(
 
 @data_app.command("split")
 def split(
-    task: Annotated[str, typer.Argument(help="seg | cd")],
+    task: Annotated[str, typer.Argument(help="seg | cd | cls")],
     labels: Annotated[str, typer.Option(help="How many are labelled: 46 | 1/8 | official:1/16.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The list to write, for --labels FILE.")],
     dataset: o.Dataset = None,

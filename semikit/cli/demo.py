@@ -17,12 +17,12 @@ from semikit.cli.train import compose, parse_seeds
 from semikit.errors import InputError, unknown
 
 METHODS = {"labelled-only": "supervised", "semi-supervised": "unimatch_v2"}
-DEMOS = {"seg": ("shapes", "shapes"), "cd": ("shapes-cd", "scenes")}
+DEMOS = {"seg": ("shapes", "shapes"), "cd": ("shapes-cd", "scenes"), "cls": ("shapes-cls", "shapes")}
 """Task -> its built-in data set, and the field of the section `data` that describes it."""
 
 
 def demo(
-    task: Annotated[str, typer.Argument(help="seg | cd")] = "seg",
+    task: Annotated[str, typer.Argument(help="seg | cd | cls")] = "seg",
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
     seeds: Annotated[str, typer.Option(help="Several pairs of runs, mean and std: 0,1,2")] = "0",
     labels: Annotated[str | None, typer.Option(help="Number of labelled images (default: the recipe's).")] = None,

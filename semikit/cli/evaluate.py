@@ -32,6 +32,7 @@ def evaluate(
     check_json(json_file)
     from semikit.cli.results import class_table
     from semikit.cli.scoring import score
+    from semikit.registry import TASKS
 
     settings = {key: value for key, value in (("average", average), ("window", window)) if value}
     train = {key: value for key, value in (("device", device), ("precision", precision)) if value}
@@ -40,7 +41,7 @@ def evaluate(
     line = f"{scores.metric} {scores.value:.2f} on {split} of {facts['data']} ({facts['images']} images)"
     console.print(line, highlight=False, markup=False)
     if not quiet:
-        console.print(class_table(scores.per_class))
+        console.print(class_table(scores.per_class, TASKS.get(facts["task"]).per_class))
         for key, score_of_key in scores.extra.items():
             console.print(f"{key} {score_of_key:.2f}", highlight=False)
         console.print(_made_by(facts), soft_wrap=True, highlight=False, markup=False)

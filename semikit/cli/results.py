@@ -69,16 +69,16 @@ def say_results(run: build.Run, results: Mapping[str, Any], console: Console, qu
         console.print(f"test {results['metric']} {results['test'][results['metric']]:.2f} (read once)", highlight=False)
     if quiet:
         return
-    console.print(class_table(results["per_class"]))
+    console.print(class_table(results["per_class"], run.task.per_class))
     for line in (f"run folder: {run.folder}", f"next: semikit predict {run.folder} {run.task.example}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def class_table(per_class: Mapping[str, float]) -> Table:
-    """IoU of each class, in percent; names are shown as they are."""
+def class_table(per_class: Mapping[str, float], what: str) -> Table:
+    """`what` of each class, in percent; names are shown as they are."""
     table = Table(box=None, header_style="bold")
     table.add_column("class")
-    table.add_column("IoU", justify="right")
+    table.add_column(what, justify="right")
     for name, value in per_class.items():
         table.add_row(escape(name), f"{value:.1f}")
     return table

@@ -12,6 +12,7 @@ from semikit.cli.train import at_root, compose
 from semikit.config import resolve
 from semikit.core.task import Inference, Scores
 from semikit.errors import InputError
+from semikit.registry import TASKS
 from semikit.training.device import autocast, choose_device
 
 
@@ -37,9 +38,8 @@ def score(
         "method": {"name": "supervised"},
         "evaluate": {**metadata.get("evaluate", {}), **settings},
         "train": dict(train),
+        "views": dict(TASKS.get(metadata["task"]).views_of(metadata)),
     }
-    if "crop" in metadata:
-        above["views"] = {"weak": {"crop": metadata["crop"]}}
     config = resolve(recipes.merge(_read_alike(raw, metadata), above))
     task = build.build_task(config)
     _same_classes(metadata["class_names"], task.class_names)
@@ -51,6 +51,7 @@ def score(
     scores = task.evaluate({"model": network}, split, inference)["model"]  # type: ignore[arg-type]
     best = metadata.get("best", {})
     return scores, {
+        "task": config.task,
         "data": config.name,
         "split": split,
         "images": task.counts.val if split == "val" else task.counts.test,
@@ -91,7 +92,7 @@ def _raw(path: Path, task: str, dataset: str | None, data: Path | None, root: Pa
         return at_root(recipes.read_yaml(folder / "config.yaml"), root)
     if any(given is not None for given in (dataset, data, root)):
         # No training image is read, so which are labelled does not matter; an official list may not even be there.
-        return compose(task, dataset, data, root, None, None, {"data": {"labels": "1"}})
+        return compose(task, dataset, data, root, None, None, {"data": {"labels": TASKS.get(task).any_labels}})
     if not (folder / "config.yaml").is_file():
         raise InputError(
             f"{path} does not lie in a run folder; say on what to evaluate: --data FILE.yaml or --dataset NAME."

@@ -15,7 +15,7 @@ from semikit.registry import METHODS, TASKS
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="seg | cd")],
+    task: Annotated[str, typer.Argument(help="seg | cd | cls")],
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
     dataset: o.Dataset = None,
     data: o.Data = None,
@@ -46,7 +46,8 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the plan, train nothing.")] = False,
     quiet: o.QuietFlag = False,
 ) -> None:
-    """Train a model from few labels and many images: segmentation (seg), change between two dates (cd).
+    """Train a model from few labels and many images: segmentation (seg), change between two dates (cd),
+    classification (cls).
 
     semikit train seg --data my.yaml --labels 1/8
     """

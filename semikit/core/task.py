@@ -35,6 +35,8 @@ class Plan:
     group: int
     seed: int
     normalise: Normalise = "total"
+    on_test: bool = False
+    """Whether the best network is chosen on the test images (`--protocol paper`)."""
 
 
 @final
@@ -94,6 +96,10 @@ class Task(ABC):
     Evaluate: ClassVar[type[Settings]]
     Predict: ClassVar[type[Settings]]
     metric: ClassVar[str]
+    per_class: ClassVar[str] = "IoU"
+    """What `Scores.per_class` holds, as the head of a column."""
+    any_labels: ClassVar[str] = "1"
+    """Labelled images that can always be asked for, where nothing is learned (evaluation)."""
     example: ClassVar[str] = "IMAGES -o predictions --overlay"
     """What a person may type after `semikit predict RUN`."""
 
@@ -145,6 +151,11 @@ class Task(ABC):
     @abstractmethod
     def rebuild(cls, metadata: Mapping[str, Any]) -> Network:
         """The network of a weights file, without its weights."""
+
+    @classmethod
+    def views_of(cls, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What evaluation needs of the section `views`, as it was in training."""
+        return {}
 
     @classmethod
     def own_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:

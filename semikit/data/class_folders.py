@@ -73,14 +73,13 @@ def resolve_labels(spec: LabelSpec) -> ClassParts:
     sources: dict[str, FileSource | None] = {"train": train.source(classes)}
     for k, place in enumerate(spec.unlabeled):
         sources[f"unlabeled[{k}]"] = plain_images(place, f"unlabeled[{k}]")
-    sources["val"] = _scored(spec.val, "val", classes)
+    sources["val"] = None if spec.val is None else _scored(spec.val, "val", classes)
     sources["test"] = None if spec.test is None else _scored(spec.test, "test", classes)
     apart(sources, in_real_folder)
     more = tuple(source for name, source in sources.items() if source is not None and name.startswith("unlabeled"))
-    first, val = sources["train"], sources["val"]
+    first = sources["train"]
     assert first is not None
-    assert val is not None
-    return ClassParts(first, more, val, sources["test"], classes)
+    return ClassParts(first, more, sources["val"], sources["test"], classes)
 
 
 def find_images(part: LabelledImages, key: str) -> Found:

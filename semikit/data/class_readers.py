@@ -17,7 +17,7 @@ STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "sh
 
 
 def read_cifar10(root: Path, download: bool = False, extra: bool = True) -> ClassParts:
-    """50,000 training images and, as val, 10,000 test images of 32x32; looked for in cifar-10-batches-py.
+    """50,000 training images and 10,000 test images of 32x32; looked for in cifar-10-batches-py.
 
     Raises:
         DataError: a missing or damaged file; no file is unpickled unless its checksum is right.
@@ -28,7 +28,7 @@ def read_cifar10(root: Path, download: bool = False, extra: bool = True) -> Clas
 
 
 def read_cifar100(root: Path, download: bool = False, extra: bool = True) -> ClassParts:
-    """50,000 training images and, as val, 10,000 test images of 32x32; looked for in cifar-100-python.
+    """50,000 training images and 10,000 test images of 32x32; looked for in cifar-100-python.
 
     Raises:
         DataError: a missing or damaged file; no file is unpickled unless its checksum is right.
@@ -39,7 +39,7 @@ def read_cifar100(root: Path, download: bool = False, extra: bool = True) -> Cla
 
 
 def read_svhn(root: Path, download: bool = False, extra: bool = True) -> ClassParts:
-    """73,257 training images with 531,131 extra ones and, as val, 26,032 test images of 32x32.
+    """73,257 training images with 531,131 extra ones and 26,032 test images of 32x32.
 
     Raises:
         DataError: a missing or damaged file.
@@ -59,12 +59,12 @@ def read_svhn(root: Path, download: bool = False, extra: bool = True) -> ClassPa
     train = [read[split] for split in needed if split != "test"]
     data = np.concatenate([part.data.transpose(0, 2, 3, 1) for part in train])
     labels = np.concatenate([part.labels for part in train])
-    val = _source("test", read["test"].data.transpose(0, 2, 3, 1), read["test"].labels)
-    return ClassParts(_source("train", data, labels), (), val, None, DIGITS)
+    test = _source("test", read["test"].data.transpose(0, 2, 3, 1), read["test"].labels)
+    return ClassParts(_source("train", data, labels), (), None, test, DIGITS)
 
 
 def read_stl10(root: Path, download: bool = False, extra: bool = True) -> ClassParts:
-    """5,000 labelled and 100,000 unlabelled images and, as val, 8,000 test images of 96x96; looked for in stl10_binary.
+    """5,000 labelled and 100,000 unlabelled images and 8,000 test images of 96x96; looked for in stl10_binary.
 
     Raises:
         DataError: a missing or damaged file.
@@ -81,22 +81,22 @@ def read_stl10(root: Path, download: bool = False, extra: bool = True) -> ClassP
     read = _opened(Reader, root, download, files, split="train")
     train = _source("train", read.data.transpose(0, 2, 3, 1), read.labels)
     read = Checked(root, split="test")
-    val = _source("test", read.data.transpose(0, 2, 3, 1), read.labels)
+    test = _source("test", read.data.transpose(0, 2, 3, 1), read.labels)
     read = Checked(root, split="unlabeled")
     more = _source("unlabeled", read.data.transpose(0, 2, 3, 1), np.full(len(read.data), UNKNOWN))
-    return ClassParts(train, (more,), val, None, STL10)
+    return ClassParts(train, (more,), None, test, STL10)
 
 
 def _cifar(reader: Any, root: Path, download: bool) -> ClassParts:
     listed = [*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])]
     files = [(reader.url, f"{reader.base_folder}/{name}", md5) for name, md5 in listed]
     train = _opened(reader, root, download, files, train=True)
-    val = _opened(reader, root, False, files, train=False)
+    test = _opened(reader, root, False, files, train=False)
     return ClassParts(
         _source("train", train.data, train.targets),
         (),
-        _source("test", val.data, val.targets),
         None,
+        _source("test", test.data, test.targets),
         tuple(train.classes),
     )
 

@@ -148,6 +148,46 @@ class FileSource:
 
 @final
 @dataclass(frozen=True, eq=False)
+class ClassPart:
+    """Some images of a source, in the order of `indices`, under their names there."""
+
+    source: ClassSource
+    indices: Numbers
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """Their names."""
+        every = self.source.names
+        return [every[index] for index in self.indices]
+
+    @cached_property
+    def labels(self) -> Numbers:
+        """Class of each image (N,) int64, -1 where it is not known."""
+        return self.source.labels[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The file of an image, if any."""
+        return self.source.files(int(self.indices[index]))
+
+    def image(self, index: int) -> Bytes:
+        """One image (H, W, 3) uint8."""
+        return self.source.image(int(self.indices[index]))
+
+    def arrays(self) -> Bytes | None:
+        """All of them (N, H, W, 3) uint8, copied once; None where the source is streamed."""
+        return self._copied
+
+    @cached_property
+    def _copied(self) -> Bytes | None:
+        every = self.source.arrays()
+        return None if every is None else every[self.indices]
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class ClassPool:
     """Several sources one after the other: what is learned from without labels.
 
@@ -211,14 +251,14 @@ OfficialList = Callable[[str], tuple[Path, int]]
 class ClassParts:
     """A data set, opened; of files none is read.
 
-    `unlabeled` are sources beside train. Published results on CIFAR, SVHN and STL choose on the test images, which then
-    stand in `val`, and `test` is None. `official` leads to official lists and is None where there are none; `published`
+    `unlabeled` are sources beside train; `val` is None where there are no validation images (CIFAR, SVHN, STL).
+    `official` leads to official lists and is None where there are none; `published`
     says that the parts are as somebody published them; `notices` are what a person should know.
     """
 
     train: ClassSource
     unlabeled: tuple[ClassSource, ...]
-    val: ClassSource
+    val: ClassSource | None
     test: ClassSource | None
     class_names: tuple[str, ...]
     official: OfficialList | None = None

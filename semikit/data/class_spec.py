@@ -49,8 +49,8 @@ class LabelSpec(Settings):
     """Images to learn from; a folder of classes or a CSV file,label. No label: never labelled."""
     unlabeled: Annotated[tuple[Location, ...], BeforeValidator(one_or_many)] = ()
     """More images to learn from: folders, searched with their subfolders, or lists with one file a line."""
-    val: Part
-    """Images the best model is chosen on."""
+    val: Annotated[LabelledImages | None, BeforeValidator(_labelled)] = None
+    """Images the best model is chosen on; without them some of train are held out."""
     test: Annotated[LabelledImages | None, BeforeValidator(_labelled)] = None
     """Images for the final score."""
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
@@ -66,31 +66,26 @@ class LabelSpec(Settings):
 
 
 def load_labels(data: Path, root: Path | None = None) -> LabelSpec:
-    """The data set of a YAML file, or of a folder with train/CLASS/* and val/CLASS/* (test/CLASS/*, unlabeled/*).
-
-    Where a folder has test/ and no val/, the best model is chosen on test, as published results on CIFAR are.
+    """The data set of a YAML file, or of a folder with train/CLASS/* (val/CLASS/*, test/CLASS/*, unlabeled/*).
 
     Raises:
-        DataError: no such file or folder, or a folder without train/ and val/.
+        DataError: no such file or folder, or a folder without train/.
         ConfigError: with everything that is wrong in the file, one line each.
     """
     return folder_spec(data) if data.is_dir() else read_spec(LabelSpec, data, root)
 
 
 def folder_spec(folder: Path) -> LabelSpec:
-    """The data set of a folder with train/CLASS/* and val/CLASS/* (test/CLASS/*, unlabeled/*).
+    """The data set of a folder with train/CLASS/* (val/CLASS/*, test/CLASS/*, unlabeled/*).
 
     Raises:
-        DataError: without train/ and one of val/, test/.
+        DataError: without train/.
     """
     found = {part: str(folder / part) for part in ("train", "val", "test", "unlabeled") if (folder / part).is_dir()}
-    if "val" not in found and "test" in found:
-        found["val"] = found.pop("test")
-    missing = [part for part in ("train", "val") if part not in found]
-    if missing:
+    if "train" not in found:
         inner = ", ".join(sorted(item.name for item in folder.iterdir())[:10]) or "nothing"
         raise DataError(
-            f"{folder} has no {' and no '.join(missing)}/, only {inner}. A folder of images holds train/CLASS/* and "
-            "val/CLASS/* (or test/CLASS/*; unlabeled/*); other layouts are described by a YAML file."
+            f"{folder} has no train/, only {inner}. A folder of images holds train/CLASS/* (val/CLASS/*, test/CLASS/*, "
+            "unlabeled/*); other layouts are described by a YAML file."
         )
     return placed(LabelSpec.model_validate(found), Path.cwd())

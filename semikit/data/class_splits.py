@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import final
@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.draws import draw
-from semikit.data.class_sources import UNKNOWN, ClassParts, ClassPool
+from semikit.data.class_sources import UNKNOWN, ClassPart, ClassParts, ClassPool
 from semikit.data.faults import some
 from semikit.data.name_lists import listed
 from semikit.data.splits import OFFICIAL, Family, refuse_shared
 from semikit.errors import DataError
 
+_MOST_HELD = 5000
 _ALLOWED = "a number over all classes (250), a fraction of every class (1/10), a file with one name a line, or all"
 
 
@@ -74,7 +75,29 @@ def choose_labeled(labels: str | None, parts: ClassParts, seed: int = 0) -> Clas
     return ClassSplit(tuple(labeled), range(len(pool)), pool, family, seed, known)
 
 
-def _balanced(count: int, members: Sequence[NDArray[np.int64]], names: Sequence[str]) -> list[int]:
+def held_out(parts: ClassParts, count: int | None) -> ClassParts:
+    """The same data with validation images taken out of train, in balance over the classes.
+
+    They are the same ones for every seed, so that runs can be compared. `count` None: a tenth of the images with a
+    label, at most 5000, rounded down to what the classes divide.
+
+    Raises:
+        DataError: a number that the classes do not divide, or a class with fewer images.
+    """
+    train, names = parts.train, parts.class_names
+    members = [np.flatnonzero(train.labels == number) for number in range(len(names))]
+    if count is None:
+        share = min(_MOST_HELD, sum(map(len, members)) // 10, min(map(len, members)) * len(names) // 2)
+        count = max(1, share // len(names)) * len(names)
+    chosen = np.array(_drawn(members, _balanced(count, members, names, "data.validation"), 0, "validation"), np.int64)
+    rest = np.setdiff1d(np.arange(len(train)), chosen)
+    told = f"{count} images of train are held out to choose the best on (data.validation; with --protocol paper none)"
+    return replace(parts, train=ClassPart(train, rest), val=ClassPart(train, chosen), notices=(*parts.notices, told))
+
+
+def _balanced(
+    count: int, members: Sequence[NDArray[np.int64]], names: Sequence[str], what: str = "labels"
+) -> list[int]:
     """How many of each class, the same for all.
 
     Raises:
@@ -85,13 +108,13 @@ def _balanced(count: int, members: Sequence[NDArray[np.int64]], names: Sequence[
     if rest or not each:
         near = [str(number) for number in (each * classes, (each + 1) * classes) if number]
         raise DataError(
-            f"labels {count} cannot be balanced over {classes} classes; the nearest that can: {', '.join(near)}. "
+            f"{what} {count} cannot be balanced over {classes} classes; the nearest that can: {', '.join(near)}. "
             "For other numbers list the images in a file."
         )
     short = [f"{name!r} has {len(of)}" for name, of in zip(names, members, strict=True) if len(of) < each]
     if short:
         raise DataError(
-            f"labels {count} asks for {each} of each of {classes} classes, but {some(short, 5)}. {_most(members)}"
+            f"{what} {count} asks for {each} of each of {classes} classes, but {some(short, 5)}. {_most(members)}"
         )
     return [each] * classes
 
@@ -121,11 +144,11 @@ def _shares(labels: str, members: Sequence[NDArray[np.int64]], names: Sequence[s
     return counts
 
 
-def _drawn(members: Sequence[NDArray[np.int64]], counts: Sequence[int], seed: int) -> list[int]:
+def _drawn(members: Sequence[NDArray[np.int64]], counts: Sequence[int], seed: int, stream: str = "split") -> list[int]:
     """So many of each class; each class has its own order, drawn from the seed."""
     chosen: list[int] = []
     for number, (of, count) in enumerate(zip(members, counts, strict=True)):
-        chosen += draw(seed, "split", number).permutation(of)[:count].tolist()
+        chosen += draw(seed, stream, number).permutation(of)[:count].tolist()
     return sorted(chosen)
 
 

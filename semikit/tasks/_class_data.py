@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
+from pydantic import Field
+
 from semikit.data.class_folders import plain_images, resolve_labels
 from semikit.data.class_published import PublishedImages, open_published_images
 from semikit.data.class_shapes import ClassShapesSettings, open_shapes
-from semikit.data.class_sources import ClassParts
+from semikit.data.class_sources import ClassParts, ClassSource
 from semikit.data.class_spec import LabelSpec
+from semikit.data.class_splits import held_out
 from semikit.data.folders import apart, in_real_folder
 from semikit.tasks._data import SourceSettings
 
@@ -25,16 +28,28 @@ class ClassData(SourceSettings):
     """The user's own images, as in the data YAML."""
     published: PublishedImages | None = None  # type: ignore[assignment]
     """A published data set."""
+    validation: int | None = Field(None, ge=1)
+    """Images of train held out to choose the best on, in balance, where there are none for that and it is not chosen on
+    the test images (`--protocol paper`); null: a tenth, at most 5000."""
     shapes: ClassShapesSettings | None = None
     """The built-in procedural images."""
 
 
-def open_classes(data: ClassData) -> ClassParts:
-    """The sources a configuration names.
+def open_classes(data: ClassData, on_test: bool) -> tuple[ClassParts, ClassSource]:
+    """The sources a configuration names, and the images the best is chosen on; `on_test`: these are the test images.
 
     Raises:
         DataError: folders, tables or roots that are not as described.
     """
+    parts = _opened(data)
+    if parts.val is None and not (on_test and parts.test is not None):
+        parts = held_out(parts, data.validation)
+    val = parts.test if parts.val is None else parts.val
+    assert val is not None
+    return parts, val
+
+
+def _opened(data: ClassData) -> ClassParts:
     if data.shapes is not None:
         return open_shapes(data.shapes)
     places = tuple(Path(text).absolute() for text in data.unlabeled)

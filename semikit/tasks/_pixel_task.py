@@ -187,6 +187,11 @@ class PixelTask(Task, ABC):
         network.mean, network.std = tuple(metadata["mean"]), tuple(metadata["std"])
         return network  # type: ignore[no-any-return]
 
+    @classmethod
+    def views_of(cls, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The training crop."""
+        return {"weak": {"crop": metadata["crop"]}}
+
     # --------------------------------------------------------------------------------------------------- training
 
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:

@@ -39,7 +39,8 @@ class Classification(Task):
     Evaluate: ClassVar[type[Settings]] = ClassEvaluateSettings
     Predict: ClassVar[type[Settings]] = ClassPredict
     metric: ClassVar[str] = "top-1"
-    per_class_metric: ClassVar[str] = "right, %"
+    per_class: ClassVar[str] = "top-1"
+    any_labels: ClassVar[str] = "all"
     example: ClassVar[str] = "IMAGES -o predictions.csv"
 
     def __init__(
@@ -47,14 +48,14 @@ class Classification(Task):
     ) -> None:
         self.data, self.settings, self.plan, self.needs = data, views, plan, needs
         seed = plan.seed if data.split_seed is None else data.split_seed
-        self.parts = parts = open_classes(data)
-        self.class_names, self.train, self.val, self.test = parts.class_names, parts.train, parts.val, parts.test
+        self.parts, self.val = parts, _ = open_classes(data, plan.on_test)
+        self.class_names, self.train, self.test = parts.class_names, parts.train, parts.test
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.split = choose_labeled(data.labels, parts, seed)
         self.counts = Counts(
             labeled=len(self.split.labeled),
             unlabeled=len(self.split.unlabeled),
-            val=len(parts.val),
+            val=len(self.val),
             test=0 if parts.test is None else len(parts.test),
         )
 
@@ -117,6 +118,11 @@ class Classification(Task):
         network = build_classifier(ClassifierSettings.model_validate(metadata["model"]), len(metadata["class_names"]))
         network.mean, network.std = tuple(metadata["mean"]), tuple(metadata["std"])
         return network
+
+    @classmethod
+    def views_of(cls, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The side images are cropped to."""
+        return {"size": metadata["size"]}
 
     @classmethod
     def own_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
