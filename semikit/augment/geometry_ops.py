@@ -36,8 +36,8 @@ def resampled(images: Tensor, terms: Tensor) -> Tensor:
     column = (a * x + (b * y + c)) >> 16
     row = (d * x + (e * y + f)) >> 16
     near_column, near_row = column.clamp(0, width - 1), row.clamp(0, height - 1)
-    inside = (near_column == column) & (near_row == row)
-    return taken(images, near_row.mul_(width).add_(near_column)).mul_(inside[:, None])
+    outside = column.sub_(near_column).bitwise_or_(row.sub_(near_row)).to(torch.bool)
+    return taken(images, near_row.mul_(width).add_(near_column)).mul_(~outside[:, None])
 
 
 def taken(images: Tensor, source: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""RandAugment with one draw an image, batched on the device: the results of PIL bit for bit.
+"""RandAugment with one draw an image, batched on the device: PIL's results bit for bit without a loop over images.
 
-Everything is drawn on the host. On the device all images pass all operations, each with numbers that change nothing
+Everything is drawn on the host. On an accelerator all images pass all operations, each with numbers that change nothing
 where the image has another one: shapes are static and nothing is read back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from semikit.augment.geometry_ops import resampled
-from semikit.augment.operations import AugmentDraws, Codes, Numbers, Op, encode
+from semikit.augment.operations import BLENDS, MOVES, TABLES, AugmentDraws, Codes, Numbers, Op, encode
 from semikit.augment.settings import RandAugmentSettings
 from semikit.augment.value_ops import blended, looked_up
 
@@ -80,24 +81,64 @@ def draw_boxes(rng: np.random.Generator, batch: int, size: Size, settings: RandA
 def randaugment(images: Tensor, draws: AugmentDraws) -> Tensor:
     """Images (B, 3, H, W) uint8 -> their strong view, same shape; `draws` of the same size and on the same device.
 
-    The operations of an image follow each other, then its box is filled. At most 4 million pixels an image.
+    The operations of an image follow each other, then its box is filled. An image has at most a million pixels. On a
+    CPU, outside `torch.compile`, each operation sees only the images that have it: there the draws can be read freely.
     """
+    by_operation = images.device.type == "cpu" and not torch.compiler.is_compiling()
+    return _grouped(images, draws) if by_operation else static_randaugment(images, draws)
+
+
+def static_randaugment(images: Tensor, draws: AugmentDraws) -> Tensor:
+    """The same as `randaugment`, on any device with static shapes: all images pass all operations, nothing is read."""
+    _check(images, draws)
+    for position in range(draws.op.shape[1]):
+        for _, apply in _KINDS:
+            images = apply(images, draws, position)
+    return _filled(images, draws.box, draws.fill)
+
+
+def _grouped(images: Tensor, draws: AugmentDraws) -> Tensor:
+    _check(images, draws)
+    images, codes = images.clone(), draws.op.numpy()
+    for position in range(codes.shape[1]):
+        for ops, apply in _KINDS:
+            rows = torch.from_numpy(np.flatnonzero(np.isin(codes[:, position], ops)))
+            if len(rows):
+                images.index_copy_(0, rows, apply(images.index_select(0, rows), draws[rows], position))
+    return _filled(images, draws.box, draws.fill)
+
+
+def _check(images: Tensor, draws: AugmentDraws) -> None:
     assert images.dtype == torch.uint8, images.dtype
     assert images.shape[:2] == (draws.op.shape[0], 3), (images.shape, draws.op.shape)
-    for position in range(draws.op.shape[1]):
-        op = draws.op[:, position]
-        images = blended(images, op, draws.factor[:, position])
-        images = looked_up(images, op, draws.kept[:, position], draws.threshold[:, position])
-        images = resampled(images, draws.affine[:, position])
-    return _filled(images, draws.box, draws.fill)
+    assert images.shape[-2] * images.shape[-1] <= 1 << 20, images.shape
+
+
+def _blend(images: Tensor, draws: AugmentDraws, position: int) -> Tensor:
+    return blended(images, draws.op[:, position], draws.factor[:, position])
+
+
+def _look_up(images: Tensor, draws: AugmentDraws, position: int) -> Tensor:
+    return looked_up(images, draws.op[:, position], draws.kept[:, position], draws.threshold[:, position])
+
+
+def _move(images: Tensor, draws: AugmentDraws, position: int) -> Tensor:
+    return resampled(images, draws.affine[:, position])
+
+
+_KINDS: tuple[tuple[tuple[Op, ...], Callable[[Tensor, AugmentDraws, int], Tensor]], ...] = (
+    (BLENDS, _blend),
+    (TABLES, _look_up),
+    (MOVES, _move),
+)
 
 
 def _usb_values(rng: np.random.Generator, op: Codes, size: Size) -> Numbers:
     """Uniform between the bounds of the operation."""
     low, high = (np.array([_USB.get(code, (0.0, 0.0))[bound] for code in Op]) for bound in (0, 1))
     value = low[op] + (high - low)[op] * rng.random(op.shape)
-    value = np.where(op == Op.POSTERIZE, np.floor(value), value)
-    return value * _sides(op, size)
+    whole: Numbers = np.where(op == Op.POSTERIZE, np.floor(value), value)
+    return whole * _sides(op, size)
 
 
 def _fixmatch_values(rng: np.random.Generator, op: Codes, size: Size) -> Numbers:

@@ -26,8 +26,8 @@ def looked_up(images: Tensor, op: Tensor, kept: Tensor, threshold: Tensor) -> Te
     places = _places(images)
     spread, even = autocontrast_tables(low, high), equalize_tables(places, high, channels.shape[2])
     # Where a channel has one value, or too few others, PIL leaves it; so does the table of posterize and solarize then.
-    spreads = (op[:, None, None] == Op.AUTOCONTRAST) & (high > low)
-    evens = (op[:, None, None] == Op.EQUALIZE) & (even[..., -1:] > 0)
+    spreads = (op[:, None, None] == Op.AUTOCONTRAST.value) & (high > low)
+    evens = (op[:, None, None] == Op.EQUALIZE.value) & (even[..., -1:] > 0)
     tables = value_tables(kept, threshold)[:, None] * ~(spreads | evens) + spread * spreads + even * evens
     return tables.view(-1).index_select(0, places).view(images.shape)
 
@@ -63,8 +63,9 @@ def equalize_tables(places: Tensor, high: Tensor, pixels: int) -> Tensor:
     counts = counts.index_add_(0, places, one.expand(len(places))).view(batch, channels, _LEVELS)
     below = counts.cumsum(-1, dtype=torch.int32).sub_(counts)
     step = (pixels - counts.gather(2, high.to(torch.int64))) // (_LEVELS - 1)
-    even = below.add_(step // 2).floor_divide_(step.clamp(min=1)).clamp_(max=_LEVELS - 1)
-    return even.mul_(step > 0).to(torch.uint8)
+    # Half a pixel more, so that a product with the reciprocal never falls below the whole number that it is to be.
+    even = below.to(torch.float32).add_(step // 2 + 0.5).mul_((step > 0) / step.clamp(min=1))
+    return even.clamp_(max=_LEVELS - 1).to(torch.int16).to(torch.uint8)
 
 
 def blended(images: Tensor, op: Tensor, factor: Tensor) -> Tensor:
@@ -74,12 +75,12 @@ def blended(images: Tensor, op: Tensor, factor: Tensor) -> Tensor:
     """
     values = images.to(torch.int16)
     colour, contrast, sharpness = (
-        (op == code).to(torch.int16)[:, None, None, None] * _WEIGHTS for code in (Op.COLOR, Op.CONTRAST, Op.SHARPNESS)
+        (op == code.value).to(torch.int16)[:, None, None, None] * _WEIGHTS
+        for code in (Op.COLOR, Op.CONTRAST, Op.SHARPNESS)
     )
     grey = luma(images)
-    # All in thirteenths, so that they share one division; the border of the image is not smoothed.
-    other = values * sharpness
-    other[:, :, 1:-1, 1:-1] = _neighbourhoods(values).mul_(sharpness // _WEIGHTS)
+    # All in thirteenths, so that they share one division.
+    other = _smoothed(values).mul_(sharpness // _WEIGHTS)
     other += grey.to(torch.int16).mul_(colour).add_(_rounded_mean(grey).to(torch.int16) * contrast)
     # A thirteenth of a whole number never lies halfway between two: it is rounded as PIL does it.
     behind = other.to(torch.float32).mul_(1 / _WEIGHTS).round_()
@@ -89,8 +90,8 @@ def blended(images: Tensor, op: Tensor, factor: Tensor) -> Tensor:
 
 def luma(images: Tensor) -> Tensor:
     """Images (B, 3, H, W) uint8 -> their luma (B, 1, H, W) int32, 0..255 (ITU-R 601-2, rounded)."""
-    red, green, blue = (band.to(torch.int32) for band in images.split(1, dim=1))
-    return red.mul_(19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(1 << 15).bitwise_right_shift_(16)
+    red, green, blue = (images[:, band : band + 1].to(torch.int32) for band in range(3))
+    return red.mul_(19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(1 << 15) >> 16
 
 
 def _rounded_mean(grey: Tensor) -> Tensor:
@@ -100,11 +101,22 @@ def _rounded_mean(grey: Tensor) -> Tensor:
     return (2 * total + pixels) // (2 * pixels)
 
 
-def _neighbourhoods(values: Tensor) -> Tensor:
-    """(B, C, H, W) int16 -> sums (B, C, H - 2, W - 2) of 3 x 3 pixels, the middle one five times."""
-    columns = (values[:, :, :-2] + values[:, :, 1:-1]).add_(values[:, :, 2:])
-    total = (columns[..., :-2] + columns[..., 1:-1]).add_(columns[..., 2:])
-    return total.add_(values[:, :, 1:-1, 1:-1], alpha=4)
+def _smoothed(values: Tensor) -> Tensor:
+    """(B, C, H, W) int16 in 0..255 -> thirteen times the mean of 3 x 3 pixels, the middle one five times.
+
+    The border is not smoothed, as in PIL.
+    """
+    width = values.shape[-1]
+    smooth = values * _WEIGHTS
+    # In rows written one behind the other sums are made much faster; what they are at both ends of a row is put right.
+    flat = values.flatten(2)
+    threes = (flat[..., : -2 * width] + flat[..., width:-width]).add_(flat[..., 2 * width :])
+    total = (threes[..., :-2] + threes[..., 1:-1]).add_(threes[..., 2:])
+    inner = slice(width + 1, width + 1 + total.shape[-1])
+    smooth.flatten(2)[..., inner] = total.add_(flat[..., inner], alpha=4)
+    for side in (0, -1):
+        smooth[..., side] = values[..., side] * _WEIGHTS
+    return smooth
 
 
 def _places(images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
+from semikit.augment.settings import MixSettings, RandAugmentSettings, ShiftSettings, StrongSettings, WeakSettings
 
 
 def test_lists_are_taken_for_pairs() -> None:
@@ -32,6 +32,15 @@ def test_defaults_are_the_released_ones() -> None:
     assert (mix.probability, mix.area, mix.ratio) == (0.5, (0.02, 0.4), (0.3, 1 / 0.3))
 
 
+def test_defaults_of_classification_are_the_published_ones() -> None:
+    shift, usb, fixmatch = ShiftSettings(), RandAugmentSettings(), RandAugmentSettings(kind="fixmatch")
+    assert (shift.flip, shift.shift) == (0.5, 0.125)
+    assert (usb.kind, usb.count, usb.chance, usb.cutout, usb.fill) == ("usb", 3, 1.0, 0.5, (125, 123, 114))
+    assert (fixmatch.count, fixmatch.chance, fixmatch.cutout) == (2, 0.5, 0.5)
+    changed = RandAugmentSettings.model_validate({"ops": 5, "probability": 0, "fill": [0, 0, 0]})
+    assert (changed.count, changed.chance, changed.fill) == (5, 0, (0, 0, 0))
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
@@ -46,10 +55,18 @@ def test_defaults_are_the_released_ones() -> None:
         (StrongSettings, {"brightness": -0.1}, "greater than or equal to 0"),
         (StrongSettings, {"blur_probability": float("nan")}, "blur_probability"),
         (MixSettings, {"area": [0.5, 1.5]}, "no range of shares"),
+        (ShiftSettings, {"shift": 1.0}, "less than 1"),
+        (ShiftSettings, {"flip": -0.5}, "greater than or equal to 0"),
+        (RandAugmentSettings, {"kind": "kornia"}, "'usb' or 'fixmatch'"),
+        (RandAugmentSettings, {"ops": 0}, "greater than 0"),
+        (RandAugmentSettings, {"cutout": 1.5}, "less than or equal to 1"),
+        (RandAugmentSettings, {"fill": [125, 123, 256]}, "less than or equal to 255"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    kind: type[WeakSettings | StrongSettings | MixSettings], values: dict[str, object], message: str
+    kind: type[WeakSettings | StrongSettings | MixSettings | ShiftSettings | RandAugmentSettings],
+    values: dict[str, object],
+    message: str,
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         kind.model_validate(values)
