@@ -38,6 +38,7 @@ class Op(IntEnum):
 
 
 BLENDS = (Op.BRIGHTNESS, Op.COLOR, Op.CONTRAST, Op.SHARPNESS)
+TABLES = (Op.AUTOCONTRAST, Op.EQUALIZE, Op.POSTERIZE, Op.SOLARIZE)
 MOVES = (Op.ROTATE, Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y)
 
 
@@ -65,8 +66,8 @@ class AugmentDraws:
         """The same on `device`; the copy does not wait."""
         return AugmentDraws(**{name: send(values, device) for name, values in self._tensors().items()})
 
-    def __getitem__(self, part: slice) -> AugmentDraws:
-        """The images `part`: how the draws of a total batch are shared between processes and micro-batches."""
+    def __getitem__(self, part: slice | Tensor) -> AugmentDraws:
+        """The images `part` (int64 places as a tensor): how the draws of a total batch are shared out."""
         return AugmentDraws(**{name: values[part] for name, values in self._tensors().items()})
 
     def _tensors(self) -> dict[str, Any]:
