@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
-from semikit.data.class_sources import UNKNOWN, ClassSource
+from semikit.data.class_sources import LARGEST, UNKNOWN, ClassSource
 from semikit.data.class_splits import ClassSplit
 from semikit.data.faults import FileFault, some
 from semikit.errors import DataError
 
+Progress = Callable[[int, int], None]
 
-def check_images(split: ClassSplit, val: ClassSource, test: ClassSource | None, thorough: bool) -> None:
-    """Decode every labelled, validation and test image that lies in a file, with `thorough` the unlabelled too.
+_MOST = 0.9
+"""Share of images of one small size from which the others are taken for mistakes."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Images to be looked at; `name` (labelled, unlabelled, val, test) is told in errors."""
+
+    name: str
+    source: ClassSource
+    indices: Sequence[int]
+
+
+def check_images(parts: Sequence[Looked], progress: Progress | None = None) -> None:
+    """Decode every image in a file; those in memory are sound. `progress` is told (done, all) after each.
+
+    Where nine of ten images have one size of at most 96 pixels a side, others are refused: they would keep all from
+    being held in memory.
 
     Raises:
-        DataError: one message with all problems: unreadable images, more than 8 bits, another number of bands.
+        DataError: one message with a sentence for each kind of problem in each part, three files and the number of the
+            others: unreadable, more than 8 bits, not three bands, another size.
     """
-    looked: dict[str, tuple[ClassSource, Sequence[int]]] = {
-        "labelled": (split.pool, split.labeled),
-        "val": (val, range(len(val))),
-    }
-    if test is not None:
-        looked["test"] = (test, range(len(test)))
-    if thorough:
-        taken = set(split.labeled)
-        looked["unlabelled"] = (split.pool, [index for index in split.unlabeled if index not in taken])
-    problems = [told for part, (source, indices) in looked.items() for told in _problems(part, source, indices)]
-    if len(problems) == 1:
-        raise DataError(problems[0])
-    if problems:
-        raise DataError("\n- ".join([f"{len(problems)} problems with the data:", *problems]))
+    listed = [(part, index) for part in parts for index in part.indices if part.source.files(index)]
+    faults: dict[tuple[str, str], list[FileFault]] = {}
+    sizes: list[tuple[str, str, tuple[int, int]]] = []
+    with ThreadPoolExecutor() as threads:
+        for done, (part, name, seen) in enumerate(threads.map(_look, listed), 1):
+            if progress is not None:
+                progress(done, len(listed))
+            if isinstance(seen, FileFault):
+                faults.setdefault((part, seen.kind), []).append(seen)
+            else:
+                sizes.append((part, name, seen))
+    for part, fault in _other_sizes(sizes):
+        faults.setdefault((part, fault.kind), []).append(fault)
+    told = [
+        f"{part}: {kind}: {some([fault.where for fault in found])}. {found[0].remedy}"
+        for (part, kind), found in faults.items()
+    ]
+    if told:
+        raise DataError(told[0] if len(told) == 1 else "\n- ".join([f"{len(told)} problems with the data:", *told]))
 
 
 def balance_told(split: ClassSplit, class_names: Sequence[str]) -> str:
@@ -51,25 +78,25 @@ def balance_told(split: ClassSplit, class_names: Sequence[str]) -> str:
     )
 
 
-def _problems(part: str, source: ClassSource, indices: Sequence[int]) -> list[str]:
-    """A sentence for each kind of fault, with three files and the number of the others."""
-
-    def look(index: int) -> FileFault | None:
-        if not source.files(index):
-            return None
-        try:
-            source.image(index)
-        except FileFault as fault:
-            return fault
-        return None
-
-    kinds: dict[str, list[FileFault]] = {}
-    with ThreadPoolExecutor() as threads:
-        for fault in threads.map(look, indices):
-            if fault is not None:
-                kinds.setdefault(fault.kind, []).append(fault)
-    return [_told(part, kind, faults) for kind, faults in kinds.items()]
+def _look(item: tuple[Looked, int]) -> tuple[str, str, tuple[int, int] | FileFault]:
+    """Part, name and size (H, W) of an image, or what is wrong with it."""
+    part, index = item
+    try:
+        height, width, _ = part.source.image(index).shape
+        return part.name, part.source.names[index], (height, width)
+    except FileFault as fault:
+        return part.name, part.source.names[index], fault
 
 
-def _told(part: str, kind: str, faults: Sequence[FileFault]) -> str:
-    return f"{part}: {kind}: {some([fault.where for fault in faults])}. {faults[0].remedy}"
+def _other_sizes(seen: Sequence[tuple[str, str, tuple[int, int]]]) -> list[tuple[str, FileFault]]:
+    counts = Counter(size for _, _, size in seen)
+    if len(counts) <= 1:
+        return []
+    (common, count), *_ = counts.most_common(1)
+    if max(common) > LARGEST or count < _MOST * len(seen):
+        return []
+    kind = f"image of another size than most ({common[1]}x{common[0]}, width x height)"
+    remedy = "Bring all to one size, or take these out."
+    return [
+        (part, FileFault(kind, name, f"{size[1]}x{size[0]}", remedy)) for part, name, size in seen if size != common
+    ]

@@ -33,8 +33,8 @@ class Found:
         """The classes that occur, sorted."""
         return sorted({label for _, label in self.images.values() if label is not None})
 
-    def source(self, classes: Sequence[str]) -> FileSource:
-        """The images with the numbers of their classes.
+    def source(self, classes: Sequence[str], owner: str = "train") -> FileSource:
+        """The images with the numbers of their classes; `owner` of the classes is told in errors.
 
         Raises:
             DataError: a class that is not among `classes`.
@@ -46,8 +46,8 @@ class Found:
             told = "; ".join(f"{name!r}{near(name, classes)}" for name in foreign[:3])
             more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
             raise DataError(
-                f"{self.where}: {of} images are of classes that train does not have: {told}{more}. "
-                f"Classes of train: {some(list(classes), 10)}."
+                f"{self.where}: {of} images are of classes that {owner} does not have: {told}{more}. "
+                f"Classes of {owner}: {some(list(classes), 10)}."
             )
         labels = [UNKNOWN if label is None else numbers[label] for _, label in self.images.values()]
         paths = tuple(path for path, _ in self.images.values())
@@ -70,7 +70,7 @@ def resolve_labels(spec: LabelSpec) -> ClassParts:
         )
     if len(classes) < 2:
         raise DataError(f"{train.where}: {len(classes)} class ({some(classes)}); at least 2 are needed.")
-    sources: dict[str, FileSource | None] = {"train": train.source(classes)}
+    sources: dict[str, FileSource | None] = {"train": train.source(classes, "`classes`")}
     for k, place in enumerate(spec.unlabeled):
         sources[f"unlabeled[{k}]"] = plain_images(place, f"unlabeled[{k}]")
     sources["val"] = None if spec.val is None else _scored(spec.val, "val", classes)

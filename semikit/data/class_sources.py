@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, Self, final
+from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,10 +140,6 @@ class FileSource:
         with ThreadPoolExecutor() as threads:
             pieces = [range(start, min(start + 500, len(self))) for start in range(0, len(self), 500)]
             return found if all(threads.map(decoded, pieces)) else None
-
-    def unlabelled(self) -> Self:
-        """The same images, their classes unknown."""
-        return replace(self, labels=np.full(len(self), UNKNOWN, np.int64))
 
 
 @final

@@ -153,9 +153,9 @@ def _drawn(members: Sequence[NDArray[np.int64]], counts: Sequence[int], seed: in
 
 
 def _from_list(path: Path, parts: ClassParts) -> list[int]:
-    theirs = {part: source.names for part, source in (("val", parts.val), ("test", parts.test)) if source is not None}
     known = parts.train.labels != UNKNOWN
-    return listed(path, parts.train.names, theirs, _ALLOWED, lambda index: bool(known[index]), "label")
+    others = {"val": parts.val, "test": parts.test}
+    return listed(path, parts.train, others, _ALLOWED, lambda index: bool(known[index]), "label")
 
 
 def _official(labels: str, parts: ClassParts) -> list[int]:

@@ -46,10 +46,12 @@ def read_list(path: Path, key: str) -> dict[str, Path]:
         DataError: no text, nothing in it, files that are missing or no images, a file that is named twice.
     """
     lines = _lines(path, key)
-    if _columns(lines[0]).get(FILE) is None:
+    if FILE not in _columns(lines[0]):
         entries = [(line.strip(), number) for number, line in enumerate(lines) if line.strip()[:1] not in ("", "#")]
     else:
         entries = [(row.get(FILE, ""), number) for number, (_, row) in enumerate(_parsed(lines))]
+    if not entries:
+        raise DataError(f"{key}: {path} names no image; write one file a line.")
     return {name: file for name, (file, _) in _files(path, path.parent, entries, key).items()}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
+from semikit.data.sources import Filed
 from semikit.errors import DataError
 
 _COMPARED = 5000
@@ -31,25 +32,30 @@ def read_entries(path: Path, allowed: str) -> list[str]:
 
 def listed(
     path: Path,
-    names: Sequence[str],
-    others: Mapping[str, Sequence[str]],
+    train: Filed,
+    others: Mapping[str, Filed | None],
     allowed: str,
     has: Callable[[int], bool],
     what: str = "mask",
 ) -> list[int]:
     """The images of train a file names, in order; `has` says which of them have a `what` (mask, label).
 
-    `others` are the names of the other parts, of which none may be listed.
+    `others` are val and test, of which none may be listed: an entry that is one of theirs as it stands (val/cat/1.jpg)
+    is none of train, whatever the end of its path says.
 
     Raises:
         DataError: an unknown or ambiguous entry, one named twice, one of another part, one that cannot be labelled.
     """
+    names = train.names
     numbers = _by_name(names)
+    theirs = {part: (source, _by_name(source.names)) for part, source in others.items() if source is not None}
     chosen: dict[int, str] = {}
     for entry in read_entries(path, allowed):
         found = _find(entry, numbers)
+        if not any(_as_it_stands(entry, train, index) for index in found):
+            _refuse_theirs(entry, path, theirs, anyhow=not found)
         if not found:
-            raise _unknown_entry(entry, path, names, others)
+            raise DataError(f"{path}: no image of train is named {entry!r}.{near(entry, names)}")
         if len(found) > 1:
             told = ", ".join(names[k] for k in found[:3])
             raise DataError(f"{path}: {entry!r} fits {len(found)} images: {told}. Write the subfolder too.")
@@ -98,8 +104,20 @@ def _find(entry: str, by_name: Mapping[str, list[int]]) -> list[int]:
     return []
 
 
-def _unknown_entry(entry: str, path: Path, names: Sequence[str], others: Mapping[str, Sequence[str]]) -> DataError:
-    for part, theirs in others.items():
-        if _find(entry, _by_name(theirs)):
-            return DataError(f"{path}: {entry!r} is an image of {part}, not of train; it must not be labelled.")
-    return DataError(f"{path}: no image of train is named {entry!r}.{near(entry, names)}")
+def _refuse_theirs(
+    entry: str, path: Path, theirs: Mapping[str, tuple[Filed, dict[str, list[int]]]], *, anyhow: bool
+) -> None:
+    """Raise where an entry is an image of another part: as it stands or, with `anyhow`, by an end of its path."""
+    for part, (source, numbers) in theirs.items():
+        held = _find(entry, numbers)
+        if held and (anyhow or any(_as_it_stands(entry, source, index) for index in held)):
+            raise DataError(f"{path}: {entry!r} is an image of {part}, not of train; it must not be labelled.")
+
+
+def _as_it_stands(entry: str, source: Filed, index: int) -> bool:
+    """Whether an image's place (its name, where it has no file) ends with the whole entry, suffix or not."""
+    files = source.files(index)
+    place = files[0].as_posix() if files else source.names[index]
+    given = {entry, entry.split()[0]}
+    given |= {str(PurePosixPath(text).with_suffix("")) for text in given}
+    return any(f"/{text}".endswith(f"/{end}") for text in (place, place.rpartition(".")[0]) for end in given)

@@ -81,8 +81,7 @@ def choose(
         labeled = sorted(candidates[k] for k in order[:count])
     else:
         family = "file"
-        others = {part: source.names for part, source in (("val", val), ("test", test)) if source is not None}
-        labeled = listed(Path(labels), train.names, others, _ALLOWED, train.has_mask)
+        labeled = listed(Path(labels), train, {"val": val, "test": test}, _ALLOWED, train.has_mask)
     if official is None:  # the parts of a published data set are what they are; empty tiles of WHU-CD may be equal
         for part, other in (("val", val), ("test", test)):
             refuse_shared(train, labeled, other, part)

@@ -14,7 +14,7 @@ from semikit.core.network import Network
 from semikit.core.settings import Settings
 from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Split, Task
 from semikit.data import manifest
-from semikit.data.class_check import balance_told, check_images
+from semikit.data.class_check import Looked, balance_told, check_images
 from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import load_labels
 from semikit.data.class_splits import choose_labeled
@@ -90,7 +90,13 @@ class Classification(Task):
 
     def check(self, thorough: bool = False) -> None:
         """Labelled, validation and test images; with `thorough` the unlabelled images too."""
-        check_images(self.split, self.val, self.test, thorough)
+        pool, taken = self.split.pool, set(self.split.labeled)
+        looked = [Looked("labelled", pool, self.split.labeled), Looked("val", self.val, range(len(self.val)))]
+        if self.test is not None:
+            looked.append(Looked("test", self.test, range(len(self.test))))
+        if thorough:
+            looked.append(Looked("unlabelled", pool, [index for index in self.split.unlabeled if index not in taken]))
+        check_images(looked)
         self.notices = [*self.parts.notices, balance_told(self.split, self.class_names)]
 
     def manifest(self) -> Mapping[str, Any]:

@@ -54,7 +54,7 @@ def folders(root: Path, names: tuple[str, ...], side: int, each: int, part: str,
 def _cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, each: int, val: int) -> None:
     from torchvision.datasets import CIFAR10 as Reader
 
-    parts = [(name, part) for name, part in zip(_names(Reader.train_list), np.array_split(labels(10, each), 5))]
+    parts = list(zip(_names(Reader.train_list), np.array_split(labels(10, each), 5), strict=True))
     _pickles(Reader, root, [*parts, ("test_batch", labels(10, val))], "labels", {"label_names": list(CIFAR10)})
     _checksums(Reader, root, monkeypatch)
 

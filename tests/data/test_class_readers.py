@@ -105,13 +105,6 @@ def test_some_files_are_missing(class_sets: ModuleType, tmp_path: Path, monkeypa
     assert len(read_svhn(tmp_path, extra=False).train) == 60
 
 
-class Trap:
-    """Does something when it is unpickled."""
-
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return (setattr, (Trap, "sprung", True))  # type: ignore[return-value]
-
-
 @pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
 def test_nothing_is_unpickled_where_a_checksum_is_wrong(
     file: str, class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -138,6 +131,7 @@ def test_damaged_stl10(class_sets: ModuleType, tmp_path: Path, monkeypatch: pyte
         read_stl10(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:.*filter extracted tar:DeprecationWarning")
 def test_download_takes_an_archive_that_is_there(
     class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

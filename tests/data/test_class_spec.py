@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semikit.data.class_spec import LabelSpec, load_labels
+from semikit.errors import ConfigError, DataError
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "data.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_folders_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOTOS", "/photos")
+    spec = load_labels(
+        written(
+            tmp_path,
+            'train: labels.csv\nval: {images: "${PHOTOS}/val"}\ntest: {labels: test.tsv, images: pixels}\n'
+            "unlabeled: [more, list.txt]\nclasses: [cat, dog]",
+        )
+    )
+    assert spec.train.labels == tmp_path / "labels.csv"
+    assert spec.train.images is None
+    assert spec.val.images == Path("/photos/val")
+    assert spec.test is not None
+    assert (spec.test.labels, spec.test.images) == (tmp_path / "test.tsv", tmp_path / "pixels")
+    assert spec.unlabeled == (tmp_path / "more", tmp_path / "list.txt")
+    assert spec.classes == ("cat", "dog")
+
+
+def test_paths_count_from_the_root(tmp_path: Path) -> None:
+    spec = load_labels(written(tmp_path, "train: train\nval: val\nunlabeled: more"), Path("/root"))
+    assert spec.train.images == Path("/root/train")
+    assert spec.unlabeled == (Path("/root/more"),)
+
+
+def test_a_written_configuration_reads_back(tmp_path: Path) -> None:
+    spec = load_labels(written(tmp_path, "train: labels.csv\nval: val\nunlabeled: more"))
+    assert LabelSpec.model_validate(spec.model_dump(mode="json", exclude_none=True)) == spec
+
+
+def test_everything_wrong_at_once(tmp_path: Path) -> None:
+    path = written(tmp_path, "train: {}\nvalid: val\nclasses: [cat, cat]")
+    with pytest.raises(ConfigError) as raised:
+        load_labels(path)
+    told = str(raised.value)
+    assert "give a folder with one subfolder for each class" in told
+    assert "valid" in told
+    assert "val" in told
+
+
+def test_classes_twice(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="class names must differ, got twice: cat"):
+        load_labels(written(tmp_path, "train: train\nval: val\nclasses: [cat, dog, cat]"))
+
+
+def folders(tmp_path: Path, *names: str) -> Path:
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    spec = load_labels(folders(tmp_path, "train", "val", "test", "unlabeled"))
+    assert (spec.train.images, spec.val.images) == (tmp_path / "train", tmp_path / "val")
+    assert spec.test is not None
+    assert spec.test.images == tmp_path / "test"
+    assert spec.unlabeled == (tmp_path / "unlabeled",)
+
+
+def test_without_val_the_best_is_chosen_on_test(tmp_path: Path) -> None:
+    spec = load_labels(folders(tmp_path, "train", "test"))
+    assert (spec.val.images, spec.test) == (tmp_path / "test", None)
+
+
+def test_a_folder_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no train/ and no val/, only cats, dogs\. A folder of images holds"):
+        load_labels(folders(tmp_path, "cats", "dogs"))
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such file: .*nothing\.yaml"):
+        load_labels(tmp_path / "nothing.yaml")

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import time
+
+from semikit.data.name_lists import near
+
+
+def test_the_nearest_names() -> None:
+    assert near("cat/00a1", ["cat/0001", "dog/0001", "horse"]) == " Did you mean 'cat/0001' or 'dog/0001'?"
+    assert near("zebra", ["cat/0001"]) == ""
+
+
+def test_of_a_million_names_only_neighbours_are_compared() -> None:
+    names = [f"n{wnid:04d}/image{k:05d}" for wnid in range(1000) for k in range(1000)]
+    begin = time.perf_counter()
+    assert near("n0500/image0050", names) == (
+        " Did you mean 'n0500/image00590' or 'n0500/image00580' or 'n0500/image00570'?"
+    )
+    assert time.perf_counter() - begin < 20
