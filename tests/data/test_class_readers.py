@@ -31,17 +31,17 @@ def test_cifar(
 ) -> None:
     class_sets.write(name, tmp_path, monkeypatch)
     parts = read(tmp_path)  # type: ignore[operator]
-    assert (len(parts.train), len(parts.val), parts.test, parts.unlabeled) == (6 * classes, 2 * classes, None, ())
+    assert (len(parts.train), len(parts.test), parts.val, parts.unlabeled) == (6 * classes, 2 * classes, None, ())
     assert len(parts.class_names) == classes
     assert np.bincount(parts.train.labels).tolist() == [6] * classes
-    assert np.bincount(parts.val.labels).tolist() == [2] * classes
+    assert np.bincount(parts.test.labels).tolist() == [2] * classes
     images = parts.train.arrays()
     assert images.shape == (6 * classes, 32, 32, 3)
     assert images.dtype == np.uint8
     assert images.flags.c_contiguous
     assert np.array_equal(parts.train.image(5), images[5])
     assert tells_classes(parts.train, class_sets)
-    assert tells_classes(parts.val, class_sets)
+    assert tells_classes(parts.test, class_sets)
     assert parts.train.names[3] == "train/00003"
 
 
@@ -55,11 +55,11 @@ def test_svhn_learns_from_train_and_extra(
 ) -> None:
     class_sets.write("svhn", tmp_path, monkeypatch)
     parts = read_svhn(tmp_path)
-    assert (len(parts.train), len(parts.val)) == (60 + 120, 20)
+    assert (len(parts.train), len(parts.test)) == (60 + 120, 20)
     assert np.bincount(parts.train.labels).tolist() == [18] * 10
     assert parts.class_names == tuple("0123456789")
     assert tells_classes(parts.train, class_sets)
-    assert tells_classes(parts.val, class_sets)
+    assert tells_classes(parts.test, class_sets)
     assert len(read_svhn(tmp_path, extra=False).train) == 60
 
 
@@ -73,11 +73,11 @@ def test_stl10_has_unlabelled_images(class_sets: ModuleType, tmp_path: Path, mon
     class_sets.write("stl10", tmp_path, monkeypatch)
     parts = read_stl10(tmp_path)
     (more,) = parts.unlabeled
-    assert (len(parts.train), len(more), len(parts.val)) == (60, 120, 20)
+    assert (len(parts.train), len(more), len(parts.test)) == (60, 120, 20)
     assert (more.labels == -1).all()
     assert np.bincount(parts.train.labels).tolist() == [6] * 10
     assert tells_classes(parts.train, class_sets)
-    assert tells_classes(parts.val, class_sets)
+    assert tells_classes(parts.test, class_sets)
     pixels = more.arrays()
     assert pixels is not None
     assert np.array_equal(pixels, class_sets.images(class_sets.labels(10, 12), 96, 7))

@@ -72,13 +72,14 @@ def test_a_folder(tmp_path: Path) -> None:
     assert spec.unlabeled == (tmp_path / "unlabeled",)
 
 
-def test_without_val_the_best_is_chosen_on_test(tmp_path: Path) -> None:
+def test_validation_images_need_not_be_given(tmp_path: Path) -> None:
     spec = load_labels(folders(tmp_path, "train", "test"))
-    assert (spec.val.images, spec.test) == (tmp_path / "test", None)
+    assert spec.test is not None
+    assert (spec.val, spec.test.images) == (None, tmp_path / "test")
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no train/ and no val/, only cats, dogs\. A folder of images holds"):
+    with pytest.raises(DataError, match=r"has no train/, only cats, dogs\. A folder of images holds"):
         load_labels(folders(tmp_path, "cats", "dogs"))
 
 

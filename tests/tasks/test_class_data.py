@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from semikit.data.class_sources import ClassParts, ClassSource
 from semikit.data.class_spec import folder_spec
 from semikit.errors import DataError
 from semikit.tasks._class_data import ClassData, open_classes
@@ -21,22 +23,24 @@ def root(class_sets: ModuleType, tmp_path: Path) -> Path:
 
 def test_own_folders_with_more_images(root: Path) -> None:
     data = ClassData(folders=folder_spec(root / "own"), labels="2", unlabeled=(str(root / "more"),))
-    parts = open_classes(data)
-    assert (len(parts.train), len(parts.val), [len(more) for more in parts.unlabeled]) == (6, 2, [4])
+    parts, val = open_classes(data, on_test=False)
+    assert val is parts.val
+    assert (len(parts.train), len(val), [len(more) for more in parts.unlabeled]) == (6, 2, [4])
     assert not parts.published
 
 
 def test_a_published_root_with_more_images(root: Path) -> None:
     raw = {"published": {"name": "cifar10", "root": str(root / "own")}, "labels": 2, "unlabeled": [str(root / "more")]}
-    parts = open_classes(ClassData.model_validate(raw))
+    parts, _ = open_classes(ClassData.model_validate(raw), on_test=False)
     assert [len(more) for more in parts.unlabeled] == [4]
     assert parts.published
     with pytest.raises(DataError, match="is in both val and --unlabeled"):
-        open_classes(ClassData.model_validate({**raw, "unlabeled": [str(root / "own/val")]}))
+        open_classes(ClassData.model_validate({**raw, "unlabeled": [str(root / "own/val")]}), on_test=False)
 
 
 def test_shapes() -> None:
-    parts = open_classes(ClassData.model_validate({"shapes": {"train": 24, "val": 8, "test": 8}, "labels": 16}))
+    data = ClassData.model_validate({"shapes": {"train": 24, "val": 8, "test": 8}, "labels": 16})
+    parts, _ = open_classes(data, on_test=False)
     assert (len(parts.train), len(parts.val), parts.unlabeled) == (24, 8, ())
 
 
@@ -47,3 +51,39 @@ def test_one_source(root: Path) -> None:
         ClassData.model_validate({"folders": folder_spec(root / "own").model_dump(), "shapes": {}})
     with pytest.raises(ValidationError, match="the made images take no others"):
         ClassData.model_validate({"shapes": {}, "unlabeled": [str(root / "more")]})
+
+
+class TestNoValidationImages:
+    @pytest.fixture
+    def root(self, class_sets: ModuleType, tmp_path: Path) -> Path:
+        for part, each in (("train", 20), ("test", 2)):
+            class_sets.folders(tmp_path, ("cat", "dog"), 16, each, part)
+        return tmp_path
+
+    def opened(self, root: Path, *, on_test: bool = False, **more: int) -> tuple[ClassParts, ClassSource]:
+        return open_classes(ClassData(folders=folder_spec(root), labels="2", **more), on_test)  # type: ignore[arg-type]
+
+    def test_a_tenth_of_train_is_held_out_in_balance(self, root: Path) -> None:
+        parts, val = self.opened(root)
+        assert (len(parts.train), len(val)) == (36, 4)
+        assert np.bincount(val.labels).tolist() == [2, 2]
+        assert not set(val.names) & set(parts.train.names)
+        assert set(val.names) | set(parts.train.names) == set(folder_names(root))
+        assert "4 images of train are held out" in parts.notices[-1]
+        arrays = val.arrays()
+        assert arrays is not None
+        assert all(np.array_equal(arrays[k], val.image(k)) for k in range(4))
+
+    def test_as_many_as_are_asked_for(self, root: Path) -> None:
+        assert len(self.opened(root, validation=10)[1]) == 10
+        with pytest.raises(DataError, match=r"data.validation 3 cannot be balanced over 2 classes"):
+            self.opened(root, validation=3)
+
+    def test_none_where_the_best_is_chosen_on_test(self, root: Path) -> None:
+        parts, val = self.opened(root, on_test=True)
+        assert len(parts.train) == 40
+        assert val is parts.test
+
+
+def folder_names(root: Path) -> list[str]:
+    return [path.relative_to(root / "train").with_suffix("").as_posix() for path in (root / "train").rglob("*.png")]
