@@ -120,7 +120,7 @@ def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
     return Stepper(
         method,
         torch.compile(method) if train.compile else method,
-        build_optimizer(method.student, config.optimizer),
+        build_optimizer(method.student, config.optimizer, method.extra_parameters()),
         autocast(device, train.precision),
         train.accumulate,
         grad_scaler(device, train.precision),

@@ -37,6 +37,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def __init__(self, network: Network, config: Settings, facts: Facts) -> None: ...
 
+    def extra_parameters(self) -> list[nn.Parameter]:
+        """What the method itself learns beside the student (a head of its own); at the rate of the decoder."""
+        return []
+
     @abstractmethod
     def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo | None:
         """Pseudo-labels for the whole step's batch, without gradient, and the step's draws."""

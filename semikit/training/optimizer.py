@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from timm.optim import param_groups_layer_decay
-from torch import optim
+from torch import nn, optim
 
 from semikit.core.network import Network
 from semikit.core.schedule import learning_rate
@@ -16,15 +17,19 @@ from semikit.training.settings import OptimizerSettings
 Group = dict[str, Any]
 
 
-def build_optimizer(network: Network, settings: OptimizerSettings) -> optim.Optimizer:
+def build_optimizer(
+    network: Network, settings: OptimizerSettings, extra: Iterable[nn.Parameter] = ()
+) -> optim.Optimizer:
     """Fused AdamW or SGD; the encoder's parameters come first, then all others (frozen ones left out).
+
+    `extra`: what the method learns beside the network.
 
     Raises:
         ConfigError: `layer_decay` for an encoder whose layers have no order.
     """
     encoder = [p for p in network.encoder_parameters() if p.requires_grad]
     ids = {id(p) for p in encoder}
-    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in ids]
+    rest = [p for p in (*network.parameters(), *extra) if p.requires_grad and id(p) not in ids]
     encoder_lr = settings.lr if settings.encoder_lr is None else settings.encoder_lr
     groups = (
         _layers(network, encoder_lr, settings) if settings.layer_decay else [{"params": encoder, "base_lr": encoder_lr}]

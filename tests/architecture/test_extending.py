@@ -106,7 +106,7 @@ def test_a_new_method_is_one_file(agreement: str, photos: ModuleType, photo_data
 def test_a_new_method_is_checked_like_the_others(
     agreement: str, photos: ModuleType, photo_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["train", "seg", "--data", str(photo_data), "--method", "mean_techer"]) == 2
+    assert run(["train", "seg", "--data", str(photo_data), "--method", "agrement"]) == 2
     assert "Did you mean 'agreement'" in capsys.readouterr().err
     flags = ["--data", str(photo_data), *photos.FLAGS, "--method", agreement, "method.wieght=1", "--dry-run"]
     assert run(["train", "seg", *flags]) == 2

@@ -86,6 +86,11 @@ def test_flags_go_before_the_recipe(trained: Path, semikit: Call, tmp_path: Path
 @pytest.mark.parametrize("method", METHODS.names())
 def test_every_method(train: Call, tmp_path: Path, no_curves: None, method: str) -> None:
     answer = train("--method", method, "--out", tmp_path / "run", "--iterations", "1")
+    plugin = METHODS.get(method)
+    if plugin.needs(plugin.Config()).whole_images:
+        assert answer.code == 2
+        assert "classes of whole images only. For pixels use freematch or softmatch" in answer.err
+        return
     assert answer.code == 0, answer.err
     assert json.loads((tmp_path / "run/results.json").read_text())["method"] == method
 

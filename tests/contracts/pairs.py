@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from semikit.registry import METHODS
+
 SIZE = (40, 48)
 MODEL: dict[str, Any] = {
     "encoder": "test_vit",
@@ -69,7 +71,7 @@ def raw(yaml: Path, method: str = "unimatch_v2", **sections: dict[str, Any]) -> 
         "optimizer": {"encoder_lr": 2e-4},
         "train": {"iterations": 6, "batch": 2, "group": 2, "workers": 0, "device": "cpu", "eval_every": 3},
     }
-    if method != "supervised":
+    if "threshold" in METHODS.get(method).Config.model_fields:
         made["method"]["threshold"] = 0.4
     for section, values in sections.items():
         made[section] = {**made.get(section, {}), **values}

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from semikit.registry import METHODS
+
 SIZE = (40, 48)
 CLASSES = ("sky", "road", "car")
 ENCODER_ARGS = {"depth": 2, "embed_dim": 32, "num_heads": 2}
@@ -65,7 +67,7 @@ def raw(yaml: Path, method: str = "unimatch_v2", **sections: dict[str, Any]) -> 
         "optimizer": {"encoder_lr": 2e-4},
         "train": {"iterations": 6, "batch": 2, "group": 2, "workers": 0, "device": "cpu", "eval_every": 3},
     }
-    if method != "supervised":
+    if "threshold" in METHODS.get(method).Config.model_fields:
         made["method"]["threshold"] = 0.4
     for section, values in sections.items():
         made[section] = {**made.get(section, {}), **values}

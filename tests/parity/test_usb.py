@@ -203,3 +203,37 @@ def test_softmatch() -> None:
         close(soft.mean, stored["mu"])
         close(soft.variance, stored["var"])
         close(method.labeling.alignment.predicted.value(), stored["p_model"])
+
+
+class Rows(nn.Module):
+    """The projection: the features of image n are row n."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(rows.clone())
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return self.rows[embedding[:, 0].long()]
+
+
+@pytest.mark.parametrize("ema", [0, 1])
+def test_simmatch(ema: int) -> None:
+    stored = load("a3_usb_simmatch")
+    method = made(
+        "simmatch", follow="released", teacher="ema" if ema else "student", threshold=0.8, width=16, alignment_length=4
+    )
+    bank = method.bank
+    bank.rows[:-1] = stored[f"simmatch_ema{ema}__mem_bank_start"].t()
+    bank.labels[:-1] = stored[f"simmatch_ema{ema}__labels_bank_start"]
+    bank.seen.fill_(True)
+    for number, row in enumerate(steps(stored, f"simmatch_ema{ema}")):
+        method.projection = Rows(row["feats"])
+        if ema:
+            method.teacher_projection = method.projection
+        check(method, step(method, number, row), row)
+        close(bank.rows[:-1].t(), row["mem_bank_after"])
+        assert torch.equal(bank.labels[:-1], row["labels_bank_after"])
+        # Ours normalises what comes out of the projection, so nothing flows along the features themselves.
+        given = row["grad_feats"]
+        expected = given - (given * row["feats"]).sum(1, keepdim=True) * row["feats"]
+        torch.testing.assert_close(method.projection.rows.grad, expected, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,166 @@
+"""SimMatch (Zheng et al. 2022): views agree in their class and in which labelled images they are like."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from semikit.core.alignment import Kind
+from semikit.core.bank import FeatureBank
+from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.consistency import ConsistencySettings, fill, prepare
+from semikit.core.draws import draw
+from semikit.core.ema import ema_decay, update
+from semikit.core.labeling import JointSettings, LabelingMethod
+from semikit.core.network import Network
+from semikit.core.pseudo_label import probabilities_of, sharpened
+from semikit.core.settings import Settings
+
+
+@final
+class SimMatchConfig(JointSettings, ConsistencySettings):
+    """Settings of SimMatch: those of its CIFAR form in USB. The ImageNet form of the paper has teacher ema, weight 10,
+    instance_weight 5, threshold 0.7 and alignment_length 256.
+    """
+
+    follow: Literal["paper", "released"] = "paper"
+    """released: averaged features are normalised over the images of the step, as USB does, not each for itself."""
+    teacher: Literal["student", "ema"] = "student"
+    """Who labels and fills the bank: the student in its own training pass, or the average."""
+    forward: Literal["joint"] = "joint"
+    """All images pass through the student in one call: labelled, weak (where it labels) and strong."""
+    hard: bool = False
+    """Whether the likeliest class is learned; false: all probabilities."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sharpens soft labels; 1: as they are."""
+    alignment: Kind = "queue"
+    """Distribution alignment: none, by a queue of the last steps, or by a moving average (ema)."""
+    instance_weight: float = Field(default=1.0, ge=0)
+    """Weight of the loss between likenesses to labelled images (eq. 5)."""
+    instance_temperature: float = Field(default=0.1, gt=0)
+    """Temperature of these likenesses (eq. 3, 4)."""
+    smoothing: float = Field(default=0.9, ge=0, le=1)
+    """Share of the class probabilities in a pseudo-label; the rest comes from the labels of like images (eq. 9)."""
+    bank_momentum: float | None = Field(default=None, ge=0, lt=1)
+    """What the bank keeps of an image's features (0..1); null: 0.7 where the student fills it, 0 where the average."""
+    width: int = Field(default=128, ge=1)
+    """Length of the features that are compared."""
+
+
+@final
+class SimMatch(LabelingMethod):
+    """Semantic and instance similarity (Algorithm 1). In the first epoch the bank fills and is not used yet."""
+
+    Config = SimMatchConfig
+    config: SimMatchConfig
+    active: Tensor
+
+    @classmethod
+    def needs(cls, config: Settings) -> Needs:
+        """One strong view of whole images."""
+        return Needs(strong_views=1, whole_images=True)
+
+    @classmethod
+    def whole_batch(cls, config: Settings) -> bool:
+        """The bank is read and written once a step."""
+        return True
+
+    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
+        super().__init__(network, config, facts)
+        own, momentum = self.config.teacher == "student", self.config.bank_momentum
+        if momentum is None:
+            momentum = 0.7 if own else 0.0
+        across = self.config.follow == "released"
+        self.bank = FeatureBank(facts.num_labeled, self.config.width, momentum, across, facts.seed)
+        self.projection = _projection(network.embed_dim, self.config.width, facts.seed)
+        self.teacher_projection = None if own else deepcopy(self.projection).requires_grad_(False)
+        self.register_buffer("active", torch.tensor(False), persistent=False)
+
+    def extra_parameters(self) -> list[nn.Parameter]:
+        """Those of the projection."""
+        return list(self.projection.parameters())
+
+    def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
+        """Nothing is labelled yet; whether the bank is in use is told here."""
+        assert unlabeled is not None
+        self.emphasis.begin(step)
+        self.active.fill_(step >= self.facts.steps_per_epoch)
+        return prepare(unlabeled, self.facts)
+
+    def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
+        """The labelled loss, the strong view's and that of its likenesses (eq. 10)."""
+        assert unlabeled is not None
+        assert pseudo is not None
+        (strong,) = unlabeled.strong
+        if self.teacher_projection is None:
+            views = _look(self.student, self.projection, labeled.images, unlabeled.weak, strong)
+            (pred_labeled, like_labeled), (pred_weak, like_weak), (pred_strong, like_strong) = views
+        else:
+            views = _look(self.student, self.projection, labeled.images, strong)
+            (pred_labeled, _), (pred_strong, like_strong) = views
+            with torch.no_grad():
+                views = _look(self.teacher, self.teacher_projection, labeled.images, unlabeled.weak)
+            (_, like_labeled), (pred_weak, like_weak) = views
+        with torch.autocast(strong.device.type, enabled=False):
+            on_labeled = (pred_labeled.detach(), labeled.valid)
+            pseudo, alike = self._labeled(pseudo, unlabeled, pred_weak, like_weak, on_labeled)
+            found = self.bank.likeness(like_strong, self.config.instance_temperature)
+            apart = -(alike * found).sum(dim=1)
+            target = pseudo.views[0]
+            loss_in = (torch.where(target.valid & self.active, apart, 0.0) / target.denominator).sum()
+            self.bank.write(labeled.index, like_labeled.detach(), labeled.labels, labeled.valid)
+        loss_x = self.labeled_loss(pred_labeled, labeled)
+        loss_u = self.emphasis.loss(pred_strong, target)
+        return self.emphasis.result(loss_x, loss_u, pseudo.weak, loss_in=self.config.instance_weight * loss_in)
+
+    @torch.no_grad()
+    def _labeled(
+        self, pseudo: Pseudo, unlabeled: Unlabeled, logits: Tensor, features: Tensor, on_labeled: tuple[Tensor, Tensor]
+    ) -> tuple[Pseudo, Tensor]:
+        """Pseudo-labels smoothed by like images (eq. 8, 9), and likenesses (B, N) fitted to the classes (eq. 6, 7)."""
+        classes = probabilities_of(logits)
+        if self.labeling.alignment is not None:
+            labeled, valid = on_labeled
+            classes = self.labeling.alignment(classes, unlabeled.valid, (probabilities_of(labeled), valid))
+        alike = self.bank.likeness(features, self.config.instance_temperature).exp()
+        fitted = alike * self.bank.by_image(classes)
+        share = self.config.smoothing
+        smoothed = share * classes + (1 - share) * self.bank.by_class(alike, self.facts.num_classes)
+        classes = torch.where(self.active, smoothed, classes)
+        confidence, labels = classes.max(dim=1)
+        soft = None if self.config.hard else sharpened(classes, self.config.temperature)
+        pseudo = fill(pseudo, unlabeled, labels, confidence, probabilities=soft)
+        self.emphasis.observe(pseudo.weak)
+        return pseudo, fitted / fitted.sum(dim=1, keepdim=True).clamp(min=torch.finfo(fitted.dtype).tiny)
+
+    def after_step(self, step: int, applied: Tensor) -> None:
+        """Let the teacher follow the student, and its projection the student's."""
+        super().after_step(step, applied)
+        if self.teacher_projection is not None:
+            decay = ema_decay(step, self.config.ema_decay, self.config.ema_ramp)
+            update(self.teacher_projection, self.projection, decay, applied)
+
+
+def _projection(inputs: int, width: int, seed: int) -> nn.Sequential:
+    """What makes features that are compared out of those that are classified."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(draw(seed, "projection").integers(2**62)))
+        return nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, width))
+
+
+def _look(network: Network, projection: nn.Module, *images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Logits (B_i, K) and features (B_i, width) of length 1 of several lists of images, from one call."""
+    sizes = [len(part) for part in images]
+    encoded = network.encode(torch.cat(images))
+    embedding = network.embed(encoded)
+    logits = network.classify(embedding, encoded.size)
+    features = F.normalize(projection(embedding).float(), dim=1)
+    return list(zip(torch.split(logits, sizes), torch.split(features, sizes), strict=True))
+
+
+plugin = SimMatch
