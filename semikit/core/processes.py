@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -25,9 +26,9 @@ def gather_over_processes(value: Tensor) -> Tensor:
     count = process_count()
     if count == 1:
         return value
-    rows = value.new_empty(count * len(value), *value.shape[1:])
-    dist.all_gather_into_tensor(rows, value.contiguous())
-    return rows
+    parts = [torch.empty_like(value) for _ in range(count)]
+    dist.all_gather(parts, value.contiguous())
+    return torch.cat(parts)
 
 
 def own_share(count: int) -> range:

@@ -231,6 +231,20 @@ def test_no_step_waits_for_the_device(
     assert not counter.found
 
 
+def test_a_compiled_step_is_one_graph_and_the_same_step(make: Make) -> None:
+    """Traced, but not translated to machine code."""
+    plain, traced = make(pixels=False), make(pixels=False)
+    compiled = torch.compile(traced.method, backend="eager", fullgraph=True)
+    for number in range(3):
+        expected = plain.step(number)
+        result = compiled(traced.labeled, traced.unlabeled, traced.method.label(traced.unlabeled, number))
+        assert torch.equal(result.loss, expected.loss)
+        result.loss.backward()
+    state = traced.method.state_dict()
+    for key, value in plain.method.state_dict().items():
+        assert torch.equal(state[key], value), key
+
+
 def test_unlabeled_images_are_not_asked_for_in_vain(make: Make) -> None:
     made = make()
     if not made.needs.unlabeled:

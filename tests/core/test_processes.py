@@ -1,0 +1,84 @@
+"""Two processes that share a step remember what one does, and learn what one does."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+TINY = Path(__file__).parents[1] / "contracts" / "tiny.py"
+CASES = {
+    "fixmatch": {"forward": "joint", "teacher": "student", "alignment": "ema", "alignment_target": "labeled"},
+    "flexmatch": {"threshold": 0.5},
+    "freematch": {"quantile": 0.8, "fairness": 0.0, "momentum": 0.5},
+    "softmatch": {"momentum": 0.5},
+    "simmatch": {"threshold": 0.5},
+}
+PROGRAM = f"""
+import importlib.util, sys
+from dataclasses import replace
+import torch
+import torch.distributed as dist
+from semikit.core.batch import take
+from semikit.core.losses import denominators
+from semikit.registry import METHODS
+
+rank, world, port, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+torch.set_num_threads(1)
+if world > 1:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{{port}}", rank=rank, world_size=world)
+spec = importlib.util.spec_from_file_location("tiny", {str(TINY)!r})
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+found = {{}}
+for name, settings in {CASES!r}.items():
+    cls, facts = METHODS.get(name), tiny.facts()
+    config = cls.Config(**settings)
+    method = cls(tiny.network(pixels=False), config, facts).train()
+    labeled, unlabeled = tiny.batch(facts, cls.needs(config), pixels=False)
+    size = 4 // world
+    part = slice(size * rank, size * rank + size)
+    labeled, unlabeled = take(labeled, part), take(unlabeled, part)
+    labeled = replace(labeled, denominator=denominators(labeled.valid, 2, "total"))
+    for step in range(3):
+        method.zero_grad()
+        method(labeled, unlabeled, method.label(unlabeled, step)).loss.backward()
+    gradient = torch.cat([p.grad.flatten() for p in method.student.parameters()])
+    if world > 1:
+        dist.all_reduce(gradient)
+    states = {{key: value for key, value in method.state_dict().items() if key.startswith(("labeling", "bank"))}}
+    found[name] = {{**states, "gradient": gradient / world}}
+torch.save(found, f"{{out}}/{{rank}}.pt")
+if world > 1:
+    dist.destroy_process_group()
+"""
+WITH_A_ROW_NOBODY_READS = ("selected", "bank.rows", "bank.labels", "bank.seen")
+
+
+def run(world: int, folder: Path) -> list[dict[str, dict[str, torch.Tensor]]]:
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    commands = [[sys.executable, "-c", PROGRAM, str(rank), str(world), str(port), str(folder)] for rank in range(world)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
+
+
+@pytest.mark.timeout(200)
+def test_states_and_gradients_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+    (alone,) = run(1, tmp_path / "one")
+    for shared in run(2, tmp_path / "two"):
+        for name, states in alone.items():
+            assert len(states) > 2, "a gradient and what the method remembers"
+            for key, value in states.items():
+                rows = slice(0, -1) if key.endswith(WITH_A_ROW_NOBODY_READS) else slice(None)
+                actual, expected = (x if x.dim() == 0 else x[rows] for x in (shared[name][key], value))
+                torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6, msg=lambda m, k=key: f"{k}: {m}")

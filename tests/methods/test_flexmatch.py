@@ -1,0 +1,31 @@
+"""FlexMatch: its memory is of images."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+
+from semikit.core.batch import Needs
+from semikit.methods.flexmatch import FlexMatch, FlexMatchConfig
+
+
+def test_the_label_of_each_image_is_remembered_by_its_number(tiny: ModuleType) -> None:
+    facts, config = tiny.facts(), FlexMatchConfig(threshold=0.5)
+    method = FlexMatch(tiny.network(pixels=False), config, facts).train()
+    labeled, unlabeled = tiny.batch(facts, FlexMatch.needs(config), pixels=False)
+    unlabeled.index.copy_(torch.tensor([7, 2, 5, 0]))
+    method(labeled, unlabeled, method.label(unlabeled, 0))
+    confidence, labels = method.student(unlabeled.weak).softmax(1).max(1)
+    sure = (confidence >= 0.5) & unlabeled.valid
+    assert 0 < sure.sum() <= 4
+    expected = torch.full((8,), -1)
+    expected[unlabeled.index[sure]] = labels[sure]
+    assert torch.equal(method.labeling.threshold.selected[:-1], expected)
+
+
+def test_asks_for_whole_images_and_the_published_form() -> None:
+    config = FlexMatchConfig()
+    assert FlexMatch.needs(config) == Needs(strong_views=1, whole_images=True)
+    assert (config.threshold, config.loss, config.forward, config.teacher) == (0.95, "paper", "joint", "student")
+    assert (config.ema_decay, config.ema_ramp, config.warmup) == (0.999, False, True)

@@ -1,0 +1,32 @@
+"""Pseudo-Label: the weak view teaches itself."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+
+from semikit.core.batch import Needs
+from semikit.methods.pseudo_label import PseudoLabel, PseudoLabelConfig
+
+
+def test_asks_for_no_strong_view() -> None:
+    assert PseudoLabel.needs(PseudoLabelConfig()) == Needs(strong_views=0)
+    assert PseudoLabel.whole_batch(PseudoLabelConfig())
+    assert not PseudoLabel.whole_batch(PseudoLabelConfig(teacher="ema"))
+
+
+@pytest.mark.parametrize("forward", ["separate", "joint"])
+@pytest.mark.parametrize("teacher", ["student", "ema"])
+def test_confident_positions_learn_their_own_label(tiny: ModuleType, teacher: str, forward: str) -> None:
+    facts, config = tiny.facts(), PseudoLabelConfig(threshold=0.6, ramp=0.0, teacher=teacher, forward=forward)
+    method = PseudoLabel(tiny.network(), config, facts).train()
+    labeled, unlabeled = tiny.batch(facts, PseudoLabel.needs(config))
+    result = method(labeled, unlabeled, method.label(unlabeled, 0))
+    confidence = method.student(unlabeled.weak).softmax(1).amax(1)
+    counts = (confidence >= 0.6) & unlabeled.valid
+    assert 0 < counts.sum() < unlabeled.valid.sum()
+    expected = -(confidence.log() * counts).sum() / unlabeled.valid.sum()
+    torch.testing.assert_close(result.logs["loss_u"], expected.detach())
+    assert result.logs["confident"] == counts.sum() / unlabeled.valid.sum()

@@ -1,0 +1,23 @@
+"""SoftMatch: every valid position counts, by its aligned confidence, for its own label."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+
+from semikit.methods.softmatch import SoftMatch, SoftMatchConfig
+
+
+def test_alignment_changes_the_weight_but_not_the_label(tiny: ModuleType) -> None:
+    facts = tiny.facts()
+    weights = []
+    for alignment in ("ema", "none"):
+        config = SoftMatchConfig(alignment=alignment, momentum=0.5, teacher="ema", forward="auto")
+        method = SoftMatch(tiny.network(), config, facts).train()
+        _, unlabeled = tiny.batch(facts, SoftMatch.needs(config))
+        weak = method.label(unlabeled, 0).weak
+        assert torch.equal(weak.labels, method.teacher(unlabeled.weak).argmax(1))
+        assert (weak.weights[unlabeled.valid] > 0).all()
+        weights.append(weak.weights)
+    assert not torch.allclose(*weights)
