@@ -71,6 +71,18 @@ def pair_data(pairs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
+def icons() -> ModuleType:
+    """`icons.write`, `icons.raw`, `icons.FLAGS`, `icons.image`."""
+    return _load("icons")
+
+
+@pytest.fixture(scope="session")
+def icon_data(icons: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data YAML of eight training images of each of three classes; nobody may change what lies there."""
+    return icons.write(tmp_path_factory.mktemp("icons"))
+
+
+@pytest.fixture(scope="session")
 def georasters() -> ModuleType:
     """`georasters.save`, `georasters.ramp`: small rasters with a place on the map."""
     return _load("georasters")

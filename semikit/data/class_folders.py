@@ -10,7 +10,8 @@ from typing import final
 
 import numpy as np
 
-from semikit.data.class_sources import UNKNOWN, ClassParts, FileSource
+from semikit.data.class_parts import ClassParts
+from semikit.data.class_sources import UNKNOWN, FileSource
 from semikit.data.class_spec import LabelledImages, LabelSpec
 from semikit.data.class_tables import read_list, read_table
 from semikit.data.faults import some

@@ -11,8 +11,9 @@ import numpy as np
 
 from semikit.core.settings import Location, Settings
 from semikit.data.class_folders import find_images, resolve_labels
+from semikit.data.class_parts import ClassParts, OfficialList
 from semikit.data.class_readers import read_cifar10, read_cifar100, read_stl10, read_svhn
-from semikit.data.class_sources import ClassParts, FileSource, OfficialList
+from semikit.data.class_sources import FileSource
 from semikit.data.class_spec import LabelledImages, folder_spec
 from semikit.data.published.catalogue import default_root
 from semikit.errors import DataError, unknown

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from semikit.data.class_sources import UNKNOWN, ArraySource, Bytes, ClassParts, Numbers
+from semikit.data.class_parts import ClassParts
+from semikit.data.class_sources import UNKNOWN, ArraySource, Bytes, Numbers
 from semikit.data.faults import some
 from semikit.errors import ConfigError, DataError
 

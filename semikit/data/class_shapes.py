@@ -17,7 +17,8 @@ from pydantic import Field
 
 from semikit.core.draws import draw
 from semikit.core.settings import Settings
-from semikit.data.class_sources import ArraySource, ClassParts
+from semikit.data.class_parts import ClassParts
+from semikit.data.class_sources import ArraySource
 from semikit.data.made import SPLITS, Split
 
 Floats = NDArray[np.floating[Any]]

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.draws import draw
-from semikit.data.class_sources import UNKNOWN, ClassPart, ClassParts, ClassPool
+from semikit.data.class_parts import ClassPart, ClassParts, ClassPool
+from semikit.data.class_sources import UNKNOWN
 from semikit.data.faults import some
 from semikit.data.name_lists import listed
 from semikit.data.splits import OFFICIAL, Family, refuse_shared

@@ -9,9 +9,10 @@ from typing import final
 from pydantic import Field
 
 from semikit.data.class_folders import plain_images, resolve_labels
+from semikit.data.class_parts import ClassParts
 from semikit.data.class_published import PublishedImages, open_published_images
 from semikit.data.class_shapes import ClassShapesSettings, open_shapes
-from semikit.data.class_sources import ClassParts, ClassSource
+from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import LabelSpec
 from semikit.data.class_splits import held_out
 from semikit.data.folders import apart, in_real_folder

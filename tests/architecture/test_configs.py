@@ -21,13 +21,14 @@ from semikit.data.published.prepare import prepare
 from semikit.data.spec import load_spec
 from semikit.models.backbone import TRANSFORMERS, check_encoder, family
 from semikit.models.segmenter import build_segmenter
+from semikit.models.wide_resnet import WIDE
 from semikit.recipes import RECIPES, merge, read_yaml, recipe_names
 from semikit.registry import TASKS
 from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
-TASK_RECIPES = [RECIPES / "seg.yaml", RECIPES / "cd.yaml"]
+TASK_RECIPES = [RECIPES / "seg.yaml", RECIPES / "cd.yaml", RECIPES / "cls.yaml"]
 ALL = sorted([*TASK_RECIPES, *(RECIPES / "datasets").glob("*.yaml"), *(RECIPES / "presets").glob("*.yaml")])
 
 
@@ -72,9 +73,9 @@ def test_it_resolves(path: Path, made: Mapping[str, Path]) -> None:
 
 
 @pytest.fixture(scope="session")
-def made(photo_data: Path, pair_data: Path) -> Mapping[str, Path]:
+def made(photo_data: Path, pair_data: Path, icon_data: Path) -> Mapping[str, Path]:
     """Task -> small data of one's own."""
-    return {"seg": photo_data, "cd": pair_data}
+    return {"seg": photo_data, "cd": pair_data, "cls": icon_data}
 
 
 NARROW_RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_width": 8}
@@ -99,6 +100,26 @@ def shrunk(raw: dict[str, Any], photos: ModuleType, root: Path) -> dict[str, Any
     return merge(small, {"views": {"weak": {"crop": patch if patch > 1 else 32}}})
 
 
+def shrunk_classes(raw: dict[str, Any], photos: ModuleType, root: Path) -> dict[str, Any]:
+    """The same for whole images."""
+    encoder = raw["model"]["encoder"]
+    kind = "wide" if encoder in WIDE else family(check_encoder(encoder))
+    args = {"wide": {}, "resnet": NARROW_RESNET}.get(kind, photos.ENCODER_ARGS)
+    train = {"iterations": 2, "batch": 3, "ratio": 1, "group": 3, "workers": 0, "device": "cpu"}
+    above: dict[str, Any] = {
+        "model": {"weights": "none", "encoder_args": args},
+        "train": train,
+        "data": {"labels": "3"},
+    }
+    if raw["data"].get("shapes") is not None:
+        above["data"] = {"labels": "8", "shapes": {"train": 64, "val": 8, "test": 8}}
+    if raw["data"].get("published") is not None:
+        above["data"]["published"] = {"root": str(root)}
+    if (raw["views"] or {}).get("size"):
+        above["views"] = {"size": 28 if kind == "vision_transformer" else 32}
+    return merge(raw, above)
+
+
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_it_trains(
     path: Path,
@@ -110,9 +131,10 @@ def test_it_trains(
 ) -> None:
     monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: Image.new("L", (1, 1)).save(path))
     raw = composed(path, made)
-    if raw["data"].get("published") is not None:
-        prepare(raw["name"], miniature(raw["name"]), tmp_path / "root", lambda what, done, total: None)
-    small, run = shrunk(raw, photos, tmp_path / "root"), tmp_path / "run"
+    root = made["cls"].parent if raw["task"] == "cls" else tmp_path / "root"
+    if raw["data"].get("published") is not None and raw["task"] != "cls":
+        prepare(raw["name"], miniature(raw["name"]), root, lambda what, done, total: None)
+    small, run = (shrunk_classes if raw["task"] == "cls" else shrunk)(raw, photos, root), tmp_path / "run"
     run.mkdir()
     results = start_run(small, run, Console(file=io.StringIO()), quiet=True)
     assert results["iterations"] == 2

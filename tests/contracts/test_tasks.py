@@ -18,7 +18,7 @@ from semikit.core.task import Task
 from semikit.registry import TASKS
 
 CPU = torch.device("cpu")
-MADE = {"seg": "photos", "cd": "pairs"}
+MADE = {"seg": "photos", "cd": "pairs", "cls": "icons"}
 """Task -> the fixture of the module that makes small data for it: `write`, `raw`."""
 
 

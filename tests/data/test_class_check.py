@@ -9,7 +9,7 @@ from PIL import Image
 
 from semikit.data.class_check import Looked, check_images
 from semikit.data.class_folders import resolve_labels
-from semikit.data.class_sources import ClassParts
+from semikit.data.class_parts import ClassParts
 from semikit.data.class_spec import folder_spec
 from semikit.errors import DataError
 

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from semikit.data.class_sources import ArraySource, ClassPool, FileSource, read_rgb
+from semikit.data.class_parts import ClassPool
+from semikit.data.class_sources import ArraySource, FileSource, read_rgb
 from semikit.data.faults import FileFault
 
 

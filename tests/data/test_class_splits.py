@@ -10,7 +10,8 @@ from PIL import Image
 
 from semikit.data import manifest
 from semikit.data.class_folders import resolve_labels
-from semikit.data.class_sources import ArraySource, ClassParts, OfficialList
+from semikit.data.class_parts import ClassParts, OfficialList
+from semikit.data.class_sources import ArraySource
 from semikit.data.class_spec import folder_spec
 from semikit.data.class_splits import ClassSplit, choose_labeled
 from semikit.errors import DataError

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from semikit.data.class_sources import ClassParts, ClassSource
+from semikit.data.class_parts import ClassParts
+from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import folder_spec
 from semikit.errors import DataError
 from semikit.tasks._class_data import ClassData, open_classes
