@@ -12,10 +12,9 @@ from torch import Tensor
 from semikit.benchmark import parts
 from semikit.benchmark.watch import Watch
 from semikit.benchmark.workload import Workload
-from semikit.core import consistency, passes
+from semikit.core import consistency, labeling, passes, pseudo_label
 from semikit.core.batch import Labeled, Unlabeled
 from semikit.core.mixing import mix_images
-from semikit.methods import unimatch_v2
 
 
 @final
@@ -26,9 +25,10 @@ class CurrentStep:
         self.watch, self.stepper, self.compiled = watch, workload.stepper, workload.config.train.compile
         method, stepper = workload.method, workload.stepper
         self.replaced: list[tuple[object, str, Callable[..., Any]]] = [
-            (unimatch_v2, "judge", watch.around(parts.TEACHER, consistency.judge)),
-            (unimatch_v2, "prepare", watch.around(parts.MIXING, consistency.prepare)),
-            (unimatch_v2, "fill", watch.around(parts.MIXING, consistency.fill)),
+            (labeling, "look", watch.around(parts.TEACHER, consistency.look)),
+            (labeling, "pseudo_label", watch.around(parts.TEACHER, pseudo_label.pseudo_label)),
+            (labeling, "prepare", watch.around(parts.MIXING, consistency.prepare)),
+            (labeling, "fill", watch.around(parts.MIXING, consistency.fill)),
             (method, "label", watch.around(parts.DRAWS, method.label)),
             (method, "after_step", watch.around(parts.EMA, method.after_step)),
             (stepper, "_update", watch.around(parts.OPTIMIZER, stepper._update)),

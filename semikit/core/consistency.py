@@ -47,10 +47,16 @@ class ConsistencySettings(AgreementSettings):
 
 
 @torch.no_grad()
+def look(network: nn.Module, weak: Tensor) -> Tensor:
+    """Logits (B, K, *S) of weak views (B, C, H, W) by a network in eval mode."""
+    with evaluating(network):
+        logits: Tensor = network(weak)
+    return logits
+
+
 def judge(network: nn.Module, weak: Tensor) -> tuple[Tensor, Tensor]:
     """What a network in eval mode says about weak views (B, C, H, W): labels (B, *S) int64, confidence (B, *S) 0..1."""
-    with evaluating(network):
-        return pseudo_label(network(weak))
+    return pseudo_label(look(network, weak))
 
 
 def prepare(unlabeled: Unlabeled, facts: Facts, masks: tuple[Masks, ...] = ()) -> Pseudo:

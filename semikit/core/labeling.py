@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from semikit.core.adaptive import Threshold
 from semikit.core.alignment import Alignment, AlignTo, Kind
 from semikit.core.batch import Facts, Labeled, Pseudo, Unlabeled
-from semikit.core.consistency import AgreementSettings, ConsistencyMethod, fill, prepare
+from semikit.core.consistency import AgreementSettings, ConsistencyMethod, fill, look, prepare
 from semikit.core.dropout import Masks
 from semikit.core.network import Network
 from semikit.core.passes import Forward, check_forward
 from semikit.core.pseudo_label import Belief, probabilities_of, pseudo_label, sharpened
 from semikit.core.settings import Settings
-from semikit.core.teaching import evaluating
 
 
 class LabelingSettings(AgreementSettings):
@@ -167,9 +166,7 @@ class LabelingMethod(ConsistencyMethod):
         pseudo = prepare(unlabeled, self.facts, self.masks(unlabeled, step))
         if self.config.joint:
             return pseudo
-        with torch.no_grad(), evaluating(self.labeler) as network:
-            logits = network(unlabeled.weak)
-        return self._observed(self.labeling(pseudo, unlabeled, logits))
+        return self._observed(self.labeling(pseudo, unlabeled, look(self.labeler, unlabeled.weak)))
 
     def labeled_by(
         self, pred_weak: Tensor | None, pred_labeled: Tensor, pseudo: Pseudo, unlabeled: Unlabeled, labeled: Labeled

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, final
 
-import torch
 from pydantic import Field
 
 from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
-from semikit.core.consistency import AgreementSettings, ConsistencyMethod, fill, prepare
+from semikit.core.consistency import AgreementSettings, ConsistencyMethod, fill, look, prepare
 from semikit.core.losses import masked_squared_error
 from semikit.core.network import Network
 from semikit.core.passes import check_forward, student_pass
 from semikit.core.pseudo_label import probabilities_of
 from semikit.core.settings import Settings
-from semikit.core.teaching import evaluating
 
 
 @final
@@ -56,9 +54,8 @@ class MeanTeacher(ConsistencyMethod):
         """What the teacher believes of the weak views, mixed as the strong views are."""
         assert unlabeled is not None
         self.emphasis.begin(step)
-        with torch.no_grad(), evaluating(self.labeler) as network:
-            probabilities = probabilities_of(network(unlabeled.weak))
-            confidence, labels = probabilities.max(dim=1)
+        probabilities = probabilities_of(look(self.labeler, unlabeled.weak))
+        confidence, labels = probabilities.max(dim=1)
         pseudo = prepare(unlabeled, self.facts)
         pseudo = fill(pseudo, unlabeled, labels, confidence, probabilities=probabilities)
         self.emphasis.observe(pseudo.weak)

@@ -10,9 +10,8 @@ from semikit.benchmark.current import CurrentStep
 from semikit.benchmark.watch import Watch
 from semikit.benchmark.workload import Workload, build_workload, made_crops
 from semikit.config import Config
-from semikit.core import passes
-from semikit.core.consistency import judge
-from semikit.methods import unimatch_v2
+from semikit.core import labeling, passes
+from semikit.core.consistency import look
 
 Configure = Callable[..., Config]
 SHARED = {parts.TEACHER, parts.LOSSES, parts.BACKWARD, parts.OPTIMIZER, parts.EMA, parts.MIXING, parts.DRAWS}
@@ -38,7 +37,7 @@ def test_the_product_is_itself_again_after_a_step(workload: Workload) -> None:
     before = (passes.logits_of, workload.stepper.forward)
     labeled, unlabeled = workload.views(made_crops(workload.config, 4, 0), 0)
     CurrentStep(workload, Watch(workload.device))(labeled, unlabeled, 0)
-    assert vars(unimatch_v2)["judge"] is judge
+    assert vars(labeling)["look"] is look
     assert (passes.logits_of, workload.stepper.forward) == before
     assert "label" not in vars(workload.method)
     assert "_update" not in vars(workload.stepper)
