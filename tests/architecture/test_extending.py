@@ -22,6 +22,7 @@ from semikit.core.network import Network
 from semikit.core.settings import Settings
 from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Task
 from semikit.data.loader import StepLoader, Stream
+from semikit.models.settings import EncoderSettings
 from semikit.registry import METHODS, TASKS
 from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
@@ -131,6 +132,7 @@ class Toy(Task):
     """Classes of whole images of 12 x 12 pixels: the class is the colour that is strongest."""
 
     Data: ClassVar[type[Settings]] = ToyData
+    Model: ClassVar[type[Settings]] = EncoderSettings
     Views: ClassVar[type[Settings]] = Nothing
     Evaluate: ClassVar[type[Settings]] = Nothing
     Predict: ClassVar[type[Settings]] = Nothing
