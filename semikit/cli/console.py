@@ -50,6 +50,8 @@ def values_line(values: Mapping[str, float]) -> str:
     parts = [f"{name} {value:.3f}" for name, value in values.items() if name.startswith("loss")]
     if "confident" in values:
         parts.append(f"confident {100 * values['confident']:.0f} %")
+    if "pseudo_accuracy" in values:
+        parts.append(f"right {100 * values['pseudo_accuracy']:.0f} %")
     if "images_per_second" in values:
         parts.append(f"{values['images_per_second']:.1f} images/s")
         parts.append(f"waiting {100 * values['waiting']:.0f} %")

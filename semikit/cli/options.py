@@ -11,7 +11,10 @@ import typer
 
 Dataset = Annotated[str | None, typer.Option(help="A known data set by name (semikit list datasets).")]
 Data = Annotated[
-    Path | None, typer.Option(help="Your own folders, described by a YAML file; cd: or a folder of A/ B/ label/.")
+    Path | None,
+    typer.Option(
+        help="Your own images, described by a YAML file, or a folder (cd: train/A, train/B …; cls: train/CLASS …)."
+    ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder that relative paths of the data begin at.")]
 Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | mps")]
@@ -41,13 +44,18 @@ KEYS: Mapping[str, str] = {
 """Flag -> key of the configuration."""
 
 
-def flag_overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
+KEYS_OF_TASK: Mapping[str, Mapping[str, str]] = {"cls": {"crop": "views.size"}}
+"""Task -> flags that mean another key there."""
+
+
+def flag_overrides(flags: Mapping[str, Any], task: str = "") -> dict[str, Any]:
     """Nested overrides for the flags that were given (not None)."""
+    keys = {**KEYS, **KEYS_OF_TASK.get(task, {})}
     nested: dict[str, Any] = {}
     for flag, value in flags.items():
         if value is None or value == []:
             continue
-        *path, last = KEYS[flag].split(".")
+        *path, last = keys[flag].split(".")
         place = nested
         for part in path:
             place = place.setdefault(part, {})

@@ -74,7 +74,8 @@ def train(
             "save_every": save_every,
             "workers": workers,
             "crop": crop,
-        }
+        },
+        task,
     )
     above = recipes.merge(flags, recipes.parse_overrides(overrides or []))
     console = Console(quiet=False)

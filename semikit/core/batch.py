@@ -82,7 +82,8 @@ class Unlabeled:
     weak (B, C, H, W), never mixed; strong: V tensors (B, C, H, W), already mixed; valid (B, *S) bool, before mixing;
     boxes: V tensors (B, *S) bool, true where the partner was pasted (empty where the task does not mix);
     partner (B,) int64: which image was pasted, counted over this batch or, where there is one, over `second`;
-    index (B,) int64 into the unlabelled list; slots: positions of these images in the total batch of the step.
+    index (B,) int64 into the unlabelled list; slots: positions of these images in the total batch of the step; truth
+    (B, *S) int64, -1 unknown: the classes where somebody knows them, which only the logs may look at.
     """
 
     weak: Tensor
@@ -93,6 +94,7 @@ class Unlabeled:
     index: Tensor
     slots: range
     second: WeakViews | None = None
+    truth: Tensor | None = None
 
 
 @final
@@ -102,7 +104,8 @@ class Target:
     bool, denominator (B,) float (count of valid positions).
 
     weights (B, *S) in 0..1, 0 where invalid: how much each position counts (None: whether its confidence reaches the
-    fixed threshold); probabilities (B, K, *S): soft labels (None: `labels` are learned).
+    fixed threshold); probabilities (B, K, *S): soft labels (None: `labels` are learned); truth (B, *S): as in
+    `Unlabeled`.
     """
 
     labels: Tensor
@@ -111,6 +114,7 @@ class Target:
     denominator: Tensor
     weights: Tensor | None = None
     probabilities: Tensor | None = None
+    truth: Tensor | None = None
 
 
 @final

@@ -66,7 +66,8 @@ def prepare(unlabeled: Unlabeled, facts: Facts, masks: tuple[Masks, ...] = ()) -
     """
     pool = unlabeled.valid if unlabeled.second is None else unlabeled.second.valid
     views = tuple(_target(mixed(unlabeled.valid, pool, unlabeled, v), facts) for v in range(len(unlabeled.strong)))
-    return Pseudo(weak=_target(unlabeled.valid, facts), views=views, masks=masks)
+    weak = replace(_target(unlabeled.valid, facts), truth=unlabeled.truth)
+    return Pseudo(weak=weak, views=views, masks=masks)
 
 
 def fill(
@@ -167,8 +168,9 @@ class Emphasis(nn.Module):
         """The loss of the step from its labelled and unlabelled parts (), with the logs.
 
         `more` are further parts (), already weighted, added by name. `confident` is the share of valid positions of
-        the weak views that are confident, or their mean weight (0..1). All logs add up over micro-batches, as the loss
-        does.
+        the weak views that are confident, or their mean weight (0..1); where the truth is known, `known` is the part of
+        it whose truth is, and `right` the part of that with the right class. All logs add up over micro-batches, as
+        the loss does.
         """
         loss = labeled + self.weight * unlabeled
         for part in more.values():
@@ -176,9 +178,16 @@ class Emphasis(nn.Module):
         if self.config.loss == "released":
             loss = loss / (1 + self.weight)
         mask = self.counts(weak)
-        share = (mask.reshape(len(mask), -1).sum(dim=1) / weak.denominator).sum()
-        logs = {"loss": loss, "loss_x": labeled, "loss_u": unlabeled, "confident": share, **more}
+        logs = {"loss": loss, "loss_x": labeled, "loss_u": unlabeled, "confident": _share(mask, weak), **more}
+        if weak.truth is not None:
+            logs["known"] = _share(mask * (weak.truth >= 0), weak)
+            logs["right"] = _share(mask * (weak.truth == weak.labels), weak)
         return StepResult(loss, {name: value.detach() for name, value in logs.items()})
+
+
+def _share(mask: Tensor, weak: Target) -> Tensor:
+    """How much of the valid positions a mask or weights (B, *S) take, ()."""
+    return (mask.reshape(len(mask), -1).sum(dim=1) / weak.denominator).sum()
 
 
 class ConsistencyMethod(StudentTeacher, ABC):

@@ -80,8 +80,9 @@ def numbers_of(streams: Sequence[Stream], seed: int, steps: range, pin: bool) ->
 class ClassViewMaker:
     """Turns numbers of images, or crops, into views on the device; every draw is a function of (seed, stream, step).
 
-    `labels` are those of the labelled images (L,). `small` are all images (N, C, H, W) uint8 where they live on the
-    device, and `rows` says for each stream which of them its numbers mean.
+    `labels` are those of the labelled images (L,), `truth` those of the unlabelled (U,), -1 unknown, for the logs.
+    `small` are all images (N, C, H, W) uint8 where they live on the device, and `rows` says for each stream which of
+    them its numbers mean.
     """
 
     def __init__(
@@ -91,12 +92,13 @@ class ClassViewMaker:
         needs: Needs,
         statistics: tuple[Sequence[float], Sequence[float]],
         labels: Tensor,
+        truth: Tensor,
         small: Tensor | None,
         rows: Mapping[str, Tensor],
     ) -> None:
         self.settings, self.plan, self.needs = settings, plan, needs
         self.mean, self.std = channel_statistics(*statistics)
-        self.labels, self.small, self.rows = labels, small, dict(rows)
+        self.labels, self.truth, self.small, self.rows = labels, truth, small, dict(rows)
         self.device = torch.device("cpu")
 
     def __call__(
@@ -120,7 +122,8 @@ class ClassViewMaker:
         if device == self.device:
             return
         self.device = device
-        self.mean, self.std, self.labels = self.mean.to(device), self.std.to(device), self.labels.to(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        self.labels, self.truth = self.labels.to(device), self.truth.to(device)
         self.rows = {name: rows.to(device) for name, rows in self.rows.items()}
         self.small = None if self.small is None else self.small.to(device)
 
@@ -138,6 +141,7 @@ class ClassViewMaker:
             index=index,
             slots=range(count),
             second=second,
+            truth=self.truth[index],
         )
 
     def _weak(self, raw: Mapping[str, Sequence[Tensor]], stream: str, step: int, view: int) -> Tensor:

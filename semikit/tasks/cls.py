@@ -67,10 +67,11 @@ class Classification(Task):
         network = build_classifier(settings, len(self.class_names))
         self.statistics = {"mean": list(network.mean), "std": list(network.std)}
         labels = torch.from_numpy(np.asarray(self.train.labels)[list(self.split.labeled)])
+        truth = torch.from_numpy(np.asarray(self.split.pool.labels)[np.asarray(self.split.unlabeled)])
         small, rows = self._small()
         self.side = (self.settings.size, self.settings.size) if small is None else tuple(small.shape[-2:])
         self.maker = ClassViewMaker(
-            self.settings, self.plan, self.needs, (network.mean, network.std), labels, small, rows
+            self.settings, self.plan, self.needs, (network.mean, network.std), labels, truth, small, rows
         )
         return network
 

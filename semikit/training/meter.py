@@ -46,7 +46,7 @@ class Meter:
         for name, value in sums.items():
             self.since_evaluation[name] = self.since_evaluation.get(name, 0.0) + value
         self.steps_since_evaluation += self._steps
-        means = {name: value / self._steps for name, value in sums.items()}
+        means = _with_accuracy({name: value / self._steps for name, value in sums.items()})
         means["images_per_second"] = self._steps * self.images_per_step / seconds
         means["waiting"] = self._waited / seconds
         self._reset()
@@ -55,10 +55,20 @@ class Meter:
     def mean_since_evaluation(self) -> dict[str, float]:
         """Means since the last call of this method (of what was read); begins anew."""
         steps = max(self.steps_since_evaluation, 1)
-        means = {name: value / steps for name, value in self.since_evaluation.items()}
+        means = _with_accuracy({name: value / steps for name, value in self.since_evaluation.items()})
         self.since_evaluation, self.steps_since_evaluation = {}, 0
         return means
 
     def resume_clock(self) -> None:
         """Do not count what happened since the last reading (an evaluation) as training time."""
         self._begun = time.monotonic()
+
+
+def _with_accuracy(means: dict[str, float]) -> dict[str, float]:
+    """`known` and `right` (shares of the valid positions) as one number: the accuracy of the pseudo-labels, 0..1; 0
+    where none was confident.
+    """
+    if "known" in means:
+        known, right = means.pop("known"), means.pop("right")
+        means["pseudo_accuracy"] = right / known if known else 0.0
+    return means
