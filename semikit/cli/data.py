@@ -22,7 +22,9 @@ data_app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Name = Annotated[str, typer.Argument(help="pascal | cityscapes | ade20k | coco | levir | whu (semikit data list).")]
+Name = Annotated[
+    str, typer.Argument(help="pascal | cityscapes | ade20k | coco | levir | whu | cifar10 | … (semikit data list).")
+]
 Root = Annotated[
     Path | None,
     typer.Option(help="Where the data set lies or will lie. Default: $SEMIKIT_DATA/NAME, else ./data/NAME."),
@@ -32,8 +34,9 @@ Root = Annotated[
 @data_app.command("list")
 def list_sets() -> None:
     """List the published data sets: classes, images (of levir and whu pairs), official splits, terms, and whether they
-    are prepared.
+    are prepared (those of classification: there).
     """
+    from semikit.cli.class_sets import class_rows
     from semikit.data.published.catalogue import default_root, published_names, read_published
     from semikit.data.published.prepared import BEGUN, RECORD
 
@@ -43,7 +46,7 @@ def list_sets() -> None:
         known, root = read_published(name), default_root(name)
         half = "begun, not finished" if (root / BEGUN).exists() else "not prepared"
         counts = known.counts
-        row = (
+        row = [
             name,
             str(len(known.classes)),
             " / ".join(str(counts[part]) for part in known.masked),
@@ -51,9 +54,9 @@ def list_sets() -> None:
             ", ".join(known.splits),
             "prepared" if (root / RECORD).is_file() else half,
             f"{known.licence}; {known.homepage}",
-        )
+        ]
         rows.append(row)
-    show_table(columns, rows)
+    show_table(columns, [*rows, *class_rows()])
 
 
 @data_app.command("fetch")
@@ -69,8 +72,13 @@ def fetch(
     """Fetch a data set's archives and official lists, and say what has to be fetched by hand.
 
     Archives go to ROOT/downloads, lists to ROOT/splits. Broken downloads are gone on with by the same command; nothing
-    is used before its checksum is right.
+    is used before its checksum is right. Data sets of classification lie in ROOT as their makers hand them out.
     """
+    from semikit.cli.class_sets import fetch_class_set, is_class_set
+
+    if is_class_set(name):
+        _say(fetch_class_set(name, root, part or (), splits))
+        return
     from semikit.data.published import fetch as fetching
     from semikit.data.published.catalogue import default_root, read_published
     from semikit.data.published.inputs import DOWNLOADS
@@ -104,6 +112,7 @@ def prepare(
     fits. An interrupted run is gone on with by the same command. SOURCE may be the root itself: files that are in
     place stay.
     """
+    _refuse_class_set(name, root)
     from semikit.data.published import prepare as preparing
     from semikit.data.published.catalogue import default_root, read_published
 
@@ -122,10 +131,9 @@ def verify(
     every: Annotated[bool, typer.Option("--all", help="Open every mask with its image, not 200 masks.")] = False,
 ) -> None:
     """Count a prepared data set, look into its masks, and say what is wrong and how it is mended."""
+    _refuse_class_set(name, root)
     from semikit.data.published import verify as verifying
-    from semikit.data.published.catalogue import read_published
 
-    read_published(name)
     with progress_bar() as progress:
         report = verifying.verify(name, root, every, progress)
     _say(report.lines)
@@ -161,6 +169,13 @@ def split(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     _say([f"{len(names)} labelled images in {out}", f"next: semikit train {task} … --labels {out}"])
+
+
+def _refuse_class_set(name: str, root: Path | None) -> None:
+    from semikit.cli.class_sets import is_class_set, no_preparation
+
+    if is_class_set(name):
+        raise no_preparation(name, root)
 
 
 def _say(lines: Iterable[str], kind: str = "") -> None:

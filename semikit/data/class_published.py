@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
@@ -20,42 +20,63 @@ from semikit.errors import DataError, unknown
 
 Reader = Callable[[Path, bool, bool], ClassParts]
 """(root, download, extra) -> a data set in the files its makers hand out."""
+SCORED = ("val", "test")
+"""Parts that nothing is learned from."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class ClassSet:
-    """One published data set; `official` is the name of a split -> images of each class."""
+    """One published data set: images of each part, and the name of an official split -> images of each class."""
 
     title: str
     homepage: str
     licence: str
     classes: int
     read: Reader | None
-    official: dict[str, int]
+    counts: dict[str, int]
+    official: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def learned_from(self) -> int:
+        """Images to learn from, the labelled included: every part but those that are scored."""
+        return sum(count for part, count in self.counts.items() if part not in SCORED)
 
 
 CLASS_SETS: dict[str, ClassSet] = {
     "cifar10": ClassSet(
-        "CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", "none stated; research use", 10, read_cifar10, {}
+        "CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", "none stated; research use", 10, read_cifar10,
+        {"train": 50_000, "test": 10_000},
     ),
     "cifar100": ClassSet(
-        "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar.html", "none stated; research use", 100, read_cifar100, {}
+        "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar.html", "none stated; research use", 100, read_cifar100,
+        {"train": 50_000, "test": 10_000},
     ),
     "svhn": ClassSet(
-        "SVHN (train and extra)", "http://ufldl.stanford.edu/housenumbers", "non-commercial use", 10, read_svhn, {}
+        "SVHN (train and extra)", "http://ufldl.stanford.edu/housenumbers", "non-commercial use", 10, read_svhn,
+        {"train": 73_257, "test": 26_032, "extra": 531_131},
     ),
-    "stl10": ClassSet("STL-10", "https://cs.stanford.edu/~acoates/stl10", "terms of ImageNet", 10, read_stl10, {}),
+    "stl10": ClassSet(
+        "STL-10", "https://cs.stanford.edu/~acoates/stl10", "terms of ImageNet", 10, read_stl10,
+        {"train": 5_000, "test": 8_000, "unlabeled": 100_000},
+    ),
     "imagenet": ClassSet(
-        "ImageNet (ILSVRC 2012)",
-        "https://image-net.org/download",
-        "non-commercial research",
-        1000,
-        None,
-        {"1%": 13, "10%": 128},
+        "ImageNet (ILSVRC 2012)", "https://image-net.org/download", "non-commercial research", 1000, None,
+        {"train": 1_281_167, "val": 50_000}, {"1%": 13, "10%": 128},
     ),
-}
+}  # fmt: skip
 """By name, as on the command line."""
+
+
+def class_set(name: str) -> ClassSet:
+    """A published data set by name.
+
+    Raises:
+        UnknownNameError: with the known names.
+    """
+    if name not in CLASS_SETS:
+        raise unknown("published data set of images", name, CLASS_SETS)
+    return CLASS_SETS[name]
 
 
 @final
@@ -79,9 +100,7 @@ def open_published_images(named: PublishedImages) -> ClassParts:
         UnknownNameError: with the known names.
         DataError: nothing there (says what was looked for and how to get it), or a damaged file.
     """
-    if named.name not in CLASS_SETS:
-        raise unknown("published data set of images", named.name, CLASS_SETS)
-    known = CLASS_SETS[named.name]
+    known = class_set(named.name)
     root = (named.root or default_root(named.name)).expanduser().absolute()
     if _has_class_folders(root):
         parts = _from_folders(named, known, root)

@@ -136,13 +136,13 @@ def _diagnosed(name: str, root: Path, files: Sequence[tuple[str, ...]]) -> DataE
         what = f"nothing of {name}" if len(missing) == len(files) else f"not all of {name}"
         return DataError(
             f"{what} in {root}: looked for {some(missing)}, and for folders train/CLASS/* with test/CLASS/*. "
-            f"Fetch it with data.published.download=true, or by hand ({urls}; unpack archives there), or say where it "
-            "lies with --root DIR."
+            f"Fetch it with: semikit data fetch {name.lower()} --root {root} (in a run: data.published.download=true), "
+            f"or by hand ({urls}; unpack archives there), or say where it lies with --root DIR."
         )
     damaged = [path for _, path, md5 in files if not check_integrity(root / path, md5)]
     if not damaged:
         return None
     return DataError(
         f"damaged files of {name} in {root} (another MD5 than published): {some(damaged)}. Remove them and fetch them "
-        f"again: data.published.download=true, or {urls}."
+        f"again: semikit data fetch {name.lower()} --root {root}, or {urls}."
     )

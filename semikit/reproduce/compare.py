@@ -28,6 +28,9 @@ _FREE = {
 }  # fmt: skip
 """What does not change which cell a run is of: where and how fast it trains, what it draws, when it is looked at."""
 
+_PLACE = ("root", "download")
+"""Where the files of a published data set come from."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,8 @@ def comparable(raw: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in raw.items() if key != "name"}
     for section, keys in _FREE.items():
         kept[section] = {key: value for key, value in kept[section].items() if key not in keys}
-    if isinstance(kept["data"].get("published"), Mapping):
-        kept["data"]["published"] = {"name": kept["data"]["published"]["name"]}
+    if isinstance(known := kept["data"].get("published"), Mapping):
+        kept["data"]["published"] = {key: value for key, value in known.items() if key not in _PLACE}
     plain: dict[str, Any] = json.loads(json.dumps(kept))
     return plain
 

@@ -12,6 +12,7 @@ from semikit import recipes
 from semikit.build import needs_of, schedule_of
 from semikit.config import Config, resolve
 from semikit.core.task import Counts
+from semikit.data.class_published import class_set
 from semikit.data.published.catalogue import read_published
 from semikit.data.published.prepared import part_of
 from semikit.errors import InputError
@@ -60,13 +61,24 @@ def plan_cell(cell: Cell) -> CellPlan:
 
 
 def counts_of(cell: Cell) -> Counts:
-    """Labelled, unlabelled, validation and test images of a cell of a published data set."""
+    """Labelled, unlabelled, validation and test images of a cell of a published data set; of images of one class each
+    the labelled ones are among the unlabelled, and none are held out for validation, as the cells are not strict.
+    """
+    if cell.task == "cls":
+        return _class_counts(cell)
     known = read_published(cell.dataset)
     labeled, unlabeled = (known.counts["train"], 0) if cell.split == "all" else known.splits[cell.split]
     for source in cell.overrides["data"].get("unlabeled", ()):
         name, part = part_of(source)
         unlabeled += read_published(name).counts[part]
     return Counts(labeled=labeled, unlabeled=unlabeled, val=known.counts["val"], test=known.counts.get("test", 0))
+
+
+def _class_counts(cell: Cell) -> Counts:
+    known = class_set(cell.dataset)
+    labeled = known.official[cell.split] * known.classes if cell.split in known.official else int(cell.split)
+    counts = known.counts
+    return Counts(labeled, known.learned_from, counts.get("val", 0), counts.get("test", 0))
 
 
 def published(cell: Cell) -> str:
@@ -87,7 +99,7 @@ def facts(plan: CellPlan) -> dict[str, str]:
         "images": _images(plan),
         "method": " · ".join([config.method_name, *changed_settings(config)]),
         "network": " + ".join([f"{model.encoder}{frozen}", *([model.decoder] if hasattr(model, "decoder") else [])]),
-        "crop": f"{config.views.weak.crop}",  # type: ignore[attr-defined]
+        "crop": _crop(config),
         "batch": _batch(plan),
         "length": _length(plan),
         "optimiser": f"{optimizer.name}, encoder {rate:g}, rest {optimizer.lr:g}, decay {optimizer.weight_decay:g}",
@@ -113,8 +125,19 @@ def _short(value: Any) -> str:
 def _images(plan: CellPlan) -> str:
     counts = plan.counts
     unlabeled = f"{counts.unlabeled} unlabelled" if plan.learns_unlabeled else "none unlabelled"
-    test = f", {counts.test} of the test" if counts.test else ""
-    return f"{plan.config.name}: {counts.labeled} labelled, {unlabeled}, {counts.val} for validation{test}"
+    parts = [f"{counts.labeled} labelled", unlabeled]
+    if plan.config.task == "cls" and plan.learns_unlabeled:
+        parts[1] += " (these among them)"
+    parts += [f"{counts.val} for validation"] if counts.val else []
+    parts += [f"{counts.test} of the test"] if counts.test else []
+    return f"{plan.config.name}: {', '.join(parts)}"
+
+
+def _crop(config: Config) -> str:
+    """Side of the training crop, pixels; nothing where small images are taken whole."""
+    views: Any = config.views
+    side = views.size if config.task == "cls" else views.weak.crop
+    return "" if side is None else f"{side}"
 
 
 def _batch(plan: CellPlan) -> str:
@@ -134,8 +157,10 @@ def _length(plan: CellPlan) -> str:
 def _evaluation(plan: CellPlan) -> str:
     config, every = plan.config, plan.schedule.eval_every
     settings: Any = config.evaluate
-    if settings.window == "sliding":
-        how = f"windows of {settings.size or config.views.weak.crop} slide"  # type: ignore[attr-defined]
+    if config.task == "cls":
+        how = "each image once"
+    elif settings.window == "sliding":
+        how = f"windows of {settings.size or _crop(config)} slide"
     else:
         how = "whole images, sides rounded to what the encoder takes"
     on_test = config.train.protocol == "paper" and plan.counts.test
