@@ -67,8 +67,8 @@ def no_preparation(name: str, root: Path | None) -> InputError:
     got = "tells how to get it" if known.read is None else "fetches it"
     return InputError(
         f"{known.title} is read as its makers hand it out, or from folders of classes, and checked when it is read: "
-        f"nothing has to be prepared or verified. `semikit data fetch {name} --root {place}` {got}. Then train, or with "
-        f"--dry-run look through all images: {_training(name, place)}"
+        f"nothing has to be prepared or verified. `semikit data fetch {name} --root {place}` {got}. Then train, or "
+        f"look through all images with --dry-run: {_training(name, place)}"
     )
 
 

@@ -30,11 +30,19 @@ def test_list(semikit: Call, home: Path) -> None:
     (home / "pascal").mkdir(parents=True)
     (home / "pascal/semikit.json").touch()
     (home / "coco").mkdir()
+    (home / "svhn").mkdir()
     (home / "coco/.preparing").touch()
     answer = semikit("data", "list")
     assert answer.code == 0
     lines = {line.split()[0]: line for line in answer.out.splitlines()}
-    assert sorted(lines) == ["ade20k", "cityscapes", "coco", "levir", "name", "pascal", "whu"]
+    pixels = ["ade20k", "cityscapes", "coco", "levir", "pascal", "whu"]
+    assert sorted(lines) == sorted(["name", *pixels, "cifar10", "cifar100", "imagenet", "stl10", "svhn"])
+    assert "73257 / 26032" in lines["svhn"]
+    assert "extra 531131" in lines["svhn"]
+    assert "1%, 10%" in lines["imagenet"]
+    assert " there" in lines["svhn"]
+    assert "not there" not in lines["svhn"]
+    assert "not there" in lines["stl10"]
     assert "7120 / 1024 / 2048" in lines["levir"]
     assert "5%, 10%, 20%, 40%" in lines["whu"]
     assert "10582 / 1449" in lines["pascal"]

@@ -46,8 +46,8 @@ def test_cells_that_wait(semikit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told = semikit("reproduce", "18", "--dry-run")
     assert told.code == 0
     assert "waits for the cls adapter (semikit train cls)" in told.out
-    assert "top1 74.3, top5 91.7" in told.out
-    refused = semikit("reproduce", "18")
+    assert "top-1 74.3, top-5 91.7" in told.out
+    refused = semikit("reproduce", "18/unimatch-v2")
     assert refused.code == 2
     assert "waits for the cls adapter" in refused.err
 

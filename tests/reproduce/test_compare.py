@@ -109,6 +109,25 @@ def test_a_run_of_change_detection(tmp_path: Path) -> None:
     assert strict.differences == ["train.protocol: 'paper' -> 'strict'"]
 
 
+def test_a_run_of_classification(tmp_path: Path) -> None:
+    head = "iteration,epoch,student_top-1,student/top-5,teacher_top-1,teacher/top-5"
+    rows = f"{head}\n4003,1,70,90,71,91\n8006,2,73,92,74,93\n"
+    found = compare(write(tmp_path / "imagenet", "table18/simmatch/10%", rows=rows), cells("18"))
+    assert ([cell.id for cell in found.cells], found.differences) == (["table18/simmatch/10%"], [])
+    assert {(score.metric, score.published, score.measured) for score in found.scores} == {
+        ("top-1", 74.1, 74.0),
+        ("top-5", 91.5, 93.0),
+    }
+    rows = "iteration,epoch,student_top-1,teacher_top-1\n5000,45.05,50,60\n10000,90.1,80,81\n"
+    cell = "table17/unimatch-v2/250-seed1"
+    place = {"data": {"published": {"root": "/elsewhere", "download": True}}}
+    found = compare(write(tmp_path / "svhn", cell, place, rows), cells())
+    assert [cell.id for cell in found.cells] == [f"table17/unimatch-v2/250-seed{seed}" for seed in range(3)]
+    assert [score.measured for score in found.scores] == [81.0] * 3
+    without = compare(write(tmp_path / "few", cell, {"data": {"published": {"extra": False}}}, rows), cells("17"))
+    assert without.differences == ["data.published.extra: True -> False"]
+
+
 def test_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no run folder: it has no config"):
         compare(tmp_path, cells("1"))

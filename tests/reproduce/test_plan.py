@@ -16,6 +16,8 @@ from semikit.registry import TASKS
 from semikit.reproduce.cells import Cell, cells, command
 from semikit.reproduce.plan import changed_settings, composed, facts, plan_cell
 
+ENCODERS = {"cifar10": "wrn-28-2", "svhn": "wrn-28-2", "stl10": "wrn-stl", "imagenet": "resnet50"}
+"""Of the recipes, where the tables name none."""
 TRAINABLE = list({command(cell): cell for cell in cells() if cell.waits is None}.values())
 
 
@@ -43,6 +45,8 @@ def one(identity: str) -> Cell:
         ("table14/unimatch-v2-dinov2-base/whu-20%", 35_640),
         ("table14/labeled-only-dinov2-base/whu-40%", 187 * 60),  # 3000 pairs, one process of 16
         ("table14/unimatch-v1-deeplab-resnet50/levir-10%", 801 * 80),
+        ("table15/unimatch-v2/250-seed0", 2**20),
+        ("table18/simmatch/10%", 4003 * 400),  # 1281167 images, 8 processes of 40
     ],
 )
 def test_iterations(identity: str, iterations: int) -> None:
@@ -53,11 +57,12 @@ def test_every_cell_has_a_plan() -> None:
     assert len(TRAINABLE) > 300
     for cell in TRAINABLE:
         plan = plan_cell(cell)
-        assert plan.config.model.encoder == cell.encoder
+        assert plan.config.model.encoder == (cell.encoder or ENCODERS[cell.dataset])
         assert plan.config.method_name == cell.method
         assert plan.config.data.published.name == cell.dataset  # type: ignore[attr-defined]
         assert plan.config.train.select == cell.reports
-        assert plan.schedule.eval_every == plan.schedule.per_epoch
+        small = cell.task == "cls" and cell.dataset != "imagenet"
+        assert plan.schedule.eval_every == (5000 if small else plan.schedule.per_epoch)
         assert (plan.counts.unlabeled > 0) >= plan.learns_unlabeled
 
 
@@ -117,6 +122,73 @@ def test_change_detection_is_chosen_on_the_test_tiles_as_published() -> None:
     assert views.strong.grayscale_probability == 0  # type: ignore[attr-defined]
 
 
+def test_classification_in_words() -> None:
+    told = facts(plan_cell(one("table16/unimatch-v2/250-seed1")))
+    assert told["published"] == "top-1 92.91 (teacher)"
+    assert told["images"] == "stl10: 250 labelled, 105000 unlabelled (these among them), 8000 of the test"
+    assert told["network"] == "wrn-stl"
+    assert told["batch"].startswith("64 labelled + 448 unlabelled, in 1 group of 64")
+    assert told["length"] == "1048576 iterations"
+    assert told["evaluation"] == (
+        "each image once; every 5000 iterations on the test images, where the best is chosen too (protocol paper)"
+    )
+    line = "semikit train cls --dataset stl10 --labels 250 --method unimatch_v2 --seed 1 --protocol paper"
+    assert told["command"] == line
+    assert "crop" not in told
+    svhn = facts(plan_cell(one("table17/fixmatch/40-seed0")))
+    assert svhn["images"] == "svhn: 40 labelled, 604388 unlabelled (these among them), 26032 of the test"
+    assert svhn["note"].startswith("without distribution alignment")
+    assert facts(plan_cell(one("table17/unimatch-v2/40-seed0")))["log"] == "teacher 98.23"
+    told = facts(plan_cell(one("table18/simmatch/10%")))
+    assert told["images"] == ("imagenet: 128000 labelled, 1281167 unlabelled (these among them), 50000 for validation")
+    assert told["crop"] == "224"
+    assert told["batch"].startswith("64 labelled + 320 unlabelled, in 8 groups of 8")
+    assert told["length"] == "400 epochs of 4003 iterations: 1601200 iterations"
+    assert told["evaluation"] == "each image once; every 4003 iterations"
+
+
+@pytest.mark.parametrize(("table", "count"), [("15", 5), ("16", 6), ("17", 12)])
+def test_the_recipe_of_small_images(table: str, count: int) -> None:
+    found = cells(table)
+    assert len(found) == count
+    for cell in found:
+        config = plan_cell(cell).config
+        optimizer, train, method = config.optimizer, config.train, config.method
+        assert (optimizer.name, optimizer.lr, optimizer.nesterov, optimizer.momentum) == ("sgd", 0.03, True, 0.9)
+        assert (optimizer.weight_decay, optimizer.decay_norms) == (5e-4, False)
+        assert (optimizer.schedule, optimizer.cycles, optimizer.warmup) == ("cosine", 7 / 16, 0)
+        assert (train.batch, train.ratio, train.protocol, train.select) == (64, 7, "paper", "teacher")
+        values = method.model_dump()
+        assert (values["teacher"], values["forward"], values["loss"]) == ("student", "joint", "paper")
+        assert (values["ema_decay"], values["ema_ramp"], values["threshold"]) == (0.999, False, 0.95)
+        assert values["hard"]
+        assert values["alignment"] == ("none" if cell.dataset == "svhn" else "queue")
+
+
+def test_the_recipe_of_imagenet() -> None:
+    simmatch, unimatch = (plan_cell(one(f"table18/{row}/10%")).config for row in ("simmatch", "unimatch-v2"))
+    for config in (simmatch, unimatch):
+        optimizer, values = config.optimizer, config.method.model_dump()
+        assert (optimizer.lr, optimizer.nesterov, optimizer.weight_decay, optimizer.decay_norms) == (
+            0.03,
+            True,
+            1e-4,
+            True,
+        )
+        assert optimizer.warmup == 5 * 4003
+        assert (values["teacher"], values["ema_decay"], values["weight"], values["threshold"]) == (
+            "ema",
+            0.999,
+            10,
+            0.7,
+        )
+        assert (values["alignment"], values["alignment_length"]) == ("queue", 256)
+        assert (values["hard"], values["temperature"], values["loss"]) == (False, 1, "paper")
+    values = simmatch.method.model_dump()
+    assert (values["instance_weight"], values["instance_temperature"], values["smoothing"]) == (5, 0.1, 0.9)
+    assert values["width"] == 128
+
+
 @pytest.mark.parametrize(
     ("identity", "settings"),
     [
@@ -130,6 +202,10 @@ def test_change_detection_is_chosen_on_the_test_tiles_as_published() -> None:
         ("table5/unimatch-v1/pascal-92", {"teacher=ema"}),
         ("figure5/threshold-0.98/pascal-183", {"threshold=0.98"}),
         ("figure6/weight-4/pascal-183", {"weight=4.0"}),
+        (
+            "table18/simmatch/10%",
+            {"teacher=ema", "weight=10.0", "instance_weight=5.0", "threshold=0.7", "alignment_length=256"},
+        ),
     ],
 )
 def test_what_a_row_changes_of_its_method(identity: str, settings: set[str]) -> None:
@@ -145,5 +221,5 @@ def test_hard_examples_count_on_cityscapes_only() -> None:
 def test_a_cell_that_waits_has_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = one("table18/unimatch-v2/10%")
     monkeypatch.setattr(type(TASKS), "names", lambda self: ["seg"])
-    with pytest.raises(InputError, match=r"waits for the cls adapter.*top1 74.3, top5 91.7"):
+    with pytest.raises(InputError, match=r"waits for the cls adapter.*top-1 74.3, top-5 91.7"):
         plan_cell(cell)
