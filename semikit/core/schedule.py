@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, Protocol
 
-Schedule = Literal["poly", "constant", "cosine"]
+Schedule = Literal["poly", "constant", "cosine", "half-cosine"]
 
 
 class LearningRateSettings(Protocol):
@@ -34,7 +34,8 @@ def learning_rate(base: float, step: int, total: int, settings: LearningRateSett
     'poly' is base · (1 - step / total) ** power, one step late: as released the rate is set after a step from that
     step's number, so that steps 0 and 1 both run at the full rate. 'constant' stays at `base`. 'cosine' is
     base · cos(cycles · π · step / total), without the lag (FixMatch: 7/16). During warm-up the rate is multiplied by
-    (step + 1) / warmup.
+    (step + 1) / warmup. 'half-cosine' is base · (1 + cos(π · p)) / 2, with p the share done of the steps after warm-up
+    (SimMatch, which sets it once an epoch).
     """
     past = max(step - 1, 0)
     factor = 1.0
@@ -42,6 +43,8 @@ def learning_rate(base: float, step: int, total: int, settings: LearningRateSett
         factor = (1 - past / total) ** settings.power
     elif settings.schedule == "cosine":
         factor = max(0.0, math.cos(settings.cycles * math.pi * step / total))
+    elif settings.schedule == "half-cosine" and step >= settings.warmup:
+        factor = (1 + math.cos(math.pi * (step - settings.warmup) / (total - settings.warmup))) / 2
     if step < settings.warmup:
         factor *= (step + 1) / settings.warmup
     return base * factor

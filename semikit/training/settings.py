@@ -30,8 +30,9 @@ class OptimizerSettings(Settings):
     """Whether weights of norms and biases decay too (as released for UniMatch; not in classification)."""
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Factor by which the encoder's rate falls from one layer to the one before (transformers of timm); null: none."""
-    schedule: Literal["poly", "constant", "cosine"] = "poly"
-    """poly: (1 - step / total) ** power, set after the step as released; cosine: cos(cycles · π · step / total)."""
+    schedule: Literal["poly", "constant", "cosine", "half-cosine"] = "poly"
+    """poly: (1 - step / total) ** power, set after the step as released; cosine: cos(cycles · π · step / total);
+    half-cosine: from the whole rate after the warm-up down to 0."""
     cycles: float = Field(7 / 16, gt=0, le=0.5)
     """Half turns of the cosine schedule over the run."""
     power: float = Field(0.9, gt=0)

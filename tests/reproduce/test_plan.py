@@ -175,7 +175,7 @@ def test_the_recipe_of_imagenet() -> None:
             1e-4,
             True,
         )
-        assert optimizer.warmup == 5 * 4003
+        assert (optimizer.schedule, optimizer.warmup) == ("half-cosine", 5 * 4003)
         assert (values["teacher"], values["ema_decay"], values["weight"], values["threshold"]) == (
             "ema",
             0.999,
