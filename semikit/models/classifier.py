@@ -119,8 +119,8 @@ def _wide(settings: ClassifierSettings) -> WideResNet:
         encoder = WideResNet(WIDE[settings.encoder], settings.in_channels, **settings.encoder_args)
     except TypeError as error:
         raise ConfigError(
-            f"encoder_args {settings.encoder_args}: {settings.encoder} takes `activated` (true; false: as in the "
-            "public PyTorch code) and nothing else."
+            f"encoder_args {settings.encoder_args}: {settings.encoder} takes `blocks` (a whole number, 4) and "
+            "`activated` (true; false: as in the public PyTorch code)."
         ) from error
     if settings.weights == "pretrained":
         raise ConfigError(f"there are no pretrained weights of {settings.encoder}; use --weights none or a file.")

@@ -36,22 +36,23 @@ class WideResNet(nn.Module):
     Convolutions have a bias, as in the public PyTorch code (FixMatch's own have none). Leaky ReLU of slope 0.1; batch
     norm with momentum 0.001 and epsilon 0.001 before each convolution. With `activated` false the first convolution of
     the later groups reads the raw input, as the public PyTorch code does by mistake: norm and activation before it are
-    computed and dropped there, and their weights never learn.
+    computed and dropped there, and their weights never learn. `blocks` in each group: the depth is 6 · blocks + 4 (three
+    groups), 10 for one.
     """
 
-    def __init__(self, shape: Shape, channels: int = 3, *, activated: bool = True) -> None:
+    def __init__(self, shape: Shape, channels: int = 3, *, activated: bool = True, blocks: int = _BLOCKS) -> None:
         super().__init__()
         first, *widths = shape.widths
         self.width = widths[-1]
         self.stem = nn.Conv2d(channels, first, 3, padding=1)
-        blocks: list[nn.Module] = []
+        layers: list[nn.Module] = []
         before = first
         for group, width in enumerate(widths):
-            for number in range(_BLOCKS):
+            for number in range(blocks):
                 stride = 2 if group and not number else 1
-                blocks.append(_Block(before, width, stride, both=not group and not number, activated=activated))
+                layers.append(_Block(before, width, stride, both=not group and not number, activated=activated))
                 before = width
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential(*layers)
         self.norm = _norm(before)
         self.pool = nn.AdaptiveAvgPool2d(1)
         for module in self.modules():
