@@ -15,7 +15,7 @@ from semikit.errors import RunError, SemikitError
 
 app = typer.Typer(
     name="semikit",
-    help="Few labels, many images: semi-supervised segmentation and change detection with UniMatch V2.",
+    help="Few labels, many images: semi-supervised segmentation, change detection and classification, UniMatch V2.",
     epilog="--verbose, with any command, shows the traceback of an error.",
     no_args_is_help=True,
     add_completion=False,

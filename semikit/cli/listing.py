@@ -35,7 +35,7 @@ def _recipes(what: str) -> None:
 
 
 def _models(what: str) -> None:
-    from semikit.models.catalogue import ALIASES, ENCODERS
+    from semikit.models.catalogue import ALIASES, ENCODERS, WIDE
 
     also = {name: [alias for alias, known in ALIASES.items() if known == name] for name in ENCODERS}
     rows = [
@@ -53,7 +53,8 @@ def _models(what: str) -> None:
     show_table(columns, rows)
     Console().print(
         "\ntimm/NAME is the encoder that timm calls NAME; any other timm encoder with features works by its timm name."
-        '\nmit-*: built by transformers, pip install "semikit[mit]".\n',
+        '\nmit-*: built by transformers, pip install "semikit[mit]".'
+        f"\n{', '.join(WIDE)}: wide residual networks of classification, from random weights.\n",
         markup=False,
         highlight=False,
         soft_wrap=True,

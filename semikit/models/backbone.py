@@ -9,7 +9,7 @@ import timm
 from timm.models import model_entrypoint
 
 from semikit.errors import ConfigError, UnknownNameError
-from semikit.models.catalogue import ALIASES, ENCODERS, is_dinov2, is_mit, timm_name
+from semikit.models.catalogue import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, timm_name
 from semikit.models.encoder import Encoder, statistics
 from semikit.models.lora import adapt
 from semikit.models.mit import build_mit
@@ -58,19 +58,24 @@ def check_encoder(name: str) -> str:
 
     Raises:
         UnknownNameError: with the nearest short and timm names.
+        ConfigError: a network of classification only.
     """
     if is_mit(name):
         return name
+    if name in WIDE:
+        raise ConfigError(
+            f"{name} is an encoder of classification (semikit train cls); this task reads maps of features."
+        )
     timm_id = timm_name(name)
     architecture, _, tag = timm_id.partition(".")
     if timm.is_model(architecture) and (not tag or timm_id in timm.list_pretrained(f"{architecture}.*")):
         return timm_id
     tagged = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else []
-    names = {*ENCODERS, *ALIASES, *timm.list_models(), *tagged}
+    names = {*ENCODERS, *WIDE, *ALIASES, *timm.list_models(), *tagged}
     near = get_close_matches(name, sorted(names), n=4, cutoff=0.6)
     hint = f" Did you mean {' or '.join(repr(match) for match in near)}?" if near else ""
     raise UnknownNameError(
-        f"unknown encoder {name!r}.{hint} Known: {', '.join(ENCODERS)}, and the names of timm.list_models()."
+        f"unknown encoder {name!r}.{hint} Known: {', '.join([*ENCODERS, *WIDE])}, and the names of timm.list_models()."
     )
 
 

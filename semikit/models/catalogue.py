@@ -114,6 +114,16 @@ ENCODERS: dict[str, Entry] = {
 }
 
 
+WIDE: dict[str, tuple[int, ...]] = {
+    "wrn-28-2": (16, 32, 64, 128),
+    "wrn-28-8": (16, 128, 256, 512),
+    "wrn-stl": (16, 32, 64, 128, 256),
+}
+"""Wide residual networks of classification, from random weights: channels of the first convolution and of each group.
+With ten classes wrn-28-2 has 1,469,642 parameters and wrn-stl, whose fourth group is for images of 96 pixels, 5,933,770
+(PROTOCOL 3.7: as in TorchSSL and USB)."""
+
+
 ALIASES: dict[str, str] = {
     f"{family}-{size[0]}": f"{family}-{size}"
     for family, sizes in {

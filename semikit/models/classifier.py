@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from semikit.core.network import Features, Network
 from semikit.errors import ConfigError
 from semikit.models.backbone import TRANSFORMERS, check_encoder, family
-from semikit.models.catalogue import canonical, is_mit
+from semikit.models.catalogue import WIDE, canonical, is_mit
 from semikit.models.encoder import statistics
 from semikit.models.pretrained import create_backbone, load_encoder
 from semikit.models.settings import EncoderSettings, Numbers
 from semikit.models.weights_file import read_weights
-from semikit.models.wide_resnet import WIDE, WideResNet
+from semikit.models.wide_resnet import WideResNet
 
 
 @final

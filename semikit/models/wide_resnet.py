@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import final
 
 from torch import Tensor, nn
@@ -13,41 +12,29 @@ _BLOCKS = 4
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Channels after the first convolution and of each group; the first group keeps the resolution, others halve it."""
-
-    widths: tuple[int, ...]
-
-
-WIDE: dict[str, Shape] = {
-    "wrn-28-2": Shape((16, 32, 64, 128)),
-    "wrn-28-8": Shape((16, 128, 256, 512)),
-    "wrn-stl": Shape((16, 32, 64, 128, 256)),
-}
-"""Name -> shape. With ten classes wrn-28-2 has 1,469,642 parameters and wrn-stl, whose fourth group is for images of
-96 pixels, 5,933,770 (PROTOCOL: as in TorchSSL and USB)."""
-
-
-@final
 class WideResNet(nn.Module):
     """Images (B, C, H, W) -> pooled features (B, D).
+
+    `widths` are the channels after the first convolution and of each group; the first group keeps the resolution, the
+    others halve it.
 
     Convolutions have a bias, as in the public PyTorch code (FixMatch's own have none). Leaky ReLU of slope 0.1; batch
     norm with momentum 0.001 and epsilon 0.001 before each convolution. With `activated` false the first convolution of
     the later groups reads the raw input, as the public PyTorch code does by mistake: norm and activation before it are
-    computed and dropped there, and their weights never learn. `blocks` in each group: the depth is 6 · blocks + 4 (three
-    groups), 10 for one.
+    computed and dropped there, and their weights never learn. With `blocks` in each of three groups the depth is
+    6 · blocks + 4.
     """
 
-    def __init__(self, shape: Shape, channels: int = 3, *, activated: bool = True, blocks: int = _BLOCKS) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], channels: int = 3, *, activated: bool = True, blocks: int = _BLOCKS
+    ) -> None:
         super().__init__()
-        first, *widths = shape.widths
-        self.width = widths[-1]
+        first, *later = widths
+        self.width = later[-1]
         self.stem = nn.Conv2d(channels, first, 3, padding=1)
         layers: list[nn.Module] = []
         before = first
-        for group, width in enumerate(widths):
+        for group, width in enumerate(later):
             for number in range(blocks):
                 stride = 2 if group and not number else 1
                 layers.append(_Block(before, width, stride, both=not group and not number, activated=activated))

@@ -52,6 +52,13 @@ class Tally:
     top: Tensor
     bins: Tensor
 
+    @classmethod
+    def empty(cls, classes: int, bins: int, device: torch.device) -> Tally:
+        """Of no image."""
+        matrix = torch.zeros(classes, classes, dtype=torch.long, device=device)
+        top = torch.zeros((), dtype=torch.long, device=device)
+        return cls(matrix, top, torch.zeros(3, bins, dtype=torch.float64, device=device))
+
     def __add__(self, other: Tally) -> Tally:
         """Of more images."""
         return Tally(self.matrix + other.matrix, self.top + other.top, self.bins + other.bins)
@@ -107,13 +114,12 @@ class ClassEvaluation:
         known = np.flatnonzero(labels >= 0)
         if not len(known):
             raise DataError("nothing to score: no image has a label.")
-        found: dict[str, Tally] = {}
+        found = {name: Tally.empty(len(self.class_names), self.settings.bins, inference.device) for name in networks}
         mine = known[list(own_share(len(known)))]
         for start, images in self.batches(source, mine):
             truth = torch.from_numpy(labels[mine[start : start + len(images)]]).to(inference.device)
             for name, network in networks.items():
-                tally = tallied(self.logits(network, images, inference), truth, self.settings.bins)
-                found[name] = found[name] + tally if name in found else tally
+                found[name] += tallied(self.logits(network, images, inference), truth, self.settings.bins)
         return {name: tally.over_processes() for name, tally in found.items()}
 
     def scores(self, networks: Mapping[str, Network], source: ClassSource, inference: Inference) -> dict[str, Scores]:

@@ -20,8 +20,8 @@ from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepare import prepare
 from semikit.data.spec import load_spec
 from semikit.models.backbone import TRANSFORMERS, check_encoder, family
+from semikit.models.catalogue import WIDE
 from semikit.models.segmenter import build_segmenter
-from semikit.models.wide_resnet import WIDE
 from semikit.recipes import RECIPES, merge, read_yaml, recipe_names
 from semikit.registry import TASKS
 from semikit.training import tracking
