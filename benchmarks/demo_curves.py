@@ -26,6 +26,7 @@ def main(out: Path, named: Sequence[tuple[str, Path]]) -> None:
     """Draw one panel per number of labels and print the table."""
     figure = Figure(figsize=(3.6 * len(named), 3.4), layout="constrained")
     axes = figure.subplots(1, len(named), sharey=True, squeeze=False)[0]
+    metric = json.loads(next(named[0][1].rglob("results.json")).read_text())["metric"]
     print("| labels | labelled-only | semi-supervised | difference |\n|---|---:|---:|---:|")
     for panel, (name, folder) in zip(axes, named, strict=True):
         tested = {}
@@ -35,15 +36,15 @@ def main(out: Path, named: Sequence[tuple[str, Path]]) -> None:
             )
             for number, run in enumerate(runs):
                 rows = read_rows(run)
-                values = [max(row["student_mIoU"], row["teacher_mIoU"]) for row in rows]
+                values = [max(row[f"student_{metric}"], row[f"teacher_{metric}"]) for row in rows]
                 label = side if number == 0 else None
                 panel.plot([row["iteration"] for row in rows], values, color=colour, label=label, linewidth=1.4)
-            tested[side] = [json.loads((run / "results.json").read_text())["test"]["mIoU"] for run in runs]
+            tested[side] = [json.loads((run / "results.json").read_text())["test"][metric] for run in runs]
         panel.set_title(f"{name} labelled images", fontsize=10, loc="left")
         panel.set_xlabel("iteration")
         panel.grid(alpha=0.25)
         print(row_of(name, tested))
-    axes[0].set_ylabel("validation mIoU (%)")
+    axes[0].set_ylabel(f"validation {metric} (%)")
     axes[0].legend(frameon=False, fontsize=8)
     figure.savefig(out, dpi=110)
 
