@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, final
 
 from torch import Tensor
 
 from semikit.benchmark import parts
-from semikit.benchmark.watch import Watch
+from semikit.benchmark.watch import Replacement, Watch, in_place_of
 from semikit.benchmark.workload import Workload
 from semikit.core import consistency, labeling, passes, pseudo_label
 from semikit.core.batch import Labeled, Unlabeled
@@ -24,7 +23,7 @@ class CurrentStep:
     def __init__(self, workload: Workload, watch: Watch) -> None:
         self.watch, self.stepper, self.compiled = watch, workload.stepper, workload.config.train.compile
         method, stepper = workload.method, workload.stepper
-        self.replaced: list[tuple[object, str, Callable[..., Any]]] = [
+        self.replaced: list[Replacement] = [
             (labeling, "look", watch.around(parts.TEACHER, consistency.look)),
             (labeling, "pseudo_label", watch.around(parts.TEACHER, pseudo_label.pseudo_label)),
             (labeling, "prepare", watch.around(parts.MIXING, consistency.prepare)),
@@ -40,7 +39,7 @@ class CurrentStep:
     def __call__(self, labeled: Labeled, unlabeled: Unlabeled, step: int) -> Tensor:
         """The loss () of a step. What no part claims is backward, with the release of the former gradients."""
         self.labeled = labeled.images
-        with self._watched(), self.watch.section(parts.BACKWARD):
+        with in_place_of(self.replaced), self.watch.section(parts.BACKWARD):
             with self.watch.section(parts.MIXING):
                 strong = tuple(
                     mix_images(view, box, view, unlabeled.partner)
@@ -57,19 +56,3 @@ class CurrentStep:
                 return function(network, images, masks, position)
 
         return timed
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """The step's functions are the timed ones inside the block, and themselves again afterwards."""
-        with ExitStack() as stack:
-            for owner, name, timed in self.replaced:
-                stack.callback(_put_back, owner, name, vars(owner).get(name))
-                setattr(owner, name, timed)
-            yield
-
-
-def _put_back(owner: object, name: str, former: Any) -> None:
-    if former is None:
-        delattr(owner, name)
-    else:
-        setattr(owner, name, former)

@@ -98,7 +98,7 @@ class NaiveStep:
             with section(parts.OPTIMIZER):
                 self.optimizer.step()
             with section(parts.EMA):
-                self._average(ema_decay(step, self.config.ema_decay))
+                average_in_a_loop(self.teacher, self.student, ema_decay(step, self.config.ema_decay))
         return loss.detach()
 
     def _loss(self, labeled: Labeled, unlabeled: Unlabeled, labels: Tensor, confidence: Tensor, step: int) -> Tensor:
@@ -141,11 +141,13 @@ class NaiveStep:
         device = unlabeled.weak.device
         return tuple(torch.cat(pair).to(device) for pair in zip(first, second, strict=True))
 
-    @torch.no_grad()
-    def _average(self, decay: float) -> None:
-        kept = chain(self.teacher.parameters(), self.teacher.buffers())
-        for average, new in zip(kept, chain(self.student.parameters(), self.student.buffers()), strict=True):
-            average.copy_(average * decay + new.detach() * (1 - decay))
+
+@torch.no_grad()
+def average_in_a_loop(teacher: nn.Module, student: nn.Module, decay: float) -> None:
+    """Teacher <- decay · teacher + (1 - decay) · student, tensor by tensor; counts are copied."""
+    kept = chain(teacher.parameters(), teacher.buffers())
+    for average, new in zip(kept, chain(student.parameters(), student.buffers()), strict=True):
+        average.copy_(average * decay + new.detach() * (1 - decay) if new.is_floating_point() else new)
 
 
 def _mixed(unlabeled: Unlabeled, view: int, labels: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+AUGMENT = "augment"
 TEACHER = "teacher forward, confidence"
 LABELED = "student forward, labelled"
 STRONG = "student forward, strong"
@@ -15,4 +16,4 @@ MIXING = "mixing"
 DRAWS = "dropout masks"
 STEP = "whole step"
 
-ORDER = (TEACHER, LABELED, STRONG, FUSED, LOSSES, COMPILED, BACKWARD, OPTIMIZER, EMA, MIXING, DRAWS)
+ORDER = (AUGMENT, TEACHER, LABELED, STRONG, FUSED, LOSSES, COMPILED, BACKWARD, OPTIMIZER, EMA, MIXING, DRAWS)

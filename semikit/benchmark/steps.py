@@ -83,9 +83,9 @@ def measure_steps(
     ratios = [b[parts.STEP] / a[parts.STEP] for a, b in zip(kept["current"], naive or (), strict=bool(naive))]
     return StepTimes(
         crop=made_crops(config, num_classes, 0)["labeled"][0].shape[-1],
-        views=_medians(kept[VIEWS])[VIEWS],
-        current=_medians(kept["current"]),
-        naive=None if naive is None else _medians(naive),
+        views=medians(kept[VIEWS])[VIEWS],
+        current=medians(kept["current"]),
+        naive=None if naive is None else medians(naive),
         ratio=median(ratios) if ratios else None,
         ratios=tuple(ratios),
     )
@@ -96,7 +96,8 @@ def own_copies(unlabeled: Unlabeled) -> Unlabeled:
     return replace(unlabeled, strong=tuple(view.clone() for view in unlabeled.strong))
 
 
-def _medians(steps: list[Seconds]) -> Seconds:
+def medians(steps: list[Seconds]) -> Seconds:
+    """The median of each part over the steps."""
     names = [*parts.ORDER, parts.STEP, VIEWS]
     return {
         name: median(step.get(name, 0.0) for step in steps) for name in names if any(name in step for step in steps)

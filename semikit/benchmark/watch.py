@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
-from typing import Any, ParamSpec, TypeVar, final
+from typing import Any, ParamSpec, TypeAlias, TypeVar, final
 
 import torch
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Clock = Callable[[], float]
+Replacement: TypeAlias = tuple[object, str, Callable[..., Any]]
+"""Owner, name of its function, and what takes its place."""
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 """By name. The processor's time is the fairer one on a machine that others use too; it is of no use with a GPU."""
 
@@ -73,3 +75,20 @@ class Watch:
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
         return self.clock()
+
+
+@contextmanager
+def in_place_of(replacements: Sequence[Replacement]) -> Iterator[None]:
+    """Functions are the given ones inside the block, and themselves again afterwards."""
+    with ExitStack() as stack:
+        for owner, name, timed in replacements:
+            stack.callback(_put_back, owner, name, vars(owner).get(name))
+            setattr(owner, name, timed)
+        yield
+
+
+def _put_back(owner: object, name: str, former: Any) -> None:
+    if former is None:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, former)

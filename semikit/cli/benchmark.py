@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from semikit import recipes
-from semikit.benchmark import parts
 from semikit.cli import options as o
+from semikit.cli.benchmark_classes import class_config, measure_classes
 from semikit.cli.json_file import check_json, write_json
+from semikit.cli.step_table import fill_rows
 from semikit.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -21,20 +23,27 @@ if TYPE_CHECKING:
     from semikit.benchmark.steps import StepTimes
 
 _REPEATS, _WARMUP, _WARMUP_COMPILED = 9, 1, 3
+_CROPS, _BATCH, _ITEMS = "126,266", 2, 320
+_CLASSES = {"seg": 21, "cls": 10}
+_FORMS = {"seg": ["naive"], "cls": ["contiguous", "naive"]}
 
 
 def benchmark(
-    task: Annotated[str, typer.Argument(help="seg")],
+    task: Annotated[str, typer.Argument(help="seg | cls")],
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
     encoder: Annotated[str | None, typer.Option(help="semikit list models; random weights.")] = None,
-    crop: Annotated[str, typer.Option(help="Sides of the crops, pixels: 126,266")] = "126,266",
-    batch: Annotated[int, typer.Option(min=1, help="Labelled images per step.")] = 2,
-    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 21,
+    crop: Annotated[str | None, typer.Option(help="seg: sides of the crops, pixels (default: 126,266).")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Labelled images per step (default: 2; cls: 8, with 56 others).")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Number of classes (default: 21; cls: 10).")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     repeats: Annotated[int | None, typer.Option(min=1, help="Measured steps (default: 9).")] = None,
-    against: Annotated[str | None, typer.Option(help="naive: a plain form of the step, by turns.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="naive: a plain form of the step, by turns; cls also: contiguous.")
+    ] = None,
     loader: Annotated[Path | None, typer.Option(help="Measure loading instead, from the data of this YAML.")] = None,
-    items: Annotated[int, typer.Option(min=1, help="Crops measured with --loader.")] = 320,
+    items: Annotated[int | None, typer.Option(min=1, help="Crops measured with --loader (default: 320).")] = None,
     clock: Annotated[str, typer.Option(help="wall | cpu: this process's share, on a machine others use too.")] = "wall",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers as JSON.")] = None,
     device: o.Device = None,
@@ -44,33 +53,79 @@ def benchmark(
     """Time a training step and its parts, or the loader.
 
     semikit benchmark seg --crop 126,266 --against naive
+    semikit benchmark cls --against naive method.name=unimatch_v2
     """
-    if task != "seg":
-        raise unknown("task to benchmark", task, ["seg"])
-    if against not in (None, "naive"):
-        raise unknown("--against", against, ["naive"])
-    if clock not in ("wall", "cpu"):
-        raise unknown("--clock", clock, ["wall", "cpu"])
+    _check(task, against, clock)
     if loader is not None:
         _only_with_steps(against=against, repeats=repeats, compile=compile_)
+    if task == "cls":
+        _only_with_crops(crop=crop, loader=loader, items=items)
     check_json(json_file)
     flags = {"encoder": encoder, "batch": batch, "device": device, "precision": precision, "compile": compile_}
     above = recipes.merge(o.flag_overrides(flags), recipes.parse_overrides(overrides or []))
-    sides = parse_crops(crop)
-    from semikit.benchmark.environment import environment
     from semikit.benchmark.steps import threads as threads_of
 
-    console = Console()
+    console, wanted = Console(), _Wanted(classes or _CLASSES[task], repeats or _REPEATS, against, clock)
     with threads_of(threads):
-        found: dict[str, Any] = {"environment": {**environment(_config(above, sides[0])), "clock": f"{clock} time"}}
-        console.print(" · ".join(found["environment"].values()), highlight=False, markup=False, soft_wrap=True)
-        for side in sides:
-            if loader is not None:
-                found[f"loader, crop {side}"] = _loader(loader, above, side, items, clock, console)
-            else:
-                found[f"step, crop {side}"] = _steps(above, side, classes, repeats or _REPEATS, against, clock, console)
+        if task == "cls":
+            config = class_config(above)
+            found = _told(config, clock, console)
+            found |= measure_classes(config, wanted.classes, wanted.repeats, against, clock, console)
+        else:
+            above = recipes.merge({"train": {"batch": _BATCH}}, above)
+            found = _pixels(above, parse_crops(_CROPS if crop is None else crop), wanted, loader, items, console)
     if json_file is not None:
         write_json(json_file, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    classes: int
+    repeats: int
+    against: str | None
+    clock: str
+
+
+def _check(task: str, against: str | None, clock: str) -> None:
+    if task not in _FORMS:
+        raise unknown("task to benchmark", task, list(_FORMS))
+    if against is not None and against not in _FORMS[task]:
+        raise unknown("--against", against, _FORMS[task])
+    if clock not in ("wall", "cpu"):
+        raise unknown("--clock", clock, ["wall", "cpu"])
+
+
+def _pixels(
+    above: Mapping[str, Any],
+    sides: list[int],
+    wanted: _Wanted,
+    loader: Path | None,
+    items: int | None,
+    console: Console,
+) -> dict[str, Any]:
+    """Steps, or the loader, at each side of the crops."""
+    found = _told(_config(above, sides[0]), wanted.clock, console)
+    for side in sides:
+        if loader is not None:
+            found[f"loader, crop {side}"] = _loader(loader, above, side, items or _ITEMS, wanted.clock, console)
+        else:
+            found[f"step, crop {side}"] = _steps(above, side, wanted, console)
+    return found
+
+
+def _told(config: Any, clock: str, console: Console) -> dict[str, Any]:
+    """Where the measurement is made, printed and for the file."""
+    from semikit.benchmark.environment import environment
+
+    found = {**environment(config), "clock": f"{clock} time"}
+    console.print(" · ".join(found.values()), highlight=False, markup=False, soft_wrap=True)
+    return {"environment": found}
+
+
+def _only_with_crops(**given: object) -> None:
+    wrong = [f"--{name}" for name, value in given.items() if value is not None]
+    if wrong:
+        raise InputError(f"cls is measured on images that live on the device; leave out {', '.join(wrong)}.")
 
 
 def _only_with_steps(**given: object) -> None:
@@ -97,41 +152,25 @@ def _config(above: Mapping[str, Any], side: int) -> Any:
     return configure(recipes.merge({"views": {"weak": {"crop": side}}}, above))
 
 
-def _steps(
-    above: Mapping[str, Any], side: int, classes: int, repeats: int, against: str | None, clock: str, console: Console
-) -> dict[str, Any]:
+def _steps(above: Mapping[str, Any], side: int, wanted: _Wanted, console: Console) -> dict[str, Any]:
     from semikit.benchmark.steps import measure_steps
     from semikit.benchmark.watch import CLOCKS
 
-    config = _config(above, side)
+    config, naive = _config(above, side), wanted.against == "naive"
     warmup = _WARMUP_COMPILED if config.train.compile else _WARMUP
-    times = measure_steps(config, classes, repeats, warmup, against == "naive", CLOCKS[clock])
-    console.print(_step_table(times, repeats))
+    times = measure_steps(config, wanted.classes, wanted.repeats, warmup, naive, CLOCKS[wanted.clock])
+    console.print(_step_table(times, wanted.repeats))
     return times.as_plain()
 
 
 def _step_table(times: StepTimes, repeats: int) -> Table:
     table = Table(box=None, header_style="bold", title=f"crop {times.crop}, medians of {repeats}", title_justify="left")
     forms = {"semikit": times.current} if times.naive is None else {"semikit": times.current, "naive": times.naive}
-    table.add_column("")
-    for name in forms:
-        table.add_column(f"{name}, s", justify="right")
-        table.add_column("share", justify="right")
-    for name in (*parts.ORDER, parts.STEP):
-        cells = [_cells(form, name) for form in forms.values()]
-        if any(any(pair) for pair in cells):
-            table.add_row(name, *(cell for pair in cells for cell in pair))
+    fill_rows(table, forms)
     ratio = "" if times.ratio is None else f"naive / semikit {times.ratio:.3f} (median of the pairs)\n"
     table.caption = f"{ratio}views of a step, not counted above: {times.views:.4f} s"
     table.caption_justify = "left"
     return table
-
-
-def _cells(form: Mapping[str, float], name: str) -> tuple[str, str]:
-    """Seconds and share of a part; empty where this form does not have it."""
-    if name not in form:
-        return "", ""
-    return f"{form[name]:.4f}", f"{100 * form[name] / form[parts.STEP]:.1f} %"
 
 
 def _loader(

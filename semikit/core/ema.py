@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from semikit.core.flat import flat, spread
+
 
 def ema_decay(step: int, cap: float, ramp: bool = True) -> float:
     """The teacher's share after optimiser step `step` (from 0): min(1 - 1 / (step + 1), cap), as released.
@@ -29,9 +31,16 @@ def update(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor
     weight = applied * (1 - decay)
     learned = [pair for pair in zip(teacher.parameters(), student.parameters(), strict=True) if pair[1].requires_grad]
     _average([kept for kept, _ in learned], [new for _, new in learned], weight)
-    for kept, new in zip(teacher.buffers(), student.buffers(), strict=True):
-        mixed = torch.lerp(kept, new, weight.to(kept.dtype)) if kept.is_floating_point() else new
-        kept.copy_(torch.where(applied > 0, mixed, kept))
+    buffers = list(teacher.buffers())
+    spread(
+        [_mixed(*pair, weight, applied) for pair in zip(flat(buffers), flat([*student.buffers()]), strict=True)],
+        buffers,
+    )
+
+
+def _mixed(kept: Tensor, new: Tensor, weight: Tensor, applied: Tensor) -> Tensor:
+    mixed = torch.lerp(kept, new, weight.to(kept.dtype)) if kept.is_floating_point() else new
+    return torch.where(applied > 0, mixed, kept)
 
 
 def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor) -> None:

@@ -6,7 +6,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-_SLOPE = 0.1
+SLOPE = 0.1
 _BLOCKS = 4
 """Blocks of a group at depth 28, (28 - 4) / 6."""
 
@@ -37,7 +37,7 @@ class WideResNet(nn.Module):
         for group, width in enumerate(later):
             for number in range(blocks):
                 stride = 2 if group and not number else 1
-                layers.append(_Block(before, width, stride, both=not group and not number, activated=activated))
+                layers.append(Block(before, width, stride, both=not group and not number, activated=activated))
                 before = width
         self.blocks = nn.Sequential(*layers)
         self.norm = _norm(before)
@@ -49,13 +49,13 @@ class WideResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> features (B, D)."""
-        maps = nn.functional.leaky_relu(self.norm(self.blocks(self.stem(images))), _SLOPE, inplace=True)
+        maps = nn.functional.leaky_relu(self.norm(self.blocks(self.stem(images))), SLOPE, inplace=True)
         pooled: Tensor = self.pool(maps)
         return pooled.flatten(1)
 
 
 @final
-class _Block(nn.Module):
+class Block(nn.Module):
     """Norm, activation, convolution, twice, beside a shortcut; `both`: the shortcut sees the activation too."""
 
     def __init__(self, inputs: int, width: int, stride: int, *, both: bool, activated: bool) -> None:
@@ -72,11 +72,11 @@ class _Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, inputs, h, w) -> (B, width, h / stride, w / stride)."""
-        active = maps if self.raw else nn.functional.leaky_relu(self.norm1(maps), _SLOPE, inplace=True)
-        inner = nn.functional.leaky_relu(self.norm2(self.conv1(active)), _SLOPE, inplace=True)
+        active = maps if self.raw else nn.functional.leaky_relu(self.norm1(maps), SLOPE, inplace=True)
+        inner = nn.functional.leaky_relu(self.norm2(self.conv1(active)), SLOPE, inplace=True)
         shortcut: Tensor = self.shortcut(active if self.both else maps)
         residual: Tensor = self.conv2(inner)
-        return shortcut + residual
+        return residual.add_(shortcut)  # nobody keeps the residual: one map less to write
 
 
 def _norm(width: int) -> nn.BatchNorm2d:

@@ -13,6 +13,7 @@ from torch import Tensor, optim
 from torch.nn.utils import get_total_norm
 
 from semikit.core.batch import Labeled, Pseudo, StepResult, Unlabeled, take
+from semikit.core.flat import flat, spread
 from semikit.core.method import Method
 
 Forward = Callable[[Labeled, Unlabeled | None, Pseudo | None], StepResult]
@@ -56,7 +57,7 @@ class Stepper:
 
     def __call__(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
         """Label, learn, update; returns scalars () on the device for the logs."""
-        before = [buffer.clone() for buffer in self.buffers]
+        before = flat(self.buffers)
         with self.autocast():
             pseudo = self.method.label(unlabeled, step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -105,8 +106,8 @@ class Stepper:
             # An overflow of scaled gradients is how the scale is found; so many in a row are not.
             self.overflows.copy_(torch.where(finite, 0, self.overflows + 1))
             bad = ~torch.isfinite(loss) | (self.overflows > _OVERFLOWS)
-        for buffer, old in zip(self.buffers, before, strict=True):
-            buffer.copy_(torch.where(finite, buffer, old))
+        kept = [torch.where(finite, new, old) for new, old in zip(flat(self.buffers), before, strict=True)]
+        spread(kept, self.buffers)
         self.first_skipped.copy_(torch.where(bad & (self.skipped == 0), step, self.first_skipped))
         self.skipped += bad
         return applied

@@ -72,10 +72,35 @@ def test_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [speed["stream"] for speed in speeds] == ["labeled", "unlabeled"]
 
 
+def test_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "numbers.json"
+    flags = ["--device", "cpu", "--batch", "1", "--classes", "3", "--repeats", "2", "--json", str(path)]
+    assert run(["benchmark", "cls", *flags, "--against", "contiguous", "train.ratio=2"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "fixmatch, medians of 2",
+        "contiguous / semikit",
+        "augment",
+        "wrn-28-2, 1+2 images",
+        "PIL, one by one",
+    ):
+        assert words in told
+    numbers = json.loads(path.read_text())
+    step = numbers["step, fixmatch"]
+    assert step["images"] == 3
+    assert f"{3 / step['seconds']['semikit']['whole step']:.1f} images/s" in told
+    assert len(step["ratios"]) == 2
+    assert set(step["wall"]) == set(step["cpu"]) == set(step["seconds"]) == {"semikit", "contiguous"}
+    assert [speed["batch"] for speed in numbers["RandAugment"]] == [2, 448]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["cd"], "unknown task to benchmark 'cd'. Known: seg"),
+        (["cd"], "unknown task to benchmark 'cd'. Known: cls, seg."),
+        (["seg", "--against", "contiguous"], "unknown --against 'contiguous'."),
+        (["cls", "--crop", "32", "--items", "3"], "live on the device; leave out --crop, --items."),
+        (["cls", "--against", "naif"], "Did you mean 'naive'? Known: contiguous, naive."),
         (["seg", "--against", "naif"], "unknown --against 'naif'. Did you mean 'naive'?"),
         (["seg", "--clock", "gpu"], "unknown --clock 'gpu'. Did you mean 'cpu'? Known: cpu, wall."),
         (["seg", "method.name=fixmatch"], "the step that is measured is that of unimatch_v2, not fixmatch"),

@@ -1,0 +1,142 @@
+"""The step of classification that is measured, and its plain forms: the same algorithm, the same numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from semikit.augment.randaugment import static_randaugment
+from semikit.benchmark import parts
+from semikit.benchmark.class_current import CurrentClassStep
+from semikit.benchmark.class_naive import NaiveClassStep, check_naive_classes
+from semikit.benchmark.class_steps import measure_augment
+from semikit.benchmark.class_workload import ClassWorkload, build_class_workload, configure_classes
+from semikit.benchmark.pil_views import PilViews
+from semikit.benchmark.watch import Watch
+from semikit.core import labeling, passes
+from semikit.core.consistency import look
+from semikit.errors import InputError
+from semikit.recipes import merge
+from semikit.tasks import _class_views
+
+CLASSES, STEPS = 4, 3
+SMALL: dict[str, Any] = {"train": {"batch": 2, "ratio": 3, "device": "cpu"}}
+
+
+def made(method: str = "fixmatch", threshold: float = 0.5, above: dict[str, Any] | None = None) -> ClassWorkload:
+    """A small batch through the wide network, some of whose predictions are confident."""
+    named = {"method": {"name": method, "threshold": threshold}}
+    workload = build_class_workload(configure_classes(merge(merge(SMALL, named), above or {})), CLASSES)
+    for network in (workload.network, workload.method.student, workload.method.teacher):
+        network.classifier.weight.data.mul_(2)
+    return workload
+
+
+@pytest.mark.parametrize("pil", [True, False], ids=["naive", "contiguous"])
+@pytest.mark.parametrize("method", ["fixmatch", "unimatch_v2"])
+def test_the_forms_have_the_same_numbers(method: str, pil: bool) -> None:
+    workload = made(method)
+    watch = Watch(workload.device)
+    current, other = CurrentClassStep(workload, watch), NaiveClassStep(workload, watch, pil=pil)
+    shares = []
+    for step in range(STEPS):
+        raw = workload.numbers(step)
+        losses = [form(raw, step) for form in (current, other)]
+        torch.testing.assert_close(losses[1], losses[0], rtol=2e-3, atol=0)
+        shares.append(other.read[-1])
+    assert any(0.01 < share < 0.99 for share in shares), f"the threshold has to divide the images: {shares}"
+    first, second = workload.method.teacher.state_dict(), other.teacher.state_dict()
+    for a, b in zip(first.values(), second.values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_pil_makes_the_same_views() -> None:
+    workload = made("unimatch_v2")
+    raw = workload.numbers(5)
+    labeled, unlabeled = workload.maker(raw, 5, workload.device)
+    assert unlabeled is not None
+    images, weak, strong = PilViews(workload)(raw, 5)
+    pairs = [(images, labeled.images), (weak, unlabeled.weak), *zip(strong, unlabeled.strong, strict=True)]
+    assert len(pairs) == 4
+    for theirs, ours in pairs:
+        assert torch.equal(theirs, ours)
+        assert theirs.is_contiguous()
+
+
+def test_nothing_waits_and_no_loop_over_images(count_syncs: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_class_views, "randaugment", static_randaugment)  # as on an accelerator
+    totals = []
+    for batch in (2, 4):
+        workload = made(above={"train": {"batch": batch}})
+        step, raw = CurrentClassStep(workload, Watch(workload.device)), workload.numbers(0)
+        step(raw, 0)  # the first moves what lives on the device
+        with count_syncs() as counter:
+            step(workload.numbers(1), 1)
+        assert not counter.found
+        totals.append(counter.total)
+    assert totals[0] == totals[1]
+
+
+def test_the_naive_form_reads_in_every_step(count_syncs: type) -> None:
+    workload = made()
+    step = NaiveClassStep(workload, Watch(workload.device), pil=True)
+    with count_syncs() as counter:
+        step(workload.numbers(0), 0)
+    assert counter.found == {"_local_scalar_dense": 4}
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "unimatch_v2"])
+def test_a_step_is_split_into_all_its_parts(method: str) -> None:
+    workload = made(method)
+    watch = Watch(workload.device)
+    before = (passes.logits_of, workload.stepper.forward)
+    loss = CurrentClassStep(workload, watch)(workload.numbers(0), 0)
+    found = watch.read()
+    expected = {parts.AUGMENT, parts.FUSED, parts.LOSSES, parts.BACKWARD, parts.OPTIMIZER, parts.EMA, parts.DRAWS}
+    assert set(found) == expected
+    assert all(seconds > 0 for seconds in found.values())
+    assert torch.isfinite(loss)
+    assert vars(labeling)["look"] is look
+    assert (passes.logits_of, workload.stepper.forward) == before
+    assert "label" not in vars(workload.method)
+
+
+def test_it_is_the_step_of_training() -> None:
+    timed, plain = made(), made()
+    step = CurrentClassStep(timed, Watch(timed.device))
+    for number in range(2):
+        loss = step(timed.numbers(number), number)
+        views = plain.maker(plain.numbers(number), number, plain.device)
+        assert loss == plain.stepper(*views, number)["loss"]
+    for a, b in zip(timed.method.parameters(), plain.method.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_randaugment_beside_pil() -> None:
+    ticks = iter(range(1000))
+    config = configure_classes(SMALL)
+    speed = measure_augment(config.views.strong, 8, 3, torch.device("cpu"), lambda: float(next(ticks)))  # type: ignore[attr-defined]
+    assert (speed.batch, speed.semikit, speed.pil, speed.ratio) == (8, 8.0, 8.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("above", "named"),
+    [
+        ({"method": {"alignment": "ema"}}, "method"),
+        ({"optimizer": {"name": "adamw"}}, "optimizer.name"),
+        ({"model": {"encoder": "resnet18"}}, "model.encoder"),
+        ({"train": {"precision": "bf16"}}, "train.precision"),
+    ],
+)
+def test_what_the_plain_forms_do_not_do_is_refused(above: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError, match=f"changed here: {named}. Leave that out"):
+        check_naive_classes(configure_classes(above))
+
+
+def test_other_methods_and_streams_are_refused() -> None:
+    with pytest.raises(InputError, match="that of fixmatch or unimatch_v2, not flexmatch"):
+        configure_classes({"method": {"name": "flexmatch"}})
+    with pytest.raises(InputError, match=r"views\.size=32: the images that are measured live on the device"):
+        configure_classes({"views": {"size": 32}})
