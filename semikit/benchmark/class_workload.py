@@ -57,12 +57,14 @@ class ClassWorkload:
 
 
 def configure_classes(overrides: Mapping[str, Any]) -> Config:
-    """The recipe of CIFAR-10 in batches of 8 + 56, FixMatch unless another method is named, `overrides` over it.
+    """The recipe of CIFAR-10 in batches of 8 + 56, FixMatch unless another method is named, without alignment, which the
+    plain forms do not have; `overrides` over it.
 
     Raises:
         InputError: for another method, for images that are not kept on the device, or where `resolve` raises it.
     """
-    made = {"method": {"name": "fixmatch"}, "data": {"labels": "250"}, "train": {"batch": BATCH}}
+    plain = {name: {"alignment": "none"} for name in METHODS_MEASURED}
+    made = {"method": {"name": "fixmatch"}, "methods": plain, "data": {"labels": "250"}, "train": {"batch": BATCH}}
     config = resolve(compose("cls", "cifar10", above=merge(made, overrides)))
     if config.method_name not in METHODS_MEASURED:
         raise InputError(
