@@ -57,8 +57,9 @@ class ClassWorkload:
 
 
 def configure_classes(overrides: Mapping[str, Any]) -> Config:
-    """The recipe of CIFAR-10 in batches of 8 + 56, FixMatch unless another method is named, without alignment, which the
-    plain forms do not have; `overrides` over it.
+    """The recipe of CIFAR-10 in batches of 8 + 56, FixMatch unless another method is named, `overrides` over it.
+
+    Without alignment, which the plain forms do not have.
 
     Raises:
         InputError: for another method, for images that are not kept on the device, or where `resolve` raises it.

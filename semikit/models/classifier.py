@@ -119,7 +119,7 @@ def _wide(settings: ClassifierSettings) -> WideResNet:
         encoder = WideResNet(WIDE[settings.encoder], settings.in_channels, **settings.encoder_args)
     except TypeError as error:
         raise ConfigError(
-            f"encoder_args {settings.encoder_args}: {settings.encoder} takes `blocks` (a whole number, 4) and "
+            f"encoder_args {settings.encoder_args}: {settings.encoder} takes `blocks` (4), `momentum` (0.001) and "
             "`activated` (true; false: as in the public PyTorch code)."
         ) from error
     if settings.weights == "pretrained":

@@ -19,14 +19,20 @@ class WideResNet(nn.Module):
     others halve it.
 
     Convolutions have a bias, as in the public PyTorch code (FixMatch's own have none). Leaky ReLU of slope 0.1; batch
-    norm with momentum 0.001 and epsilon 0.001 before each convolution. With `activated` false the first convolution of
-    the later groups reads the raw input, as the public PyTorch code does by mistake: norm and activation before it are
-    computed and dropped there, and their weights never learn. With `blocks` in each of three groups the depth is
-    6 · blocks + 4.
+    norm with epsilon 0.001 before each convolution. With `activated` false the first convolution of the later groups
+    reads the raw input, as the public PyTorch code does by mistake: norm and activation before it are computed and
+    dropped there, and their weights never learn. With `blocks` in each of three groups the depth is 6 · blocks + 4.
+    `momentum` is that of the norms' running statistics: 0.001 takes thousands of steps, so short runs need more.
     """
 
     def __init__(
-        self, widths: tuple[int, ...], channels: int = 3, *, activated: bool = True, blocks: int = _BLOCKS
+        self,
+        widths: tuple[int, ...],
+        channels: int = 3,
+        *,
+        activated: bool = True,
+        blocks: int = _BLOCKS,
+        momentum: float = 0.001,
     ) -> None:
         super().__init__()
         first, *later = widths
@@ -46,6 +52,8 @@ class WideResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
                 module.bias.data.zero_()  # type: ignore[union-attr]
+            elif isinstance(module, nn.BatchNorm2d):
+                module.momentum = momentum
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> features (B, D)."""
@@ -80,4 +88,4 @@ class Block(nn.Module):
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(width, eps=0.001, momentum=0.001)
+    return nn.BatchNorm2d(width, eps=0.001)

@@ -114,6 +114,14 @@ def test_it_is_the_step_of_training() -> None:
         assert torch.equal(a, b)
 
 
+def test_the_wide_network_compiles_with_the_method_as_one_graph() -> None:
+    plain, compiled = made("unimatch_v2"), made("unimatch_v2")
+    compiled.stepper.forward = torch.compile(compiled.method, fullgraph=True, backend="aot_eager")
+    for step in range(2):
+        losses = [w.stepper(*w.maker(w.numbers(step), step, w.device), step)["loss"] for w in (plain, compiled)]
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=0)
+
+
 def test_randaugment_beside_pil() -> None:
     ticks = iter(range(1000))
     config = configure_classes(SMALL)
