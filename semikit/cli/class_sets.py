@@ -31,7 +31,7 @@ def class_rows() -> list[list[str]]:
             [
                 name,
                 str(known.classes),
-                " / ".join(str(counts[part]) for part in ("train", *SCORED) if part in counts),
+                " / ".join(str(counts.get(part, "-")) for part in ("train", "val", "test")),
                 ", ".join(further),
                 ", ".join(known.official),
                 "there" if default_root(name).is_dir() else "not there",

@@ -69,7 +69,8 @@ def say_results(run: build.Run, results: Mapping[str, Any], console: Console, qu
         console.print(f"test {results['metric']} {results['test'][results['metric']]:.2f} (read once)", highlight=False)
     if quiet:
         return
-    console.print(class_table(results["per_class"], run.task.per_class))
+    per_class = results.get("test", results)["per_class"]
+    console.print(class_table(per_class, f"{run.task.per_class} ({'test' if 'test' in results else best['split']})"))
     for line in (f"run folder: {run.folder}", f"next: semikit predict {run.folder} {run.task.example}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 

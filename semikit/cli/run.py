@@ -113,12 +113,22 @@ def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], conso
             results.append(start_run(merge(raw, {"train": {"seed": seed}}), child, console, quiet))
         finally:
             remove_empty(folder)
-    values = [float(result["best"]["value"]) for result in results]
+    metric, split = results[0]["metric"], results[0]["best"]["split"]
+    summary = {"metric": metric, "seeds": list(seeds), "split": split}
+    summary |= _spread([float(result["best"]["value"]) for result in results])
+    told = {split: summary}
+    if "test" in results[0]:
+        summary["test"] = told["test"] = _spread([float(result["test"][metric]) for result in results])
+    write_json(folder / "summary.json", summary)
+    for name, found in told.items():
+        line = f"{metric} over seeds {list(seeds)}: {found['mean']:.2f} ± {found['std']:.2f} ({name})"
+        console.print(line, markup=False)
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Values with their mean and standard deviation."""
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    summary = {"seeds": list(seeds), "values": values, "mean": statistics.mean(values), "std": spread}
-    write_json(folder / "summary.json", {"metric": results[0]["metric"], **summary})
-    told = f"{results[0]['metric']} over seeds {list(seeds)}: {summary['mean']:.2f} ± {spread:.2f}"
-    console.print(told, markup=False)
+    return {"values": list(values), "mean": statistics.mean(values), "std": spread}
 
 
 def dry_run(raw: Mapping[str, Any], console: Console) -> None:

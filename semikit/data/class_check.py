@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -29,6 +29,28 @@ class Looked:
     name: str
     source: ClassSource
     indices: Sequence[int]
+
+
+def spread(part: Looked, most: int) -> Looked:
+    """At most so many images of a part, evenly."""
+    step = max(1, -(-len(part.indices) // most))
+    return replace(part, indices=part.indices[::step])
+
+
+def refuse_other_size(part: str, source: ClassSource | None, size: tuple[int, int]) -> None:
+    """Raise where images that are scored are not of the `size` (H, W) of those that are learned from.
+
+    Raises:
+        DataError: says which size they have, or that they have several.
+    """
+    held = None if source is None else source.arrays()
+    if source is None or (held is not None and held.shape[1:3] == size):
+        return
+    theirs = "several sizes" if held is None else f"{held.shape[2]}x{held.shape[1]}"
+    raise DataError(
+        f"{part}: images of {theirs}, while those that are learned from have {size[1]}x{size[0]} (width x height). "
+        "Bring all to one size, or crop them all: views.size=224."
+    )
 
 
 def check_images(parts: Sequence[Looked], progress: Progress | None = None) -> None:

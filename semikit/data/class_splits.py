@@ -90,9 +90,11 @@ def held_out(parts: ClassParts, count: int | None) -> ClassParts:
     if count is None:
         share = min(_MOST_HELD, sum(map(len, members)) // 10, min(map(len, members)) * len(names) // 2)
         count = max(1, share // len(names)) * len(names)
+    if count // len(names) >= min(map(len, members)):
+        raise DataError(f"data.validation {count} would take all images of a class out of train. {_most(members)}")
     chosen = np.array(_drawn(members, _balanced(count, members, names, "data.validation"), 0, "validation"), np.int64)
     rest = np.setdiff1d(np.arange(len(train)), chosen)
-    told = f"{count} images of train are held out to choose the best on (data.validation; with --protocol paper none)"
+    told = f"{count} images of train are held out to choose the best on (data.validation says how many)"
     return replace(parts, train=ClassPart(train, rest), val=ClassPart(train, chosen), notices=(*parts.notices, told))
 
 

@@ -51,7 +51,7 @@ def listed(
     theirs = {part: (source, _by_name(source.names)) for part, source in others.items() if source is not None}
     chosen: dict[int, str] = {}
     for entry in read_entries(path, allowed):
-        found = _find(entry, numbers)
+        found = _find(entry, numbers, names)
         if not any(_as_it_stands(entry, train, index) for index in found):
             _refuse_theirs(entry, path, theirs, anyhow=not found)
         if not found:
@@ -87,10 +87,11 @@ def _by_name(names: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-def _find(entry: str, by_name: Mapping[str, list[int]]) -> list[int]:
-    """The images an entry fits: as it stands, without suffix, then by ever shorter ends of the path.
+def _find(entry: str, by_name: Mapping[str, list[int]], names: Sequence[str]) -> list[int]:
+    """The images an entry fits: as it stands, without suffix, then those whose whole name is an end of its path.
 
-    Of a line "image mask", as published lists have, the image counts.
+    Whole, since "dog/7" must not find "cat/7" by its end. Of a line "image mask", as published lists have, the image
+    counts.
     """
     for given in dict.fromkeys((entry, entry.split()[0])):
         for text in (given, str(PurePosixPath(given).with_suffix(""))):
@@ -98,9 +99,10 @@ def _find(entry: str, by_name: Mapping[str, list[int]]) -> list[int]:
                 return by_name[text]
         parts = PurePosixPath(given).with_suffix("").parts
         ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
-        found = next((by_name[end] for end in ends if end in by_name), [])
-        if found:
-            return found
+        for end in ends:
+            found = [index for index in by_name.get(end, ()) if names[index] == end]
+            if found:
+                return found
     return []
 
 
@@ -109,7 +111,7 @@ def _refuse_theirs(
 ) -> None:
     """Raise where an entry is an image of another part: as it stands or, with `anyhow`, by an end of its path."""
     for part, (source, numbers) in theirs.items():
-        held = _find(entry, numbers)
+        held = _find(entry, numbers, source.names)
         if held and (anyhow or any(_as_it_stands(entry, source, index) for index in held)):
             raise DataError(f"{path}: {entry!r} is an image of {part}, not of train; it must not be labelled.")
 

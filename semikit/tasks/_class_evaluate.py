@@ -82,15 +82,18 @@ def tallied(logits: Tensor, labels: Tensor, bins: int) -> Tally:
 
 
 def scores_of(tally: Tally, class_names: tuple[str, ...]) -> Scores:
-    """Percentages: top-1, top-5 where there are more than five classes, ECE, and the share that is right by class."""
+    """Percentages: top-1, top-5 where there are more than five classes, ECE, and the share that is right of each class
+    that occurs.
+    """
     matrix = tally.matrix.cpu()
     total = int(matrix.sum())
     extra = {"top-5": int(tally.top) / total * 100} if len(class_names) > _TOP else {}
-    per_class = (confusion.recall(matrix).nan_to_num(nan=0.0) * 100).tolist()
+    found = (confusion.recall(matrix) * 100).tolist()
+    present = (matrix.sum(dim=1) > 0).tolist()
     return Scores(
         metric="top-1",
         value=int(matrix.diagonal().sum()) / total * 100,
-        per_class=dict(zip(class_names, per_class, strict=True)),
+        per_class={name: value for name, value, there in zip(class_names, found, present, strict=True) if there},
         extra={**extra, "ECE": expected_calibration_error(tally.bins) * 100},
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from semikit.tasks._pictures import heat
+from semikit.tasks._pictures import font_of, heat
 
 Bytes = NDArray[np.uint8]
 
@@ -35,7 +35,7 @@ def gallery(examples: Sequence[Example], titles: Sequence[str], columns: int = 8
     width, height = _SIDE + _GAP, _SIDE + lines * _LINE + _GAP
     rows = -(-len(examples) // columns)
     canvas = Image.new("RGB", (columns * width + _GAP, _LINE + rows * height + _GAP), "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(11)
+    draw, font = ImageDraw.Draw(canvas), font_of(10)
     draw.text((_GAP, 2), f"below each image: {', '.join(titles)}", fill="black", font=font)
     for number, example in enumerate(examples):
         left, top = _GAP + number % columns * width, _LINE + _GAP + number // columns * height
@@ -51,15 +51,15 @@ def confusion_picture(matrix: NDArray[np.int64], names: Sequence[str]) -> Image.
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     named = len(names) <= _MOST
     cell = 30 if named else max(1, 800 // len(names))
-    font = ImageFont.load_default(11)
+    font = font_of(10)
     left = 90 if named else 30
     top = 90 if named else 30
     side = cell * len(names)
-    canvas = Image.new("RGB", (left + side + _GAP, top + side + _GAP), "white")
+    canvas = Image.new("RGB", (max(left + side + _GAP, 210), top + side + _GAP), "white")
     shown = Image.fromarray(heat(shares)).resize((side, side), Image.Resampling.NEAREST)
     canvas.paste(shown, (left, top))
     draw = ImageDraw.Draw(canvas)
-    draw.text((_GAP, 2), "true class (rows), predicted class (columns), percent of a row", fill="black", font=font)
+    draw.text((_GAP, 2), "rows: truth, columns: predicted, %", fill="black", font=font)
     if named:
         _name_matrix(canvas, draw, shares, names, cell, (left, top))
     return canvas
@@ -73,10 +73,10 @@ def _name_matrix(
     cell: int,
     corner: tuple[int, int],
 ) -> None:
-    font = ImageFont.load_default(11)
+    font = font_of(10)
     left, top = corner
     for k, name in enumerate(names):
-        text = _fitting(name, font, left - 2 * _GAP)
+        text = _fitting(name, font, top - 26)
         middle = k * cell + cell // 2
         draw.text((left - 4, top + middle), text, fill="black", font=font, anchor="rm")
         label = Image.new("RGB", (top - 24, _LINE), "white")

@@ -33,7 +33,7 @@ LABELED, UNLABELED, SECOND = "labeled", "unlabeled", "second"
 class ClassViews(Settings):
     """The views: weak geometry, drawn for every view alone, and RandAugment on the strong ones."""
 
-    size: int | None = Field(None, ge=8)
+    size: int | None = Field(None, ge=8, le=1024)
     """Side images are cropped to where they do not live on the device, pixels; null: all images are small and of one
     size, and are kept as they are."""
     weak: ShiftSettings = Field(default_factory=ShiftSettings)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 Pixels = npt.NDArray[np.uint8]
@@ -14,6 +16,12 @@ _GAP = 6
 _HEAD = 16
 _MIN_SIDE = 192
 _MAX_SIDE = 640
+
+
+@cache
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """A font with letters of many languages; Pillow's own has English ones only."""
+    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def class_map(labels: Pixels, colours: Pixels) -> Image.Image:
@@ -59,7 +67,7 @@ def sheet(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], legend: Seque
     total = len(titles) * (width + _GAP) + _GAP
     lines = _legend_lines(legend, total)
     canvas = Image.new("RGB", (total, _HEAD + len(rows) * (height + _GAP) + _GAP + 18 * len(lines)), "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
+    draw, font = ImageDraw.Draw(canvas), font_of(12)
     for column, title in enumerate(titles):
         draw.text((_GAP + column * (width + _GAP), 1), title, fill="black", font=font)
     for r, row in enumerate(rows):
@@ -78,7 +86,7 @@ def sheet(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], legend: Seque
 
 def _legend_lines(legend: Sequence[tuple[str, Pixels]], width: int) -> list[list[tuple[int, str, Pixels]]]:
     """Place the legend's entries (x, name, colour) on as many lines as needed."""
-    font = ImageFont.load_default(12)
+    font = font_of(12)
     lines: list[list[tuple[int, str, Pixels]]] = []
     x = width
     for name, colour in legend:

@@ -14,7 +14,7 @@ from semikit.core.network import Network
 from semikit.core.settings import Settings
 from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Split, Task
 from semikit.data import manifest
-from semikit.data.class_check import Looked, balance_told, check_images
+from semikit.data.class_check import Looked, balance_told, check_images, refuse_other_size, spread
 from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import load_labels
 from semikit.data.class_splits import choose_labeled
@@ -27,6 +27,9 @@ from semikit.tasks._class_pictures import confusion_picture
 from semikit.tasks._class_predict import ClassPredict, predict_classes
 from semikit.tasks._class_views import LABELED, SECOND, UNLABELED, ClassCrops, ClassViewMaker, ClassViews, numbers_of
 from semikit.tasks._pictures import save_png
+
+_CHECKED = 500
+"""Images of each part of a published data set that are looked at before training."""
 
 
 @final
@@ -85,18 +88,22 @@ class Classification(Task):
                 "views.size is not set, so all images have to be of one size of at most 96 pixels a side, and these "
                 "are not. Say the side they are cropped to: views.size=224."
             )
+        for part, source in (("val", self.val), ("test", self.test)):
+            refuse_other_size(part, source, stored.shape[1:3])
         unlabeled = torch.tensor(self.split.unlabeled)
         rows = {LABELED: torch.tensor(self.split.labeled), UNLABELED: unlabeled, SECOND: unlabeled}
         return torch.from_numpy(stored).movedim(-1, 1), rows
 
     def check(self, thorough: bool = False) -> None:
-        """Labelled, validation and test images; with `thorough` the unlabelled images too."""
+        """Labelled and scored images, of a published data set some; with `thorough` all, and the unlabelled."""
         pool, taken = self.split.pool, set(self.split.labeled)
         looked = [Looked("labelled", pool, self.split.labeled), Looked("val", self.val, range(len(self.val)))]
         if self.test is not None:
             looked.append(Looked("test", self.test, range(len(self.test))))
         if thorough:
             looked.append(Looked("unlabelled", pool, [index for index in self.split.unlabeled if index not in taken]))
+        elif self.parts.published:
+            looked = [spread(part, _CHECKED) for part in looked]
         check_images(looked)
         self.notices = [*self.parts.notices, balance_told(self.split, self.class_names)]
 

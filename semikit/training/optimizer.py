@@ -54,8 +54,8 @@ def _layers(network: Network, rate: float, settings: OptimizerSettings) -> list[
     encoder: Any = getattr(network, "encoder", None)
     if not hasattr(encoder, "group_matcher"):
         raise ConfigError(
-            f"optimizer.layer_decay={settings.layer_decay}: the layers of this encoder have no order. Leave it out, or "
-            "choose a transformer of timm for classification."
+            f"optimizer.layer_decay={settings.layer_decay}: the layers of this encoder have no order. Set "
+            "optimizer.layer_decay=null; small images from random weights have a recipe, --preset wide-resnet."
         )
     found = param_groups_layer_decay(encoder, layer_decay=settings.layer_decay)
     return [{"params": group["params"], "base_lr": rate * group["lr_scale"]} for group in found]

@@ -87,6 +87,22 @@ class TestTheWholeWay:
         assert told.code == 2
         assert "views.size is not set" in told.err
 
+    def test_a_class_that_is_not_scored_has_no_score(self, train: Call, folder: Path) -> None:
+        shutil.rmtree(folder / "val/green")
+        assert train(folder, "--labels", "6", "--out", "run").code == 0
+        results = json.loads(Path("run/results.json").read_text())
+        assert list(results["per_class"]) == ["blue", "red"]
+        assert list(results["test"]["per_class"]) == ["blue", "green", "red"]
+
+    def test_several_seeds(self, train: Call, icon_data: Path) -> None:
+        answer = train(icon_data, "--labels", "6", "--seeds", "0,1", "--out", "runs", "--quiet")
+        assert answer.code == 0, answer.err
+        summary = json.loads(Path("runs/summary.json").read_text())
+        tested = [json.loads(Path(f"runs/seed-{k}/results.json").read_text())["test"]["top-1"] for k in (0, 1)]
+        assert summary["test"]["values"] == tested
+        assert f"top-1 over seeds [0, 1]: {sum(tested) / 2:.2f} ± " in answer.out
+        assert answer.out.rstrip().endswith("(test)")
+
     @pytest.mark.parametrize("method", METHODS.names())
     def test_every_method(self, train: Call, icon_data: Path, method: str) -> None:
         answer = train(icon_data, "--labels", "6", "--method", method, "--out", "run")
@@ -173,6 +189,27 @@ class TestWrongInput:
         self.refused(train(folder, "--labels", "all"), "image of more than 8 bits", "red/3.png")
         (folder / "train/red/3.png").write_bytes(b"nothing")
         self.refused(train(folder, "--labels", "all"), "unreadable", "red/3.png")
+
+    def test_scored_images_of_another_size(self, train: Call, icons: ModuleType, folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        for path in (folder / "val/red").iterdir():
+            Image.fromarray(icons.image(rng, 2, 20)).save(path)
+        told = "those that are learned from have 16x16"
+        self.refused(train(folder, "--labels", "6", "--out", "run"), "val: images of several sizes", told)
+        for name in ("blue", "green"):
+            shutil.rmtree(folder / "val" / name)
+        self.refused(train(folder, "--labels", "6", "--out", "run"), "val: images of 20x20", told)
+        assert not Path("run").exists()
+
+    def test_a_wrong_folder_in_a_list_is_no_other_image(self, train: Call, folder: Path) -> None:
+        for k in range(3):
+            (folder / f"train/green/{k}.png").rename(folder / f"train/green/v{k}.png")
+        (folder / "list.txt").write_text("blue/0\nred/v1\n")
+        self.refused(train(folder, "--labels", folder / "list.txt"), "no image of train is named 'red/v1'")
+
+    def test_nothing_is_left_in_train(self, train: Call, folder: Path) -> None:
+        shutil.rmtree(folder / "val")
+        self.refused(train(folder, "--labels", "3", "data.validation=24"), "data.validation 24 would take all images")
 
     def test_options_of_other_tasks(self, train: Call, semikit: Call, folder: Path) -> None:
         self.refused(train(folder, "--labels", "6", "--decoder", "dpt"), "unknown key 'decoder'")
