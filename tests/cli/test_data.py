@@ -37,7 +37,7 @@ def test_list(semikit: Call, home: Path) -> None:
     lines = {line.split()[0]: line for line in answer.out.splitlines()}
     pixels = ["ade20k", "cityscapes", "coco", "levir", "pascal", "whu"]
     assert sorted(lines) == sorted(["name", *pixels, "cifar10", "cifar100", "imagenet", "stl10", "svhn"])
-    assert "73257 / 26032" in lines["svhn"]
+    assert "73257 / - / 26032" in lines["svhn"]
     assert "extra 531131" in lines["svhn"]
     assert "1%, 10%" in lines["imagenet"]
     assert " there" in lines["svhn"]
