@@ -20,7 +20,8 @@ from semikit.methods.unimatch_v2 import UniMatchV2
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
 from semikit.recipes import compose, merge
 from semikit.registry import METHODS
-from semikit.tasks._class_views import LABELED, UNLABELED, ClassViewMaker, ClassViews, numbers_of
+from semikit.tasks._class_views import ClassViewMaker, ClassViews, numbers_of
+from semikit.tasks._streams import LABELED, UNLABELED
 from semikit.training.device import choose_device
 from semikit.training.step import Stepper
 
@@ -53,7 +54,7 @@ class ClassWorkload:
         train = self.config.train
         lengths = {LABELED: (LABELLED, train.batch), UNLABELED: (IMAGES, train.batch * train.ratio)}
         streams = [Stream(name, *length) for name, length in lengths.items()]
-        return next(numbers_of(streams, train.seed, range(step, step + 1), self.device.type == "cuda"))
+        return next(numbers_of(streams, train.seed, range(step, step + 1)))
 
 
 def configure_classes(overrides: Mapping[str, Any]) -> Config:

@@ -16,7 +16,8 @@ from semikit.augment.shift import draw_shifts
 from semikit.benchmark.class_workload import SIDE, ClassWorkload, Raw
 from semikit.benchmark.pil_augment import Picture, pil_randaugment
 from semikit.core.draws import draw
-from semikit.tasks._class_views import LABELED, UNLABELED, ClassViews
+from semikit.tasks._class_views import ClassViews
+from semikit.tasks._streams import LABELED, UNLABELED
 
 Drawn = npt.NDArray[np.generic]
 

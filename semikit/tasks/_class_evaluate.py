@@ -125,11 +125,6 @@ class ClassEvaluation:
                 found[name] += tallied(self.logits(network, images, inference), truth, self.settings.bins)
         return {name: tally.over_processes() for name, tally in found.items()}
 
-    def scores(self, networks: Mapping[str, Network], source: ClassSource, inference: Inference) -> dict[str, Scores]:
-        """Scores of each network over all labelled images of a source."""
-        tallies = self.tallies(networks, source, inference)
-        return {name: scores_of(tally, self.class_names) for name, tally in tallies.items()}
-
     def comparison(self, networks: Mapping[str, Network], source: ClassSource, inference: Inference) -> Image.Image:
         """Some images spread over a source, each with its class and what every network takes it for."""
         chosen = np.unique(np.linspace(0, len(source) - 1, _SHOWN).round().astype(np.intp))

@@ -25,8 +25,7 @@ from semikit.core.task import Plan
 from semikit.core.transfer import send
 from semikit.data.class_sources import ClassSource
 from semikit.data.loader import Stream, items_at
-
-LABELED, UNLABELED, SECOND = "labeled", "unlabeled", "second"
+from semikit.tasks._streams import LABELED, SECOND, UNLABELED
 
 
 @final
@@ -66,13 +65,13 @@ class ClassCrops:
         return np.ascontiguousarray(np.moveaxis(np.stack(crops), -1, -3)), index
 
 
-def numbers_of(streams: Sequence[Stream], seed: int, steps: range, pin: bool) -> Iterator[dict[str, tuple[Tensor]]]:
+def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[dict[str, tuple[Tensor]]]:
     """Numbers of the images of each step, for images that live on the device; nothing passes a loader."""
     for step in steps:
         batch: dict[str, tuple[Tensor]] = {}
         for stream in streams:
             found = torch.from_numpy(items_at(seed, stream.name, stream.length, step * stream.batch, stream.batch))
-            batch[stream.name] = (found.pin_memory() if pin else found,)
+            batch[stream.name] = (found,)
         yield batch
 
 
@@ -109,7 +108,7 @@ class ClassViewMaker:
         index = send(raw[LABELED][-1], device)
         valid = torch.ones(len(index), dtype=torch.bool, device=device)
         labeled = Labeled(
-            images=self._weak(raw, LABELED, step, 0),
+            images=self._weak(self._stored(raw, LABELED, index), LABELED, step),
             labels=self.labels[index],
             valid=valid,
             index=index,
@@ -131,10 +130,13 @@ class ClassViewMaker:
         index = send(raw[UNLABELED][-1], device)
         count = len(index)
         valid = torch.ones(count, dtype=torch.bool, device=device)
-        second = WeakViews(self._weak(raw, SECOND, step, 0), valid) if SECOND in raw else None
+        stored, second = self._stored(raw, UNLABELED, index), None
+        if SECOND in raw:
+            others = self._stored(raw, SECOND, send(raw[SECOND][-1], device))
+            second = WeakViews(self._weak(others, SECOND, step), valid)
         return Unlabeled(
-            weak=self._weak(raw, UNLABELED, step, 0),
-            strong=tuple(self._strong(raw, step, view) for view in range(self.needs.strong_views)),
+            weak=self._weak(stored, UNLABELED, step),
+            strong=tuple(self._strong(stored, step, view) for view in range(self.needs.strong_views)),
             valid=valid,
             boxes=(),
             partner=torch.arange(count, device=device),
@@ -144,23 +146,27 @@ class ClassViewMaker:
             truth=self.truth[index],
         )
 
-    def _weak(self, raw: Mapping[str, Sequence[Tensor]], stream: str, step: int, view: int) -> Tensor:
-        return self._finished(self._placed(raw, stream, step, view))
+    def _stored(self, raw: Mapping[str, Sequence[Tensor]], stream: str, index: Tensor) -> Tensor:
+        """What the views of a stream are made of, uint8: images (B, C, H, W), or crops (B, 1 + V, C, S, S)."""
+        if self.small is None:
+            return send(raw[stream][0], self.device)
+        return self.small.index_select(0, self.rows[stream][index])
 
-    def _strong(self, raw: Mapping[str, Sequence[Tensor]], step: int, view: int) -> Tensor:
+    def _weak(self, stored: Tensor, stream: str, step: int) -> Tensor:
+        return self._finished(self._placed(stored, stream, step, 0))
+
+    def _strong(self, stored: Tensor, step: int, view: int) -> Tensor:
         """A strong view (B, C, H, W), normalised; its geometry is drawn apart from the weak view's."""
-        images = self._placed(raw, UNLABELED, step, 1 + view)
+        images = self._placed(stored, UNLABELED, step, 1 + view)
         ops = draw_ops(draw(self.plan.seed, "strong", step, view), len(images), _size(images), self.settings.strong)
         return self._finished(randaugment(images, ops.to(images.device)))
 
-    def _placed(self, raw: Mapping[str, Sequence[Tensor]], stream: str, step: int, view: int) -> Tensor:
+    def _placed(self, stored: Tensor, stream: str, step: int, view: int) -> Tensor:
         """Images of a stream (B, C, H, W) uint8, flipped and shifted or cropped; `view` 0 is the weak one."""
         if self.small is None:
-            return send(raw[stream][0], self.device)[:, view]
-        rows = self.rows[stream][send(raw[stream][-1], self.device)]
-        images = self.small.index_select(0, rows)
+            return stored[:, view]
         rng = draw(self.plan.seed, f"shift/{stream}", step, view)
-        return shifted(images, send(draw_shifts(rng, len(rows), _size(images), self.settings.weak), self.device))
+        return shifted(stored, send(draw_shifts(rng, len(stored), _size(stored), self.settings.weak), self.device))
 
     def _finished(self, images: Tensor) -> Tensor:
         return normalize(to_float(images), self.mean, self.std).contiguous(memory_format=torch.channels_last)

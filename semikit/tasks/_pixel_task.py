@@ -26,7 +26,8 @@ from semikit.tasks._data import PixelSources
 from semikit.tasks._evaluate import PixelEvaluation, Score
 from semikit.tasks._inference import EvaluateSettings
 from semikit.tasks._pictures import save_png
-from semikit.tasks._pixels import SECOND, Crops, PixelViewMaker, PixelViews, streams
+from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
+from semikit.tasks._streams import SECOND, streams
 
 _RAREST = 12
 _CHECKED = {"labelled": 1000, "val": 200, "test": 200}

@@ -23,14 +23,12 @@ from semikit.core.settings import Settings
 from semikit.core.task import Plan
 from semikit.core.transfer import send
 from semikit.data.check import size_fault
-from semikit.data.loader import Stream
 from semikit.data.regions import Region
 from semikit.data.sources import PixelSource
+from semikit.tasks._streams import SECOND
 
 _DATED = 5
 """Axes of images of two dates, (B, 2, C, H, W)."""
-SECOND = "second"
-"""Name of the stream CutMix partners come from where a method wants a batch of their own."""
 
 
 @final
@@ -78,16 +76,6 @@ class Crops:
             raise size_fault(source, position, image.shape, labels.shape)
         both = cut_valid(labeled if valid is None else labeled & valid, window, origin)
         return pixels, both, index, cut_map(labels, window, origin)
-
-
-def streams(pools: Mapping[str, Sequence[Any]], plan: Plan, needs: Needs) -> list[Stream]:
-    """What a step reads: labelled, unlabelled and, where the method wants it, a second unlabelled batch."""
-    found = [Stream("labeled", len(pools["labeled"]), plan.batch)]
-    if needs.unlabeled:
-        found.append(Stream("unlabeled", len(pools["unlabeled"]), plan.unlabeled_batch))
-    if needs.second:
-        found.append(Stream(SECOND, len(pools[SECOND]), plan.unlabeled_batch))
-    return found
 
 
 @final

@@ -18,15 +18,16 @@ from semikit.data.class_check import Looked, balance_told, check_images, refuse_
 from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import load_labels
 from semikit.data.class_splits import choose_labeled
-from semikit.data.loader import StepLoader, Stream
+from semikit.data.loader import StepLoader
 from semikit.errors import ConfigError, InputError
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
 from semikit.tasks._class_data import ClassData, open_classes
-from semikit.tasks._class_evaluate import ClassEvaluateSettings, ClassEvaluation
+from semikit.tasks._class_evaluate import ClassEvaluateSettings, ClassEvaluation, Tally, scores_of
 from semikit.tasks._class_pictures import confusion_picture
 from semikit.tasks._class_predict import ClassPredict, predict_classes
-from semikit.tasks._class_views import LABELED, SECOND, UNLABELED, ClassCrops, ClassViewMaker, ClassViews, numbers_of
+from semikit.tasks._class_views import ClassCrops, ClassViewMaker, ClassViews, numbers_of
 from semikit.tasks._pictures import save_png
+from semikit.tasks._streams import LABELED, SECOND, UNLABELED, streams
 
 _CHECKED = 500
 """Images of each part of a published data set that are looked at before training."""
@@ -55,6 +56,7 @@ class Classification(Task):
         self.class_names, self.train, self.test = parts.class_names, parts.train, parts.test
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.split = choose_labeled(data.labels, parts, seed)
+        self.scored: list[tuple[Network, Tally]] = []
         self.counts = Counts(
             labeled=len(self.split.labeled),
             unlabeled=len(self.split.unlabeled),
@@ -147,18 +149,14 @@ class Classification(Task):
 
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Numbers of images that live on the device, or raw crops, step by step."""
-        lengths = {LABELED: len(self.split.labeled), UNLABELED: len(self.split.unlabeled)}
-        streams = [Stream(LABELED, lengths[LABELED], self.plan.batch)]
-        if self.needs.unlabeled:
-            streams.append(Stream(UNLABELED, lengths[UNLABELED], self.plan.unlabeled_batch))
-        if self.needs.second:
-            streams.append(Stream(SECOND, lengths[UNLABELED], self.plan.unlabeled_batch))
+        labeled, unlabeled = self.split.labeled, self.split.unlabeled
+        found = streams({LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled}, self.plan, self.needs)
         if self.settings.size is None:
-            return numbers_of(streams, self.plan.seed, steps, pin)
-        pool: Sequence[tuple[ClassSource, int]] = [(self.split.pool, index) for index in self.split.unlabeled]
-        pools = {LABELED: [(self.train, index) for index in self.split.labeled], UNLABELED: pool, SECOND: pool}
+            return numbers_of(found, self.plan.seed, steps)
+        pool: Sequence[tuple[ClassSource, int]] = [(self.split.pool, index) for index in unlabeled]
+        pools = {LABELED: [(self.train, index) for index in labeled], UNLABELED: pool, SECOND: pool}
         make = ClassCrops(pools, self.settings, self.needs.strong_views)
-        return StepLoader(streams, make, self.plan.seed, steps, workers, pin=pin)
+        return StepLoader(found, make, self.plan.seed, steps, workers, pin=pin)
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Weak and strong views and normalisation, on the device."""
@@ -168,12 +166,18 @@ class Classification(Task):
         """The scores of every network, over each image once."""
         source = self.val if split == "val" else self.test
         assert source is not None, split
-        return self.evaluation.scores(networks, source, inference)
+        tallies = self.evaluation.tallies(networks, source, inference)
+        if source is self.val:
+            self.scored = [(network, tallies[name]) for name, network in networks.items()]
+        return {name: scores_of(tally, self.class_names) for name, tally in tallies.items()}
 
     def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
         """The confusion matrix of the validation images, and some of them with their classes."""
         folder.mkdir(exist_ok=True)
-        tally = self.evaluation.tallies({"best": network}, self.val, inference)["best"]
+        scored, self.scored = self.scored, []  # of this moment: the networks learn on
+        tally = next((tally for known, tally in scored if known is network), None)
+        if tally is None:
+            tally = self.evaluation.tallies({"best": network}, self.val, inference)["best"]
         matrix = confusion_picture(tally.matrix.cpu().numpy(), self.class_names)
         shown = self.evaluation.comparison({"predicted": network}, self.val, inference)
         found = {"confusion.png": matrix, "validation.png": shown}

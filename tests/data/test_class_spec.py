@@ -33,9 +33,9 @@ def test_folders_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_paths_count_from_the_root(tmp_path: Path) -> None:
-    spec = load_labels(written(tmp_path, "train: train\nval: val\nunlabeled: more"), Path("/root"))
-    assert spec.train.images == Path("/root/train")
-    assert spec.unlabeled == (Path("/root/more"),)
+    spec = load_labels(written(tmp_path, "train: train\nval: val\nunlabeled: more"), Path("/pictures"))
+    assert spec.train.images == Path("/pictures/train")
+    assert spec.unlabeled == (Path("/pictures/more"),)
 
 
 def test_a_written_configuration_reads_back(tmp_path: Path) -> None:

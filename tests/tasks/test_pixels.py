@@ -15,7 +15,8 @@ from semikit.core.batch import Needs, Unlabeled
 from semikit.core.task import Plan
 from semikit.data.loader import stack
 from semikit.data.made import MadeSource
-from semikit.tasks._pixels import SECOND, Crops, PixelViewMaker, PixelViews, streams
+from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
+from semikit.tasks._streams import SECOND, streams
 
 CPU = torch.device("cpu")
 PLAN = Plan(batch=2, unlabeled_batch=4, group=2, seed=3)

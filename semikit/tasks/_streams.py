@@ -1,0 +1,23 @@
+"""What a step reads: labelled, unlabelled and, where the method wants it, a second unlabelled batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+
+from semikit.core.batch import Needs
+from semikit.core.task import Plan
+from semikit.data.loader import Stream
+
+LABELED, UNLABELED = "labeled", "unlabeled"
+SECOND = "second"
+"""Name of the stream CutMix partners come from where a method wants a batch of their own."""
+
+
+def streams(pools: Mapping[str, Sized], plan: Plan, needs: Needs) -> list[Stream]:
+    """The streams of a step; `pools` holds the images of each by its name."""
+    found = [Stream(LABELED, len(pools[LABELED]), plan.batch)]
+    if needs.unlabeled:
+        found.append(Stream(UNLABELED, len(pools[UNLABELED]), plan.unlabeled_batch))
+    if needs.second:
+        found.append(Stream(SECOND, len(pools[SECOND]), plan.unlabeled_batch))
+    return found
