@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check install clean
+.PHONY: demo test faults check install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/semikit demo
@@ -14,6 +14,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+# The long trials of kills, broken files and hostile input: about an hour.
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/faults -m "long or not long" --timeout=7200
 
 install: $(VENV)/.installed
 
