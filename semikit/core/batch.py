@@ -83,7 +83,8 @@ class Unlabeled:
     boxes: V tensors (B, *S) bool, true where the partner was pasted (empty where the task does not mix);
     partner (B,) int64: which image was pasted, counted over this batch or, where there is one, over `second`;
     index (B,) int64 into the unlabelled list; slots: positions of these images in the total batch of the step; truth
-    (B, *S) int64, -1 unknown: the classes where somebody knows them, which only the logs may look at.
+    (B, *S) int64, -1 unknown: the classes where somebody knows them, which only the logs may look at. Where `scattered`
+    partners lie in other processes too, and `partner` is counted over the total batch.
     """
 
     weak: Tensor
@@ -95,6 +96,7 @@ class Unlabeled:
     slots: range
     second: WeakViews | None = None
     truth: Tensor | None = None
+    scattered: bool = False
 
 
 @final
@@ -156,5 +158,5 @@ def take(batch: T, part: slice) -> T:
     if is_dataclass(batch) and not isinstance(batch, type):
         changes = {field.name: take(getattr(batch, field.name), part) for field in fields(batch)}
         return replace(batch, **changes)
-    assert batch is None, type(batch)
+    assert batch is None or isinstance(batch, bool), type(batch)
     return batch

@@ -16,6 +16,7 @@ from semikit.core.dropout import Masks
 from semikit.core.losses import denominators, masked_cross_entropy, masked_soft_cross_entropy
 from semikit.core.mixing import mix_images, mix_maps
 from semikit.core.network import Network
+from semikit.core.processes import gather_over_processes
 from semikit.core.pseudo_label import pseudo_label
 from semikit.core.schedule import linear_ramp
 from semikit.core.settings import Settings
@@ -99,14 +100,19 @@ def mixed(values: Tensor, pool: Tensor, unlabeled: Unlabeled, view: int) -> Tens
     """Values (B, *S) of the weak views with the partners' values (of `pool`) where `view` shows the partner."""
     if not unlabeled.boxes:
         return values
-    return mix_maps(values, unlabeled.boxes[view], pool, unlabeled.partner)
+    return mix_maps(values, unlabeled.boxes[view], _pool(pool, unlabeled), unlabeled.partner)
 
 
 def mixed_classes(values: Tensor, unlabeled: Unlabeled, view: int) -> Tensor:
     """Values (B, K, *S) of the weak views with the partners' values where `view` shows the partner."""
     if not unlabeled.boxes:
         return values
-    return mix_images(values, unlabeled.boxes[view], values, unlabeled.partner)
+    return mix_images(values, unlabeled.boxes[view], _pool(values, unlabeled), unlabeled.partner)
+
+
+def _pool(values: Tensor, unlabeled: Unlabeled) -> Tensor:
+    """What partners are taken from: these values (B, ...), or those of all processes."""
+    return gather_over_processes(values) if unlabeled.scattered else values
 
 
 def _target(valid: Tensor, facts: Facts) -> Target:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from semikit.core.batch import Normalise
-from semikit.core.processes import process_count, sum_over_processes
+from semikit.core.processes import gather_over_processes, own_part, process_count, sum_over_processes
 from semikit.core.settings import Settings
 
 
@@ -28,16 +28,20 @@ def denominators(valid: Tensor, group: int, normalise: Normalise) -> Tensor:
     """What the summed loss of each image is divided by, (B,) float32, so that adding up gives the loss of the batch.
 
     `valid` is (B, *S) bool. 'total': the count over the total batch, the same for all images. 'process': the count of
-    the image's group times the number of groups, i.e. a mean over groups of `group` consecutive images (as released,
-    where a group was one process's batch). Never below 1. Where processes share the step all of them must call this:
-    gradients are averaged over them, so the total count is divided by their number.
+    the image's group times the number of groups, i.e. a mean over groups of `group` consecutive images of the total
+    batch (as released, where a group was one process's batch). Never below 1. Where processes share the step all of
+    them must call this: gradients are averaged over them, so counts over the total batch are divided by their number.
     """
     counts = valid.reshape(len(valid), -1).sum(dim=1)
     if normalise == "total":
         total = sum_over_processes(counts.sum()).clamp(min=1) / process_count()
         return total.float().expand(len(valid)).clone()
-    groups = torch.split(counts, group)
-    return torch.cat([part.sum().clamp(min=1).expand(len(part)) for part in groups]).float() * len(groups)
+    scattered = len(valid) % group > 0  # a group may reach into other processes
+    groups = torch.split(gather_over_processes(counts) if scattered else counts, group)
+    found = torch.cat([part.sum().clamp(min=1).expand(len(part)) for part in groups]).float() * len(groups)
+    if not scattered:
+        return found
+    return found[own_part(len(found))] / process_count()
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor, mask: Tensor, denominator: Tensor) -> Tensor:

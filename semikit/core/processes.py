@@ -1,4 +1,8 @@
-"""Sums over the processes of a run; with one process they cost nothing. Nothing here waits for the device."""
+"""What the processes of a run have together: sums, rows, shares of a step. With one process they cost nothing.
+
+Nothing here waits for the device. Each process makes an equal part of every step, consecutive positions ("slots") of
+the total batch, in order of rank.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,24 @@ from torch import Tensor
 def process_count() -> int:
     """How many processes share the step; 1 without `torch.distributed`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def process_rank() -> int:
+    """The number of this process, from 0; 0 without `torch.distributed`."""
+    return dist.get_rank() if process_count() > 1 else 0
+
+
+def own_slots(total: int) -> range:
+    """The positions in a batch of `total` images over all processes that this process makes."""
+    size, rest = divmod(total, process_count())
+    assert not rest, (total, process_count())
+    return range(process_rank() * size, (process_rank() + 1) * size)
+
+
+def own_part(total: int) -> slice:
+    """The same positions, to take rows with."""
+    slots = own_slots(total)
+    return slice(slots.start, slots.stop)
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
@@ -26,12 +48,13 @@ def gather_over_processes(value: Tensor) -> Tensor:
     count = process_count()
     if count == 1:
         return value
-    parts = [torch.empty_like(value) for _ in range(count)]
-    dist.all_gather(parts, value.contiguous())
-    return torch.cat(parts)
+    sent = value.contiguous()
+    sent = sent.view(torch.uint8) if value.dtype == torch.bool else sent  # not every backend knows bool
+    parts = [torch.empty_like(sent) for _ in range(count)]
+    dist.all_gather(parts, sent)
+    return torch.cat(parts).view(value.dtype)
 
 
 def own_share(count: int) -> range:
     """The numbers of 0..count-1 that this process looks at; over all processes each one comes once."""
-    shared = process_count()
-    return range(dist.get_rank() if shared > 1 else 0, count, shared)
+    return range(process_rank(), count, process_count())

@@ -20,6 +20,7 @@ from semikit.augment.shift import draw_shifts, shifted
 from semikit.core.batch import Labeled, Needs, Unlabeled, WeakViews
 from semikit.core.draws import draw
 from semikit.core.losses import denominators
+from semikit.core.processes import own_part, own_slots
 from semikit.core.settings import Settings
 from semikit.core.task import Plan
 from semikit.core.transfer import send
@@ -70,7 +71,9 @@ def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[d
     for step in steps:
         batch: dict[str, tuple[Tensor]] = {}
         for stream in streams:
-            found = torch.from_numpy(items_at(seed, stream.name, stream.length, step * stream.batch, stream.batch))
+            slots = range(stream.batch) if stream.slots is None else stream.slots
+            first = step * stream.batch + slots.start
+            found = torch.from_numpy(items_at(seed, stream.name, stream.length, first, len(slots)))
             batch[stream.name] = (found,)
         yield batch
 
@@ -141,7 +144,7 @@ class ClassViewMaker:
             boxes=(),
             partner=torch.arange(count, device=device),
             index=index,
-            slots=range(count),
+            slots=own_slots(self.plan.unlabeled_batch),
             second=second,
             truth=self.truth[index],
         )
@@ -158,15 +161,18 @@ class ClassViewMaker:
     def _strong(self, stored: Tensor, step: int, view: int) -> Tensor:
         """A strong view (B, C, H, W), normalised; its geometry is drawn apart from the weak view's."""
         images = self._placed(stored, UNLABELED, step, 1 + view)
-        ops = draw_ops(draw(self.plan.seed, "strong", step, view), len(images), _size(images), self.settings.strong)
-        return self._finished(randaugment(images, ops.to(images.device)))
+        total = self.plan.unlabeled_batch
+        ops = draw_ops(draw(self.plan.seed, "strong", step, view), total, _size(images), self.settings.strong)
+        return self._finished(randaugment(images, ops[own_part(total)].to(images.device)))
 
     def _placed(self, stored: Tensor, stream: str, step: int, view: int) -> Tensor:
         """Images of a stream (B, C, H, W) uint8, flipped and shifted or cropped; `view` 0 is the weak one."""
         if self.small is None:
             return stored[:, view]
         rng = draw(self.plan.seed, f"shift/{stream}", step, view)
-        return shifted(stored, send(draw_shifts(rng, len(stored), _size(stored), self.settings.weak), self.device))
+        total = self.plan.batch if stream == LABELED else self.plan.unlabeled_batch
+        draws = draw_shifts(rng, total, _size(stored), self.settings.weak)[own_part(total)]
+        return shifted(stored, send(draws, self.device))
 
     def _finished(self, images: Tensor) -> Tensor:
         return normalize(to_float(images), self.mean, self.std).contiguous(memory_format=torch.channels_last)

@@ -19,6 +19,7 @@ from semikit.core.batch import Labeled, Needs, Unlabeled, WeakViews
 from semikit.core.draws import draw
 from semikit.core.losses import denominators
 from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
+from semikit.core.processes import gather_over_processes, own_part, own_slots
 from semikit.core.settings import Settings
 from semikit.core.task import Plan
 from semikit.core.transfer import send
@@ -106,22 +107,23 @@ class PixelViewMaker:
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
         image, valid, index = (send(part, device) for part in raw["unlabeled"])
-        size, count = (int(image.shape[-2]), int(image.shape[-1])), int(image.shape[0])
+        size, total = (int(image.shape[-2]), int(image.shape[-1])), self.plan.unlabeled_batch
         pixels = to_float(image)
         second, pool_pixels = None, None
-        partner = partners(count, self.plan.group)
+        partner, scattered = _partners(total, self.plan.group)
         if SECOND in raw:
             pool_image, pool_valid = (send(part, device) for part in raw[SECOND][:2])
             pool_pixels = to_float(pool_image)
             second = WeakViews(normalize(pool_pixels, self.mean, self.std), pool_valid)
-            partner = torch.arange(count)
+            partner, scattered = torch.arange(len(image)), False
         partner = send(partner, device)
         strong, boxes = [], []
         for view in range(self.needs.strong_views):
-            coordinates = self.mixing.draw(draw(self.plan.seed, "mix", step, view), count, size)
-            box = box_mask(coordinates, size, device)
+            coordinates = self.mixing.draw(draw(self.plan.seed, "mix", step, view), total, size)
+            box = box_mask(coordinates[own_part(total)], size, device)
             own = self._strong(pixels, step, view, "strong")
             pool = own if pool_pixels is None else self._strong(pool_pixels, step, view, "strong-second")
+            pool = gather_over_processes(pool) if scattered else pool
             strong.append(mix_images(own, box, pool, partner))
             boxes.append(box)
         return Unlabeled(
@@ -131,8 +133,9 @@ class PixelViewMaker:
             boxes=tuple(boxes),
             partner=partner,
             index=index,
-            slots=range(count),
+            slots=own_slots(total),
             second=second,
+            scattered=scattered,
         )
 
     def _strong(self, pixels: Tensor, step: int, view: int, stream: str) -> Tensor:
@@ -143,5 +146,16 @@ class PixelViewMaker:
         return normalize(self._coloured(pixels, stream, step, view), self.mean, self.std)
 
     def _coloured(self, pixels: Tensor, stream: str, *counters: int) -> Tensor:
-        factors = draw_factors(draw(self.plan.seed, stream, *counters), pixels.shape[0], self.settings.strong)
-        return strong_view(pixels, factors.to(pixels.device))
+        total = self.plan.unlabeled_batch
+        factors = draw_factors(draw(self.plan.seed, stream, *counters), total, self.settings.strong)
+        return strong_view(pixels, factors[own_part(total)].to(pixels.device))
+
+
+def _partners(total: int, group: int) -> tuple[Tensor, bool]:
+    """Partners of the images of this process (B,), counted over them or, where groups reach into other processes, over
+    the total batch; and whether they do.
+    """
+    slots = own_slots(total)
+    partner = partners(total, group)[own_part(total)]
+    scattered = len(slots) < total and len(slots) % group > 0
+    return (partner if scattered else partner - slots.start), scattered

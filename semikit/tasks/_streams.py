@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sized
 
 from semikit.core.batch import Needs
+from semikit.core.processes import own_slots
 from semikit.core.task import Plan
 from semikit.data.loader import Stream
 
@@ -14,10 +15,10 @@ SECOND = "second"
 
 
 def streams(pools: Mapping[str, Sized], plan: Plan, needs: Needs) -> list[Stream]:
-    """The streams of a step; `pools` holds the images of each by its name."""
-    found = [Stream(LABELED, len(pools[LABELED]), plan.batch)]
+    """The streams of a step, of which this process makes its share; `pools` holds the images of each by its name."""
+    batches = {LABELED: plan.batch}
     if needs.unlabeled:
-        found.append(Stream(UNLABELED, len(pools[UNLABELED]), plan.unlabeled_batch))
+        batches[UNLABELED] = plan.unlabeled_batch
     if needs.second:
-        found.append(Stream(SECOND, len(pools[SECOND]), plan.unlabeled_batch))
-    return found
+        batches[SECOND] = plan.unlabeled_batch
+    return [Stream(name, len(pools[name]), batch, own_slots(batch)) for name, batch in batches.items()]
