@@ -13,6 +13,7 @@ from semikit.config import Config, resolve
 from semikit.core.batch import Facts, Needs
 from semikit.core.method import Method
 from semikit.core.network import Network
+from semikit.core.processes import process_count
 from semikit.core.task import Counts, Inference, Plan, Task
 from semikit.errors import ConfigError, DataError, WeightsError
 from semikit.models.lora import merged
@@ -23,10 +24,12 @@ from semikit.registry import METHODS, TASKS
 from semikit.training.checkpoint import BEST, read_best, read_checkpoint, read_last
 from semikit.training.device import autocast, choose_device, grad_scaler
 from semikit.training.optimizer import build_optimizer
+from semikit.training.parts import check_parts
+from semikit.training.processes import over_processes
 from semikit.training.reporter import Reporter
-from semikit.training.settings import TrainSettings
+from semikit.training.settings import Schedule, TrainSettings
 from semikit.training.step import Stepper
-from semikit.training.trainer import Schedule, Trainer
+from semikit.training.trainer import Trainer
 
 FREE_ON_RESUME = ("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "name:")
 """What may differ when a run is resumed: it does not change what is learned."""
@@ -61,12 +64,8 @@ def needs_of(config: Config) -> Needs:
             f"{config.method_name} takes its pseudo-labels from the student's own pass over the whole batch, so "
             f"train.accumulate={config.train.accumulate} would change it. Use train.accumulate=1 or a smaller batch."
         )
-    hard = getattr(config.method, "ohem", None) is not None
-    if hard and (config.train.batch // config.train.accumulate) % config.train.group:
-        raise ConfigError(
-            f"method.ohem mines inside groups of {config.train.group}, so a micro-batch has to hold whole groups; "
-            f"train.batch={config.train.batch} / train.accumulate={config.train.accumulate} does not. Change one."
-        )
+    ohem = getattr(config.method, "ohem", None) is not None
+    check_parts(config.train, process_count(), ohem)
     return method.needs(config.method)
 
 
@@ -119,7 +118,7 @@ def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
     train = config.train
     return Stepper(
         method,
-        torch.compile(method) if train.compile else method,
+        over_processes(torch.compile(method) if train.compile else method, train.accumulate),
         build_optimizer(method.student, config.optimizer, method.extra_parameters()),
         autocast(device, train.precision),
         train.accumulate,

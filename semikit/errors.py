@@ -16,9 +16,12 @@ from difflib import get_close_matches
 
 
 class SemikitError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
+    """Base of all errors raised on purpose; `exit_code` is what the command line returns. `of_all`: all processes of a
+    run raise it, and the first one tells.
+    """
 
     exit_code = 1
+    of_all = False
 
 
 class InputError(SemikitError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import traceback
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from semikit.cli import benchmark, data, demo, evaluate, listing, predict, reproduce, train
-from semikit.errors import RunError, SemikitError
+from semikit.errors import InputError, RunError, SemikitError
 
 app = typer.Typer(
     name="semikit",
@@ -44,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     verbose = "--verbose" in arguments
     try:
-        app([item for item in arguments if item != "--verbose"])
+        app([item for item in arguments if item != "--verbose"], obj=list(arguments))
     except SystemExit as end:  # typer has printed its own messages (usage, --help), but none of an interruption
         if end.code == _INTERRUPTED:
             Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
@@ -59,6 +60,13 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _told_elsewhere(error: SemikitError) -> bool:
+    """Whether another process tells it: the first, or for wrong input the first of each machine."""
+    if os.environ.get("RANK", "0") == "0":
+        return False
+    return error.of_all or (isinstance(error, InputError) and os.environ.get("LOCAL_RANK") != "0")
+
+
 def _tell(error: Exception) -> int:
     """One message on stderr; returns the exit code that goes with it."""
     if isinstance(error, OSError) and error.errno in _DISK:
@@ -66,6 +74,8 @@ def _tell(error: Exception) -> int:
             f"the disk did not take what was written: {error}. Free space on it, then go on with --resume."
         )
     if isinstance(error, SemikitError):
+        if _told_elsewhere(error):
+            return error.exit_code
         code, word, text = error.exit_code, "stopped" if error.exit_code == 130 else "error", str(error)
     else:
         where = getattr(error, "semikit_log", None)

@@ -13,14 +13,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from semikit import __version__, build
+from semikit.core.processes import process_count
 from semikit.core.task import Scores
 from semikit.training.checkpoint import BEST
 from semikit.training.device import describe_device
+from semikit.training.processes import GO, agreed
 
 
 def results_of(run: build.Run) -> dict[str, Any]:
     """What results.json holds; with the strict protocol the test split is read here, once, by the best network."""
     trainer, task, config = run.trainer, run.task, run.config
+    agreed(GO)  # the first process has written the best weights, which all read now
     results: dict[str, Any] = {
         "task": config.task,
         "dataset": config.name,
@@ -38,6 +41,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "semikit": __version__,
         "torch": torch.__version__,
         "device": describe_device(run.device),
+        "processes": process_count(),
     }
     if task.counts.test and config.train.protocol == "strict":
         network, _ = build.load_network(run.folder)

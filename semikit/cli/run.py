@@ -11,19 +11,19 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from timm.models import get_pretrained_cfg
 
 from semikit import build
 from semikit.cli.console import Lines, make_reporter, start_panel
 from semikit.cli.json_file import write_json
 from semikit.cli.results import results_of, say_results
+from semikit.cli.start import facts_of, notices_of
 from semikit.cli.tee import Both
-from semikit.config import resolve
+from semikit.config import Config, resolve
+from semikit.core.processes import process_rank
 from semikit.errors import InputError, RunError, SemikitError
-from semikit.models.catalogue import ENCODERS
-from semikit.models.settings import EncoderSettings
-from semikit.recipes import merge
-from semikit.training.device import describe_device
+from semikit.recipes import difference, merge, read_yaml
+from semikit.training.processes import joined, losses_told, on_first, restarts, same_step
+from semikit.training.reporter import Quiet, Reporter
 from semikit.training.tracking import Tracker
 
 
@@ -71,20 +71,62 @@ def find_run(task: str, given: str, base: Path = Path("runs")) -> Path:
     return next((folder for folder in folders if not (folder / "results.json").exists()), folders[0])
 
 
+def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None, console: Console, quiet: bool) -> None:
+    """Train in a new folder, together with the other processes that torchrun started; where torchrun starts them anew
+    after a failure, go on with what they had begun.
+    """
+    with joined(resolve(raw).train.device):
+        begun = on_first(lambda: _begun(raw, out)) if restarts() else None
+        if begun is not None:
+            resume_run(str(raw["task"]), begun, {}, console, quiet)
+            return
+        folder = Path(on_first(lambda: str(new_folder(raw, out))))
+        if seeds is None:
+            start_run(raw, folder, console, quiet)
+        else:
+            start_runs(raw, folder, seeds, console, quiet)
+
+
+def _begun(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs")) -> str | None:
+    """The newest unfinished run of this configuration that has a checkpoint."""
+    wanted = resolve(raw).to_raw()
+    places = [out] if out is not None else [path.parent for path in (base / str(raw["task"])).glob("*/config.yaml")]
+    found = [
+        folder
+        for folder in places
+        if any((folder / "weights").glob("*.ckpt"))
+        and not (folder / "results.json").exists()
+        and not difference(read_yaml(folder / "config.yaml"), wanted)
+    ]
+    newest = sorted(found, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
+    return str(newest[-1]) if newest else None
+
+
 def start_run(raw: Mapping[str, Any], folder: Path, console: Console, quiet: bool) -> dict[str, Any]:
     """Train one run in an empty folder; returns the results."""
     try:
         config = resolve(raw)
         with _log(folder, console, quiet) as reporter:
-            task = build.build_task(config)
-            task.check()
-            run = build.build_run(config, folder, reporter, task)
-            (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
-            task.write_split(folder)
+            run = _checked(config, folder, reporter)
+            on_first(lambda: _write_begin(run))
             return _train(run, console, quiet, 0)
     except (SemikitError, KeyboardInterrupt):
-        _remove_unused(folder)
+        if process_rank() == 0:
+            _remove_unused(folder)
         raise
+
+
+def _checked(config: Config, folder: Path, reporter: Reporter) -> build.Run:
+    """All objects of a run; the first process has looked through the data."""
+    task = build.build_task(config)
+    on_first(task.check)
+    return build.build_run(config, folder, reporter, task)
+
+
+def _write_begin(run: build.Run) -> None:
+    """What a run folder holds from the beginning."""
+    (run.folder / "config.yaml").write_text(run.config.to_yaml(), encoding="utf-8")
+    run.task.write_split(run.folder)
 
 
 def resume_run(
@@ -96,10 +138,9 @@ def resume_run(
     if config.task != task_name:
         raise InputError(f"{folder} is a run of the task {config.task!r}: semikit train {config.task} --resume …")
     with _log(folder, console, quiet) as reporter:
-        task = build.build_task(config)
-        task.check()
-        run = build.build_run(config, folder, reporter, task)
+        run = _checked(config, folder, reporter)
         build.resume(run, reporter)
+        same_step(run.trainer.step, folder)
         return _train(run, console, quiet, run.trainer.step)
 
 
@@ -113,6 +154,8 @@ def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], conso
             results.append(start_run(merge(raw, {"train": {"seed": seed}}), child, console, quiet))
         finally:
             remove_empty(folder)
+    if process_rank():
+        return
     metric, split = results[0]["metric"], results[0]["best"]["split"]
     summary = {"metric": metric, "seeds": list(seeds), "split": split}
     summary |= _spread([float(result["best"]["value"]) for result in results])
@@ -145,70 +188,41 @@ def dry_run(raw: Mapping[str, Any], console: Console) -> None:
 
 
 def _train(run: build.Run, console: Console, quiet: bool, first: int) -> dict[str, Any]:
-    if not quiet:
+    leads = process_rank() == 0
+    if leads and not quiet:
         start_panel(console, f"semikit train {run.config.task}", facts_of(run))
     for notice in notices_of(run):
         run.trainer.reporter.notice(notice)
-    tracker = Tracker(run.folder, first)
+    tracker = Tracker(run.folder, first) if leads else None
     try:
         run.trainer.fit(tracker)
-        if not run.trainer.latest:
-            run.trainer.score()
-        results = results_of(run)
-        tracker.finish(results)
+        with losses_told():
+            if not run.trainer.latest:
+                run.trainer.score()
+            results = results_of(run)
+        if tracker is not None:
+            tracker.finish(results)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"the memory of {run.device} does not suffice. Begin again with a smaller --batch or --crop, with "
             "train.accumulate=2 (the same batch in two parts), or with --precision bf16."
         ) from error
     finally:
-        tracker.close()
-    say_results(run, results, console, quiet)
+        if tracker is not None:
+            tracker.close()
+    if leads:
+        say_results(run, results, console, quiet)
     return results
 
 
-def notices_of(run: build.Run) -> list[str]:
-    """What a person should know before training."""
-    notices = list(run.task.notices)
-    if run.config.train.protocol == "paper" and not run.task.counts.test:
-        notices.append("protocol paper: the data have no test images, so the best is chosen and scored on val")
-    return notices
-
-
-def facts_of(run: build.Run) -> dict[str, str]:
-    """What the start panel says."""
-    config, counts, schedule = run.config, run.task.counts, run.schedule
-    train, network = config.train, run.network
-    step = f"{train.batch} + {train.batch * train.ratio}" if build.needs_of(config).unlabeled else f"{train.batch}"
-    draws = schedule.iterations * train.batch
-    parameters = sum(p.numel() for p in network.parameters())
-    encoder = sum(p.numel() for p in getattr(network, "encoder", network).parameters())
-    counted = f"{counts.labeled} labelled · {counts.unlabeled} unlabelled · {counts.val} validation"
-    return {
-        "device": f"{describe_device(run.device)} · {train.precision}{' · compiled' if train.compile else ''}",
-        "data": f"{config.name}: {counted}" + (f" · {counts.test} test" if counts.test else ""),
-        "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
-        "method": config.method_name,
-        "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
-        "weights": f"{config.model.weights} · licence: {_licence(config.model)}",
-        "length": f"{schedule.iterations} iterations of {step} images, "
-        f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
-        "run": str(run.folder),
-    }
-
-
-def _licence(model: EncoderSettings) -> str:
-    """Of the encoder's weights."""
-    if model.weights != "pretrained":
-        return "none needed" if model.weights == "none" else "that of the file"
-    if model.encoder in ENCODERS:
-        return ENCODERS[model.encoder].licence
-    return getattr(get_pretrained_cfg(model.encoder), "license", None) or "not stated by timm"
-
-
 @contextmanager
-def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Both]:
-    """A reporter that also writes log.txt; a fault's traceback goes there too, and the fault says where."""
+def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Reporter]:
+    """A reporter that also writes log.txt; a fault's traceback goes there too, and the fault says where. Of several
+    processes only the first tells.
+    """
+    if process_rank():
+        yield Quiet()
+        return
     path = folder / "log.txt"
     with path.open("a", buffering=1, encoding="utf-8") as file:
         try:

@@ -15,6 +15,7 @@ from semikit.registry import METHODS, TASKS
 
 
 def train(
+    context: typer.Context,
     task: Annotated[str, typer.Argument(help="seg | cd | cls")],
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
     dataset: o.Dataset = None,
@@ -37,7 +38,8 @@ def train(
     protocol: Annotated[str | None, typer.Option(help="strict: select on val, test once | paper")] = None,
     eval_every: Annotated[int | None, typer.Option(help="Iterations between evaluations.")] = None,
     save_every: Annotated[int | None, typer.Option(help="Iterations between checkpoints.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode and crop.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode and crop, for each GPU.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Processes of this machine, one a GPU (torchrun).")] = None,
     device: o.Device = None,
     precision: o.Precision = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile the training step.")] = None,
@@ -79,26 +81,44 @@ def train(
     )
     above = recipes.merge(flags, recipes.parse_overrides(overrides or []))
     console = Console(quiet=False)
+    if gpus is not None and gpus > 1:
+        launch_again(gpus, device, context.obj)
+        return
     if resume is not None:
         _only_with_a_new_run(
             dataset=dataset, data=data, root=root, config=config, preset=preset, out=out, seeds=seeds,
             dry_run=dry_run or None,
         )  # fmt: skip
         from semikit.cli.run import resume_run
+        from semikit.training.processes import joined
 
-        resume_run(task, resume, above, console, quiet)
+        with joined(device or "auto"):
+            resume_run(task, resume, above, console, quiet)
         return
     numbers = None if seeds is None else _several(seeds, above)
     raw = compose(task, dataset, data, root, config, preset, above)
+    from semikit.cli.run import begin
     from semikit.cli.run import dry_run as show_plan
-    from semikit.cli.run import new_folder, start_run, start_runs
 
     if dry_run:
         show_plan(raw, console)
-    elif numbers is not None:
-        start_runs(raw, new_folder(raw, out), numbers, console, quiet)
     else:
-        start_run(raw, new_folder(raw, out), console, quiet)
+        begin(raw, out, numbers, console, quiet)
+
+
+def launch_again(gpus: int, device: str | None, arguments: list[str]) -> None:
+    """The same command in `gpus` processes.
+
+    Raises:
+        InputError: when there are not as many GPUs.
+        typer.Exit: with the code of the first process that failed.
+    """
+    from semikit.cli.launch import check_gpus, launch, without_gpus
+
+    check_gpus(gpus, device)
+    code = launch(gpus, without_gpus(arguments))
+    if code:
+        raise typer.Exit(code)
 
 
 def compose(

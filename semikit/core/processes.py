@@ -43,6 +43,11 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return total
 
 
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes; every process has to call it."""
+    return sum_over_processes(value) / process_count()
+
+
 def gather_over_processes(value: Tensor) -> Tensor:
     """The rows of a tensor (N, ...) of all processes in order of rank, (P · N, ...); N must be the same everywhere."""
     count = process_count()

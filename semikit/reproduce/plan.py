@@ -17,7 +17,7 @@ from semikit.data.published.catalogue import read_published
 from semikit.data.published.prepared import part_of
 from semikit.errors import InputError
 from semikit.reproduce.cells import Cell, command, percent
-from semikit.training.trainer import Schedule
+from semikit.training.settings import Schedule
 
 
 @final

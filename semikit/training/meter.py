@@ -9,6 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from semikit.core.processes import mean_over_processes
+
 
 @final
 class Meter:
@@ -38,10 +40,14 @@ class Meter:
         self._waited += waited
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading, images per second, and the share of time spent waiting for data."""
+        """Means since the last reading, images per second, and the share of time spent waiting for data.
+
+        Each process adds the values of its share of the images; all have to read at the same step.
+        """
         if not self._steps:
             return {}
-        sums = dict(zip(self._sums, torch.stack(list(self._sums.values())).tolist(), strict=True))
+        summed = mean_over_processes(torch.stack(list(self._sums.values())))
+        sums = dict(zip(self._sums, summed.tolist(), strict=True))
         seconds = max(time.monotonic() - self._begun, 1e-9)
         for name, value in sums.items():
             self.since_evaluation[name] = self.since_evaluation.get(name, 0.0) + value

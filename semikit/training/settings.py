@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
@@ -97,3 +98,14 @@ class TrainSettings(Settings):
         if self.batch % self.accumulate:
             raise ValueError(f"train.batch {self.batch} is not a multiple of train.accumulate {self.accumulate}")
         return self
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Lengths in iterations: of the run, of an epoch, between evaluations, between checkpoints."""
+
+    iterations: int
+    per_epoch: int
+    eval_every: int
+    save_every: int

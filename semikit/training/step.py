@@ -5,7 +5,7 @@ device.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
 
 import torch
@@ -15,6 +15,8 @@ from torch.nn.utils import get_total_norm
 from semikit.core.batch import Labeled, Pseudo, StepResult, Unlabeled, take
 from semikit.core.flat import flat, spread
 from semikit.core.method import Method
+from semikit.core.passes import has_batch_norm
+from semikit.core.processes import mean_over_processes, process_count, sum_over_processes
 
 Forward = Callable[[Labeled, Unlabeled | None, Pseudo | None], StepResult]
 
@@ -27,9 +29,10 @@ _OVERFLOWS = 40
 class Stepper:
     """Makes optimiser steps.
 
-    `forward` is the method or its compiled form; `autocast` is entered around every forward pass; `accumulate` the
-    number of micro-batches. `skipped` () int64 counts the steps that were not applied, `first_skipped` () int64 is the
-    first of them (-1: none); both stay on the device until somebody reads them.
+    `forward` is the method or its compiled form, with several processes in DistributedDataParallel, which averages the
+    gradients after the last micro-batch; `autocast` is entered around every forward pass; `accumulate` the number of
+    micro-batches. `skipped` () int64 counts the steps that were not applied, `first_skipped` () int64 is the first of
+    them (-1: none); both stay on the device until somebody reads them.
     """
 
     def __init__(
@@ -50,27 +53,41 @@ class Stepper:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         # Batch norm, thresholds, banks: all that a step changes beside the parameters. The teacher follows afterwards.
         self.buffers = [buffer for name, buffer in method.named_buffers() if not name.startswith("teacher.")]
+        self.own_statistics = process_count() > 1 and has_batch_norm(method.student)
+        self.no_sync: Callable[[], AbstractContextManager[Any]] = getattr(forward, "no_sync", nullcontext)
         device = self.parameters[0].device
         self.skipped = torch.zeros((), dtype=torch.long, device=device)
         self.overflows = torch.zeros((), dtype=torch.long, device=device)
         self.first_skipped = torch.full((), -1, dtype=torch.long, device=device)
 
     def __call__(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
-        """Label, learn, update; returns scalars () on the device for the logs."""
+        """Label, learn, update; returns scalars () on the device for the logs, of this process's share.
+
+        Where it raises, everything is as it was before the step.
+        """
         before = flat(self.buffers)
+        try:
+            logs = self._learn(labeled, unlabeled, step)
+            applied = self._update(logs["loss"], before, step)
+        except RuntimeError:
+            spread(before, self.buffers)
+            raise
+        self.method.after_step(step, applied)
+        return logs
+
+    def _learn(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
+        """Pseudo-labels and gradients, micro-batch by micro-batch; the logs add up."""
         with self.autocast():
             pseudo = self.method.label(unlabeled, step)
         self.optimizer.zero_grad(set_to_none=True)
         logs: dict[str, Tensor] = {}
-        for part in self._parts(labeled, unlabeled, pseudo):
-            with self.autocast():
+        for number, part in enumerate(self._parts(labeled, unlabeled, pseudo), 1):
+            with self.no_sync() if number < self.accumulate else nullcontext(), self.autocast():
                 result = self.forward(*part)
             loss = result.loss if self.scaler is None else self.scaler.scale(result.loss)
             loss.backward()  # type: ignore[no-untyped-call]
             for name, value in result.logs.items():
                 logs[name] = logs[name] + value if name in logs else value
-        applied = self._update(logs["loss"], before, step)
-        self.method.after_step(step, applied)
         return logs
 
     def _parts(
@@ -94,6 +111,8 @@ class Stepper:
         """Step the optimiser unless loss or gradient is not finite; returns 1 or 0 as a tensor ()."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         finite = torch.isfinite(loss) & torch.isfinite(get_total_norm(gradients, foreach=None))
+        finite = sum_over_processes((~finite).float()) == 0
+        after = self._statistics()  # nothing is asked of other processes from here on
         applied = finite.float()
         if self.scaler is None:
             # Fused optimisers skip a step on the device when this is 1; it is how torch's own GradScaler drives them.
@@ -106,11 +125,18 @@ class Stepper:
             # An overflow of scaled gradients is how the scale is found; so many in a row are not.
             self.overflows.copy_(torch.where(finite, 0, self.overflows + 1))
             bad = ~torch.isfinite(loss) | (self.overflows > _OVERFLOWS)
-        kept = [torch.where(finite, new, old) for new, old in zip(flat(self.buffers), before, strict=True)]
+        kept = [torch.where(finite, new, old) for new, old in zip(after, before, strict=True)]
         spread(kept, self.buffers)
         self.first_skipped.copy_(torch.where(bad & (self.skipped == 0), step, self.first_skipped))
         self.skipped += bad
         return applied
+
+    def _statistics(self) -> list[Tensor]:
+        """The buffers after a step; batch norm's, which each process took of its own images, averaged."""
+        found = flat(self.buffers)
+        if not self.own_statistics:
+            return found
+        return [mean_over_processes(values) if values.is_floating_point() else values for values in found]
 
 
 def _share(length: int, i: int, parts: int) -> slice:

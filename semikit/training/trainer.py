@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -13,16 +12,19 @@ import torch
 from semikit.core.draws import draw
 from semikit.core.method import Method
 from semikit.core.network import Network
+from semikit.core.processes import process_rank
 from semikit.core.task import Inference, Scores, Task
 from semikit.errors import DataError, RunError
 from semikit.training.checkpoint import save_best, save_last
 from semikit.training.device import peak_memory
-from semikit.training.inspection import keep_batch
+from semikit.training.inspection import non_finite
 from semikit.training.meter import Meter
 from semikit.training.optimizer import set_learning_rates
+from semikit.training.processes import FAILED, GO, STOP, LostError, agreed, losses_told
 from semikit.training.reporter import Reporter
-from semikit.training.settings import OptimizerSettings, TrainSettings
+from semikit.training.settings import OptimizerSettings, Schedule, TrainSettings
 from semikit.training.signals import StopRequest, stop_requests
+from semikit.training.state import learned_state, restore_learned
 from semikit.training.step import Stepper
 from semikit.training.tracking import Row, Tracker
 
@@ -31,17 +33,7 @@ class Interrupted(RunError):
     """Somebody asked the run to stop; a checkpoint was saved."""
 
     exit_code = 130
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Lengths in iterations: of the run, of an epoch, between evaluations, between checkpoints."""
-
-    iterations: int
-    per_epoch: int
-    eval_every: int
-    save_every: int
+    of_all = True
 
 
 @final
@@ -80,12 +72,13 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------ the loop
 
-    def fit(self, tracker: Tracker) -> None:
-        """Train from the current step to the end.
+    def fit(self, tracker: Tracker | None) -> None:
+        """Train from the current step to the end; only the first process has a tracker, and writes.
 
         Raises:
-            Interrupted: after SIGINT or SIGTERM, when the checkpoint is written.
+            Interrupted: after SIGINT or SIGTERM to any process, when the checkpoint is written.
             RunError: more steps than allowed were not finite, data cannot be read any more, or the disk is full.
+            LostError: another process is gone.
         """
         total = self.schedule.iterations
         self.method.train()
@@ -95,20 +88,24 @@ class Trainer:
             self.reporter.start(self.step, total)
             self.meter.resume_clock()
             try:
-                while self.step < total:
-                    self._iteration(iterator)
-                    self._bookkeeping(tracker, request)
+                with losses_told():
+                    while self.step < total:
+                        self._iteration(iterator, request)
+                        self._bookkeeping(tracker, request)
+            except LostError as error:
+                raise self._lost(error) from error
             finally:
                 if hasattr(iterator, "close"):
                     iterator.close()  # ends the workers behind it
                 self.reporter.end()
 
-    def _iteration(self, iterator: Any) -> None:
+    def _iteration(self, iterator: Any, request: StopRequest | None = None) -> None:
         begun = time.monotonic()
-        raw = self._next(iterator)
+        raw = self._next(iterator, request is not None and request.asked)
         waited = time.monotonic() - begun
-        # Networks with drop path draw from torch's global generator.
-        torch.manual_seed(int(draw(self.train.seed, "network", self.step).integers(2**63)))
+        # Networks with drop path draw from torch's global generator, in every process other masks.
+        place = (self.step, process_rank()) if process_rank() else (self.step,)
+        torch.manual_seed(int(draw(self.train.seed, "network", *place).integers(2**63)))
         self.lr = set_learning_rates(
             self.stepper.optimizer, self.optimizer_settings, self.step, self.schedule.iterations
         )
@@ -118,30 +115,43 @@ class Trainer:
         self.seconds += time.monotonic() - begun
         self.reporter.advance()
 
-    def _next(self, iterator: Any) -> Any:
-        try:
-            return next(iterator)
-        except DataError as error:
-            self._read()
-            self.save()
-            raise RunError(
-                f"data could not be read at iteration {self.step}; saved. {error} Then go on with: --resume "
-                f"{self.folder}"
-            ) from error
+    def _next(self, iterator: Any, asked: bool) -> Any:
+        """The next batch, unless a process was asked to stop or has none: then all save and end."""
+        raw, fault = None, None
+        if not asked:
+            try:
+                raw = next(iterator)
+            except DataError as error:
+                fault = error
+        state = agreed(STOP if asked else GO if fault is None else FAILED)
+        if state == GO:
+            return raw
+        self._read()
+        self.save()
+        if state == STOP:
+            raise Interrupted(f"interrupted at iteration {self.step}; saved. Go on with: --resume {self.folder}")
+        if fault is None:
+            raise LostError(f"another process could not read its data at iteration {self.step}; saved.")
+        raise RunError(
+            f"data could not be read at iteration {self.step}; saved. {fault} Then go on with: --resume {self.folder}"
+        ) from fault
 
-    def _bookkeeping(self, tracker: Tracker, request: StopRequest) -> None:
+    def _lost(self, error: LostError) -> LostError:
+        """Save what is there, where no device hangs in what the lost process left undone; what to tell."""
+        if process_rank() == 0 and self.inference.device.type == "cpu":
+            self.save()
+        return LostError(f"{error} at iteration {self.step}. Go on with: --resume {self.folder}")
+
+    def _bookkeeping(self, tracker: Tracker | None, request: StopRequest) -> None:
         end = self.step == self.schedule.iterations
         evaluate = end or self.step % self.schedule.eval_every == 0
         save = end or self.step % self.schedule.save_every == 0
-        if evaluate or save or request.asked or self.step % self.train.log_every == 0:
+        if evaluate or save or self.step % self.train.log_every == 0:
             self._read()
         if evaluate:
             self.evaluate(tracker)
-        stop = request.asked and not end  # also when it was asked for during the evaluation
-        if save or stop:
+        if save:
             self.save()
-        if stop:
-            raise Interrupted(f"interrupted at iteration {self.step}; saved. Go on with: --resume {self.folder}")
         if evaluate or save:
             self.meter.resume_clock()
 
@@ -157,7 +167,8 @@ class Trainer:
         self.rate = values.get("images_per_second", 0.0)
         self.waiting = values.get("waiting", 0.0)
         if skipped > self.train.max_skipped:
-            self._stop_for_non_finite(skipped)
+            first, allowed = int(self.stepper.first_skipped), self.train.max_skipped
+            raise non_finite(self.task, first, skipped, allowed, self.folder, self.inference.device)
 
     # ------------------------------------------------------------------------------------ evaluation, checkpoints
 
@@ -165,7 +176,7 @@ class Trainer:
         """The networks that are evaluated and kept."""
         return {"student": self.method.student, "teacher": self.method.teacher}
 
-    def evaluate(self, tracker: Tracker) -> None:
+    def evaluate(self, tracker: Tracker | None) -> None:
         """Score student and teacher, keep the best, draw pictures, add a row to the table."""
         try:
             self.score()
@@ -173,10 +184,12 @@ class Trainer:
             raise RunError(
                 f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
             ) from error
-        self.task.pictures(self.networks()[self.best["model"]], self.folder / "images", self.inference)
+        if tracker is not None:
+            self.task.pictures(self.networks()[self.best["model"]], self.folder / "images", self.inference)
         self.method.train()
         row = self._row()
-        tracker.add(row)
+        if tracker is not None:
+            tracker.add(row)
         self.reporter.evaluation(self.step, self.latest, self.best)
         for notice in self.method.after_evaluation({n: s.value for n, s in self.latest.items()}, row.get("confident")):
             self.reporter.notice(notice)
@@ -194,8 +207,9 @@ class Trainer:
             if chosen and (not self.best or scores.value > self.best["value"]):
                 self.best = {"model": name, "value": scores.value, "iteration": self.step, "split": split}
                 self.best |= {"protocol": self.train.protocol, "per_class": dict(scores.per_class)}
-                metadata = {**self.metadata, "best": self.best}
-                save_best(self.folder / "weights", self.networks()[name].exported(), metadata)
+                if process_rank() == 0:
+                    metadata = {**self.metadata, "best": self.best}
+                    save_best(self.folder / "weights", self.networks()[name].exported(), metadata)
 
     def _row(self) -> Row:
         row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
@@ -209,16 +223,13 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint `weights/last.ckpt`; the one before stays as `previous.ckpt`."""
-        scaler = self.stepper.scaler
+        if process_rank():
+            return
         state = {
             "step": self.step,
-            "method": self.method.state_dict(),
-            "optimizer": self.stepper.optimizer.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
+            **learned_state(self.method, self.stepper, self.meter),
             "best": self.best,
             "seconds": self.seconds,
-            "skipped": [int(self.stepper.skipped), int(self.stepper.first_skipped)],
-            "meter": [self.meter.since_evaluation, self.meter.steps_since_evaluation],
             "metadata": dict(self.metadata),
             **self.snapshot,
         }
@@ -227,24 +238,6 @@ class Trainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on exactly where a checkpoint was written."""
         self.step = int(state["step"])
-        self.method.load_state_dict(state["method"])
-        self.stepper.optimizer.load_state_dict(state["optimizer"])
-        if self.stepper.scaler is not None and state["scaler"] is not None:
-            self.stepper.scaler.load_state_dict(state["scaler"])
+        restore_learned(state, self.method, self.stepper, self.meter)
         self.best = dict(state["best"])
         self.seconds = float(state["seconds"])
-        self.stepper.skipped.fill_(state["skipped"][0])
-        self.stepper.first_skipped.fill_(state["skipped"][1])
-        self.meter.since_evaluation, self.meter.steps_since_evaluation = dict(state["meter"][0]), int(state["meter"][1])
-
-    def _stop_for_non_finite(self, skipped: int) -> None:
-        """Rebuild the first bad batch from its step number, keep it for inspection, and stop."""
-        bad = int(self.stepper.first_skipped)
-        raw = next(iter(self.task.batches(range(bad, bad + 1), 0, False)))
-        path = self.folder / f"nonfinite-iteration-{bad}.safetensors"
-        keep_batch(path, *self.task.views(raw, bad, torch.device("cpu")))
-        raise RunError(
-            f"loss or gradient was not finite at iteration {bad} ({skipped} skipped, train.max_skipped="
-            f"{self.train.max_skipped}). Its batch was rebuilt into {path}. Lower the learning rate, use fp32 or bf16, "
-            "or allow a few skipped steps with train.max_skipped=N."
-        )

@@ -1,0 +1,80 @@
+"""`--gpus N`: the same command in N processes of this machine, started by torchrun's engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+
+from semikit.errors import InputError, RunError
+
+
+def check_gpus(count: int, device: str | None) -> None:
+    """Refuse more processes than GPUs; with `--device cpu` there may be any number.
+
+    Raises:
+        InputError: says how many there are.
+    """
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device != "cpu" and count > present:
+        raise InputError(
+            f"--gpus {count}: CUDA devices of this machine: {present}. Give at most {max(present, 1)}, or try {count} "
+            "processes on the CPU with --device cpu."
+        )
+
+
+def without_gpus(arguments: Sequence[str]) -> list[str]:
+    """The command line for each process."""
+    kept: list[str] = []
+    skip = False
+    for item in arguments:
+        if skip or item.startswith("--gpus="):
+            skip = False
+        elif item == "--gpus":
+            skip = True
+        else:
+            kept.append(item)
+    return kept
+
+
+def launch(count: int, arguments: Sequence[str]) -> int:
+    """Run `semikit ARGUMENTS` in `count` processes; the exit code of the first that failed, 0 where none did.
+
+    Raises:
+        RunError: a process was killed.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # What it logs of processes that fail they have told themselves.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "semikit", *arguments)
+    except SignalException:
+        Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
+        return 130
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode >= 0:
+            return failure.exitcode
+        raise RunError(
+            f"process {rank} of {count} was killed by signal {-failure.exitcode} (most often the machine's memory was "
+            "full). Go on from the last checkpoint with --resume RUN."
+        ) from None
+    return 0

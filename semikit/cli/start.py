@@ -1,0 +1,57 @@
+"""What a person reads before training begins: the facts of the run, and what to know about it."""
+
+from __future__ import annotations
+
+from timm.models import get_pretrained_cfg
+
+from semikit import build
+from semikit.core.passes import has_batch_norm
+from semikit.core.processes import process_count
+from semikit.models.catalogue import ENCODERS
+from semikit.models.settings import EncoderSettings
+from semikit.training.device import describe_device
+from semikit.training.parts import parts_told
+
+
+def notices_of(run: build.Run) -> list[str]:
+    """What a person should know before training."""
+    notices = list(run.task.notices)
+    if (process_count() > 1 or run.config.train.accumulate > 1) and has_batch_norm(run.network):
+        notices.append(
+            "the network has batch norm, whose statistics are those of each micro-batch, not of the total batch"
+            + ("; the running ones are averaged over the processes" if process_count() > 1 else "")
+        )
+    if run.config.train.protocol == "paper" and not run.task.counts.test:
+        notices.append("protocol paper: the data have no test images, so the best is chosen and scored on val")
+    return notices
+
+
+def facts_of(run: build.Run) -> dict[str, str]:
+    """What the start panel says."""
+    config, counts, schedule = run.config, run.task.counts, run.schedule
+    train, network = config.train, run.network
+    step = parts_told(train, process_count(), build.needs_of(config).unlabeled)
+    draws = schedule.iterations * train.batch
+    parameters = sum(p.numel() for p in network.parameters())
+    encoder = sum(p.numel() for p in getattr(network, "encoder", network).parameters())
+    counted = f"{counts.labeled} labelled · {counts.unlabeled} unlabelled · {counts.val} validation"
+    return {
+        "device": f"{describe_device(run.device)} · {train.precision}{' · compiled' if train.compile else ''}",
+        "data": f"{config.name}: {counted}" + (f" · {counts.test} test" if counts.test else ""),
+        "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
+        "method": config.method_name,
+        "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
+        "weights": f"{config.model.weights} · licence: {_licence(config.model)}",
+        "length": f"{schedule.iterations} iterations of {step}, "
+        f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
+        "run": str(run.folder),
+    }
+
+
+def _licence(model: EncoderSettings) -> str:
+    """Of the encoder's weights."""
+    if model.weights != "pretrained":
+        return "none needed" if model.weights == "none" else "that of the file"
+    if model.encoder in ENCODERS:
+        return ENCODERS[model.encoder].licence
+    return getattr(get_pretrained_cfg(model.encoder), "license", None) or "not stated by timm"
