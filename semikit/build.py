@@ -118,7 +118,7 @@ def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
     train = config.train
     return Stepper(
         method,
-        over_processes(torch.compile(method) if train.compile else method, train.accumulate),
+        over_processes(torch.compile(method) if train.compile else method),
         build_optimizer(method.student, config.optimizer, method.extra_parameters()),
         autocast(device, train.precision),
         train.accumulate,

@@ -21,6 +21,11 @@ def process_rank() -> int:
     return dist.get_rank() if process_count() > 1 else 0
 
 
+def over_all_processes(own: int) -> int:
+    """Images of a total batch of which this process makes `own`."""
+    return own * process_count()
+
+
 def own_slots(total: int) -> range:
     """The positions in a batch of `total` images over all processes that this process makes."""
     size, rest = divmod(total, process_count())

@@ -15,6 +15,7 @@ from semikit.core.draws import draw
 from semikit.core.dropout import Masks, apply_masks, channel_masks, select
 from semikit.core.network import Features
 from semikit.core.passes import logits_of
+from semikit.core.processes import over_all_processes
 from semikit.core.pseudo_label import pseudo_label
 from semikit.core.settings import Settings
 
@@ -98,7 +99,7 @@ class UniMatchV1(ConsistencyMethod):
         rng, widths = draw(self.facts.seed, "dropout", step), self.student.widths
         masks = channel_masks(
             rng,
-            unlabeled.slots.stop,
+            over_all_processes(len(unlabeled.slots)),
             widths,
             kind="independent",
             streams=1,

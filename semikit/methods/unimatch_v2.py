@@ -14,6 +14,7 @@ from semikit.core.dropout import Draw, Kind, Levels, Masks, channel_masks, check
 from semikit.core.labeling import LabelingMethod, LabelingSettings
 from semikit.core.network import Network
 from semikit.core.passes import Position, student_pass
+from semikit.core.processes import over_all_processes
 from semikit.core.settings import Settings
 
 _PAPER = {"kept": 0.0, "draw": "half", "loss": "paper"}
@@ -90,7 +91,7 @@ class UniMatchV2(LabelingMethod):
         config = self.config
         masks = channel_masks(
             draw(self.facts.seed, "dropout", step),
-            unlabeled.slots.stop,
+            over_all_processes(len(unlabeled.slots)),
             self.student.widths if config.position == "encoder" else (self.student.embed_dim,),
             kind=config.dropout,
             streams=config.streams,

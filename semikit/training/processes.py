@@ -88,17 +88,18 @@ def joined(device: str) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def over_processes(method: Any, accumulate: int) -> Any:
+def over_processes(method: Any) -> Any:
     """The forward of a method, in torch's DistributedDataParallel where there are several processes.
 
     Every parameter that learns gets a gradient in each step (what never would is frozen), and buffers are each
-    process's own until the step averages them.
+    process's own until the step averages them. Not with `static_graph`: there torch finds results only in lists and
+    mappings, and would not average the first gradients.
     """
     if process_count() == 1:
         return method
     known = inspect.signature(DistributedDataParallel).parameters
-    own_buffers = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
-    return DistributedDataParallel(method, gradient_as_bucket_view=True, static_graph=accumulate == 1, **own_buffers)
+    own_buffers: Any = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    return DistributedDataParallel(method, gradient_as_bucket_view=True, **own_buffers)
 
 
 def agreed(mine: int) -> int:

@@ -1,0 +1,70 @@
+"""Ten steps of SGD in several processes of one machine: a program, for processes that have nothing else in them.
+
+`python shared_steps.py OUT CASES.json` forks as many processes as each case says and writes what the first of them ends
+with to OUT/NUMBER.pt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semikit import build
+from semikit.config import resolve
+from semikit.core.processes import mean_over_processes
+from semikit.training.processes import joined
+from semikit.training.reporter import Quiet
+
+STEPS = 10
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def train(raw: dict[str, Any], path: Path, rank: int) -> None:
+    """Loss and gradients of the first step, and the weights after the last."""
+    trainer = build.build_run(resolve(raw), path.parent, Quiet()).trainer
+    trainer.method.train()
+    batches = iter(trainer.task.batches(range(STEPS), 0, False))
+    found: dict[str, Any] = {"losses": []}
+    for step in range(STEPS):
+        labeled, unlabeled = trainer.task.views(next(batches), step, torch.device("cpu"))
+        logs = trainer.stepper(labeled, unlabeled, step)
+        found["losses"].append({name: mean_over_processes(value) for name, value in logs.items()})
+        if not step:
+            found["gradients"] = [p.grad.clone() for p in trainer.method.student.parameters() if p.grad is not None]
+    found["skipped"] = int(trainer.stepper.skipped)
+    found["weights"] = {name: value.clone() for name, value in trainer.method.state_dict().items()}
+    if rank == 0:
+        torch.save(found, path)
+
+
+def main(out: Path, cases: list[dict[str, Any]]) -> None:
+    torch.set_num_threads(1)
+    for number, case in enumerate(cases):
+        port, count, children = free_port(), case["processes"], []
+        for rank in range(count):
+            child = os.fork()
+            if child:
+                children.append(child)
+                continue
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
+            os.environ |= {"WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
+            with joined("cpu"):
+                train(case["raw"], out / f"{number}.pt", rank)
+            os._exit(0)
+        codes = [os.waitpid(child, 0)[1] for child in children]
+        assert not any(codes), (number, codes)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))

@@ -1,0 +1,102 @@
+"""Several processes learn what one does: the same loss and gradients, the same weights after ten steps of SGD."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+PROGRAM = Path(__file__).parents[1] / "contracts" / "shared_steps.py"
+SGD = {"name": "sgd", "lr": 0.05, "encoder_lr": 0.05, "momentum": 0.9}
+TRAIN = {"batch": 4, "group": 4, "iterations": 10, "eval_every": 10}
+VIT = {"encoder": "test_vit", "weights": "none", "encoder_args": {"depth": 2, "embed_dim": 32, "num_heads": 2}}
+EVERY = ((1, 2), (1, 4), (2, 1), (2, 2), (4, 1))
+"""Processes and micro-batches; shares of one image and of less than a group are among them."""
+UNCUT = ((2, 1), (4, 1))
+"""For methods that label in the student's own pass."""
+UNEVEN = ((2, 1), (3, 1), (3, 2))
+SHARED: dict[str, tuple[tuple[int, int], ...]] = {
+    "seg unimatch_v2": EVERY,
+    "seg unimatch_v1": EVERY,
+    "seg freematch": ((2, 1), (4, 1)),
+    "seg mean_teacher": ((2, 2),),
+    "seg supervised": ((2, 2),),
+    "seg hard examples": ((1, 2), (2, 1)),
+    "seg uneven groups, total": UNEVEN,
+    "seg uneven groups, process": UNEVEN,
+    "cd unimatch_v2": EVERY,
+    "cls unimatch_v2": EVERY,
+    "cls flexmatch": UNCUT,
+    "cls simmatch": UNCUT,
+    "cls softmatch": UNCUT,
+}
+
+
+def configurations(
+    photos: ModuleType, photo_data: Path, pairs: ModuleType, pair_data: Path, icons: ModuleType, icon_data: Path
+) -> dict[str, dict[str, Any]]:
+    """The configuration of each case."""
+    made: dict[str, dict[str, Any]] = {}
+    for name in SHARED:
+        task, _, method = name.partition(" ")
+        method = method if method in OTHERS else "unimatch_v2"
+        module, data = {"seg": (photos, photo_data), "cd": (pairs, pair_data), "cls": (icons, icon_data)}[task]
+        made[name] = module.raw(data, method, optimizer=SGD, train=TRAIN)
+    for name in [name for name in made if name.startswith("cls")]:
+        made[name]["model"] = VIT
+    made["seg unimatch_v1"]["method"]["teacher"] = "ema"
+    made["seg freematch"]["method"] |= {"forward": "separate", "teacher": "ema"}
+    made["seg hard examples"]["method"]["ohem"] = {"threshold": 0.4, "min_kept": 100}
+    made["seg hard examples"]["train"] |= {"group": 2}
+    for kind in ("total", "process"):
+        made[f"seg uneven groups, {kind}"]["train"] |= {"batch": 6, "normalise": kind}
+    return made
+
+
+OTHERS = ("unimatch_v1", "freematch", "mean_teacher", "supervised", "flexmatch", "simmatch", "softmatch")
+
+
+@pytest.fixture(scope="module")
+def found(
+    photos: ModuleType,
+    photo_data: Path,
+    pairs: ModuleType,
+    pair_data: Path,
+    icons: ModuleType,
+    icon_data: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[tuple[str, int, int], dict[str, Any]]:
+    """What each case ends with, by name, processes and micro-batches; one program runs them all."""
+    folder = tmp_path_factory.mktemp("shared")
+    made = configurations(photos, photo_data, pairs, pair_data, icons, icon_data)
+    keys = [(name, *place) for name, places in SHARED.items() for place in ((1, 1), *places)]
+    cases = [
+        {"raw": {**made[name], "train": {**made[name]["train"], "accumulate": parts}}, "processes": count}
+        for name, count, parts in keys
+    ]
+    (folder / "cases.json").write_text(json.dumps(cases))
+    command = [sys.executable, str(PROGRAM), str(folder), str(folder / "cases.json")]
+    answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    return {key: torch.load(folder / f"{number}.pt", weights_only=True) for number, key in enumerate(keys)}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("name", "place"), [(name, place) for name, places in SHARED.items() for place in places])
+def test_sharing_a_step_changes_nothing(
+    found: dict[tuple[str, int, int], dict[str, Any]], name: str, place: tuple[int, int]
+) -> None:
+    alone, shared = found[name, 1, 1], found[name, *place]
+    assert alone["skipped"] == shared["skipped"] == 0
+    if name != "seg supervised":
+        assert alone["losses"][-1]["loss_u"] > 0, "nothing was learned from unlabelled images"
+    torch.testing.assert_close(shared["losses"][0], alone["losses"][0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(shared["gradients"], alone["gradients"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(shared["weights"], alone["weights"], rtol=1e-3, atol=2e-5)
