@@ -141,6 +141,7 @@ def resume_run(
         run = _checked(config, folder, reporter)
         build.resume(run, reporter)
         same_step(run.trainer.step, folder)
+        reporter.notice(f"going on at iteration {run.trainer.step}")
         return _train(run, console, quiet, run.trainer.step)
 
 
