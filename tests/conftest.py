@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,7 @@ def _load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for the names of their types
     spec.loader.exec_module(module)
     return module
 
@@ -124,3 +126,15 @@ def miniature(miniatures: ModuleType, tmp_path_factory: pytest.TempPathFactory) 
 def class_sets() -> ModuleType:
     """`class_sets.write`, `class_sets.folders`: small data sets of image classification in their original layouts."""
     return _load("class_sets")
+
+
+@pytest.fixture(scope="session")
+def mutations() -> ModuleType:
+    """`mutations.damaged`, `mutations.altered`, `mutations.garbled`: hostile files, values and texts."""
+    return _load("mutations")
+
+
+@pytest.fixture(scope="session")
+def trials() -> ModuleType:
+    """`trials.tried`, `trials.called`, `trials.refused`: commands on hostile input, watched."""
+    return _load("trials")
