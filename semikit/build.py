@@ -11,17 +11,20 @@ import torch
 
 from semikit.config import Config, resolve
 from semikit.core.batch import Facts, Needs
+from semikit.core.metadata import checked
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.processes import process_count
 from semikit.core.task import Counts, Inference, Plan, Task
 from semikit.errors import ConfigError, DataError, WeightsError
+from semikit.models.buildable import buildable
 from semikit.models.lora import merged
 from semikit.models.released import load_released
 from semikit.models.settings import EncoderSettings
 from semikit.recipes import difference, merge, read_yaml
 from semikit.registry import METHODS, TASKS
-from semikit.training.checkpoint import BEST, read_best, read_checkpoint, read_last
+from semikit.training.checkpoint import BEST, LAST, read_best, read_checkpoint, read_last
+from semikit.training.contents import contents_of
 from semikit.training.device import autocast, choose_device, grad_scaler
 from semikit.training.optimizer import build_optimizer
 from semikit.training.parts import check_parts
@@ -134,8 +137,8 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     schedule = schedule_of(train, task.counts, needs_of(config).unlabeled)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
-        network = task.network(config.model)
-    network = placed(network, device)
+        with buildable(config.model):
+            network = placed(task.network(config.model), device)
     facts = Facts(
         num_classes=len(task.class_names),
         num_labeled=task.counts.labeled,
@@ -176,6 +179,11 @@ def resume(run: Run, reporter: Reporter) -> None:
     state, notice = read_last(run.folder / "weights")
     if notice:
         reporter.notice(notice)
+    with contents_of(run.folder / "weights" / LAST):
+        _take_over(run, state)
+
+
+def _take_over(run: Run, state: Mapping[str, Any]) -> None:
     changed = [line for line in difference(state["config"], run.config.to_raw()) if not line.startswith(FREE_ON_RESUME)]
     if changed:
         raise ConfigError(
@@ -211,21 +219,24 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
         # Both tasks have the same tensors; of two classes only networks of change detection were released.
         task = TASKS.get("cd" if found.num_classes == 2 else "seg")
         return task.released(found, path.stem)  # type: ignore[no-any-return]
-    state, metadata = read_best(path)
-    network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
-    network.load_state_dict(state)
+    state, raw = read_best(path)
+    metadata = checked(raw, path)
+    with contents_of(path):
+        network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
+        network.load_state_dict(state)
     return network.eval(), metadata
 
 
 def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
     """The better of student and teacher at the time the checkpoint was written."""
     state = read_checkpoint(path)
-    metadata = dict(state["metadata"])
-    network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
-    prefix = f"{state['best'].get('model', 'teacher')}."
-    weights = {k.removeprefix(prefix): v for k, v in state["method"].items() if k.startswith(prefix)}
-    model: EncoderSettings = TASKS.get(metadata["task"]).Model.model_validate(state["config"]["model"])
-    network.load_state_dict(weights if model.lora is None else merged(weights, model.lora))
+    metadata = checked(state["metadata"], path)
+    with contents_of(path):
+        network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
+        prefix = f"{state['best'].get('model', 'teacher')}."
+        weights = {k.removeprefix(prefix): v for k, v in state["method"].items() if k.startswith(prefix)}
+        model: EncoderSettings = TASKS.get(metadata["task"]).Model.model_validate(state["config"]["model"])
+        network.load_state_dict(weights if model.lora is None else merged(weights, model.lora))
     return network.eval(), metadata
 
 

@@ -54,12 +54,18 @@ class RunError(SemikitError, RuntimeError):
 
 _MANY = 40
 """Names up to which an error tells all."""
+_LONG = 200
+"""Characters of a name that are told."""
 
 
-def unknown(kind: str, given: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name nobody knows: the name, the nearest known names, then all of them or, of many, the first."""
+def unknown(kind: str, given: object, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name nobody knows: the name, the nearest known names, then all of them or, of many, the first.
+
+    `given` is a name, or what stands in the place of one.
+    """
     names = sorted(known)
     shown = names if len(names) <= _MANY else [*names[: _MANY // 2], f"… and {len(names) - _MANY // 2} more"]
-    near = get_close_matches(given, names, n=3, cutoff=0.5)
+    near = get_close_matches(str(given)[:_LONG], names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return UnknownNameError(f"unknown {kind} {given!r}.{hint} Known: {', '.join(shown) or 'none'}.")
+    told = repr(given) if len(repr(given)) <= _LONG else f"{repr(given)[:_LONG]}…"
+    return UnknownNameError(f"unknown {kind} {told}.{hint} Known: {', '.join(shown) or 'none'}.")

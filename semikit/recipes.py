@@ -15,13 +15,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from semikit.data.yaml_text import parse
 from semikit.errors import ConfigError, unknown
 
 RECIPES = Path(__file__).parent / "configs"
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LENGTHS = ("iterations", "epochs")
 _OF_ENCODER = ("encoder_args", "encoder_layers", "output_stride", "decoder_widths")
 
@@ -101,6 +99,8 @@ def compose(
         read_yaml(config) if config is not None else {},
         own or {},
     )
+    for layer in (*layers, above):
+        _refuse_no_mappings(layer)
     _refuse_two_sets(_published(named), layers)
     method = next((name for layer in (above, *reversed(layers), raw) if (name := _method_name(layer))), None)
     for layer in layers:
@@ -113,9 +113,21 @@ def compose(
     return raw
 
 
-def _method_name(raw: Mapping[str, Any]) -> Any:
+def _refuse_no_mappings(layer: Mapping[str, Any]) -> None:
+    """Raise where what is looked into before the whole is validated has another shape."""
+    variants, data = layer.get("by_method"), layer.get("data")
+    looked = {"data": data, "by_method": variants}
+    if isinstance(variants, Mapping):
+        looked |= {f"by_method.{name}": variant for name, variant in variants.items()}
+    for key, value in looked.items():
+        if value is not None and not isinstance(value, Mapping):
+            raise ConfigError(f"{key}: expected a mapping (key: value), got {value!r}.")
+
+
+def _method_name(raw: Mapping[str, Any]) -> str | None:
     method = raw.get("method")
-    return method.get("name") if isinstance(method, Mapping) else None
+    name = method.get("name") if isinstance(method, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def _refuse_two_sets(dataset: str | None, layers: Iterable[Mapping[str, Any]]) -> None:
@@ -149,10 +161,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ConfigError(f"no such file: {path}. Give the path of a YAML file.")
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    raw = parse(path.read_bytes(), str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold `key: value` lines, not {type(raw).__name__}.")
     return raw
@@ -196,10 +205,7 @@ def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
         key, sign, text = item.partition("=")
         if not sign or not re.fullmatch(r"\w+(\.\w+)*", key):
             raise ConfigError(f"cannot read {item!r}: overrides look like method.threshold=0.9 (section.key=value).")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"cannot read the value of {item!r}: {error}") from error
+        value = parse(text, f"the value of {key}")
         for part in reversed(key.split(".")):
             value = {part: value}
         nested = merge(nested, value)

@@ -34,7 +34,14 @@ app.command("demo")(demo.demo)
 
 
 _INTERRUPTED = 130
+_LONG = 200
+"""Characters of a path that are told."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_PLACE = {
+    errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
+    errno.EINVAL,
+}  # fmt: skip
+"""Of a file that was named: it is not where or not what it should be."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -73,6 +80,10 @@ def _tell(error: Exception) -> int:
         error = RunError(
             f"the disk did not take what was written: {error}. Free space on it, then go on with --resume."
         )
+    if isinstance(error, OSError) and error.errno in _PLACE and error.filename is not None:
+        name = str(error.filename)
+        told = name if len(name) <= _LONG else f"{name[:_LONG]}…"
+        error = InputError(f"{told}: {error.strerror}. Check the path, and that it may be read and written.")
     if isinstance(error, SemikitError):
         if _told_elsewhere(error):
             return error.exit_code

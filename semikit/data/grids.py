@@ -27,8 +27,15 @@ class Grid:
 
     @classmethod
     def of(cls, file: Any) -> Self:
-        """The grid of an open raster."""
+        """The grid of an open raster.
+
+        Raises:
+            ValueError: its pixels have no extent on the map.
+        """
         size = (file.height, file.width)
+        a, b, c, d, e, f = tuple(file.transform)[:6]
+        if a * e == b * d or not np.isfinite((a, b, c, d, e, f)).all():
+            raise ValueError(f"its pixels have no extent on the map, by its transform {(a, b, c, d, e, f)}")
         return cls(size, file.crs, None if file.transform.is_identity else file.transform)
 
     @property

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, final
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.settings import Location, Settings
 from semikit.core.validation import validate
 from semikit.data.mask_values import MaskValues
-from semikit.errors import ConfigError, DataError
+from semikit.data.yaml_text import parse
+from semikit.errors import DataError
 
 _PARTS = ("train", "unlabeled", "val", "test")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
@@ -187,14 +187,11 @@ def read_yaml(path: Path) -> Any:
 
     Raises:
         DataError: when there is no such file.
-        ConfigError: when it is not YAML; names the line.
+        ConfigError: when it is not YAML of plain values; names the line.
     """
     if not path.is_file():
         raise no_such_file(path)
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    return parse(path.read_bytes(), str(path))
 
 
 def no_such_file(path: Path) -> DataError:

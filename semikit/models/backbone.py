@@ -8,7 +8,8 @@ from typing import Any
 import timm
 from timm.models import model_entrypoint
 
-from semikit.errors import ConfigError, UnknownNameError
+from semikit.errors import ConfigError, SemikitError, UnknownNameError
+from semikit.models.buildable import MISFITS, reason
 from semikit.models.catalogue import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, timm_name
 from semikit.models.encoder import Encoder, statistics
 from semikit.models.lora import adapt
@@ -112,8 +113,10 @@ def _create(name: str, settings: ModelSettings, args: dict[str, Any], features: 
         args.pop("num_classes")  # timm drops the classifier itself
     try:
         return create_backbone(name, settings.weights, args, features)
-    except (TypeError, AssertionError) as error:
+    except SemikitError:
+        raise
+    except MISFITS as error:
         raise ConfigError(
-            f"{name} cannot be built with { ({**settings.encoder_args, **features}) }: {error}. Give encoder_args its "
+            f"{name} cannot be built with { ({**settings.encoder_args, **features}) }: {reason(error)}. Give encoder_args its "
             "timm constructor takes."
         ) from error

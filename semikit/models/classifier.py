@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
-from semikit.errors import ConfigError
+from semikit.errors import ConfigError, SemikitError
 from semikit.models.backbone import TRANSFORMERS, check_encoder, family
+from semikit.models.buildable import MISFITS, reason
 from semikit.models.catalogue import WIDE, canonical, is_mit
 from semikit.models.encoder import statistics
 from semikit.models.pretrained import create_backbone, load_encoder
@@ -135,8 +136,10 @@ def _from_timm(settings: ClassifierSettings) -> Any:
     args = {"in_chans": settings.in_channels, "num_classes": 0, **dynamic, **settings.encoder_args}
     try:
         return create_backbone(name, settings.weights, args, {})
-    except (TypeError, AssertionError) as error:
+    except SemikitError:
+        raise
+    except MISFITS as error:
         raise ConfigError(
-            f"{name} cannot be built with {settings.encoder_args}: {error}. Give encoder_args its timm constructor "
+            f"{name} cannot be built with {settings.encoder_args}: {reason(error)}. Give encoder_args its timm constructor "
             "takes."
         ) from error

@@ -16,6 +16,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 Indices = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)]
 
@@ -83,6 +84,6 @@ class ModelSettings(EncoderSettings):
     decoder_channels: int | None = Field(default=None, ge=1)
     """Channels inside the decoder; unset: by the encoder's width (dpt, pspnet), 256 (deeplabv3plus)."""
 
-    decoder_widths: Indices | None = None
+    decoder_widths: Widths | None = None
     """DPT: channels of the four levels after their projection; unset: by the width of a transformer, and no projection
     of the levels of a pyramid."""

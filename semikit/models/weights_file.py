@@ -93,5 +93,6 @@ def _checkpoint(path: Path) -> Any:
             f"{path} is refused: reading it could run code that lies in it. {reason} Save its weights as .safetensors "
             "where you trust it, and give that file."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is damaged or no checkpoint ({error}). Fetch it again.") from error
+    except Exception as error:  # what the reader of a damaged pickle may raise has no end
+        told = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{path} is damaged or no checkpoint ({told}). Fetch it again.") from error

@@ -86,8 +86,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path} would run code when unpickled; refused. Only tensors are loaded.") from error
-    except (EOFError, OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged: {error}") from error
+    except Exception as error:  # what the reader of a damaged pickle may raise has no end
+        raise WeightsError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     if not isinstance(state, dict) or not state.keys() >= _KEYS:
         raise WeightsError(f"{path} is not a checkpoint of semikit")
     if not whole:
@@ -151,5 +151,7 @@ def read_best(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if "semikit" not in metadata:
             raise WeightsError(f"{path} holds weights but not how to build their network; give the run folder instead")
         return load_file(path), json.loads(metadata["semikit"])
-    except (OSError, SafetensorError) as error:
+    except WeightsError:
+        raise
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error

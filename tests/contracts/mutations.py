@@ -18,7 +18,7 @@ for _ in range(60):
 
 JUNK: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 2, 3, 7, 10**6, 10**18, 2**70, -(2**63), 0.0, -0.5, 0.3, 1.5, 1e-300, 1e308,
-    float("inf"), float("-inf"), float("nan"), "", " ", "x", "a" * 5000, "../../outside", "/", ".", "\x00", "a\nb", "é√日",
+    float("inf"), float("-inf"), float("nan"), "", " ", "x", "a" * 5000, "../../outside", "/no/such/folder", ".", "\x00", "a\nb", "é√日",
     "[red]", "%s{0}", "${HOME}", "${NO_SUCH_VARIABLE}", "${", "1e-4", "none", "all", "1/0", "0/1", "-3", "1/16", "99999999",
     "official:1/16", "train", [], [[]], {}, [None], [1, "a", None], {"a": {"b": []}}, {"name": "fixmatch"}, {1: 2}, {"": ""},
     [1, 2, 3, 4], [8, 8, 8, 8], [0.5, 0.1], datetime.date(2020, 1, 1), b"\x00\xff", _DEEP,
@@ -153,7 +153,14 @@ def _scaled(rng: Generator, owner: Any, key: Any) -> None:
         _replaced(rng, owner, key)
 
 
-_CHANGES: tuple[Callable[[Generator, Any, Any], None], ...] = (_replaced, _replaced, _dropped, _renamed, _moved, _scaled)
+_CHANGES: tuple[Callable[[Generator, Any, Any], None], ...] = (
+    _replaced,
+    _replaced,
+    _dropped,
+    _renamed,
+    _moved,
+    _scaled,
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------- texts
@@ -178,7 +185,9 @@ def garbled(rng: Generator, text: str) -> bytes:
             lines[at : at + 1] = [line.partition(":")[0] + ": " + pick(rng, LINES)]
         elif kind == 5:
             place = int(rng.integers(0, len(line) + 1))
-            lines[at : at + 1] = [line[:place] + str(pick(rng, ("\t", ":", "'", "{", "]", ",", "\x07", "é", "\u2028"))) + line[place:]]
+            lines[at : at + 1] = [
+                line[:place] + str(pick(rng, ("\t", ":", "'", "{", "]", ",", "\x07", "é", "\u2028"))) + line[place:]
+            ]
         else:
             lines[at : at + 1] = [line.strip()]
     content = pick(rng, ("\n", "\n", "\n", "\r\n", "\r")).join(lines).encode("utf-8", "surrogatepass")

@@ -14,7 +14,19 @@ import pytest
 import yaml
 
 TASKS = ("seg", "cd", "cls")
-FEW, MANY = 6, {"config": 1800, "recipe": 700, "data": 700, "override": 400, "run": 400, "labels": 500, "root": 500, "compare": 300}
+FEW, MANY = (
+    6,
+    {
+        "config": 1800,
+        "recipe": 700,
+        "data": 700,
+        "override": 400,
+        "run": 400,
+        "labels": 500,
+        "root": 500,
+        "compare": 300,
+    },
+)
 """Cases of each kind in `make test`, and in `make faults`."""
 
 
@@ -51,7 +63,9 @@ def grounds(
     flags = {task: [*made[task][0].FLAGS, "--labels", labels[task], "--iterations", "1"] for task in TASKS}
     run, data = base / "run", {task: path for task, (_, path) in made.items()}
     assert trials.called("train", "seg", "--data", data["seg"], *flags["seg"], "--out", run, "--quiet").code == 0
-    assert trials.called("data", "prepare", "pascal", "--source", miniature("pascal"), "--root", base / "root").code == 0
+    assert (
+        trials.called("data", "prepare", "pascal", "--source", miniature("pascal"), "--root", base / "root").code == 0
+    )
     return Grounds(mutations, raw, data, flags, run, base / "root")
 
 

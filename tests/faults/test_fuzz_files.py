@@ -24,7 +24,12 @@ MANY = {
 }  # fmt: skip
 """Cases of each kind in `make test`, and in `make faults`."""
 FORMATS = ("png", "jpg", "webp", "gif", "bmp", "ppm")
-RASTERS = ({}, {"compress": "deflate"}, {"compress": "lzw", "predictor": 2}, {"tiled": True, "blockxsize": 16, "blockysize": 16})
+RASTERS = (
+    {},
+    {"compress": "deflate"},
+    {"compress": "lzw", "predictor": 2},
+    {"tiled": True, "blockxsize": 16, "blockysize": 16},
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ def grounds(
     _weights(base / "weights")
     for name in ("pascal", "whu"):
         shutil.copytree(miniature(name), base / name)
-    others = [path.read_bytes() for pattern in ("seg/train/images/*", "cd/train/A/*", "whu/*") for path in base.glob(pattern)]
+    others = [
+        path.read_bytes() for pattern in ("seg/train/images/*", "cd/train/A/*", "whu/*") for path in base.glob(pattern)
+    ]
     others += [b"<!DOCTYPE html><html>404</html>", (base / "photo-run/weights/best.safetensors").read_bytes()]
     return Grounds(mutations, base, flags, others)
 
@@ -203,7 +210,11 @@ def _uses(path: Path, picture: Path, box: Path) -> list[tuple[Any, ...]]:
     """Commands that read a checkpoint."""
     resume = (["train", "seg", "--resume", "photo-run", "--quiet"],)
     predict = (["predict", path, picture, "-o", "out", "--quiet"], [box / "out"], _images)
-    return [predict, (["evaluate", path, "--data", "seg/data.yaml", "--quiet"],), *([resume] if path.suffix == ".ckpt" else [])]
+    return [
+        predict,
+        (["evaluate", path, "--data", "seg/data.yaml", "--quiet"],),
+        *([resume] if path.suffix == ".ckpt" else []),
+    ]
 
 
 def _sealed(path: Path) -> None:

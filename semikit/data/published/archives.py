@@ -1,7 +1,9 @@
 """Archives and folders as streams of members, read without trusting them.
 
 Nothing is ever unpacked by the names an archive holds: a caller says where each member goes. Names that lead out of
-the archive, links, devices and encrypted members are refused, and so is a member that yields more than it declares.
+the archive or that no file can have, links, devices and encrypted members are refused, and so are a member that yields
+more than it declares and an archive that declares far more than its own size (`bounds`). What is an archive itself is
+not opened.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, final
 
+from semikit.data.published.bounds import Bounds, Header, refused, safe_name
 from semikit.errors import DataError, RunError
 
 _CHUNK = 1 << 20
@@ -154,53 +157,40 @@ def full_disk(path: Path, error: OSError) -> RunError:
 
 
 def _zipped(path: Path) -> Iterator[Member]:
+    bounds = Bounds(path)
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = _safe(path, info.filename)
+            name = safe_name(path, info.filename)
+            bounds.add(info.file_size)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if not name or info.filename.endswith("/") or kind == stat.S_IFDIR:
                 continue
             if info.flag_bits & 1:
-                raise _refused(path, name, "is encrypted")
+                raise refused(path, name, "is encrypted")
             if kind not in (0, stat.S_IFREG):
-                raise _refused(path, name, "is a link" if kind == stat.S_IFLNK else "is no plain file")
+                raise refused(path, name, "is a link" if kind == stat.S_IFLNK else "is no plain file")
             yield Member(name, info.file_size, path, partial(archive.open, info))
 
 
 def _tarred(path: Path) -> Iterator[Member]:
-    with closing(tarfile.open(path, "r:*")) as archive:
+    bounds = Bounds(path)
+    with closing(tarfile.open(path, "r:*", tarinfo=Header)) as archive:
         for info in archive:
-            name = _safe(path, info.name)
+            name = safe_name(path, info.name)
+            bounds.add(info.size)
             if not name or info.isdir():
                 continue
             if not info.isreg():
-                raise _refused(path, name, "is a link" if info.issym() or info.islnk() else "is no plain file")
+                raise refused(path, name, "is a link" if info.issym() or info.islnk() else "is no plain file")
             yield Member(name, info.size, path, partial(_extracted, archive, info))
-        while archive.fileobj and archive.fileobj.read(_CHUNK):
-            continue  # to the checksum at the very end of a compressed tar
+        while archive.fileobj and (rest := archive.fileobj.read(_CHUNK)):
+            bounds.add(len(rest))  # to the checksum at the very end of a compressed tar
 
 
 def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     content = archive.extractfile(info)
     assert content is not None  # only of what is no file
     return content
-
-
-def _safe(archive: Path, given: str) -> str:
-    """The name of a member with forward slashes, refused where it leads out of the archive."""
-    name = given.replace("\\", "/")
-    if name.startswith("/") or name[1:2] == ":":
-        raise _refused(archive, given, "is an absolute path" if name[0] == "/" else "begins with a drive letter")
-    if ".." in name.split("/"):
-        raise _refused(archive, given, "leads out of the archive")
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
-
-
-def _refused(archive: Path, name: str, reason: str) -> DataError:
-    return DataError(
-        f"{archive} is refused: its member {name!r} {reason}. No published archive holds such a thing; fetch it again "
-        "from its official source."
-    )
 
 
 def _damaged(archive: Path, reason: Exception | str, member: str = "") -> DataError:

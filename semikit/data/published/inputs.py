@@ -116,8 +116,11 @@ class Inputs:
 
 
 def _sizes(place: Place, source: Path) -> dict[str, int]:
+    sizes: dict[str, int] = {}
     try:
-        return {name: member.size for name, member in place.members()}
+        for name, member in place.members():
+            sizes.setdefault(name, member.size)  # of a name that stands in an archive twice the first counts, here too
+        return sizes
     except DataError as error:
         if place.path == source:
             raise
