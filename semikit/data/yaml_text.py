@@ -71,7 +71,7 @@ class _Look:
     def through(self, text: str) -> None:
         """Raises ConfigError where something is refused."""
         for event in yaml.parse(text, Loader=_LOADER):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else 0
             if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 self._enter(event, line)
             elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
@@ -81,7 +81,7 @@ class _Look:
                 self._look(event, line)
                 self._add(event.anchor, 1, line)
             elif isinstance(event, yaml.AliasEvent):
-                self._use(event.anchor, line)
+                self._use(str(event.anchor), line)
 
     def _enter(self, event: Any, line: int) -> None:
         self._child(None, line)

@@ -117,6 +117,6 @@ def _create(name: str, settings: ModelSettings, args: dict[str, Any], features: 
         raise
     except MISFITS as error:
         raise ConfigError(
-            f"{name} cannot be built with { ({**settings.encoder_args, **features}) }: {reason(error)}. Give encoder_args its "
-            "timm constructor takes."
+            f"{name} cannot be built with { ({**settings.encoder_args, **features}) }: {reason(error)}. Give "
+            "encoder_args its timm constructor takes."
         ) from error

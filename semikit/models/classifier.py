@@ -140,6 +140,6 @@ def _from_timm(settings: ClassifierSettings) -> Any:
         raise
     except MISFITS as error:
         raise ConfigError(
-            f"{name} cannot be built with {settings.encoder_args}: {reason(error)}. Give encoder_args its timm constructor "
-            "takes."
+            f"{name} cannot be built with {settings.encoder_args}: {reason(error)}. Give encoder_args its timm "
+            "constructor takes."
         ) from error

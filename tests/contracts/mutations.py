@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import datetime
+import hashlib
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,19 +20,21 @@ for _ in range(60):
 
 JUNK: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 2, 3, 7, 10**6, 10**18, 2**70, -(2**63), 0.0, -0.5, 0.3, 1.5, 1e-300, 1e308,
-    float("inf"), float("-inf"), float("nan"), "", " ", "x", "a" * 5000, "../../outside", "/no/such/folder", ".", "\x00", "a\nb", "é√日",
-    "[red]", "%s{0}", "${HOME}", "${NO_SUCH_VARIABLE}", "${", "1e-4", "none", "all", "1/0", "0/1", "-3", "1/16", "99999999",
-    "official:1/16", "train", [], [[]], {}, [None], [1, "a", None], {"a": {"b": []}}, {"name": "fixmatch"}, {1: 2}, {"": ""},
-    [1, 2, 3, 4], [8, 8, 8, 8], [0.5, 0.1], datetime.date(2020, 1, 1), b"\x00\xff", _DEEP,
+    float("inf"), float("-inf"), float("nan"), "", " ", "x", "a" * 5000, "../../outside", "/no/such/folder", ".",
+    "\x00", "a\nb", "é√日", "[red]", "%s{0}", "${HOME}", "${NO_SUCH_VARIABLE}", "${", "1e-4", "none", "all", "1/0",
+    "0/1", "-3", "1/16", "99999999", "official:1/16", "train", [], [[]], {}, [None], [1, "a", None], {"a": {"b": []}},
+    {"name": "fixmatch"}, {1: 2}, {"": ""}, [1, 2, 3, 4], [8, 8, 8, 8], [0.5, 0.1], datetime.date(2020, 1, 1),
+    b"\x00\xff", _DEEP,
 )  # fmt: skip
 """What stands where something else was expected."""
 
 LINES: tuple[str, ...] = (
-    "- x", "x: [", "x: {", "\tx: 1", "x: *nowhere", "x: &a [*a, *a]", "x: &a {b: *a}", "<<: {train: 1}", "<<: 3", "? [1, 2]\n: 3",
-    "x: !!python/object/apply:os.system ['touch escaped']", "x: !!python/name:os.system", "x: !!binary x", "x: !!set {a, b}",
-    "x: !custom 1", "x: .inf", "x: .nan", "x: 0x7fffffffffffffff", "x: 1_000_000_000_000_000_000_000", "x: 2001-99-99",
-    "x: 2020-01-01T00:00:00Z", "task: seg", "data:", "train: train", "...", "---", "%YAML 9.9", "\x00", "x: 190:20:30",
-    "'", '"', "|", "[" * 400, "{a: " * 200, "x: 'é√日'", "\ufeff", "x: ~", "~: x", "1: 2", "null: 1", "#", "x: !!timestamp 3",
+    "- x", "x: [", "x: {", "\tx: 1", "x: *nowhere", "x: &a [*a, *a]", "x: &a {b: *a}", "<<: {train: 1}", "<<: 3",
+    "? [1, 2]\n: 3", "x: !!python/object/apply:os.system ['touch escaped']", "x: !!python/name:os.system",
+    "x: !!binary x", "x: !!set {a, b}", "x: !custom 1", "x: .inf", "x: .nan", "x: 0x7fffffffffffffff",
+    "x: 1_000_000_000_000_000_000_000", "x: 2001-99-99", "x: 2020-01-01T00:00:00Z", "task: seg", "data:",
+    "train: train", "...", "---", "%YAML 9.9", "\x00", "x: 190:20:30", "'", '"', "|", "[" * 400, "{a: " * 200,
+    "x: 'é√日'", "\ufeff", "x: ~", "~: x", "1: 2", "null: 1", "#", "x: !!timestamp 3",
 )  # fmt: skip
 """Lines that do not belong into a YAML file."""
 
@@ -56,6 +60,14 @@ def damaged(rng: Generator, content: bytes, others: Sequence[bytes] = ()) -> byt
     for _ in range(int(rng.integers(1, 5))):
         content = pick(rng, _FAULTS)(rng, content)
     return content
+
+
+def sealed(path: Path) -> Path:
+    """A checkpoint with the checksum of what it holds now, as if it had been written so."""
+    content = path.read_bytes()
+    content = content[:-40] if content[-40:-32] == b"semikit1" else content
+    path.write_bytes(content + b"semikit1" + hashlib.sha256(content).digest())
+    return path
 
 
 def _flipped(rng: Generator, content: bytes) -> bytes:
@@ -108,7 +120,7 @@ _FAULTS: tuple[Callable[[Generator, bytes], bytes], ...] = (
 
 
 def altered(rng: Generator, value: Any) -> Any:
-    """Nested plain values after one to three changes: a key dropped, misspelt, doubled inside; another type or value."""
+    """Nested plain values after one to three changes: a key dropped, misspelt, wrapped; another type or value."""
     value = copy.deepcopy(value)
     for _ in range(int(rng.integers(1, 4))):
         places = list(_places(value))

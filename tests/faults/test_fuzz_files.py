@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 FEW = 6
@@ -193,12 +194,12 @@ def checkpoint(g: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     path = run / "weights" / g.mutations.pick(rng, ("last.ckpt", "best.safetensors"))
     if rng.random() < 0.4:
         g.damage(rng, path)
-        _sealed(path) if rng.random() < 0.6 else None
+        g.mutations.sealed(path) if rng.random() < 0.6 else None
     elif path.suffix == ".ckpt":
         state = g.mutations.altered(rng, torch.load(path, weights_only=True))
         path.unlink()
         torch.save(state, path)
-        _sealed(path)
+        g.mutations.sealed(path)
     else:
         _other_metadata(g, rng, path)
     g.linked("seg", box)
@@ -217,17 +218,7 @@ def _uses(path: Path, picture: Path, box: Path) -> list[tuple[Any, ...]]:
     ]
 
 
-def _sealed(path: Path) -> None:
-    """With the checksum of what it holds now, as if it had been written so."""
-    content = path.read_bytes()[:-40] if path.read_bytes()[-40:-32] == b"semikit1" else path.read_bytes()
-    path.write_bytes(content + b"semikit1" + hashlib.sha256(content).digest())
-
-
 def _other_metadata(g: Grounds, rng: Any, path: Path) -> None:
-    import json
-
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt") as file:
         text = file.metadata()["semikit"]
     tensors = load_file(path)

@@ -76,7 +76,7 @@ class Header(tarfile.TarInfo):
     """A header of a tar; the ones that hold a long name are read into memory as a whole, and so must be small."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """A header from its 512 bytes.
 
         Raises:
