@@ -15,9 +15,10 @@ class Settings(BaseModel):
     """Settings of one part of semikit; the class stands beside what it configures, an instance never changes.
 
     Nothing is converted (no text to numbers), except that a list may stand for a tuple, for YAML has only lists.
+    Numbers are finite.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

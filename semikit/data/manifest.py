@@ -154,7 +154,7 @@ def load(folder: Path) -> Manifest:
         raise DataError(f"no split.json in {folder}; give a run folder.")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}") from None
     if not isinstance(raw, dict):
         raise DataError(f"{path} is damaged: it holds no mapping.")

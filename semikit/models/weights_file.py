@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,10 @@ def _checkpoint(path: Path) -> Any:
         with torch.serialization.safe_globals(_ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        told = f"({asked[1]})" if asked else "(it is no plain pickle of tensors)"
         raise WeightsError(
-            f"{path} is refused: reading it could run code that lies in it. {reason} Save its weights as .safetensors "
+            f"{path} is refused: reading it could run code that lies in it {told}. Save its weights as .safetensors "
             "where you trust it, and give that file."
         ) from error
     except Exception as error:  # what the reader of a damaged pickle may raise has no end

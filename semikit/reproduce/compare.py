@@ -156,6 +156,6 @@ def _finished(folder: Path) -> bool:
         return False
     try:
         json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}. It is written by semikit train.") from error
     return True

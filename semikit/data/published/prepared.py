@@ -127,7 +127,7 @@ def read_record(root: Path) -> Record:
         record = validate(Record, raw, str(path))
     except DataError:
         raise
-    except (ValueError, ConfigError) as error:
+    except (ValueError, RecursionError, ConfigError) as error:
         raise DataError(f"{path} is damaged ({error}). Run `semikit data prepare` again; nothing is lost.") from None
     return record
 

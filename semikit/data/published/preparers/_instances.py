@@ -54,7 +54,7 @@ def read_instances(content: bytes, where: str, stems: Set[str], published: Publi
     try:
         raw = json.loads(content, object_hook=reader.compact)
         return reader.instances(_classes(raw["categories"], published))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{where}: no instance annotations of COCO 2017 ({type(error).__name__}: {error}). Fetch "
             "annotations_trainval2017.zip again."
