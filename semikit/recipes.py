@@ -205,7 +205,10 @@ def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
         key, sign, text = item.partition("=")
         if not sign or not re.fullmatch(r"\w+(\.\w+)*", key):
             raise ConfigError(f"cannot read {item!r}: overrides look like method.threshold=0.9 (section.key=value).")
-        value = parse(text, f"the value of {key}")
+        try:
+            value = parse(text, key)
+        except ConfigError as error:
+            raise ConfigError(f"cannot read the value of {item!r}: {error}") from None
         for part in reversed(key.split(".")):
             value = {part: value}
         nested = merge(nested, value)

@@ -109,3 +109,17 @@ def test_a_data_set_and_a_recipe_of_another(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--dataset cityscapes, but the recipe is one of pascal"):
         compose("seg", "cityscapes", preset="pascal-92-dinov2-s")
     assert compose("seg", "pascal", preset="pascal-92-dinov2-s")["data"]["labels"] == "official:92"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("data: shapes\n", "data: expected a mapping .*got 'shapes'"),
+        ("by_method: [1]\n", "by_method: expected a mapping"),
+        ("by_method: {fixmatch: 3}\n", "by_method.fixmatch: expected a mapping .*got 3"),
+    ],
+)
+def test_shapes_that_are_no_mappings(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        compose("seg", config=tmp_path / "x.yaml")

@@ -23,7 +23,7 @@ _Byte = Annotated[int, Field(ge=0, le=255)]
 
 @final
 class Metadata(Settings):
-    """The entries that tasks read; a task may write more."""
+    """The entries that tasks read; a task of a plugin may write fewer, or more."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -31,11 +31,11 @@ class Metadata(Settings):
     """seg, cd, cls, or one of a plugin."""
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
     """In the order of their numbers."""
-    model: dict[str, Any]
+    model: dict[str, Any] = Field(default_factory=dict)
     """Settings of the network."""
-    mean: Annotated[tuple[_Finite, ...], Field(min_length=1)]
+    mean: Annotated[tuple[_Finite, ...], Field(min_length=1)] | None = None
     """Of the channels, 0..1."""
-    std: Annotated[tuple[_Positive, ...], Field(min_length=1)]
+    std: Annotated[tuple[_Positive, ...], Field(min_length=1)] | None = None
     """Of the channels, 0..1."""
     evaluate: dict[str, Any] = Field(default_factory=dict)
     """Settings of evaluation."""

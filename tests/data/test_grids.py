@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from affine import Affine
 
+from semikit.data.faults import FileFault
 from semikit.data.grids import Grid
 from semikit.data.places import read_grid
 
@@ -74,3 +75,8 @@ def test_a_transform_without_a_system_is_kept(georasters: ModuleType, tmp_path: 
     found = read_grid(georasters.save(tmp_path / "a.tif", np.zeros((4, 5), np.uint8), crs=None, transform=place))
     assert not found.placed
     assert found.transform == place
+
+
+def test_pixels_without_extent_are_refused(grid: Any) -> None:
+    with pytest.raises(FileFault, match=r"its pixels have no extent on the map, by its transform \(0\.0,"):
+        grid(pixel=0.0)

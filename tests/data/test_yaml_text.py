@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from semikit.data import yaml_text
+from semikit.data.yaml_text import parse
+from semikit.errors import ConfigError
+
+
+def test_plain_values() -> None:
+    text = "\ufeffa: 1\nb: [x, 2.5, null, 2020-01-02]\nc: {255: no}\n"
+    assert parse(text.encode(), "x") == {"a": 1, "b": ["x", 2.5, None, datetime.date(2020, 1, 2)], "c": {255: False}}
+    assert parse("", "x") is None
+
+
+def test_aliases_and_merged_mappings() -> None:
+    text = "base: &base {a: 1, b: 2}\none: {<<: *base, b: 3}\ntwo: [*base, *base]\n"
+    given = {"a": 1, "b": 2}
+    assert parse(text, "x") == {"base": given, "one": {"a": 1, "b": 3}, "two": [given, given]}
+
+
+def test_as_deep_and_as_large_as_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    deepest = yaml_text.DEEPEST
+    monkeypatch.setattr(yaml_text, "MOST_VALUES", 1000)
+    assert str(parse("[" * deepest + "]" * deepest, "x")).count("[") == deepest
+    with pytest.raises(ConfigError, match=rf"x, line 1: .* more than {deepest} deep"):
+        parse("[" * (deepest + 1) + "]" * (deepest + 1), "x")
+    assert parse(f"[{', '.join(['1'] * 999)}]", "x") == [1] * 999  # and the list itself
+    with pytest.raises(ConfigError, match="more than 1000 values"):
+        parse(f"[{', '.join(['1'] * 1000)}]", "x")
+
+
+def test_an_alias_counts_as_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_text, "MOST_VALUES", 100)
+    ten = f"a: &a [{', '.join('1' * 10)}]\n"
+    assert parse(ten + "b: [*a, *a, *a, *a, *a]\n", "x")["b"] == [[1] * 10] * 5
+    with pytest.raises(ConfigError, match=r"x, line 2: it holds more than 100 values, aliases"):
+        parse(ten + "b: [*a, *a, *a, *a, *a, *a, *a, *a]\n", "x")
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "{a: 1, a: 1}", "x: {b: {c: 1, 'c': 2}}"])
+def test_a_key_that_stands_twice(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"x, line \d: the key '[ac]' stands in line 1 already; keep one of them"):
+        parse(text, "x")
+
+
+def test_the_same_key_in_two_mappings() -> None:
+    assert parse("[{a: 1}, {a: {a: 2}}, a, a]", "x") == [{"a": 1}, {"a": {"a": 2}}, "a", "a"]
+
+
+def test_keys_that_are_no_texts() -> None:
+    assert parse("1: x\nnull: y\n", "x") == {1: "x", None: "y"}
+    with pytest.raises(ConfigError, match=r"x is not valid YAML: .*unhashable key"):
+        parse("? [1, 2]\n: 3\n", "x")
