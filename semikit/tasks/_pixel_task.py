@@ -19,6 +19,7 @@ from semikit.data.faults import some
 from semikit.data.loader import StepLoader
 from semikit.data.sampling import depth_notice
 from semikit.data.sources import PixelSource, channels_of
+from semikit.data.spec import Scale
 from semikit.data.splits import choose, coverage, missing_classes
 from semikit.errors import ConfigError, DataError
 from semikit.models.settings import ModelSettings
@@ -183,7 +184,12 @@ class PixelTask(Task, ABC):
 
     @classmethod
     def rebuild(cls, metadata: Mapping[str, Any]) -> Network:
-        """The network of a weights file."""
+        """The network of a weights file; what prediction reads later is looked at now."""
+        EvaluateSettings.model_validate(metadata["evaluate"])
+        if metadata.get("scale") is not None:
+            Scale.model_validate(metadata["scale"])
+        if not isinstance(metadata["crop"], int):
+            raise TypeError("crop: no number of pixels")
         network: Any = cls.build(ModelSettings.model_validate(metadata["model"]), len(metadata["class_names"]))
         network.mean, network.std = tuple(metadata["mean"]), tuple(metadata["std"])
         return network  # type: ignore[no-any-return]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -74,7 +75,20 @@ def predict_files(
     """
     files = find_sources(source)
     _refuse_overwriting(files, out)
-    _make(out)
+    with _folder(out):
+        _predict(network, metadata, files, out, wants, inference, progress)
+    return len(files)
+
+
+def _predict(
+    network: Network,
+    metadata: Mapping[str, Any],
+    files: Mapping[str, Path],
+    out: Path,
+    wants: SegPredict,
+    inference: Inference,
+    progress: Progress,
+) -> None:
     scale = None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"])
     bands = None if metadata.get("bands") is None else tuple(metadata["bands"])
     images = plain_source(list(files.values()), bands, scale)
@@ -96,7 +110,19 @@ def predict_files(
         if wants.confidence:
             share = (confidence.float().cpu().numpy() * 255).round().astype(np.uint8)
             save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"))
-    return len(files)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """The folder of the results; one that was made for them and holds none after a fault is taken away."""
+    there = out.exists()
+    _make(out)
+    try:
+        yield
+    except BaseException:
+        if not there and not any(out.iterdir()):
+            out.rmdir()
+        raise
 
 
 def _make(out: Path) -> None:

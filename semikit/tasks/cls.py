@@ -130,7 +130,10 @@ class Classification(Task):
 
     @classmethod
     def rebuild(cls, metadata: Mapping[str, Any]) -> Classifier:
-        """The network of a weights file."""
+        """The network of a weights file; what prediction reads later is looked at now."""
+        ClassEvaluateSettings.model_validate(metadata["evaluate"])
+        if metadata["size"] is None and metadata["side"] is None:
+            raise TypeError("size and side: one of them has to be a number of pixels")
         network = build_classifier(ClassifierSettings.model_validate(metadata["model"]), len(metadata["class_names"]))
         network.mean, network.std = tuple(metadata["mean"]), tuple(metadata["std"])
         return network

@@ -111,3 +111,12 @@ def test_released_checkpoints(semikit: Call, images: Path, photo_data: Path, tmp
 def test_every_wish_of_a_task_has_a_flag() -> None:
     flags = set(inspect.signature(predict).parameters) - {"run", "sources", "out", "device", "precision", "quiet"}
     assert flags == {field for name in TASKS.names() for field in TASKS.get(name).Predict.model_fields}
+
+
+def test_no_empty_folder_is_left_behind(semikit: Call, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    (tmp_path / "there").mkdir()
+    assert semikit("predict", trained, tmp_path / "bad.png", "-o", "out").code == 2
+    assert not Path("out").exists()
+    assert semikit("predict", trained, tmp_path / "bad.png", "-o", tmp_path / "there").code == 2
+    assert (tmp_path / "there").is_dir()

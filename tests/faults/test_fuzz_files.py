@@ -116,7 +116,10 @@ def _rasters(folder: Path, pairs: ModuleType, georasters: ModuleType) -> None:
 
 
 def _table(folder: Path) -> None:
-    rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in sorted(folder.glob("train/*/*.png"))]
+    for path in sorted(folder.glob("*/*/*.png"))[::2]:
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in sorted(folder.glob("train/*/*.*"))]
     (folder / "table.csv").write_text("\n".join(["file,label", *rows, ""]))
     (folder / "table.yaml").write_text("train: table.csv\nval: val\ntest: test\n")
 
@@ -164,7 +167,7 @@ def prediction(g: Grounds, trial: Any, rng: Any, box: Path) -> Any:
 
 def classes(g: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     """An image of classification."""
-    g.damage(rng, g.any(rng, g.linked("cls", box), "*/*/*.png"))
+    g.damage(rng, g.any(rng, g.linked("cls", box), "*/*/*.*"))
     return trial(["train", "cls", *g.flags["cls"], "--dry-run"])
 
 
