@@ -77,7 +77,7 @@ def compare(folder: Path, among: Sequence[Cell]) -> Comparison:
         raise InputError(f"{folder} is no run folder: it has no config.yaml. Give a folder made by semikit train.")
     run = comparable(resolve(read_yaml(folder / "config.yaml")).to_raw())
     found, differences = nearest(run, among)
-    rows, finished = _rows(folder), _finished(folder)
+    rows, finished = read_rows(folder), _finished(folder)
     metric = next(iter(found[0].values))
     scores = [
         Score(cell, name, value, best(rows, cell.reports, metric, name))
@@ -140,13 +140,6 @@ def _early(rows: Sequence[Mapping[str, float]], found: Sequence[Cell], metric: s
             names = {"student": f"student_{metric}", "teacher": f"teacher_{metric}", "confident": "confident"}
             measured[epoch] = {name: row[column] for name, column in names.items() if column in row}
     return [EpochRow(epoch, measured.get(epoch, {}), logged.get(epoch)) for epoch in sorted({*measured, *logged})]
-
-
-def _rows(folder: Path) -> list[dict[str, float]]:
-    try:
-        return read_rows(folder)
-    except ValueError as error:
-        raise DataError(f"{folder / 'results.csv'} cannot be read: {error}. It is written by semikit train.") from error
 
 
 def _finished(folder: Path) -> bool:

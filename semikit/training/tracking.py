@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+from semikit.errors import DataError
 from semikit.training.checkpoint import write_atomically
 
 Row = Mapping[str, float]
@@ -64,12 +65,21 @@ class Tracker:
 
 
 def read_rows(folder: Path) -> list[dict[str, float]]:
-    """The rows of a run's results.csv; none if there is no such file yet."""
+    """The rows of a run's results.csv; none if there is no such file yet.
+
+    Raises:
+        DataError: it was changed or is damaged.
+    """
     path = folder / "results.csv"
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="") as file:
+            rows = [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+        return sorted(rows, key=lambda row: row["iteration"])
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} cannot be read ({told}). semikit train writes it; restore or remove it.") from None
 
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from semikit.errors import DataError
 from semikit.training import tracking
 from semikit.training.tracking import Tracker, draw_curves, read_rows
 
@@ -93,3 +94,12 @@ def test_results_at_the_end(tmp_path: Path) -> None:
 def test_no_half_file_stays(tmp_path: Path) -> None:
     tracked(tmp_path, [5])
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "content", [b"iteration,x\n1,x: ~\n", b"x\n1\n", b"iteration\n\xff\xff\n", b"iteration\n1,2\n"]
+)
+def test_a_table_that_was_changed(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "results.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"results\.csv cannot be read"):
+        read_rows(tmp_path)
