@@ -367,3 +367,10 @@ def test_a_record_that_is_none(trials: ModuleType, miniature: Callable[[str], Pa
     for text in ("[" * 100_000, "[]", '{"dataset": 3}', '{"dataset": "pascal", "counts": {"train": 1e400}}', "\x00"):
         (root / "semikit.json").write_text(text)
         assert "semikit.json" in trials.refused("data", "verify", "pascal", "--root", root)
+
+
+def test_a_list_of_a_root_that_is_no_text(trials: ModuleType, miniature: Callable[[str], Path], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    assert trials.called("data", "prepare", "pascal", "--source", miniature("pascal"), "--root", root).code == 0
+    (root / "lists/train.txt").write_bytes(b"\xff\xfe")
+    assert "train.txt is damaged" in trials.refused("data", "verify", "pascal", "--root", root)

@@ -147,12 +147,15 @@ def read_list(root: Path, part: str) -> list[Pair]:
     """The images and masks of a part.
 
     Raises:
-        DataError: when the list is missing.
+        DataError: when the list is missing or no text.
     """
     path = root / "lists" / f"{part}.txt"
     if not path.is_file():
         raise DataError(f"no {path}. Run `semikit data prepare` again; files that are in place stay where they are.")
-    entries = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        entries = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is damaged: no text. Run `semikit data prepare` again; nothing is lost.") from None
     return [(words[0], words[1] if len(words) > 1 else None) for words in entries if words]
 
 
