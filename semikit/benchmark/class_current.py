@@ -35,6 +35,6 @@ class CurrentClassStep:
     def __call__(self, raw: Raw, step: int) -> Tensor:
         """The loss () of a step. What no part claims is backward, with the release of the former gradients."""
         with in_place_of(self.replaced), self.watch.section(parts.BACKWARD):
-            with self.watch.section(parts.AUGMENT):
+            with self.watch.section(parts.VIEWS):
                 labeled, unlabeled = self.workload.maker(raw, step, self.workload.device)
             return self.workload.stepper(labeled, unlabeled, step)["loss"]

@@ -49,6 +49,11 @@ class ClassWorkload:
     labels: Tensor
     device: torch.device
 
+    @property
+    def per_step(self) -> int:
+        """Labelled and unlabelled images of a step."""
+        return self.config.train.batch * (1 + self.config.train.ratio)
+
     def numbers(self, step: int) -> Raw:
         """Which images a step takes, as training draws them."""
         train = self.config.train
@@ -81,7 +86,7 @@ def configure_classes(overrides: Mapping[str, Any]) -> Config:
 def build_class_workload(config: Config, num_classes: int) -> ClassWorkload:
     """Network, method, optimiser and views on their device, as `semikit.build` puts them together for a run.
 
-    `network`, which the naive form starts from, keeps the layout it was made in.
+    `network`, which the reference starts from, keeps the layout it was made in.
 
     Raises:
         InputError: where training would raise it too.

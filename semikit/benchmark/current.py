@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, final
 
 from torch import Tensor
 
 from semikit.benchmark import parts
 from semikit.benchmark.watch import Replacement, Watch, in_place_of
-from semikit.benchmark.workload import Workload
-from semikit.core import consistency, labeling, passes, pseudo_label
-from semikit.core.batch import Labeled, Unlabeled
-from semikit.core.mixing import mix_images
+from semikit.benchmark.workload import Raw, Workload
+from semikit.core import consistency, labeling, mixing, passes, pseudo_label
+from semikit.tasks import _pixels
 
 
 @final
 class CurrentStep:
-    """One step of training, from strong views that are not mixed yet to the teacher's average."""
+    """One step of training, from the loader's crops to the teacher's average."""
 
     def __init__(self, workload: Workload, watch: Watch) -> None:
-        self.watch, self.stepper, self.compiled = watch, workload.stepper, workload.config.train.compile
+        self.workload, self.watch, self.compiled = workload, watch, workload.config.train.compile
         method, stepper = workload.method, workload.stepper
         self.replaced: list[Replacement] = [
+            (_pixels, "mix_images", watch.around(parts.MIXING, mixing.mix_images)),
             (labeling, "look", watch.around(parts.TEACHER, consistency.look)),
             (labeling, "pseudo_label", watch.around(parts.TEACHER, pseudo_label.pseudo_label)),
             (labeling, "prepare", watch.around(parts.MIXING, consistency.prepare)),
@@ -36,16 +35,13 @@ class CurrentStep:
         if not self.compiled:
             self.replaced.append((passes, "logits_of", self._logits_of(passes.logits_of)))
 
-    def __call__(self, labeled: Labeled, unlabeled: Unlabeled, step: int) -> Tensor:
+    def __call__(self, raw: Raw, step: int) -> Tensor:
         """The loss () of a step. What no part claims is backward, with the release of the former gradients."""
-        self.labeled = labeled.images
         with in_place_of(self.replaced), self.watch.section(parts.BACKWARD):
-            with self.watch.section(parts.MIXING):
-                strong = tuple(
-                    mix_images(view, box, view, unlabeled.partner)
-                    for view, box in zip(unlabeled.strong, unlabeled.boxes, strict=True)
-                )
-            return self.stepper(labeled, replace(unlabeled, strong=strong), step)["loss"]
+            with self.watch.section(parts.VIEWS):
+                labeled, unlabeled = self.workload.maker(raw, step, self.workload.device)
+            self.labeled = labeled.images
+            return self.workload.stepper(labeled, unlabeled, step)["loss"]
 
     def _logits_of(self, function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
         def timed(network: Any, images: Any, masks: Any, position: Any) -> tuple[Tensor, ...]:

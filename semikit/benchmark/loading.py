@@ -13,11 +13,10 @@ from torch import Tensor
 
 from semikit.augment.settings import WeakSettings
 from semikit.benchmark.watch import Clock
-from semikit.data.folders import resolve
 from semikit.data.loader import StepLoader, Stream
 from semikit.data.sources import PixelSource
-from semikit.data.spec import load_spec
 from semikit.errors import DataError
+from semikit.registry import TASKS
 from semikit.tasks._pixels import Crops
 
 BLOCK = 16
@@ -37,13 +36,17 @@ class LoadingSpeed:
         return asdict(self)
 
 
-def measure_loading(spec: Path, weak: WeakSettings, items: int, clock: Clock = perf_counter) -> list[LoadingSpeed]:
-    """Speeds of the labelled and the unlabelled stream over the training images of a data YAML, in this process.
+def measure_loading(
+    spec: Path, weak: WeakSettings, items: int, clock: Clock = perf_counter, task: str = "seg"
+) -> list[LoadingSpeed]:
+    """Speeds of the labelled and the unlabelled stream over the training images (or pairs) of the user's data, in this
+    process.
 
     Raises:
-        InputError: when the YAML or its folders are wrong, or no image has a mask.
+        InputError: when the data are not as described, or no image has a mask.
     """
-    source = resolve(load_spec(spec)).train
+    measured: Any = TASKS.get(task)
+    source = measured.open(measured.Data.model_validate(measured.own_data(spec, None))).train
     everything = list(range(len(source)))
     labeled = [index for index in everything if source.has_mask(index)]
     if not labeled:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-AUGMENT = "augment"
+LOADER = "views by PIL, in the loader"
+VIEWS = "host to device, views"
 TEACHER = "teacher forward, confidence"
 LABELED = "student forward, labelled"
 STRONG = "student forward, strong"
@@ -16,4 +17,5 @@ MIXING = "mixing"
 DRAWS = "dropout masks"
 STEP = "whole step"
 
-ORDER = (AUGMENT, TEACHER, LABELED, STRONG, FUSED, LOSSES, COMPILED, BACKWARD, OPTIMIZER, EMA, MIXING, DRAWS)
+ORDER = (VIEWS, TEACHER, LABELED, STRONG, FUSED, LOSSES, COMPILED, BACKWARD, OPTIMIZER, EMA, MIXING, DRAWS)
+"""The parts of a step, all in the process that trains; `LOADER` is work of other processes."""

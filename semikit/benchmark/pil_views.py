@@ -24,12 +24,14 @@ Drawn = npt.NDArray[np.generic]
 
 @final
 class PilViews:
-    """Weak and strong views, (B, C, S, S) normalised, contiguous; each image is read, changed, scaled and stacked."""
+    """Weak and strong views, (B, C, S, S) normalised, contiguous, on the host; each image is read, changed, scaled and
+    stacked.
+    """
 
     def __init__(self, workload: ClassWorkload) -> None:
         views = workload.config.views
         assert isinstance(views, ClassViews)
-        self.settings, self.seed, self.device = views, workload.config.train.seed, workload.device
+        self.settings, self.seed = views, workload.config.train.seed
         self.pictures = workload.images.permute(0, 2, 3, 1).cpu().numpy()
         self.mean, self.std = channel_statistics(workload.network.mean, workload.network.std)
         self.strong_views = workload.maker.needs.strong_views
@@ -50,7 +52,7 @@ class PilViews:
             op, value = draw_operations(rng, len(numbers), (SIDE, SIDE), self.settings.strong)
             box = draw_boxes(rng, len(numbers), (SIDE, SIDE), self.settings.strong)
             placed = augmented(placed, op, value, box, self.settings.strong.fill)
-        return torch.stack([self._tensor(picture) for picture in placed]).to(self.device)
+        return torch.stack([self._tensor(picture) for picture in placed])
 
     def _placed(self, number: int, flip: int, down: int, right: int) -> Picture:
         picture = Image.fromarray(self.pictures[number])

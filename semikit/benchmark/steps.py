@@ -1,104 +1,132 @@
-"""Medians over repeated steps, the two forms by turns in one process."""
+"""A whole measurement of one step: its parts, by turns with another form; its speed; a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from statistics import median
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any, final
 
 import torch
-from torch import Tensor
 
 from semikit.benchmark import parts
-from semikit.benchmark.current import CurrentStep
-from semikit.benchmark.naive import NaiveStep
+from semikit.benchmark.flops import Peak, peak_of, step_flops
+from semikit.benchmark.forms import OURS, StepTimes, measure_forms
+from semikit.benchmark.subjects import CONTIGUOUS, Subject, subject_of
+from semikit.benchmark.tracing import StepTrace, trace_step
 from semikit.benchmark.watch import Clock, Watch
-from semikit.benchmark.workload import build_workload, made_crops
 from semikit.config import Config
-from semikit.core.batch import Labeled, Unlabeled
-
-VIEWS = "views"
-Seconds = Mapping[str, float]
-Form = Callable[[Labeled, Unlabeled, int], Tensor]
+from semikit.training.device import describe_device, peak_memory
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class StepTimes:
-    """Medians in seconds: `current` and `naive` by part and for the whole step, `views` for making the views of a step
-    (not part of it). `ratio` is the median of naive over current, pair by pair, `ratios` each of them.
+class Asked:
+    """What is to be measured.
+
+    `against`: another form, beside semikit's; it runs in fp32 unless `same_precision` (contiguous always runs in
+    semikit's). `peak` of the device in TFLOP/s (None: by its name). `trace`: where the profiler's trace is written.
     """
 
-    crop: int
-    views: float
-    current: Seconds
-    naive: Seconds | None
-    ratio: float | None
-    ratios: tuple[float, ...]
+    num_classes: int
+    repeats: int
+    warmup: int
+    against: str | None = None
+    clock: Clock = perf_counter
+    same_precision: bool = False
+    peak: float | None = None
+    trace: Path | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Semikit's step without a stopwatch: seconds, images and TFLOP/s (matrix products and convolutions of the model),
+    the most memory in use, bytes, and the peak that the TFLOP/s are a share of.
+
+    On an accelerator steps follow each other without waiting for the device, as in training. On the CPU the seconds
+    are the median of the timed steps, and the memory is that of the whole process.
+    """
+
+    seconds: float
+    images_per_second: float
+    step_tflop: float
+    tflops: float
+    peak: Peak | None
+    share_of_peak: float | None
+    memory: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All that was found."""
+
+    times: StepTimes
+    precisions: dict[str, str]
+    speed: Speed
+    trace: StepTrace | None
 
     def as_plain(self) -> dict[str, Any]:
         """For a JSON file."""
-        return asdict(self)
+        trace = None if self.trace is None else asdict(self.trace)
+        return {**self.times.as_plain(), "precisions": self.precisions, "speed": asdict(self.speed), "trace": trace}
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run the block with that many threads a CPU operation."""
-    former = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(former)
-
-
-def measure_steps(
-    config: Config, num_classes: int, repeats: int, warmup: int, against_naive: bool, clock: Clock = perf_counter
-) -> StepTimes:
-    """Time steps of the configuration on made crops; every pair of steps sees the same views.
+def measure_steps(config: Config, asked: Asked) -> Measured:
+    """Time steps of the configuration on made images; every pair of steps sees the same images under the same draws.
 
     Raises:
-        InputError: for a configuration that training, or the naive form, refuses.
+        InputError: for a configuration that training, or the other form, refuses.
     """
-    workload = build_workload(config, num_classes)
-    watch = Watch(workload.device, clock)
-    forms: dict[str, Form] = {"current": CurrentStep(workload, watch)}
-    if against_naive:
-        forms["naive"] = NaiveStep(workload, watch)
-    taken: dict[str, list[Seconds]] = {VIEWS: [], **{name: [] for name in forms}}
-    for step in range(warmup + repeats):
-        raw = made_crops(config, num_classes, step)
-        with watch.section(VIEWS):
-            labeled, unlabeled = workload.views(raw, step)
-        taken[VIEWS].append(watch.read())
-        for name, form in forms.items():
-            form(labeled, own_copies(unlabeled), step)
-            found = watch.read()
-            taken[name].append({**found, parts.STEP: sum(found.values())})
-    kept = {name: values[warmup:] for name, values in taken.items()}
-    naive = kept.get("naive")
-    ratios = [b[parts.STEP] / a[parts.STEP] for a, b in zip(kept["current"], naive or (), strict=bool(naive))]
-    return StepTimes(
-        crop=made_crops(config, num_classes, 0)["labeled"][0].shape[-1],
-        views=medians(kept[VIEWS])[VIEWS],
-        current=medians(kept["current"]),
-        naive=None if naive is None else medians(naive),
-        ratio=median(ratios) if ratios else None,
-        ratios=tuple(ratios),
-    )
+    subject = subject_of(config, asked.num_classes, asked.against)
+    watch, other = Watch(subject.device, asked.clock), asked.against
+    own = config.train.precision
+    beside = own if asked.same_precision or other == CONTIGUOUS else "fp32"
+    accelerated = subject.device.type != "cpu"
+    seconds, memory = steady(subject, asked.warmup, asked.repeats) if accelerated else (0.0, 0.0)
+    forms = {OURS: subject.ours(watch)}
+    precisions: dict[str, str] = {OURS: own}
+    if other is not None:
+        forms[other], precisions[other] = subject.other(other, watch, beside), beside
+    moved = {name: subject.moved(name) for name in forms}
+    times = measure_forms(forms, subject.raw, watch, asked.repeats, asked.warmup, subject.images, moved)
+    if not accelerated:
+        seconds, memory = times.seconds[OURS][parts.STEP], peak_memory(subject.device)
+    step = asked.warmup + asked.repeats
+    trace = None if asked.trace is None else _traced(subject, step, asked.trace)
+    return Measured(times, precisions, speed_of(subject, seconds, memory, asked.peak), trace)
 
 
-def own_copies(unlabeled: Unlabeled) -> Unlabeled:
-    """With strong views of its own, for the naive form mixes them in place."""
-    return replace(unlabeled, strong=tuple(view.clone() for view in unlabeled.strong))
+def steady(subject: Subject, warmup: int, repeats: int, clock: Clock = time.perf_counter) -> tuple[float, float]:
+    """Seconds a step of semikit takes where steps follow each other as in training, and the most memory in use, bytes.
+
+    The device is waited for at the end only.
+    """
+    raws = [subject.raw(step) for step in range(min(4, warmup + repeats))]
+    wait: Callable[[], None] = torch.accelerator.synchronize if subject.device.type != "cpu" else lambda: None
+    for step in range(warmup):
+        subject.run(raws[step % len(raws)], step)
+    wait()
+    if subject.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(subject.device)
+    begun = clock()
+    for step in range(warmup, warmup + repeats):
+        subject.run(raws[step % len(raws)], step)
+    wait()
+    return (clock() - begun) / repeats, peak_memory(subject.device)
 
 
-def medians(steps: list[Seconds]) -> Seconds:
-    """The median of each part over the steps."""
-    names = [*parts.ORDER, parts.STEP, VIEWS]
-    return {
-        name: median(step.get(name, 0.0) for step in steps) for name in names if any(name in step for step in steps)
-    }
+def speed_of(subject: Subject, seconds: float, memory: float, peak: float | None) -> Speed:
+    """Speeds from the seconds of a step."""
+    tflop = step_flops(subject.network, subject.image_shape, *subject.passes) / 1e12
+    best = peak_of(describe_device(subject.device), peak)
+    share = None if best is None else tflop / seconds / best.tflops
+    return Speed(seconds, subject.images / seconds, tflop, tflop / seconds, best, share, memory)
+
+
+def _traced(subject: Subject, step: int, path: Path) -> StepTrace:
+    raw = subject.raw(step)
+    return trace_step(lambda: subject.run(raw, step), path, subject.device)

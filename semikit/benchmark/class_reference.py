@@ -1,14 +1,18 @@
 """The same step of classification written plainly, in two forms, to compare with.
 
-naive, as the field's public code does it:
+reference, as the field's public code does it:
     every image through PIL, one by one, then scaled, normalised and stacked   (here: batched on the device)
+    float images are moved, and waited for                                     (numbers of images)
     activations and sums write new maps                                        (in place)
-contiguous, with semikit's views and network, so that only these differ, as they do in the naive form too:
+    the host waits for the device before and after the update                  (never)
+    the average is kept as a shadow, of which a network is loaded every step   (in the network itself)
+    fp32, unless asked otherwise                                               (the run's precision)
+contiguous, with semikit's views and network, so that only these differ, as they do in the reference too:
     tensors with the channels first                                            (last)
     SGD in a loop over the parameters                                          (fused)
     the average in a loop over parameters and buffers                          (one pass over all)
     the host reads losses and counts in every step                             (at the log interval)
-The numbers are the same (a test holds them together).
+The numbers are the same in one precision (a test holds them together).
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ from torch import Tensor, nn, optim
 
 from semikit.benchmark import parts
 from semikit.benchmark.class_workload import ClassWorkload, Raw, configure_classes
-from semikit.benchmark.naive import average_in_a_loop
 from semikit.benchmark.pil_views import PilViews
+from semikit.benchmark.reference import average_in_a_loop
 from semikit.benchmark.watch import Watch
 from semikit.config import Config
 from semikit.core.batch import Unlabeled
@@ -33,10 +37,12 @@ from semikit.methods.fixmatch import FixMatchConfig
 from semikit.methods.unimatch_v2 import UniMatchV2Config
 from semikit.models.classifier import Classifier
 from semikit.models.wide_resnet import SLOPE, Block, WideResNet
+from semikit.tasks._streams import LABELED
+from semikit.training.device import autocast
 from semikit.training.optimizer import build_optimizer
 
 
-def check_naive_classes(config: Config) -> None:
+def check_class_reference(config: Config) -> None:
     """Refuse what the plain forms do not do.
 
     Raises:
@@ -49,24 +55,28 @@ def check_naive_classes(config: Config) -> None:
         "model.encoder": not config.model.encoder.startswith("wrn"),
         "optimizer.name": config.optimizer.name != "sgd",
         "train.accumulate": config.train.accumulate > 1,
-        "train.precision": config.train.precision != "fp32",
+        "train.precision fp16": config.train.precision == "fp16",
     }
     wrong = [name for name, is_so in changed.items() if is_so]
     if wrong:
         raise InputError(
-            f"the naive form has the recipe's method, a wide network and SGD in one batch, fp32; changed here: "
+            f"the reference has the recipe's method, a wide network and SGD in one batch, fp32 or bf16; changed here: "
             f"{', '.join(wrong)}. Leave that out, or measure without --against."
         )
 
 
 @final
-class NaiveClassStep:
-    """One step with a student and a teacher of its own, which begin as the workload's do; `pil`: the naive form."""
+class ClassReferenceStep:
+    """One step with a student and a teacher of its own, which begin as the workload's do.
 
-    def __init__(self, workload: ClassWorkload, watch: Watch, *, pil: bool) -> None:
-        check_naive_classes(workload.config)
+    `pil`: the reference, else the contiguous form; `precision` is its own.
+    """
+
+    def __init__(self, workload: ClassWorkload, watch: Watch, precision: str = "fp32", *, pil: bool) -> None:
+        check_class_reference(workload.config)
         assert isinstance(workload.config.method, LabelingSettings)
         self.workload, self.watch, self.config = workload, watch, workload.config.method
+        self.device, self.autocast = workload.device, autocast(workload.device, precision)
         self.threshold = workload.method.emphasis.threshold
         self.student = deepcopy(workload.network)
         if pil:
@@ -74,6 +84,7 @@ class NaiveClassStep:
         self.student.train()
         self.teacher = deepcopy(self.student).requires_grad_(False).eval()
         self.pil = PilViews(workload) if pil else None
+        self.shadow = ShadowAverage(self.teacher) if pil else None
         settings = workload.config.optimizer
         groups = [
             {key: group[key] for key in ("params", "lr", "weight_decay")}
@@ -88,35 +99,49 @@ class NaiveClassStep:
         """The loss () of a step; parts as in semikit's own."""
         section = self.watch.section
         with section(parts.BACKWARD):
-            with section(parts.AUGMENT):
-                labeled, weak, strong, labels = self._views(raw, step)
+            labeled, weak, strong, labels = self._views(raw, step)
             loss = self._loss(labeled, weak, strong, labels, step)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             with section(parts.OPTIMIZER):
+                self._wait()
                 self.optimizer.step()
+                self._wait()
             with section(parts.EMA):
-                average_in_a_loop(self.teacher, self.student, self.config.ema_decay)
+                if self.shadow is None:
+                    average_in_a_loop(self.teacher, self.student, self.config.ema_decay)
+                else:
+                    self.shadow(self.student, self.config.ema_decay)
         return loss.detach()
+
+    def _wait(self) -> None:
+        if self.pil is not None and self.device.type != "cpu":
+            torch.accelerator.synchronize()
 
     def _views(self, raw: Raw, step: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor]:
         """Labelled images, weak views, strong views, labels."""
         if self.pil is not None:
-            return *self.pil(raw, step), self.workload.labels[raw["labeled"][0]].to(self.workload.device)
-        labeled, unlabeled = self.workload.maker(raw, step, self.workload.device)
-        assert unlabeled is not None
-        strong = tuple(view.contiguous() for view in unlabeled.strong)
-        return labeled.images.contiguous(), unlabeled.weak.contiguous(), strong, labeled.labels
+            with self.watch.section(parts.LOADER):
+                images, weak, strong = self.pil(raw, step)
+                labels = self.workload.labels[raw[LABELED][0]]
+            with self.watch.section(parts.VIEWS):
+                moved = [part.to(self.device, copy=True) for part in (images, weak, *strong, labels)]
+            return moved[0], moved[1], tuple(moved[2:-1]), moved[-1]
+        with self.watch.section(parts.VIEWS):
+            labeled, unlabeled = self.workload.maker(raw, step, self.device)
+            assert unlabeled is not None
+            strong = tuple(view.contiguous() for view in unlabeled.strong)
+            return labeled.images.contiguous(), unlabeled.weak.contiguous(), strong, labeled.labels
 
     def _loss(self, labeled: Tensor, weak: Tensor, strong: tuple[Tensor, ...], labels: Tensor, step: int) -> Tensor:
         section = self.watch.section
         with section(parts.DRAWS):
             masks = self._masks(weak, strong, step)
-        with section(parts.FUSED):
+        with section(parts.FUSED), self.autocast():
             pooled = self.student.encode(torch.cat([labeled, weak, *strong])).levels[0]
             if masks is not None:
                 pooled = pooled * masks
-            logits = self.student.classifier(pooled)
+            logits = self.student.classifier(pooled).float()
         with section(parts.LOSSES):
             pred_labeled, pred_weak, *pred_strong = logits.split([len(labeled), *([len(weak)] * (1 + len(strong)))])
             confidence, pseudo = pred_weak.detach().softmax(dim=1).max(dim=1)
@@ -130,7 +155,7 @@ class NaiveClassStep:
 
     def _masks(self, weak: Tensor, strong: tuple[Tensor, ...], step: int) -> Tensor | None:
         """Channel masks (ΣB, D) of all images of the pass, ones where nothing is dropped; None without dropout."""
-        count, device = len(weak), self.workload.device
+        count, device = len(weak), self.device
         none = torch.zeros(0, device=device)
         made = Unlabeled(weak, strong, none, (), none, none, range(count))
         masks = self.workload.method.masks(made, step)
@@ -138,6 +163,26 @@ class NaiveClassStep:
             return None
         kept = torch.ones(self.workload.config.train.batch + count, self.student.embed_dim, device=device)
         return torch.cat([kept, *(levels[0] for levels in masks)])
+
+
+@final
+class ShadowAverage:
+    """The average as a mapping of tensors: after each step the network is loaded from the student, then from it."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self.teacher = teacher
+        self.shadow = {name: value.clone() for name, value in teacher.state_dict().items()}
+
+    @torch.no_grad()
+    def __call__(self, student: nn.Module, decay: float) -> None:
+        """Shadow <- decay · shadow + (1 - decay) · student, tensor by tensor; counts are copied."""
+        new = student.state_dict()
+        for name, average in self.shadow.items():
+            self.shadow[name] = (
+                average * decay + new[name] * (1 - decay) if new[name].is_floating_point() else new[name]
+            )
+        self.teacher.load_state_dict(new)
+        self.teacher.load_state_dict(self.shadow)
 
 
 def plain_form(network: Classifier) -> Classifier:
