@@ -27,13 +27,14 @@ Configure = Callable[..., Config]
 @pytest.fixture
 def small() -> Configure:
     """A configuration of a small network and crop; more values are laid over it."""
-    return lambda above=None: configure(merge(SMALL, above or {}))
+    return lambda above=None, task="seg": configure(merge(SMALL, above or {}), task)
 
 
-@pytest.fixture
-def workload(small: Configure) -> Workload:
-    """The small network, some of whose predictions are confident."""
-    made = build_workload(small(), CLASSES)
+@pytest.fixture(params=["seg", "cd"])
+def workload(small: Configure, request: pytest.FixtureRequest) -> Workload:
+    """The small network of each task, some of whose predictions are confident."""
+    made = build_workload(small(task=request.param), CLASSES)
     for network in (made.network, made.method.student, made.method.teacher):
-        network.classifier.weight.data.mul_(40)
+        classifier = network.classifier if request.param == "seg" else network.segmenter.classifier
+        classifier.weight.data.mul_(40 if request.param == "seg" else 120)
     return made

@@ -9,9 +9,9 @@ import torch
 
 from semikit.augment.randaugment import static_randaugment
 from semikit.benchmark import parts
+from semikit.benchmark.augment_speed import measure_augment
 from semikit.benchmark.class_current import CurrentClassStep
-from semikit.benchmark.class_naive import NaiveClassStep, check_naive_classes
-from semikit.benchmark.class_steps import measure_augment
+from semikit.benchmark.class_reference import ClassReferenceStep, ShadowAverage, check_class_reference
 from semikit.benchmark.class_workload import ClassWorkload, build_class_workload, configure_classes
 from semikit.benchmark.pil_views import PilViews
 from semikit.benchmark.watch import Watch
@@ -34,12 +34,12 @@ def made(method: str = "fixmatch", threshold: float = 0.5, above: dict[str, Any]
     return workload
 
 
-@pytest.mark.parametrize("pil", [True, False], ids=["naive", "contiguous"])
+@pytest.mark.parametrize("pil", [True, False], ids=["reference", "contiguous"])
 @pytest.mark.parametrize("method", ["fixmatch", "unimatch_v2"])
 def test_the_forms_have_the_same_numbers(method: str, pil: bool) -> None:
     workload = made(method)
     watch = Watch(workload.device)
-    current, other = CurrentClassStep(workload, watch), NaiveClassStep(workload, watch, pil=pil)
+    current, other = CurrentClassStep(workload, watch), ClassReferenceStep(workload, watch, pil=pil)
     shares = []
     for step in range(STEPS):
         raw = workload.numbers(step)
@@ -79,9 +79,9 @@ def test_nothing_waits_and_no_loop_over_images(count_syncs: type, monkeypatch: p
     assert totals[0] == totals[1]
 
 
-def test_the_naive_form_reads_in_every_step(count_syncs: type) -> None:
+def test_the_reference_reads_in_every_step(count_syncs: type) -> None:
     workload = made()
-    step = NaiveClassStep(workload, Watch(workload.device), pil=True)
+    step = ClassReferenceStep(workload, Watch(workload.device), pil=True)
     with count_syncs() as counter:
         step(workload.numbers(0), 0)
     assert counter.found == {"_local_scalar_dense": 4}
@@ -94,7 +94,7 @@ def test_a_step_is_split_into_all_its_parts(method: str) -> None:
     before = (passes.logits_of, workload.stepper.forward)
     loss = CurrentClassStep(workload, watch)(workload.numbers(0), 0)
     found = watch.read()
-    expected = {parts.AUGMENT, parts.FUSED, parts.LOSSES, parts.BACKWARD, parts.OPTIMIZER, parts.EMA, parts.DRAWS}
+    expected = {parts.VIEWS, parts.FUSED, parts.LOSSES, parts.BACKWARD, parts.OPTIMIZER, parts.EMA, parts.DRAWS}
     assert set(found) == expected
     assert all(seconds > 0 for seconds in found.values())
     assert torch.isfinite(loss)
@@ -122,6 +122,36 @@ def test_the_wide_network_compiles_with_the_method_as_one_graph() -> None:
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("pil", [True, False], ids=["reference", "contiguous"])
+def test_pil_works_beside_the_step(pil: bool) -> None:
+    workload = made()
+    watch = Watch(workload.device)
+    ClassReferenceStep(workload, watch, pil=pil)(workload.numbers(0), 0)
+    found = watch.read()
+    assert (parts.LOADER in found) == pil
+    assert found[parts.VIEWS] > 0
+
+
+def test_a_precision_of_its_own() -> None:
+    workload, seen = made(above={"train": {"precision": "bf16"}}), []
+    for precision in ("fp32", "bf16"):
+        form = ClassReferenceStep(workload, Watch(workload.device), precision, pil=True)
+        form.student.classifier.register_forward_hook(lambda *given: seen.append(given[2].dtype))
+        form(workload.numbers(0), 0)
+    assert seen == [torch.float32, torch.bfloat16]
+
+
+def test_the_shadow_is_the_average() -> None:
+    workload = made()
+    first, second = (ClassReferenceStep(workload, Watch(workload.device), pil=True) for _ in range(2))
+    for parameter in first.student.parameters():
+        parameter.data.add_(1.0)
+    ShadowAverage(second.teacher)(first.student, 0.75)
+    before, after = workload.network.state_dict(), second.teacher.state_dict()
+    for name, _ in workload.network.named_parameters():
+        torch.testing.assert_close(after[name], before[name] + 0.25)
+
+
 def test_randaugment_beside_pil() -> None:
     ticks = iter(range(1000))
     config = configure_classes(SMALL)
@@ -135,12 +165,12 @@ def test_randaugment_beside_pil() -> None:
         ({"method": {"alignment": "ema"}}, "method"),
         ({"optimizer": {"name": "adamw"}}, "optimizer.name"),
         ({"model": {"encoder": "resnet18"}}, "model.encoder"),
-        ({"train": {"precision": "bf16"}}, "train.precision"),
+        ({"train": {"precision": "fp16"}}, "train.precision fp16"),
     ],
 )
 def test_what_the_plain_forms_do_not_do_is_refused(above: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=f"changed here: {named}. Leave that out"):
-        check_naive_classes(configure_classes(above))
+        check_class_reference(configure_classes(above))
 
 
 def test_other_methods_and_streams_are_refused() -> None:

@@ -44,3 +44,19 @@ def test_without_masks_there_is_no_labelled_stream(tmp_path: Path) -> None:
     spec.write_text(spec.read_text().replace(", masks: train/masks", ""))
     with pytest.raises(DataError, match="no training image has a mask"):
         measure_loading(spec, WeakSettings(crop=CROP), items=16)
+
+
+def test_pairs_of_change_detection(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("A", "B", "label"):
+            folder = tmp_path / split / kind
+            folder.mkdir(parents=True)
+            for number in range(2):
+                shape = (40, 50) if kind == "label" else (40, 50, 3)
+                pixels = rng.integers(0, 2, shape, dtype=np.uint8) * 255
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    labeled, unlabeled = measure_loading(tmp_path, WeakSettings(crop=CROP), items=16, task="cd")
+    pixels = CROP * CROP
+    assert unlabeled.bytes_per_item == 2 * 3 * pixels + pixels + 8, "two uint8 images, one bool valid, number"
+    assert labeled.bytes_per_item == unlabeled.bytes_per_item + pixels
