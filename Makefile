@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+comma := ,
 
-.PHONY: demo test faults check install clean
+.PHONY: demo test faults bench check install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/semikit demo
@@ -18,6 +19,18 @@ test: $(VENV)/.installed-dev
 # The long trials of kills, broken files and hostile input: about an hour.
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/faults -m "long or not long" --timeout=7200
+
+# The step of each task beside the form of public code, and short whole runs: half an hour; the numbers go to build/bench.
+# CLOCK=cpu where others use the machine too; SEMIKIT_TEST_DATA adds CamVid to the whole runs.
+CLOCK ?= wall
+bench: $(VENV)/.installed-dev
+	mkdir -p build/bench
+	$(BIN)/semikit benchmark seg --crop 126 --against reference --clock $(CLOCK) --json build/bench/seg.json
+	$(BIN)/semikit benchmark cd --crop 126 --against reference --clock $(CLOCK) --json build/bench/cd.json
+	$(BIN)/semikit benchmark cls --against reference --clock $(CLOCK) --json build/bench/cls.json
+	rm -rf build/bench/whole
+	$(BIN)/python benchmarks/whole_runs.py --out build/bench/whole --demo-iterations 100 \
+	  --runs seg,cd,cls$(if $(SEMIKIT_TEST_DATA),$(comma)camvid)
 
 install: $(VENV)/.installed
 
