@@ -37,6 +37,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "evaluation": config.evaluate.model_dump(mode="json"),
         "iterations": trainer.step,
         "seconds": round(trainer.seconds, 1),
+        "first_batch_seconds": trainer.meter.first_batch,
         "images_per_second": round(trainer.step * trainer.meter.images_per_step / max(trainer.seconds, 1e-9), 2),
         "semikit": __version__,
         "torch": torch.__version__,

@@ -16,13 +16,15 @@ from semikit.core.processes import mean_over_processes
 class Meter:
     """Sums scalars on the device and reads them all at once; keeps the time and the time spent waiting for data.
 
-    `images` are counted per step; `read` resets the short-term sums, `mean_since_evaluation` the long-term ones.
+    `images` are counted per step; `read` resets the short-term sums, `mean_since_evaluation` the long-term ones. The
+    first batch comes after the workers' start, so its seconds are kept in `first_batch` and count for nothing else.
     """
 
     def __init__(self, images_per_step: int) -> None:
         self.images_per_step = images_per_step
         self.since_evaluation: dict[str, float] = {}
         self.steps_since_evaluation = 0
+        self.first_batch: float | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -36,6 +38,9 @@ class Meter:
         for name, value in logs.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
+        if self.first_batch is None:
+            self.first_batch = waited
+            self._begun, waited = self._begun + waited, 0.0
         self._steps += 1
         self._waited += waited
 

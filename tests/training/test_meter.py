@@ -19,7 +19,20 @@ def test_means_and_pace(clock: list[float]) -> None:
     for loss in (1.0, 2.0, 6.0):
         meter.add({"loss": torch.tensor(loss)}, waited=0.5)
         clock[0] += 1
-    assert meter.read() == {"loss": 3.0, "images_per_second": 4.0, "waiting": 0.5}
+    assert meter.read() == {"loss": 3.0, "images_per_second": 4.8, "waiting": 0.4}, "3 s, 1.5 s waited"
+    meter.add({"loss": torch.tensor(1.0)}, waited=0.5)
+    clock[0] += 1
+    assert meter.read() == {"loss": 1.0, "images_per_second": 4.0, "waiting": 0.5}
+
+
+def test_the_first_batch_is_kept_apart(clock: list[float]) -> None:
+    meter = Meter(images_per_step=4)
+    assert meter.first_batch is None
+    clock[0] += 10
+    meter.add({"loss": torch.tensor(1.0)}, waited=10.0)
+    clock[0] += 2
+    assert meter.read() == {"loss": 1.0, "images_per_second": 2.0, "waiting": 0.0}
+    assert meter.first_batch == 10.0
 
 
 def test_nothing_was_added(clock: list[float]) -> None:
