@@ -11,7 +11,9 @@ def main() -> None:
     from semikit.cli.app import run
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half written is removed then, as after Ctrl-C
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to processes that are ending already
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import torch
 from semikit.training.checkpoint import LAST, read_checkpoint
 
 Start = Callable[..., subprocess.Popen[str]]
-PATIENCE = 150.0
+PATIENCE = 300.0
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
