@@ -34,7 +34,10 @@ from semikit.training.settings import Schedule, TrainSettings
 from semikit.training.step import Stepper
 from semikit.training.trainer import Trainer
 
-FREE_ON_RESUME = ("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "name:")
+FREE_ON_RESUME = (
+    *("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "train.shard:"),
+    *("model.checkpointing:", "name:"),
+)
 """What may differ when a run is resumed: it does not change what is learned."""
 
 

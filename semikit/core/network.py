@@ -49,6 +49,12 @@ class Network(nn.Module, ABC):
     def encoder_parameters(self) -> list[nn.Parameter]:
         """The parameters that learn with the encoder's rate; all others learn with the decoder's."""
 
+    def blocks(self) -> list[nn.Module]:
+        """Repeated parts of the encoder, none inside another and each used only by calling it: what is gathered one by
+        one where no process holds the whole network.
+        """
+        return []
+
     def exported(self) -> dict[str, Tensor]:
         """The weights as they are kept and given away: by the names of the network that predicts."""
         return self.state_dict()

@@ -20,12 +20,13 @@ and strong in one call (classification)."""
 Position = Literal["encoder", "decoder"]
 """Where dropout acts: between encoder and decoder, or between decoder and classifier (paper, Table 12)."""
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""Layers in which an image's output depends on the others of its call, in training mode."""
 
 
 def has_batch_norm(network: nn.Module) -> bool:
     """Whether an image's output depends on the other images of its call in training mode."""
-    return any(isinstance(module, _BATCH_NORMS) for module in network.modules())
+    return any(isinstance(module, BATCH_NORMS) for module in network.modules())
 
 
 def check_forward(forward: Forward, network: nn.Module) -> None:

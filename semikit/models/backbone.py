@@ -9,6 +9,7 @@ import timm
 from timm.models import model_entrypoint
 
 from semikit.errors import ConfigError, SemikitError, UnknownNameError
+from semikit.models.blocks import recompute
 from semikit.models.buildable import MISFITS, reason
 from semikit.models.catalogue import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, timm_name
 from semikit.models.encoder import Encoder, statistics
@@ -35,7 +36,7 @@ def build_encoder(settings: ModelSettings) -> Encoder:
 
     Raises:
         UnknownNameError: for a name neither semikit nor timm knows.
-        ConfigError: for arguments this encoder does not take.
+        ConfigError: for arguments this encoder does not take, or `checkpointing` where it has no blocks.
         WeightsError: when the weights cannot be had or do not fit.
     """
     name = check_encoder(settings.encoder)
@@ -51,6 +52,8 @@ def build_encoder(settings: ModelSettings) -> Encoder:
         encoder.freeze()
     if settings.lora is not None:
         adapt(encoder, settings.lora)
+    if settings.checkpointing:
+        recompute(encoder, name)
     return encoder
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from semikit.core.network import Features, Network
 from semikit.errors import ConfigError, SemikitError
 from semikit.models.backbone import TRANSFORMERS, check_encoder, family
+from semikit.models.blocks import blocks_of, recompute
 from semikit.models.buildable import MISFITS, reason
 from semikit.models.catalogue import WIDE, canonical, is_mit
 from semikit.models.encoder import statistics
@@ -88,6 +89,10 @@ class Classifier(Network):
         """The encoder's parameters."""
         return list(self.encoder.parameters())
 
+    def blocks(self) -> list[nn.Module]:
+        """Those of the encoder."""
+        return blocks_of(self.encoder)
+
     def train(self, mode: bool = True) -> Self:
         """Training mode, which a frozen encoder never enters."""
         super().train(mode)
@@ -106,13 +111,19 @@ def build_classifier(settings: ClassifierSettings, num_classes: int) -> Classifi
     """
     if settings.encoder in WIDE:
         encoder = _wide(settings)
-        return Classifier(encoder, encoder.width, num_classes, settings)
+        return _classifier(encoder, encoder.width, num_classes, settings)
     if is_mit(settings.encoder):
         raise ConfigError(
             f"{settings.encoder} is an encoder of tasks on pixels; choose a timm name or {', '.join(WIDE)}."
         )
     backbone = _from_timm(settings)
-    return Classifier(backbone, int(backbone.num_features), num_classes, settings)
+    return _classifier(backbone, int(backbone.num_features), num_classes, settings)
+
+
+def _classifier(encoder: nn.Module, width: int, num_classes: int, settings: ClassifierSettings) -> Classifier:
+    if settings.checkpointing:
+        recompute(encoder, settings.encoder)
+    return Classifier(encoder, width, num_classes, settings)
 
 
 def _wide(settings: ClassifierSettings) -> WideResNet:

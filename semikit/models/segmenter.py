@@ -10,6 +10,7 @@ from torch.nn import functional
 from semikit.core.network import Features, Network
 from semikit.errors import ConfigError
 from semikit.models.backbone import build_encoder
+from semikit.models.blocks import blocks_of
 from semikit.models.decoder import Decoder
 from semikit.models.encoder import Encoder
 from semikit.models.lora import merged
@@ -62,6 +63,10 @@ class Segmenter(Network):
     def encoder_parameters(self) -> list[nn.Parameter]:
         """The encoder's parameters; none when it is frozen, the factors alone when it is adapted."""
         return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+
+    def blocks(self) -> list[nn.Module]:
+        """Those of the encoder."""
+        return blocks_of(self.encoder)
 
     def exported(self) -> dict[str, Tensor]:
         """The weights under the names of the same network built with `lora=None`: factors are merged into theirs."""

@@ -54,6 +54,10 @@ class EncoderSettings(Settings):
     lora: LoraSettings | None = None
     """Adapt the encoder by low-rank factors, its own weights kept; unset: fine-tune all of it."""
 
+    checkpointing: bool = False
+    """Keep only the inputs of the encoder's blocks for the backward pass and compute the rest there anew: less memory,
+    more time, the same numbers."""
+
     in_channels: int = Field(default=3, ge=1)
     """Channels of an image."""
 

@@ -74,6 +74,10 @@ class Siamese(Network):
         """The encoder's parameters; none when it is frozen, the factors alone when it is adapted."""
         return self.segmenter.encoder_parameters()
 
+    def blocks(self) -> list[nn.Module]:
+        """Those of the encoder."""
+        return self.segmenter.blocks()
+
     def exported(self) -> dict[str, Tensor]:
         """The weights under the names of the same network built with `lora=None`: factors are merged into theirs."""
         return siamese_state(self.segmenter.exported())
