@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semikit.core.flat import flat, spread
+from semikit.core.flat import flat, own_shards, spread
 
 
 def ema_decay(step: int, cap: float, ramp: bool = True) -> float:
@@ -20,7 +20,8 @@ def ema_decay(step: int, cap: float, ramp: bool = True) -> float:
 def update(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor) -> None:
     """Teacher <- decay · teacher + (1 - decay) · student, parameters and buffers alike; integer buffers are copied.
 
-    Parameters the student does not learn (a frozen encoder) are left out: the two are equal there from the start.
+    Parameters the student does not learn (a frozen encoder) are left out: the two are equal there from the start. Where
+    both are shared out over processes alike, each averages its shards.
 
     `applied` () float is 1, or 0 where the optimiser skipped its step: then the teacher keeps every value. It is read
     on the device. A skipped step must have left the student's parameters finite (as a masked optimiser does); its
@@ -30,7 +31,7 @@ def update(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor
         return
     weight = applied * (1 - decay)
     learned = [pair for pair in zip(teacher.parameters(), student.parameters(), strict=True) if pair[1].requires_grad]
-    _average([kept for kept, _ in learned], [new for _, new in learned], weight)
+    _average(own_shards([kept for kept, _ in learned]), own_shards([new for _, new in learned]), weight)
     buffers = list(teacher.buffers())
     spread(
         [_mixed(*pair, weight, applied) for pair in zip(flat(buffers), flat([*student.buffers()]), strict=True)],

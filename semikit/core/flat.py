@@ -20,6 +20,14 @@ def spread(vectors: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
         torch._foreach_copy_(group, [piece.view(tensor.shape) for piece, tensor in zip(pieces, group, strict=True)])
 
 
+def own_shards(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Of tensors that are shared out over processes this process's shards, which share their memory; others as they
+    are. Without gradient.
+    """
+    with torch.no_grad():
+        return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]
+
+
 def _by_type(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     groups: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:

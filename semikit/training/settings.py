@@ -66,6 +66,8 @@ class TrainSettings(Settings):
     """Autocast type of the forward passes; weights stay fp32."""
     compile: bool = False
     """torch.compile the training step (not evaluation or prediction)."""
+    shard: bool = False
+    """Share the parameters, gradients and optimiser state of the networks out over the processes (FSDP2)."""
     workers: int = Field(2, ge=0)
     """Processes that decode and crop."""
     epoch_images: int | None = Field(None, ge=1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, optim
@@ -17,6 +17,9 @@ from semikit.core.flat import flat, spread
 from semikit.core.method import Method
 from semikit.core.passes import has_batch_norm
 from semikit.core.processes import mean_over_processes, process_count, sum_over_processes
+
+if TYPE_CHECKING:  # its library takes a second to import
+    from semikit.training.sharding import Sharding
 
 Forward = Callable[[Labeled, Unlabeled | None, Pseudo | None], StepResult]
 
@@ -43,6 +46,7 @@ class Stepper:
         autocast: Callable[[], AbstractContextManager[Any]],
         accumulate: int,
         scaler: torch.amp.GradScaler | None,
+        sharding: Sharding | None = None,
     ) -> None:
         self.method = method
         self.forward = forward
@@ -50,6 +54,9 @@ class Stepper:
         self.autocast = autocast
         self.accumulate = accumulate
         self.scaler = scaler
+        self.sharding = sharding
+        if sharding is not None:
+            sharding.hand_to(optimizer)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         # Batch norm, thresholds, banks: all that a step changes beside the parameters. The teacher follows afterwards.
         self.buffers = [buffer for name, buffer in method.named_buffers() if not name.startswith("teacher.")]
@@ -109,6 +116,8 @@ class Stepper:
 
     def _update(self, loss: Tensor, before: list[Tensor], step: int) -> Tensor:
         """Step the optimiser unless loss or gradient is not finite; returns 1 or 0 as a tensor ()."""
+        if self.sharding is not None:
+            self.sharding.take_gradients()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         finite = torch.isfinite(loss) & torch.isfinite(get_total_norm(gradients, foreach=None))
         finite = sum_over_processes((~finite).float()) == 0
