@@ -72,7 +72,7 @@ def recompute(encoder: nn.Module, name: str) -> None:
             "ConvNeXt, EfficientNet and many others have blocks."
         )
     for block in blocks:
-        block.forward = MethodType(_recomputed, block)  # type: ignore[method-assign]
+        block.forward = MethodType(_recomputed, block)
 
 
 def _recomputed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:

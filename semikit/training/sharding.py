@@ -93,8 +93,8 @@ class Sharding:
         copied = deepcopy(self._plain[network]).to_empty(device=self.device)
         for new, kept in zip(copied.parameters(), network.parameters(), strict=True):
             new.copy_(_full(kept))
-        for new, kept in zip(copied.buffers(), network.buffers(), strict=True):
-            new.copy_(kept)
+        for copy, buffer in zip(copied.buffers(), network.buffers(), strict=True):
+            copy.copy_(buffer)
         return copied.eval()
 
     def state(self, optimizer: optim.Optimizer) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Sharding:
         return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
     def _own_rows(self, value: Any, like: Any) -> Any:
-        """This process's shard of a tensor of the optimiser that is as large as its parameter."""
+        """Of a tensor of the optimiser that is as large as its parameter this process's shard."""
         same = isinstance(value, Tensor) and value.shape == like.shape
         return _own(self._shard(value, like)) if same else value
 
@@ -183,7 +183,7 @@ def _stored_in_rows(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _own(value: Any) -> Any:
-    """This process's shard, which shares its memory; anything but a sharded tensor as it is."""
+    """Of a sharded tensor the shard of this process, which shares its memory; anything else as it is."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 

@@ -1,4 +1,4 @@
-"""What each process of the trials of sharding runs: `python sharded.py RANK WORLD PORT FOLDER`."""
+"""What each process of the trials of sharding runs: `python sharded.py RANK WORLD PORT FOLDER CASE,CASE`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from semikit.training.optimizer import build_optimizer
 from semikit.training.settings import OptimizerSettings
 from semikit.training.step import Stepper
 
-BATCH, STEPS, SIDE = 8, 10, 28
+BATCH, SIDE = 8, 28
 CPU = torch.device("cpu")
 VIT = {"depth": 3, "embed_dim": 32, "num_heads": 2}
 SEG: dict[str, Any] = {
@@ -39,19 +39,23 @@ ONE = {"encoder": "vit_small_patch14_dinov2", "encoder_args": VIT}
 PYRAMID = {"encoder": "convnext_atto", "weights": "none", "encoder_args": {"depths": [1] * 4, "dims": [8, 16, 24, 32]}}
 
 CASES: dict[str, dict[str, Any]] = {
-    "seg": {"build": "seg", "model": SEG},
-    "seg saving": {"build": "seg", "model": {**SEG, "checkpointing": True}},
-    "seg parts": {"build": "seg", "model": SEG, "accumulate": 2, "like": "seg"},
+    "seg": {"build": "seg", "model": {**SEG, "checkpointing": True}, "steps": 10},
+    "seg parts": {"build": "seg", "model": SEG, "accumulate": 2},
     "seg adamw": {"build": "seg", "model": SEG, "optimizer": {"name": "adamw", "lr": 1e-3}},
-    "seg momentum": {"build": "seg", "model": SEG, "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9}},
+    "seg momentum": {"build": "seg", "model": SEG, "optimizer": {"momentum": 0.9}},
     "seg kept": {"build": "seg", "model": {**SEG, "freeze": True}},
     "seg lora": {"build": "seg", "model": {**SEG, "lora": {"rank": 2}}},
     "seg own": {"build": "seg", "model": SEG, "method": "fixmatch"},
-    "cd": {"build": "cd", "model": SEG, "shape": (2, 3)},
-    "pyramid": {"build": "seg", "model": {**PYRAMID, "decoder_channels": 8, "decoder": "dpt"}, "side": 64},
+    "seg pyramid": {"build": "seg", "model": {**PYRAMID, "decoder_channels": 8, "decoder": "dpt"}, "side": 64},
+    "cd": {"build": "cd", "model": SEG, "shape": (2, 3), "steps": 10},
     "cls": {"build": "cls", "model": ONE, "method": "freematch", "settings": {"fairness": 0.0}, "pixels": False},
-    "cls bank": {"build": "cls", "model": ONE, "method": "simmatch", "settings": {"teacher": "ema"}, "pixels": False},
+    "cls bank": {
+        **{"build": "cls", "model": ONE, "method": "simmatch", "pixels": False},
+        **{"settings": {"teacher": "ema"}, "steps": 10},
+    },
 }
+"""Tasks, methods, optimisers and encoders; `steps`: how many are compared (else 2)."""
+
 BUILDS: dict[str, Any] = {
     "seg": lambda model: build_segmenter(ModelSettings(**model), 3),
     "cd": lambda model: build_siamese(ModelSettings(**model), 3),
@@ -126,6 +130,10 @@ def step(case: dict[str, Any], stepper: Stepper, number: int, spoilt: bool = Fal
     return loss / world
 
 
+def steps_of(case: dict[str, Any]) -> int:
+    return int(case.get("steps", 2))
+
+
 def state_of(stepper: Stepper) -> dict[str, Any]:
     """Copies of all that learning changes; empty in all processes but the first."""
     if stepper.sharding is None:
@@ -137,13 +145,13 @@ def state_of(stepper: Stepper) -> dict[str, Any]:
 
 
 def reference(case: dict[str, Any]) -> dict[str, Any]:
-    """Ten steps in one process without sharding, and one more; the values after the tenth are copies."""
+    """The steps of a case in one process without sharding, and one more."""
     stepper = rig(case, shard=False)
     found: dict[str, Any] = {"loss": step(case, stepper, 0)}
-    for number in range(1, STEPS):
+    for number in range(1, steps_of(case)):
         step(case, stepper, number)
     found["state"] = state_of(stepper)
-    step(case, stepper, STEPS)
+    step(case, stepper, steps_of(case))
     found["next"] = state_of(stepper)
     return found
 
@@ -155,7 +163,7 @@ def trial(case: dict[str, Any], rank: int, folder: Path) -> dict[str, Any]:
     assert sharding is not None
     found: dict[str, Any] = {"held": sum(shard.numel() for _, shard in sharding.pairs)}
     found["loss"] = step(case, stepper, 0)
-    for number in range(1, STEPS):
+    for number in range(1, steps_of(case)):
         step(case, stepper, number)
     found["state"] = state_of(stepper)
     found["buffers"] = {type(buffer).__name__ for buffer in stepper.method.buffers()}
@@ -165,15 +173,14 @@ def trial(case: dict[str, Any], rank: int, folder: Path) -> dict[str, Any]:
         for _ in range(rank + 1):  # each process as often as it likes
             found["logits"] = {name: network(labeled.images) for name, network in whole.items()}
         found["exported"] = {name: network.exported() for name, network in whole.items()}
-    step(case, stepper, STEPS, spoilt=True)
+    step(case, stepper, steps_of(case), spoilt=True)
     found["skipped"], found["kept"] = int(stepper.skipped), state_of(stepper)
-    step(case, stepper, STEPS)
+    step(case, stepper, steps_of(case))
     found["next"] = state_of(stepper)
     other = rig(case, shard=True)
     assert other.sharding is not None
     other.sharding.load(other.optimizer, torch.load(folder / f"{case['name']}.pt")["state"])
-    found["loaded"] = state_of(other)
-    step(case, other, STEPS)
+    step(case, other, steps_of(case))
     found["resumed"] = state_of(other)
     return found
 

@@ -1,0 +1,146 @@
+"""Networks shared out over processes learn what one process learns, and their checkpoints are its checkpoints."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._pytree import keystr, tree_flatten_with_path
+
+from semikit.errors import ConfigError
+from semikit.training.sharding import check_sharding
+
+PROGRAM = Path(__file__).parents[1] / "contracts" / "sharded.py"
+Trials = dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
+
+
+@pytest.fixture(scope="module")
+def sharded() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("semikit_tests_sharded", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def trials(sharded: ModuleType, world: int, names: list[str], folder: Path) -> Trials:
+    """What one process without sharding found, and what each of `world` found, by case."""
+    alone = {name: sharded.reference(sharded.CASES[name]) for name in names}
+    for name, found in alone.items():
+        torch.save(found, folder / f"{name}.pt")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = [str(world), str(port), str(folder), ",".join(names)]
+    command = [sys.executable, "-W", "error::UserWarning", str(PROGRAM)]
+    running = [
+        subprocess.Popen([*command, str(rank), *arguments], stderr=subprocess.PIPE, text=True) for rank in range(world)
+    ]
+    for process in running:
+        _, errors = process.communicate(timeout=250)
+        assert process.returncode == 0, errors[-4000:]
+    shared = [torch.load(folder / f"{rank}.out", weights_only=False) for rank in range(world)]
+    return {name: (alone[name], [found[name] for found in shared]) for name in names}
+
+
+@pytest.fixture(scope="module")
+def two(sharded: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return trials(sharded, 2, list(sharded.CASES), tmp_path_factory.mktemp("two"))
+
+
+def same(found: Any, wanted: Any, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    """Equal structure, equal plain values, tensors within float tolerance and in one layout."""
+    a, b = (dict(tree_flatten_with_path(state)[0]) for state in (found, wanted))
+    assert [keystr(path) for path in a] == [keystr(path) for path in b]
+    for path, value in b.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(
+                a[path], value, rtol=rtol, atol=atol, msg=lambda text, path=path: f"{path}: {text}"
+            )
+            assert a[path].stride() == value.stride(), keystr(path)
+        else:
+            assert a[path] == value, keystr(path)
+
+
+def check(sharded: ModuleType, name: str, alone: dict[str, Any], shared: list[dict[str, Any]]) -> None:
+    first = shared[0]
+    torch.testing.assert_close(first["loss"], alone["loss"])
+    same(first["state"], alone["state"], atol=1e-4 if name == "seg adamw" else 1e-5)
+    assert all(found["state"] == {} for found in shared[1:]), "only the first process holds what is written"
+    assert {kind for found in shared for kind in found["buffers"]} <= {"Tensor"}
+    # A step that is not finite in the last process is skipped in all, and the next is the same as without it.
+    assert [found["skipped"] for found in shared] == [1] * len(shared)
+    same(first["kept"], first["state"], rtol=0, atol=0)
+    same(first["next"], alone["next"], atol=1e-4 if name == "seg adamw" else 1e-5)
+    # From the checkpoint of one process the sharded run goes on, and the other way round.
+    same(first["resumed"], alone["next"])
+    plain = sharded.rig(sharded.CASES[name], shard=False)
+    plain.method.load_state_dict(first["state"]["method"])
+    plain.optimizer.load_state_dict(first["state"]["optimizer"])
+    sharded.step(sharded.CASES[name], plain, sharded.steps_of(sharded.CASES[name]))
+    same(sharded.state_of(plain), first["next"])
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["seg", "seg parts", "seg adamw", "seg momentum", "seg kept", "seg lora"])
+def test_segmentation_in_two_processes(sharded: ModuleType, two: Trials, name: str) -> None:
+    check(sharded, name, *two[name])
+
+
+@pytest.mark.parametrize("name", ["seg own", "seg pyramid", "cd", "cls", "cls bank"])
+def test_other_methods_encoders_and_tasks_in_two_processes(sharded: ModuleType, two: Trials, name: str) -> None:
+    check(sharded, name, *two[name])
+
+
+def test_each_process_holds_its_part(sharded: ModuleType, two: Trials) -> None:
+    for name, (_, shared) in two.items():
+        method = sharded.method_of(sharded.CASES[name])
+        learned = [*method.student.parameters(), *method.extra_parameters()]
+        held = [found["held"] for found in shared]
+        assert sum(held) == sum(p.numel() for p in learned if p.requires_grad), name
+        assert min(held) > 0, name
+
+
+def test_whole_networks_are_those_of_one_process(sharded: ModuleType, two: Trials) -> None:
+    for name, (alone, shared) in two.items():
+        method = sharded.method_of(sharded.CASES[name])
+        method.load_state_dict(alone["state"]["method"])
+        labeled, _ = sharded.batch_of(sharded.CASES[name], method, 0, 0, 1)
+        method.eval()
+        for kind in ("student", "teacher"):
+            network = getattr(method, kind)
+            with torch.no_grad():
+                logits = network(labeled.images)
+            for found in shared:
+                torch.testing.assert_close(found["logits"][kind], logits, rtol=1e-3, atol=1e-3)
+                same(found["exported"][kind], dict(network.exported()), atol=1e-4)
+
+
+@pytest.mark.timeout(300)
+def test_four_processes(sharded: ModuleType, tmp_path: Path) -> None:
+    for name, found in trials(sharded, 4, ["seg", "cls bank"], tmp_path).items():
+        check(sharded, name, *found)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((1, "fp32", False), "there is one. Start more"),
+        ((2, "fp16", False), "use bf16 or fp32"),
+        ((2, "bf16", True), "choose one of them"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(given: tuple[int, str, bool], message: str) -> None:
+    refuse: Callable[..., None] = check_sharding
+    with pytest.raises(ConfigError, match=message):
+        refuse(*given)
+    check_sharding(2, "bf16", False)
