@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -15,7 +15,7 @@ from semikit.core.metadata import checked
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.processes import process_count
-from semikit.core.task import Counts, Inference, Plan, Task
+from semikit.core.task import Inference, Plan, Task
 from semikit.errors import ConfigError, DataError, WeightsError
 from semikit.models.buildable import buildable
 from semikit.models.lora import merged
@@ -26,11 +26,13 @@ from semikit.registry import METHODS, TASKS
 from semikit.training.checkpoint import BEST, LAST, read_best, read_checkpoint, read_last
 from semikit.training.contents import contents_of
 from semikit.training.device import autocast, choose_device, grad_scaler
+from semikit.training.length import schedule_of
+from semikit.training.memory import planned_parts
 from semikit.training.optimizer import build_optimizer
 from semikit.training.parts import check_parts
-from semikit.training.processes import over_processes
+from semikit.training.processes import agreed, over_processes
 from semikit.training.reporter import Reporter
-from semikit.training.settings import Schedule, TrainSettings
+from semikit.training.settings import Schedule
 from semikit.training.step import Stepper
 from semikit.training.trainer import Trainer
 
@@ -65,10 +67,10 @@ def plan_of(config: Config) -> Plan:
 def needs_of(config: Config) -> Needs:
     """What the method asks of the task."""
     method: type[Method] = METHODS.get(config.method_name)
-    if config.train.accumulate > 1 and method.whole_batch(config.method):
+    if config.train.parts > 1 and method.whole_batch(config.method):
         raise ConfigError(
             f"{config.method_name} takes its pseudo-labels from the student's own pass over the whole batch, so "
-            f"train.accumulate={config.train.accumulate} would change it. Use train.accumulate=1 or a smaller batch."
+            f"train.accumulate={config.train.parts} would change it. Use train.accumulate=1 or a smaller batch."
         )
     ohem = getattr(config.method, "ohem", None) is not None
     check_parts(config.train, process_count(), ohem)
@@ -91,24 +93,6 @@ def build_task(config: Config) -> Task:
     return task
 
 
-def schedule_of(train: TrainSettings, counts: Counts, learns_unlabeled: bool = True) -> Schedule:
-    """Lengths in iterations. An epoch is one pass over the unlabelled images (where there are none, the labelled).
-
-    As released, each of batch / group processes takes its rounded-up share and drops its last incomplete batch, and a
-    method that learns from labelled images alone may count its epochs over these (`train.epoch_images`).
-    """
-    images, batch = counts.unlabeled or counts.labeled, train.batch * train.ratio
-    if train.epoch_images is not None and not learns_unlabeled:
-        images, batch = max(counts.labeled, train.epoch_images), train.batch
-    processes = max(1, batch // train.group)
-    per_epoch = max(1, -(-images // processes) // max(1, batch // processes))
-    iterations = train.iterations or (train.epochs or 1) * per_epoch
-    eval_every = train.eval_every or max(min(per_epoch, iterations), -(-iterations // 20))
-    if eval_every == "epoch":
-        eval_every = per_epoch
-    return Schedule(iterations, per_epoch, eval_every, train.save_every or eval_every)
-
-
 def inference_of(config: Config, device: torch.device) -> Inference:
     """Device and autocast of evaluation."""
     return Inference(device, autocast(device, config.train.precision))
@@ -121,15 +105,37 @@ def placed(network: Network, device: torch.device) -> Network:
 
 def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
     """What makes the optimiser's steps of a method."""
-    train = config.train
+    train, forward, sharding = config.train, method, None
+    if train.shard:
+        from semikit.training.sharding import Sharding  # takes a second to import
+
+        sharding = Sharding(method, device)
+    else:
+        forward = over_processes(torch.compile(method) if train.compile else method)
     return Stepper(
         method,
-        over_processes(torch.compile(method) if train.compile else method),
+        forward,
         build_optimizer(method.student, config.optimizer, method.extra_parameters()),
         autocast(device, train.precision),
-        train.accumulate,
+        train.parts,
         grad_scaler(device, train.precision),
+        sharding,
     )
+
+
+def planned(config: Config, method: Method, task: Task, device: torch.device, reporter: Reporter) -> Config:
+    """The configuration with a number of micro-batches in place of `train.accumulate: auto`."""
+    if config.train.accumulate != "auto":
+        return config
+
+    def stepper(parts: int) -> Stepper:
+        train = config.train.model_copy(update={"accumulate": parts, "compile": False})
+        return stepper_of(replace(config, train=train), method, device)
+
+    mined = config.train.group if getattr(config.method, "ohem", None) is not None else 1
+    parts, notice = planned_parts(method, task, stepper, mined, method.whole_batch(config.method), device)
+    reporter.notice(notice)
+    return replace(config, train=config.train.model_copy(update={"accumulate": agreed(parts)}))
 
 
 def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | None = None) -> Run:
@@ -154,6 +160,8 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     )
     method: Method = METHODS.get(config.method_name)(network, config.method, facts)
     method.to(device)
+    config = planned(config, method, task, device, reporter)
+    train = config.train
     stepper = stepper_of(config, method, device)
     unlabeled = train.batch * train.ratio if needs_of(config).unlabeled else 0
     trainer = Trainer(

@@ -13,12 +13,13 @@ from semikit.core.task import Counts
 from semikit.errors import ConfigError, WeightsError
 from semikit.training.checkpoint import save_best, save_last
 from semikit.training.reporter import Quiet
+from semikit.training.length import schedule_of
 from semikit.training.settings import TrainSettings
 
 
 def schedule(unlabeled: int, labeled: int = 10, **train: Any) -> Any:
     settings = TrainSettings.model_validate({"epochs": 1, "batch": 16, "group": 4, **train})
-    return build.schedule_of(settings, Counts(labeled=labeled, unlabeled=unlabeled, val=1, test=0))
+    return schedule_of(settings, Counts(labeled=labeled, unlabeled=unlabeled, val=1, test=0))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_a_checkpoint_gives_the_better_network(run: build.Run, better: str | Non
     run.trainer.best = {"model": better} if better else {}
     run.trainer.save()
     network, metadata = build.load_network(run.folder / "weights/last.ckpt")
-    expected = run.trainer.networks()[better or "teacher"].state_dict()
+    expected = getattr(run.trainer.method, better or "teacher").state_dict()
     assert not differences(dict(network.state_dict()), dict(expected))
     assert metadata["task"] == "seg"
     assert not network.training

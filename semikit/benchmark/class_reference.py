@@ -54,7 +54,7 @@ def check_class_reference(config: Config) -> None:
         "method": config.method.model_copy(update={"threshold": 0.95}) != recipe.method,
         "model.encoder": not config.model.encoder.startswith("wrn"),
         "optimizer.name": config.optimizer.name != "sgd",
-        "train.accumulate": config.train.accumulate > 1,
+        "train.accumulate": config.train.parts > 1,
         "train.precision fp16": config.train.precision == "fp16",
     }
     wrong = [name for name, is_so in changed.items() if is_so]

@@ -57,7 +57,7 @@ def check_reference(config: Config) -> None:
         "method": config.method.model_copy(update=_FREE) != UniMatchV2Config(),
         "method.teacher": config.method.teacher == "auto",
         "optimizer.name": config.optimizer.name != "adamw",
-        "train.accumulate": config.train.accumulate > 1,
+        "train.accumulate": config.train.parts > 1,
         "train.precision fp16": config.train.precision == "fp16",
         "train.normalise": config.train.normalise != "total",
     }

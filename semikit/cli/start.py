@@ -16,7 +16,7 @@ from semikit.training.parts import parts_told
 def notices_of(run: build.Run) -> list[str]:
     """What a person should know before training."""
     notices = list(run.task.notices)
-    if (process_count() > 1 or run.config.train.accumulate > 1) and has_batch_norm(run.network):
+    if (process_count() > 1 or run.config.train.parts > 1) and has_batch_norm(run.network):
         notices.append(
             "the network has batch norm, whose statistics are those of each micro-batch, not of the total batch"
             + ("; the running ones are averaged over the processes" if process_count() > 1 else "")

@@ -6,13 +6,31 @@ the total batch, in order of rank.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """While the block runs this process counts as the only one: nothing is exchanged with others."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
 
 def process_count() -> int:
-    """How many processes share the step; 1 without `torch.distributed`."""
+    """How many processes share the step; 1 without `torch.distributed`, or in a block of `alone`."""
+    if _alone:
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

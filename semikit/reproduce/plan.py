@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, final
 
 from semikit import recipes
-from semikit.build import needs_of, schedule_of
+from semikit.build import needs_of
 from semikit.config import Config, resolve
 from semikit.core.task import Counts
 from semikit.data.class_published import class_set
@@ -17,6 +17,7 @@ from semikit.data.published.catalogue import read_published
 from semikit.data.published.prepared import part_of
 from semikit.errors import InputError
 from semikit.reproduce.cells import Cell, command, percent
+from semikit.training.length import schedule_of
 from semikit.training.settings import Schedule
 
 

@@ -19,15 +19,15 @@ def check_parts(train: TrainSettings, processes: int, ohem: bool) -> None:
             f"{' or '.join(map(str, fitting))}, or change --batch."
         )
     own = train.batch // processes
-    if own % train.accumulate:
+    if own % train.parts:
         raise ConfigError(
             f"each of {processes} processes has {own} of train.batch={train.batch} labelled images, which "
-            f"train.accumulate={train.accumulate} micro-batches cannot share evenly. Change one."
+            f"train.accumulate={train.parts} micro-batches cannot share evenly. Change one."
         )
-    if ohem and (own // train.accumulate) % train.group:
+    if ohem and (own // train.parts) % train.group:
         raise ConfigError(
             f"method.ohem mines inside groups of {train.group}, so a micro-batch has to hold whole groups; "
-            f"train.batch={train.batch} / {processes} processes / train.accumulate={train.accumulate} does not. Change "
+            f"train.batch={train.batch} / {processes} processes / train.accumulate={train.parts} does not. Change "
             "one."
         )
 
@@ -39,9 +39,9 @@ def parts_told(train: TrainSettings, processes: int, learns_unlabeled: bool) -> 
         return f"{labeled} + {labeled * train.ratio}" if learns_unlabeled else f"{labeled}"
 
     whole = f"{images(train.batch)} images"
-    if processes * train.accumulate == 1:
+    if processes * train.parts == 1:
         return whole
-    micro = train.batch // processes // train.accumulate
+    micro = train.batch // processes // train.parts
     shares = [f"{processes} processes"] if processes > 1 else []
-    shares += [f"{train.accumulate} micro-batches"] if train.accumulate > 1 else []
+    shares += [f"{train.parts} micro-batches"] if train.parts > 1 else []
     return f"{whole} = {' x '.join(shares)} of {images(micro)}"

@@ -56,8 +56,9 @@ class TrainSettings(Settings):
     """Unlabelled images per labelled image."""
     group: int = Field(4, ge=1)
     """Consecutive images that were one process's batch in the published recipe."""
-    accumulate: int = Field(1, ge=1)
-    """Micro-batches per step; the total batch stays the same."""
+    accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    """Micro-batches per step and process; the total batch stays the same. auto: as few as fit into the memory of a CUDA
+    device, found by trying before the run begins; 1 elsewhere."""
     seed: int = Field(0, ge=0)
     """Of everything that is drawn."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -97,9 +98,20 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"train.iterations {self.iterations} and train.epochs {self.epochs} both say how long; keep one"
             )
-        if self.batch % self.accumulate:
+        if self.batch % self.parts:
             raise ValueError(f"train.batch {self.batch} is not a multiple of train.accumulate {self.accumulate}")
+        if self.shard and self.accumulate == "auto":
+            raise ValueError("train.accumulate auto tries what fits in one process; with train.shard give a number")
+        if self.shard and self.precision == "fp16":
+            raise ValueError("train.shard with train.precision fp16: use bf16 or fp32, which need no loss scaling")
+        if self.shard and self.compile:
+            raise ValueError("train.shard and train.compile exclude each other; keep one")
         return self
+
+    @property
+    def parts(self) -> int:
+        """Micro-batches per step and process; 1 as long as they are not planned."""
+        return 1 if self.accumulate == "auto" else self.accumulate
 
 
 @final

@@ -40,6 +40,7 @@ class Sharding:
     """
 
     def __init__(self, method: Method, device: torch.device) -> None:
+        check_sharding(process_count())
         self.method = method
         self.device = device
         self.pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
@@ -140,21 +141,17 @@ class Sharding:
         return _own(self._shard(value, like)) if same else value
 
 
-def check_sharding(processes: int, precision: str, compiled: bool) -> None:
-    """Refuse what cannot be shared out.
+def check_sharding(processes: int) -> None:
+    """Refuse to share a network out over one process.
 
     Raises:
-        ConfigError: with one process, with fp16, or compiled.
+        ConfigError: for one process.
     """
     if processes == 1:
         raise ConfigError(
             "train.shard=true shares the network out over several processes, but there is one. Start more (--gpus N), "
             "or leave it out; model.checkpointing=true and train.accumulate=2 save memory in one process too."
         )
-    if precision == "fp16":
-        raise ConfigError("train.shard=true with train.precision=fp16: use bf16 or fp32, which need no loss scaling.")
-    if compiled:
-        raise ConfigError("train.shard=true with train.compile=true: choose one of them.")
 
 
 def _parts(method: Method) -> list[nn.Module]:

@@ -24,7 +24,7 @@ from semikit.training.processes import FAILED, GO, STOP, LostError, agreed, loss
 from semikit.training.reporter import Reporter
 from semikit.training.settings import OptimizerSettings, Schedule, TrainSettings
 from semikit.training.signals import StopRequest, stop_requests
-from semikit.training.state import learned_state, restore_learned
+from semikit.training.state import learned_state, restore_learned, whole_networks
 from semikit.training.step import Stepper
 from semikit.training.tracking import Row, Tracker
 
@@ -138,7 +138,8 @@ class Trainer:
 
     def _lost(self, error: LostError) -> LostError:
         """Save what is there, where no device hangs in what the lost process left undone; what to tell."""
-        if process_rank() == 0 and self.inference.device.type == "cpu":
+        alone = self.stepper.sharding is None  # shards of the lost process are lost too
+        if alone and process_rank() == 0 and self.inference.device.type == "cpu":
             self.save()
         return LostError(f"{error} at iteration {self.step}. Go on with: --resume {self.folder}")
 
@@ -172,10 +173,6 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------ evaluation, checkpoints
 
-    def networks(self) -> dict[str, Network]:
-        """The networks that are evaluated and kept."""
-        return {"student": self.method.student, "teacher": self.method.teacher}
-
     def evaluate(self, tracker: Tracker | None) -> None:
         """Score student and teacher, keep the best, draw pictures, add a row to the table."""
         try:
@@ -184,8 +181,9 @@ class Trainer:
             raise RunError(
                 f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
             ) from error
-        if tracker is not None:
-            self.task.pictures(self.networks()[self.best["model"]], self.folder / "images", self.inference)
+        with whole_networks(self.method, self.stepper) as networks:
+            if tracker is not None:
+                self.task.pictures(networks[self.best["model"]], self.folder / "images", self.inference)
         self.method.train()
         row = self._row()
         if tracker is not None:
@@ -201,7 +199,11 @@ class Trainer:
         """
         split = "test" if self.train.protocol == "paper" and self.task.counts.test else "val"
         self.method.eval()
-        self.latest = self.task.evaluate(self.networks(), split, self.inference)  # type: ignore[arg-type]
+        with whole_networks(self.method, self.stepper) as networks:
+            self._keep_best(networks, split)
+
+    def _keep_best(self, networks: dict[str, Network], split: str) -> None:
+        self.latest = self.task.evaluate(networks, split, self.inference)  # type: ignore[arg-type]
         for name, scores in self.latest.items():
             chosen = self.train.select in ("better", name)
             if chosen and (not self.best or scores.value > self.best["value"]):
@@ -209,7 +211,7 @@ class Trainer:
                 self.best |= {"protocol": self.train.protocol, "per_class": dict(scores.per_class)}
                 if process_rank() == 0:
                     metadata = {**self.metadata, "best": self.best}
-                    save_best(self.folder / "weights", self.networks()[name].exported(), metadata)
+                    save_best(self.folder / "weights", networks[name].exported(), metadata)
 
     def _row(self) -> Row:
         row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
@@ -223,11 +225,14 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint `weights/last.ckpt`; the one before stays as `previous.ckpt`."""
+        if process_rank() and self.stepper.sharding is None:
+            return
+        learned = learned_state(self.method, self.stepper, self.meter)
         if process_rank():
             return
         state = {
             "step": self.step,
-            **learned_state(self.method, self.stepper, self.meter),
+            **learned,
             "best": self.best,
             "seconds": self.seconds,
             "metadata": dict(self.metadata),
