@@ -27,7 +27,7 @@ from semikit.training.step import Stepper
 
 BATCH, SIDE = 8, 28
 CPU = torch.device("cpu")
-VIT = {"depth": 3, "embed_dim": 32, "num_heads": 2}
+VIT = {"depth": 2, "embed_dim": 32, "num_heads": 2}
 SEG: dict[str, Any] = {
     "encoder": "vit_small_patch14_dinov2",
     "weights": "none",
@@ -40,9 +40,8 @@ PYRAMID = {"encoder": "convnext_atto", "weights": "none", "encoder_args": {"dept
 
 CASES: dict[str, dict[str, Any]] = {
     "seg": {"build": "seg", "model": {**SEG, "checkpointing": True}, "steps": 10},
-    "seg parts": {"build": "seg", "model": SEG, "accumulate": 2},
+    "seg parts": {"build": "seg", "model": SEG, "accumulate": 2, "optimizer": {"momentum": 0.9}},
     "seg adamw": {"build": "seg", "model": SEG, "optimizer": {"name": "adamw", "lr": 1e-3}},
-    "seg momentum": {"build": "seg", "model": SEG, "optimizer": {"momentum": 0.9}},
     "seg kept": {"build": "seg", "model": {**SEG, "freeze": True}},
     "seg lora": {"build": "seg", "model": {**SEG, "lora": {"rank": 2}}},
     "seg own": {"build": "seg", "model": SEG, "method": "fixmatch"},
