@@ -12,8 +12,8 @@ from semikit.config import resolve
 from semikit.core.task import Counts
 from semikit.errors import ConfigError, WeightsError
 from semikit.training.checkpoint import save_best, save_last
-from semikit.training.reporter import Quiet
 from semikit.training.length import schedule_of
+from semikit.training.reporter import Quiet
 from semikit.training.settings import TrainSettings
 
 

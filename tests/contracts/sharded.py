@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from semikit.models.segmenter import build_segmenter
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import build_siamese
 from semikit.registry import METHODS
+from semikit.training.device import autocast
 from semikit.training.optimizer import build_optimizer
 from semikit.training.settings import OptimizerSettings
 from semikit.training.step import Stepper
@@ -42,6 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     "seg": {"build": "seg", "model": {**SEG, "checkpointing": True}, "steps": 10},
     "seg parts": {"build": "seg", "model": SEG, "accumulate": 2, "optimizer": {"momentum": 0.9}},
     "seg adamw": {"build": "seg", "model": SEG, "optimizer": {"name": "adamw", "lr": 1e-3}},
+    "seg bf16": {"build": "seg", "model": SEG, "precision": "bf16", "accumulate": 2},
     "seg kept": {"build": "seg", "model": {**SEG, "freeze": True}},
     "seg lora": {"build": "seg", "model": {**SEG, "lora": {"rank": 2}}},
     "seg own": {"build": "seg", "model": SEG, "method": "fixmatch"},
@@ -86,7 +87,8 @@ def rig(case: dict[str, Any], shard: bool) -> Stepper:
     options = {"name": "sgd", "lr": 0.05, "momentum": 0.0, **case.get("optimizer", {})}
     settings = OptimizerSettings(encoder_lr=options["lr"], **options)
     optimizer = build_optimizer(method.student, settings, method.extra_parameters())
-    return Stepper(method, method, optimizer, nullcontext, case.get("accumulate", 1), None, sharding)
+    forward = autocast(CPU, case.get("precision", "fp32"))
+    return Stepper(method, method, optimizer, forward, case.get("accumulate", 1), None, sharding)
 
 
 def batch_of(case: dict[str, Any], method: Method, step: int, rank: int, world: int) -> tuple[Labeled, Unlabeled]:

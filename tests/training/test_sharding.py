@@ -19,6 +19,8 @@ from semikit.training.sharding import check_sharding
 
 PROGRAM = Path(__file__).parents[1] / "contracts" / "sharded.py"
 SHORT = ("seg", "seg parts", "seg adamw", "seg kept", "cd", "cls bank")
+COARSE = {"seg adamw": 1e-4, "seg bf16": 2e-4}
+"""Tolerance where small differences are divided by small numbers or rounded; elsewhere 1e-5."""
 Trials = dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
@@ -72,22 +74,22 @@ def same(found: Any, wanted: Any, rtol: float = 1e-4, atol: float = 1e-5) -> Non
 
 
 def check(sharded: ModuleType, name: str, alone: dict[str, Any], shared: list[dict[str, Any]]) -> None:
-    first = shared[0]
+    first, atol = shared[0], COARSE.get(name, 1e-5)
     torch.testing.assert_close(first["loss"], alone["loss"])
-    same(first["state"], alone["state"], atol=1e-4 if name == "seg adamw" else 1e-5)
+    same(first["state"], alone["state"], atol=atol)
     assert all(found["state"] == {} for found in shared[1:]), "only the first process holds what is written"
     assert {kind for found in shared for kind in found["buffers"]} <= {"Tensor"}
     # A step that is not finite in the last process is skipped in all, and the next is the same as without it.
     assert [found["skipped"] for found in shared] == [1] * len(shared)
     same(first["kept"], first["state"], rtol=0, atol=0)
-    same(first["next"], alone["next"], atol=1e-4 if name == "seg adamw" else 1e-5)
+    same(first["next"], alone["next"], atol=atol)
     # From the checkpoint of one process the sharded run goes on, and the other way round.
-    same(first["resumed"], alone["next"])
+    same(first["resumed"], alone["next"], atol=atol)
     plain = sharded.rig(sharded.CASES[name], shard=False)
     plain.method.load_state_dict(first["state"]["method"])
     plain.optimizer.load_state_dict(first["state"]["optimizer"])
     sharded.step(sharded.CASES[name], plain, sharded.steps_of(sharded.CASES[name]))
-    same(sharded.state_of(plain), first["next"])
+    same(sharded.state_of(plain), first["next"], atol=atol)
 
 
 @pytest.mark.timeout(300)

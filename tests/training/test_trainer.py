@@ -308,6 +308,18 @@ def test_a_resumed_run_of_a_network_with_batch_norm(
     assert not differences(states(tmp_path / "parts"), states(tmp_path / "whole"))
 
 
+def test_a_resumed_run_may_keep_less_for_the_backward_pass(
+    photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences
+) -> None:
+    raw = {**photos.raw(photo_data, "unimatch_v1"), "model": CONVOLUTIONAL}
+    train(raw, tmp_path / "whole")
+    train(raw, tmp_path / "parts", 4)
+    train({**raw, "model": {**CONVOLUTIONAL, "checkpointing": True}}, tmp_path / "parts", resume=True)
+    assert states(tmp_path / "parts")["config"]["model"]["checkpointing"]
+    for key in ("method", "optimizer", "best"):
+        assert not differences(states(tmp_path / "parts")[key], states(tmp_path / "whole")[key])
+
+
 class Breaking:
     """A task whose labelled images are not numbers at some steps."""
 
