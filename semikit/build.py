@@ -90,6 +90,16 @@ def build_task(config: Config) -> Task:
             f"{config.method_name} learns from unlabelled images, but there are none: all {task.counts.labeled} images "
             "are labelled. Give fewer with --labels, add images with --unlabeled DIR, or use --method supervised."
         )
+    if needs.every_image and task.counts.unlabeled is None:
+        raise ConfigError(
+            f"{config.method_name} keeps something of every unlabelled image, but those of shards are not numbered. "
+            "Use freematch or softmatch, whose thresholds adapt too, or give the images as folders."
+        )
+    if task.counts.unlabeled is None and config.train.iterations is None:
+        raise ConfigError(
+            f"train.epochs is {config.train.epochs}, but nobody has counted the unlabelled images in shards, so an "
+            "epoch has no length. Say how many steps: --iterations N (train.iterations)."
+        )
     return task
 
 
@@ -143,6 +153,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     train = config.train
     device = choose_device(train.device)
     task = task or build_task(config)
+    task.run_folder = folder
     schedule = schedule_of(train, task.counts, needs_of(config).unlabeled)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)

@@ -34,7 +34,8 @@ def facts_of(run: build.Run) -> dict[str, str]:
     draws = schedule.iterations * train.batch
     parameters = sum(p.numel() for p in network.parameters())
     encoder = sum(p.numel() for p in getattr(network, "encoder", network).parameters())
-    counted = f"{counts.labeled} labelled · {counts.unlabeled} unlabelled · {counts.val} validation"
+    unlabeled = "unknown" if counts.unlabeled is None else counts.unlabeled
+    counted = f"{counts.labeled} labelled · {unlabeled} unlabelled · {counts.val} validation"
     return {
         "device": f"{describe_device(run.device)} · {train.precision}{' · compiled' if train.compile else ''}",
         "data": f"{config.name}: {counted}" + (f" · {counts.test} test" if counts.test else ""),

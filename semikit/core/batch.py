@@ -29,7 +29,7 @@ class Facts:
 
     num_classes: int
     num_labeled: int
-    num_unlabeled: int
+    num_unlabeled: int | None
     steps_per_epoch: int
     iterations: int
     group: int
@@ -49,6 +49,8 @@ class Needs:
     unlabeled: bool = True
     second: bool = False
     whole_images: bool = False
+    every_image: bool = False
+    """Whether it keeps something of every unlabelled image, so that they have to be numbered (FlexMatch)."""
 
 
 @final

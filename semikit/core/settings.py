@@ -26,6 +26,11 @@ class Settings(BaseModel):
         return {key: _frozen(value) for key, value in raw.items()} if isinstance(raw, dict) else raw
 
 
+def one_or_many(raw: Any) -> Any:
+    """A tuple of what YAML gives: nothing, one thing or a list of them."""
+    return () if raw is None else tuple(raw) if isinstance(raw, (list, tuple)) else (raw,)
+
+
 def _frozen(value: Any) -> Any:
     """Lists, also inside lists and mappings, as tuples."""
     if isinstance(value, (list, tuple)):

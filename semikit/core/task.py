@@ -42,10 +42,10 @@ class Plan:
 @final
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of images."""
+    """Numbers of images; `unlabeled` is None for a pool in shards, which nobody has counted."""
 
     labeled: int
-    unlabeled: int
+    unlabeled: int | None
     val: int
     test: int
 
@@ -105,6 +105,8 @@ class Task(ABC):
 
     class_names: tuple[str, ...]
     counts: Counts
+    run_folder: Path | None = None
+    """Where the run is kept, once it is known."""
     notices: Sequence[str] = ()
     """What a person should know about the data before training (a class without a labelled image)."""
 

@@ -18,6 +18,7 @@ from semikit.data.faults import some
 from semikit.data.folders import apart, in_real_folder, nearby
 from semikit.data.images import PHOTOS, RASTERS
 from semikit.data.name_lists import near
+from semikit.data.shard_spec import pool_among
 from semikit.errors import DataError
 
 
@@ -72,7 +73,7 @@ def resolve_labels(spec: LabelSpec) -> ClassParts:
     if len(classes) < 2:
         raise DataError(f"{train.where}: {len(classes)} class ({some(classes)}); at least 2 are needed.")
     sources: dict[str, FileSource | None] = {"train": train.source(classes, "`classes`")}
-    for k, place in enumerate(spec.unlabeled):
+    for k, place in enumerate(pool_among(spec.unlabeled)[0]):
         sources[f"unlabeled[{k}]"] = plain_images(place, f"unlabeled[{k}]")
     sources["val"] = None if spec.val is None else _scored(spec.val, "val", classes)
     sources["test"] = None if spec.test is None else _scored(spec.test, "test", classes)

@@ -11,6 +11,7 @@ from typing import final
 import numpy as np
 
 from semikit.data.class_sources import Bytes, ClassSource, Numbers
+from semikit.data.shards import ShardPool
 
 
 @final
@@ -120,7 +121,8 @@ class ClassParts:
 
     `unlabeled` are sources beside train; `val` is None where there are no validation images (CIFAR, SVHN, STL).
     `official` leads to official lists and is None where there are none; `published`
-    says that the parts are as somebody published them; `notices` are what a person should know.
+    says that the parts are as somebody published them; `notices` are what a person should know; `pool` are shards,
+    which are then all that is unlabelled.
     """
 
     train: ClassSource
@@ -131,3 +133,4 @@ class ClassParts:
     official: OfficialList | None = None
     published: bool = False
     notices: tuple[str, ...] = ()
+    pool: ShardPool | None = None

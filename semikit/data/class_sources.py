@@ -142,13 +142,13 @@ class FileSource:
             return found if all(threads.map(decoded, pieces)) else None
 
 
-def read_rgb(path: Path) -> Bytes:
-    """An image file as RGB (H, W, 3) uint8.
+def read_rgb(path: Path, data: bytes | None = None) -> Bytes:
+    """An image file as RGB (H, W, 3) uint8; `data` is what a file of this name holds that is not on the disk.
 
     Raises:
         FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
     """
-    values, _ = read_values(path)
+    values, _ = read_values(path, data=data)
     if values.dtype != np.uint8:
         remedy = "Classification reads images of 8 bits: bring all of them to 0..255 in one way and save them so."
         raise FileFault("image of more than 8 bits", path, str(values.dtype), remedy)

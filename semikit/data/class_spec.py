@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self, final
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from semikit.core.settings import Location, Settings
-from semikit.data.spec import one_or_many, placed, read_spec
+from semikit.core.settings import Location, Settings, one_or_many
+from semikit.data.shard_spec import Shards, kind_of
+from semikit.data.spec import placed, read_spec
 from semikit.errors import DataError
 
 TABLES = frozenset({".csv", ".tsv", ".txt"})
@@ -47,8 +48,14 @@ class LabelSpec(Settings):
 
     train: Part
     """Images to learn from; a folder of classes or a CSV file,label. No label: never labelled."""
-    unlabeled: Annotated[tuple[Location, ...], BeforeValidator(one_or_many)] = ()
-    """More images to learn from: folders, searched with their subfolders, or lists with one file a line."""
+    unlabeled: Annotated[
+        tuple[
+            Annotated[Annotated[Location, Tag("folder")] | Annotated[Shards, Tag("pool")], Discriminator(kind_of)], ...
+        ],
+        BeforeValidator(one_or_many),
+    ] = ()
+    """More images to learn from: folders, searched with their subfolders, or lists with one file a line; or the shards
+    of a large pool."""
     val: Annotated[LabelledImages | None, BeforeValidator(_labelled)] = None
     """Images the best model is chosen on; without them some of train are held out."""
     test: Annotated[LabelledImages | None, BeforeValidator(_labelled)] = None

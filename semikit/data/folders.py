@@ -11,6 +11,7 @@ from typing import Generic, TypeVar, final
 from semikit.data.images import PHOTOS, RASTERS
 from semikit.data.mask_values import MaskValues
 from semikit.data.sampling import refuse_deep, sampled_scale, value_range
+from semikit.data.shard_spec import pool_among
 from semikit.data.sources import Filed, FolderSource, PixelSource
 from semikit.data.spec import ClassSpec, DataSpec, Scale
 from semikit.errors import DataError
@@ -37,7 +38,8 @@ def resolve(spec: DataSpec) -> Sources[FolderSource]:
         DataError: missing or empty folder, two images of one name, no mask that fits, a file in two parts.
     """
     train = folder_source(spec.train.images, spec.train.masks, spec, "train")
-    unlabeled = [folder_source(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(spec.unlabeled)]
+    folders, _ = pool_among(spec.unlabeled)
+    unlabeled = [folder_source(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(folders)]
     val = folder_source(spec.val.images, spec.val.masks, spec, "val")
     test = None if spec.test is None else folder_source(spec.test.images, spec.test.masks, spec, "test")
     return put_together(spec, train, unlabeled, val, test)

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, final
 
@@ -50,6 +51,7 @@ def read_image(
     scale: Range | None = None,
     region: Region | None = None,
     onto: Grid | None = None,
+    data: bytes | None = None,
 ) -> tuple[Bytes, Mask | None]:
     """Image (H, W, C) uint8 and valid (H, W) bool, None where all pixels are.
 
@@ -57,19 +59,23 @@ def read_image(
     single band is repeated three times. `bands`, counted from 1, chooses among them instead. 8-bit photos are never
     rescaled; other values go from `scale` (min, max) to 0..255, without it from percentiles 2 and 98 of this image
     (8-bit rasters stay as they are). Of a raster only `region` is read, and it is brought onto the grid `onto` first;
-    photos are given whole.
+    photos are given whole. `data` is what a file of this name holds that is not on the disk.
 
     Raises:
         FileFault: cannot be read, or a band it does not have.
     """
-    values, valid = read_values(path, bands, region, onto)
+    values, valid = read_values(path, bands, region, onto, data)
     if values.dtype == np.uint8 and (scale is None or not is_raster(path)):
         return values, valid
     return to_uint8(values, scale, valid), valid
 
 
 def read_values(
-    path: Path, bands: Sequence[int] | None = None, region: Region | None = None, onto: Grid | None = None
+    path: Path,
+    bands: Sequence[int] | None = None,
+    region: Region | None = None,
+    onto: Grid | None = None,
+    data: bytes | None = None,
 ) -> tuple[NDArray[Any], Mask | None]:
     """What `read_image` gives, before values are rescaled: (H, W, C) of any type.
 
@@ -77,10 +83,10 @@ def read_values(
         FileFault: cannot be read, or a band it does not have.
     """
     if is_raster(path):
-        with faults_of(path, region):
-            values, valid = rasters.read(path, bands, region=region, onto=onto)
+        with faults_of(path, region), rasters.stored(path, data) as file:
+            values, valid = rasters.read(file, bands, region=region, onto=onto)
         return np.ascontiguousarray(values), valid
-    values = _photo(path)
+    values = _photo(path, data)
     return (values if bands is None else _chosen(values, bands, path)), None
 
 
@@ -168,9 +174,9 @@ def _orientation(image: Image.Image) -> int:
     return int(image.getexif().get(_ORIENTATION, 1)) if image.format in {"JPEG", "MPO", "WEBP"} else 1
 
 
-def _photo(path: Path) -> NDArray[Any]:
+def _photo(path: Path, data: bytes | None) -> NDArray[Any]:
     """RGB (H, W, 3): uint8, or what a deeper gray image holds, three times."""
-    with faults_of(path), Image.open(path) as image:
+    with faults_of(path), Image.open(path if data is None else BytesIO(data)) as image:
         if image.mode in _DEEP or image.mode.startswith("I;16"):
             return np.repeat(np.array(image)[..., None], 3, axis=2)
         if image.mode == "P" and "transparency" in image.info:

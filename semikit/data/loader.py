@@ -1,4 +1,5 @@
-"""Batches by step number: a worker makes a whole step, so nothing depends on how many there are.
+"""Batches by step number: nothing depends on how many workers there are. A worker makes a whole step or, where images
+come out of shards, some slots of every step.
 
 Which image stands where is a function of (seed, stream, step, slot), as are the draws of its weak view. Starting at
 step k gives what going there from 0 would have given.
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from semikit.core.draws import draw
+from semikit.data.step_parts import StepParts, joined, share
 from semikit.errors import RunError, SemikitError
 
 R = TypeVar("R")
@@ -31,13 +33,14 @@ Make = Callable[[str, int, np.random.Generator], R]
 @final
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Images of one kind: `length` of them, `batch` a step over all processes.
+    """Images of one kind: `length` of them, `batch` a step over all processes. `length` None: they come out of shards
+    and have no number; `make` is given the position in the endless stream instead.
 
     `slots` are the positions in that batch made here (default all).
     """
 
     name: str
-    length: int
+    length: int | None
     batch: int
     slots: range | None = None
 
@@ -86,16 +89,18 @@ class StepLoader(Generic[R]):
         pin: bool = False,
         prefetch: int = 2,
     ) -> None:
-        assert all(stream.length > 0 for stream in streams if stream.batch), streams
-        self.steps = steps
+        assert all(stream.length != 0 for stream in streams if stream.batch), streams
+        self.steps, self.pin = steps, pin
+        # What comes out of shards is read once only if each worker keeps to slots of its own.
+        self.parts = workers if workers and any(stream.length is None for stream in streams) else 1
         self._loader: DataLoader[_Made] = DataLoader(
             _Steps(tuple(streams), make, seed),
             batch_size=None,
-            sampler=steps,
+            sampler=StepParts(steps, self.parts) if self.parts > 1 else steps,
             num_workers=workers,
             collate_fn=_as_it_is,
-            pin_memory=pin,
-            prefetch_factor=prefetch if workers else None,
+            pin_memory=pin and self.parts == 1,
+            prefetch_factor=prefetch * self.parts if workers else None,
             worker_init_fn=_prepare_worker,
             # Its own, or each iteration would advance torch's global generator.
             generator=torch.Generator(),
@@ -108,7 +113,8 @@ class StepLoader(Generic[R]):
         made: Any = iter(self._loader)
         try:
             for _ in self.steps:
-                yield _next(made)
+                batch = joined([_next(made) for _ in range(self.parts)])
+                yield _mapped(Tensor.pin_memory, batch) if self.pin and self.parts > 1 else batch
         finally:
             # Left alone, workers live until nothing refers to the iterator any more, for one no traceback, and worker
             # processes started meanwhile inherit it and disturb its shutdown.
@@ -153,18 +159,22 @@ class _Steps(Dataset[_Made]):
     def __init__(self, streams: tuple[Stream, ...], make: Make[Any], seed: int) -> None:
         self.streams, self.make, self.seed = streams, make, seed
 
-    def __getitem__(self, step: int) -> _Made:
+    def __getitem__(self, key: int | tuple[int, int, int]) -> _Made:
+        step, part, parts = (key, 0, 1) if isinstance(key, int) else key
         try:
-            return _Made({stream.name: stack(self._items(stream, step)) for stream in self.streams if stream.batch})
+            made = ((stream.name, self._items(stream, step, part, parts)) for stream in self.streams if stream.batch)
+            return _Made({name: stack(items) for name, items in made if items})
         except SemikitError as error:
             return _Made(None, error.with_traceback(None))
 
-    def _items(self, stream: Stream, step: int) -> list[Any]:
+    def _items(self, stream: Stream, step: int, part: int, parts: int) -> list[Any]:
         slots = range(stream.batch) if stream.slots is None else stream.slots
-        return [self._item(stream, step, slot) for slot in slots]
+        return [self._item(stream, step, slot) for slot in share(slots, part, parts)]
 
     def _item(self, stream: Stream, step: int, slot: int) -> Any:
-        index = item_at(self.seed, stream.name, stream.length, step * stream.batch + slot)
+        index = step * stream.batch + slot
+        if stream.length is not None:
+            index = item_at(self.seed, stream.name, stream.length, index)
         return self.make(stream.name, index, draw(self.seed, f"weak/{stream.name}", step, slot))
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, final
 
-from pydantic import ValidationError
+from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from semikit.core.settings import Settings
 from semikit.core.validation import explain
 from semikit.data.faults import some
+from semikit.data.shard_files import Shard
 from semikit.data.sources import Filed
 from semikit.data.splits import Family
 from semikit.errors import DataError
@@ -75,6 +76,16 @@ class Digests(Settings):
 
 
 @final
+class ShardRecord(Settings):
+    """A shard of the unlabelled pool."""
+
+    name: str
+    """File name, address without its query, or command."""
+    size: int | None = None
+    """Bytes; null where it is read through a command."""
+
+
+@final
 class Manifest(Settings):
     """Which images a run learned from, small enough for a checkpoint: unlabelled names are there as a digest."""
 
@@ -88,14 +99,30 @@ class Manifest(Settings):
     """How many."""
     digests: Digests
     """SHA-256 over the names, one a line, of labelled and unlabelled images."""
+    shards: tuple[ShardRecord, ...] = ()
+    """Of a pool in shards: all of them, in their order; how many images they hold is not known."""
 
     @classmethod
-    def of(cls, split: Chosen) -> Self:
-        """The record of a split."""
+    def of(cls, split: Chosen, shards: Sequence[Shard] = ()) -> Self:
+        """The record of a split, and of the shards that are its unlabelled images."""
         labeled, unlabeled = names(split)
         counts = Counts(labeled=len(labeled), unlabeled=len(unlabeled), masked=split.masked)
         digests = Digests(labeled=digest(labeled), unlabeled=digest(unlabeled))
-        return cls(family=split.family, seed=split.seed, labeled=tuple(labeled), counts=counts, digests=digests)
+        records = tuple(ShardRecord(name=shard.name, size=shard.size) for shard in shards)
+        return cls(
+            family=split.family,
+            seed=split.seed,
+            labeled=tuple(labeled),
+            counts=counts,
+            digests=digests,
+            shards=records,
+        )
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs without shards keep the record they had before there were any."""
+        raw: dict[str, Any] = handler(self)
+        return raw if self.shards else {key: value for key, value in raw.items() if key != "shards"}
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], where: str) -> Self:
@@ -124,13 +151,13 @@ def digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
-def write(folder: Path, split: Chosen) -> Manifest:
+def write(folder: Path, split: Chosen, shards: Sequence[Shard] = ()) -> Manifest:
     """Write split.json, labeled.txt and unlabeled.txt into a run folder.
 
     Raises:
         DataError: when the folder holds the record of another split.
     """
-    manifest = Manifest.of(split)
+    manifest = Manifest.of(split, shards)
     if (folder / "split.json").exists():
         changes = difference(load(folder), manifest)
         if changes:
@@ -174,6 +201,8 @@ def difference(before: Manifest, after: Manifest) -> list[str]:
         old, new = before.counts.unlabeled, after.counts.unlabeled
         same = f"{old} unlabelled images, but not the same ones"
         changes.append(same if old == new else f"{old} unlabelled images, now {new}")
+    if before.shards != after.shards:
+        changes.append(f"{len(before.shards)} shards of unlabelled images, now {len(after.shards)}, or others")
     return changes
 
 

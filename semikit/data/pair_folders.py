@@ -12,6 +12,7 @@ from semikit.data.images import PHOTOS, RASTERS
 from semikit.data.mask_values import MaskValues
 from semikit.data.pair_spec import PairFolders, PairImages, PairSpec
 from semikit.data.pairs import PairSource
+from semikit.data.shard_spec import pool_among
 from semikit.errors import DataError, unknown
 
 
@@ -27,7 +28,8 @@ def resolve_pairs(spec: PairSpec) -> Sources[PairSource]:
 
     train, val = opened(spec.train, "train"), opened(spec.val, "val")
     test = None if spec.test is None else opened(spec.test, "test")
-    unlabeled = [opened(part, f"unlabeled[{k}]") for k, part in enumerate(spec.unlabeled)]
+    folders, _ = pool_among(spec.unlabeled)
+    unlabeled = [opened(part, f"unlabeled[{k}]") for k, part in enumerate(folders)]
     return put_together(spec, train, unlabeled, val, test)
 
 

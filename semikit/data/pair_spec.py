@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, final
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Discriminator, Tag
 
-from semikit.core.settings import Location, Settings
+from semikit.core.settings import Location, Settings, one_or_many
 from semikit.data.mask_values import MaskValues
-from semikit.data.spec import ClassSpec, one_or_many, placed, read_spec
+from semikit.data.shard_spec import Shards, kind_of
+from semikit.data.spec import ClassSpec, placed, read_spec
 from semikit.errors import DataError
 
 BINARY = ("unchanged", "changed")
 PARTS = ("train", "val", "test", "unlabeled")
+_FOLDER, _POOL = Tag("folder"), Tag("pool")
 
 
 def _with_masks(raw: Any) -> Any:
@@ -61,9 +63,16 @@ class PairSpec(ClassSpec):
     train: Annotated[PairFolders, BeforeValidator(_with_masks)]
     """Pairs to learn from; those with a mask can be labelled."""
     unlabeled: Annotated[
-        tuple[Annotated[PairImages, BeforeValidator(_without_masks)], ...], BeforeValidator(one_or_many)
+        tuple[
+            Annotated[
+                Annotated[PairImages, BeforeValidator(_without_masks), _FOLDER] | Annotated[Shards, _POOL],
+                Discriminator(kind_of),
+            ],
+            ...,
+        ],
+        BeforeValidator(one_or_many),
     ] = ()
-    """More pairs to learn from, without masks; one or a list."""
+    """More pairs to learn from, without masks; one or a list, or the shards of a large pool."""
     val: Annotated[PairFolders, BeforeValidator(_with_masks)]
     """Pairs the best model is chosen on; each needs a mask."""
     test: Annotated[PairFolders | None, BeforeValidator(_with_masks)] = None

@@ -76,12 +76,9 @@ class PairSource:
         """
         before, after = self.files(index)
         onto = _onto(before, after)
-        a, valid_a = read_image(before, self.bands, self.scale, region)
-        b, valid_b = read_image(after, self.bands, self.scale, region, onto)
-        if a.shape != b.shape:
-            raise _unlike(before, after, a, b)
-        valid = valid_a if valid_b is None else valid_b if valid_a is None else valid_a & valid_b
-        return np.stack([a, b]), valid
+        first = read_image(before, self.bands, self.scale, region)
+        second = read_image(after, self.bands, self.scale, region, onto)
+        return both_dates(before, after, first, second)
 
     def mask(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
         """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
@@ -107,6 +104,21 @@ class PairSource:
     def mask_file(self, index: int) -> Path | None:
         """The mask of the same name, if any."""
         return self.masks[index]
+
+
+def both_dates(
+    before: Path, after: Path, first: tuple[Bytes, Mask | None], second: tuple[Bytes, Mask | None]
+) -> tuple[Bytes, Mask | None]:
+    """Two images (H, W, C) with valid (H, W) bool as one (2, H, W, C); a pixel is valid where it is at both dates.
+
+    Raises:
+        FileFault: other sizes or numbers of channels.
+    """
+    (a, valid_a), (b, valid_b) = first, second
+    if a.shape != b.shape:
+        raise _unlike(before, after, a, b)
+    valid = valid_a if valid_b is None else valid_b if valid_a is None else valid_a & valid_b
+    return np.stack([a, b]), valid
 
 
 def _onto(before: Path, other: Path) -> Grid | None:

@@ -83,6 +83,25 @@ def sample(path: Path, bands: Sequence[int] | None) -> tuple[NDArray[Any], NDArr
         return values, _valid(file, file, chosen, out_shape=shape)
 
 
+@contextmanager
+def stored(path: Path, data: bytes | None) -> Iterator[Path]:
+    """The file itself or, where `data` is what a TIFF of that name holds, one in memory.
+
+    Raises:
+        ValueError: `data` are no TIFF. Of other kinds GDAL knows some that refer to files of the machine.
+    """
+    if data is None:
+        yield path
+        return
+    if data[:2] not in (b"II", b"MM"):
+        raise ValueError("it is no TIFF")
+    rasterio_for(path)
+    from rasterio import MemoryFile
+
+    with MemoryFile(data, ext=path.suffix) as file:
+        yield Path(file.name)
+
+
 def info(path: Path) -> tuple[tuple[int, int], str]:
     """(H, W) and the type of the values, from the header."""
     with rasterio_for(path).open(path) as file:

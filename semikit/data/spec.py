@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, final
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from semikit.core.settings import Location, Settings
+from semikit.core.settings import Location, Settings, one_or_many
 from semikit.core.validation import validate
 from semikit.data.mask_values import MaskValues
+from semikit.data.shard_spec import Shards, kind_of
 from semikit.data.yaml_text import parse
 from semikit.errors import DataError
 
@@ -59,11 +60,6 @@ class Scale(Settings):
         """The range for people: "0 to 10000"; of several bands their bounds, one after the other."""
         low, high = (value if isinstance(value, tuple) else (value,) for value in (self.min, self.max))
         return f"{', '.join(f'{v:g}' for v in low)} to {', '.join(f'{v:g}' for v in high)}"
-
-
-def one_or_many(raw: Any) -> Any:
-    """A tuple of what YAML gives: nothing, one thing or a list of them."""
-    return () if raw is None else tuple(raw) if isinstance(raw, (list, tuple)) else (raw,)
 
 
 def _class_names(raw: Any) -> Any:
@@ -140,8 +136,14 @@ class DataSpec(ClassSpec):
 
     train: Folders
     """Images to learn from; those with a mask can be labelled."""
-    unlabeled: Annotated[tuple[ImageFolder, ...], BeforeValidator(one_or_many)] = ()
-    """More images to learn from, without masks; one folder or a list."""
+    unlabeled: Annotated[
+        tuple[
+            Annotated[Annotated[ImageFolder, Tag("folder")] | Annotated[Shards, Tag("pool")], Discriminator(kind_of)],
+            ...,
+        ],
+        BeforeValidator(one_or_many),
+    ] = ()
+    """More images to learn from, without masks; one folder or a list, or the shards of a large pool."""
     val: Folders
     """Images the best model is chosen on; each needs a mask."""
     test: Folders | None = None
@@ -173,6 +175,8 @@ def placed(spec: S, base: Path) -> S:
     def moved(value: Any) -> Any:
         if isinstance(value, Path):
             return base / value.expanduser()
+        if isinstance(value, Shards):
+            return value.below(base)
         if isinstance(value, tuple):
             return tuple(moved(item) for item in value)
         if isinstance(value, Settings):

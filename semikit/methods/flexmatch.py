@@ -30,11 +30,12 @@ class FlexMatch(LabelingMethod):
     @classmethod
     def needs(cls, config: Settings) -> Needs:
         """One strong view of whole images."""
-        return Needs(strong_views=1, whole_images=True)
+        return Needs(strong_views=1, whole_images=True, every_image=True)
 
     def threshold(self) -> FlexThreshold:
         """The thresholds of the classes."""
         facts, config = self.facts, self.config
+        assert facts.num_unlabeled is not None, facts
         return FlexThreshold(facts.num_classes, facts.num_unlabeled, config.threshold, config.warmup)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:

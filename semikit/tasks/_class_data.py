@@ -16,7 +16,10 @@ from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import LabelSpec
 from semikit.data.class_splits import held_out
 from semikit.data.folders import apart, in_real_folder
+from semikit.data.shard_images import PoolRgb
+from semikit.data.shard_spec import pool_among
 from semikit.tasks._data import SourceSettings
+from semikit.tasks._shards import open_pool
 
 
 @final
@@ -56,7 +59,9 @@ def _opened(data: ClassData) -> ClassParts:
     places = tuple(Path(text).absolute() for text in data.unlabeled)
     if data.folders is not None:
         spec = data.folders
-        return resolve_labels(spec.model_copy(update={"unlabeled": (*spec.unlabeled, *places)}))
+        folders, shards = pool_among(spec.unlabeled, data.unlabeled)
+        parts = resolve_labels(spec.model_copy(update={"unlabeled": (*folders, *places)}))
+        return parts if shards is None else replace(parts, pool=open_pool(shards, PoolRgb()))
     assert data.published is not None
     parts = open_published_images(data.published)
     more = {f"--unlabeled {place}": plain_images(place, f"--unlabeled {place}") for place in places}

@@ -26,6 +26,7 @@ from semikit.core.task import Plan
 from semikit.core.transfer import send
 from semikit.data.class_sources import ClassSource
 from semikit.data.loader import Stream, items_at
+from semikit.data.shards import ShardStream
 from semikit.tasks._streams import LABELED, SECOND, UNLABELED
 
 
@@ -49,7 +50,7 @@ class ClassViews(Settings):
 class ClassCrops:
     """Makes the crops of one image, in a worker: (crops (1 + V, C, S, S) uint8, index); labelled: V = 0."""
 
-    pools: Mapping[str, Sequence[tuple[ClassSource, int]]]
+    pools: Mapping[str, Sequence[tuple[ClassSource, int]] | ShardStream]
     settings: ClassViews
     strong_views: int
 
@@ -71,6 +72,7 @@ def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[d
     for step in steps:
         batch: dict[str, tuple[Tensor]] = {}
         for stream in streams:
+            assert stream.length is not None, stream
             slots = range(stream.batch) if stream.slots is None else stream.slots
             first = step * stream.batch + slots.start
             found = torch.from_numpy(items_at(seed, stream.name, stream.length, first, len(slots)))
@@ -82,7 +84,8 @@ def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[d
 class ClassViewMaker:
     """Turns numbers of images, or crops, into views on the device; every draw is a function of (seed, stream, step).
 
-    `labels` are those of the labelled images (L,), `truth` those of the unlabelled (U,), -1 unknown, for the logs.
+    `labels` are those of the labelled images (L,), `truth` those of the unlabelled (U,), -1 unknown, for the logs;
+    none (0,) where they have no numbers.
     `small` are all images (N, C, H, W) uint8 where they live on the device, and `rows` says for each stream which of
     them its numbers mean.
     """
@@ -146,7 +149,7 @@ class ClassViewMaker:
             index=index,
             slots=own_slots(self.plan.unlabeled_batch),
             second=second,
-            truth=self.truth[index],
+            truth=self.truth[index] if len(self.truth) else torch.full_like(index, -1),
         )
 
     def _stored(self, raw: Mapping[str, Sequence[Tensor]], stream: str, index: Tensor) -> Tensor:

@@ -15,12 +15,17 @@ from semikit.data.mask_values import MaskValues
 from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names, read_published
 from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
+from semikit.data.sampling import value_range
 from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
+from semikit.data.shard_images import PoolImage, PoolPair
+from semikit.data.shard_spec import pool_among
+from semikit.data.shards import ShardPool
 from semikit.data.sources import PixelSource
 from semikit.data.spec import ClassSpec, DataSpec, ImageFolder, Scale
 from semikit.data.splits import Official
 from semikit.errors import DataError
 from semikit.tasks._palette import Palette, palette
+from semikit.tasks._shards import open_pool
 
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
@@ -85,7 +90,8 @@ class PixelSources:
     """Everything a task on pixels reads, opened: no image is, unless a range of values had to be sampled.
 
     `official` resolves official splits and is None where there are none; `scale` is the range of raster values in use,
-    `bands` the chosen ones; `made` says that images are made, so that there are no files to check.
+    `bands` the chosen ones; `made` says that images are made, so that there are no files to check; `pool` are shards,
+    which are then all that is unlabelled.
     """
 
     train: PixelSource
@@ -98,6 +104,7 @@ class PixelSources:
     scale: Scale | None = None
     official: Official | None = None
     made: bool = False
+    pool: ShardPool | None = None
 
 
 def open_sources(data: PixelData) -> PixelSources:
@@ -112,7 +119,7 @@ def open_sources(data: PixelData) -> PixelSources:
     if data.published is not None:
         return open_published(data, data.published, unlabeled_folder)
     assert data.folders is not None
-    return open_folders(data, data.folders, "seg", lambda folder: ImageFolder(images=folder), resolve)
+    return open_folders(data, data.folders, "seg", lambda folder: ImageFolder(images=folder), resolve, PoolImage)
 
 
 S = TypeVar("S", bound=ClassSpec)
@@ -124,16 +131,20 @@ def open_folders(
     task: str,
     folder: Callable[[Path], Settings],
     resolve: Callable[[S], Sources[Any]],
+    decoder: type[PoolImage] | type[PoolPair],
     colours: Callable[[int], Palette] = palette,
 ) -> PixelSources:
-    """The sources of one's own data; `folder` describes a folder of more unlabelled images.
+    """The sources of one's own data; `folder` describes a folder of more unlabelled images, `decoder` reads those
+    of shards.
 
     Raises:
         DataError: folders or prepared roots that are not as described.
     """
+    entries, shards = pool_among(spec.unlabeled, data.unlabeled)
     named = {text: prepared_part(text, None, task) for text in data.unlabeled}
     more = [folder(Path(text).absolute()) for text, source in named.items() if source is None]
-    found = resolve(spec.model_copy(update={"unlabeled": (*spec.unlabeled, *more)}))
+    found = resolve(spec.model_copy(update={"unlabeled": (*entries, *more)}))
+    bounds = None if found.scale is None else value_range(found.scale)
     prepared = {text: source for text, source in named.items() if source is not None}
     apart({"train": found.train, "val": found.val, "test": found.test, **prepared}, in_real_folder)
     return PixelSources(
@@ -145,6 +156,7 @@ def open_folders(
         palette=colours(spec.num_classes),
         bands=spec.bands,
         scale=found.scale,
+        pool=None if shards is None else open_pool(shards, decoder(spec.bands, bounds)),
     )
 
 

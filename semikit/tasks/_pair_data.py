@@ -17,6 +17,7 @@ from semikit.data.pair_spec import PairImages, PairSpec
 from semikit.data.pairs import aligned, mask_grid
 from semikit.data.regions import Region
 from semikit.data.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
+from semikit.data.shard_images import PoolPair
 from semikit.data.sources import PixelSource
 from semikit.tasks._data import SPLITS, PixelSources, SourceSettings, open_folders, open_published
 from semikit.tasks._palette import Palette, palette
@@ -53,7 +54,7 @@ def open_pairs(data: PairData) -> PixelSources:
     if data.published is not None:
         return open_published(data, data.published, _more_pairs)
     assert data.folders is not None
-    return open_folders(data, data.folders, "cd", _folder, resolve_pairs, change_palette)
+    return open_folders(data, data.folders, "cd", _folder, resolve_pairs, PoolPair, change_palette)
 
 
 def change_palette(num_classes: int) -> Palette:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from semikit.data.check import check_sources, missing_files, orientation_notice,
 from semikit.data.faults import some
 from semikit.data.loader import StepLoader
 from semikit.data.sampling import depth_notice
+from semikit.data.shards import ShardStream
 from semikit.data.sources import PixelSource, channels_of
 from semikit.data.spec import Scale
 from semikit.data.splits import choose, coverage, missing_classes
@@ -28,6 +30,8 @@ from semikit.tasks._evaluate import PixelEvaluation, Score
 from semikit.tasks._inference import EvaluateSettings
 from semikit.tasks._pictures import save_png
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
+from semikit.tasks._shards import look, pool_streams, shards_of
+from semikit.tasks._shards import told as pool_told
 from semikit.tasks._streams import SECOND, streams
 
 _RAREST = 12
@@ -84,9 +88,11 @@ class PixelTask(Task, ABC):
         self.split = choose(
             data.labels, self.train, self.val, sources.unlabeled, seed=seed, test=self.test, official=sources.official
         )
+        if sources.pool is not None:
+            self.split = replace(self.split, unlabeled=())
         self.counts = Counts(
             labeled=len(self.split.labeled),
-            unlabeled=len(self.split.unlabeled),
+            unlabeled=len(self.split.unlabeled) if sources.pool is None else None,
             val=len(self.val),
             test=0 if self.test is None else len(self.test),
         )
@@ -130,6 +136,8 @@ class PixelTask(Task, ABC):
             if published and not thorough:
                 parts = [sampled(part, _CHECKED[part.name]) for part in parts]
             check_sources(parts, len(self.class_names))
+        if self.sources.pool is not None:
+            look(self.sources.pool, channels_of(self.train, self.split.labeled[0]))
         looked = self.split.labeled
         if published and not thorough:
             looked = looked[:: max(1, -(-len(looked) // _CHECKED["labelled"]))]
@@ -151,6 +159,8 @@ class PixelTask(Task, ABC):
         pool = self.split.pool
         depth = depth_notice([path for k in range(len(pool)) for path in pool.files(k)], self.sources.scale)
         told = [] if depth is None else [depth]
+        if self.sources.pool is not None:
+            told.append(pool_told(self.sources.pool, len(self.train) - len(self.split.labeled)))
         large = [source.names[k] for source in (self.val, self.test) if source for k in _large(source)]
         if not large or self.evaluation.settings.window == "sliding":
             return told
@@ -162,11 +172,11 @@ class PixelTask(Task, ABC):
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""
-        return manifest.Manifest.of(self.split).model_dump(mode="json")
+        return manifest.Manifest.of(self.split, shards_of(self.sources.pool)).model_dump(mode="json")
 
     def write_split(self, folder: Path) -> None:
         """Write split.json, labeled.txt and unlabeled.txt."""
-        manifest.write(folder, self.split)
+        manifest.write(folder, self.split, shards_of(self.sources.pool))
 
     def metadata(self) -> Mapping[str, Any]:
         """Classes, network, inference and how pixels are read."""
@@ -203,11 +213,13 @@ class PixelTask(Task, ABC):
 
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Raw crops, step by step."""
-        pools: dict[str, list[tuple[PixelSource, int]]] = {
+        pools: dict[str, list[tuple[PixelSource, int]] | ShardStream] = {
             "labeled": [(self.train, index) for index in self.split.labeled],
             "unlabeled": [(self.split.pool, index) for index in self.split.unlabeled],
         }
         pools[SECOND] = pools["unlabeled"]
+        if self.sources.pool is not None:
+            pools |= pool_streams(self.sources.pool, self.plan, self.run_folder)
         make = Crops(pools, frozenset({"labeled"}), self.settings.weak)
         return StepLoader(streams(pools, self.plan, self.needs), make, self.plan.seed, steps, workers, pin=pin)
 

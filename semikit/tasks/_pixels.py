@@ -25,6 +25,7 @@ from semikit.core.task import Plan
 from semikit.core.transfer import send
 from semikit.data.check import size_fault
 from semikit.data.regions import Region
+from semikit.data.shards import ShardStream
 from semikit.data.sources import PixelSource
 from semikit.tasks._streams import SECOND
 
@@ -53,7 +54,7 @@ class Crops:
     three; the masks of unlabelled images are not opened. Of rasters only the part is read that a crop shows.
     """
 
-    pools: Mapping[str, Sequence[tuple[PixelSource, int]]]
+    pools: Mapping[str, Sequence[tuple[PixelSource, int]] | ShardStream]
     labeled: frozenset[str]
     weak: WeakSettings
 
@@ -72,6 +73,7 @@ class Crops:
         pixels = np.ascontiguousarray(np.moveaxis(cut(image, window, origin), -1, -3))
         if stream not in self.labeled:
             return pixels, cut_valid(valid, window, origin), index
+        assert not isinstance(source, ShardStream), stream
         labels, labeled = source.mask(position, region)
         if labels.shape != image.shape[-3:-1]:
             raise size_fault(source, position, image.shape, labels.shape)

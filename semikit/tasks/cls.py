@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -27,6 +28,7 @@ from semikit.tasks._class_pictures import confusion_picture
 from semikit.tasks._class_predict import ClassPredict, predict_classes
 from semikit.tasks._class_views import ClassCrops, ClassViewMaker, ClassViews, numbers_of
 from semikit.tasks._pictures import save_png
+from semikit.tasks._shards import look, pool_streams, shards_of, told
 from semikit.tasks._streams import LABELED, SECOND, UNLABELED, streams
 
 _CHECKED = 500
@@ -56,10 +58,12 @@ class Classification(Task):
         self.class_names, self.train, self.test = parts.class_names, parts.train, parts.test
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.split = choose_labeled(data.labels, parts, seed)
+        if parts.pool is not None:
+            self.split = replace(self.split, unlabeled=())
         self.scored: list[tuple[Network, Tally]] = []
         self.counts = Counts(
             labeled=len(self.split.labeled),
-            unlabeled=len(self.split.unlabeled),
+            unlabeled=len(self.split.unlabeled) if parts.pool is None else None,
             val=len(self.val),
             test=0 if parts.test is None else len(parts.test),
         )
@@ -72,7 +76,7 @@ class Classification(Task):
         network = build_classifier(settings, len(self.class_names))
         self.statistics = {"mean": list(network.mean), "std": list(network.std)}
         labels = torch.from_numpy(np.asarray(self.train.labels)[list(self.split.labeled)])
-        truth = torch.from_numpy(np.asarray(self.split.pool.labels)[np.asarray(self.split.unlabeled)])
+        truth = torch.from_numpy(np.asarray(self.split.pool.labels)[np.asarray(self.split.unlabeled, np.int64)])
         small, rows = self._small()
         self.side = (self.settings.size, self.settings.size) if small is None else tuple(small.shape[-2:])
         self.maker = ClassViewMaker(
@@ -84,6 +88,11 @@ class Classification(Task):
         """All images (N, C, H, W) uint8 where they are small, and which of them the numbers of each stream mean."""
         if self.settings.size is not None:
             return None, {}
+        if self.parts.pool is not None:
+            raise ConfigError(
+                "views.size is not set, but images of shards are read while training. Say the side they are cropped "
+                "to: views.size=224."
+            )
         stored = self.split.pool.arrays()
         if stored is None:
             raise ConfigError(
@@ -108,14 +117,17 @@ class Classification(Task):
             looked = [spread(part, _CHECKED) for part in looked]
         check_images(looked)
         self.notices = [*self.parts.notices, balance_told(self.split, self.class_names)]
+        if self.parts.pool is not None:
+            look(self.parts.pool, 3)
+            self.notices.append(told(self.parts.pool, len(self.train) - len(self.split.labeled)))
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""
-        return manifest.Manifest.of(self.split).model_dump(mode="json")
+        return manifest.Manifest.of(self.split, shards_of(self.parts.pool)).model_dump(mode="json")
 
     def write_split(self, folder: Path) -> None:
         """Write split.json, labeled.txt and unlabeled.txt."""
-        manifest.write(folder, self.split)
+        manifest.write(folder, self.split, shards_of(self.parts.pool))
 
     def metadata(self) -> Mapping[str, Any]:
         """Classes, network and how images are read."""
@@ -153,11 +165,14 @@ class Classification(Task):
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Numbers of images that live on the device, or raw crops, step by step."""
         labeled, unlabeled = self.split.labeled, self.split.unlabeled
-        found = streams({LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled}, self.plan, self.needs)
+        pool = self.parts.pool
+        shards = {} if pool is None else pool_streams(pool, self.plan, self.run_folder)
+        found = streams({LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled, **shards}, self.plan, self.needs)
         if self.settings.size is None:
             return numbers_of(found, self.plan.seed, steps)
-        pool: Sequence[tuple[ClassSource, int]] = [(self.split.pool, index) for index in unlabeled]
-        pools = {LABELED: [(self.train, index) for index in labeled], UNLABELED: pool, SECOND: pool}
+        listed: list[tuple[ClassSource, int]] = [(self.split.pool, index) for index in unlabeled]
+        of: list[tuple[ClassSource, int]] = [(self.train, index) for index in labeled]
+        pools: dict[str, Any] = {LABELED: of, UNLABELED: listed, SECOND: listed, **shards}
         make = ClassCrops(pools, self.settings, self.needs.strong_views)
         return StepLoader(found, make, self.plan.seed, steps, workers, pin=pin)
 

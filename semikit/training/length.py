@@ -10,9 +10,12 @@ def schedule_of(train: TrainSettings, counts: Counts, learns_unlabeled: bool = T
     """Lengths in iterations. An epoch is one pass over the unlabelled images (where there are none, the labelled).
 
     As released, each of batch / group processes takes its rounded-up share and drops its last incomplete batch, and a
-    method that learns from labelled images alone may count its epochs over these (`train.epoch_images`).
+    method that learns from labelled images alone may count its epochs over these (`train.epoch_images`). Where nobody
+    has counted the unlabelled images (shards), an epoch is a pass over the labelled ones.
     """
     images, batch = counts.unlabeled or counts.labeled, train.batch * train.ratio
+    if counts.unlabeled is None:
+        batch = train.batch
     if train.epoch_images is not None and not learns_unlabeled:
         images, batch = max(counts.labeled, train.epoch_images), train.batch
     processes = max(1, batch // train.group)

@@ -26,6 +26,6 @@ def test_the_label_of_each_image_is_remembered_by_its_number(tiny: ModuleType) -
 
 def test_asks_for_whole_images_and_the_published_form() -> None:
     config = FlexMatchConfig()
-    assert FlexMatch.needs(config) == Needs(strong_views=1, whole_images=True)
+    assert FlexMatch.needs(config) == Needs(strong_views=1, whole_images=True, every_image=True)
     assert (config.threshold, config.loss, config.forward, config.teacher) == (0.95, "paper", "joint", "student")
     assert (config.ema_decay, config.ema_ramp, config.warmup) == (0.999, False, True)

@@ -1,0 +1,59 @@
+"""Pools in shards as tasks use them: opened, looked at before training, read by the streams of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from semikit.core.task import Plan
+from semikit.data.faults import FileFault
+from semikit.data.shard_files import Shard, ShardCounts, list_shards
+from semikit.data.shard_spec import Shards
+from semikit.data.shards import Decoder, ShardPool, ShardStream
+from semikit.tasks._streams import SECOND, UNLABELED
+
+COUNTS = "shard-counts.txt"
+"""File of a run folder: how many images the shards hold that were read to their end."""
+
+
+def open_pool(spec: Shards, decode: Decoder) -> ShardPool:
+    """The pool of a data YAML; files are looked for, not opened.
+
+    Raises:
+        DataError: missing files, places named twice.
+    """
+    return ShardPool(list_shards(spec.shards), spec.shuffle, decode)
+
+
+def pool_streams(pool: ShardPool, plan: Plan, folder: Path | None) -> dict[str, ShardStream]:
+    """The unlabelled streams of a run; `folder` is the run's, where it is known what shards hold."""
+    counts = ShardCounts.read(None if folder is None else folder / COUNTS)
+    return {name: ShardStream(pool, plan.seed, name, plan.unlabeled_batch, counts) for name in (UNLABELED, SECOND)}
+
+
+def shards_of(pool: ShardPool | None) -> Sequence[Shard]:
+    """The shards of a pool, for the record of a split."""
+    return () if pool is None else pool.shards
+
+
+def look(pool: ShardPool, channels: int) -> None:
+    """Look at the first image of a pool.
+
+    Raises:
+        DataError: it cannot be read, or has another number of channels than those of train.
+    """
+    image = pool.first()
+    found = (image[0] if isinstance(image, tuple) else image).shape[-1]
+    if found != channels:
+        remedy = "Choose the same with `bands: [...]`."
+        detail = f"{found}, those of train {channels}"
+        raise FileFault("images of shards with another number of channels", pool.shards[0].place, detail, remedy)
+
+
+def told(pool: ShardPool, unused: int) -> str:
+    """What a person should know; `unused` images of train are neither labelled nor learned from."""
+    bare = f"; {unused} images of train that are not labelled are not learned from" if unused else ""
+    return (
+        f"unlabelled images come out of {len(pool.shards)} shards alone{bare}. Of these only the first image was "
+        "looked at; an epoch is a pass over the labelled images"
+    )
