@@ -1,0 +1,120 @@
+"""Make a pool of small images in tar shards and read it once: images a second, memory, and what going on costs.
+
+    python benchmarks/shard_pool.py POOL [--images 1000000] [--per-shard 1000] [--workers 2] [--batch 256]
+
+POOL is made where it is not there yet. Prints a table and writes POOL/passes.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from semikit.core.draws import draw
+from semikit.data.loader import Stream, StepLoader
+from semikit.data.shard_files import ShardCounts, list_shards
+from semikit.data.shard_images import PoolRgb
+from semikit.data.shard_reading import read_shard
+from semikit.data.shards import ShardPool, ShardStream
+
+SIDE = 32
+
+
+class Make:
+    """An image of the pool by its position, as the tasks' loaders make it, without views."""
+
+    def __init__(self, stream: ShardStream) -> None:
+        self.stream = stream
+
+    def __call__(self, name: str, position: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        return self.stream.image(position), position
+
+
+def make_pool(folder: Path, images: int, per_shard: int) -> None:
+    """Noise of a few pixels, enlarged, as JPEG; the shards are numbered."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, start in enumerate(range(0, images, per_shard)):
+        rng = draw(0, "pool", number)
+        with tarfile.open(folder / f"pool-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            for index in range(start, min(start + per_shard, images)):
+                small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
+                buffer = io.BytesIO()
+                small.resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(buffer, "JPEG")
+                info = tarfile.TarInfo(f"{index:09d}.jpg")
+                info.size = buffer.tell()
+                buffer.seek(0)
+                tar.addfile(info, buffer)
+
+
+def memory(pid: str = "self") -> tuple[float, float]:
+    """MiB resident and, of shared pages its share alone, of this process and of its children together."""
+    found = [0.0, 0.0]
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    for one in [pid, *(word for path in children for word in path.read_text().split())]:
+        text = Path(f"/proc/{one}/smaps_rollup").read_text()
+        for k, key in enumerate(("Rss:", "Pss:")):
+            found[k] += int(text.partition(key)[2].split()[0]) / 1024
+    return found[0], found[1]
+
+
+def loader(pool: ShardPool, steps: range, batch: int, workers: int, counts: ShardCounts) -> StepLoader:
+    """The pool's images, step by step."""
+    stream = ShardStream(pool, 0, "unlabeled", batch, counts)
+    return StepLoader([Stream("unlabeled", None, batch)], Make(stream), 0, steps, workers)
+
+
+def main() -> None:
+    """Make, read once, go on at nine tenths with and without known counts, count headers."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pool", type=Path)
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--per-shard", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--shuffle", type=int, default=64)
+    given = parser.parse_args()
+    if not given.pool.is_dir():
+        began = time.perf_counter()
+        make_pool(given.pool, given.images, given.per_shard)
+        print(f"made {given.images} images in {time.perf_counter() - began:.0f} s")
+    shards = list_shards([str(given.pool / "pool-*.tar")])
+    pool = ShardPool(shards, given.shuffle, PoolRgb())
+    print(f"{len(shards)} shards, {sum(shard.size or 0 for shard in shards) / 2**20:.0f} MiB")
+    counts = given.pool / "counts.txt"
+    counts.unlink(missing_ok=True)
+    steps = given.images // given.batch
+    lines = ["percent,images,seconds,images_per_s,rss_mib,pss_mib"]
+    began = last = time.perf_counter()
+    done, marks = 0, {max(1, steps * k // 20): 5 * k for k in range(1, 21)}
+    for number, _ in enumerate(loader(pool, range(steps), given.batch, given.workers, ShardCounts(counts)), 1):
+        if number in marks:
+            now, images = time.perf_counter(), number * given.batch
+            rate, done, last = (images - done) / (now - last), images, now
+            rss, pss = memory()
+            lines.append(f"{marks[number]},{images},{now - began:.1f},{rate:.0f},{rss:.0f},{pss:.0f}")
+            print(lines[-1], flush=True)
+    (given.pool / "passes.csv").write_text("\n".join(lines) + "\n")
+    at = range(steps * 9 // 10, steps)
+    for known, told in ((ShardCounts(), "without counts"), (ShardCounts.read(counts), "with counts")):
+        began = time.perf_counter()
+        next(iter(loader(pool, at, given.batch, given.workers, known)))
+        seconds = time.perf_counter() - began
+        print(f"first batch at step {at.start} ({at.start * given.batch} images on) {told}: {seconds:.1f} s")
+    began, passed = time.perf_counter(), 0
+    for shard in shards[: min(50, len(shards))]:
+        walk = read_shard(shard, frozenset({"jpg"}), first=10**9)
+        try:
+            next(walk)
+        except StopIteration as stop:
+            passed += stop.value[0]
+    print(f"images passed over unread: {passed / (time.perf_counter() - began):.0f} a second in one process")
+
+
+if __name__ == "__main__":
+    main()
