@@ -49,6 +49,12 @@ def count_syncs() -> type:
 
 
 @pytest.fixture(scope="session")
+def tars() -> ModuleType:
+    """`tars.write`, `tars.pool`, `tars.encoded`, `tars.number_of`."""
+    return _load("tars")
+
+
+@pytest.fixture(scope="session")
 def photos() -> ModuleType:
     """`photos.write`, `photos.raw`, `photos.FLAGS`."""
     return _load("photos")
