@@ -94,6 +94,8 @@ def balance_told(split: ClassSplit, class_names: Sequence[str]) -> str:
     told = f"labelled images of each of {len(class_names)} classes: {each}"
     if absent:
         told += f"; none of {some(absent)}: what has no label cannot be learned"
+    if not split.unlabeled:  # they come out of shards
+        return told
     known = int((labels[np.asarray(split.unlabeled)] != UNKNOWN).sum())
     return (
         f"{told}. Of {known} of {len(split.unlabeled)} unlabelled images the class is known; it is used for logs only"

@@ -6,6 +6,7 @@ grid; `read_info` tells it, so that a mismatch of sizes can be explained.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ Mask = NDArray[np.bool_]
 _DEEP = frozenset({"I", "F"})
 """Pillow's modes of more than 8 bits, with "I;16" and its like."""
 _ORIENTATION = 0x0112
+_IN_MEMORY = re.compile(r"'?/vsimem/[^\s']+'?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tiff?|<_io\.BytesIO[^>]*>")
+"""What GDAL and Pillow call a file that is not on the disk."""
 
 
 @final
@@ -237,4 +240,4 @@ def _reason(error: BaseException, path: Path) -> str:
     """The error's own words, without the path that stands before them."""
     told = error.__cause__ if isinstance(error, rasters.errors()) and error.__cause__ else error  # GDAL's own words
     text = " ".join(str(told).split()) or type(error).__name__
-    return text.replace(repr(str(path)), "it").replace(str(path), "it")
+    return _IN_MEMORY.sub("it", text.replace(repr(str(path)), "it").replace(str(path), "it"))

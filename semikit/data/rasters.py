@@ -99,7 +99,10 @@ def stored(path: Path, data: bytes | None) -> Iterator[Path]:
     from rasterio import MemoryFile
 
     with MemoryFile(data, ext=path.suffix) as file:
-        yield Path(file.name)
+        try:
+            yield Path(file.name)
+        except FileFault as fault:
+            raise FileFault(fault.kind, path, fault.detail, fault.remedy) from None
 
 
 def info(path: Path) -> tuple[tuple[int, int], str]:
