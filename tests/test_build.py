@@ -17,7 +17,7 @@ from semikit.training.reporter import Quiet
 from semikit.training.settings import TrainSettings
 
 
-def schedule(unlabeled: int, labeled: int = 10, **train: Any) -> Any:
+def schedule(unlabeled: int | None, labeled: int = 10, **train: Any) -> Any:
     settings = TrainSettings.model_validate({"epochs": 1, "batch": 16, "group": 4, **train})
     return schedule_of(settings, Counts(labeled=labeled, unlabeled=unlabeled, val=1, test=0))
 
@@ -62,6 +62,12 @@ def test_evaluations_once_an_epoch_but_at_most_twenty(train: dict[str, Any], eva
     assert made.save_every == eval_every
     if "eval_every" not in train:
         assert -(-made.iterations // made.eval_every) <= 20
+
+
+def test_nobody_counted_the_unlabelled_images() -> None:
+    """An epoch is then a pass over the labelled ones."""
+    made = schedule(None, labeled=160, epochs=None, iterations=990)
+    assert (made.iterations, made.per_epoch, made.eval_every) == (990, 10, 50)
 
 
 def test_checkpoints_have_an_interval_of_their_own() -> None:
