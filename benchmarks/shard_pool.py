@@ -1,6 +1,6 @@
 """Make a pool of small images in tar shards and read it once: images a second, memory, and what going on costs.
 
-    python benchmarks/shard_pool.py POOL [--images 1000000] [--per-shard 1000] [--workers 2] [--batch 256]
+    python benchmarks/shard_pool.py POOL [--images 1000000] [--per-shard 1000] [--workers 2] [--batch 64]
 
 POOL is made where it is not there yet. Prints a table and writes POOL/passes.csv.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from semikit.core.draws import draw
-from semikit.data.loader import Stream, StepLoader
+from semikit.data.loader import StepLoader, Stream
 from semikit.data.shard_files import ShardCounts, list_shards
 from semikit.data.shard_images import PoolRgb
 from semikit.data.shard_reading import read_shard
@@ -33,6 +33,7 @@ class Make:
         self.stream = stream
 
     def __call__(self, name: str, position: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """The image (H, W, 3) uint8 and its position."""
         return self.stream.image(position), position
 
 
@@ -69,25 +70,8 @@ def loader(pool: ShardPool, steps: range, batch: int, workers: int, counts: Shar
     return StepLoader([Stream("unlabeled", None, batch)], Make(stream), 0, steps, workers)
 
 
-def main() -> None:
-    """Make, read once, go on at nine tenths with and without known counts, count headers."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("pool", type=Path)
-    parser.add_argument("--images", type=int, default=1_000_000)
-    parser.add_argument("--per-shard", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--shuffle", type=int, default=64)
-    given = parser.parse_args()
-    if not given.pool.is_dir():
-        began = time.perf_counter()
-        make_pool(given.pool, given.images, given.per_shard)
-        print(f"made {given.images} images in {time.perf_counter() - began:.0f} s")
-    shards = list_shards([str(given.pool / "pool-*.tar")])
-    pool = ShardPool(shards, given.shuffle, PoolRgb())
-    print(f"{len(shards)} shards, {sum(shard.size or 0 for shard in shards) / 2**20:.0f} MiB")
-    counts = given.pool / "counts.txt"
-    counts.unlink(missing_ok=True)
+def read_once(pool: ShardPool, given: argparse.Namespace, counts: Path) -> None:
+    """One pass, with a line every twentieth."""
     steps = given.images // given.batch
     lines = ["percent,images,seconds,images_per_s,rss_mib,pss_mib"]
     began = last = time.perf_counter()
@@ -100,20 +84,54 @@ def main() -> None:
             lines.append(f"{marks[number]},{images},{now - began:.1f},{rate:.0f},{rss:.0f},{pss:.0f}")
             print(lines[-1], flush=True)
     (given.pool / "passes.csv").write_text("\n".join(lines) + "\n")
-    at = range(steps * 9 // 10, steps)
+
+
+def go_on(pool: ShardPool, given: argparse.Namespace, counts: Path) -> None:
+    """Time to the first batch at nine tenths, and headers a second."""
+    step = given.images // given.batch * 9 // 10
     for known, told in ((ShardCounts(), "without counts"), (ShardCounts.read(counts), "with counts")):
         began = time.perf_counter()
-        next(iter(loader(pool, at, given.batch, given.workers, known)))
+        next(iter(loader(pool, range(step, step + 1), given.batch, given.workers, known)))
         seconds = time.perf_counter() - began
-        print(f"first batch at step {at.start} ({at.start * given.batch} images on) {told}: {seconds:.1f} s")
-    began, passed = time.perf_counter(), 0
-    for shard in shards[: min(50, len(shards))]:
+        print(f"first batch at step {step} ({step * given.batch} images on) {told}: {seconds:.1f} s")
+    began, cpu, passed = time.perf_counter(), time.process_time(), 0
+    for shard in pool.shards[:50]:
         walk = read_shard(shard, frozenset({"jpg"}), first=10**9)
         try:
             next(walk)
         except StopIteration as stop:
             passed += stop.value[0]
-    print(f"images passed over unread: {passed / (time.perf_counter() - began):.0f} a second in one process")
+    for seconds, clock in ((time.perf_counter() - began, "wall"), (time.process_time() - cpu, "processor")):
+        print(f"images passed over unread: {passed / seconds:.0f} a second of {clock} time in one process")
+    cpu, images = time.process_time(), 200 * given.batch
+    for _ in loader(pool, range(200), given.batch, 0, ShardCounts()):
+        pass
+    print(f"processor time of an image, read and decoded: {(time.process_time() - cpu) / images * 1e6:.0f} µs")
+
+
+def main() -> None:
+    """Make, read once, go on."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pool", type=Path)
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--per-shard", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--shuffle", type=int, default=64)
+    parser.add_argument("--no-pass", action="store_true", help="only what going on costs")
+    given = parser.parse_args()
+    if not given.pool.is_dir():
+        began = time.perf_counter()
+        make_pool(given.pool, given.images, given.per_shard)
+        print(f"made {given.images} images in {time.perf_counter() - began:.0f} s")
+    shards = list_shards([str(given.pool / "pool-*.tar")])
+    pool = ShardPool(shards, given.shuffle, PoolRgb())
+    print(f"{len(shards)} shards, {sum(shard.size or 0 for shard in shards) / 2**20:.0f} MiB")
+    counts = given.pool / "counts.txt"
+    if not given.no_pass:
+        counts.unlink(missing_ok=True)
+        read_once(pool, given, counts)
+    go_on(pool, given, counts)
 
 
 if __name__ == "__main__":

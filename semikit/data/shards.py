@@ -129,14 +129,17 @@ def _order(seed: int, stream: str, units: int, number: int) -> NDArray[np.int64]
 
 @final
 class _Slot:
-    """The stream of one slot: the block that is given out, and as much of the next as was given out of it."""
+    """The stream of one slot: the block that is given out, and as much of the next as was given out of it.
+
+    What was given out stays until its block is through: a position may be asked for early, in another's stead.
+    """
 
     def __init__(
         self, samples: Callable[[int], Iterator[Sample]], order: Callable[[int], NDArray[np.int64]], size: int
     ) -> None:
         self.samples, self.order, self.size = samples, order, size
         self.block = -2
-        self.held: list[Sample | None] = []
+        self.held: list[Sample] = []
         self.ahead: list[Sample] = []
         self.source: Iterator[Sample] = iter(())
 
@@ -145,19 +148,14 @@ class _Slot:
         block, place = divmod(position, self.size)
         if block != self.block:
             self._turn(block)
-        number = int(self.places[place])
-        if self.held[number] is None:  # asked for again
-            self._load(block)
-        sample, self.held[number] = self.held[number], None
-        assert sample is not None
-        if len(self.ahead) < self.size:
+        if len(self.ahead) < min(self.size, place + 1):
             self.ahead.append(next(self.source))
-        return sample
+        return self.held[int(self.places[place])]
 
     def _turn(self, block: int) -> None:
         if block == self.block + 1:
             self.ahead += islice(self.source, self.size - len(self.ahead))
-            self.held, self.ahead = list(self.ahead), []
+            self.held, self.ahead = self.ahead, []
         else:
             self._load(block)
         self.block, self.places = block, self.order(block)

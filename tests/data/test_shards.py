@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semikit.data import shards
 from semikit.data.faults import FileFault
 from semikit.data.loader import StepLoader, Stream
 from semikit.data.shard_files import ShardCounts, list_shards
@@ -155,15 +156,13 @@ def test_what_was_counted_is_not_read_again(numbers: Numbers, tmp_path: Path, mo
     counts = ShardCounts.read(path)
     assert counts.known == dict(enumerate(SIZES))
     opened = []
-    import semikit.data.shards as module
-
-    plain = module.read_shard
+    plain = shards.read_shard
 
     def watched(*arguments: Any, **options: Any) -> Any:
         opened.append(arguments[0].name)
         return plain(*arguments, **options)
 
-    monkeypatch.setattr(module, "read_shard", watched)
+    monkeypatch.setattr(shards, "read_shard", watched)
     assert numbers(range(55, 60), counts=counts) == whole[55:]
     with_counts = len(opened)
     opened.clear()
@@ -178,6 +177,23 @@ def test_a_stream_goes_to_a_worker_without_open_files(pool: ShardPool, tars: Mod
     assert [tars.number_of(copy.image(k)[0]) for k in range(8)] == found
     assert [tars.number_of(stream.image(k)[0]) for k in range(8)] == found, "back to the beginning"
     assert tars.number_of(stream.image(2)[0]) == tars.number_of(stream.image(2)[0]), "the same once more"
+
+
+def test_the_next_of_a_slot_may_be_asked_for_early(
+    pool: ShardPool, tars: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in for a bad one; nothing is read again for it."""
+    stream = ShardStream(pool, 1, "unlabeled", 4, ShardCounts())
+    plain = [tars.number_of(stream.image(position)[0]) for position in range(80)]
+    loads: list[int] = []
+    load = shards._Slot._load
+    monkeypatch.setattr(shards._Slot, "_load", lambda self, block: (loads.append(block), load(self, block)))
+    stream = ShardStream(pool, 1, "unlabeled", 4, ShardCounts())
+    for position in range(76):
+        assert tars.number_of(stream.image(position)[0]) == plain[position]
+        if position // 4 % 3 < 2:
+            assert tars.number_of(stream.image(position + 4)[0]) == plain[position + 4]
+    assert loads == [0] * 4
 
 
 def test_a_damaged_shard_is_one_fault_and_the_others_go_on(tars: ModuleType, tmp_path: Path, numbers: Numbers) -> None:
