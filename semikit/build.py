@@ -9,12 +9,12 @@ from typing import Any, final
 
 import torch
 
-from semikit.config import Config, resolve
+from semikit.config import Config, resolve, resumable
 from semikit.core.batch import Facts, Needs
 from semikit.core.metadata import checked
 from semikit.core.method import Method
 from semikit.core.network import Network
-from semikit.core.processes import process_count
+from semikit.core.processes import process_count, process_rank
 from semikit.core.task import Inference, Plan, Task
 from semikit.errors import ConfigError, DataError, WeightsError
 from semikit.models.buildable import buildable
@@ -23,7 +23,7 @@ from semikit.models.released import load_released
 from semikit.models.settings import EncoderSettings
 from semikit.recipes import difference, merge, read_yaml
 from semikit.registry import METHODS, TASKS
-from semikit.training.checkpoint import BEST, LAST, read_best, read_checkpoint, read_last
+from semikit.training.checkpoint import BEST, LAST, read_best, read_checkpoint, read_last, write_atomically
 from semikit.training.contents import contents_of
 from semikit.training.device import autocast, choose_device, grad_scaler
 from semikit.training.length import schedule_of
@@ -34,13 +34,8 @@ from semikit.training.processes import agreed, over_processes
 from semikit.training.reporter import Reporter
 from semikit.training.settings import Schedule
 from semikit.training.step import Stepper
+from semikit.training.tracking import write_text
 from semikit.training.trainer import Trainer
-
-FREE_ON_RESUME = (
-    *("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "train.shard:"),
-    *("model.checkpointing:", "name:"),
-)
-"""What may differ when a run is resumed: it does not change what is learned."""
 
 
 @final
@@ -202,25 +197,32 @@ def resume(run: Run, reporter: Reporter) -> None:
     if notice:
         reporter.notice(notice)
     with contents_of(run.folder / "weights" / LAST):
-        _take_over(run, state)
+        _take_over(run, state, reporter)
 
 
-def _take_over(run: Run, state: Mapping[str, Any]) -> None:
-    changed = [line for line in difference(state["config"], run.config.to_raw()) if not line.startswith(FREE_ON_RESUME)]
-    if changed:
-        raise ConfigError(
-            f"{run.folder} was trained with another configuration:\n  " + "\n  ".join(changed) + "\nResume without "
-            "these changes, or begin a new run with another --out."
-        )
+def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter) -> None:
+    changed = resumable(run.folder, state["config"], run.config)
     split = difference(state["manifest"], dict(run.task.manifest()))
     if split:
         raise DataError(
             f"{run.folder} was trained on another split:\n  "
             + "\n  ".join(split[:10])
-            + "\nRestore the data, or begin "
-            "a new run with another --out."
+            + "\nRestore the data, or begin a "
+            "new run with another --out."
         )
     run.trainer.restore(state)
+    _record(run, changed, list(state.get("changed", [])), reporter)
+
+
+def _record(run: Run, changed: list[str], before: list[str], reporter: Reporter) -> None:
+    """Tell what changed with this resumption; it stays so in config.yaml, and in checkpoints and results as a list."""
+    step = run.trainer.step
+    record = [*before, *(f"iteration {step}: {line}" for line in changed)]
+    if record:
+        run.trainer.snapshot = {**run.trainer.snapshot, "changed": record}
+    if changed and process_rank() == 0:
+        write_atomically(run.folder / "config.yaml", lambda path: write_text(path, run.config.to_yaml()))
+        reporter.notice(f"from iteration {step} on with another {'; '.join(changed)}")
 
 
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:

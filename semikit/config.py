@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import yaml
@@ -17,11 +18,20 @@ from semikit.core.settings import Settings
 from semikit.core.validation import validate
 from semikit.errors import ConfigError, InputError, unknown
 from semikit.models.settings import EncoderSettings
-from semikit.recipes import merge
+from semikit.recipes import difference, merge
 from semikit.registry import METHODS, TASKS
 from semikit.training.settings import OptimizerSettings, TrainSettings
 
 _SECTIONS = ("data", "model", "method", "views", "evaluate", "optimizer", "train")
+
+_FREE = (
+    *("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "train.shard:"),
+    *("model.checkpointing:", "name:"),
+)
+"""What may differ when a run is resumed: it does not change what is learned."""
+
+_TOLD = ("optimizer.lr:", "optimizer.encoder_lr:", "train.precision:", "train.max_skipped:")
+"""What may differ too, so that a run that diverged can go on; it is told and recorded."""
 
 
 @final
@@ -86,6 +96,23 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     if errors:
         raise ConfigError("\n".join(errors))
     return Config(task=str(raw["task"]), name=str(raw.get("name", "run")), method_name=name, **parts)
+
+
+def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[str]:
+    """What is other than in the configuration `before` (plain values) that the run in `folder` was trained with, and
+    has to be told and recorded; one line each.
+
+    Raises:
+        ConfigError: for any change that would make it another run.
+    """
+    lines = [line for line in difference(dict(before), config.to_raw()) if not line.startswith(_FREE)]
+    wrong = [line for line in lines if not line.startswith(_TOLD)]
+    if wrong:
+        raise ConfigError(
+            f"{folder} was trained with another configuration:\n  " + "\n  ".join(wrong) + "\nResume without these "
+            "changes, or begin a new run with another --out."
+        )
+    return lines
 
 
 def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:

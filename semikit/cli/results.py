@@ -44,6 +44,8 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "device": describe_device(run.device),
         "processes": process_count(),
     }
+    if trainer.snapshot.get("changed"):
+        results["changed"] = trainer.snapshot["changed"]
     if task.counts.test and config.train.protocol == "strict":
         network, _ = build.load_network(run.folder)
         best = {"best": network.to(run.device)}

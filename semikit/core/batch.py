@@ -136,7 +136,9 @@ class Pseudo:
 @final
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """loss (), differentiable, and detached scalars () for the logs; everything stays on the device."""
+    """loss (), differentiable, and detached logs, scalars () or one number for each class (K,), that add up over
+    micro-batches; everything stays on the device.
+    """
 
     loss: Tensor
     logs: Mapping[str, Tensor]

@@ -11,7 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from semikit.core.batch import Facts, Pseudo, StepResult, Target, Unlabeled
+from semikit.core.batch import Facts, Labeled, Pseudo, StepResult, Target, Unlabeled
+from semikit.core.collapse import LABELED, PREDICTED, ClassSums, ClassWatch, class_counts
 from semikit.core.dropout import Masks
 from semikit.core.losses import denominators, masked_cross_entropy, masked_soft_cross_entropy
 from semikit.core.mixing import mix_images, mix_maps
@@ -137,6 +138,7 @@ class Emphasis(nn.Module):
     def __init__(self, config: AgreementSettings, facts: Facts) -> None:
         super().__init__()
         self.config = config
+        self.num_classes = facts.num_classes
         self.threshold = config.threshold if isinstance(config, ConsistencySettings) else 0.0
         self.ramp_iterations = config.ramp * facts.iterations if config.ramp <= 1 else config.ramp
         self.balance = ClassBalance(facts.num_classes, config.class_balance) if config.class_balance > 0 else None
@@ -170,24 +172,26 @@ class Emphasis(nn.Module):
             return masked_soft_cross_entropy(logits, target.probabilities, mask, target.denominator)
         return masked_cross_entropy(logits, target.labels, mask, target.denominator)
 
-    def result(self, labeled: Tensor, unlabeled: Tensor, weak: Target, **more: Tensor) -> StepResult:
+    def result(self, loss_x: Tensor, loss_u: Tensor, labeled: Labeled, weak: Target, **more: Tensor) -> StepResult:
         """The loss of the step from its labelled and unlabelled parts (), with the logs.
 
         `more` are further parts (), already weighted, added by name. `confident` is the share of valid positions of
         the weak views that are confident, or their mean weight (0..1); where the truth is known, `known` is the part of
-        it whose truth is, and `right` the part of that with the right class. All logs add up over micro-batches, as
-        the loss does.
+        it whose truth is, and `right` the part of that with the right class. Two logs (K,) count the classes of the
+        labelled positions and of the confident ones. All logs add up over micro-batches, as the loss does.
         """
-        loss = labeled + self.weight * unlabeled
+        loss = loss_x + self.weight * loss_u
         for part in more.values():
             loss = loss + part
         if self.config.loss == "released":
             loss = loss / (1 + self.weight)
         mask = self.counts(weak)
-        logs = {"loss": loss, "loss_x": labeled, "loss_u": unlabeled, "confident": _share(mask, weak), **more}
+        logs = {"loss": loss, "loss_x": loss_x, "loss_u": loss_u, "confident": _share(mask, weak), **more}
         if weak.truth is not None:
             logs["known"] = _share(mask * (weak.truth >= 0), weak)
             logs["right"] = _share(mask * (weak.truth == weak.labels), weak)
+        logs[LABELED] = class_counts(labeled.labels, labeled.valid, self.num_classes)
+        logs[PREDICTED] = class_counts(weak.labels, mask, self.num_classes)
         return StepResult(loss, {name: value.detach() for name, value in logs.items()})
 
 
@@ -205,6 +209,7 @@ class ConsistencyMethod(StudentTeacher, ABC):
         super().__init__(network, config, facts)
         self.emphasis = Emphasis(self.config, facts)
         self.watch = TeacherWatch()
+        self.class_watch = ClassWatch(facts.num_classes)
 
     @property
     def labeler(self) -> Network:
@@ -212,10 +217,12 @@ class ConsistencyMethod(StudentTeacher, ABC):
         choice = self.config.teacher
         return self.student if choice == "student" or self.watch.switched else self.teacher
 
-    def after_evaluation(self, scores: Mapping[str, float], confident: float | None) -> list[str]:
-        """Warn of a teacher that is of no use, and with `teacher: auto` do without it."""
+    def after_evaluation(
+        self, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None = None
+    ) -> list[str]:
+        """Warn of pseudo-labels that collapse and of a teacher that is of no use; `teacher: auto` does without it."""
+        told = [] if classes is None else self.class_watch.evaluated(classes)
         if self.config.teacher == "student":
-            return []
-        return self.watch.evaluated(
-            scores["student"], scores["teacher"], confident, may_switch=self.config.teacher == "auto"
-        )
+            return told + ([] if confident is None else self.watch.shared(confident))
+        may_switch = self.config.teacher == "auto"
+        return self.watch.evaluated(scores["student"], scores["teacher"], confident, may_switch) + told

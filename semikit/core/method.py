@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.collapse import ClassSums
 from semikit.core.network import Network
 from semikit.core.settings import Settings
 
@@ -57,10 +58,12 @@ class Method(nn.Module, ABC):
         on the device.
         """
 
-    def after_evaluation(self, scores: Mapping[str, float], confident: float | None) -> list[str]:
+    def after_evaluation(
+        self, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None = None
+    ) -> list[str]:
         """What follows an evaluation; returns what a person should know.
 
-        `scores` are those of "student" and "teacher" in percent, `confident` is the mean share of confident positions
-        (0..1) since the evaluation before, None where the method has none.
+        `scores` are those of "student" and "teacher" in percent; since the evaluation before, `confident` is the mean
+        share of confident positions (0..1) and `classes` how often each class came, None where the method has none.
         """
         return []

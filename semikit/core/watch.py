@@ -32,7 +32,7 @@ class TeacherWatch(nn.Module):
         """What a person should know after an evaluation; scores in percent, the confident share in 0..1 or unknown."""
         told = self._gap(student, teacher, may_switch)
         if confident is not None:
-            told += self._share(confident)
+            told += self.shared(confident)
         return told
 
     def _gap(self, student: float, teacher: float, may_switch: bool) -> list[str]:
@@ -49,7 +49,8 @@ class TeacherWatch(nn.Module):
             f"{told}, again. method.teacher=student or auto lets the student label; a smaller ema_decay follows it."
         ]
 
-    def _share(self, confident: float) -> list[str]:
+    def shared(self, confident: float) -> list[str]:
+        """What a person should know of the confident share (0..1) since the evaluation before."""
         before, self.share = self.share, max(self.share, confident)
         if before <= 0 or confident >= COLLAPSE * before:
             return []

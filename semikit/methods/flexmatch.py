@@ -47,7 +47,7 @@ class FlexMatch(LabelingMethod):
         pseudo = self.labeled_by(pred_weak, pred_labeled, pseudo, unlabeled, labeled)
         loss_x = self.labeled_loss(pred_labeled, labeled)
         loss_u = self.emphasis.loss(pred_strong, pseudo.views[0])
-        return self.emphasis.result(loss_x, loss_u, pseudo.weak)
+        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak)
 
 
 plugin = FlexMatch

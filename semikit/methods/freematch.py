@@ -65,11 +65,11 @@ class FreeMatch(LabelingMethod):
         loss_x = self.labeled_loss(pred_labeled, labeled)
         loss_u = self.emphasis.loss(pred_strong, pseudo.views[0])
         if not self.config.fairness:
-            return self.emphasis.result(loss_x, loss_u, pseudo.weak)
+            return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak)
         adaptive = self.labeling.threshold
         assert isinstance(adaptive, FreeThreshold)
         loss_fair = fairness(pred_strong, pseudo.views[0], adaptive.probability, adaptive.share)
-        return self.emphasis.result(loss_x, loss_u, pseudo.weak, loss_fair=self.config.fairness * loss_fair)
+        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak, loss_fair=self.config.fairness * loss_fair)
 
 
 def fairness(logits: Tensor, target: Target, probability: Tensor, share: Tensor) -> Tensor:

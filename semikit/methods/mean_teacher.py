@@ -71,7 +71,7 @@ class MeanTeacher(ConsistencyMethod):
         assert target.probabilities is not None
         counts = self.emphasis.counts(target)
         loss_u = masked_squared_error(pred_strong, target.probabilities, counts, target.denominator)
-        return self.emphasis.result(loss_x, loss_u, pseudo.weak)
+        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak)
 
 
 plugin = MeanTeacher

@@ -77,7 +77,7 @@ class PseudoLabel(ConsistencyMethod):
             self.emphasis.observe(pseudo.weak)
         loss_x = self.labeled_loss(pred_labeled, labeled)
         loss_u = self.emphasis.loss(pred_weak, pseudo.weak)
-        return self.emphasis.result(loss_x, loss_u, pseudo.weak)
+        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak)
 
 
 plugin = PseudoLabel

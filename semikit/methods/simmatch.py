@@ -116,7 +116,7 @@ class SimMatch(LabelingMethod):
             self.bank.write(labeled.index, like_labeled.detach(), labeled.labels, labeled.valid)
         loss_x = self.labeled_loss(pred_labeled, labeled)
         loss_u = self.emphasis.loss(pred_strong, target)
-        return self.emphasis.result(loss_x, loss_u, pseudo.weak, loss_in=self.config.instance_weight * loss_in)
+        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak, loss_in=self.config.instance_weight * loss_in)
 
     @torch.no_grad()
     def _labeled(

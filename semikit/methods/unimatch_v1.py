@@ -82,7 +82,7 @@ class UniMatchV1(ConsistencyMethod):
         loss_x = self.labeled_loss(pred_labeled, labeled)
         loss_1, loss_2 = map(self.emphasis.loss, pred_strong, pseudo.views)
         loss_fp = self.emphasis.loss(pred_dropped, pseudo.weak)
-        return self.emphasis.result(loss_x, 0.25 * loss_1 + 0.25 * loss_2 + 0.5 * loss_fp, pseudo.weak)
+        return self.emphasis.result(loss_x, 0.25 * loss_1 + 0.25 * loss_2 + 0.5 * loss_fp, labeled, pseudo.weak)
 
     def _weak_pass(self, labeled: Labeled, unlabeled: Unlabeled, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the labelled, the weak and the feature-dropped weak images, encoded once."""

@@ -84,7 +84,7 @@ class UniMatchV2(LabelingMethod):
         pseudo = self.labeled_by(pred_weak, pred_labeled, pseudo, unlabeled, labeled)
         loss_x = self.labeled_loss(pred_labeled, labeled)
         loss_s = [self.emphasis.loss(logits, target) for logits, target in zip(pred_strong, pseudo.views, strict=True)]
-        return self.emphasis.result(loss_x, torch.stack(loss_s).mean(), pseudo.weak)
+        return self.emphasis.result(loss_x, torch.stack(loss_s).mean(), labeled, pseudo.weak)
 
     def masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
         """Complementary channel masks (eq. 14, 15), drawn over the total batch so that sharing it changes nothing."""

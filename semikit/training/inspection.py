@@ -1,4 +1,4 @@
-"""A batch that made a run stop, kept for inspection."""
+"""A batch that made a run stop, kept for inspection, and what to do then."""
 
 from __future__ import annotations
 
@@ -12,20 +12,17 @@ from semikit.core.batch import Labeled, Unlabeled
 from semikit.core.processes import process_count, process_rank
 from semikit.core.task import Task
 from semikit.errors import RunError
-from semikit.training.checkpoint import write_atomically
+from semikit.training.checkpoint import LAST, PREVIOUS, write_atomically
+from semikit.training.settings import OptimizerSettings, TrainSettings
 
 
-def non_finite(task: Task, step: int, skipped: int, allowed: int, folder: Path, device: torch.device) -> RunError:
-    """Rebuild the batch of the first step that was not finite and keep it for inspection; the error to raise."""
+def rebuilt(task: Task, step: int, folder: Path, device: torch.device) -> Path:
+    """Rebuild the batch of a step, in each process its share, and keep it for inspection; where it lies."""
     raw = next(iter(task.batches(range(step, step + 1), 0, False)))
     part = f"-process-{process_rank()}" if process_count() > 1 else ""
     path = folder / f"nonfinite-iteration-{step}{part}.safetensors"
     keep_batch(path, *task.views(raw, step, device))
-    return RunError(
-        f"loss or gradient was not finite at iteration {step} ({skipped} skipped, train.max_skipped={allowed}). Its "
-        f"batch was rebuilt into {path}. Lower the learning rate, use fp32 or bf16, or allow a few skipped steps with "
-        "train.max_skipped=N."
-    )
+    return path
 
 
 def keep_batch(path: Path, labeled: Labeled, unlabeled: Unlabeled | None) -> None:
@@ -46,3 +43,24 @@ def keep_batch(path: Path, labeled: Labeled, unlabeled: Unlabeled | None) -> Non
     if unlabeled is not None and unlabeled.second is not None:
         tensors["second"] = unlabeled.second.images
     write_atomically(path, lambda temporary: save_file({k: v.contiguous() for k, v in tensors.items()}, temporary))
+
+
+def not_finite(
+    iteration: int, skipped: int, train: TrainSettings, optimizer: OptimizerSettings, kept: Path
+) -> RunError:
+    """What stops a run after more than the allowed steps were not finite; a resumed run may change all that it names.
+
+    `iteration` is the first of them, whose batch lies at `kept` in the run folder.
+    """
+    folder = kept.parent
+    saved = any((folder / "weights" / name).is_file() for name in (LAST, PREVIOUS))
+    begin = f"Go on from the checkpoint before with --resume {folder} and" if saved else "Nothing is saved: begin with"
+    rates = f"optimizer.lr={optimizer.lr / 10:g}"
+    if optimizer.encoder_lr is not None:
+        rates += f" optimizer.encoder_lr={optimizer.encoder_lr / 10:g}"
+    return RunError(
+        f"loss or gradient was not finite at iteration {iteration} ({skipped} skipped, train.max_skipped="
+        f"{train.max_skipped}). Its batch was rebuilt into {kept}. {begin} a lower learning rate ({rates}), with "
+        "--precision bf16 or fp32 instead of fp16, or, where only few steps are bad, with more of them allowed "
+        f"(train.max_skipped={10 * skipped})."
+    )

@@ -1,9 +1,10 @@
-"""Means of device scalars, read rarely."""
+"""Means of what a step logs on the device, read rarely."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import final
 
 import torch
@@ -14,15 +15,16 @@ from semikit.core.processes import mean_over_processes
 
 @final
 class Meter:
-    """Sums scalars on the device and reads them all at once; keeps the time and the time spent waiting for data.
+    """Sums logs on the device and reads them all at once; keeps the time and the time spent waiting for data.
 
-    `images` are counted per step; `read` resets the short-term sums, `mean_since_evaluation` the long-term ones. The
-    first batch comes after the workers' start, so its seconds are kept in `first_batch` and count for nothing else.
+    Logs are scalars () or vectors (K > 1,); means are told of scalars only. `images` are counted per step; `read`
+    resets the short-term sums, `mean_since_evaluation` the long-term ones, in which every log is a list. The first
+    batch comes after the workers' start, so its seconds are kept in `first_batch` and count for nothing else.
     """
 
     def __init__(self, images_per_step: int) -> None:
         self.images_per_step = images_per_step
-        self.since_evaluation: dict[str, float] = {}
+        self.since_evaluation: dict[str, list[float]] = {}
         self.steps_since_evaluation = 0
         self.first_batch: float | None = None
         self._reset()
@@ -34,7 +36,7 @@ class Meter:
         self._begun = time.monotonic()
 
     def add(self, logs: Mapping[str, Tensor], waited: float) -> None:
-        """Add a step's scalars () and the seconds it waited for data; does not touch the host."""
+        """Add a step's logs and the seconds it waited for data; does not touch the host."""
         for name, value in logs.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
@@ -51,13 +53,15 @@ class Meter:
         """
         if not self._steps:
             return {}
-        summed = mean_over_processes(torch.stack(list(self._sums.values())))
-        sums = dict(zip(self._sums, summed.tolist(), strict=True))
+        summed = mean_over_processes(torch.cat([value.flatten() for value in self._sums.values()]))
+        read = iter(summed.tolist())
+        sums = {name: list(islice(read, value.numel())) for name, value in self._sums.items()}
         seconds = max(time.monotonic() - self._begun, 1e-9)
-        for name, value in sums.items():
-            self.since_evaluation[name] = self.since_evaluation.get(name, 0.0) + value
+        for name, values in sums.items():
+            before = self.since_evaluation.get(name, [0.0] * len(values))
+            self.since_evaluation[name] = [a + b for a, b in zip(before, values, strict=True)]
         self.steps_since_evaluation += self._steps
-        means = _with_accuracy({name: value / self._steps for name, value in sums.items()})
+        means = _means(sums, self._steps)
         means["images_per_second"] = self._steps * self.images_per_step / seconds
         means["waiting"] = self._waited / seconds
         self._reset()
@@ -66,7 +70,7 @@ class Meter:
     def mean_since_evaluation(self) -> dict[str, float]:
         """Means since the last call of this method (of what was read); begins anew."""
         steps = max(self.steps_since_evaluation, 1)
-        means = _with_accuracy({name: value / steps for name, value in self.since_evaluation.items()})
+        means = _means(self.since_evaluation, steps)
         self.since_evaluation, self.steps_since_evaluation = {}, 0
         return means
 
@@ -75,10 +79,11 @@ class Meter:
         self._begun = time.monotonic()
 
 
-def _with_accuracy(means: dict[str, float]) -> dict[str, float]:
-    """`known` and `right` (shares of the valid positions) as one number: the accuracy of the pseudo-labels, 0..1; 0
-    where none was confident.
+def _means(sums: Mapping[str, list[float]], steps: int) -> dict[str, float]:
+    """Of what is one number; `known` and `right` (shares of the valid positions) as one: the accuracy of the
+    pseudo-labels, 0..1; 0 where none was confident.
     """
+    means = {name: values[0] / steps for name, values in sums.items() if len(values) == 1}
     if "known" in means:
         known, right = means.pop("known"), means.pop("right")
         means["pseudo_accuracy"] = right / known if known else 0.0

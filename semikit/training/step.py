@@ -115,13 +115,15 @@ class Stepper:
             )
 
     def _update(self, loss: Tensor, before: list[Tensor], step: int) -> Tensor:
-        """Step the optimiser unless loss or gradient is not finite; returns 1 or 0 as a tensor ()."""
+        """Step the optimiser unless loss, gradient or a buffer is not finite; returns 1 or 0 as a tensor ()."""
         if self.sharding is not None:
             self.sharding.take_gradients()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        finite = torch.isfinite(loss) & torch.isfinite(get_total_norm(gradients, foreach=None))
-        finite = sum_over_processes((~finite).float()) == 0
-        after = self._statistics()  # nothing is asked of other processes from here on
+        after = self._statistics()
+        sound = torch.isfinite(loss) & _stayed_finite(before, after)
+        finite = sound & torch.isfinite(get_total_norm(gradients, foreach=None))
+        # Nothing is asked of other processes from here on.
+        sound, finite = (sum_over_processes(torch.stack([~sound, ~finite]).float()) == 0).unbind()
         applied = finite.float()
         if self.scaler is None:
             # Fused optimisers skip a step on the device when this is 1; it is how torch's own GradScaler drives them.
@@ -129,11 +131,12 @@ class Stepper:
             self.optimizer.step()
             bad = ~finite
         else:
+            gradients[0].mul_(torch.where(sound, 1.0, torch.nan))  # the scaler looks at gradients only
             self.scaler.step(self.optimizer)
             self.scaler.update()
             # An overflow of scaled gradients is how the scale is found; so many in a row are not.
             self.overflows.copy_(torch.where(finite, 0, self.overflows + 1))
-            bad = ~torch.isfinite(loss) | (self.overflows > _OVERFLOWS)
+            bad = ~sound | (self.overflows > _OVERFLOWS)
         kept = [torch.where(finite, new, old) for new, old in zip(after, before, strict=True)]
         spread(kept, self.buffers)
         self.first_skipped.copy_(torch.where(bad & (self.skipped == 0), step, self.first_skipped))
@@ -146,6 +149,15 @@ class Stepper:
         if not self.own_statistics:
             return found
         return [mean_over_processes(values) if values.is_floating_point() else values for values in found]
+
+
+def _stayed_finite(before: list[Tensor], after: list[Tensor]) -> Tensor:
+    """Whether no value of these vectors stopped being finite, (): masked pseudo-labels that are not numbers leave loss
+    and gradient alone, but not the averages that are kept of them.
+    """
+    pairs = zip(before, after, strict=True)
+    stayed = [(new.isfinite() | ~old.isfinite()).all() for old, new in pairs if new.is_floating_point()]
+    return torch.stack(stayed).all() if stayed else torch.tensor(True)
 
 
 def _share(length: int, i: int, parts: int) -> slice:

@@ -45,7 +45,7 @@ class Tracker:
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write results.json and close the events."""
         text = json.dumps(results, indent=2) + "\n"
-        write_atomically(self.folder / "results.json", lambda path: _write_text(path, text))
+        write_atomically(self.folder / "results.json", lambda path: write_text(path, text))
         self.close()
 
     def close(self) -> None:
@@ -112,5 +112,6 @@ def _short(value: float) -> float | int:
     return int(value) if float(value).is_integer() and abs(value) < 1e15 else float(f"{value:.6g}")
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as UTF-8."""
+    path.write_text(text, encoding="utf-8")

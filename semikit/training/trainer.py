@@ -9,6 +9,7 @@ from typing import Any, final
 
 import torch
 
+from semikit.core.collapse import ClassSums
 from semikit.core.draws import draw
 from semikit.core.method import Method
 from semikit.core.network import Network
@@ -17,7 +18,7 @@ from semikit.core.task import Inference, Scores, Task
 from semikit.errors import DataError, RunError
 from semikit.training.checkpoint import save_best, save_last
 from semikit.training.device import peak_memory
-from semikit.training.inspection import non_finite
+from semikit.training.inspection import not_finite, rebuilt
 from semikit.training.meter import Meter
 from semikit.training.optimizer import set_learning_rates
 from semikit.training.processes import FAILED, GO, STOP, LostError, agreed, losses_told
@@ -168,8 +169,9 @@ class Trainer:
         self.rate = values.get("images_per_second", 0.0)
         self.waiting = values.get("waiting", 0.0)
         if skipped > self.train.max_skipped:
-            first, allowed = int(self.stepper.first_skipped), self.train.max_skipped
-            raise non_finite(self.task, first, skipped, allowed, self.folder, self.inference.device)
+            first = int(self.stepper.first_skipped)
+            kept = rebuilt(self.task, first, self.folder, self.inference.device)
+            raise not_finite(first, skipped, self.train, self.optimizer_settings, kept)
 
     # ------------------------------------------------------------------------------------ evaluation, checkpoints
 
@@ -185,11 +187,13 @@ class Trainer:
             if tracker is not None:
                 self.task.pictures(networks[self.best["model"]], self.folder / "images", self.inference)
         self.method.train()
-        row = self._row()
+        classes = ClassSums.of(self.task.class_names, self.meter.since_evaluation)
+        row = {**self._row(), **(classes.row() if classes else {})}
         if tracker is not None:
             tracker.add(row)
         self.reporter.evaluation(self.step, self.latest, self.best)
-        for notice in self.method.after_evaluation({n: s.value for n, s in self.latest.items()}, row.get("confident")):
+        values = {name: scores.value for name, scores in self.latest.items()}
+        for notice in self.method.after_evaluation(values, row.get("confident"), classes):
             self.reporter.notice(notice)
 
     def score(self) -> None:

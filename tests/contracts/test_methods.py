@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semikit.core.batch import Facts, Labeled, Needs, Unlabeled, take
+from semikit.core.collapse import LABELED, PREDICTED
 from semikit.core.losses import denominators
 from semikit.core.method import Method
 from semikit.registry import METHODS
@@ -82,10 +83,14 @@ def test_the_loss_is_finite_and_reaches_the_student_only(make: Make, classes: in
     assert all(gradient is None for gradient in gradients(made.method.teacher))
 
 
-def test_logs_are_detached_scalars(make: Make) -> None:
-    result = make().step()
+def test_logs_are_detached_numbers(make: Make) -> None:
+    made = make()
+    result = made.step()
     assert {"loss", "loss_x"} <= result.logs.keys()
-    assert all(value.shape == () and not value.requires_grad for value in result.logs.values())
+    for name, value in result.logs.items():
+        assert value.shape == ((3,) if name in (LABELED, PREDICTED) else ())
+        assert not value.requires_grad
+    assert made.unlabeled is None or {LABELED, PREDICTED} <= result.logs.keys()
     assert result.logs["loss"] == result.loss.detach()
 
 
@@ -96,7 +101,7 @@ def test_a_batch_without_a_valid_position_has_loss_and_gradient_0(make: Make, no
     result = made.step()
     result.loss.backward()
     assert result.loss.item() == 0
-    assert all(value == 0 for value in result.logs.values())
+    assert not any(value.any() for value in result.logs.values())
     assert all(gradient is None or not gradient.any() for gradient in gradients(made.method.student))
 
 

@@ -436,9 +436,9 @@ def test_another_configuration_is_not_resumed(
     whole: Callable[[str], Path], photos: ModuleType, photo_data: Path
 ) -> None:
     raw = settings(photos, photo_data)
-    raw["optimizer"] = {**raw["optimizer"], "lr": 0.5}
+    raw["optimizer"] = {**raw["optimizer"], "weight_decay": 0.5}
     run = build.build_run(resolve(raw), whole("unimatch_v2"), Quiet())
-    with pytest.raises(ConfigError, match=r"optimizer\.lr: 0\.0002 -> 0\.5"):
+    with pytest.raises(ConfigError, match=r"optimizer\.weight_decay: 0\.01 -> 0\.5"):
         build.resume(run, Quiet())
 
 
