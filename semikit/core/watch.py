@@ -51,7 +51,8 @@ class TeacherWatch(nn.Module):
 
     def shared(self, confident: float) -> list[str]:
         """What a person should know of the confident share (0..1) since the evaluation before."""
-        before, self.share = self.share, max(self.share, confident)
+        # The last bits depend on where a resumed run was interrupted.
+        before, self.share = self.share, max(self.share, round(confident, 6))
         if before <= 0 or confident >= COLLAPSE * before:
             return []
         return [

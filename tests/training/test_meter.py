@@ -72,3 +72,17 @@ def test_adding_does_not_wait_for_the_device(count_syncs: type) -> None:
         for _ in range(3):
             meter.add({"loss": torch.ones(()), "confident": torch.ones(())}, waited=0.0)
     assert not counter.found
+
+
+def test_vectors_are_summed_and_not_told_as_means(clock: list[float]) -> None:
+    meter = Meter(2)
+    for loss in (1.0, 3.0):
+        meter.add({"loss": torch.tensor(loss), "classes": torch.tensor([loss, 2.0])}, waited=0.0)
+        clock[0] += 1
+    assert meter.read() == {"loss": 2.0, "images_per_second": 2.0, "waiting": 0.0}
+    assert meter.since_evaluation == {"loss": [4.0], "classes": [4.0, 4.0]}
+    meter.add({"loss": torch.tensor(5.0), "classes": torch.tensor([1.0, 0.0])}, waited=0.0)
+    meter.read()
+    assert meter.since_evaluation["classes"] == [5.0, 4.0]
+    assert meter.mean_since_evaluation() == {"loss": 3.0}
+    assert meter.since_evaluation == {}
