@@ -18,7 +18,7 @@ FEWER = 10.0
 ABSENT = 0.001
 """A class is not predicted where its share is below this part of its share of the labelled positions."""
 
-ENOUGH = 10.0
+ENOUGH = 5.0
 """Positions of a class that would be expected before their absence means anything."""
 
 _ONE, _CLASS = (1, 3), (2, 3)
