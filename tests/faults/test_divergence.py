@@ -1,4 +1,4 @@
-"""Runs that diverge: under every precision and accumulation, for every task, through the trainer, and how they go on."""
+"""Runs that diverge, under every precision and accumulation and for every task, and how they go on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -25,6 +24,8 @@ from semikit.training.tracking import Tracker, read_rows
 
 Differences = Callable[..., list[str]]
 Raw = dict[str, Any]
+IMAGES = 8
+"""Labelled images of a step; batch norm needs two of them in each of four micro-batches."""
 BAD = 2
 """The step whose batch is broken."""
 PLACES = [(1, 0), (2, 0), (2, 1), (4, 0), (4, 2), (4, 3)]
@@ -38,14 +39,14 @@ def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def raw_of(request: pytest.FixtureRequest) -> Callable[[str], Raw]:
-    """The smallest configuration of a task: four steps of four labelled and four unlabelled images, each saved."""
+    """The smallest configuration of a task: four steps of labelled and unlabelled images, each saved."""
 
     def raw(task: str) -> Raw:
         kind, data = {"seg": ("photos", "photo_data"), "cd": ("pairs", "pair_data"), "cls": ("icons", "icon_data")}[
             task
         ]
         made: Raw = request.getfixturevalue(kind).raw(request.getfixturevalue(data))
-        made["train"] |= {"iterations": 4, "batch": 4, "eval_every": 4, "save_every": 1, "log_every": 1}
+        made["train"] |= {"iterations": 4, "batch": IMAGES, "eval_every": 4, "save_every": 1, "log_every": 1}
         return made
 
     return raw
@@ -100,7 +101,7 @@ def started(raw: Raw, folder: Path, image: int | None = None, resume: bool = Fal
 def stops_and_goes_on(raw: Raw, folder: Path, precision: str, parts: int, part: int, differences: Differences) -> None:
     """One trial: the run stops at the bad step, nothing was changed by it, and it goes on at a lower rate."""
     raw["train"] |= {"precision": precision, "accumulate": parts}
-    image = part * (4 // parts)
+    image = part * (IMAGES // parts)
     with started(raw, folder, image) as (run, tracker), pytest.raises(RunError) as caught:
         run.trainer.fit(tracker)
     assert caught.value.exit_code == 3
@@ -111,7 +112,7 @@ def stops_and_goes_on(raw: Raw, folder: Path, precision: str, parts: int, part: 
     assert f"optimizer.lr={lower:g}" in text
     assert [int(run.trainer.stepper.skipped), int(run.trainer.stepper.first_skipped)] == [1, BAD]
     kept = load_file(folder / f"nonfinite-iteration-{BAD}.safetensors")["labeled_images"]
-    assert [bool(one.isnan().any()) for one in kept] == [number == image for number in range(4)]
+    assert [bool(one.isnan().any()) for one in kept] == [number == image for number in range(IMAGES)]
     before = read_checkpoint(folder / "weights" / LAST)
     assert before["step"] == BAD
     assert before["skipped"] == [0, -1]
@@ -184,7 +185,7 @@ def far_behind(raw_of: Callable[[str], Raw]) -> Raw:
     raw = raw_of("cls")
     raw["method"] = dict(BAD_TEACHER)
     raw["optimizer"] |= {"lr": 3e-3}
-    raw["train"] |= {"iterations": 40, "eval_every": 8, "save_every": 8, "log_every": 8}
+    raw["train"] |= {"iterations": 40, "batch": 4, "eval_every": 8, "save_every": 8, "log_every": 8}
     return raw
 
 
@@ -219,7 +220,7 @@ def test_classes_that_collapse_are_told_and_a_resumed_run_tells_the_same(
     raw["train"] |= {"iterations": 12, "eval_every": 4, "save_every": 3}
     with started(raw, folder) as (run, tracker):
         run.trainer.fit(tracker)
-    (told,) = [line for line in run.trainer.reporter.told if "collapse" in line]
+    (told,) = [line for line in run.trainer.reporter.told if "collapse into one" in line]
     assert "100.0 % of the confident pseudo-labels are " in told
     assert read_rows(folder)[-1]["classes_predicted"] == 1
     assert read_rows(folder)[-1]["largest_class"] == 1
@@ -227,4 +228,4 @@ def test_classes_that_collapse_are_told_and_a_resumed_run_tells_the_same(
     with started(raw, folder, resume=True) as (again, tracker):
         assert again.trainer.step == 9
         again.trainer.fit(tracker)
-    assert [line for line in again.trainer.reporter.told if "collapse" in line] == [told]
+    assert [line for line in again.trainer.reporter.told if "collapse into one" in line] == [told]

@@ -34,7 +34,7 @@ class Rig:
     ) -> None:
         cls: type[Method] = METHODS.get(method)
         threshold = {"threshold": 0.5} if "threshold" in cls.Config.model_fields else {}
-        config, facts = cls.Config(**threshold), tiny.facts()
+        config, facts = cls.Config(**threshold, **options.pop("config", {})), tiny.facts()
         needs, self.whole_batch = cls.needs(config), cls.whole_batch(config)
         network = tiny.network(batch_norm=options.pop("batch_norm", False), pixels=not needs.whole_images)
         self.method = cls(network, config, facts).train()
@@ -121,6 +121,25 @@ def test_a_loss_that_is_finite_with_a_gradient_that_is_not(tiny: ModuleType) -> 
     assert torch.isfinite(rig.step()["loss"])
     assert torch.equal(parameter, before)
     assert int(rig.stepper.skipped) == 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("alignment", ["queue", "ema"])
+def test_what_is_remembered_stays_finite_where_loss_and_gradient_are(
+    tiny: ModuleType, differences: Differences, alignment: str, precision: str
+) -> None:
+    """A weak view that is not a number is masked by its threshold, but not in the averages alignment keeps."""
+    rig = Rig(tiny, "fixmatch", precision=precision, config={"alignment": alignment})
+    rig.step(0)
+    before = rig.state()
+    assert rig.unlabeled is not None
+    weak = rig.unlabeled.weak.clone()
+    weak[0, 0, 3, 3] = torch.nan
+    logs = rig.stepper(rig.labeled, replace(rig.unlabeled, weak=weak), 1)
+    assert torch.isfinite(logs["loss"])
+    assert not differences(before["method"], rig.state()["method"])
+    assert int(rig.stepper.skipped) == 1
+    assert torch.isfinite(rig.step(2)["confident"])
 
 
 def test_skipped_steps_are_counted_and_the_first_is_remembered(tiny: ModuleType) -> None:
