@@ -229,3 +229,23 @@ def test_classes_that_collapse_are_told_and_a_resumed_run_tells_the_same(
         assert again.trainer.step == 9
         again.trainer.fit(tracker)
     assert [line for line in again.trainer.reporter.told if "collapse into one" in line] == [told]
+
+
+@pytest.mark.parametrize(("first", "then"), [("fp16", "fp32"), ("fp32", "fp16"), ("fp16", "bf16")])
+def test_a_run_goes_on_in_another_precision(
+    raw_of: Callable[[str], Raw], tmp_path: Path, first: str, then: str
+) -> None:
+    raw = raw_of("cls")
+    raw["train"] |= {"precision": first}
+    with started(raw, tmp_path / "run", 0) as (run, tracker), pytest.raises(RunError):
+        run.trainer.fit(tracker)
+    raw["train"] |= {"precision": then}
+    with started(raw, tmp_path / "run", resume=True) as (again, tracker):
+        again.trainer.fit(tracker)
+    state = read_checkpoint(tmp_path / "run/weights" / LAST)
+    assert state["step"] == 4
+    assert state["changed"] == [f"iteration {BAD}: train.precision: {first!r} -> {then!r}"]
+    assert (state["scaler"] is not None) == (then == "fp16")
+    with started(raw, tmp_path / "run", resume=True) as (same, _):
+        assert same.trainer.reporter.told == [], "it is told when it happens"
+        assert same.trainer.snapshot["changed"] == state["changed"]
