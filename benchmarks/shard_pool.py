@@ -17,11 +17,12 @@ import numpy as np
 from PIL import Image
 
 from semikit.core.draws import draw
-from semikit.data.loader import StepLoader, Stream
+from semikit.data.loader import StepLoader
 from semikit.data.shard_files import ShardCounts, list_shards
 from semikit.data.shard_images import PoolRgb
 from semikit.data.shard_reading import read_shard
 from semikit.data.shards import ShardPool, ShardStream
+from semikit.data.streams import Stream
 
 SIDE = 32
 

@@ -10,7 +10,8 @@ Where things live:
     semikit.training   the loop, checkpoints, tracking
     semikit.recipes    YAML files and overrides, laid over one another; the files are in semikit/configs
     semikit.config     their values -> one validated object
-    semikit.build      that object -> a trainer; a path -> a trained network
+    semikit.build      that object -> a trainer (semikit.resuming goes on with one)
+    semikit.trained    a path -> a trained network
     semikit.benchmark  the training step measured, against the form of the field's public code
     semikit.cli        the command line
 """

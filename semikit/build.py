@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 
-from semikit.config import Config, resolve, resumable
+from semikit.config import Config
 from semikit.core.batch import Facts, Needs
-from semikit.core.metadata import checked
 from semikit.core.method import Method
 from semikit.core.network import Network
-from semikit.core.processes import process_count, process_rank
+from semikit.core.processes import process_count
 from semikit.core.task import Inference, Plan, Task
-from semikit.errors import ConfigError, DataError, WeightsError
+from semikit.errors import ConfigError, DataError
 from semikit.models.buildable import buildable
-from semikit.models.lora import merged
-from semikit.models.released import load_released
-from semikit.models.settings import EncoderSettings
-from semikit.recipes import difference, merge, read_yaml
 from semikit.registry import METHODS, TASKS
-from semikit.training.checkpoint import BEST, LAST, read_best, read_checkpoint, read_last, write_atomically
-from semikit.training.contents import contents_of
 from semikit.training.device import autocast, choose_device, grad_scaler
 from semikit.training.length import schedule_of
 from semikit.training.memory import planned_parts
@@ -34,7 +26,6 @@ from semikit.training.processes import agreed, over_processes
 from semikit.training.reporter import Reporter
 from semikit.training.settings import Schedule
 from semikit.training.step import Stepper
-from semikit.training.tracking import write_text
 from semikit.training.trainer import Trainer
 
 
@@ -149,6 +140,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     device = choose_device(train.device)
     task = task or build_task(config)
     task.run_folder = folder
+    task.bad_files.limit = train.max_bad_files
     schedule = schedule_of(train, task.counts, needs_of(config).unlabeled)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
@@ -169,7 +161,6 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     config = planned(config, method, task, device, reporter)
     train = config.train
     stepper = stepper_of(config, method, device)
-    unlabeled = train.batch * train.ratio if needs_of(config).unlabeled else 0
     trainer = Trainer(
         task=task,
         method=method,
@@ -182,88 +173,6 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
         reporter=reporter,
         metadata={"task": config.task, "name": config.name, **task.metadata()},
         snapshot={"config": config.to_raw(), "manifest": dict(task.manifest())},
-        images_per_step=train.batch + unlabeled,
+        images_per_step=train.batch * (1 + train.ratio * needs_of(config).unlabeled),
     )
     return Run(config, task, network, trainer, schedule, folder, device)
-
-
-def resume(run: Run, reporter: Reporter) -> None:
-    """Go on from the run folder's last checkpoint (or the one before, if it is damaged).
-
-    Raises:
-        ConfigError: when the configuration is another one; DataError: when the split is; the difference is shown.
-    """
-    state, notice = read_last(run.folder / "weights")
-    if notice:
-        reporter.notice(notice)
-    with contents_of(run.folder / "weights" / LAST):
-        _take_over(run, state, reporter)
-
-
-def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter) -> None:
-    changed = resumable(run.folder, state["config"], run.config)
-    split = difference(state["manifest"], dict(run.task.manifest()))
-    if split:
-        raise DataError(
-            f"{run.folder} was trained on another split:\n  "
-            + "\n  ".join(split[:10])
-            + "\nRestore the data, or begin a "
-            "new run with another --out."
-        )
-    run.trainer.restore(state)
-    _record(run, changed, list(state.get("changed", [])), reporter)
-
-
-def _record(run: Run, changed: list[str], before: list[str], reporter: Reporter) -> None:
-    """Tell what changed with this resumption; it stays so in config.yaml, and in checkpoints and results as a list."""
-    step = run.trainer.step
-    record = [*before, *(f"iteration {step}: {line}" for line in changed)]
-    if record:
-        run.trainer.snapshot = {**run.trainer.snapshot, "changed": record}
-    if changed and process_rank() == 0:
-        write_atomically(run.folder / "config.yaml", lambda path: write_text(path, run.config.to_yaml()))
-        reporter.notice(f"from iteration {step} on with another {'; '.join(changed)}")
-
-
-def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
-    """A trained network in eval mode and what its file tells: from a run folder (its best), a weights file written by
-    semikit, a checkpoint `last.ckpt`, or a released checkpoint (change detection where it has two classes).
-
-    Raises:
-        WeightsError: when there is nothing to load, or it cannot be read.
-    """
-    if path.is_dir():
-        path = path / "weights" / BEST
-        if not path.is_file():
-            raise WeightsError(f"no trained weights at {path}: the run has not been evaluated yet, or this is no run.")
-    if path.suffix == ".ckpt":
-        return _from_checkpoint(path)
-    if path.suffix != ".safetensors":
-        found = load_released(path)
-        # Both tasks have the same tensors; of two classes only networks of change detection were released.
-        task = TASKS.get("cd" if found.num_classes == 2 else "seg")
-        return task.released(found, path.stem)  # type: ignore[no-any-return]
-    state, raw = read_best(path)
-    metadata = checked(raw, path)
-    with contents_of(path):
-        network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
-        network.load_state_dict(state)
-    return network.eval(), metadata
-
-
-def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
-    """The better of student and teacher at the time the checkpoint was written."""
-    state = read_checkpoint(path)
-    metadata = checked(state["metadata"], path)
-    with contents_of(path):
-        network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
-        prefix = f"{state['best'].get('model', 'teacher')}."
-        weights = {k.removeprefix(prefix): v for k, v in state["method"].items() if k.startswith(prefix)}
-        model: EncoderSettings = TASKS.get(metadata["task"]).Model.model_validate(state["config"]["model"])
-        network.load_state_dict(weights if model.lora is None else merged(weights, model.lora))
-    return network.eval(), metadata
-
-
-def read_run_config(folder: Path, overrides: Mapping[str, Any]) -> Config:
-    """The configuration a run folder was trained with, with overrides."""
-    return resolve(merge(read_yaml(folder / "config.yaml"), overrides))

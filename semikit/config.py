@@ -26,7 +26,7 @@ _SECTIONS = ("data", "model", "method", "views", "evaluate", "optimizer", "train
 
 _FREE = (
     *("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "train.shard:"),
-    *("model.checkpointing:", "name:"),
+    *("train.max_bad_files:", "model.checkpointing:", "name:"),
 )
 """What may differ when a run is resumed: it does not change what is learned."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from semikit import build
+from semikit import build, trained
 from semikit.config import resolve
 from semikit.core.task import Counts
 from semikit.errors import ConfigError, WeightsError
@@ -120,7 +120,7 @@ def run(photos: ModuleType, photo_data: Path, tmp_path: Path) -> build.Run:
 def test_a_checkpoint_gives_the_better_network(run: build.Run, better: str | None, differences: Any) -> None:
     run.trainer.best = {"model": better} if better else {}
     run.trainer.save()
-    network, metadata = build.load_network(run.folder / "weights/last.ckpt")
+    network, metadata = trained.load_network(run.folder / "weights/last.ckpt")
     expected = getattr(run.trainer.method, better or "teacher").state_dict()
     assert not differences(dict(network.state_dict()), dict(expected))
     assert metadata["task"] == "seg"
@@ -130,17 +130,17 @@ def test_a_checkpoint_gives_the_better_network(run: build.Run, better: str | Non
 def test_nothing_was_evaluated_yet(run: build.Run) -> None:
     run.trainer.save()
     with pytest.raises(WeightsError, match=r"no trained weights at .*has not been evaluated yet"):
-        build.load_network(run.folder)
+        trained.load_network(run.folder)
 
 
 def test_weights_of_something_else(tmp_path: Path) -> None:
     save_best(tmp_path, {"w": torch.ones(1)}, {"task": "seg"})
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with pytest.raises(WeightsError, match="not a checkpoint of semikit"):
-        build.load_network(tmp_path / "foreign.ckpt")
+        trained.load_network(tmp_path / "foreign.ckpt")
     torch.save({"state_dict": {"w": torch.ones(1)}}, tmp_path / "foreign.pth")
     with pytest.raises(WeightsError, match=r"is no released UniMatch V2 checkpoint"):
-        build.load_network(tmp_path / "foreign.pth")
+        trained.load_network(tmp_path / "foreign.pth")
     save_last(tmp_path, {"step": 1})
     with pytest.raises(WeightsError, match="not a checkpoint of semikit"):
-        build.load_network(tmp_path / "last.ckpt")
+        trained.load_network(tmp_path / "last.ckpt")

@@ -13,7 +13,7 @@ from torch import Tensor
 from semikit import build
 from semikit.config import Config, resolve
 from semikit.core.batch import Facts
-from semikit.data.loader import Stream
+from semikit.data.streams import Stream
 from semikit.errors import ConfigError, InputError
 from semikit.methods.fixmatch import FixMatch
 from semikit.methods.unimatch_v2 import UniMatchV2

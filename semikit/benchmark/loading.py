@@ -13,8 +13,9 @@ from torch import Tensor
 
 from semikit.augment.settings import WeakSettings
 from semikit.benchmark.watch import Clock
-from semikit.data.loader import StepLoader, Stream
+from semikit.data.loader import StepLoader
 from semikit.data.sources import PixelSource
+from semikit.data.streams import Stream
 from semikit.errors import DataError
 from semikit.registry import TASKS
 from semikit.tasks._pixels import Crops

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import typer
 from rich.console import Console
@@ -51,6 +53,9 @@ def run(arguments: Sequence[str]) -> int:
     anywhere shows the traceback of any error.
     """
     verbose = "--verbose" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may hold what the terminal's alphabet has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         app([item for item in arguments if item != "--verbose"], obj=list(arguments))
     except SystemExit as end:  # typer has printed its own messages (usage, --help), but none of an interruption

@@ -57,6 +57,8 @@ def values_line(values: Mapping[str, float]) -> str:
         parts.append(f"waiting {100 * values['waiting']:.0f} %")
     if values.get("skipped"):
         parts.append(f"skipped {values['skipped']:.0f}")
+    if values.get("bad_files"):
+        parts.append(f"unreadable files {values['bad_files']:.0f}")
     return " · ".join(parts)
 
 

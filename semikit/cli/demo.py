@@ -41,7 +41,7 @@ def demo(
     flags = o.flag_overrides({"labels": labels, "iterations": iterations, "device": device})
     above = recipes.merge(flags, _for_both(overrides or [], task))
     raw = compose(task, DEMOS[task][0], None, None, None, None, above)
-    from semikit.cli.run import new_folder
+    from semikit.cli.run_folder import new_folder
 
     metric = _check(raw, numbers[0])
     console = Console()
@@ -82,7 +82,8 @@ def _train_all(
     raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], console: Console, quiet: bool
 ) -> dict[str, list[float]]:
     """Test score of each side's best for each seed; run folders are folder/seed-N/SIDE."""
-    from semikit.cli.run import remove_empty, start_run
+    from semikit.cli.run import start_run
+    from semikit.cli.run_folder import remove_empty
 
     values: dict[str, list[float]] = {side: [] for side in METHODS}
     for seed in seeds:
@@ -106,8 +107,10 @@ def run_folder(folder: Path, seed: int, side: str) -> Path:
 
 def _compare(folder: Path, seed: int) -> list[str]:
     """Write comparison.png (image, truth, both sides) and samples; returns what to look at and to type next."""
-    from semikit.build import build_task, inference_of, load_network, read_run_config
+    from semikit.build import build_task, inference_of
+    from semikit.resuming import read_run_config
     from semikit.tasks._pictures import save_png
+    from semikit.trained import load_network
     from semikit.training.device import choose_device
 
     runs = {side: run_folder(folder, seed, side) for side in METHODS}

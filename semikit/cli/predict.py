@@ -68,12 +68,12 @@ def predict(
         "tile": tile,
         "overlap": overlap,
     }
-    from semikit import build
+    from semikit import trained
     from semikit.core.task import Inference
     from semikit.registry import TASKS
     from semikit.training.device import autocast, choose_device
 
-    network, metadata = build.load_network(run)
+    network, metadata = trained.load_network(run)
     task = TASKS.get(metadata["task"])
     wants = _wants(task, metadata["task"], {name: value for name, value in flags.items() if value is not None})
     where = choose_device(device or "auto")

@@ -89,7 +89,8 @@ def _only(found: list[Cell]) -> Cell:
 
 def _train(cell: Cell, root: Path | None, out: Path | None, settings: dict[str, Any], quiet: bool) -> None:
     """Train a cell as `semikit train` would."""
-    from semikit.cli.run import new_folder, start_run
+    from semikit.cli.run import start_run
+    from semikit.cli.run_folder import new_folder
     from semikit.cli.train import at_root
     from semikit.recipes import merge
     from semikit.reproduce.plan import composed, published

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from semikit import __version__, build
+from semikit import __version__, build, trained
 from semikit.core.processes import process_count
 from semikit.core.task import Scores
 from semikit.training.checkpoint import BEST
@@ -36,6 +36,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "protocol": config.train.protocol,
         "evaluation": config.evaluate.model_dump(mode="json"),
         "iterations": trainer.step,
+        "bad_files": dict(task.bad_files.found),
         "seconds": round(trainer.seconds, 1),
         "first_batch_seconds": trainer.meter.first_batch,
         "images_per_second": round(trainer.step * trainer.meter.images_per_step / max(trainer.seconds, 1e-9), 2),
@@ -47,7 +48,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
     if trainer.snapshot.get("changed"):
         results["changed"] = trainer.snapshot["changed"]
     if task.counts.test and config.train.protocol == "strict":
-        network, _ = build.load_network(run.folder)
+        network, _ = trained.load_network(run.folder)
         best = {"best": network.to(run.device)}
         results["test"] = _plain(task.evaluate(best, "test", trainer.inference)["best"])
     return results

@@ -5,70 +5,29 @@ from __future__ import annotations
 import statistics
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from semikit import build
+from semikit import build, resuming
 from semikit.cli.console import Lines, make_reporter, start_panel
 from semikit.cli.json_file import write_json
 from semikit.cli.results import results_of, say_results
+from semikit.cli.run_folder import clear_unused, find_run, never_began, new_folder, remove_empty
 from semikit.cli.start import facts_of, notices_of
 from semikit.cli.tee import Both
 from semikit.config import Config, resolve
 from semikit.core.processes import process_rank
 from semikit.errors import InputError, RunError, SemikitError
 from semikit.recipes import difference, merge, read_yaml
+from semikit.training.checkpoint import write_atomically
+from semikit.training.lock import sole_writer
 from semikit.training.processes import joined, losses_told, on_first, restarts, same_step
 from semikit.training.reporter import Quiet, Reporter
-from semikit.training.tracking import Tracker
-
-
-def new_folder(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs")) -> Path:
-    """Make the run folder: `out`, or runs/TASK/NAME-METHOD with -2, -3 … where that exists.
-
-    Raises:
-        InputError: when `out` holds a run already, or nothing can be written there.
-    """
-    method = raw.get("method")
-    name = method.get("name", "unimatch_v2") if isinstance(method, Mapping) else "run"
-    wanted = out or base / str(raw["task"]) / f"{raw.get('name', 'run')}-{name}"
-    folder, number = wanted, 1
-    try:
-        while True:
-            try:
-                folder.mkdir(parents=True)
-                return folder
-            except FileExistsError:
-                if out is not None and folder.is_dir() and not any(folder.iterdir()):
-                    return folder
-                if out is not None:
-                    raise InputError(
-                        f"{out} exists and is not empty; nothing is overwritten. Choose another --out."
-                    ) from None
-            number += 1
-            folder = wanted.with_name(f"{wanted.name}-{number}")
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}. Choose another --out.") from error
-
-
-def find_run(task: str, given: str, base: Path = Path("runs")) -> Path:
-    """The run folder that `--resume` names; `last` is the newest one of the task with a checkpoint, of those without
-    results where there are any.
-    """
-    if given != "last":
-        folder = Path(given)
-        if not (folder / "config.yaml").is_file():
-            raise InputError(f"{folder} is no run folder: it has no config.yaml. Give a folder made by semikit train.")
-        return folder
-    written = sorted(base.glob(f"{task}/**/weights/*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    if not written:
-        raise InputError(f"there is no run to resume under {base / task}. Give the run folder: --resume RUN.")
-    folders = [path.parent.parent for path in written]
-    return next((folder for folder in folders if not (folder / "results.json").exists()), folders[0])
+from semikit.training.tracking import Tracker, write_text
 
 
 def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None, console: Console, quiet: bool) -> None:
@@ -104,16 +63,39 @@ def _begun(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs")) 
 
 def start_run(raw: Mapping[str, Any], folder: Path, console: Console, quiet: bool) -> dict[str, Any]:
     """Train one run in an empty folder; returns the results."""
+    leads = process_rank() == 0
     try:
-        config = resolve(raw)
-        with _log(folder, console, quiet) as reporter:
-            run = _checked(config, folder, reporter)
-            on_first(lambda: _write_begin(run))
-            return _train(run, console, quiet, 0)
-    except (SemikitError, KeyboardInterrupt):
-        if process_rank() == 0:
-            _remove_unused(folder)
-        raise
+        with _writing(folder) as notice:
+            on_first(lambda: _refuse_begun(folder))
+            try:
+                return _start(resolve(raw), folder, console, quiet, notice)
+            except (SemikitError, KeyboardInterrupt):
+                if leads:
+                    clear_unused(folder)
+                raise
+    finally:
+        if leads:
+            remove_empty(folder)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[str | None]:
+    """The first process holds the run folder while the block runs; gives what a person should know of that."""
+    with ExitStack() as held:
+        yield on_first(lambda: held.enter_context(sole_writer(folder)))
+
+
+def _refuse_begun(folder: Path) -> None:
+    if not never_began(folder):
+        raise InputError(f"another run began in {folder} meanwhile. Choose another --out.")
+    clear_unused(folder)
+
+
+def _start(config: Config, folder: Path, console: Console, quiet: bool, notice: str | None) -> dict[str, Any]:
+    with _log(folder, console, quiet) as reporter:
+        run = _checked(config, folder, reporter)
+        on_first(lambda: _write_begin(run))
+        return _train(run, console, quiet, 0, notice)
 
 
 def _checked(config: Config, folder: Path, reporter: Reporter) -> build.Run:
@@ -124,9 +106,9 @@ def _checked(config: Config, folder: Path, reporter: Reporter) -> build.Run:
 
 
 def _write_begin(run: build.Run) -> None:
-    """What a run folder holds from the beginning."""
-    (run.folder / "config.yaml").write_text(run.config.to_yaml(), encoding="utf-8")
+    """What a run folder holds from the beginning; config.yaml comes last, for a folder that has it can be resumed."""
     run.task.write_split(run.folder)
+    write_atomically(run.folder / "config.yaml", lambda path: write_text(path, run.config.to_yaml()))
 
 
 def resume_run(
@@ -134,15 +116,15 @@ def resume_run(
 ) -> dict[str, Any]:
     """Go on with a run."""
     folder = find_run(task_name, given)
-    config = build.read_run_config(folder, overrides)
+    config = resuming.read_run_config(folder, overrides)
     if config.task != task_name:
         raise InputError(f"{folder} is a run of the task {config.task!r}: semikit train {config.task} --resume …")
-    with _log(folder, console, quiet) as reporter:
+    with _writing(folder) as notice, _log(folder, console, quiet) as reporter:
         run = _checked(config, folder, reporter)
-        build.resume(run, reporter)
+        resuming.resume(run, reporter)
         same_step(run.trainer.step, folder)
         reporter.notice(f"going on at iteration {run.trainer.step}")
-        return _train(run, console, quiet, run.trainer.step)
+        return _train(run, console, quiet, run.trainer.step, notice)
 
 
 def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], console: Console, quiet: bool) -> None:
@@ -150,11 +132,12 @@ def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], conso
     results = []
     for seed in seeds:
         child = folder / f"seed-{seed}"
-        child.mkdir()
+        on_first(lambda child=child: child.mkdir())  # type: ignore[misc]
         try:
             results.append(start_run(merge(raw, {"train": {"seed": seed}}), child, console, quiet))
         finally:
-            remove_empty(folder)
+            if process_rank() == 0:
+                remove_empty(folder)
     if process_rank():
         return
     metric, split = results[0]["metric"], results[0]["best"]["split"]
@@ -188,32 +171,45 @@ def dry_run(raw: Mapping[str, Any], console: Console) -> None:
     console.print("The data are fine. Nothing was trained or written.")
 
 
-def _train(run: build.Run, console: Console, quiet: bool, first: int) -> dict[str, Any]:
+def _train(run: build.Run, console: Console, quiet: bool, first: int, told: str | None) -> dict[str, Any]:
     leads = process_rank() == 0
     if leads and not quiet:
         start_panel(console, f"semikit train {run.config.task}", facts_of(run))
-    for notice in notices_of(run):
+    for notice in [*notices_of(run), *([told] if told else [])]:
         run.trainer.reporter.notice(notice)
     tracker = Tracker(run.folder, first) if leads else None
     try:
-        run.trainer.fit(tracker)
-        with losses_told():
-            if not run.trainer.latest:
-                run.trainer.score()
-            results = results_of(run)
-        if tracker is not None:
-            tracker.finish(results)
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"the memory of {run.device} does not suffice. Begin again with a smaller --batch or --crop, with "
-            "train.accumulate=2 (the same batch in two parts), or with --precision bf16."
-        ) from error
+        with _faults_told(run):
+            run.trainer.fit(tracker)
+            with losses_told():
+                if not run.trainer.latest:
+                    run.trainer.score()
+                results = results_of(run)
+            if tracker is not None:
+                tracker.finish(results)
     finally:
         if tracker is not None:
             tracker.close()
     if leads:
         say_results(run, results, console, quiet)
     return results
+
+
+@contextmanager
+def _faults_told(run: build.Run) -> Iterator[None]:
+    """What torch and the disk raise, as an error that says what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"the memory of {run.device} does not suffice. Begin again with a smaller --batch or --crop, with "
+            "train.accumulate=2 (the same batch in two parts), or with --precision bf16."
+        ) from error
+    except OSError as error:
+        raise RunError(
+            f"the run stopped at iteration {run.trainer.step}: {error}. Free space on its disk or make it writable, "
+            f"then go on with --resume {run.folder}"
+        ) from error
 
 
 @contextmanager
@@ -225,7 +221,7 @@ def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Reporter]:
         yield Quiet()
         return
     path = folder / "log.txt"
-    with path.open("a", buffering=1, encoding="utf-8") as file:
+    with path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
         try:
             yield Both(make_reporter(console, quiet), Lines(Console(file=file, width=200)))
         except SemikitError as error:
@@ -235,16 +231,3 @@ def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Reporter]:
             file.write(traceback.format_exc())
             error.semikit_log = path  # type: ignore[attr-defined]
             raise
-
-
-def _remove_unused(folder: Path) -> None:
-    """Take away a folder that was made for a run that never began."""
-    if not (folder / "config.yaml").exists() and folder.is_dir():
-        (folder / "log.txt").unlink(missing_ok=True)
-        remove_empty(folder)
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

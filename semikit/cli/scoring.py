@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semikit import build, recipes
+from semikit import build, recipes, trained
 from semikit.cli.results import weights_file
 from semikit.cli.train import at_root, compose
 from semikit.config import resolve
@@ -32,7 +32,7 @@ def score(
     Raises:
         InputError: no data given and none known, other classes, or no such split.
     """
-    network, metadata = build.load_network(path)
+    network, metadata = trained.load_network(path)
     raw = _raw(path, metadata["task"], dataset, data, root)
     above: dict[str, Any] = {
         "method": {"name": "supervised"},

@@ -10,11 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
 import torch
 
+from semikit.core.bad_files import BadFiles
 from semikit.core.batch import Labeled, Needs, Normalise, Unlabeled
 from semikit.core.network import Network
 from semikit.core.settings import Settings
@@ -112,6 +114,11 @@ class Task(ABC):
 
     @abstractmethod
     def __init__(self, data: Any, views: Any, evaluate: Any, plan: Plan, needs: Needs) -> None: ...
+
+    @cached_property
+    def bad_files(self) -> BadFiles:
+        """The files that `batches` could not read so far; other images stood in for them."""
+        return BadFiles()
 
     @abstractmethod
     def network(self, settings: Any) -> Network:

@@ -15,7 +15,7 @@ from semikit.data.class_sources import UNKNOWN, FileSource
 from semikit.data.class_spec import LabelledImages, LabelSpec
 from semikit.data.class_tables import read_list, read_table
 from semikit.data.faults import some
-from semikit.data.folders import apart, in_real_folder, nearby
+from semikit.data.folders import apart, in_real_folder, nearby, refuse_odd_name
 from semikit.data.images import PHOTOS, RASTERS
 from semikit.data.name_lists import near
 from semikit.data.shard_spec import pool_among
@@ -147,15 +147,23 @@ def _folder(folder: Path, key: str) -> Path:
 
 
 def _walk(folder: Path) -> list[str]:
-    """Image files below a folder, as paths below it; hidden ones are left out. A million take some seconds."""
+    """Image files below a folder, as paths below it, a million in some seconds; without hidden ones, and without links
+    to folders they lie in.
+    """
     found: list[str] = []
     for place, inner, files in os.walk(folder, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".")]
+        inner[:] = [name for name in inner if not name.startswith(".") and not _circle(place, name)]
         below = os.path.relpath(place, folder)
         prefix = "" if below == "." else f"{Path(below).as_posix()}/"
         images = (name for name in files if not name.startswith(".") and Path(name).suffix.lower() in PHOTOS | RASTERS)
         found += [f"{prefix}{name}" for name in images]
     return found
+
+
+def _circle(place: str, name: str) -> bool:
+    """Whether a folder is a link to one it lies in: to follow it would never end."""
+    path = Path(place, name)
+    return path.is_symlink() and Path(os.path.realpath(place)).is_relative_to(os.path.realpath(path))
 
 
 def _named(folder: Path, files: Sequence[str], key: str) -> dict[str, Path]:
@@ -166,6 +174,7 @@ def _named(folder: Path, files: Sequence[str], key: str) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for file in sorted(files):
+        refuse_odd_name(folder / file, key)
         name = file.rpartition(".")[0]
         if name in found:
             raise DataError(f"{key}: two files of one name: {found[name]} and {file}. Remove or rename one.")

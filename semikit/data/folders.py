@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ from semikit.data.spec import ClassSpec, DataSpec, Scale
 from semikit.errors import DataError
 
 P = TypeVar("P", bound=PixelSource)
+_SPACE = 0x20
 
 
 @final
@@ -115,6 +117,7 @@ def image_files(folder: Path, key: str, without: Path | None = None) -> dict[str
             continue
         if without is not None and without != folder and path.is_relative_to(without):
             continue
+        refuse_odd_name(path, key)
         name = inner.with_suffix("").as_posix()
         if name in found:
             raise DataError(f"{key}: two files of one name: {found[name]} and {path.name}. Remove or rename one.")
@@ -124,7 +127,26 @@ def image_files(folder: Path, key: str, without: Path | None = None) -> dict[str
     return dict(sorted(found.items()))
 
 
-def apart(parts: Mapping[str, Filed | None], real: Callable[[Path], Path] = Path.resolve) -> None:
+def refuse_odd_name(path: Path, key: str) -> None:
+    """Raise where a file's name cannot stand in a list with one name a line.
+
+    Raises:
+        DataError: a line break or another control character, or bytes that are no text.
+    """
+    text = str(path)
+    if not text.isprintable() and any(ord(c) < _SPACE or 0xD800 <= ord(c) < 0xE000 for c in text):
+        raise DataError(
+            f"{key}: the name {text!a} has a line break, another control character or bytes that are no UTF-8 "
+            "text, and could not stand in a list of names. Rename it."
+        )
+
+
+def _followed(path: Path) -> Path:
+    """The file a path leads to; unlike Path.resolve, links that lead in a circle are no error here."""
+    return Path(os.path.realpath(path))
+
+
+def apart(parts: Mapping[str, Filed | None], real: Callable[[Path], Path] = _followed) -> None:
     """Raise where two parts hold the same file; `real` says which file a path is.
 
     Raises:
@@ -145,7 +167,7 @@ def in_real_folder(path: Path) -> Path:
 
 @lru_cache
 def _real(folder: Path) -> Path:
-    return folder.resolve()
+    return _followed(folder)
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -224,8 +224,10 @@ def faults_of(path: Path, region: Region | None = None) -> Iterator[None]:
         yield
     except FileFault:
         raise
-    except Image.DecompressionBombError as error:
-        raise FileFault("image too large", path, str(error), "Cut it into tiles, or save it as a GeoTIFF.") from None
+    except Image.DecompressionBombError:
+        detail = f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which would be decoded as a whole"
+        remedy = "Cut it into tiles, or save it as a tiled GeoTIFF, which is read by windows."
+        raise FileFault("image too large", path, detail, remedy) from None
     except _damage() as error:
         remedy = "Replace the file or take it out of the folder."
         detail = _reason(error, path) if region is None else f"{region}: {_reason(error, path)}"

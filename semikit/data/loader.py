@@ -1,69 +1,39 @@
 """Batches by step number: nothing depends on how many workers there are. A worker makes a whole step or, where images
 come out of shards, some slots of every step.
 
-Which image stands where is a function of (seed, stream, step, slot), as are the draws of its weak view. Starting at
-step k gives what going there from 0 would have given.
+Which image stands where is a function of (seed, stream, step, slot), as are the draws of its weak view and the image
+that stands in for one that cannot be read. Starting at step k gives what going there from 0 would have given.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
 from types import FrameType
 from typing import Any, Generic, TypeVar, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from semikit.core.bad_files import BadFiles
 from semikit.core.draws import draw
+from semikit.data.faults import FileFault
+from semikit.data.stacking import mapped, stack
 from semikit.data.step_parts import StepParts, joined, share
-from semikit.errors import RunError, SemikitError
+from semikit.data.streams import Stream, item_at
+from semikit.errors import DataError, RunError, SemikitError
 
 R = TypeVar("R")
 Make = Callable[[str, int, np.random.Generator], R]
 """(stream name, image number, generator) -> one item: dataclass, tuple or mapping of arrays, tensors and numbers."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """Images of one kind: `length` of them, `batch` a step over all processes. `length` None: they come out of shards
-    and have no number; `make` is given the position in the endless stream instead.
-
-    `slots` are the positions in that batch made here (default all).
-    """
-
-    name: str
-    length: int | None
-    batch: int
-    slots: range | None = None
-
-
-def item_at(seed: int, stream: str, length: int, position: int) -> int:
-    """The image at a position of an endless stream: passes follow each other, each in an order of its own."""
-    return int(_order(seed, stream, length, position // length)[position % length])
-
-
-def items_at(seed: int, stream: str, length: int, position: int, count: int) -> NDArray[np.int64]:
-    """The images (count,) at consecutive positions of an endless stream; see `item_at`."""
-    parts: list[NDArray[np.int64]] = []
-    while count:
-        number, start = divmod(position, length)
-        part = _order(seed, stream, length, number)[start : start + count]
-        parts.append(part)
-        position, count = position + len(part), count - len(part)
-    return np.concatenate(parts)
-
-
-@lru_cache(maxsize=16)
-def _order(seed: int, stream: str, length: int, number: int) -> NDArray[np.int64]:
-    return draw(seed, f"order/{stream}", number).permutation(length)
 
 
 @final
@@ -72,9 +42,11 @@ class StepLoader(Generic[R]):
 
     `make` is called with the generator of ("weak/STREAM", step, slot); it must be picklable where processes are
     spawned. `workers` = 0 works in this process. `pin` copies to pinned memory, for a fast way to the device.
+    `bad_files` counts, in the order of the steps, what cannot be read (default: nothing is allowed).
 
     Raises (while iterating):
-        SemikitError: what `make` raised, also from a worker.
+        DataError: more files than allowed could not be read.
+        SemikitError: what else `make` raised, also from a worker.
         RunError: a worker died.
     """
 
@@ -88,13 +60,14 @@ class StepLoader(Generic[R]):
         *,
         pin: bool = False,
         prefetch: int = 2,
+        bad_files: BadFiles | None = None,
     ) -> None:
         assert all(stream.length != 0 for stream in streams if stream.batch), streams
-        self.steps, self.pin = steps, pin
+        self.steps, self.pin, self.bad_files = steps, pin, bad_files or BadFiles()
         # What comes out of shards is read once only if each worker keeps to slots of its own.
         self.parts = workers if workers and any(stream.length is None for stream in streams) else 1
         self._loader: DataLoader[_Made] = DataLoader(
-            _Steps(tuple(streams), make, seed),
+            _Steps(tuple(streams), make, seed, self.bad_files.limit),
             batch_size=None,
             sampler=StepParts(steps, self.parts) if self.parts > 1 else steps,
             num_workers=workers,
@@ -110,110 +83,124 @@ class StepLoader(Generic[R]):
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Mapping[str, R]]:
-        made: Any = iter(self._loader)
+        made: Any = _begun(self._loader)
         try:
             for _ in self.steps:
-                batch = joined([_next(made) for _ in range(self.parts)])
-                yield _mapped(Tensor.pin_memory, batch) if self.pin and self.parts > 1 else batch
+                batch = joined([self._next(made) for _ in range(self.parts)])
+                yield mapped(torch.Tensor.pin_memory, batch) if self.pin and self.parts > 1 else batch
         finally:
             # Left alone, workers live until nothing refers to the iterator any more, for one no traceback, and worker
             # processes started meanwhile inherit it and disturb its shutdown.
             if self._loader.num_workers:
                 made._shutdown_workers()
 
-
-def _next(made: Iterator[_Made]) -> Any:
-    """The batches of the next step; a bug in `make` comes as torch wraps it."""
-    try:
-        item = next(made)
-    except RuntimeError as error:
-        died = " ".join(str(error).split())
-        if "DataLoader worker (pid" not in died:
-            raise
-        raise RunError(
-            f"a data worker died ({died}). Most often memory or /dev/shm was full: use fewer workers "
-            "(train.workers=0) or a smaller batch."
-        ) from None
-    if item.error is not None:
-        raise item.error
-    return item.batch
+    def _next(self, made: Iterator[_Made]) -> Any:
+        """The batches of the next step; a bug in `make` comes as torch wraps it."""
+        try:
+            item = next(made)
+        except RuntimeError as error:
+            died = " ".join(str(error).split())
+            if "DataLoader worker (pid" not in died:
+                raise
+            raise _dead_worker(died) from None
+        except (EOFError, OSError, pickle.UnpicklingError) as error:  # it died while it handed a batch over
+            if not self._loader.num_workers:
+                raise
+            raise _dead_worker(f"{type(error).__name__} while a batch was handed over") from None
+        self.bad_files.add(item.bad)
+        if item.error is not None:
+            raise item.error
+        return item.batch
 
 
 @final
 @dataclass(slots=True)
 class _Made:
-    """A step's batches, or the error that came instead (torch would wrap it in a traceback)."""
+    """A step's batches, or the error that came instead (torch would wrap it in a traceback).
+
+    `bad` are the files that could not be read, with what is wrong.
+    """
 
     batch: Any
     error: SemikitError | None = None
+    bad: tuple[tuple[str, str], ...] = ()
 
     def pin_memory(self, device: Any = None) -> _Made:
         """Called by torch's pinning thread."""
-        return _Made(_mapped(torch.Tensor.pin_memory, self.batch), self.error)
+        return _Made(mapped(torch.Tensor.pin_memory, self.batch), self.error, self.bad)
 
 
 @final
 class _Steps(Dataset[_Made]):
     """Step number -> its batches."""
 
-    def __init__(self, streams: tuple[Stream, ...], make: Make[Any], seed: int) -> None:
-        self.streams, self.make, self.seed = streams, make, seed
+    def __init__(self, streams: tuple[Stream, ...], make: Make[Any], seed: int, allowed: int) -> None:
+        self.streams, self.make, self.seed, self.allowed = streams, make, seed, allowed
 
     def __getitem__(self, key: int | tuple[int, int, int]) -> _Made:
         step, part, parts = (key, 0, 1) if isinstance(key, int) else key
+        bad: dict[str, str] = {}
         try:
-            made = ((stream.name, self._items(stream, step, part, parts)) for stream in self.streams if stream.batch)
-            return _Made({name: stack(items) for name, items in made if items})
+            read = [stream for stream in self.streams if stream.batch]
+            found = ((stream.name, self._items(stream, step, part, parts, bad)) for stream in read)
+            made = {name: stack(items) for name, items in found if items}
+        except _TooMany:
+            return _Made(None, bad=tuple(bad.items()))
         except SemikitError as error:
-            return _Made(None, error.with_traceback(None))
+            return _Made(None, error.with_traceback(None), tuple(bad.items()))
+        return _Made(made, bad=tuple(bad.items()))
 
-    def _items(self, stream: Stream, step: int, part: int, parts: int) -> list[Any]:
+    def _items(self, stream: Stream, step: int, part: int, parts: int, bad: dict[str, str]) -> list[Any]:
         slots = range(stream.batch) if stream.slots is None else stream.slots
-        return [self._item(stream, step, slot) for slot in share(slots, part, parts)]
+        return [self._item(stream, step, slot, bad) for slot in share(slots, part, parts)]
 
-    def _item(self, stream: Stream, step: int, slot: int) -> Any:
-        index = step * stream.batch + slot
-        if stream.length is not None:
-            index = item_at(self.seed, stream.name, stream.length, index)
-        return self.make(stream.name, index, draw(self.seed, f"weak/{stream.name}", step, slot))
+    def _item(self, stream: Stream, step: int, slot: int, bad: dict[str, str]) -> Any:
+        """The item of a slot; where files cannot be read, the first that can of those that may stand in."""
+        for index in self._candidates(stream, step, slot):
+            try:
+                return self.make(stream.name, index, draw(self.seed, f"weak/{stream.name}", step, slot))
+            except (FileFault, OSError) as error:
+                if not self.allowed and isinstance(error, FileFault):
+                    raise
+                file = error.file if isinstance(error, FileFault) else error.filename or f"{stream.name} {index}"
+                bad[str(file)] = str(error)
+            if len(bad) > self.allowed:
+                raise _TooMany
+        raise DataError(f"no image of the stream {stream.name} can be read: {'; '.join(bad.values())}")
+
+    def _candidates(self, stream: Stream, step: int, slot: int) -> Iterator[int]:
+        """The image of a slot, then all from a drawn one on; of a stream without end the next ones of the slot."""
+        position = step * stream.batch + slot
+        if stream.length is None:
+            yield from islice(count(position, stream.batch), self.allowed + 2)  # damage may hide all that follow
+            return
+        yield item_at(self.seed, stream.name, stream.length, position)
+        first = int(draw(self.seed, f"instead/{stream.name}", step, slot).integers(stream.length))
+        for number in range(stream.length):
+            yield (first + number) % stream.length
 
 
-def stack(items: Sequence[Any]) -> Any:
-    """Items of one structure -> the same structure with a first axis more.
+def _begun(loader: DataLoader[_Made]) -> Any:
+    """The loader's iterator, whose dead workers are found when a batch is fetched.
 
-    Arrays and tensors are stacked, numbers become a tensor, None stays where all are None; dataclasses, tuples and
-    mappings keep their kind.
+    Torch's handler of SIGCHLD would raise wherever the process is, also in the middle of an update of the weights.
     """
-    first = items[0]
-    if first is None:
-        assert all(item is None for item in items), "None in some items of a batch only"
-        return None
-    if isinstance(first, Tensor):
-        return torch.stack(list(items))
-    if isinstance(first, (np.ndarray, np.generic)):
-        return torch.from_numpy(np.stack(items))
-    if isinstance(first, (bool, int, float)):
-        return torch.tensor(items, dtype=torch.float32 if isinstance(first, float) else None)
-    return _joined(stack, list(items))
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    former = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    finally:
+        signal.signal(signal.SIGCHLD, former or signal.SIG_DFL)
 
 
-def _joined(action: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-    """A structure like the first item's, each part made by `action` of all items' parts."""
-    first = items[0]
-    if is_dataclass(first) and not isinstance(first, type):
-        parts = {field.name: action([getattr(item, field.name) for item in items]) for field in fields(first)}
-        return type(first)(**parts)
-    if isinstance(first, Mapping):
-        return {key: action([item[key] for item in items]) for key in first}
-    assert isinstance(first, tuple), f"cannot stack {type(first).__name__}"
-    return tuple(action([item[k] for item in items]) for k in range(len(first)))
+def _dead_worker(how: str) -> RunError:
+    why = "Most often memory or /dev/shm was full: use fewer workers (train.workers=0) or a smaller batch."
+    return RunError(f"a data worker died ({how}). {why}")
 
 
-def _mapped(action: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same structure with `action` on every tensor."""
-    if isinstance(value, Tensor):
-        return action(value)
-    return None if value is None else _joined(lambda parts: _mapped(action, parts[0]), [value])
+class _TooMany(Exception):
+    """More files of one step than a whole run may have could not be read."""
 
 
 def _as_it_is(item: Any) -> Any:
@@ -225,6 +212,14 @@ def _prepare_worker(number: int) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, partial(_second_time, []))
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone; one that waits to hand over a batch would wait for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
 
 
 def _second_time(times: list[int], number: int, frame: FrameType | None) -> None:

@@ -22,8 +22,8 @@ _FREE = {
     "data": ("split_seed",),
     "evaluate": ("batch",),
     "train": (
-        "accumulate", "compile", "device", "eval_every", "log_every", "max_skipped", "precision", "save_every", "seed",
-        "select", "workers",
+        "accumulate", "compile", "device", "eval_every", "log_every", "max_bad_files", "max_skipped", "precision",
+        "save_every", "seed", "select", "workers",
     ),
 }  # fmt: skip
 """What does not change which cell a run is of: where and how fast it trains, what it draws, when it is looked at."""

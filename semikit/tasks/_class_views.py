@@ -25,8 +25,8 @@ from semikit.core.settings import Settings
 from semikit.core.task import Plan
 from semikit.core.transfer import send
 from semikit.data.class_sources import ClassSource
-from semikit.data.loader import Stream, items_at
 from semikit.data.shards import ShardStream
+from semikit.data.streams import Stream, items_at
 from semikit.tasks._streams import LABELED, SECOND, UNLABELED
 
 

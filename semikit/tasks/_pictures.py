@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -100,7 +101,16 @@ def _legend_lines(legend: Sequence[tuple[str, Pixels]], width: int) -> list[list
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG under a temporary name first, so that an interruption leaves no half picture."""
+    """Write a PNG under a temporary name first, so that an interruption leaves no half picture.
+
+    Raises:
+        OSError: when the disk is full or the folder cannot be written; nothing is left then.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    image.save(temporary, format="PNG")
-    temporary.replace(path)
+    try:
+        image.save(temporary, format="PNG")
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):  # of a disk that became read-only nothing can be taken away
+            temporary.unlink(missing_ok=True)
+        raise

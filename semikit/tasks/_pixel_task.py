@@ -221,7 +221,8 @@ class PixelTask(Task, ABC):
         if self.sources.pool is not None:
             pools |= pool_streams(self.sources.pool, self.plan, self.run_folder)
         make = Crops(pools, frozenset({"labeled"}), self.settings.weak)
-        return StepLoader(streams(pools, self.plan, self.needs), make, self.plan.seed, steps, workers, pin=pin)
+        found = streams(pools, self.plan, self.needs)
+        return StepLoader(found, make, self.plan.seed, steps, workers, pin=pin, bad_files=self.bad_files)
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Strong views, mixing and normalisation, on the device."""

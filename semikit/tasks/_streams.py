@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sized
 from semikit.core.batch import Needs
 from semikit.core.processes import own_slots
 from semikit.core.task import Plan
-from semikit.data.loader import Stream
 from semikit.data.shards import ShardStream
+from semikit.data.streams import Stream
 
 LABELED, UNLABELED = "labeled", "unlabeled"
 SECOND = "second"

@@ -174,7 +174,7 @@ class Classification(Task):
         of: list[tuple[ClassSource, int]] = [(self.train, index) for index in labeled]
         pools: dict[str, Any] = {LABELED: of, UNLABELED: listed, SECOND: listed, **shards}
         make = ClassCrops(pools, self.settings, self.needs.strong_views)
-        return StepLoader(found, make, self.plan.seed, steps, workers, pin=pin)
+        return StepLoader(found, make, self.plan.seed, steps, workers, pin=pin, bad_files=self.bad_files)
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Weak and strong views and normalisation, on the device."""

@@ -2,6 +2,7 @@
 
 `last.ckpt` is a file of `torch.save` that holds tensors and plain values only and is read without unpickling code. Its
 SHA-256 stands behind it and is verified before anything is loaded; readers of zip files pass over it.
+`best.safetensors` has the SHA-256 of its tensors and of what rebuilds their network in its metadata.
 """
 
 from __future__ import annotations
@@ -10,24 +11,29 @@ import hashlib
 import json
 import os
 import pickle
+import re
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from semikit.errors import RunError, WeightsError
 
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
+DAMAGED = "damaged.ckpt"
 BEST = "best.safetensors"
 
 _MARK = b"semikit1"
 _TAIL = len(_MARK) + hashlib.sha256().digest_size
 _KEYS = {"step", "method", "optimizer", "best", "metadata"}
+_TOLD, _SUM = "semikit", "sha256"
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], keep: Path | None = None) -> None:
@@ -48,8 +54,20 @@ def write_atomically(path: Path, write: Callable[[Path], None], keep: Path | Non
         temporary.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"could not write {path}: {error}. Free space on its disk, then go on with --resume.") from error
+        with suppress(OSError):  # of a disk that became read-only nothing can be taken away
+            temporary.unlink(missing_ok=True)
+        left = shutil.disk_usage(path.parent).free / 2**20  # torch does not say that a disk is full
+        raise RunError(
+            f"could not write {path}: {error} ({left:.1f} MiB free on its disk). Free space there or make it writable, "
+            "then go on with --resume."
+        ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Take away the temporary files that killed processes left in a run folder; nobody may be writing there."""
+    for place in (folder, *(path for path in folder.glob("*/") if path.is_dir())):
+        for path in place.glob(".*.tmp"):
+            path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -81,8 +99,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise WeightsError(f"no checkpoint at {path}")
-    whole = _verified(path)
     try:
+        whole = _verified(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path} would run code when unpickled; refused. Only tensors are loaded.") from error
@@ -124,34 +142,75 @@ def _checksum(path: Path, size: int) -> bytes:
     return checksum.digest()
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder of weights holds a checkpoint, damaged or not."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS, DAMAGED))
+
+
 def read_last(folder: Path) -> tuple[dict[str, Any], str | None]:
-    """The newest readable checkpoint and, when that is the one before the last, a sentence that says so."""
+    """The newest readable checkpoint and, when that is the one before the last, a sentence that says so.
+
+    Raises:
+        WeightsError: when neither can be read; it says why of both.
+    """
     try:
         return read_checkpoint(folder / LAST), None
     except WeightsError as error:
         if not (folder / PREVIOUS).is_file():
             raise
-        state = read_checkpoint(folder / PREVIOUS)
+        try:
+            state = read_checkpoint(folder / PREVIOUS)
+        except WeightsError as other:
+            raise WeightsError(
+                f"neither checkpoint can be read: {error}; {other}. Restore one from a copy, or begin a new run."
+            ) from error
         return state, f"{error}. Going on from {PREVIOUS} at iteration {state['step']}."
+
+
+def set_aside(folder: Path) -> None:
+    """Rename a damaged `last.ckpt`: the next checkpoint would make it the one before, in place of the good one."""
+    with suppress(FileNotFoundError):
+        (folder / LAST).replace(folder / DAMAGED)
 
 
 def save_best(folder: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write `best.safetensors`: the weights of one network and what is needed to rebuild it."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
-    text = {"semikit": json.dumps(metadata)}
+    # One entry: safetensors writes several in an order of chance, and equal weights would be unequal files.
+    text = {_TOLD: json.dumps({**metadata, _SUM: _sum_of(tensors, metadata)})}
     write_atomically(folder / BEST, lambda path: save_file(tensors, path, metadata=text))
 
 
 def read_best(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and metadata of a file written by `save_best`."""
+    """Weights and metadata of a file written by `save_best`; its checksum is verified where it has one.
+
+    Raises:
+        WeightsError: when it is damaged, or does not say how to build its network.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        if "semikit" not in metadata:
-            raise WeightsError(f"{path} holds weights but not how to build their network; give the run folder instead")
-        return load_file(path), json.loads(metadata["semikit"])
-    except WeightsError:
-        raise
+            told = json.loads((file.metadata() or {}).get(_TOLD, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+    if not isinstance(told, dict) or not told:
+        raise WeightsError(f"{path} holds weights but not how to build their network; give the run folder instead")
+    summed = told.pop(_SUM, None)
+    renamed = summed is None and any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in told.values())
+    if renamed or (summed is not None and summed != _sum_of(tensors, told)):
+        raise WeightsError(
+            f"{path} is damaged: its content does not match its checksum. Restore it from a copy, or use "
+            f"weights/{LAST} of its run instead."
+        )
+    return tensors, told
+
+
+def _sum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """SHA-256 over plain values and over name, type, shape and bytes of every tensor, as hexadecimal text."""
+    checksum = hashlib.sha256(json.dumps(metadata).encode())
+    for name, tensor in sorted(tensors.items()):
+        checksum.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        content: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+        checksum.update(content)
+    return checksum.hexdigest()

@@ -18,8 +18,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from semikit.core.bad_files import BadFiles
 from semikit.core.processes import process_count, process_rank
-from semikit.errors import ConfigError, InputError, RunError, SemikitError
+from semikit.errors import ConfigError, DataError, InputError, RunError, SemikitError
 
 T = TypeVar("T")
 
@@ -114,6 +115,31 @@ def agreed(mine: int) -> int:
     with losses_told():
         dist.all_reduce(value, op=dist.ReduceOp.MAX, group=_hosts)
     return int(value)
+
+
+def everywhere(mine: list[T]) -> list[T]:
+    """The items of all processes, in order of rank; plain values. All have to call it.
+
+    Raises:
+        LostError: a process is gone.
+    """
+    parts: list[Any] = [None] * process_count()
+    with losses_told():
+        dist.all_gather_object(parts, mine, group=_hosts)
+    return [item for part in parts for item in part]
+
+
+def count_bad_files(bad: BadFiles) -> DataError | None:
+    """Let every process count the files that any could not read; what is wrong where they are too many together. All
+    have to call it.
+    """
+    if process_count() == 1:
+        return None
+    try:
+        bad.add(everywhere(list(bad.found.items())))
+    except DataError as error:
+        return error
+    return None
 
 
 def on_first(action: Callable[[], T]) -> T:

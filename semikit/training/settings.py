@@ -82,6 +82,8 @@ class TrainSettings(Settings):
     """Iterations between readings of losses from the device."""
     max_skipped: int = Field(0, ge=0)
     """Steps with a non-finite loss or gradient that are skipped before the run stops."""
+    max_bad_files: int = Field(10, ge=0)
+    """Different files that may turn out unreadable before the run stops; each is named, and another image stands in."""
     normalise: Normalise = "total"
     """Denominators of the losses: counts over the total batch, or per process as released."""
     protocol: Literal["strict", "paper"] = "strict"

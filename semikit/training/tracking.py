@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+from semikit.core.task import Scores
 from semikit.errors import DataError
 from semikit.training.checkpoint import write_atomically
 
@@ -62,6 +63,15 @@ class Tracker:
                 writer.writerows({k: _short(v) for k, v in row.items()} for row in self.rows)
 
         write_atomically(self.folder / "results.csv", write)
+
+
+def scores_row(scores: Mapping[str, Scores]) -> dict[str, float]:
+    """The columns of an evaluation: student_METRIC, student/OTHER and so on."""
+    row: dict[str, float] = {}
+    for name, found in scores.items():
+        row[f"{name}_{found.metric}"] = found.value
+        row |= {f"{name}/{key}": value for key, value in found.extra.items()}
+    return row
 
 
 def read_rows(folder: Path) -> list[dict[str, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -14,20 +14,20 @@ from semikit.core.draws import draw
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.processes import process_rank
-from semikit.core.task import Inference, Scores, Task
+from semikit.core.task import Inference, Scores, Split, Task
 from semikit.errors import DataError, RunError
 from semikit.training.checkpoint import save_best, save_last
 from semikit.training.device import peak_memory
 from semikit.training.inspection import not_finite, rebuilt
 from semikit.training.meter import Meter
 from semikit.training.optimizer import set_learning_rates
-from semikit.training.processes import FAILED, GO, STOP, LostError, agreed, losses_told
+from semikit.training.processes import FAILED, GO, STOP, LostError, agreed, count_bad_files, losses_told
 from semikit.training.reporter import Reporter
 from semikit.training.settings import OptimizerSettings, Schedule, TrainSettings
 from semikit.training.signals import StopRequest, stop_requests
 from semikit.training.state import learned_state, restore_learned, whole_networks
 from semikit.training.step import Stepper
-from semikit.training.tracking import Row, Tracker
+from semikit.training.tracking import Tracker, scores_row
 
 
 class Interrupted(RunError):
@@ -66,12 +66,9 @@ class Trainer:
         self.metadata, self.snapshot = metadata, snapshot
         self.meter = Meter(images_per_step)
         self.step = 0
-        self.seconds = 0.0
         self.best: dict[str, Any] = {}
         self.latest: dict[str, Scores] = {}
-        self.lr = self.rate = self.waiting = 0.0
-
-    # ------------------------------------------------------------------------------------------------ the loop
+        self.seconds = self.lr = self.rate = self.waiting = 0.0
 
     def fit(self, tracker: Tracker | None) -> None:
         """Train from the current step to the end; only the first process has a tracker, and writes.
@@ -107,9 +104,8 @@ class Trainer:
         # Networks with drop path draw from torch's global generator, in every process other masks.
         place = (self.step, process_rank()) if process_rank() else (self.step,)
         torch.manual_seed(int(draw(self.train.seed, "network", *place).integers(2**63)))
-        self.lr = set_learning_rates(
-            self.stepper.optimizer, self.optimizer_settings, self.step, self.schedule.iterations
-        )
+        total = self.schedule.iterations
+        self.lr = set_learning_rates(self.stepper.optimizer, self.optimizer_settings, self.step, total)
         labeled, unlabeled = self.task.views(raw, self.step, self.inference.device)
         self.meter.add(self.stepper(labeled, unlabeled, self.step), waited)
         self.step += 1
@@ -122,20 +118,22 @@ class Trainer:
         if not asked:
             try:
                 raw = next(iterator)
-            except DataError as error:
+            except (DataError, RunError) as error:
                 fault = error
         state = agreed(STOP if asked else GO if fault is None else FAILED)
         if state == GO:
-            return raw
+            fault = count_bad_files(self.task.bad_files) if self.step % self.train.log_every == 0 else None
+            self._tell(self.task.bad_files.news())
+            if fault is None:
+                return raw
         self._read()
         self.save()
         if state == STOP:
             raise Interrupted(f"interrupted at iteration {self.step}; saved. Go on with: --resume {self.folder}")
         if fault is None:
             raise LostError(f"another process could not read its data at iteration {self.step}; saved.")
-        raise RunError(
-            f"data could not be read at iteration {self.step}; saved. {fault} Then go on with: --resume {self.folder}"
-        ) from fault
+        told = f"data could not be read at iteration {self.step}; saved. {fault} Then go on with: --resume"
+        raise RunError(f"{told} {self.folder}") from fault
 
     def _lost(self, error: LostError) -> LostError:
         """Save what is there, where no device hangs in what the lost process left undone; what to tell."""
@@ -163,8 +161,8 @@ class Trainer:
         values = self.meter.read()
         skipped = int(self.stepper.skipped)
         self.seconds += time.monotonic() - begun
-        if skipped:
-            values["skipped"] = float(skipped)
+        counts = {"skipped": skipped, "bad_files": len(self.task.bad_files.found)}
+        values |= {name: float(count) for name, count in counts.items() if count}
         self.reporter.log(values)
         self.rate = values.get("images_per_second", 0.0)
         self.waiting = values.get("waiting", 0.0)
@@ -180,20 +178,25 @@ class Trainer:
         try:
             self.score()
         except DataError as error:
-            raise RunError(
-                f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
-            ) from error
+            told = f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
+            raise RunError(told) from error
         with whole_networks(self.method, self.stepper) as networks:
             if tracker is not None:
                 self.task.pictures(networks[self.best["model"]], self.folder / "images", self.inference)
         self.method.train()
         classes = ClassSums.of(self.task.class_names, self.meter.since_evaluation)
-        row = {**self._row(), **(classes.row() if classes else {})}
+        row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
+        row |= {**self.meter.mean_since_evaluation(), **scores_row(self.latest), **(classes.row() if classes else {})}
+        row |= {"lr": self.lr, "images_per_second": self.rate, "waiting": self.waiting}
+        row["peak_memory_mib"] = peak_memory(self.inference.device) / 2**20
         if tracker is not None:
             tracker.add(row)
         self.reporter.evaluation(self.step, self.latest, self.best)
         values = {name: scores.value for name, scores in self.latest.items()}
-        for notice in self.method.after_evaluation(values, row.get("confident"), classes):
+        self._tell(self.method.after_evaluation(values, row.get("confident"), classes))
+
+    def _tell(self, notices: Iterable[str]) -> None:
+        for notice in notices:
             self.reporter.notice(notice)
 
     def score(self) -> None:
@@ -201,13 +204,13 @@ class Trainer:
 
         Leaves both in eval mode.
         """
-        split = "test" if self.train.protocol == "paper" and self.task.counts.test else "val"
+        split: Split = "test" if self.train.protocol == "paper" and self.task.counts.test else "val"
         self.method.eval()
         with whole_networks(self.method, self.stepper) as networks:
             self._keep_best(networks, split)
 
-    def _keep_best(self, networks: dict[str, Network], split: str) -> None:
-        self.latest = self.task.evaluate(networks, split, self.inference)  # type: ignore[arg-type]
+    def _keep_best(self, networks: dict[str, Network], split: Split) -> None:
+        self.latest = self.task.evaluate(networks, split, self.inference)
         for name, scores in self.latest.items():
             chosen = self.train.select in ("better", name)
             if chosen and (not self.best or scores.value > self.best["value"]):
@@ -216,16 +219,6 @@ class Trainer:
                 if process_rank() == 0:
                     metadata = {**self.metadata, "best": self.best}
                     save_best(self.folder / "weights", networks[name].exported(), metadata)
-
-    def _row(self) -> Row:
-        row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
-        row |= self.meter.mean_since_evaluation()
-        for name, scores in self.latest.items():
-            row[f"{name}_{scores.metric}"] = scores.value
-            row |= {f"{name}/{key}": value for key, value in scores.extra.items()}
-        row |= {"lr": self.lr, "images_per_second": self.rate, "waiting": self.waiting}
-        row["peak_memory_mib"] = peak_memory(self.inference.device) / 2**20
-        return row
 
     def save(self) -> None:
         """Write the checkpoint `weights/last.ckpt`; the one before stays as `previous.ckpt`."""
@@ -239,6 +232,7 @@ class Trainer:
             **learned,
             "best": self.best,
             "seconds": self.seconds,
+            "bad_files": dict(self.task.bad_files.found),
             "metadata": dict(self.metadata),
             **self.snapshot,
         }
@@ -250,3 +244,4 @@ class Trainer:
         restore_learned(state, self.method, self.stepper, self.meter)
         self.best = dict(state["best"])
         self.seconds = float(state["seconds"])
+        self.task.bad_files.restore(state.get("bad_files", {}))

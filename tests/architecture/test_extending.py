@@ -21,7 +21,8 @@ from semikit.core.mixing import partners
 from semikit.core.network import Network
 from semikit.core.settings import Settings
 from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Task
-from semikit.data.loader import StepLoader, Stream
+from semikit.data.loader import StepLoader
+from semikit.data.streams import Stream
 from semikit.models.settings import EncoderSettings
 from semikit.registry import METHODS, TASKS
 from semikit.training import tracking

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from semikit.cli.run import find_run
+from semikit.cli.run_folder import find_run
 from semikit.training.checkpoint import read_checkpoint
 from semikit.training.tracking import read_rows
 from semikit.training.trainer import Trainer

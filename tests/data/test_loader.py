@@ -14,7 +14,8 @@ from torch import Tensor
 
 from semikit.core.draws import draw
 from semikit.data.faults import FileFault
-from semikit.data.loader import StepLoader, Stream, _Made, item_at, stack
+from semikit.data.loader import StepLoader, _Made, stack
+from semikit.data.streams import Stream, item_at
 from semikit.errors import DataError, RunError, SemikitError
 
 STREAMS = (Stream("labeled", 3, 4), Stream("unlabeled", 11, 2), Stream("none", 0, 0))

@@ -11,10 +11,11 @@ import pytest
 
 from semikit.data import shards
 from semikit.data.faults import FileFault
-from semikit.data.loader import StepLoader, Stream
+from semikit.data.loader import StepLoader
 from semikit.data.shard_files import ShardCounts, list_shards
 from semikit.data.shard_images import PoolImage
 from semikit.data.shards import ShardPool, ShardStream
+from semikit.data.streams import Stream
 from semikit.errors import DataError, RunError
 
 SIZES = (7, 5, 6, 4, 8, 5)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from semikit.data.check import check_sources, parts_of
 from semikit.data.folders import resolve
-from semikit.data.loader import StepLoader, Stream
+from semikit.data.loader import StepLoader
 from semikit.data.made import MadeSource
 from semikit.data.spec import DataSpec
 from semikit.data.splits import choose, coverage, missing_classes, shared_files
+from semikit.data.streams import Stream
 from semikit.errors import DataError
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from semikit import build
+from semikit import build, resuming
 from semikit.config import resolve
 from semikit.core.batch import Labeled
 from semikit.errors import RunError
@@ -94,7 +94,7 @@ def started(raw: Raw, folder: Path, image: int | None = None, resume: bool = Fal
     reporter = Listening()
     run = build.build_run(resolve(raw), folder, reporter)
     if resume:
-        build.resume(run, reporter)
+        resuming.resume(run, reporter)
     if image is not None:
         run.trainer.task = Breaking(run.trainer.task, image, BAD)
     tracker = Tracker(folder, run.trainer.step)
@@ -137,7 +137,7 @@ def stops_and_goes_on(raw: Raw, folder: Path, precision: str, parts: int, part: 
     assert state["skipped"] == [1, BAD]
     assert [line.split(": ")[1] for line in state["changed"]] == ["optimizer.lr", "train.max_skipped"]
     assert all(torch.isfinite(p).all() for p in again.trainer.method.parameters())
-    assert build.read_run_config(folder, {}).optimizer.lr == pytest.approx(lower)
+    assert resuming.read_run_config(folder, {}).optimizer.lr == pytest.approx(lower)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from semikit import build
+from semikit import build, trained
 from semikit.config import Config, resolve
 from semikit.core.task import Inference
 from semikit.errors import ConfigError, DataError
@@ -137,7 +137,7 @@ def test_a_network_is_rebuilt_as_it_was(task: Segmentation, config: Config, tmp_
     network.mean, network.std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     task.statistics = {"mean": list(network.mean), "std": list(network.std)}
     save_best(tmp_path / "weights", network.state_dict(), {"task": "seg", **task.metadata()})
-    again, metadata = build.load_network(tmp_path)
+    again, metadata = trained.load_network(tmp_path)
     images = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(again(images), network.eval()(images))
@@ -158,7 +158,7 @@ def test_normalisation_of_pretrained_weights_stays_with_them(
     network = task.network(config.model)
     save_best(tmp_path / "weights", network.state_dict(), {"task": "seg", **task.metadata()})
     monkeypatch.undo()
-    again, _ = build.load_network(tmp_path)
+    again, _ = trained.load_network(tmp_path)
     assert again.mean == (0.5,) * 3
 
 

@@ -188,6 +188,21 @@ def test_best_weights_carry_what_rebuilds_their_network(tmp_path: Path) -> None:
     assert metadata == {"task": "seg", "class_names": ["Straße", "car"]}
 
 
+def test_equal_weights_are_equal_files_with_a_checksum(tmp_path: Path) -> None:
+    files = []
+    for name in "abcdefgh":
+        save_best(tmp_path / name, {"w": torch.ones(3), "b": torch.zeros(2)}, {"task": "seg", "best": {"value": 0.1}})
+        files.append((tmp_path / name / BEST).read_bytes())
+    assert len(set(files)) == 1
+    changed = files[0].replace(torch.ones(3).numpy().tobytes(), torch.tensor([1.0, 1.0, 1.5]).numpy().tobytes())
+    assert changed != files[0]
+    (tmp_path / BEST).write_bytes(changed)
+    with pytest.raises(WeightsError, match="its content does not match its checksum"):
+        read_best(tmp_path / BEST)
+    checkpoint.save_file({"w": torch.ones(3)}, tmp_path / BEST, metadata={"semikit": '{"task": "seg"}'})
+    assert read_best(tmp_path / BEST)[1] == {"task": "seg"}, "written before there were checksums"
+
+
 def test_weights_without_a_word_about_their_network(tmp_path: Path) -> None:
     checkpoint.save_file({"w": torch.ones(1)}, tmp_path / "plain.safetensors")
     with pytest.raises(WeightsError, match="not how to build their network; give the run folder"):

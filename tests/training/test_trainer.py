@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from semikit import build
+from semikit import build, resuming
 from semikit.config import resolve
 from semikit.core.task import Scores
 from semikit.errors import ConfigError, DataError, RunError, WeightsError
@@ -67,7 +67,7 @@ def train(raw: Raw, folder: Path, stop: int | None = None, resume: bool = False)
     reporter = Stopping(stop)
     run = build.build_run(resolve(raw), folder, reporter)
     if resume:
-        build.resume(run, reporter)
+        resuming.resume(run, reporter)
     tracker = Tracker(folder, run.trainer.step)
     try:
         if stop is None:
@@ -158,7 +158,7 @@ def test_resuming_from_the_one_before(
     (tmp_path / "weights" / LAST).write_bytes(b"damaged")
     reporter = Stopping()
     run = build.build_run(resolve(raw), tmp_path, reporter)
-    build.resume(run, reporter)
+    resuming.resume(run, reporter)
     assert run.trainer.step == 3
     assert "Going on from previous.ckpt at iteration 3" in reporter.told[0]
     tracker = Tracker(tmp_path, run.trainer.step)
@@ -376,7 +376,7 @@ def test_some_skipped_steps_may_be_allowed_also_over_a_resumption(
     with pytest.raises(Interrupted):
         run.trainer.fit(tracker)
     again = build.build_run(resolve(raw), tmp_path, Quiet())
-    build.resume(again, Quiet())
+    resuming.resume(again, Quiet())
     assert int(again.trainer.stepper.skipped) == 2
     again.trainer.task = Breaking(again.trainer.task, 1, 2, 4)
     with pytest.raises(RunError, match=r"at iteration 1 \(3 skipped"):
@@ -388,7 +388,7 @@ def test_data_that_vanish_stop_the_run_after_a_checkpoint(
     photos: ModuleType, tmp_path: Path, differences: Differences
 ) -> None:
     data = photos.write(tmp_path / "data")
-    raw = settings(photos, data)
+    raw = settings(photos, data, max_bad_files=0)
     folder = tmp_path / "run"
     reporter = Stopping()
     run = build.build_run(resolve(raw), folder, reporter)
@@ -402,7 +402,7 @@ def test_data_that_vanish_stop_the_run_after_a_checkpoint(
     assert reporter.told[-1] == "end"
     image.write_bytes(content)
     again = build.build_run(resolve(raw), folder, Quiet())
-    build.resume(again, Quiet())
+    resuming.resume(again, Quiet())
     again.trainer.fit(tracker)
     tracker.close()
     train(raw, tmp_path / "whole")
@@ -439,7 +439,7 @@ def test_another_configuration_is_not_resumed(
     raw["optimizer"] = {**raw["optimizer"], "weight_decay": 0.5}
     run = build.build_run(resolve(raw), whole("unimatch_v2"), Quiet())
     with pytest.raises(ConfigError, match=r"optimizer\.weight_decay: 0\.01 -> 0\.5"):
-        build.resume(run, Quiet())
+        resuming.resume(run, Quiet())
 
 
 def test_what_does_not_change_the_result_may_change(
@@ -447,7 +447,7 @@ def test_what_does_not_change_the_result_may_change(
 ) -> None:
     raw = settings(photos, photo_data, workers=2, log_every=1, save_every=1)
     run = build.build_run(resolve(raw), whole("unimatch_v2"), Quiet())
-    build.resume(run, Quiet())
+    resuming.resume(run, Quiet())
     assert run.trainer.step == 6
 
 
@@ -458,10 +458,10 @@ def test_another_split_is_not_resumed(photos: ModuleType, tmp_path: Path) -> Non
     photos.save(data.parent / "train/images/one_more.png", torch.zeros(40, 48, 3))
     run = build.build_run(resolve(raw), tmp_path / "run", Quiet())
     with pytest.raises(DataError, match=r"counts\.unlabeled: 4 -> 5"):
-        build.resume(run, Quiet())
+        resuming.resume(run, Quiet())
 
 
 def test_nothing_to_resume(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
     run = build.build_run(resolve(settings(photos, photo_data)), tmp_path, Quiet())
     with pytest.raises(WeightsError, match="no checkpoint"):
-        build.resume(run, Quiet())
+        resuming.resume(run, Quiet())

@@ -1,0 +1,82 @@
+"""Run folders: a new one, the one to resume, and what is left of one whose run stopped before it began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semikit.errors import InputError
+from semikit.training.lock import refuse_another
+
+_EARLY = {".lock", "log.txt", "labeled.txt", "unlabeled.txt", "split.json"}
+
+
+def new_folder(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs")) -> Path:
+    """Make the run folder: `out`, or runs/TASK/NAME-METHOD with -2, -3 … where that exists.
+
+    Raises:
+        InputError: when `out` holds a run already, or nothing can be written there.
+    """
+    method = raw.get("method")
+    name = method.get("name", "unimatch_v2") if isinstance(method, Mapping) else "run"
+    wanted = out or base / str(raw["task"]) / f"{raw.get('name', 'run')}-{name}"
+    folder, number = wanted, 1
+    try:
+        while True:
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                if out is not None and folder.is_dir() and never_began(folder):
+                    return folder
+                if out is not None:
+                    refuse_another(folder)
+                    raise InputError(
+                        f"{out} exists and is not empty; nothing is overwritten. Choose another --out."
+                    ) from None
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}. Choose another --out.") from error
+
+
+def find_run(task: str, given: str, base: Path = Path("runs")) -> Path:
+    """The run folder that `--resume` names; `last` is the one of the task that was written to last, of those without
+    results where there are any.
+    """
+    if given != "last":
+        folder = Path(given)
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"{folder} is no run folder: it has no config.yaml. Give a folder made by semikit train.")
+        return folder
+    begun = [(path, path.parent) for path in base.glob(f"{task}/**/config.yaml")]
+    begun += [(path, path.parent.parent) for path in base.glob(f"{task}/**/weights/*.ckpt")]
+    if not begun:
+        raise InputError(f"there is no run to resume under {base / task}. Give the run folder: --resume RUN.")
+    folders = [folder for _, folder in sorted(begun, key=lambda found: found[0].stat().st_mtime, reverse=True)]
+    return next((folder for folder in folders if not (folder / "results.json").exists()), folders[0])
+
+
+def never_began(folder: Path) -> bool:
+    """Whether a folder holds nothing but what is written before `config.yaml`."""
+    return all(_is_early(path) for path in folder.iterdir())
+
+
+def clear_unused(folder: Path) -> None:
+    """Empty the folder of a run that never began, but for the lock; another folder is left as it is."""
+    if not (folder / "config.yaml").exists() and never_began(folder):
+        for path in folder.iterdir():
+            if path.name != ".lock":
+                path.unlink()
+
+
+def _is_early(path: Path) -> bool:
+    unfinished = path.name.startswith(".") and path.suffix == ".tmp"
+    return path.is_file() and (path.name in _EARLY or unfinished)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

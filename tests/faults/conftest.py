@@ -1,0 +1,206 @@
+"""Runs in processes of their own that can be killed at any moment, and the table of what was tried."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from semikit.training.checkpoint import BEST, LAST, read_best, read_checkpoint
+from semikit.training.tracking import read_rows
+
+Differences = Callable[..., list[str]]
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 240.0
+_tried: Counter[str] = Counter()
+
+
+@pytest.fixture
+def tried() -> Callable[..., None]:
+    """`tried(kind)` counts a trial that ended as it should; the table of counts is printed at the end."""
+
+    def count(kind: str, times: int = 1) -> None:
+        _tried[kind] += times
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if _tried:
+        terminalreporter.section("trials that ended as they should")
+        for kind, count in sorted(_tried.items()):
+            terminalreporter.write_line(f"{count:6d}  {kind}")
+
+
+@dataclass
+class Ended:
+    """How a process ended: its exit code (minus the signal) and all it wrote."""
+
+    code: int
+    out: str
+
+
+class Server:
+    """Forks processes that run one command of semikit each; see server.py."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.number = folder, 0
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("server.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        assert json.loads(self.process.stdout.readline())["threads"] == 1, "only a process of one thread may fork"
+        self.outs: dict[int, Path] = {}
+
+    def ask(self, **message: Any) -> dict[str, Any]:
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, *arguments: object, **plan: Any) -> int:
+        """Begin a command; returns the process."""
+        self.number += 1
+        out = self.folder / f"{self.number}.txt"
+        message = {"arguments": list(map(str, arguments)), "folder": str(self.folder), "out": str(out), "plan": plan}
+        pid = int(self.ask(start=message)["pid"])
+        self.outs[pid] = out
+        return pid
+
+    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
+        self.ask(kill=pid, signal=number)
+
+    def wait(self, pid: int, seconds: float = PATIENCE) -> Ended | None:
+        """How it ended; None: it still runs after so many seconds."""
+        code = self.ask(wait=pid, seconds=seconds)["code"]
+        return None if code is None else Ended(code, self.outs[pid].read_text(errors="backslashreplace"))
+
+    def run(self, *arguments: object, **plan: Any) -> Ended:
+        """A command from beginning to end."""
+        pid = self.start(*arguments, **plan)
+        ended = self.wait(pid)
+        if ended is None:
+            self.kill(pid)
+            self.wait(pid)
+            raise AssertionError(f"{arguments} hung: {self.outs[pid].read_text()}")
+        return ended
+
+    def killed_after(self, seconds: float, *arguments: object, **plan: Any) -> Ended:
+        """A command killed at a moment, unless it is done before."""
+        pid = self.start(*arguments, **plan)
+        ended = self.wait(pid, seconds)
+        if ended is None:
+            self.kill(pid)
+            ended = self.wait(pid)
+        assert ended is not None
+        return ended
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The process that forks runs."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.process.stdin.close()
+    server.process.wait(30)
+    server.process.stdout.close()
+
+
+STEPS = 4
+WALL = {"seconds", "images_per_second", "waiting", "peak_memory_mib"}
+"""What is measured, not computed."""
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All a run leaves that is computed."""
+    state = read_checkpoint(folder / "weights" / LAST)
+    results = json.loads((folder / "results.json").read_text())
+    with safe_open(folder / "weights" / BEST, "pt") as file:
+        told = file.metadata()
+    return {
+        "names": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if "tfevents" not in path.name),
+        "last": {key: value for key, value in state.items() if key != "seconds"},
+        "best": [read_best(folder / "weights" / BEST), told],
+        "results": {key: value for key, value in results.items() if key not in WALL | {"checkpoint"}},
+        "sha256": results["checkpoint"]["sha256"],
+        "rows": [{key: value for key, value in row.items() if key not in WALL} for row in read_rows(folder)],
+        "texts": [
+            (folder / name).read_text() for name in ("config.yaml", "split.json", "labeled.txt", "unlabeled.txt")
+        ],
+    }
+
+
+@dataclass
+class Whole:
+    """The uninterrupted run: what it leaves, how long it takes (s), how often each line of what writes files runs."""
+
+    folder: Path
+    outcome: dict[str, Any]
+    seconds: float
+    lines: dict[str, int]
+
+
+class Trials:
+    """Kills runs and goes on with them."""
+
+    def __init__(self, server: Server, command: list[Any], folder: Path, differences: Differences) -> None:
+        self.server, self.command, self.folder, self.differences = server, command, folder, differences
+        self.number = 0
+
+    def outcome(self, folder: Path) -> dict[str, Any]:
+        return outcome(folder)
+
+    def new(self) -> Path:
+        self.number += 1
+        return self.folder / f"run-{self.number}"
+
+    def go_on(self, folder: Path, **plan: Any) -> int:
+        """With `--resume`; a run that was ended before its folder had a configuration is started again as it was."""
+        if not (folder / "config.yaml").exists():
+            return self.server.start(*self.command, "--out", folder, **plan)
+        return self.server.start("train", "seg", "--resume", folder, "--quiet", **plan)
+
+    def to_the_end(self, folder: Path, whole: Whole) -> None:
+        ended = self.server.wait(self.go_on(folder))
+        assert ended is not None, "hung"
+        assert ended.code == 0, ended.out
+        assert not self.differences(outcome(folder), whole.outcome)
+
+
+@pytest.fixture(scope="session")
+def trials(
+    server: Server,
+    photos: ModuleType,
+    photo_data: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    differences: Differences,
+) -> Trials:
+    flags = ["--data", photo_data, *photos.FLAGS, "--labels", "4", "--quiet", "optimizer.lr=0.01"]
+    flags += ["--iterations", STEPS, "--eval-every", 2, "--save-every", 1]
+    return Trials(server, ["train", "seg", *flags], tmp_path_factory.mktemp("kills"), differences)
+
+
+@pytest.fixture(scope="session")
+def whole(trials: Trials) -> Whole:
+    folder, record = trials.new(), trials.folder / "lines.json"
+    begun = time.monotonic()
+    assert trials.server.run(*trials.command, "--out", folder).code == 0
+    seconds = time.monotonic() - begun
+    traced = trials.new()
+    assert trials.server.run(*trials.command, "--out", traced, record=str(record)).code == 0
+    assert not trials.differences(outcome(traced), outcome(folder)), "two runs of one seed are equal"
+    return Whole(folder, outcome(folder), seconds, json.loads(record.read_text()))

@@ -1,0 +1,211 @@
+"""A process that has imported everything once and forks a child for every command; it is told what to do on stdin.
+
+    {"start": {"arguments": [...], "folder": DIR, "out": FILE, "plan": {...}}} -> {"pid": N}
+    {"wait": N, "seconds": S} -> {"code": exit code, minus the signal, or null: it still runs}
+    {"kill": N, "signal": S} -> {}
+
+A plan says what befalls the child: `line` [FILE, LINE, n] kills it before the n-th execution of a line; `half`
+[NAME, n] when the n-th file is half written; `error` [NAME, n, errno] lets a function fail from its n-th call; `clock`
+[S] sets `time.time` back at its third call; `record` FILE writes how often each line ran. Curves are drawn only with
+`curves`. `memory` FILE writes by how many MiB the peak of memory grew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# ruff: noqa: F401
+import matplotlib.backends.backend_agg
+import matplotlib.figure
+import rasterio
+import torch
+import torch.utils.tensorboard
+from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, TiffImagePlugin
+
+from semikit.cli import app, run
+from semikit.data import manifest
+from semikit.methods import unimatch_v2
+from semikit.models import segmenter
+from semikit.tasks import _pictures, cls, seg
+from semikit.training import checkpoint, lock, tracking
+
+TRACED = {module.__file__: Path(module.__file__ or "").name for module in (checkpoint, tracking, manifest, lock)}
+FUNCTIONS = {("run.py", "start_run"), ("run.py", "_begin"), ("run.py", "_train"), ("_pictures.py", "save_png")}
+
+
+def traced(frame: FrameType) -> str | None:
+    name = frame.f_code.co_filename
+    if name in TRACED:
+        return None if frame.f_code.co_name == "draw_curves" else TRACED[name]
+    short = Path(name).name
+    return short if "semikit" in name and (short, frame.f_code.co_name) in FUNCTIONS else None
+
+
+def watch_lines(seen: Callable[[str, int], None]) -> None:
+    def inside(frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line":
+            seen(traced(frame) or "", frame.f_lineno)
+        return inside
+
+    sys.settrace(lambda frame, event, argument: inside if traced(frame) else None)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def half_written(write: Callable[[Path], Any], path: Path) -> None:
+    whole = path.with_name("whole")
+    write(whole)
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    whole.unlink()
+    die()
+
+
+def kill_at(file: str, line: int, number: int) -> None:
+    count = 0
+
+    def seen(where: str, at: int) -> None:
+        nonlocal count
+        count += (where, at) == (file, line)
+        if count == number:
+            die()
+
+    watch_lines(seen)
+
+
+def kill_half_way(what: str, number: int) -> None:
+    """Write half a file at the n-th call, then end."""
+    owner, name, place = {"last": (torch, "save", 1), "best": (checkpoint, "save_file", 1)}[what]
+    plain, count = getattr(owner, name), 0
+
+    def half(*arguments: Any, **options: Any) -> None:
+        nonlocal count
+        count += 1
+        if count != number:
+            plain(*arguments, **options)
+            return
+        path = Path(arguments[place])
+        plain(*arguments[:place], path.with_name("whole"), **options)
+        path.write_bytes(path.with_name("whole").read_bytes()[: path.with_name("whole").stat().st_size // 2])
+        path.with_name("whole").unlink()
+        die()
+
+    setattr(owner, name, half)
+
+
+def set_clock_back(seconds: float) -> None:
+    plain, count = time.time, 0
+
+    def earlier() -> float:
+        nonlocal count
+        count += 1
+        return plain() - (seconds if count > 2 else 0)
+
+    time.time = earlier
+
+
+def fail_at(name: str, number: int, fault: int) -> None:
+    """From the n-th call on a function raises OSError."""
+    owner: Any = {"fsync": os, "replace": Path}[name]
+    plain, count = getattr(owner, name), 0
+
+    def failing(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count >= number:
+            raise OSError(fault, os.strerror(fault))
+        return plain(*arguments)
+
+    setattr(owner, name, failing)
+
+
+def few_pixels(rows: Any, path: Path) -> None:
+    """Curves in no time."""
+    checkpoint.write_atomically(path, lambda place: Image.new("L", (1, 1)).save(place, format="PNG"))
+
+
+PLANS = {"line": kill_at, "half": kill_half_way, "clock": set_clock_back, "error": fail_at}
+
+
+def prepare(plan: dict[str, Any]) -> Callable[[], None]:
+    """Arrange what befalls this process; what is returned is called at its end."""
+    if not plan.pop("curves", False):
+        tracking.draw_curves = few_pixels
+    counts: Counter[str] = Counter()
+    if "memory" in plan:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return lambda: Path(plan["memory"]).write_text(
+            str((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+        )
+    for name, arguments in plan.items():
+        if name == "record":
+            watch_lines(lambda file, line: counts.update([f"{file}:{line}"]))
+        else:
+            PLANS[name](*arguments)
+    return lambda: Path(plan["record"]).write_text(json.dumps(counts)) if "record" in plan else None
+
+
+def start(arguments: list[str], folder: str, out: str, plan: dict[str, Any]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    os.setsid()
+    os.chdir(folder)
+    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for target in (1, 2):
+        os.dup2(descriptor, target)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    code = 99
+    try:
+        finished = prepare(plan)
+        code = app.run(arguments)
+        finished()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def wait(pid: int, seconds: float) -> int | None:
+    end = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= end:
+            return None
+        time.sleep(0.002)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    print(json.dumps({"threads": threads}), flush=True)
+    for line in sys.stdin:
+        message = json.loads(line)
+        answer: dict[str, Any] = {}
+        if "start" in message:
+            answer["pid"] = start(**message["start"])
+        elif "wait" in message:
+            answer["code"] = wait(message["wait"], message["seconds"])
+        elif "kill" in message:
+            os.kill(message["kill"], message["signal"])
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
