@@ -15,6 +15,13 @@ ALONE = 0.02
 FEWER = 10.0
 """How many times less that has to be than among the labelled positions: a large background is no collapse."""
 
+EXCESS = 0.25
+"""Part of the other classes' positions that one has to take beside its own: what is easy is confident first, and while
+most positions are not confident yet, it may well be alone."""
+
+HALF = 0.5
+"""Confident share from which a class that never came is missed."""
+
 ABSENT = 0.001
 """A class is not predicted where its share is below this part of its share of the labelled positions."""
 
@@ -80,36 +87,44 @@ class ClassWatch(nn.Module):
         self.in_a_row = [0] * (num_classes + 1)
         self.fine_before = [False] * (num_classes + 1)
 
-    def evaluated(self, sums: ClassSums) -> list[str]:
-        """What a person should know after an evaluation."""
+    def evaluated(self, sums: ClassSums, confident: float) -> list[str]:
+        """What a person should know after an evaluation; `confident` is the share of confident positions (0..1)."""
         found, total = sum(sums.predicted), sum(sums.labeled)
         if not (found > 0 and total > 0):
             return []
         labeled = [value / total for value in sums.labeled]
         predicted = [value / found for value in sums.predicted]
-        alone = self._alone(sums.names, labeled, predicted, found)
-        absent = self._absent(sums.names, labeled, predicted, found)
+        alone = self._alone(sums.names, labeled, predicted, found, confident)
+        absent = self._absent(sums.names, labeled, predicted, found, confident)
         return alone or absent
 
-    def _alone(self, names: Sequence[str], labeled: list[float], predicted: list[float], found: float) -> list[str]:
+    def _alone(
+        self, names: Sequence[str], labeled: list[float], predicted: list[float], found: float, confident: float
+    ) -> list[str]:
         most = max(range(len(predicted)), key=predicted.__getitem__)
         others, wanted = 1 - predicted[most], 1 - labeled[most]
-        if found * wanted < ENOUGH or not self._due(-1, others < min(ALONE, wanted / FEWER), _ONE):
+        if found * wanted < ENOUGH:
+            return []
+        too_much = confident * predicted[most] > labeled[most] + EXCESS * wanted
+        if not self._due(-1, too_much and others < min(ALONE, wanted / FEWER), _ONE):
             return []
         return [
-            f"{100 * predicted[most]:.1f} % of the confident pseudo-labels are {names[most]!r}, which is "
-            f"{100 * labeled[most]:.1f} % of what is labelled: the classes collapse into one. Look at the losses; go "
-            "on from before with a lower learning rate, or begin again with method.class_balance=0.5 or more labels."
+            f"{100 * predicted[most]:.1f} % of the confident pseudo-labels ({100 * confident:.1f} % of all) are "
+            f"{names[most]!r}, which is {100 * labeled[most]:.1f} % of what is labelled: the classes collapse into "
+            "one. Look at the losses; go on from before with a lower learning rate, or begin again with "
+            "method.class_balance=0.5 or more labels."
         ]
 
-    def _absent(self, names: Sequence[str], labeled: list[float], predicted: list[float], found: float) -> list[str]:
+    def _absent(
+        self, names: Sequence[str], labeled: list[float], predicted: list[float], found: float, confident: float
+    ) -> list[str]:
         lost: list[str] = []
         never: list[str] = []
         for number, (name, wanted, share) in enumerate(zip(names, labeled, predicted, strict=True)):
-            if found * wanted < ENOUGH:
+            known, absent = self.fine_before[number], share <= ABSENT * wanted
+            if found * wanted < ENOUGH or (absent and not known and confident < HALF):
                 continue
-            known = self.fine_before[number]
-            if self._due(number, share <= ABSENT * wanted, _CLASS):
+            if self._due(number, absent, _CLASS):
                 told = f"{name!r} ({100 * share:.2g} %, of what is labelled {100 * wanted:.2g} %)"
                 (lost if known else never).append(told)
         return [

@@ -221,7 +221,7 @@ class ConsistencyMethod(StudentTeacher, ABC):
         self, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None = None
     ) -> list[str]:
         """Warn of pseudo-labels that collapse and of a teacher that is of no use; `teacher: auto` does without it."""
-        told = [] if classes is None else self.class_watch.evaluated(classes)
+        told = [] if classes is None else self.class_watch.evaluated(classes, 1.0 if confident is None else confident)
         if self.config.teacher == "student":
             return told + ([] if confident is None else self.watch.shared(confident))
         may_switch = self.config.teacher == "auto"

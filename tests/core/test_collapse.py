@@ -14,9 +14,11 @@ def sums(labeled: tuple[float, ...], predicted: tuple[float, ...], scale: float 
     return ClassSums(NAMES, tuple(scale * x for x in labeled), tuple(scale * x for x in predicted))
 
 
-def told(*pairs: tuple[tuple[float, ...], tuple[float, ...]], scale: float = 1e4) -> list[list[str]]:
+def told(
+    *pairs: tuple[tuple[float, ...], tuple[float, ...]], scale: float = 1e4, confident: float = 1.0
+) -> list[list[str]]:
     watch = ClassWatch(3)
-    return [watch.evaluated(sums(labeled, predicted, scale)) for labeled, predicted in pairs]
+    return [watch.evaluated(sums(labeled, predicted, scale), confident) for labeled, predicted in pairs]
 
 
 EVEN = (0.5, 0.3, 0.2)
@@ -49,7 +51,10 @@ def test_one_class_that_takes_everything_is_told_once_with_the_numbers() -> None
     first, second, third = told((EVEN, (0.6, 0.3, 0.1)), (EVEN, (0.99, 0.005, 0.005)), (EVEN, (0.995, 0.003, 0.002)))
     assert first == third == []
     assert len(second) == 1
-    assert "99.0 % of the confident pseudo-labels are 'road', which is 50.0 % of what is labelled" in second[0]
+    assert (
+        "99.0 % of the confident pseudo-labels (100.0 % of all) are 'road', which is 50.0 % of what is labelled"
+        in second[0]
+    )
 
 
 def test_it_is_told_again_after_it_passed() -> None:
@@ -67,6 +72,17 @@ def test_at_the_beginning_it_may_pass() -> None:
 def test_a_large_background_is_no_collapse(labeled: tuple[float, ...], collapsed: bool) -> None:
     found = told((labeled, EVEN), (labeled, (0.992, 0.004, 0.004)))
     assert bool(found[1]) == collapsed
+
+
+@pytest.mark.parametrize(("confident", "collapsed"), [(0.04, False), (0.6, False), (0.65, True)])
+def test_what_is_easy_is_confident_first(confident: float, collapsed: bool) -> None:
+    """As in the demos: the background alone, until it takes its own share and a quarter of the rest."""
+    found = told(*[(EVEN, ROAD)] * 4, confident=confident)
+    assert any("collapse into one" in line for lines in found for line in lines) == collapsed
+
+
+def test_a_class_that_never_came_is_not_missed_while_little_is_confident() -> None:
+    assert told(*[(EVEN, (0.7, 0.3, 0.0))] * 5, confident=0.4) == [[]] * 5
 
 
 def test_a_class_that_is_lost_is_named_the_second_time() -> None:
@@ -102,9 +118,9 @@ def test_many_classes_are_counted_not_listed() -> None:
     watch = ClassWatch(100)
     names = [f"c{k}" for k in range(100)]
     even, half = [100.0] * 100, [200.0] * 50 + [0.0] * 50
-    watch.evaluated(ClassSums(names, even, even))
-    watch.evaluated(ClassSums(names, even, half))
-    (line,) = watch.evaluated(ClassSums(names, even, half))
+    watch.evaluated(ClassSums(names, even, even), 0.9)
+    watch.evaluated(ClassSums(names, even, half), 0.9)
+    (line,) = watch.evaluated(ClassSums(names, even, half), 0.9)
     assert "'c54'" in line
     assert "'c55'" not in line
     assert "and 45 more" in line
@@ -113,10 +129,10 @@ def test_many_classes_are_counted_not_listed() -> None:
 def test_what_it_saw_is_saved() -> None:
     lost = sums(EVEN, (0.7, 0.3, 0.0))
     watch, again = ClassWatch(3), ClassWatch(3)
-    watch.evaluated(sums(EVEN, EVEN))
-    watch.evaluated(lost)
+    watch.evaluated(sums(EVEN, EVEN), 0.9)
+    watch.evaluated(lost, 0.9)
     again.load_state_dict(watch.state_dict())
-    assert again.evaluated(lost) == watch.evaluated(lost) != []
+    assert again.evaluated(lost, 0.9) == watch.evaluated(lost, 0.9) != []
     assert not list(watch.buffers()), "nothing that would move to the device"
 
 
