@@ -117,7 +117,9 @@ def build_classifier(settings: ClassifierSettings, num_classes: int) -> Classifi
             f"{settings.encoder} is an encoder of tasks on pixels; choose a timm name or {', '.join(WIDE)}."
         )
     backbone = _from_timm(settings)
-    return _classifier(backbone, int(backbone.num_features), num_classes, settings)
+    # Some encoders widen what they have pooled before it is classified.
+    width = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)
+    return _classifier(backbone, width, num_classes, settings)
 
 
 def _classifier(encoder: nn.Module, width: int, num_classes: int, settings: ClassifierSettings) -> Classifier:

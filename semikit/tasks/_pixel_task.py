@@ -25,6 +25,7 @@ from semikit.data.spec import Scale
 from semikit.data.splits import choose, coverage, missing_classes
 from semikit.errors import ConfigError, DataError
 from semikit.models.settings import ModelSettings
+from semikit.models.unused import freeze_unused
 from semikit.tasks._data import PixelSources
 from semikit.tasks._evaluate import PixelEvaluation, Score
 from semikit.tasks._inference import EvaluateSettings
@@ -115,6 +116,8 @@ class PixelTask(Task, ABC):
             raise ConfigError(
                 f"crop {crop} is not a multiple of the patch of {settings.encoder}, {multiple}. Use {near}."
             )
+        dates = [len(self.titles)] if len(self.titles) > 1 else []
+        freeze_unused(network, (2, *dates, channels, crop, crop))
         self.statistics = {"mean": list(network.mean), "std": list(network.std)}
         self.maker = PixelViewMaker(self.settings, self.plan, self.needs, network.mean, network.std)
         return network  # type: ignore[no-any-return]

@@ -22,6 +22,7 @@ from semikit.data.class_splits import choose_labeled
 from semikit.data.loader import StepLoader
 from semikit.errors import ConfigError, InputError
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
+from semikit.models.unused import freeze_unused
 from semikit.tasks._class_data import ClassData, open_classes
 from semikit.tasks._class_evaluate import ClassEvaluateSettings, ClassEvaluation, Tally, scores_of
 from semikit.tasks._class_pictures import confusion_picture
@@ -82,6 +83,7 @@ class Classification(Task):
         self.maker = ClassViewMaker(
             self.settings, self.plan, self.needs, (network.mean, network.std), labels, truth, small, rows
         )
+        freeze_unused(network, (2, settings.in_channels, *self.side))
         return network
 
     def _small(self) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from semikit.core.bad_files import BadFiles
@@ -80,7 +82,10 @@ def joined(device: str) -> Iterator[None]:
             raise ConfigError(f"process {local} of this machine has no GPU: there are {present}. Start {present}.")
         torch.cuda.set_device(local)
         backend = "nccl"
-    dist.init_process_group(backend)
+    # Processes that torchrun starts anew may meet in the store of those before, and would be told their addresses.
+    store, rank, count = next(rendezvous("env://"))
+    store = PrefixStore(f"{count}/{restarts()}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     _hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)  # type: ignore[assignment]
     try:
         yield
