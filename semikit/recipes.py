@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ _OF_ENCODER = ("encoder_args", "encoder_layers", "output_stride", "decoder_width
 def task_recipe(task: str) -> dict[str, Any]:
     """The recipe every run of a task begins with; empty for a task that ships none."""
     path = RECIPES / f"{task}.yaml"
-    return read_yaml(path) if path.is_file() else {"task": task}
+    return _read_shipped(path) if path.is_file() else {"task": task}
 
 
 def recipe_names(folder: str, task: str | None = None) -> list[str]:
@@ -35,7 +37,7 @@ def recipe_names(folder: str, task: str | None = None) -> list[str]:
     without a task is for all of them.
     """
     paths = sorted((RECIPES / folder).glob("*.yaml"))
-    named = [path.stem for path in paths if task is None or read_yaml(path).get("task", task) == task]
+    named = [path.stem for path in paths if task is None or _shipped(path).get("task", task) == task]
     return named if folder == "datasets" else [*named, *_cells(task)]
 
 
@@ -43,7 +45,7 @@ def _cells(task: str | None) -> dict[str, dict[str, Any]]:
     """Presets that are a data set's recipe at an official split with one encoder, by name."""
     found: dict[str, dict[str, Any]] = {}
     for name in recipe_names("datasets", task):
-        raw = read_yaml(RECIPES / "datasets" / f"{name}.yaml")
+        raw = _read_shipped(RECIPES / "datasets" / f"{name}.yaml")
         for split in raw.get("official", ()):
             for size, encoder in raw.get("sizes", {}).items():
                 above = {"data": {"labels": f"official:{split}"}, "model": {"encoder": encoder}}
@@ -66,7 +68,7 @@ def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, An
     if name not in known:
         raise unknown(kind, name, known)
     path = RECIPES / folder / f"{name}.yaml"
-    raw = read_yaml(path) if path.is_file() else _cells(task)[name]
+    raw = _read_shipped(path) if path.is_file() else _cells(task)[name]
     for key in ("official", "sizes"):
         raw.pop(key, None)
     base = raw.pop("based_on", None)
@@ -151,6 +153,16 @@ def _only_source(named: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, 
     others = {key: None for key, value in data.items() if isinstance(value, dict) and key not in wanted}
     absent = {key: value for key, value in wanted.items() if data.get(key) is None}
     return {"name": named["name"], "data": {**others, **absent}} if wanted and (others or absent) else {}
+
+
+@lru_cache(maxsize=256)
+def _shipped(path: Path) -> dict[str, Any]:
+    return read_yaml(path)
+
+
+def _read_shipped(path: Path) -> dict[str, Any]:
+    """A recipe of ours, which is read once; a copy that may be changed."""
+    return deepcopy(_shipped(path))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -46,6 +46,12 @@ def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None,
             start_runs(raw, folder, seeds, console, quiet)
 
 
+def go_on(task: str, given: str, overrides: Mapping[str, Any], console: Console, quiet: bool) -> None:
+    """Go on with a run, together with the other processes that torchrun started."""
+    with joined(str(overrides.get("train", {}).get("device", "auto"))):
+        resume_run(task, given, overrides, console, quiet)
+
+
 def _begun(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs")) -> str | None:
     """The newest unfinished run of this configuration that has a checkpoint."""
     wanted = resolve(raw).to_raw()

@@ -89,11 +89,9 @@ def train(
             dataset=dataset, data=data, root=root, config=config, preset=preset, out=out, seeds=seeds,
             dry_run=dry_run or None,
         )  # fmt: skip
-        from semikit.cli.run import resume_run
-        from semikit.training.processes import joined
+        from semikit.cli.run import go_on
 
-        with joined(device or "auto"):
-            resume_run(task, resume, above, console, quiet)
+        go_on(task, resume, above, console, quiet)
         return
     numbers = None if seeds is None else _several(seeds, above)
     raw = compose(task, dataset, data, root, config, preset, above)

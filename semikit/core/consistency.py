@@ -17,7 +17,7 @@ from semikit.core.dropout import Masks
 from semikit.core.losses import denominators, masked_cross_entropy, masked_soft_cross_entropy
 from semikit.core.mixing import mix_images, mix_maps
 from semikit.core.network import Network
-from semikit.core.processes import gather_over_processes
+from semikit.core.processes import gather_over_processes, over_all_processes
 from semikit.core.pseudo_label import pseudo_label
 from semikit.core.schedule import linear_ramp
 from semikit.core.settings import Settings
@@ -190,8 +190,9 @@ class Emphasis(nn.Module):
         if weak.truth is not None:
             logs["known"] = _share(mask * (weak.truth >= 0), weak)
             logs["right"] = _share(mask * (weak.truth == weak.labels), weak)
-        logs[LABELED] = class_counts(labeled.labels, labeled.valid, self.num_classes)
-        logs[PREDICTED] = class_counts(weak.labels, mask, self.num_classes)
+        # Logs are averaged over the processes: counts of the total batch come out.
+        logs[LABELED] = over_all_processes(class_counts(labeled.labels, labeled.valid, self.num_classes))
+        logs[PREDICTED] = over_all_processes(class_counts(weak.labels, mask, self.num_classes))
         return StepResult(loss, {name: value.detach() for name, value in logs.items()})
 
 

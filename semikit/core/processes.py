@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T", int, Tensor)
 
 _alone = False
 
@@ -39,9 +42,10 @@ def process_rank() -> int:
     return dist.get_rank() if process_count() > 1 else 0
 
 
-def over_all_processes(own: int) -> int:
-    """Images of a total batch of which this process makes `own`."""
-    return own * process_count()
+def over_all_processes(own: T) -> T:
+    """What there is of something in all processes, where each has as much as this one."""
+    count = process_count()
+    return own if count == 1 else own * count
 
 
 def own_slots(total: int) -> range:

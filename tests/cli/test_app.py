@@ -22,7 +22,7 @@ from semikit.cli import app
 def test_errors_of_the_system(
     error: OSError, code: int, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Any) -> None:
+    def fail(_: Any, obj: Any) -> None:
         raise error
 
     monkeypatch.setattr(app, "app", fail)

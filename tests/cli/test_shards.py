@@ -137,7 +137,7 @@ class TestSegmentation:
     def test_a_bad_image_while_training(self, train: Call, data: Path, tars: ModuleType) -> None:
         good = ("0.png", tars.encoded(0))
         tars.write(data.parent / "pool-0.tar", [good, *((f"{k}.png", b"no image") for k in range(1, 40))])
-        answer = train("--out", "run", data=data)
+        answer = train("--out", "run", "train.max_bad_files=0", data=data)
         assert answer.code == 3
         assert "unreadable or truncated image:" in answer.err
         assert "pool-0.tar!" in said(answer.err)

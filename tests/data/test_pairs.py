@@ -294,7 +294,7 @@ class TestRefused:
     def test_a_transform_that_cannot_be_used(self, georasters: ModuleType, tmp_path: Path) -> None:
         flat = georasters.save(tmp_path / "a.tif", georasters.ramp(20, 20), pixel=0.0)
         other = georasters.save(tmp_path / "b.tif", georasters.ramp(20, 20))
-        with pytest.raises(FileFault, match="georeferencing that cannot be used"):
+        with pytest.raises(FileFault, match="its pixels have no extent on the map"):
             aligned(flat, other)
 
     def test_no_mask(self, georasters: ModuleType, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 STEPS = 4
-WALL = {"seconds", "images_per_second", "waiting", "peak_memory_mib"}
+WALL = {"seconds", "first_batch_seconds", "images_per_second", "waiting", "peak_memory_mib"}
 """What is measured, not computed."""
 
 
@@ -182,7 +182,7 @@ class Trials:
 
 
 @pytest.fixture(scope="session")
-def trials(
+def many_runs(
     server: Server,
     photos: ModuleType,
     photo_data: Path,
@@ -195,12 +195,12 @@ def trials(
 
 
 @pytest.fixture(scope="session")
-def whole(trials: Trials) -> Whole:
-    folder, record = trials.new(), trials.folder / "lines.json"
+def whole(many_runs: Trials) -> Whole:
+    folder, record = many_runs.new(), many_runs.folder / "lines.json"
     begun = time.monotonic()
-    assert trials.server.run(*trials.command, "--out", folder).code == 0
+    assert many_runs.server.run(*many_runs.command, "--out", folder).code == 0
     seconds = time.monotonic() - begun
-    traced = trials.new()
-    assert trials.server.run(*trials.command, "--out", traced, record=str(record)).code == 0
-    assert not trials.differences(outcome(traced), outcome(folder)), "two runs of one seed are equal"
+    traced = many_runs.new()
+    assert many_runs.server.run(*many_runs.command, "--out", traced, record=str(record)).code == 0
+    assert not many_runs.differences(outcome(traced), outcome(folder)), "two runs of one seed are equal"
     return Whole(folder, outcome(folder), seconds, json.loads(record.read_text()))

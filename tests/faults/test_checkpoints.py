@@ -90,22 +90,22 @@ def test_plain_readers_read_the_weights(run: Path) -> None:
             np.testing.assert_array_equal(file.get_tensor(name), tensor.numpy())
 
 
-def test_resumed_from_the_one_before(trials: Any, whole: Any, run: Path, tried: Tried) -> None:
+def test_resumed_from_the_one_before(many_runs: Any, whole: Any, run: Path, tried: Tried) -> None:
     path = run / "weights" / LAST
     path.write_bytes(flip(path.read_bytes(), 0))
     (run / "results.json").unlink()
-    ended = trials.server.run("train", "seg", "--resume", run)
+    ended = many_runs.server.run("train", "seg", "--resume", run)
     assert ended.code == 0, ended.out
     assert "Going on from previous.ckpt at iteration 3" in " ".join(ended.out.split())
-    assert not trials.differences(read_checkpoint(path)["method"], whole.outcome["last"]["method"])
+    assert not many_runs.differences(read_checkpoint(path)["method"], whole.outcome["last"]["method"])
     assert (run / "weights/damaged.ckpt").exists()
     tried("run with a damaged last.ckpt resumed: it ended as the uninterrupted one")
 
 
-def test_both_damaged(trials: Any, run: Path, tried: Tried) -> None:
+def test_both_damaged(many_runs: Any, run: Path, tried: Tried) -> None:
     for name in (LAST, PREVIOUS):
         (run / "weights" / name).write_bytes(cut((run / "weights" / name).read_bytes(), 3))
-    ended = trials.server.run("train", "seg", "--resume", run)
+    ended = many_runs.server.run("train", "seg", "--resume", run)
     assert ended.code == 2
     assert "neither checkpoint can be read" in ended.out
     assert all(str(run / "weights" / name) in ended.out for name in (LAST, PREVIOUS))
@@ -115,13 +115,13 @@ def test_both_damaged(trials: Any, run: Path, tried: Tried) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_weights_end_a_command_with_2(
-    trials: Any, run: Path, photo_data: Path, damage: str, tried: Tried
+    many_runs: Any, run: Path, photo_data: Path, damage: str, tried: Tried
 ) -> None:
     path = run / "weights" / BEST
     path.write_bytes(DAMAGES[damage](path.read_bytes(), 1))
     images = photo_data.parent / "test/images"
     for arguments in (("evaluate", run), ("predict", run, images, "-o", run / "predictions"), ("evaluate", path)):
-        ended = trials.server.run(*arguments)
+        ended = many_runs.server.run(*arguments)
         assert ended.code == 2, ended
         assert str(path) in ended.out
         assert "is damaged" in ended.out

@@ -148,7 +148,7 @@ def with_metadata(run: Path, path: Path, metadata: Any) -> Path:
     [
         ("[" * 100_000, "damaged"),
         ("{", "damaged"),
-        ([1], "does not say how its network is built"),
+        ([1], "holds weights but not how to build their network"),
         ({"task": "seg"}, "missing key 'class_names'"),
         (
             {"task": ["seg"], "class_names": "abc", "mean": [0], "std": [0.0], "crop": 1 << 40},

@@ -18,55 +18,55 @@ from semikit.training.lock import LOCK, refuse_another, sole_writer
 Tried = Callable[..., None]
 
 
-def test_the_second_run_is_refused(trials: Any, whole: Any, tried: Tried) -> None:
+def test_the_second_run_is_refused(many_runs: Any, whole: Any, tried: Tried) -> None:
     """With the same --out, and with --resume."""
-    folder = trials.new()
-    first = trials.server.start(*trials.command, "--iterations", "100000", "--save-every", "1", "--out", folder)
+    folder = many_runs.new()
+    first = many_runs.server.start(*many_runs.command, "--iterations", "100000", "--save-every", "1", "--out", folder)
     end = time.monotonic() + 60
     while not (folder / "weights/last.ckpt").exists():
         assert time.monotonic() < end
         time.sleep(0.02)
-    for arguments in ([*trials.command, "--out", folder], ["train", "seg", "--resume", folder]):
-        ended = trials.server.run(*arguments)
+    for arguments in ([*many_runs.command, "--out", folder], ["train", "seg", "--resume", folder]):
+        ended = many_runs.server.run(*arguments)
         assert ended.code == 2, ended
         assert f"{folder} is in use by process {first} on {socket.gethostname()} since 2" in ended.out
         assert f"delete {folder / LOCK} and try again" in ended.out
         tried("second run in a folder in use: exit 2, the first is named")
-    assert trials.server.wait(first, 0) is None
-    trials.server.kill(first)
-    trials.server.wait(first)
+    assert many_runs.server.wait(first, 0) is None
+    many_runs.server.kill(first)
+    many_runs.server.wait(first)
     assert (folder / LOCK).exists(), "a lock file of a killed process"
-    again = trials.server.start("train", "seg", "--resume", folder, "--quiet")
-    assert trials.server.wait(again, 3.0) is None, "it keeps nobody out"
-    trials.server.kill(again)
-    trials.server.wait(again)
+    again = many_runs.server.start("train", "seg", "--resume", folder, "--quiet")
+    assert many_runs.server.wait(again, 3.0) is None, "it keeps nobody out"
+    many_runs.server.kill(again)
+    many_runs.server.wait(again)
     tried("stale lock file after kill -9: the run is resumed at once")
 
 
-def test_of_two_that_start_together_one_trains(trials: Any, whole: Any, tried: Tried) -> None:
+def test_of_two_that_start_together_one_trains(many_runs: Any, whole: Any, tried: Tried) -> None:
     for _ in range(3):
-        folder = trials.new()
-        pids = [trials.server.start(*trials.command, "--out", folder) for _ in range(2)]
-        ended = [trials.server.wait(pid) for pid in pids]
+        folder = many_runs.new()
+        pids = [many_runs.server.start(*many_runs.command, "--out", folder) for _ in range(2)]
+        ended = [many_runs.server.wait(pid) for pid in pids]
         assert sorted(each.code for each in ended) == [0, 2], ended
-        assert not trials.differences(trials.outcome(folder), whole.outcome)
+        assert not many_runs.differences(many_runs.outcome(folder), whole.outcome)
         tried("two runs started at once with one --out: one trains undisturbed, the other exits 2")
 
 
-def test_of_two_that_resume_together_one_goes_on(trials: Any, whole: Any, tried: Tried) -> None:
-    folder = trials.new()
-    assert trials.server.run(*trials.command, "--out", folder, half=["last", 2]).code == -9
-    pids = [trials.go_on(folder) for _ in range(2)]
-    ended = [trials.server.wait(pid) for pid in pids]
+def test_of_two_that_resume_together_one_goes_on(many_runs: Any, whole: Any, tried: Tried) -> None:
+    folder = many_runs.new()
+    assert many_runs.server.run(*many_runs.command, "--out", folder, half=["last", 2]).code == -9
+    pids = [many_runs.go_on(folder) for _ in range(2)]
+    ended = [many_runs.server.wait(pid) for pid in pids]
     assert sorted(each.code for each in ended) == [0, 2], ended
-    assert not trials.differences(trials.outcome(folder), whole.outcome)
+    assert not many_runs.differences(many_runs.outcome(folder), whole.outcome)
     tried("two --resume of one run at once: one goes on undisturbed, the other exits 2")
 
 
-def test_two_without_out_get_folders_of_their_own(trials: Any, tried: Tried) -> None:
-    pids = [trials.server.start(*trials.command, "--iterations", "1") for _ in range(3)]
-    assert [trials.server.wait(pid).code for pid in pids] == [0, 0, 0]
-    made = sorted(path.name for path in (trials.server.folder / "runs/seg").iterdir())
+def test_two_without_out_get_folders_of_their_own(many_runs: Any, tried: Tried) -> None:
+    pids = [many_runs.server.start(*many_runs.command, "--iterations", "1") for _ in range(3)]
+    assert [many_runs.server.wait(pid).code for pid in pids] == [0, 0, 0]
+    made = sorted(path.name for path in (many_runs.server.folder / "runs/seg").iterdir())
     assert made == ["data-unimatch_v2", "data-unimatch_v2-2", "data-unimatch_v2-3"]
     tried("three runs racing for one default name: three folders")
 

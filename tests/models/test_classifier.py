@@ -84,3 +84,10 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
 def test_what_does_not_fit(settings: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         build(**settings)
+
+
+@pytest.mark.parametrize("encoder", ["test_mambaout", "mobilenetv4_conv_small"])
+def test_encoders_that_widen_what_they_pooled(encoder: str) -> None:
+    network = build_classifier(ClassifierSettings(encoder=encoder), 3).eval()
+    with torch.no_grad():
+        assert network(torch.randn(1, 3, 64, 64)).shape == (1, 3)
