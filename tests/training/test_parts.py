@@ -15,8 +15,8 @@ def settings(**given: object) -> TrainSettings:
     ("given", "processes", "ohem", "told"),
     [
         ({}, 3, False, r"batch=16 cannot be shared evenly by 3 processes. Start 1 or 2 or 4 or 8 or 16,"),
-        ({"accumulate": 8}, 4, False, r"each of 4 processes has 4 of train.batch=16 .* accumulate=8 micro-batches"),
-        ({"accumulate": 4}, 2, True, r"mines inside groups of 4, .* 16 / 2 processes / train.accumulate=4"),
+        ({"accumulate": 8}, 4, False, r"each of 4 processes has 4 of train.batch=16 .*accumulate=8 micro-batches"),
+        ({"accumulate": 4}, 2, True, r"mines inside groups of 4, .*16 / 2 processes / train.accumulate=4"),
     ],
 )
 def test_refused(given: dict[str, object], processes: int, ohem: bool, told: str) -> None:
