@@ -130,8 +130,9 @@ def planned(config: Config, method: Method, task: Task, device: torch.device, re
 
     mined = config.train.group if getattr(config.method, "ohem", None) is not None else 1
     parts, notice = planned_parts(method, task, stepper, mined, method.whole_batch(config.method), device)
-    reporter.notice(notice)
-    return replace(config, train=config.train.model_copy(update={"accumulate": agreed(parts)}))
+    agreed_parts = agreed(parts)
+    reporter.notice(notice if agreed_parts == parts else f"{notice}; another process needs {agreed_parts}")
+    return replace(config, train=config.train.model_copy(update={"accumulate": agreed_parts}))
 
 
 def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | None = None) -> Run:

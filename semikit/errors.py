@@ -52,6 +52,12 @@ class RunError(SemikitError, RuntimeError):
     exit_code = 3
 
 
+def of_all(error: RunError) -> RunError:
+    """The same error, marked as one that every process of the run raises."""
+    error.of_all = True
+    return error
+
+
 _MANY = 40
 """Names up to which an error tells all."""
 _LONG = 200

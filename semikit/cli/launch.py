@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Sequence
 
 import torch
-from rich.console import Console
 
 from semikit.errors import InputError, RunError
 
@@ -53,7 +52,8 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     # What it logs of processes that fail they have told themselves.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in ("agent.server.api", "multiprocessing.api"):
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     config = LaunchConfig(
         min_nodes=1,
@@ -66,8 +66,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     )
     try:
         elastic_launch(config, sys.executable)("-m", "semikit", *arguments)
-    except SignalException:
-        Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
+    except SignalException:  # the first process has told
         return 130
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()

@@ -16,16 +16,16 @@ from semikit import build, resuming
 from semikit.cli.console import Lines, make_reporter, start_panel
 from semikit.cli.json_file import write_json
 from semikit.cli.results import results_of, say_results
-from semikit.cli.run_folder import clear_unused, find_run, never_began, new_folder, remove_empty
+from semikit.cli.run_folder import clear_unused, find_run, never_began, new_folder, remove_empty, unfinished
 from semikit.cli.start import facts_of, notices_of
 from semikit.cli.tee import Both
 from semikit.config import Config, resolve
 from semikit.core.processes import process_rank
-from semikit.errors import InputError, RunError, SemikitError
-from semikit.recipes import difference, merge, read_yaml
+from semikit.errors import DataError, InputError, RunError, SemikitError
+from semikit.recipes import merge
 from semikit.training.checkpoint import write_atomically
 from semikit.training.lock import sole_writer
-from semikit.training.processes import joined, losses_told, on_first, restarts, same_step
+from semikit.training.processes import joined, losses_told, may_restart, on_first, restarts, same_step
 from semikit.training.reporter import Quiet, Reporter
 from semikit.training.tracking import Tracker, write_text
 
@@ -34,8 +34,10 @@ def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None,
     """Train in a new folder, together with the other processes that torchrun started; where torchrun starts them anew
     after a failure, go on with what they had begun.
     """
-    with joined(resolve(raw).train.device):
-        begun = on_first(lambda: _begun(raw, out)) if restarts() else None
+    config = resolve(raw)
+    with joined(config.train.device):
+        # Only some machines count a restart; with --out the folder tells.
+        begun = on_first(lambda: unfinished(config, out) if restarts() or (out and may_restart()) else None)
         if begun is not None:
             resume_run(str(raw["task"]), begun, {}, console, quiet)
             return
@@ -48,23 +50,8 @@ def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None,
 
 def go_on(task: str, given: str, overrides: Mapping[str, Any], console: Console, quiet: bool) -> None:
     """Go on with a run, together with the other processes that torchrun started."""
-    with joined(str(overrides.get("train", {}).get("device", "auto"))):
+    with joined(resuming.read_run_config(find_run(task, given), overrides).train.device):
         resume_run(task, given, overrides, console, quiet)
-
-
-def _begun(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs")) -> str | None:
-    """The newest unfinished run of this configuration that has a checkpoint."""
-    wanted = resolve(raw).to_raw()
-    places = [out] if out is not None else [path.parent for path in (base / str(raw["task"])).glob("*/config.yaml")]
-    found = [
-        folder
-        for folder in places
-        if any((folder / "weights").glob("*.ckpt"))
-        and not (folder / "results.json").exists()
-        and not difference(read_yaml(folder / "config.yaml"), wanted)
-    ]
-    newest = sorted(found, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
-    return str(newest[-1]) if newest else None
 
 
 def start_run(raw: Mapping[str, Any], folder: Path, console: Console, quiet: bool) -> dict[str, Any]:
@@ -211,6 +198,8 @@ def _faults_told(run: build.Run) -> Iterator[None]:
             f"the memory of {run.device} does not suffice. Begin again with a smaller --batch or --crop, with "
             "train.accumulate=2 (the same batch in two parts), or with --precision bf16."
         ) from error
+    except DataError as error:
+        raise RunError(f"nothing could be scored at the end: {error} Then go on with --resume {run.folder}") from error
     except OSError as error:
         raise RunError(
             f"the run stopped at iteration {run.trainer.step}: {error}. Free space on its disk or make it writable, "
@@ -223,10 +212,17 @@ def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Reporter]:
     """A reporter that also writes log.txt; a fault's traceback goes there too, and the fault says where. Of several
     processes only the first tells.
     """
-    if process_rank():
-        yield Quiet()
-        return
     path = folder / "log.txt"
+    if process_rank():
+        number = process_rank()
+        try:
+            yield Quiet()
+        except Exception as error:
+            if not isinstance(error, InputError) and not getattr(error, "of_all", False):
+                with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(f"process {number}: {traceback.format_exc()}")
+            raise
+        return
     with path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
         try:
             yield Both(make_reporter(console, quiet), Lines(Console(file=file, width=200)))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from semikit.errors import InputError
+from semikit.errors import ConfigError, InputError
+from semikit.recipes import difference, read_yaml
 from semikit.training.lock import refuse_another
+
+if TYPE_CHECKING:
+    from semikit.config import Config
 
 _EARLY = {".lock", "log.txt", "labeled.txt", "unlabeled.txt", "split.json"}
 
@@ -56,6 +60,26 @@ def find_run(task: str, given: str, base: Path = Path("runs")) -> Path:
         raise InputError(f"there is no run to resume under {base / task}. Give the run folder: --resume RUN.")
     folders = [folder for _, folder in sorted(begun, key=lambda found: found[0].stat().st_mtime, reverse=True)]
     return next((folder for folder in folders if not (folder / "results.json").exists()), folders[0])
+
+
+def unfinished(wanted: Config, out: Path | None, base: Path = Path("runs")) -> str | None:
+    """The newest run of this configuration, `out` or below `base`, that has not ended; None: there is none."""
+    places = [out] if out is not None else [path.parent for path in (base / wanted.task).glob("*/config.yaml")]
+    found = [folder for folder in places if _is_unfinished(folder, wanted)]
+    newest = sorted(found, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
+    return str(newest[-1]) if newest else None
+
+
+def _is_unfinished(folder: Path, wanted: Config) -> bool:
+    """Whether a folder holds a run of this configuration that has not come to its end."""
+    if not (folder / "config.yaml").is_file() or (folder / "results.json").exists():
+        return False
+    try:
+        lines = difference(read_yaml(folder / "config.yaml"), wanted.to_raw())
+    except ConfigError:  # of another run, whose file is broken
+        return False
+    planned = wanted.train.accumulate == "auto"  # the number that was found stands in the folder
+    return not [line for line in lines if not (planned and line.startswith("train.accumulate:"))]
 
 
 def never_began(folder: Path) -> bool:

@@ -77,7 +77,9 @@ def _same_classes(model: Sequence[str], data: Sequence[str]) -> None:
 
 def _read_alike(raw: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Bands and range of values as the model saw them, where the data's own description leaves them open."""
-    data = dict(raw.get("data") or {})
+    if not isinstance(raw.get("data"), dict):
+        return raw  # refused when it is resolved
+    data = dict(raw["data"])
     if isinstance(data.get("folders"), dict):
         given = {key: value for key, value in data["folders"].items() if value is not None}
         known = {key: metadata[key] for key in ("bands", "scale") if metadata.get(key) is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,8 +82,8 @@ def train(
     )
     above = recipes.merge(flags, recipes.parse_overrides(overrides or []))
     console = Console(quiet=False)
-    if gpus is not None and gpus > 1:
-        launch_again(gpus, device, context.obj)
+    if gpus is not None and gpus > 1 and not dry_run:
+        launch_again(gpus, _device(task, resume, above), context.obj)
         return
     if resume is not None:
         _only_with_a_new_run(
@@ -104,6 +105,17 @@ def train(
         begin(raw, out, numbers, console, quiet)
 
 
+def _device(task: str, resume: str | None, above: Mapping[str, Any]) -> str | None:
+    """The device a run asks for, as far as the command line or the run to resume say it."""
+    given = dict(above.get("train") or {}).get("device")
+    if given is None and resume is not None:
+        from semikit.cli.run_folder import find_run
+
+        train = recipes.read_yaml(find_run(task, resume) / "config.yaml").get("train")
+        given = train.get("device") if isinstance(train, dict) else None
+    return None if given is None else str(given)
+
+
 def launch_again(gpus: int, device: str | None, arguments: list[str]) -> None:
     """The same command in `gpus` processes.
 
@@ -112,7 +124,10 @@ def launch_again(gpus: int, device: str | None, arguments: list[str]) -> None:
         typer.Exit: with the code of the first process that failed.
     """
     from semikit.cli.launch import check_gpus, launch, without_gpus
+    from semikit.training.processes import started_by_torchrun
 
+    if started_by_torchrun():
+        raise InputError(f"--gpus {gpus} starts processes, and torchrun has started some already; leave it out.")
     check_gpus(gpus, device)
     code = launch(gpus, without_gpus(arguments))
     if code:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.data.faults import FileFault
+from semikit.errors import DataError
 
 Geometries = NDArray[np.object_]
 Points = NDArray[np.float64]
@@ -96,8 +97,15 @@ class Earth:
 
     def _on_globe(self, polygons: Geometries) -> Geometries:
         from shapely import segmentize, transform
+        from shapely.errors import GEOSException
 
-        return np.asarray(transform(segmentize(polygons, _STEP), self.degrees))
+        try:
+            return np.asarray(transform(segmentize(polygons, _STEP), self.degrees))
+        except GEOSException as error:
+            raise DataError(
+                f"the map has no place on the globe: {error}. Correct the transform or the reference system of the "
+                "image, or leave out --polygons."
+            ) from error
 
     def _area(self, polygon: Any) -> float:
         outer, *holes = (abs(self._geod.polygon_area_perimeter(*ring.xy)[0]) for ring in _rings(polygon))

@@ -235,7 +235,7 @@ def faults_of(path: Path, region: Region | None = None) -> Iterator[None]:
 
 
 def _damage() -> tuple[type[Exception], ...]:
-    return OSError, SyntaxError, ValueError, EOFError, struct.error, *rasters.errors()
+    return OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, *rasters.errors()
 
 
 def _reason(error: BaseException, path: Path) -> str:

@@ -99,8 +99,11 @@ def fitting_parts(
         RunError: when even micro-batches of one image do not fit.
     """
     own = len(labeled.index)
-    if unlabeled is not None and unlabeled.scattered:
-        unlabeled = replace(unlabeled, scattered=False, partner=unlabeled.partner % len(unlabeled.index))
+    if unlabeled is not None:
+        # Alone, this process's share is the whole batch.
+        count = len(unlabeled.index)
+        partner = unlabeled.partner % count if unlabeled.scattered else unlabeled.partner
+        unlabeled = replace(unlabeled, scattered=False, partner=partner, slots=range(count))
 
     def try_step(size: int) -> None:
         try:

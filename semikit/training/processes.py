@@ -58,8 +58,13 @@ def own_rank() -> int:
 
 
 def restarts() -> int:
-    """How often torchrun has started this run anew."""
+    """How often torchrun has started the processes of this machine anew."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def may_restart() -> bool:
+    """Whether torchrun starts this run anew when a process is lost."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
 
 
 @contextmanager
@@ -78,13 +83,16 @@ def joined(device: str) -> Iterator[None]:
         raise ConfigError("several processes need cuda or cpu, not mps. Use --device cpu, or one process.")
     if device in ("auto", "cuda") and torch.cuda.is_available():
         local, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= present:
-            raise ConfigError(f"process {local} of this machine has no GPU: there are {present}. Start {present}.")
+        started = int(os.environ["LOCAL_WORLD_SIZE"])
+        if started > present:
+            raise ConfigError(f"{started} processes were started on this machine, which has {present} GPUs.")
         torch.cuda.set_device(local)
         backend = "nccl"
-    # Processes that torchrun starts anew may meet in the store of those before, and would be told their addresses.
     store, rank, count = next(rendezvous("env://"))
-    store = PrefixStore(f"{count}/{restarts()}", store)
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        # Processes that torchrun starts anew may meet in the store of those before, and would be told their addresses.
+        # (Each of several machines counts its own restarts, which cannot name what all of them share.)
+        store = PrefixStore(f"{count}/{restarts()}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     _hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)  # type: ignore[assignment]
     try:
@@ -128,6 +136,8 @@ def everywhere(mine: list[T]) -> list[T]:
     Raises:
         LostError: a process is gone.
     """
+    if process_count() == 1:
+        return mine
     parts: list[Any] = [None] * process_count()
     with losses_told():
         dist.all_gather_object(parts, mine, group=_hosts)

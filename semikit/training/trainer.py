@@ -13,15 +13,15 @@ from semikit.core.collapse import ClassSums
 from semikit.core.draws import draw
 from semikit.core.method import Method
 from semikit.core.network import Network
-from semikit.core.processes import process_rank
+from semikit.core.processes import alone, process_rank
 from semikit.core.task import Inference, Scores, Split, Task
-from semikit.errors import DataError, RunError
+from semikit.errors import DataError, RunError, of_all
 from semikit.training.checkpoint import save_best, save_last
 from semikit.training.device import peak_memory
 from semikit.training.inspection import not_finite, rebuilt
 from semikit.training.meter import Meter
 from semikit.training.optimizer import set_learning_rates
-from semikit.training.processes import FAILED, GO, STOP, LostError, agreed, count_bad_files, losses_told
+from semikit.training.processes import FAILED, GO, STOP, LostError, agreed, count_bad_files, everywhere, losses_told
 from semikit.training.reporter import Reporter
 from semikit.training.settings import OptimizerSettings, Schedule, TrainSettings
 from semikit.training.signals import StopRequest, stop_requests
@@ -126,19 +126,18 @@ class Trainer:
             self._tell(self.task.bad_files.news())
             if fault is None:
                 return raw
+        faults = list(dict.fromkeys(everywhere([] if fault is None else [str(fault)])))
         self._read()
         self.save()
         if state == STOP:
             raise Interrupted(f"interrupted at iteration {self.step}; saved. Go on with: --resume {self.folder}")
-        if fault is None:
-            raise LostError(f"another process could not read its data at iteration {self.step}; saved.")
-        told = f"data could not be read at iteration {self.step}; saved. {fault} Then go on with: --resume"
-        raise RunError(f"{told} {self.folder}") from fault
+        told = f"data could not be read at iteration {self.step}; saved. {' '.join(faults)} Then go on with: --resume"
+        raise of_all(RunError(f"{told} {self.folder}")) from fault
 
     def _lost(self, error: LostError) -> LostError:
         """Save what is there, where no device hangs in what the lost process left undone; what to tell."""
-        alone = self.stepper.sharding is None  # shards of the lost process are lost too
-        if alone and process_rank() == 0 and self.inference.device.type == "cpu":
+        whole = self.stepper.sharding is None  # shards of the lost process are lost too
+        if whole and process_rank() == 0 and self.inference.device.type == "cpu":
             self.save()
         return LostError(f"{error} at iteration {self.step}. Go on with: --resume {self.folder}")
 
@@ -158,6 +157,8 @@ class Trainer:
     def _read(self) -> None:
         """Read what gathered on the device; the only place of the loop that waits for it."""
         begun = time.monotonic()
+        count_bad_files(self.task.bad_files)  # where they are too many together, the next step says so
+        self._tell(self.task.bad_files.news())
         values = self.meter.read()
         skipped = int(self.stepper.skipped)
         self.seconds += time.monotonic() - begun
@@ -169,20 +170,21 @@ class Trainer:
         if skipped > self.train.max_skipped:
             first = int(self.stepper.first_skipped)
             kept = rebuilt(self.task, first, self.folder, self.inference.device)
-            raise not_finite(first, skipped, self.train, self.optimizer_settings, kept)
+            raise of_all(not_finite(first, skipped, self.train, self.optimizer_settings, kept))
 
     # ------------------------------------------------------------------------------------ evaluation, checkpoints
 
     def evaluate(self, tracker: Tracker | None) -> None:
         """Score student and teacher, keep the best, draw pictures, add a row to the table."""
-        try:
-            self.score()
-        except DataError as error:
-            told = f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
-            raise RunError(told) from error
         with whole_networks(self.method, self.stepper) as networks:
+            try:
+                self._score(networks)
+            except DataError as error:
+                told = f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
+                raise RunError(told) from error
             if tracker is not None:
-                self.task.pictures(networks[self.best["model"]], self.folder / "images", self.inference)
+                with alone():
+                    self.task.pictures(networks[self.best["model"]], self.folder / "images", self.inference)
         self.method.train()
         classes = ClassSums.of(self.task.class_names, self.meter.since_evaluation)
         row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
@@ -204,12 +206,12 @@ class Trainer:
 
         Leaves both in eval mode.
         """
+        with whole_networks(self.method, self.stepper) as networks:
+            self._score(networks)
+
+    def _score(self, networks: dict[str, Network]) -> None:
         split: Split = "test" if self.train.protocol == "paper" and self.task.counts.test else "val"
         self.method.eval()
-        with whole_networks(self.method, self.stepper) as networks:
-            self._keep_best(networks, split)
-
-    def _keep_best(self, networks: dict[str, Network], split: Split) -> None:
         self.latest = self.task.evaluate(networks, split, self.inference)
         for name, scores in self.latest.items():
             chosen = self.train.select in ("better", name)
@@ -243,5 +245,6 @@ class Trainer:
         self.step = int(state["step"])
         restore_learned(state, self.method, self.stepper, self.meter)
         self.best = dict(state["best"])
+        assert not self.best or self.best.keys() >= {"model", "value", "iteration", "split", "per_class"}, self.best
         self.seconds = float(state["seconds"])
         self.task.bad_files.restore(state.get("bad_files", {}))

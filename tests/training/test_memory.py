@@ -150,7 +150,8 @@ def test_other_processes_are_left_alone(tiny: ModuleType, monkeypatch: pytest.Mo
         single.setattr(torch.distributed, "is_initialized", lambda: False)
         labeled, unlabeled = tiny.batch(tiny.facts(), cls.needs(cls.Config()))
     assert unlabeled is not None
-    scattered = replace(unlabeled, scattered=True, partner=unlabeled.partner + 4)
+    second = range(len(unlabeled.index), 2 * len(unlabeled.index))  # the slots of the second of two processes
+    scattered = replace(unlabeled, scattered=True, partner=unlabeled.partner + 4, slots=second)
     counts: list[int] = []
 
     def stepper(parts: int) -> Stepper:

@@ -174,3 +174,24 @@ def test_wrong_input_is_told_once(photos: ModuleType, photo_data: Path, tmp_path
     _, told = end(taken, 2)
     assert told.count("is not empty") == 1
     assert told.count("error:") == 1
+
+
+def test_classes_are_chosen_on_test(icons: ModuleType, icon_data: Path, tmp_path: Path, started: Start) -> None:
+    """Pictures are of val and drawn by the first process alone, while scores are of test and of all."""
+    flags = [*icons.FLAGS, "--labels", "6", "--iterations", "2", "--eval-every", "1", "--protocol", "paper"]
+    end(started("semikit", "train", "cls", "--data", icon_data, *flags, "--out", tmp_path / "a", "--gpus", "2"), 0)
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert results["best"]["split"] == "test"
+    assert (tmp_path / "a" / "images" / "confusion.png").exists()
+
+
+def test_a_bad_file_of_any_process_is_told(photos: ModuleType, tmp_path: Path, started: Start) -> None:
+    """The unlabelled image goes bad after the data were looked through: unlabelled ones are not opened before."""
+    data = photos.write(tmp_path / "data")
+    bad = tmp_path / "data/train/images/train7.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    length = ["--iterations", "4", "--eval-every", "4"]
+    out, _ = end(started("semikit", *flags(photos, data, tmp_path / "a", *length), "--gpus", "2"), 0)
+    assert "unreadable file 1 of at most 10" in out
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert [Path(name).name for name in results["bad_files"]] == ["train7.png"]
