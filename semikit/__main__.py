@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
@@ -12,7 +13,9 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half written is removed then, as after Ctrl-C
     code = run(sys.argv[1:])
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to processes that are ending already
+    while signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        with suppress(KeyboardInterrupt):  # torchrun sends SIGTERM to processes that are ending already
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""The one composition root: a configuration becomes objects, a path becomes a trained network."""
+"""The one composition root: a configuration becomes objects."""
 
 from __future__ import annotations
 

@@ -12,16 +12,9 @@ from semikit.core.processes import process_rank
 from semikit.data.manifest import load
 from semikit.errors import DataError
 from semikit.recipes import difference, merge, read_yaml
-from semikit.training.checkpoint import (
-    LAST,
-    has_checkpoint,
-    read_last,
-    set_aside,
-    write_atomically,
-)
+from semikit.training.checkpoint import LAST, has_checkpoint, read_last, set_aside, write_text
 from semikit.training.contents import contents_of
 from semikit.training.reporter import Reporter
-from semikit.training.tracking import write_text
 
 
 def read_run_config(folder: Path, overrides: Mapping[str, Any]) -> Config:
@@ -42,7 +35,7 @@ def resume(run: Run, reporter: Reporter) -> None:
     state, notice = read_last(weights) if begun else _beginning(run.folder)
     if notice:
         reporter.notice(notice)
-    with contents_of(run.folder / "weights" / LAST):
+    with contents_of(weights / LAST):
         _take_over(run, state, reporter)
     if begun and notice:
         set_aside(weights)
@@ -72,5 +65,5 @@ def _record(run: Run, changed: list[str], before: list[str], reporter: Reporter)
     if record:
         run.trainer.snapshot = {**run.trainer.snapshot, "changed": record}
     if changed and process_rank() == 0:
-        write_atomically(run.folder / "config.yaml", lambda path: write_text(path, run.config.to_yaml()))
+        write_text(run.folder / "config.yaml", run.config.to_yaml())
         reporter.notice(f"from iteration {step} on with another {'; '.join(changed)}")

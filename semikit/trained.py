@@ -12,11 +12,7 @@ from semikit.models.lora import merged
 from semikit.models.released import load_released
 from semikit.models.settings import EncoderSettings
 from semikit.registry import TASKS
-from semikit.training.checkpoint import (
-    BEST,
-    read_best,
-    read_checkpoint,
-)
+from semikit.training.checkpoint import BEST, read_best, read_checkpoint
 from semikit.training.contents import contents_of
 
 

@@ -23,11 +23,11 @@ from semikit.config import Config, resolve
 from semikit.core.processes import process_rank
 from semikit.errors import DataError, InputError, RunError, SemikitError
 from semikit.recipes import merge
-from semikit.training.checkpoint import write_atomically
+from semikit.training.checkpoint import write_text
 from semikit.training.lock import sole_writer
 from semikit.training.processes import joined, losses_told, may_restart, on_first, restarts, same_step
 from semikit.training.reporter import Quiet, Reporter
-from semikit.training.tracking import Tracker, write_text
+from semikit.training.tracking import Tracker
 
 
 def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None, console: Console, quiet: bool) -> None:
@@ -39,7 +39,7 @@ def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None,
         # Only some machines count a restart; with --out the folder tells.
         begun = on_first(lambda: unfinished(config, out) if restarts() or (out and may_restart()) else None)
         if begun is not None:
-            resume_run(str(raw["task"]), begun, {}, console, quiet)
+            resume_run(config.task, Path(begun), {}, console, quiet)
             return
         folder = Path(on_first(lambda: str(new_folder(raw, out))))
         if seeds is None:
@@ -50,8 +50,9 @@ def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None,
 
 def go_on(task: str, given: str, overrides: Mapping[str, Any], console: Console, quiet: bool) -> None:
     """Go on with a run, together with the other processes that torchrun started."""
-    with joined(resuming.read_run_config(find_run(task, given), overrides).train.device):
-        resume_run(task, given, overrides, console, quiet)
+    folder = find_run(task, given)
+    with joined(resuming.read_run_config(folder, overrides).train.device):
+        resume_run(task, folder, overrides, console, quiet)
 
 
 def start_run(raw: Mapping[str, Any], folder: Path, console: Console, quiet: bool) -> dict[str, Any]:
@@ -101,14 +102,13 @@ def _checked(config: Config, folder: Path, reporter: Reporter) -> build.Run:
 def _write_begin(run: build.Run) -> None:
     """What a run folder holds from the beginning; config.yaml comes last, for a folder that has it can be resumed."""
     run.task.write_split(run.folder)
-    write_atomically(run.folder / "config.yaml", lambda path: write_text(path, run.config.to_yaml()))
+    write_text(run.folder / "config.yaml", run.config.to_yaml())
 
 
 def resume_run(
-    task_name: str, given: str, overrides: Mapping[str, Any], console: Console, quiet: bool
+    task_name: str, folder: Path, overrides: Mapping[str, Any], console: Console, quiet: bool
 ) -> dict[str, Any]:
     """Go on with a run."""
-    folder = find_run(task_name, given)
     config = resuming.read_run_config(folder, overrides)
     if config.task != task_name:
         raise InputError(f"{folder} is a run of the task {config.task!r}: semikit train {config.task} --resume …")

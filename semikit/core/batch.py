@@ -147,6 +147,11 @@ class StepResult:
 T = TypeVar("T")
 
 
+def share_of(length: int, i: int, parts: int) -> slice:
+    """The i-th of `parts` consecutive shares of `length` items, as many as of another, give or take one."""
+    return slice(length * i // parts, length * (i + 1) // parts)
+
+
 def take(batch: T, part: slice) -> T:
     """The images `part` (along B) of any of the structures above: how a batch is cut into micro-batches.
 

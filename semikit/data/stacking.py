@@ -27,11 +27,11 @@ def stack(items: Sequence[Any]) -> Any:
         return torch.from_numpy(np.stack(items))
     if isinstance(first, (bool, int, float)):
         return torch.tensor(items, dtype=torch.float32 if isinstance(first, float) else None)
-    return _joined(stack, list(items))
+    return merged(stack, list(items))
 
 
-def _joined(action: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-    """A structure like the first item's, each part made by `action` of all items' parts."""
+def merged(action: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+    """A dataclass, mapping or tuple like the first item, each part made by `action` of all items' parts."""
     first = items[0]
     if is_dataclass(first) and not isinstance(first, type):
         parts = {field.name: action([getattr(item, field.name) for item in items]) for field in fields(first)}
@@ -46,4 +46,4 @@ def mapped(action: Callable[[Tensor], Tensor], value: Any) -> Any:
     """The same structure with `action` on every tensor."""
     if isinstance(value, Tensor):
         return action(value)
-    return None if value is None else _joined(lambda parts: mapped(action, parts[0]), [value])
+    return None if value is None else merged(lambda parts: mapped(action, parts[0]), [value])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+
+from semikit.core.batch import share_of
+from semikit.data.stacking import merged
 
 
 @final
@@ -29,7 +31,7 @@ class StepParts(Sampler[tuple[int, int, int]]):
 
 def share(slots: range, part: int, parts: int) -> range:
     """The slots of a part: consecutive, and as many as of another, give or take one."""
-    return slots[len(slots) * part // parts : len(slots) * (part + 1) // parts]
+    return slots[share_of(len(slots), part, parts)]
 
 
 def joined(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -44,11 +46,4 @@ def _joined(values: list[Any]) -> Any:
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(values)
-    if is_dataclass(first) and not isinstance(first, type):
-        inner = {field.name: _joined([getattr(value, field.name) for value in values]) for field in fields(first)}
-        return type(first)(**inner)
-    if isinstance(first, Mapping):
-        return {key: _joined([value[key] for value in values]) for key in first}
-    if first is None:
-        return None
-    return tuple(_joined([value[k] for value in values]) for k in range(len(first)))
+    return None if first is None else merged(_joined, values)

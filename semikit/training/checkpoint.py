@@ -63,6 +63,15 @@ def write_atomically(path: Path, write: Callable[[Path], None], keep: Path | Non
         ) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, as `write_atomically` does."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Take away the temporary files that killed processes left in a run folder; nobody may be writing there."""
     for place in (folder, *(path for path in folder.glob("*/") if path.is_dir())):

@@ -52,11 +52,6 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def own_rank() -> int:
-    """The number of this process among those that torchrun started, from 0, also before they have joined."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def restarts() -> int:
     """How often torchrun has started the processes of this machine anew."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, optim
 from torch.nn.utils import get_total_norm
 
-from semikit.core.batch import Labeled, Pseudo, StepResult, Unlabeled, take
+from semikit.core.batch import Labeled, Pseudo, StepResult, Unlabeled, share_of, take
 from semikit.core.flat import flat, spread
 from semikit.core.method import Method
 from semikit.core.passes import has_batch_norm
@@ -106,7 +106,7 @@ class Stepper:
             return
         for i in range(self.accumulate):
             yield tuple(  # type: ignore[misc]
-                None if item is None else take(item, _share(length, i, self.accumulate))
+                None if item is None else take(item, share_of(length, i, self.accumulate))
                 for item, length in (
                     (labeled, len(labeled.index)),
                     (unlabeled, 0 if unlabeled is None else len(unlabeled.index)),
@@ -158,8 +158,3 @@ def _stayed_finite(before: list[Tensor], after: list[Tensor]) -> Tensor:
     pairs = zip(before, after, strict=True)
     stayed = [(new.isfinite() | ~old.isfinite()).all() for old, new in pairs if new.is_floating_point()]
     return torch.stack(stayed).all() if stayed else torch.tensor(True)
-
-
-def _share(length: int, i: int, parts: int) -> slice:
-    """The i-th of `parts` consecutive shares of `length` items."""
-    return slice(length * i // parts, length * (i + 1) // parts)

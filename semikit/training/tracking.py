@@ -10,7 +10,7 @@ from typing import Any, final
 
 from semikit.core.task import Scores
 from semikit.errors import DataError
-from semikit.training.checkpoint import write_atomically
+from semikit.training.checkpoint import write_atomically, write_text
 
 Row = Mapping[str, float]
 
@@ -46,7 +46,7 @@ class Tracker:
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write results.json and close the events."""
         text = json.dumps(results, indent=2) + "\n"
-        write_atomically(self.folder / "results.json", lambda path: write_text(path, text))
+        write_text(self.folder / "results.json", text)
         self.close()
 
     def close(self) -> None:
@@ -120,8 +120,3 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
 
 def _short(value: float) -> float | int:
     return int(value) if float(value).is_integer() and abs(value) < 1e15 else float(f"{value:.6g}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8."""
-    path.write_text(text, encoding="utf-8")

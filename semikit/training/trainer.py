@@ -69,6 +69,7 @@ class Trainer:
         self.best: dict[str, Any] = {}
         self.latest: dict[str, Scores] = {}
         self.seconds = self.lr = self.rate = self.waiting = 0.0
+        self.too_many_bad: DataError | None = None  # of all processes together; the next step does not begin then
 
     def fit(self, tracker: Tracker | None) -> None:
         """Train from the current step to the end; only the first process has a tracker, and writes.
@@ -89,7 +90,7 @@ class Trainer:
                 with losses_told():
                     while self.step < total:
                         self._iteration(iterator, request)
-                        self._bookkeeping(tracker, request)
+                        self._bookkeeping(tracker)
             except LostError as error:
                 raise self._lost(error) from error
             finally:
@@ -122,8 +123,8 @@ class Trainer:
                 fault = error
         state = agreed(STOP if asked else GO if fault is None else FAILED)
         if state == GO:
-            fault = count_bad_files(self.task.bad_files) if self.step % self.train.log_every == 0 else None
             self._tell(self.task.bad_files.news())
+            fault = self.too_many_bad
             if fault is None:
                 return raw
         faults = list(dict.fromkeys(everywhere([] if fault is None else [str(fault)])))
@@ -141,7 +142,7 @@ class Trainer:
             self.save()
         return LostError(f"{error} at iteration {self.step}. Go on with: --resume {self.folder}")
 
-    def _bookkeeping(self, tracker: Tracker | None, request: StopRequest) -> None:
+    def _bookkeeping(self, tracker: Tracker | None) -> None:
         end = self.step == self.schedule.iterations
         evaluate = end or self.step % self.schedule.eval_every == 0
         save = end or self.step % self.schedule.save_every == 0
@@ -157,7 +158,7 @@ class Trainer:
     def _read(self) -> None:
         """Read what gathered on the device; the only place of the loop that waits for it."""
         begun = time.monotonic()
-        count_bad_files(self.task.bad_files)  # where they are too many together, the next step says so
+        self.too_many_bad = count_bad_files(self.task.bad_files)
         self._tell(self.task.bad_files.news())
         values = self.meter.read()
         skipped = int(self.stepper.skipped)
@@ -171,8 +172,6 @@ class Trainer:
             first = int(self.stepper.first_skipped)
             kept = rebuilt(self.task, first, self.folder, self.inference.device)
             raise of_all(not_finite(first, skipped, self.train, self.optimizer_settings, kept))
-
-    # ------------------------------------------------------------------------------------ evaluation, checkpoints
 
     def evaluate(self, tracker: Tracker | None) -> None:
         """Score student and teacher, keep the best, draw pictures, add a row to the table."""

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from semikit.cli.app import run
 from semikit.training import tracking
+from semikit.training.trainer import Trainer
 
 
 @dataclass
@@ -48,6 +50,20 @@ def train(semikit: Call, photos: ModuleType, photo_data: Path) -> Call:
         return semikit("train", "seg", *flags, *arguments)
 
     return call
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Makes every run stop after that many iterations as if a signal had come."""
+    plain = Trainer._next
+
+    def stop_at(step: int | None) -> None:
+        def next_batch(self: Trainer, iterator: Any, asked: bool) -> Any:
+            return plain(self, iterator, asked or self.step == step)
+
+        monkeypatch.setattr(Trainer, "_next", next_batch)
+
+    return stop_at
 
 
 @pytest.fixture

@@ -14,27 +14,11 @@ import pytest
 from semikit.cli.run_folder import find_run
 from semikit.training.checkpoint import read_checkpoint
 from semikit.training.tracking import read_rows
-from semikit.training.trainer import Trainer
 
 Call = Callable[..., Any]
 Differences = Callable[..., list[str]]
 
 pytestmark = pytest.mark.usefixtures("no_curves")
-
-
-@pytest.fixture
-def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """Makes every run stop after that many iterations as if a signal had come."""
-    plain = Trainer._bookkeeping
-
-    def stop_at(step: int | None) -> None:
-        def bookkeeping(self: Trainer, tracker: Any, request: Any) -> None:
-            request.asked = request.asked or self.step == step
-            plain(self, tracker, request)
-
-        monkeypatch.setattr(Trainer, "_bookkeeping", bookkeeping)
-
-    return stop_at
 
 
 def test_resumed_as_if_never_stopped(

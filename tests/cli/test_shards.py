@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from semikit.training.checkpoint import read_checkpoint
-from semikit.training.trainer import Trainer
 
 Call = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -36,21 +35,6 @@ def with_shards(yaml: Path, folder: Path, pool: str = "{shards: 'pool-{0..2}.tar
 def data(photo_data: Path, tars: ModuleType, tmp_path: Path) -> Path:
     tars.pool(tmp_path, SIZES)
     return with_shards(photo_data, tmp_path)
-
-
-@pytest.fixture
-def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """Makes every run stop after that many iterations as if a signal had come."""
-    plain = Trainer._bookkeeping
-
-    def stop_at(step: int | None) -> None:
-        def bookkeeping(self: Trainer, tracker: Any, request: Any) -> None:
-            request.asked = request.asked or self.step == step
-            plain(self, tracker, request)
-
-        monkeypatch.setattr(Trainer, "_bookkeeping", bookkeeping)
-
-    return stop_at
 
 
 class TestSegmentation:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,35 +23,6 @@ from semikit.training.trainer import Trainer
 PATIENCE = 120.0
 
 
-@pytest.fixture
-def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `semikit` and ends it after the test, whatever happened."""
-    processes = []
-
-    def start(*arguments: str | Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "semikit", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize(
     ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["terminate", "ctrl-c"]
 )
@@ -62,6 +31,7 @@ def test_a_signal_saves_and_ends_with_130(
     photo_data: Path,
     tmp_path: Path,
     started: Callable[..., subprocess.Popen[str]],
+    wait_for: Callable[[Path, subprocess.Popen[str]], None],
     differences: Callable[..., list[str]],
     number: signal.Signals,
     whole_group: bool,
@@ -69,7 +39,7 @@ def test_a_signal_saves_and_ends_with_130(
     """Ctrl-C reaches every process of the group, also the loader's workers."""
     folder = tmp_path / "run"
     flags = [*photos.FLAGS, "--workers", "1", "--labels", "4", "--iterations", "5000", "--eval-every", "5000"]
-    process = started("train", "seg", "--data", photo_data, *flags, "--save-every", "2", "--out", folder)
+    process = started("semikit", "train", "seg", "--data", photo_data, *flags, "--save-every", "2", "--out", folder)
     wait_for(folder / "weights" / LAST, process)
     if whole_group:
         os.killpg(process.pid, number)

@@ -6,9 +6,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,30 +17,10 @@ import torch
 from semikit.training.checkpoint import LAST, read_checkpoint
 
 Start = Callable[..., subprocess.Popen[str]]
+Wait = Callable[[Path, subprocess.Popen[str]], None]
 PATIENCE = 300.0
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture
-def started() -> Iterator[Start]:
-    """Starts a module with arguments in a session of its own; ended after the test, with all it started."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str | Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate()
 
 
 def end(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
@@ -49,14 +28,6 @@ def end(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
     assert process.returncode == code, told
     assert "Traceback" not in told, told
     return out, told
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit, f"{path} did not come"
-        time.sleep(0.05)
 
 
 def process_of(rank: int, folder: Path) -> int:
@@ -104,7 +75,7 @@ def test_two_processes_train_what_one_does(
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_run(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start, rank: int
+    photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start, wait_for: Wait, rank: int
 ) -> None:
     folder = tmp_path / "run"
     length = ["--iterations", "5000", "--eval-every", "5000", "--save-every", "2"]
@@ -128,7 +99,7 @@ def test_a_killed_process_ends_the_run(
     end(process, 130)
 
 
-def test_ctrl_c_saves(photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start) -> None:
+def test_ctrl_c_saves(photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start, wait_for: Wait) -> None:
     folder = tmp_path / "run"
     length = ["--iterations", "5000", "--eval-every", "5000", "--save-every", "2"]
     process = started("semikit", *flags(photos, photo_data, folder, *length), "--gpus", "2")
@@ -139,7 +110,9 @@ def test_ctrl_c_saves(photos: ModuleType, photo_data: Path, tmp_path: Path, star
     assert f"interrupted at iteration {step}; saved" in told
 
 
-def test_torchrun_restarts_go_on(photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start) -> None:
+def test_torchrun_restarts_go_on(
+    photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start, wait_for: Wait
+) -> None:
     folder = tmp_path / "run"
     length = ["--iterations", "60", "--eval-every", "60", "--save-every", "2", "--device", "cpu"]
     torchrun = [
