@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -93,8 +93,9 @@ def save_last(folder: Path, state: Mapping[str, Any]) -> None:
 
     def write(path: Path) -> None:
         torch.save(dict(state), path)
-        checksum = _checksum(path, path.stat().st_size)
-        with path.open("ab") as file:
+        with path.open("rb+") as file:
+            checksum = _checksum(file, file.seek(0, os.SEEK_END))
+            file.seek(0, os.SEEK_END)
             file.write(_MARK + checksum)
 
     write_atomically(folder / LAST, write, keep=folder / PREVIOUS)
@@ -109,8 +110,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError(f"no checkpoint at {path}")
     try:
-        whole = _verified(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # opened once: a run that writes there meanwhile puts another file in its place
+            whole = _verified(file)
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path} would run code when unpickled; refused. Only tensors are loaded.") from error
     except Exception as error:  # what the reader of a damaged pickle may raise has no end
@@ -122,32 +127,31 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def _verified(path: Path) -> bool:
-    """Whether the file ends with its checksum; raises WeightsError where it does not fit."""
-    size = path.stat().st_size - _TAIL
+def _verified(file: BinaryIO) -> bool:
+    """Whether an open file ends with its checksum; raises WeightsError where it does not fit."""
+    size = file.seek(0, os.SEEK_END) - _TAIL
     if size <= 0:
-        raise WeightsError(f"{path} is damaged: it is cut off")
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"
-        file.seek(size)
-        tail = file.read()
-    if not zipped:
-        raise WeightsError(f"{path} is damaged: it does not begin like a file of torch.save")
+        raise WeightsError(f"{file.name} is damaged: it is cut off")
+    file.seek(size)
+    tail = file.read()
+    file.seek(0)
+    if file.read(2) != b"PK":
+        raise WeightsError(f"{file.name} is damaged: it does not begin like a file of torch.save")
     if not tail.startswith(_MARK):
         return False
-    if tail != _MARK + _checksum(path, size):
-        raise WeightsError(f"{path} is damaged: its content does not match its checksum")
+    if tail != _MARK + _checksum(file, size):
+        raise WeightsError(f"{file.name} is damaged: its content does not match its checksum")
     return True
 
 
-def _checksum(path: Path, size: int) -> bytes:
-    """SHA-256 over the first `size` bytes."""
+def _checksum(file: BinaryIO, size: int) -> bytes:
+    """SHA-256 over the first `size` bytes of an open file."""
     checksum = hashlib.sha256()
-    with path.open("rb") as file:
-        while size > 0:
-            block = file.read(min(size, 1 << 20))
-            checksum.update(block)
-            size -= max(len(block), 1)
+    file.seek(0)
+    while size > 0:
+        block = file.read(min(size, 1 << 20))
+        checksum.update(block)
+        size -= max(len(block), 1)
     return checksum.digest()
 
 

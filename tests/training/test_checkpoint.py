@@ -5,7 +5,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -95,6 +95,19 @@ def test_falls_back_to_the_one_before_and_says_so(
 
 def test_an_undamaged_one_is_read_without_a_word(weights: Path) -> None:
     assert read_last(weights)[1] is None
+
+
+def test_one_that_is_replaced_while_it_is_read_is_whole(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, differences: Differences
+) -> None:
+    verified = checkpoint._verified
+
+    def verify_and_replace(file: BinaryIO) -> bool:
+        save_last(weights, {**state(30), "more": torch.zeros(1000)})
+        return verified(file)
+
+    monkeypatch.setattr(checkpoint, "_verified", verify_and_replace)
+    assert not differences(read_checkpoint(weights / LAST), state(20))
 
 
 def test_without_one_before_the_damage_is_told(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from semikit.training.checkpoint import LAST, read_checkpoint
+from semikit.training.checkpoint import LAST, read_checkpoint, read_last
 
 Start = Callable[..., subprocess.Popen[str]]
 Wait = Callable[[Path, subprocess.Popen[str]], None]
@@ -84,14 +84,14 @@ def test_a_killed_process_ends_the_run(
     os.kill(process_of(rank, folder), signal.SIGKILL)
     _, told = end(process, 3)
     assert f"process {rank} of 2 was killed by signal 9" in told
-    before = read_checkpoint(folder / "weights" / LAST)["step"]
+    before = read_last(folder / "weights")[0]["step"]
     _, told = end(started("semikit", "train", "seg", "--resume", folder, "train.iterations=5000", "--workers", "x"), 2)
     process = started("semikit", "train", "seg", "--resume", folder)
     after = folder / "weights" / "after"
     (folder / "weights" / LAST).rename(after)
     after.rename(folder / "weights" / LAST)
     limit = time.monotonic() + PATIENCE
-    while read_checkpoint(folder / "weights" / LAST)["step"] <= before:
+    while read_last(folder / "weights")[0]["step"] <= before:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit
         time.sleep(0.2)
