@@ -4,17 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: demo test faults bench check install clean
+.PHONY: demo test faults bench install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/semikit demo
 
+WORKERS ?= 2
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check semikit tests
 	$(BIN)/ruff format --check semikit tests
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # The long trials of kills, broken files and hostile input: about an hour.
 faults: $(VENV)/.installed-dev

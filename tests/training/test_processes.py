@@ -19,23 +19,21 @@ TRAIN = {"batch": 4, "group": 4, "iterations": 10, "eval_every": 10}
 VIT = {"encoder": "test_vit", "weights": "none", "encoder_args": {"depth": 2, "embed_dim": 32, "num_heads": 2}}
 EVERY = ((1, 2), (1, 4), (2, 1), (2, 2), (4, 1))
 """Processes and micro-batches; shares of one image and of less than a group are among them."""
-UNCUT = ((2, 1), (4, 1))
-"""For methods that label in the student's own pass."""
-UNEVEN = ((2, 1), (3, 1), (3, 2))
+UNEVEN = ((3, 1), (3, 2))
 SHARED: dict[str, tuple[tuple[int, int], ...]] = {
     "seg unimatch_v2": EVERY,
-    "seg unimatch_v1": EVERY,
-    "seg freematch": ((2, 1), (4, 1)),
+    "seg unimatch_v1": ((2, 2),),
+    "seg freematch": ((2, 1),),
     "seg mean_teacher": ((2, 2),),
     "seg supervised": ((2, 2),),
-    "seg hard examples": ((1, 2), (2, 1)),
+    "seg hard examples": ((2, 1),),
     "seg uneven groups, total": UNEVEN,
     "seg uneven groups, process": UNEVEN,
-    "cd unimatch_v2": EVERY,
+    "cd unimatch_v2": ((1, 4), (2, 1), (4, 1)),
     "cls unimatch_v2": EVERY,
-    "cls flexmatch": UNCUT,
-    "cls simmatch": UNCUT,
-    "cls softmatch": UNCUT,
+    "cls flexmatch": ((2, 1),),
+    "cls simmatch": ((2, 1),),
+    "cls softmatch": ((2, 1),),
 }
 
 
