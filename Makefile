@@ -17,9 +17,10 @@ test: $(VENV)/.installed-dev
 	PYTHONPATH=. $(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-# The long trials of kills, broken files and hostile input: about an hour.
+# The long trials of kills, broken files and hostile input, and their counts: about an hour.
 faults: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/faults -m "long or not long" --timeout=7200
+	$(BIN)/python -m pytest tests/faults tests/training/test_sharding.py -m "long or not long" --timeout=7200 \
+	  --numprocesses $(WORKERS) --dist loadfile
 
 # The step of each task beside the form of public code, and short whole runs: half an hour; the numbers go to build/bench.
 # CLOCK=cpu where others use the machine too; SEMIKIT_TEST_DATA adds CamVid to the whole runs.

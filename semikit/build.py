@@ -50,8 +50,12 @@ def plan_of(config: Config) -> Plan:
     return Plan(train.batch, unlabeled, train.group, train.seed, train.normalise, on_test)
 
 
-def needs_of(config: Config) -> Needs:
-    """What the method asks of the task."""
+def needs_of(config: Config, processes: int | None = None) -> Needs:
+    """What the method asks of the task, for a run in so many processes (as many as there are).
+
+    Raises:
+        ConfigError: numbers of processes and micro-batches that do not fit the batch or the method.
+    """
     method: type[Method] = METHODS.get(config.method_name)
     if config.train.parts > 1 and method.whole_batch(config.method):
         raise ConfigError(
@@ -59,8 +63,24 @@ def needs_of(config: Config) -> Needs:
             f"train.accumulate={config.train.parts} would change it. Use train.accumulate=1 or a smaller batch."
         )
     ohem = getattr(config.method, "ohem", None) is not None
-    check_parts(config.train, process_count(), ohem)
+    check_parts(config.train, processes or process_count(), ohem)
     return method.needs(config.method)
+
+
+def alone(config: Config, processes: int) -> Config:
+    """The configuration of a run in `processes` processes as one process can build it, to show the plan.
+
+    Raises:
+        ConfigError: what so many processes cannot share.
+    """
+    needs_of(config, processes)
+    train = config.train
+    if train.shard:
+        from semikit.training.sharding import check_sharding  # takes a second to import
+
+        check_sharding(processes)
+    auto = processes > 1 and train.accumulate == "auto"
+    return replace(config, train=train.model_copy(update={"shard": False} | ({"accumulate": 1} if auto else {})))
 
 
 def build_task(config: Config) -> Task:

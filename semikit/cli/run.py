@@ -20,7 +20,7 @@ from semikit.cli.run_folder import clear_unused, find_run, never_began, new_fold
 from semikit.cli.start import facts_of, notices_of
 from semikit.cli.tee import Both
 from semikit.config import Config, resolve
-from semikit.core.processes import process_rank
+from semikit.core.processes import process_count, process_rank
 from semikit.errors import DataError, InputError, RunError, SemikitError
 from semikit.recipes import merge
 from semikit.training.checkpoint import write_text
@@ -151,24 +151,27 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {"values": list(values), "mean": statistics.mean(values), "std": spread}
 
 
-def dry_run(raw: Mapping[str, Any], console: Console) -> None:
-    """Resolve, look through all data, print configuration and plan; write and train nothing."""
+def dry_run(raw: Mapping[str, Any], processes: int, console: Console) -> None:
+    """Resolve, look through all data, print configuration and plan for so many processes; write and train nothing."""
     config = resolve(raw)
-    task = build.build_task(config)
+    alone = build.alone(config, processes)
+    task = build.build_task(alone)
     task.check(thorough=True)
-    run = build.build_run(config, Path("-"), make_reporter(console, True), task)
+    run = build.build_run(alone, Path("-"), make_reporter(console, True), task)
     console.out(config.to_yaml(), highlight=False)
-    start_panel(console, "plan", facts_of(run))
-    for notice in notices_of(run):
+    start_panel(console, "plan", facts_of(run, processes))
+    for notice in notices_of(run, processes):
         console.out(f"note: {notice}", highlight=False)
+    if config.train.accumulate == "auto" and processes > 1:
+        console.out("note: train.accumulate auto is tried when the run begins, on each process's part of the batch")
     console.print("The data are fine. Nothing was trained or written.")
 
 
 def _train(run: build.Run, console: Console, quiet: bool, first: int, told: str | None) -> dict[str, Any]:
     leads = process_rank() == 0
     if leads and not quiet:
-        start_panel(console, f"semikit train {run.config.task}", facts_of(run))
-    for notice in [*notices_of(run), *([told] if told else [])]:
+        start_panel(console, f"semikit train {run.config.task}", facts_of(run, process_count()))
+    for notice in [*notices_of(run, process_count()), *([told] if told else [])]:
         run.trainer.reporter.notice(notice)
     tracker = Tracker(run.folder, first) if leads else None
     try:

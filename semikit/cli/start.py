@@ -6,31 +6,30 @@ from timm.models import get_pretrained_cfg
 
 from semikit import build
 from semikit.core.passes import has_batch_norm
-from semikit.core.processes import process_count
 from semikit.models.catalogue import ENCODERS
 from semikit.models.settings import EncoderSettings
 from semikit.training.device import describe_device
 from semikit.training.parts import parts_told
 
 
-def notices_of(run: build.Run) -> list[str]:
-    """What a person should know before training."""
+def notices_of(run: build.Run, processes: int) -> list[str]:
+    """What a person should know before training in so many processes."""
     notices = list(run.task.notices)
-    if (process_count() > 1 or run.config.train.parts > 1) and has_batch_norm(run.network):
+    if (processes > 1 or run.config.train.parts > 1) and has_batch_norm(run.network):
         notices.append(
             "the network has batch norm, whose statistics are those of each micro-batch, not of the total batch"
-            + ("; the running ones are averaged over the processes" if process_count() > 1 else "")
+            + ("; the running ones are averaged over the processes" if processes > 1 else "")
         )
     if run.config.train.protocol == "paper" and not run.task.counts.test:
         notices.append("protocol paper: the data have no test images, so the best is chosen and scored on val")
     return notices
 
 
-def facts_of(run: build.Run) -> dict[str, str]:
-    """What the start panel says."""
+def facts_of(run: build.Run, processes: int) -> dict[str, str]:
+    """What the start panel says of a run in so many processes."""
     config, counts, schedule = run.config, run.task.counts, run.schedule
     train, network = config.train, run.network
-    step = parts_told(train, process_count(), build.needs_of(config).unlabeled)
+    step = parts_told(train, processes, build.needs_of(config).unlabeled)
     draws = schedule.iterations * train.batch
     parameters = sum(p.numel() for p in network.parameters())
     encoder = sum(p.numel() for p in getattr(network, "encoder", network).parameters())

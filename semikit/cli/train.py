@@ -100,7 +100,7 @@ def train(
     from semikit.cli.run import dry_run as show_plan
 
     if dry_run:
-        show_plan(raw, console)
+        show_plan(raw, gpus or 1, console)
     else:
         begin(raw, out, numbers, console, quiet)
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import pytest
 
 from semikit.cli.launch import check_gpus, without_gpus
@@ -25,3 +30,26 @@ def test_more_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"--gpus 2: CUDA devices of this machine: 0\. .* --device cpu"):
         check_gpus(2, None)
     check_gpus(8, "cpu")
+
+
+def test_the_plan_of_several_processes(semikit: Callable[..., Any], photos: ModuleType, photo_data: Path) -> None:
+    """On any machine, whatever GPUs it has."""
+
+    def plan(*more: str) -> Any:
+        return semikit("train", "seg", "--data", photo_data, *photos.FLAGS, "--labels", "4", "--dry-run", *more)
+
+    def said(*more: str) -> str:
+        answer = plan(*more)
+        assert answer.code == 0, answer.err
+        return " ".join(answer.out.replace("│", " ").split())
+
+    four = ("--batch", "4", "train.group=1")
+    assert "iterations of 4 + 4 images = 2 processes x 2 micro-batches of 1 + 1" in said(
+        *four, "--gpus", "2", "train.accumulate=2"
+    )
+    assert "iterations of 4 + 4 images = 4 processes of 1 + 1" in said(*four, "--gpus", "4", "train.shard=true")
+    assert "train.accumulate auto is tried when the run begins" in said(*four, "--gpus", "2", "train.accumulate=auto")
+    wrong = plan(*four, "--gpus", "3")
+    assert (wrong.code, "cannot be shared evenly by 3 processes" in wrong.err) == (2, True)
+    alone = plan(*four, "train.shard=true")
+    assert (alone.code, "there is one" in alone.err) == (2, True)

@@ -38,6 +38,16 @@ def tried() -> Callable[..., None]:
     return count
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # of a process that works for the one that prints
+        session.config.workeroutput["tried"] = dict(_tried)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _tried.update(node.workeroutput["tried"] if hasattr(node, "workeroutput") else {})
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if _tried:
         terminalreporter.section("trials that ended as they should")
