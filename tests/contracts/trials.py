@@ -1,7 +1,7 @@
 """Hostile cases, each one command in a child process that is watched: crash, hang, fault, or what is left behind.
 
 A case is drawn from (seed, kind, number) alone, so every one can be repeated by itself: SEMIKIT_FUZZ=KIND:NUMBER.
-SEMIKIT_FUZZ_SHARE=0.1 tries the first tenth, SEMIKIT_FUZZ_COUNTS=FILE keeps how they ended. Loaded by path.
+SEMIKIT_FUZZ_SHARE=0.1 tries the first tenth. Loaded by path.
 """
 
 from __future__ import annotations
@@ -94,10 +94,6 @@ def tried(kind: str, make: Make, count: int, folder: Path) -> Counter[str]:
         ends[str(code)] += 1
         if fault:
             wrong.append(f"SEMIKIT_FUZZ={kind}:{number} {fault}")
-    told = os.environ.get("SEMIKIT_FUZZ_COUNTS")
-    if told:
-        with Path(told).open("a") as file:
-            file.write(json.dumps({"kind": kind, "cases": sum(ends.values()), "ends": ends, "wrong": wrong}) + "\n")
     assert not wrong, "\n".join([f"{len(wrong)} of {len(numbers)} cases of {kind} (seed {SEED}):", *wrong[:40]])
     return ends
 

@@ -38,6 +38,19 @@ def tried() -> Callable[..., None]:
     return count
 
 
+@pytest.fixture
+def fuzzed(trials: ModuleType, tried: Callable[..., None], tmp_path: Path) -> Callable[..., Counter[str]]:
+    """`fuzzed(kind, make, count)` tries cases of a kind and counts how often each exit code came."""
+
+    def fuzz(kind: str, make: Callable[..., Any], count: int) -> Counter[str]:
+        ends: Counter[str] = trials.tried(kind, make, count, tmp_path)
+        for code, times in ends.items():
+            tried(f"fuzzed {kind}: exit {code}", times)
+        return ends
+
+    return fuzz
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):  # of a process that works for the one that prints
         session.config.workeroutput["tried"] = dict(_tried)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +19,8 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+Fuzzed = Callable[..., Counter[str]]
 
 FEW = 6
 MANY = {
@@ -274,16 +278,13 @@ KINDS |= {"tables": tables, "weights": weights, "checkpoint": checkpoint, "archi
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_few(kind: str, grounds: Grounds, trials: ModuleType, tmp_path: Path) -> None:
-    make = KINDS[kind]
-    ends = trials.tried(kind, lambda rng, box: make(grounds, trials.Trial, rng, box), FEW, tmp_path)
-    assert sum(ends.values()) > 0 or not ends
+def test_a_few(kind: str, grounds: Grounds, trials: ModuleType, fuzzed: Fuzzed) -> None:
+    fuzzed(kind, partial(KINDS[kind], grounds, trials.Trial), FEW)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_many(kind: str, grounds: Grounds, trials: ModuleType, tmp_path: Path) -> None:
-    make = KINDS[kind]
-    ends = trials.tried(kind, lambda rng, box: make(grounds, trials.Trial, rng, box), MANY[kind], tmp_path)
+def test_many(kind: str, grounds: Grounds, trials: ModuleType, fuzzed: Fuzzed) -> None:
+    ends = fuzzed(kind, partial(KINDS[kind], grounds, trials.Trial), MANY[kind])
     assert not ends or {"0", "2"} <= set(ends), "all refused or none: the changes are too large or too small"
