@@ -30,8 +30,11 @@ _FREE = (
 )
 """What may differ when a run is resumed: it does not change what is learned."""
 
-_TOLD = ("optimizer.lr:", "optimizer.encoder_lr:", "train.precision:", "train.max_skipped:")
-"""What may differ too, so that a run that diverged can go on; it is told and recorded."""
+_TOLD = (
+    *("optimizer.lr:", "optimizer.encoder_lr:", "train.precision:", "train.max_skipped:"),
+    "train.accumulate:",
+)
+"""What may differ too, so that a run that diverged, or is shared otherwise, can go on; it is told and recorded."""
 
 
 @final
@@ -78,6 +81,8 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     method_class = METHODS.get(name)
     method_raw = merge(_mapping(_mapping(raw, "methods"), name), method_raw)
     errors = _unknown_sections(raw)
+    if not isinstance(raw.get("name", "run"), str | int | float):
+        errors.append(f"name: expected a text, got {raw['name']!r}")
     parts: dict[str, Any] = {}
     for section, owner in {
         "data": task_class.Data,

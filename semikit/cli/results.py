@@ -44,6 +44,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": describe_device(run.device),
         "processes": process_count(),
+        "micro_batches": config.train.parts,
     }
     if trainer.snapshot.get("changed"):
         results["changed"] = trainer.snapshot["changed"]

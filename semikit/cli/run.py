@@ -25,7 +25,7 @@ from semikit.errors import DataError, InputError, RunError, SemikitError
 from semikit.recipes import merge
 from semikit.training.checkpoint import write_text
 from semikit.training.lock import sole_writer
-from semikit.training.processes import joined, losses_told, may_restart, on_first, restarts, same_step
+from semikit.training.processes import joined, losses_told, may_restart, on_first, restarts, same_step, seen_by_all
 from semikit.training.reporter import Quiet, Reporter
 from semikit.training.tracking import Tracker
 
@@ -35,13 +35,18 @@ def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None,
     after a failure, go on with what they had begun.
     """
     config = resolve(raw)
+    if seeds is not None and may_restart():
+        raise InputError("--seeds does not go with --max-restarts; start each seed by itself (--seed, --out).")
     with joined(config.train.device):
         # Only some machines count a restart; with --out the folder tells.
         begun = on_first(lambda: unfinished(config, out) if restarts() or (out and may_restart()) else None)
         if begun is not None:
-            resume_run(config.task, Path(begun), {}, console, quiet)
+            # How a step is shared is planned anew: there may be another number of processes.
+            sharing = {"train": {"accumulate": config.train.accumulate}}
+            resume_run(config.task, Path(begun), sharing, console, quiet)
             return
         folder = Path(on_first(lambda: str(new_folder(raw, out))))
+        seen_by_all(folder)
         if seeds is None:
             start_run(raw, folder, console, quiet)
         else:
@@ -169,8 +174,12 @@ def dry_run(raw: Mapping[str, Any], processes: int, console: Console) -> None:
 
 def _train(run: build.Run, console: Console, quiet: bool, first: int, told: str | None) -> dict[str, Any]:
     leads = process_rank() == 0
+    facts = facts_of(run, process_count())
     if leads and not quiet:
-        start_panel(console, f"semikit train {run.config.task}", facts_of(run, process_count()))
+        start_panel(console, f"semikit train {run.config.task}", facts)
+    if leads:
+        with (run.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(f"{name}: {fact}\n" for name, fact in facts.items())
     for notice in [*notices_of(run, process_count()), *([told] if told else [])]:
         run.trainer.reporter.notice(notice)
     tracker = Tracker(run.folder, first) if leads else None

@@ -82,37 +82,40 @@ def train(
     )
     above = recipes.merge(flags, recipes.parse_overrides(overrides or []))
     console = Console(quiet=False)
-    if gpus is not None and gpus > 1 and not dry_run:
-        launch_again(gpus, _device(task, resume, above), context.obj)
-        return
     if resume is not None:
         _only_with_a_new_run(
             dataset=dataset, data=data, root=root, config=config, preset=preset, out=out, seeds=seeds,
             dry_run=dry_run or None,
         )  # fmt: skip
-        from semikit.cli.run import go_on
-
-        go_on(task, resume, above, console, quiet)
-        return
+        raw = resumed(task, resume, above)
+    else:
+        raw = compose(task, dataset, data, root, config, preset, above)
     numbers = None if seeds is None else _several(seeds, above)
-    raw = compose(task, dataset, data, root, config, preset, above)
-    from semikit.cli.run import begin
+    if gpus is not None and gpus > 1 and not dry_run:
+        launch_again(gpus, _device(raw), context.obj)
+        return
+    from semikit.cli.run import begin, go_on
     from semikit.cli.run import dry_run as show_plan
 
-    if dry_run:
+    if resume is not None:
+        go_on(task, resume, above, console, quiet)
+    elif dry_run:
         show_plan(raw, gpus or 1, console)
     else:
         begin(raw, out, numbers, console, quiet)
 
 
-def _device(task: str, resume: str | None, above: Mapping[str, Any]) -> str | None:
-    """The device a run asks for, as far as the command line or the run to resume say it."""
-    given = dict(above.get("train") or {}).get("device")
-    if given is None and resume is not None:
-        from semikit.cli.run_folder import find_run
+def resumed(task: str, resume: str, above: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the run to go on with, under what was given."""
+    from semikit.cli.run_folder import find_run
 
-        train = recipes.read_yaml(find_run(task, resume) / "config.yaml").get("train")
-        given = train.get("device") if isinstance(train, dict) else None
+    return recipes.merge(recipes.read_yaml(find_run(task, resume) / "config.yaml"), above)
+
+
+def _device(raw: Mapping[str, Any]) -> str | None:
+    """The device a configuration asks for."""
+    train = raw.get("train")
+    given = train.get("device") if isinstance(train, Mapping) else None
     return None if given is None else str(given)
 
 

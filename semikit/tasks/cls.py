@@ -12,6 +12,7 @@ import torch
 
 from semikit.core.batch import Labeled, Needs, Unlabeled
 from semikit.core.network import Network
+from semikit.core.processes import process_rank
 from semikit.core.settings import Settings
 from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Split, Task
 from semikit.data import manifest
@@ -187,7 +188,7 @@ class Classification(Task):
         source = self.val if split == "val" else self.test
         assert source is not None, split
         tallies = self.evaluation.tallies(networks, source, inference)
-        if source is self.val:
+        if source is self.val and process_rank() == 0:  # which draws the pictures and forgets them
             self.scored = [(network, tallies[name]) for name, network in networks.items()]
         return {name: scores_of(tally, self.class_names) for name, tally in tallies.items()}
 

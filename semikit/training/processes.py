@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,6 +32,8 @@ GO, STOP, FAILED = 0, 1, 2
 
 _PATIENCE = timedelta(hours=2)
 """How long the hosts wait for each other: the first one checks the data and draws pictures alone."""
+
+_SECONDS_OF_A_NETWORK_DISK = 30.0
 
 _hosts: dist.ProcessGroup | None = None
 
@@ -174,6 +177,19 @@ def on_first(action: Callable[[], T]) -> T:
     if told[1] is not None:
         raise ElsewhereError("the first process refused") if told[1] else LostError("the first process failed")
     return told[0]  # type: ignore[return-value]
+
+
+def seen_by_all(folder: Path) -> None:
+    """Make sure that the machines share the run folder; a disk of the network may take some seconds.
+
+    Raises:
+        InputError: when a process does not see it.
+    """
+    limit = time.monotonic() + _SECONDS_OF_A_NETWORK_DISK
+    while process_count() > 1 and not folder.is_dir() and time.monotonic() < limit:
+        time.sleep(0.5)
+    if agreed(int(not folder.is_dir())):
+        raise InputError(f"not every process sees the run folder {folder}. Give an --out that all machines share.")
 
 
 def same_step(step: int, folder: Path) -> None:

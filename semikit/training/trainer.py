@@ -66,6 +66,7 @@ class Trainer:
         self.metadata, self.snapshot = metadata, snapshot
         self.meter = Meter(images_per_step)
         self.step = 0
+        self.evaluating = False  # and not done with it: a checkpoint would leave that evaluation out
         self.best: dict[str, Any] = {}
         self.latest: dict[str, Scores] = {}
         self.seconds = self.lr = self.rate = self.waiting = 0.0
@@ -138,13 +139,13 @@ class Trainer:
     def _lost(self, error: LostError) -> LostError:
         """Save what is there, where no device hangs in what the lost process left undone; what to tell."""
         whole = self.stepper.sharding is None  # shards of the lost process are lost too
-        if whole and process_rank() == 0 and self.inference.device.type == "cpu":
+        if whole and not self.evaluating and process_rank() == 0 and self.inference.device.type == "cpu":
             self.save()
         return LostError(f"{error} at iteration {self.step}. Go on with: --resume {self.folder}")
 
     def _bookkeeping(self, tracker: Tracker | None) -> None:
         end = self.step == self.schedule.iterations
-        evaluate = end or self.step % self.schedule.eval_every == 0
+        evaluate = self.evaluating = end or self.step % self.schedule.eval_every == 0
         save = end or self.step % self.schedule.save_every == 0
         if evaluate or save or self.step % self.train.log_every == 0:
             self._read()
@@ -195,6 +196,7 @@ class Trainer:
         self.reporter.evaluation(self.step, self.latest, self.best)
         values = {name: scores.value for name, scores in self.latest.items()}
         self._tell(self.method.after_evaluation(values, row.get("confident"), classes))
+        self.evaluating = False
 
     def _tell(self, notices: Iterable[str]) -> None:
         for notice in notices:
@@ -223,10 +225,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint `weights/last.ckpt`; the one before stays as `previous.ckpt`."""
-        if process_rank() and self.stepper.sharding is None:
-            return
-        learned = learned_state(self.method, self.stepper, self.meter)
-        if process_rank():
+        first = process_rank() == 0
+        learned = learned_state(self.method, self.stepper, self.meter) if first or self.stepper.sharding else {}
+        if not first:
             return
         state = {
             "step": self.step,

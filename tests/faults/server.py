@@ -33,15 +33,19 @@ import torch
 import torch.utils.tensorboard
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, TiffImagePlugin
 
-from semikit.cli import app, run
+from semikit.cli import app, run, run_folder
 from semikit.data import manifest
 from semikit.methods import unimatch_v2
 from semikit.models import segmenter
 from semikit.tasks import _pictures, cls, seg
 from semikit.training import checkpoint, lock, tracking
 
-TRACED = {module.__file__: Path(module.__file__ or "").name for module in (checkpoint, tracking, manifest, lock)}
-FUNCTIONS = {("run.py", "start_run"), ("run.py", "_begin"), ("run.py", "_train"), ("_pictures.py", "save_png")}
+MODULES = (checkpoint, tracking, manifest, lock, run_folder)
+TRACED = {module.__file__: Path(module.__file__ or "").name for module in MODULES}
+FUNCTIONS = {
+    (Path(function.__code__.co_filename).name, function.__name__)
+    for function in (run.start_run, run._write_begin, run._train, _pictures.save_png)
+}
 
 
 def traced(frame: FrameType) -> str | None:
