@@ -70,6 +70,16 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return total
 
 
+def learned_sum_over_processes(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes; every process has to call it.
+
+    Its gradient becomes that of the whole sum where gradients are averaged over the processes, as in
+    DistributedDataParallel.
+    """
+    count = process_count()
+    return value if count == 1 else sum_over_processes(value.detach()) + count * (value - value.detach())
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a tensor over all processes; every process has to call it."""
     return sum_over_processes(value) / process_count()

@@ -12,6 +12,7 @@ from semikit.core.adaptive import FreeThreshold
 from semikit.core.batch import Labeled, Needs, Pseudo, StepResult, Target, Unlabeled
 from semikit.core.labeling import JointSettings, LabelingMethod
 from semikit.core.passes import student_pass
+from semikit.core.processes import learned_sum_over_processes, sum_over_processes
 from semikit.core.pseudo_label import probabilities_of
 from semikit.core.settings import Settings
 
@@ -77,13 +78,15 @@ def fairness(logits: Tensor, target: Target, probability: Tensor, share: Tensor)
 
     Logits (B, K, *S) of the strong view; only positions that count are looked at, without any the loss is 0. Usual
     mean `probability` (K,) and `share` (K,) of the pseudo-labels; both sides are probabilities relative to shares, so
-    that a class is not favoured for being common. Taken over this process's images, as released.
+    that a class is not favoured for being common. Taken over the images of all processes.
     """
     assert target.weights is not None
     soft, counts = probabilities_of(logits), target.weights
-    total = counts.sum()
-    mean = (soft * counts.unsqueeze(1)).reshape(*soft.shape[:2], -1).sum(dim=(0, 2)) / total.clamp(min=1)
+    total = sum_over_processes(counts.sum())
+    summed = (soft * counts.unsqueeze(1)).reshape(*soft.shape[:2], -1).sum(dim=(0, 2))
+    mean = learned_sum_over_processes(summed) / total.clamp(min=1)
     found = torch.zeros_like(share).scatter_add(0, soft.detach().argmax(dim=1).flatten(), counts.flatten())
+    found = sum_over_processes(found)
     usual, here = _relative(probability, share), _relative(mean, found / total.clamp(min=1))
     return torch.where(total > 0, (usual * (here + _SMALLEST).log()).sum(), 0.0)
 

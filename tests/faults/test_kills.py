@@ -25,7 +25,15 @@ def test_what_is_compared_is_whole(whole: Any) -> None:
     assert [row["iteration"] for row in whole.outcome["rows"]] == [2, 4]
     assert not [name for name in whole.outcome["names"] if "/." in f"/{name}"], "no lock, nothing half written"
     files = {line.split(":")[0] for line in whole.lines}
-    assert files >= {"checkpoint.py", "tracking.py", "manifest.py", "lock.py", "run_folder.py", "run.py", "_pictures.py"}
+    assert files >= {
+        "checkpoint.py",
+        "tracking.py",
+        "manifest.py",
+        "lock.py",
+        "run_folder.py",
+        "run.py",
+        "_pictures.py",
+    }
     assert len(whole.lines) > 80
 
 

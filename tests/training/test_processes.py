@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,12 +15,13 @@ import pytest
 import torch
 
 PROGRAM = Path(__file__).parents[1] / "contracts" / "shared_steps.py"
+Found = dict[tuple[str, int, int], dict[str, Any]]
+
 SGD = {"name": "sgd", "lr": 0.05, "encoder_lr": 0.05, "momentum": 0.9}
 TRAIN = {"batch": 4, "group": 4, "iterations": 10, "eval_every": 10}
 VIT = {"encoder": "test_vit", "weights": "none", "encoder_args": {"depth": 2, "embed_dim": 32, "num_heads": 2}}
 EVERY = ((1, 2), (1, 4), (2, 1), (2, 2), (4, 1))
 """Processes and micro-batches; shares of one image and of less than a group are among them."""
-UNEVEN = ((3, 1), (3, 2))
 SHARED: dict[str, tuple[tuple[int, int], ...]] = {
     "seg unimatch_v2": EVERY,
     "seg unimatch_v1": ((2, 2),),
@@ -27,14 +29,27 @@ SHARED: dict[str, tuple[tuple[int, int], ...]] = {
     "seg mean_teacher": ((2, 2),),
     "seg supervised": ((2, 2),),
     "seg hard examples": ((2, 1),),
-    "seg uneven groups, total": UNEVEN,
-    "seg uneven groups, process": UNEVEN,
+    "seg uneven groups, total": ((3, 1), (3, 2)),
+    "seg uneven groups, process": ((3, 1), (3, 2)),
     "cd unimatch_v2": ((1, 4), (2, 1), (4, 1)),
     "cls unimatch_v2": EVERY,
     "cls flexmatch": ((2, 1),),
     "cls simmatch": ((2, 1),),
     "cls softmatch": ((2, 1),),
 }
+MORE: dict[str, tuple[tuple[int, int], ...]] = {
+    "seg unimatch_v1": ((1, 2), (1, 4), (2, 1), (4, 1)),
+    "seg freematch": ((4, 1),),
+    "seg hard examples": ((1, 2),),
+    "seg uneven groups, total": ((2, 1),),
+    "seg uneven groups, process": ((2, 1),),
+    "cd unimatch_v2": ((1, 2), (2, 2)),
+    "cls flexmatch": ((4, 1),),
+    "cls freematch": ((2, 1), (4, 1)),
+    "cls simmatch": ((4, 1),),
+    "cls softmatch": ((4, 1),),
+}
+"""The rest of the ways, for `make faults`."""
 
 
 def configurations(
@@ -42,7 +57,7 @@ def configurations(
 ) -> dict[str, dict[str, Any]]:
     """The configuration of each case."""
     made: dict[str, dict[str, Any]] = {}
-    for name in SHARED:
+    for name in {**SHARED, **MORE}:
         task, _, method = name.partition(" ")
         method = method if method in OTHERS else "unimatch_v2"
         module, data = {"seg": (photos, photo_data), "cd": (pairs, pair_data), "cls": (icons, icon_data)}[task]
@@ -50,7 +65,8 @@ def configurations(
     for name in [name for name in made if name.startswith("cls")]:
         made[name]["model"] = VIT
     made["seg unimatch_v1"]["method"]["teacher"] = "ema"
-    made["seg freematch"]["method"] |= {"forward": "separate", "teacher": "ema"}
+    made["seg freematch"]["method"] |= {"forward": "separate", "teacher": "ema", "fairness": 0.5}
+    made["cls freematch"]["method"] |= {"fairness": 0.5}
     made["seg hard examples"]["method"]["ohem"] = {"threshold": 0.4, "min_kept": 100}
     made["seg hard examples"]["train"] |= {"group": 2}
     for kind in ("total", "process"):
@@ -62,7 +78,7 @@ OTHERS = ("unimatch_v1", "freematch", "mean_teacher", "supervised", "flexmatch",
 
 
 @pytest.fixture(scope="module")
-def found(
+def run(
     photos: ModuleType,
     photo_data: Path,
     pairs: ModuleType,
@@ -70,27 +86,37 @@ def found(
     icons: ModuleType,
     icon_data: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> dict[tuple[str, int, int], dict[str, Any]]:
+) -> Callable[..., Found]:
     """What each case ends with, by name, processes and micro-batches; one program runs them all."""
-    folder = tmp_path_factory.mktemp("shared")
-    made = configurations(photos, photo_data, pairs, pair_data, icons, icon_data)
-    keys = [(name, *place) for name, places in SHARED.items() for place in ((1, 1), *places)]
-    cases = [
-        {"raw": {**made[name], "train": {**made[name]["train"], "accumulate": parts}}, "processes": count}
-        for name, count, parts in keys
-    ]
-    (folder / "cases.json").write_text(json.dumps(cases))
-    command = [sys.executable, str(PROGRAM), str(folder), str(folder / "cases.json")]
-    answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    return {key: torch.load(folder / f"{number}.pt", weights_only=True) for number, key in enumerate(keys)}
+
+    def run(grid: dict[str, tuple[tuple[int, int], ...]]) -> Found:
+        folder = tmp_path_factory.mktemp("shared")
+        made = configurations(photos, photo_data, pairs, pair_data, icons, icon_data)
+        keys = [(name, *place) for name, places in grid.items() for place in ((1, 1), *places)]
+        cases = [
+            {"raw": {**made[name], "train": {**made[name]["train"], "accumulate": parts}}, "processes": count}
+            for name, count, parts in keys
+        ]
+        (folder / "cases.json").write_text(json.dumps(cases))
+        command = [sys.executable, str(PROGRAM), str(folder), str(folder / "cases.json")]
+        answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert answer.returncode == 0, answer.stderr[-3000:]
+        return {key: torch.load(folder / f"{number}.pt", weights_only=True) for number, key in enumerate(keys)}
+
+    return run
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(("name", "place"), [(name, place) for name, places in SHARED.items() for place in places])
-def test_sharing_a_step_changes_nothing(
-    found: dict[tuple[str, int, int], dict[str, Any]], name: str, place: tuple[int, int]
-) -> None:
+@pytest.fixture(scope="module")
+def found(run: Callable[..., Found]) -> Found:
+    return run(SHARED)
+
+
+@pytest.fixture(scope="module")
+def more(run: Callable[..., Found]) -> Found:
+    return run(MORE)
+
+
+def check(found: Found, name: str, place: tuple[int, int]) -> None:
     alone, shared = found[name, 1, 1], found[name, *place]
     assert alone["skipped"] == shared["skipped"] == 0
     if name != "seg supervised":
@@ -98,3 +124,16 @@ def test_sharing_a_step_changes_nothing(
     torch.testing.assert_close(shared["losses"][0], alone["losses"][0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(shared["gradients"], alone["gradients"], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(shared["weights"], alone["weights"], rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("name", "place"), [(name, place) for name, places in SHARED.items() for place in places])
+def test_sharing_a_step_changes_nothing(found: Found, name: str, place: tuple[int, int]) -> None:
+    check(found, name, place)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("name", "place"), [(name, place) for name, places in MORE.items() for place in places])
+def test_nor_does_any_other_way(more: Found, name: str, place: tuple[int, int]) -> None:
+    check(more, name, place)
