@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semikit.data.shard_files import COUNTS
 from semikit.errors import ConfigError, InputError
 from semikit.recipes import difference, read_yaml
 from semikit.training.lock import refuse_another
@@ -13,7 +14,7 @@ from semikit.training.lock import refuse_another
 if TYPE_CHECKING:
     from semikit.config import Config
 
-_EARLY = {".lock", "log.txt", "labeled.txt", "unlabeled.txt", "split.json"}
+_EARLY = {".lock", "log.txt", "labeled.txt", "unlabeled.txt", "split.json", COUNTS}
 
 
 def new_folder(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs")) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tarfile
 import zlib
 from collections import Counter
@@ -18,8 +19,14 @@ from semikit.errors import DataError, RunError
 LARGEST = 256 * 2**20
 """Bytes up to which a file in a shard is read into memory."""
 
+COUNTS = "shard-counts.txt"
+"""File of a run folder: how many images the shards hold that were read to their end."""
+
 _PATIENCE = 60
 """Seconds in which a command has to end that sends no more."""
+
+_GRACE = 5
+"""Seconds in which a command has to end that is told to; then it is killed."""
 
 _SKIPPED = 2**20
 """Bytes that are read at a time to come further in a stream."""
@@ -78,6 +85,7 @@ class Stream:
         self.remote = is_remote(place)
         self._file: Any = gopen(place, "rb")
         self._at = 0
+        self._ended = False
         self.last = b""
         """What was read last: at the end of a whole archive a block of zeros."""
 
@@ -92,6 +100,7 @@ class Stream:
             raise tarfile.ReadError(f"a header asks for {count} bytes")
         self.last = self._file.read(count)
         self._at += len(self.last)
+        self._ended = self._ended or len(self.last) < count
         return self.last
 
     def seek(self, position: int) -> None:
@@ -106,19 +115,31 @@ class Stream:
         """The byte that is read next."""
         return self._at
 
-    def status(self) -> int:
-        """Exit status of the command, once it sends no more; 0 where there is none."""
+    def failure(self) -> str:
+        """How the command failed; empty where it did not, where it still sends, and where there is none.
+
+        To be asked before `close`, which ends a command that still sends and so would make it fail.
+        """
         if not self.remote:
-            return 0
-        self._file.stream.close()
-        return int(self._file.proc.wait(_PATIENCE))
+            return ""
+        try:
+            status = self._file.proc.wait(_PATIENCE) if self._ended else self._file.proc.poll()
+        except subprocess.TimeoutExpired:
+            return f"it sent no more and did not end within {_PATIENCE} s"
+        return f"exit status {status}" if status else ""
 
     def close(self) -> None:
-        """End the command too; that it could not write to its end is no failure."""
-        if self.remote:
-            self._file.ignore_errors = True
+        """Close the file; a command that still runs is ended."""
+        if not self.remote:
+            self._file.close()
+            return
+        self._file.stream.close()
+        self._file.proc.terminate()
+        try:
+            self._file.proc.wait(_GRACE)
+        except subprocess.TimeoutExpired:
             self._file.proc.kill()
-        self._file.close()
+            self._file.proc.wait()
 
 
 @final

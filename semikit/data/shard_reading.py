@@ -65,10 +65,10 @@ def read_shard(shard: Shard, wanted: frozenset[str], first: int = 0, stride: int
             if is_remote(shard.place) and number < tries:
                 time.sleep(_WAIT * 2 ** (number - 1))
                 continue
-            if walk.status:
+            if walk.failure:
                 raise RunError(
-                    f"{shard.place}: its command failed {tries} times (exit status {walk.status}). Try it by hand; "
-                    "the run can be resumed."
+                    f"{shard.place}: its command failed {tries} times ({walk.failure}). Try it by hand; the run can be "
+                    "resumed."
                 ) from None
             if walk.due:
                 remedy = "Make it again; every shard is a whole, uncompressed tar file."
@@ -85,8 +85,8 @@ class _Walk:
     def __init__(self, shard: Shard, wanted: frozenset[str], first: int, stride: int) -> None:
         self.shard, self.wanted, self.first, self.stride = shard, wanted, first, stride
         self.number = -1
-        self.status = 0
-        """Exit status of a command that failed."""
+        self.failure = ""
+        """How its command failed, if it did."""
 
     @property
     def due(self) -> bool:
@@ -114,7 +114,7 @@ class _Walk:
             if sample is not None:
                 yield sample
         except _DAMAGE:
-            self.status = stream.status()
+            self.failure = stream.failure()
             raise
         finally:
             stream.close()

@@ -7,13 +7,10 @@ from pathlib import Path
 
 from semikit.core.task import Plan
 from semikit.data.faults import FileFault
-from semikit.data.shard_files import Shard, ShardCounts, list_shards
+from semikit.data.shard_files import COUNTS, Shard, ShardCounts, list_shards
 from semikit.data.shard_spec import Shards
 from semikit.data.shards import Decoder, ShardPool, ShardStream
 from semikit.tasks._streams import SECOND, UNLABELED
-
-COUNTS = "shard-counts.txt"
-"""File of a run folder: how many images the shards hold that were read to their end."""
 
 
 def open_pool(spec: Shards, decode: Decoder) -> ShardPool:

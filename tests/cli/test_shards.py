@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from semikit import build
+from semikit.data import shard_reading
+from semikit.errors import RunError
 from semikit.training.checkpoint import read_checkpoint
 
 Call = Callable[..., Any]
@@ -126,6 +129,44 @@ class TestSegmentation:
         assert "unreadable or truncated image:" in answer.err
         assert "pool-0.tar!" in said(answer.err)
         assert "cannot identify image file it" in said(answer.err)
+
+    def test_a_damaged_shard_by_a_command_is_a_bad_file(
+        self, train: Call, photo_data: Path, data: Path, tars: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The command still has more to send than a pipe holds when the damage is met."""
+        monkeypatch.setattr(shard_reading, "_WAIT", 0.0)
+        path, folder = data.parent / "pool-1.tar", data.parent
+        tars.write(path, [*((f"{k}.png", tars.encoded(k)) for k in range(2)), ("2.json", bytes(900_000))])
+        content = bytearray(path.read_bytes())
+        content[content.index(b"1.png")] ^= 0xFF
+        path.write_bytes(content)
+        pool = with_shards(photo_data, folder, f"{{shards: \"pipe:cat '{folder}/pool-{{0..1}}.tar'\", shuffle: 3}}")
+        answer = train("--out", "run", "--iterations", "4", data=pool)
+        assert answer.code == 0, answer.err
+        assert "damaged or truncated shard: pipe:cat" in said(answer.out)
+        answer = train("--out", "none", "--iterations", "4", "train.max_bad_files=0", data=pool)
+        assert answer.code == 3
+        assert "damaged or truncated shard: pipe:cat" in said(answer.err)
+        assert "command failed" not in said(answer.err)
+
+    def test_nothing_is_left_of_a_run_that_did_not_fit(
+        self, train: Call, data: Path, tars: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is tried before the run begins may read whole shards, whose counts are in its folder then."""
+        tars.pool(data.parent, (1, 1, 1))
+
+        def nothing_fits(method: Any, task: Any, *more: Any) -> None:
+            next(iter(task.batches(range(1), 0, False)))
+            assert Path("run/shard-counts.txt").stat().st_size > 0
+            raise RunError("nothing fits")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(build, "planned_parts", nothing_fits)
+            answer = train("--out", "run", "train.accumulate=auto", data=data)
+        assert answer.code == 3
+        assert "nothing fits" in answer.err
+        assert not Path("run").exists()
+        assert train("--out", "run", data=data).code == 0
 
     @pytest.mark.parametrize(
         ("pool", "flags", "told"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import signal
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,25 @@ def test_an_endless_command_is_ended() -> None:
     assert stream.read(4) == b"y\ny\n"
     stream.close()
     assert stream._file.proc.returncode is not None
+
+
+def test_a_command_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_files, "_GRACE", 0.2)
+    stream = Stream("pipe:trap '' TERM; echo y; exec sleep 100")
+    assert stream.read(2) == b"y\n"
+    assert stream.failure() == "", "it still sends"
+    stream.close()
+    assert stream._file.proc.returncode == -signal.SIGKILL
+
+
+def test_a_command_fails_once_its_stream_ended() -> None:
+    stream = Stream("pipe:head -c 300000 /dev/zero; exit 5")
+    stream.read(1)
+    assert stream.failure() == ""
+    with suppress(OSError):  # it may have ended when the last bytes are read, or a moment later
+        stream.seek(300_001)
+    assert stream.failure() == "exit status 5"
+    stream.close()
 
 
 def test_counts_are_kept(tmp_path: Path) -> None:

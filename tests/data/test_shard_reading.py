@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import http.server
 import io
+import os
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -209,6 +211,48 @@ class TestCommandsThatFail:
         assert keys(found[:-1]) == ["0", "1"]
         assert found[-1].fault is not None
         assert counted == (3, False)
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            *("pipe:cat '{path}'", "pipe:cat '{path}' | cat", "{address}/x.tar"),
+            *("pipe:cat '{path}'; exec sleep 100", "pipe:trap '' PIPE; cat '{path}' 2>&-; exit 7"),
+        ],
+    )
+    def test_damage_in_the_middle_is_none_of_the_command(
+        self, tars: ModuleType, tmp_path: Path, serve: Callable[[], str], place: str
+    ) -> None:
+        """A command that could not write to its end, for nobody reads what comes after the damage, did not fail."""
+        path = tars.write(tmp_path / "x.tar", [(f"{k}.png", bytes([k]) * 300_000) for k in range(6)])
+        data = bytearray(path.read_bytes())
+        data[data.index(b"3.png")] ^= 0xFF
+        path.write_bytes(data)
+        began = time.monotonic()
+        for first, stride in ((0, 1), (1, 2), (2, 1), (3, 1)):
+            expected, counted = read(local(path), first=first, stride=stride)
+            found, again = read(remote(place.format(path=path, address=serve())), first=first, stride=stride)
+            assert again == counted == (3, False)
+            assert [sample.files for sample in found] == [sample.files for sample in expected]
+            assert [sample.fault is not None for sample in found] == [k == 2 for k in range(first, 3, stride)]
+        assert time.monotonic() - began < 30
+
+    def test_a_command_that_does_not_end_after_its_output(
+        self, tars: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shard_files, "_PATIENCE", 0.2)
+        path, pids = tars.write(tmp_path / "x.tar", FILES), tmp_path / "pids"
+        hangs = f"echo $$ >> '{pids}'; head -c {{}} '{path}'; exec sleep 100 >&-"
+        told = r"its command failed 3 times \(it sent no more and did not end within 0\.2 s\)"
+        with pytest.raises(RunError, match=told):
+            read(remote(f"pipe:{hangs.format(4000)}"), tries=3)
+        found, counted = read(remote(f"pipe:{hangs.format(path.stat().st_size)}"))
+        assert keys(found) == list("012345"), "the mark that ends an archive is all that is waited for"
+        assert counted == (6, True)
+        left = [int(pid) for pid in pids.read_text().split()]
+        assert len(left) == 4
+        for pid in left:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
 
     def test_left_before_the_end(self, tars: ModuleType, tmp_path: Path) -> None:
         tars.write(tmp_path / "x.tar", [(f"{k}.png", bytes(100_000)) for k in range(20)])
