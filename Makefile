@@ -17,9 +17,9 @@ test: $(VENV)/.installed-dev
 	PYTHONPATH=. $(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-# The long trials of kills, broken files and hostile input, and their counts: about an hour.
+# The long trials of kills, broken files, hostile input and shared steps, and their counts: about an hour.
 faults: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/faults tests/training/test_sharding.py -m "long or not long" --timeout=7200 \
+	$(BIN)/python -m pytest tests/faults tests/training -m "long or not long" --timeout=7200 \
 	  --numprocesses $(WORKERS) --dist loadfile
 
 # The step of each task beside the form of public code, short whole runs, and a pool of 20,000 images in shards in place of

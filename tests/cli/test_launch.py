@@ -8,9 +8,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from semikit.cli.launch import check_gpus, without_gpus
 from semikit.errors import InputError
+from semikit.training.processes import seen_by_all
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,35 @@ def test_the_plan_of_several_processes(semikit: Callable[..., Any], photos: Modu
     assert (wrong.code, "cannot be shared evenly by 3 processes" in wrong.err) == (2, True)
     alone = plan(*four, "train.shard=true")
     assert (alone.code, "there is one" in alone.err) == (2, True)
+
+
+def test_a_recipe_says_the_device(
+    semikit: Callable[..., Any],
+    photos: ModuleType,
+    photo_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(photos.raw(photo_data)))
+    started: list[tuple[int, list[str]]] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("semikit.cli.launch.launch", lambda count, words: started.append((count, list(words))) or 0)
+    assert semikit("train", "seg", "--config", recipe, "--gpus", "2").code == 0
+    assert started == [(2, ["train", "seg", "--config", str(recipe)])]
+    answer = semikit("train", "seg", "--config", recipe, "--gpus", "2", "train.device=cuda")
+    assert (answer.code, "CUDA devices of this machine: 0" in answer.err) == (2, True)
+
+
+def test_seeds_are_not_restarted(
+    semikit: Callable[..., Any], photos: ModuleType, photo_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    answer = semikit("train", "seg", "--data", photo_data, *photos.FLAGS, "--labels", "4", "--seeds", "0,1")
+    assert (answer.code, "--seeds does not go with --max-restarts" in answer.err) == (2, True)
+
+
+def test_the_machines_share_the_run_folder(tmp_path: Path) -> None:
+    seen_by_all(tmp_path)
+    with pytest.raises(InputError, match="not every process sees the run folder"):
+        seen_by_all(tmp_path / "elsewhere")

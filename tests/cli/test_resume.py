@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from semikit.cli.run_folder import find_run
 from semikit.training.checkpoint import read_checkpoint
@@ -46,6 +47,22 @@ def test_resumed_as_if_never_stopped(
     log = (folder / "log.txt").read_text()
     assert "interrupted at iteration 3" in log
     assert "4/4 student mIoU" in log
+
+
+def test_a_step_may_be_shared_otherwise(
+    train: Call, semikit: Call, tmp_path: Path, stop_at: Callable[[int | None], None]
+) -> None:
+    flags = ("--iterations", "4", "--eval-every", "2", "optimizer.name=sgd")
+    assert train("--out", tmp_path / "whole", *flags).code == 0
+    stop_at(3)
+    assert train("--out", tmp_path / "run", *flags, "train.accumulate=2").code == 130
+    stop_at(None)
+    answer = semikit("train", "seg", "--resume", tmp_path / "run", "train.accumulate=auto")
+    assert answer.code == 0, answer.err
+    assert "train.accumulate: 2 -> 1" in (tmp_path / "run" / "log.txt").read_text()
+    found, expected = (read_checkpoint(tmp_path / name / "weights/last.ckpt")["method"] for name in ("run", "whole"))
+    torch.testing.assert_close(found, expected, rtol=2e-4, atol=2e-5)
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["micro_batches"] == 1
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from semikit.errors import ConfigError, DataError, RunError, WeightsError
 from semikit.registry import METHODS
 from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_best, read_checkpoint
+from semikit.training.processes import LostError
 from semikit.training.reporter import Quiet, Reporter
 from semikit.training.tracking import Tracker, read_rows
 from semikit.training.trainer import Interrupted
@@ -257,6 +258,32 @@ def test_a_signal_during_an_evaluation_is_saved_too(
         run.trainer.fit(tracker)
     tracker.close()
     assert read_checkpoint(tmp_path / "weights" / LAST)["step"] == 1
+
+
+def test_an_evaluation_that_lost_a_process_is_made_up_for(
+    whole: Callable[[str], Path],
+    photos: ModuleType,
+    photo_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    differences: Callable[..., list[str]],
+) -> None:
+    raw = settings(photos, photo_data, save_every=2)
+    run = build.build_run(resolve(raw), tmp_path, Stopping(None))
+
+    def lost(*_: Any) -> Any:
+        raise LostError("another process is gone")
+
+    monkeypatch.setattr(run.task, "evaluate", lost)
+    tracker = Tracker(tmp_path, 0)
+    with pytest.raises(LostError, match="at iteration 3"):
+        run.trainer.fit(tracker)
+    tracker.close()
+    assert read_checkpoint(tmp_path / "weights" / LAST)["step"] == 2, "one of step 3 would leave its evaluation out"
+    train(raw, tmp_path, resume=True)
+    found, expected = states(tmp_path), states(whole("unimatch_v2"))
+    assert not differences([found["method"], found["best"]], [expected["method"], expected["best"]])
+    assert [row["iteration"] for row in table(tmp_path)] == [3, 6]
 
 
 @pytest.mark.parametrize("select", ["teacher", "student"])
