@@ -116,11 +116,22 @@ def more(run: Callable[..., Found]) -> Found:
     return run(MORE)
 
 
+def differences(alone: dict[str, Any], shared: dict[str, Any]) -> tuple[float, float, float]:
+    """Of the first loss, of the gradients as a part of the largest, and the largest of any weight."""
+    loss = abs(float(alone["losses"][0]["loss"] - shared["losses"][0]["loss"]))
+    pairs = list(zip(alone["gradients"], shared["gradients"], strict=True))
+    gradient = max(float((a - b).abs().max()) for a, b in pairs) / max(float(a.abs().max()) for a, _ in pairs)
+    weights = shared["weights"]
+    kept = [(value.float() - weights[name].float()).abs().max() for name, value in alone["weights"].items()]
+    return loss, gradient, float(max(kept))
+
+
 def check(found: Found, name: str, place: tuple[int, int]) -> None:
     alone, shared = found[name, 1, 1], found[name, *place]
     assert alone["skipped"] == shared["skipped"] == 0
     if name != "seg supervised":
         assert alone["losses"][-1]["loss_u"] > 0, "nothing was learned from unlabelled images"
+    print(name, place, *(f"{value:.1e}" for value in differences(alone, shared)))
     torch.testing.assert_close(shared["losses"][0], alone["losses"][0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(shared["gradients"], alone["gradients"], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(shared["weights"], alone["weights"], rtol=1e-3, atol=2e-5)
