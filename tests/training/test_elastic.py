@@ -1,0 +1,97 @@
+"""Runs over two of torchrun's agents, as over two machines, with what can happen to one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from semikit.training.checkpoint import LAST
+
+Start = Callable[..., subprocess.Popen[str]]
+Wait = Callable[[Path, subprocess.Popen[str]], None]
+PATIENCE = 300.0
+LENGTH = 120
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_for_port(port: int, process: subprocess.Popen[str]) -> None:
+    """Until an agent keeps the store in which agents meet."""
+    limit = time.monotonic() + PATIENCE
+    while True:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        with socket.socket() as tried:
+            if tried.connect_ex(("localhost", port)) == 0:
+                return
+        time.sleep(0.1)
+
+
+def worker_of(agent: subprocess.Popen[str]) -> tuple[int, int]:
+    """Number and rank of the process of the run that an agent keeps."""
+    for name in Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split():
+        environment = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
+        for entry in environment:
+            if entry.startswith(b"RANK="):
+                return int(name), int(entry[5:])
+    raise AssertionError(f"agent {agent.pid} keeps no process of the run")
+
+
+class Agents:
+    """Agents that share a run of `LENGTH` iterations; the first keeps the store in which they meet."""
+
+    def __init__(self, photos: ModuleType, data: Path, folder: Path, started: Start) -> None:
+        self.folder, self.started, self.port = folder, started, free_port()
+        length = ["--iterations", str(LENGTH), "--eval-every", str(LENGTH), "--save-every", "2"]
+        own = ["--labels", "4", "train.group=2", "--out", folder, *length]
+        self.run = ["-m", "semikit", "train", "seg", "--data", data, *photos.FLAGS, *own]
+
+    def start(self) -> subprocess.Popen[str]:
+        meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{self.port}", "--rdzv-id", "elastic"]
+        soon = ["--rdzv-conf", "last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=3"]
+        size = ["--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "3"]
+        return self.started("torch.distributed.run", *size, *meeting, *soon, *self.run)
+
+
+@pytest.fixture
+def agents(photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start) -> Iterator[Agents]:
+    yield Agents(photos, photo_data, tmp_path / "run", started)
+
+
+def check(folder: Path, processes: int, times: int = 1) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["processes"], results["iterations"]) == (processes, LENGTH)
+    assert (folder / "log.txt").read_text().count("going on at iteration") == times
+
+
+@pytest.mark.parametrize("lost", ["machine", "process"])
+def test_what_is_lost(agents: Agents, wait_for: Wait, lost: str) -> None:
+    """The others go on without a machine that is gone; a process alone is started again beside them."""
+    first = agents.start()
+    wait_for_port(agents.port, first)
+    second = agents.start()
+    wait_for(agents.folder / "weights" / LAST, first)
+    number, rank = worker_of(second)
+    assert rank == 1
+    if lost == "machine":
+        os.kill(second.pid, signal.SIGKILL)
+    os.kill(number, signal.SIGKILL)
+    for agent in (first,) if lost == "machine" else (first, second):
+        _, told = agent.communicate(timeout=PATIENCE)
+        assert agent.returncode == 0, told
+    check(agents.folder, 1 if lost == "machine" else 2)
