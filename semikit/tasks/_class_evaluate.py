@@ -25,6 +25,7 @@ from semikit.data.class_sources import ClassSource
 from semikit.errors import DataError
 from semikit.tasks._class_pictures import Example, gallery
 from semikit.tasks._reading import read_ahead
+from semikit.training.processes import GO, agreed
 
 Bytes = NDArray[np.uint8]
 
@@ -123,6 +124,7 @@ class ClassEvaluation:
             truth = torch.from_numpy(labels[mine[start : start + len(images)]]).to(inference.device)
             for name, network in networks.items():
                 found[name] += tallied(self.logits(network, images, inference), truth, self.settings.bins)
+        agreed(GO)  # the hosts wait here as long as one has to: what waits on the device is given up after minutes
         return {name: tally.over_processes() for name, tally in found.items()}
 
     def comparison(self, networks: Mapping[str, Network], source: ClassSource, inference: Inference) -> Image.Image:

@@ -25,6 +25,7 @@ from semikit.tasks._palette import Palette
 from semikit.tasks._pictures import heat, sheet, shown_labels
 from semikit.tasks._reading import read_ahead
 from semikit.tasks._windows import Coverage, predicted
+from semikit.training.processes import GO, agreed
 
 Bytes = NDArray[np.uint8]
 
@@ -76,6 +77,7 @@ class PixelEvaluation:
                     inputs = normalized(network, images, device)
                     predicted = predict_logits(network, inputs, self.settings, self.crop).argmax(1)
                 matrices[name] += confusion.count(predicted, truth, counted, size)
+        agreed(GO)  # the hosts wait here as long as one has to: what waits on the device is given up after minutes
         matrices = {name: sum_over_processes(matrix) for name, matrix in matrices.items()}
         if not all(matrix.any() for matrix in matrices.values()):
             raise DataError("nothing to score: no pixel of any mask is valid. Check `ignore` and `mapping`.")

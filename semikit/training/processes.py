@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from semikit.core.bad_files import BadFiles
 from semikit.core.processes import process_count, process_rank
 from semikit.errors import ConfigError, DataError, InputError, RunError, SemikitError
+from semikit.training.meeting import store_of_these
 
 T = TypeVar("T")
 
@@ -71,6 +71,7 @@ def joined(device: str) -> Iterator[None]:
 
     Raises:
         ConfigError: more processes on this machine than it has GPUs.
+        LostError: the others did not come.
     """
     global _hosts
     if not started_by_torchrun():
@@ -87,12 +88,9 @@ def joined(device: str) -> Iterator[None]:
         torch.cuda.set_device(local)
         backend = "nccl"
     store, rank, count = next(rendezvous("env://"))
-    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
-        # Processes that torchrun starts anew may meet in the store of those before, and would be told their addresses.
-        # (Each of several machines counts its own restarts, which cannot name what all of them share.)
-        store = PrefixStore(f"{count}/{restarts()}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
-    _hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)  # type: ignore[assignment]
+    with losses_told():
+        dist.init_process_group(backend, store=store_of_these(store, rank, count), rank=rank, world_size=count)
+        _hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -214,7 +212,7 @@ def losses_told() -> Iterator[None]:
     except SemikitError:
         raise
     except RuntimeError as error:
-        if process_count() == 1 or not _is_loss(error):
+        if not started_by_torchrun() or not _is_loss(error):
             raise
         raise LostError(f"another process of the run is gone ({' '.join(str(error).split())[:200]})") from error
 

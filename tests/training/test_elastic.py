@@ -1,4 +1,4 @@
-"""Runs over two of torchrun's agents, as over two machines, with what can happen to one of them."""
+"""Runs over two of torchrun's agents, as over two machines: one is lost, or comes later."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +19,7 @@ from semikit.training.checkpoint import LAST
 Start = Callable[..., subprocess.Popen[str]]
 Wait = Callable[[Path, subprocess.Popen[str]], None]
 PATIENCE = 300.0
-LENGTH = 120
+LENGTH = 300
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -61,16 +61,16 @@ class Agents:
         own = ["--labels", "4", "train.group=2", "--out", folder, *length]
         self.run = ["-m", "semikit", "train", "seg", "--data", data, *photos.FLAGS, *own]
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, last_call: int = 20) -> subprocess.Popen[str]:
         meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{self.port}", "--rdzv-id", "elastic"]
-        soon = ["--rdzv-conf", "last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=3"]
+        soon = ["--rdzv-conf", f"last_call_timeout={last_call},keep_alive_interval=1,keep_alive_max_attempt=3"]
         size = ["--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "3"]
         return self.started("torch.distributed.run", *size, *meeting, *soon, *self.run)
 
 
 @pytest.fixture
-def agents(photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start) -> Iterator[Agents]:
-    yield Agents(photos, photo_data, tmp_path / "run", started)
+def agents(photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start) -> Agents:
+    return Agents(photos, photo_data, tmp_path / "run", started)
 
 
 def check(folder: Path, processes: int, times: int = 1) -> None:
@@ -95,3 +95,15 @@ def test_what_is_lost(agents: Agents, wait_for: Wait, lost: str) -> None:
         _, told = agent.communicate(timeout=PATIENCE)
         assert agent.returncode == 0, told
     check(agents.folder, 1 if lost == "machine" else 2)
+
+
+def test_what_comes_later(agents: Agents, wait_for: Wait, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process begins; it saves when a second machine comes, and both go on."""
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    first = agents.start(last_call=1)
+    wait_for(agents.folder / "weights" / LAST, first)
+    second = agents.start(last_call=1)
+    for agent in (first, second):
+        _, told = agent.communicate(timeout=PATIENCE)
+        assert agent.returncode == 0, told
+    check(agents.folder, 2)

@@ -1,0 +1,42 @@
+"""Processes that start together find each other in a store that those of before have used."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from torch.distributed import DistStoreError, HashStore, Store
+
+from semikit.training import meeting
+from semikit.training.meeting import store_of_these
+
+
+def meet(store: Store, rank: int, count: int, late: float) -> Store:
+    time.sleep(late)
+    return store_of_these(store, rank, count)
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_each_start_has_a_store_of_its_own(late: int) -> None:
+    """Also where one is so late that all others have read what those of before have left."""
+    store = HashStore()
+    store.set_timeout(timedelta(seconds=20))
+    seen = []
+    with ThreadPoolExecutor(3) as processes:
+        for start in range(3):
+            coming = [processes.submit(meet, store, rank, 3, 0.3 * (rank == late)) for rank in range(3)]
+            own = [process.result(timeout=30) for process in coming]
+            assert not any(part.check(["address"]) for part in own)
+            own[late].set("address", str(start))
+            seen.append([part.get("address") for part in own])
+    assert seen == [[str(start).encode()] * 3 for start in range(3)]
+
+
+def test_who_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "_PATIENCE", timedelta(seconds=0.2))
+    store = HashStore()
+    store.set("asked/1", "of before")
+    with pytest.raises(DistStoreError, match="1 of 2 processes came"):
+        store_of_these(store, 0, 2)
