@@ -23,7 +23,7 @@ faults: $(VENV)/.installed-dev
 	  --numprocesses $(WORKERS) --dist loadfile
 
 # The step of each task beside the form of public code, short whole runs, and a pool of 20,000 images in shards in place of
-# the million (under a minute of it): half an hour in all; the numbers go to build/bench.
+# the million (under a minute of it): some minutes on a quiet machine; the numbers go to build/bench.
 # CLOCK=cpu where others use the machine too; SEMIKIT_TEST_DATA adds CamVid to the whole runs.
 CLOCK ?= wall
 bench: $(VENV)/.installed-dev

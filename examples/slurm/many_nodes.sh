@@ -1,6 +1,7 @@
 #!/bin/bash
 # Four machines with eight GPUs each, joined by torchrun's rendezvous: sbatch many_nodes.sh.
-# The run folder and the data have to lie where all machines see them.
+# The run folder and the data have to lie where all machines see them. SLURM queues it again when a machine fails, not
+# when the time is over: sbatch --dependency=singleton many_nodes.sh, several times, goes on where the job before stopped.
 #SBATCH --job-name=semikit
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -18,6 +19,7 @@ HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 TORCHRUN="torchrun --nnodes=$SLURM_NNODES --nproc-per-node=8 --max-restarts=3
   --rdzv-backend=c10d --rdzv-endpoint=$HEAD:29500 --rdzv-id=$SLURM_JOB_ID"
 if [ -e "$RUN/config.yaml" ]; then
-  exec srun $TORCHRUN -m semikit train seg --resume "$RUN"
+  exec srun --cpus-per-task="$SLURM_CPUS_PER_TASK" $TORCHRUN -m semikit train seg --resume "$RUN"
 fi
-exec srun $TORCHRUN -m semikit train seg --dataset ade20k --labels all --unlabeled coco --batch 32 --workers 6 --out "$RUN"
+exec srun --cpus-per-task="$SLURM_CPUS_PER_TASK" $TORCHRUN \
+  -m semikit train seg --dataset ade20k --labels all --unlabeled coco --batch 32 --workers 6 --out "$RUN"
