@@ -37,6 +37,17 @@ _TOLD = (
 """What may differ too, so that a run that diverged, or is shared otherwise, can go on; it is told and recorded."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Texts with line breaks and the like between double quotes: others do not always come back as they were."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -63,7 +74,7 @@ class Config:
 
     def to_yaml(self) -> str:
         """The resolved configuration as text; `semikit train --config` takes it back."""
-        return yaml.safe_dump(self.to_raw(), sort_keys=False, allow_unicode=True, width=110)
+        return yaml.dump(self.to_raw(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def resolve(raw: Mapping[str, Any]) -> Config:

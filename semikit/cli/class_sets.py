@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semikit.data.class_published import CLASS_SETS, SCORED, PublishedImages, class_set, open_published_images
+from semikit.data.home import at_home
 from semikit.data.published.catalogue import default_root, published_names
 from semikit.errors import InputError, unknown
 
@@ -73,7 +74,7 @@ def no_preparation(name: str, root: Path | None) -> InputError:
 
 
 def _place(name: str, root: Path | None) -> Path:
-    return (root or default_root(name)).expanduser().absolute()
+    return at_home(root or default_root(name)).absolute()
 
 
 def _training(name: str, place: Path) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from semikit.cli import options as o
 from semikit.cli.progress import progress_bar
 from semikit.cli.tables import show_table
+from semikit.data.home import at_home
 from semikit.errors import DataError, InputError
 from semikit.recipes import merge
 
@@ -83,7 +84,7 @@ def fetch(
     from semikit.data.published.catalogue import default_root, read_published
     from semikit.data.published.inputs import DOWNLOADS
 
-    place = (root or default_root(read_published(name).name)).expanduser().absolute()
+    place = at_home(root or default_root(read_published(name).name)).absolute()
     if not splits:  # first, for they are of use also where nothing answers
         _say(fetching.by_hand(name, place, tuple(part or ())), "by hand")
     with progress_bar() as progress:
@@ -116,7 +117,7 @@ def prepare(
     from semikit.data.published import prepare as preparing
     from semikit.data.published.catalogue import default_root, read_published
 
-    place = (root or default_root(read_published(name).name)).expanduser().absolute()
+    place = at_home(root or default_root(read_published(name).name)).absolute()
     with progress_bar() as progress:
         report = preparing.prepare(name, source, place, progress)
     _say(report.lines)

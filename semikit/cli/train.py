@@ -171,7 +171,9 @@ def at_root(raw: dict[str, Any], root: Path) -> dict[str, Any]:
             f"--root {root} says where a published data set lies or where the paths of --data begin; give one of "
             "them (semikit data list), or leave --root out."
         )
-    return recipes.merge(raw, {"data": {"published": {"root": str(root.expanduser().absolute())}}})
+    from semikit.data.home import at_home
+
+    return recipes.merge(raw, {"data": {"published": {"root": str(at_home(root).absolute())}}})
 
 
 def _own_data(task: str, data: Path, root: Path | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, final
 from pydantic import BeforeValidator, Field
 
 from semikit.core.settings import Settings, one_or_many
+from semikit.data.home import at_home
 from semikit.errors import ConfigError, DataError
 
 COMMAND = "pipe:"
@@ -36,7 +37,7 @@ class Shards(Settings):
 
     def below(self, base: Path) -> Self:
         """The same pool with relative paths counted from `base`; addresses and commands stay as they are."""
-        moved = (text if is_remote(text) else str(base / Path(text).expanduser()) for text in self.shards)
+        moved = (text if is_remote(text) else str(base / at_home(Path(text))) for text in self.shards)
         return self.model_copy(update={"shards": tuple(moved)})
 
 

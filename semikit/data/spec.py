@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from semikit.core.settings import Location, Settings, one_or_many
 from semikit.core.validation import validate
+from semikit.data.home import at_home
 from semikit.data.mask_values import MaskValues
 from semikit.data.shard_spec import Shards, kind_of
 from semikit.data.yaml_text import parse
@@ -166,7 +167,7 @@ def read_spec(kind: type[S], path: Path, root: Path | None = None) -> S:
         ConfigError: with everything that is wrong in the file, one line each.
     """
     raw = _expanded(read_yaml(path), path)
-    return placed(validate(kind, raw, str(path)), (root or path.parent).expanduser().absolute())
+    return placed(validate(kind, raw, str(path)), at_home(root or path.parent).absolute())
 
 
 def placed(spec: S, base: Path) -> S:
@@ -174,7 +175,7 @@ def placed(spec: S, base: Path) -> S:
 
     def moved(value: Any) -> Any:
         if isinstance(value, Path):
-            return base / value.expanduser()
+            return base / at_home(value)
         if isinstance(value, Shards):
             return value.below(base)
         if isinstance(value, tuple):

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.settings import Settings
 from semikit.core.validation import validate
+from semikit.data.home import at_home
 from semikit.data.mask_values import MaskValues
 from semikit.errors import unknown
 
@@ -133,4 +134,4 @@ def read_published(name: str) -> Published:
 
 def default_root(name: str) -> Path:
     """Where a data set lies unless said otherwise: $SEMIKIT_DATA/NAME, else ./data/NAME."""
-    return Path(os.environ.get("SEMIKIT_DATA") or "data").expanduser().absolute() / name
+    return at_home(Path(os.environ.get("SEMIKIT_DATA") or "data")).absolute() / name

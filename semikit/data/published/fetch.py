@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
+from semikit.data.home import at_home
 from semikit.data.published.archives import members
 from semikit.data.published.catalogue import read_published
 from semikit.data.published.downloads import Download, downloads_of, read_downloads
@@ -51,7 +52,7 @@ def fetch(
         RunError: when no address answers as it should, or the disk is full.
     """
     read_published(name)
-    root = root.expanduser().absolute()
+    root = at_home(root).absolute()
     files = [] if splits_only else downloads_of(name, tuple(parts))
     report = FetchReport()
     if not splits_only:
@@ -85,7 +86,7 @@ def by_hand(name: str, root: Path, parts: Sequence[str] = ()) -> list[str]:
     Raises:
         UnknownNameError: for a data set or part nobody knows.
     """
-    folder = root.expanduser().absolute() / DOWNLOADS
+    folder = at_home(root).absolute() / DOWNLOADS
     waiting = [file for file in downloads_of(name, tuple(parts)) if file.by_hand and not (folder / file.name).is_file()]
     return [f"{file.name} ({file.what}): {file.by_hand} Put the file into {folder}." for file in waiting]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import final
 
 from semikit.data.disk import need_space
+from semikit.data.home import at_home
 from semikit.data.published import prepared
 from semikit.data.published.archives import Member
 from semikit.data.published.catalogue import Published, read_published
@@ -51,7 +52,7 @@ def prepare(name: str, source: Path, root: Path, progress: Progress) -> PrepareR
         RunError: the disk is full.
     """
     published = read_published(name)
-    source, root = source.expanduser().absolute(), root.expanduser().absolute()
+    source, root = at_home(source).absolute(), at_home(root).absolute()
     previous = _previous(name, root)
     inputs = Inputs(source, root, progress)
     preparer: Preparer = PREPARERS.get(name)
