@@ -148,12 +148,19 @@ def _unknown_sections(raw: Mapping[str, Any]) -> list[str]:
 def _substitute(value: Any) -> Any:
     """`${NAME}` in any text becomes the environment's value."""
     if isinstance(value, dict):
-        return {key: _substitute(item) for key, item in value.items()}
+        return {_written(key): _substitute(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_substitute(item) for item in value]
     if isinstance(value, str):
         return re.sub(r"\$\{(\w+)\}", lambda match: _environment(match[1]), value)
     return value
+
+
+def _written(key: Any) -> Any:
+    """A key that can be written to a file."""
+    if isinstance(key, str) and any("\ud800" <= letter <= "\udfff" for letter in key):
+        raise ConfigError(f"the configuration has the key {key!r}, which is no text (half of a surrogate pair).")
+    return key
 
 
 def _environment(name: str) -> str:

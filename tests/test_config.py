@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from semikit.config import resolve
 from semikit.errors import ConfigError, UnknownNameError
@@ -82,3 +83,17 @@ def test_one_length(raw: dict[str, Any]) -> None:
     for train, told in (({"iterations": None}, "give train.iterations or train.epochs"), ({"epochs": 2}, "keep one")):
         with pytest.raises(ConfigError, match=told):
             resolve({**raw, "train": {**raw["train"], **train}})
+
+
+@pytest.mark.parametrize("name", ["\n ", "a\x85b", "two\nlines", "\u2028", " a", "#", "é", "null"])
+def test_texts_come_back_from_the_file(raw: dict[str, Any], name: str) -> None:
+    config = resolve({**raw, "name": name})
+    assert yaml.safe_load(config.to_yaml())["name"] == name
+
+
+def test_names_and_keys_that_are_no_texts(raw: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"name: expected a text, got \['a'\]"):
+        resolve({**raw, "name": ["a"]})
+    model = {**raw["model"], "encoder_args": {"\ud800": 1}}
+    with pytest.raises(ConfigError, match=r"the key '\\ud800', which is no text"):
+        resolve({**raw, "model": model})

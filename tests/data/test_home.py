@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semikit.data.home import at_home
+from semikit.errors import DataError
+
+
+def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert at_home(Path("~/data")) == Path("/home/me/data")
+    assert at_home(Path("data/~")) == Path("data/~")
+    with pytest.raises(DataError, match="~no-such-user is no user's home folder"):
+        at_home(Path("~no-such-user/data"))
