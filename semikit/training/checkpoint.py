@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from semikit.errors import RunError, WeightsError
@@ -192,7 +192,14 @@ def save_best(folder: Path, state: Mapping[str, Tensor], metadata: Mapping[str, 
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
     # One entry: safetensors writes several in an order of chance, and equal weights would be unequal files.
     text = {_TOLD: json.dumps({**metadata, _SUM: _sum_of(tensors, metadata)})}
-    write_atomically(folder / BEST, lambda path: save_file(tensors, path, metadata=text))
+    write_atomically(folder / BEST, lambda path: write_tensors(tensors, path, metadata=text))
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, here and now: the library's own way makes a temporary file of its own, which a killed
+    process would leave, and which nobody else may read.
+    """
+    path.write_bytes(save(dict(tensors), metadata))
 
 
 def read_best(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

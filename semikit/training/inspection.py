@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from semikit.core.batch import Labeled, Unlabeled
 from semikit.core.processes import process_count, process_rank
 from semikit.core.task import Task
 from semikit.errors import RunError
-from semikit.training.checkpoint import LAST, PREVIOUS, write_atomically
+from semikit.training.checkpoint import LAST, PREVIOUS, write_atomically, write_tensors
 from semikit.training.settings import OptimizerSettings, TrainSettings
 
 
@@ -42,7 +41,7 @@ def keep_batch(path: Path, labeled: Labeled, unlabeled: Unlabeled | None) -> Non
         tensors |= {f"strong_{i}": view for i, view in enumerate(unlabeled.strong, 1)}
     if unlabeled is not None and unlabeled.second is not None:
         tensors["second"] = unlabeled.second.images
-    write_atomically(path, lambda temporary: save_file({k: v.contiguous() for k, v in tensors.items()}, temporary))
+    write_atomically(path, lambda temporary: write_tensors({k: v.contiguous() for k, v in tensors.items()}, temporary))
 
 
 def not_finite(

@@ -70,7 +70,7 @@ def test_every_command_trains_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the real command line: what it would train is the cell's configuration."""
     read, seen = lru_cache(recipes.read_yaml), []
     monkeypatch.setattr(recipes, "read_yaml", lambda path: deepcopy(read(path)))
-    monkeypatch.setattr(cli_run, "dry_run", lambda raw, console: seen.append(raw))
+    monkeypatch.setattr(cli_run, "dry_run", lambda raw, processes, console: seen.append(raw))
     for cell in TRAINABLE:
         words = shlex.split(command(cell))
         assert words[:2] == ["semikit", "train"]

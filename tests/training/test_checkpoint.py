@@ -184,9 +184,9 @@ def test_a_full_disk_while_the_best_is_written(tmp_path: Path, monkeypatch: pyte
     save_best(tmp_path, {"w": torch.ones(3)}, {"task": "seg"})
 
     def no_space(tensors: object, path: Path, metadata: object) -> None:
-        full(path, SafetensorError("I/O error: No space left on device (os error 28)"))
+        full(path, OSError(errno.ENOSPC, "No space left on device"))
 
-    monkeypatch.setattr(checkpoint, "save_file", no_space)
+    monkeypatch.setattr(checkpoint, "write_tensors", no_space)
     with pytest.raises(RunError, match="No space left"):
         save_best(tmp_path, {"w": torch.zeros(3)}, {"task": "seg"})
     assert read_best(tmp_path / BEST)[0]["w"].sum() == 3
@@ -201,6 +201,12 @@ def test_best_weights_carry_what_rebuilds_their_network(tmp_path: Path) -> None:
     assert metadata == {"task": "seg", "class_names": ["Straße", "car"]}
 
 
+def test_others_may_read_the_best_weights_as_they_may_read_the_last(tmp_path: Path) -> None:
+    save_last(tmp_path, state(1))
+    save_best(tmp_path, {"w": torch.ones(3)}, {"task": "seg"})
+    assert (tmp_path / BEST).stat().st_mode == (tmp_path / LAST).stat().st_mode
+
+
 def test_equal_weights_are_equal_files_with_a_checksum(tmp_path: Path) -> None:
     files = []
     for name in "abcdefgh":
@@ -212,12 +218,12 @@ def test_equal_weights_are_equal_files_with_a_checksum(tmp_path: Path) -> None:
     (tmp_path / BEST).write_bytes(changed)
     with pytest.raises(WeightsError, match="its content does not match its checksum"):
         read_best(tmp_path / BEST)
-    checkpoint.save_file({"w": torch.ones(3)}, tmp_path / BEST, metadata={"semikit": '{"task": "seg"}'})
+    checkpoint.write_tensors({"w": torch.ones(3)}, tmp_path / BEST, metadata={"semikit": '{"task": "seg"}'})
     assert read_best(tmp_path / BEST)[1] == {"task": "seg"}, "written before there were checksums"
 
 
 def test_weights_without_a_word_about_their_network(tmp_path: Path) -> None:
-    checkpoint.save_file({"w": torch.ones(1)}, tmp_path / "plain.safetensors")
+    checkpoint.write_tensors({"w": torch.ones(1)}, tmp_path / "plain.safetensors")
     with pytest.raises(WeightsError, match="not how to build their network; give the run folder"):
         read_best(tmp_path / "plain.safetensors")
 
