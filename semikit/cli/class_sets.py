@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semikit.data.class_published import CLASS_SETS, SCORED, PublishedImages, class_set, open_published_images
-from semikit.data.home import at_home
-from semikit.data.published.catalogue import default_root, published_names
+from semikit.data.published.catalogue import default_root, published_names, root_of
 from semikit.errors import InputError, unknown
 
 
@@ -54,7 +53,7 @@ def fetch_class_set(name: str, root: Path | None, parts: Sequence[str], splits: 
             f"{name} is fetched as a whole and its makers hand out no lists of labelled images. Leave out "
             f"{'--splits' if splits else '--part'}: semikit data fetch {name}"
         )
-    place = _place(name, root)
+    place = root_of(name, root)
     found = open_published_images(PublishedImages(name=name, root=place, download=True))
     scored = {"val": found.val, "test": found.test}
     told = [f"train {len(found.train)}", *(f"{part} {len(part_of)}" for part, part_of in scored.items() if part_of)]
@@ -64,17 +63,13 @@ def fetch_class_set(name: str, root: Path | None, parts: Sequence[str], splits: 
 
 def no_preparation(name: str, root: Path | None) -> InputError:
     """Says that nothing has to be prepared or verified, and what there is to do."""
-    known, place = class_set(name), _place(name, root)
+    known, place = class_set(name), root_of(name, root)
     got = "tells how to get it" if known.read is None else "fetches it"
     return InputError(
         f"{known.title} is read as its makers hand it out, or from folders of classes, and checked when it is read: "
         f"nothing has to be prepared or verified. `semikit data fetch {name} --root {place}` {got}. Then train, or "
         f"look through all images with --dry-run: {_training(name, place)}"
     )
-
-
-def _place(name: str, root: Path | None) -> Path:
-    return at_home(root or default_root(name)).absolute()
 
 
 def _training(name: str, place: Path) -> str:

@@ -12,7 +12,6 @@ from rich.console import Console
 from semikit.cli import options as o
 from semikit.cli.progress import progress_bar
 from semikit.cli.tables import show_table
-from semikit.data.home import at_home
 from semikit.errors import DataError, InputError
 from semikit.recipes import merge
 
@@ -81,10 +80,10 @@ def fetch(
         _say(fetch_class_set(name, root, part or (), splits))
         return
     from semikit.data.published import fetch as fetching
-    from semikit.data.published.catalogue import default_root, read_published
+    from semikit.data.published.catalogue import read_published, root_of
     from semikit.data.published.inputs import DOWNLOADS
 
-    place = at_home(root or default_root(read_published(name).name)).absolute()
+    place = root_of(read_published(name).name, root)
     if not splits:  # first, for they are of use also where nothing answers
         _say(fetching.by_hand(name, place, tuple(part or ())), "by hand")
     with progress_bar() as progress:
@@ -115,9 +114,9 @@ def prepare(
     """
     _refuse_class_set(name, root)
     from semikit.data.published import prepare as preparing
-    from semikit.data.published.catalogue import default_root, read_published
+    from semikit.data.published.catalogue import read_published, root_of
 
-    place = at_home(root or default_root(read_published(name).name)).absolute()
+    place = root_of(read_published(name).name, root)
     with progress_bar() as progress:
         report = preparing.prepare(name, source, place, progress)
     _say(report.lines)

@@ -15,8 +15,7 @@ from semikit.data.class_parts import ClassParts, OfficialList
 from semikit.data.class_readers import read_cifar10, read_cifar100, read_stl10, read_svhn
 from semikit.data.class_sources import FileSource
 from semikit.data.class_spec import LabelledImages, folder_spec
-from semikit.data.home import at_home
-from semikit.data.published.catalogue import default_root
+from semikit.data.published.catalogue import root_of
 from semikit.errors import DataError, unknown
 
 Reader = Callable[[Path, bool, bool], ClassParts]
@@ -102,7 +101,7 @@ def open_published_images(named: PublishedImages) -> ClassParts:
         DataError: nothing there (says what was looked for and how to get it), or a damaged file.
     """
     known = class_set(named.name)
-    root = at_home(named.root or default_root(named.name)).absolute()
+    root = root_of(named.name, named.root)
     if _has_class_folders(root):
         parts = _from_folders(named, known, root)
     elif known.read is not None:

@@ -132,6 +132,15 @@ def read_published(name: str) -> Published:
     return validate(Published, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
+def root_of(name: str, given: Path | None) -> Path:
+    """Where a data set lies: the absolute path of what was given, or of its default.
+
+    Raises:
+        DataError: `~` of a user nobody knows.
+    """
+    return at_home(given or default_root(name)).absolute()
+
+
 def default_root(name: str) -> Path:
     """Where a data set lies unless said otherwise: $SEMIKIT_DATA/NAME, else ./data/NAME."""
     return at_home(Path(os.environ.get("SEMIKIT_DATA") or "data")).absolute() / name

@@ -15,9 +15,8 @@ from typing import Any, final
 
 from semikit.core.settings import Settings
 from semikit.core.validation import validate
-from semikit.data.home import at_home
 from semikit.data.pairs import PairSource
-from semikit.data.published.catalogue import Published, default_root, read_published
+from semikit.data.published.catalogue import Published, read_published, root_of
 from semikit.data.sources import FolderSource, PixelSource
 from semikit.errors import ConfigError, DataError, unknown
 
@@ -95,7 +94,7 @@ def open_prepared(
     Raises:
         DataError: no such folder, not prepared, half prepared, or prepared for another data set.
     """
-    published, path = read_published(name), at_home(root or default_root(name)).absolute()
+    published, path = read_published(name), root_of(name, root)
     how = f"semikit data prepare {name} --source DIR --root {path}"
     if not path.is_dir():
         raise DataError(
