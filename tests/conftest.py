@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +90,42 @@ def icons() -> ModuleType:
 def icon_data(icons: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data YAML of eight training images of each of three classes; nobody may change what lies there."""
     return icons.write(tmp_path_factory.mktemp("icons"))
+
+
+@pytest.fixture(scope="session")
+def small(
+    photos: ModuleType, photo_data: Path, pairs: ModuleType, pair_data: Path, icons: ModuleType, icon_data: Path
+) -> dict[str, tuple[ModuleType, Path]]:
+    """Of each task the module that makes small data, and the YAML of what it made."""
+    return {"seg": (photos, photo_data), "cd": (pairs, pair_data), "cls": (icons, icon_data)}
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A port of this machine that nobody listens to."""
+
+    def port() -> int:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return int(free.getsockname()[1])
+
+    return port
+
+
+@pytest.fixture(scope="session")
+def run_together(free_port: Callable[[], int]) -> Callable[..., None]:
+    """Runs `COMMAND RANK WORLD PORT ARGUMENTS` for every rank at once; all have to end with 0."""
+
+    def run(command: list[str], world: int, *arguments: object, timeout: float = 120) -> None:
+        same = [str(world), str(free_port()), *map(str, arguments)]
+        running = [
+            subprocess.Popen([*command, str(rank), *same], stderr=subprocess.PIPE, text=True) for rank in range(world)
+        ]
+        for process in running:
+            _, errors = process.communicate(timeout=timeout)
+            assert process.returncode == 0, errors[-4000:]
+
+    return run
 
 
 @pytest.fixture(scope="session")

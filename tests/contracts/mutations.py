@@ -123,20 +123,20 @@ def altered(rng: Generator, value: Any) -> Any:
     """Nested plain values after one to three changes: a key dropped, misspelt, wrapped; another type or value."""
     value = copy.deepcopy(value)
     for _ in range(int(rng.integers(1, 4))):
-        places = list(_places(value))
-        if not places:
+        found = list(places(value))
+        if not found:
             return pick(rng, JUNK)
-        owner, key = pick(rng, places)
+        owner, key = pick(rng, found)
         pick(rng, _CHANGES)(rng, owner, key)
     return value
 
 
-def _places(value: Any) -> Any:
+def places(value: Any) -> Any:
     """(container, key or number) of everything inside."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in inner:
         yield value, key
-        yield from _places(item)
+        yield from places(item)
 
 
 def _replaced(rng: Generator, owner: Any, key: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+Together = Callable[..., None]
 
 TINY = Path(__file__).parents[1] / "contracts" / "tiny.py"
 CASES = {
@@ -72,23 +73,16 @@ if world > 1:
 WITH_A_ROW_NOBODY_READS = ("selected", "bank.rows", "bank.labels", "bank.seen")
 
 
-def run(world: int, folder: Path) -> list[dict[str, dict[str, torch.Tensor]]]:
+def run(run_together: Together, world: int, folder: Path) -> list[dict[str, dict[str, torch.Tensor]]]:
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    commands = [[sys.executable, "-c", PROGRAM, str(rank), str(world), str(port), str(folder)] for rank in range(world)]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    run_together([sys.executable, "-c", PROGRAM], world, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
 
 
 @pytest.mark.timeout(200)
-def test_states_and_gradients_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
-    (alone,) = run(1, tmp_path / "one")
-    for shared in run(2, tmp_path / "two"):
+def test_states_and_gradients_do_not_depend_on_the_number_of_processes(run_together: Together, tmp_path: Path) -> None:
+    (alone,) = run(run_together, 1, tmp_path / "one")
+    for shared in run(run_together, 2, tmp_path / "two"):
         for name, states in alone.items():
             assert len(states) > 1, "a gradient, and what the method remembers or the loss"
             for key, value in states.items():

@@ -28,6 +28,8 @@ from semikit.data.spec import DataSpec, read_spec
 from semikit.errors import SemikitError
 from semikit.recipes import parse_overrides
 
+Changed = Callable[[st.DataObject, Any], Any]
+
 TASKS = ("seg", "cd", "cls")
 LENGTHS = [100, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 RECORD = {
@@ -63,30 +65,27 @@ yaml_like = st.lists(
 ).map("".join)
 
 
-def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """(container, key or number) of everything inside."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in list(inner):
-        yield value, key
-        yield from places(item)
+@pytest.fixture
+def changed(mutations: ModuleType) -> Changed:
+    """The same values with one to three of them in place of others, dropped or added."""
 
+    def changed(data: st.DataObject, raw: Any) -> Any:
+        raw = copy.deepcopy(raw)
+        for _ in range(data.draw(st.integers(1, 3))):
+            found = list(mutations.places(raw))
+            if not found:
+                break
+            owner, key = data.draw(st.sampled_from(found))
+            how = data.draw(st.sampled_from(["other", "other", "gone", "more"]))
+            if how == "gone":
+                del owner[key]
+            elif how == "more" and isinstance(owner, dict):
+                owner[data.draw(texts)] = data.draw(values)
+            else:
+                owner[key] = data.draw(values)
+        return raw
 
-def changed(data: st.DataObject, raw: Any) -> Any:
-    """The same with one to three values of it in place of others, dropped or added."""
-    raw = copy.deepcopy(raw)
-    for _ in range(data.draw(st.integers(1, 3))):
-        found = list(places(raw))
-        if not found:
-            break
-        owner, key = data.draw(st.sampled_from(found))
-        how = data.draw(st.sampled_from(["other", "other", "gone", "more"]))
-        if how == "gone":
-            del owner[key]
-        elif how == "more" and isinstance(owner, dict):
-            owner[data.draw(texts)] = data.draw(values)
-        else:
-            owner[key] = data.draw(values)
-    return raw
+    return changed
 
 
 def tried(length: int, body: Callable[[st.DataObject], None]) -> None:
@@ -109,18 +108,9 @@ def told() -> Iterator[None]:
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("task", TASKS)
-def test_configurations(
-    task: str,
-    length: int,
-    photos: ModuleType,
-    photo_data: Path,
-    pairs: ModuleType,
-    pair_data: Path,
-    icons: ModuleType,
-    icon_data: Path,
-) -> None:
-    module, data_file = {"seg": (photos, photo_data), "cd": (pairs, pair_data), "cls": (icons, icon_data)}[task]
-    raw = module.raw(data_file)
+def test_configurations(task: str, length: int, small: dict[str, tuple[ModuleType, Path]], changed: Changed) -> None:
+    module, path = small[task]
+    raw = module.raw(path)
 
     def body(data: st.DataObject) -> None:
         with told():
@@ -132,12 +122,11 @@ def test_configurations(
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("kind", [DataSpec, PairSpec, LabelSpec])
+@pytest.mark.parametrize(("task", "kind"), [("seg", DataSpec), ("cd", PairSpec), ("cls", LabelSpec)])
 def test_descriptions_of_data(
-    kind: Any, length: int, photo_data: Path, pair_data: Path, icon_data: Path, tmp_path: Path
+    task: str, kind: Any, length: int, small: dict[str, tuple[ModuleType, Path]], changed: Changed, tmp_path: Path
 ) -> None:
-    path = {DataSpec: photo_data, PairSpec: pair_data, LabelSpec: icon_data}[kind]
-    raw = yaml.safe_load(path.read_text())
+    raw = yaml.safe_load(small[task][1].read_text())
 
     def body(data: st.DataObject) -> None:
         text = yaml.safe_dump(changed(data, raw), allow_unicode=True)
@@ -149,7 +138,7 @@ def test_descriptions_of_data(
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_records_of_splits(length: int, tmp_path: Path) -> None:
+def test_records_of_splits(length: int, changed: Changed, tmp_path: Path) -> None:
     assert manifest.Manifest.read(RECORD, "split.json").labeled == ("a", "b")
 
     def body(data: st.DataObject) -> None:
@@ -161,7 +150,7 @@ def test_records_of_splits(length: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_records_of_weights(length: int) -> None:
+def test_records_of_weights(length: int, changed: Changed) -> None:
     assert metadata.checked(WEIGHTS, Path("best.safetensors")) == WEIGHTS
 
     def body(data: st.DataObject) -> None:

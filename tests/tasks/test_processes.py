@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+Together = Callable[..., None]
 
 PROGRAM = """
 import json, sys
@@ -39,21 +40,14 @@ if world > 1:
 """
 
 
-def scores(world: int, folder: Path) -> list[object]:
+def scores(run_together: Together, world: int, folder: Path) -> list[object]:
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    commands = [[sys.executable, "-c", PROGRAM, str(rank), str(world), str(port), str(folder)] for rank in range(world)]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    run_together([sys.executable, "-c", PROGRAM], world, folder)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
 
 
 @pytest.mark.timeout(200)
-def test_two_processes_and_five_images(tmp_path: Path) -> None:
-    (alone,) = scores(1, tmp_path / "one")
-    first, second = scores(2, tmp_path / "two")
+def test_two_processes_and_five_images(run_together: Together, tmp_path: Path) -> None:
+    (alone,) = scores(run_together, 1, tmp_path / "one")
+    first, second = scores(run_together, 2, tmp_path / "two")
     assert first == second == alone

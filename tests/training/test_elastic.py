@@ -24,12 +24,6 @@ LENGTH = 300
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return int(found.getsockname()[1])
-
-
 def wait_for_port(port: int, process: subprocess.Popen[str]) -> None:
     """Until an agent keeps the store in which agents meet."""
     limit = time.monotonic() + PATIENCE
@@ -55,8 +49,8 @@ def worker_of(agent: subprocess.Popen[str]) -> tuple[int, int]:
 class Agents:
     """Agents that share a run of `LENGTH` iterations; the first keeps the store in which they meet."""
 
-    def __init__(self, photos: ModuleType, data: Path, folder: Path, started: Start) -> None:
-        self.folder, self.started, self.port = folder, started, free_port()
+    def __init__(self, photos: ModuleType, data: Path, folder: Path, started: Start, port: int) -> None:
+        self.folder, self.started, self.port = folder, started, port
         length = ["--iterations", str(LENGTH), "--eval-every", str(LENGTH), "--save-every", "2"]
         own = ["--labels", "4", "train.group=2", "--out", folder, *length]
         self.run = ["-m", "semikit", "train", "seg", "--data", data, *photos.FLAGS, *own]
@@ -69,8 +63,10 @@ class Agents:
 
 
 @pytest.fixture
-def agents(photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start) -> Agents:
-    return Agents(photos, photo_data, tmp_path / "run", started)
+def agents(
+    photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start, free_port: Callable[[], int]
+) -> Agents:
+    return Agents(photos, photo_data, tmp_path / "run", started, free_port())
 
 
 def check(folder: Path, processes: int, times: int = 1) -> None:

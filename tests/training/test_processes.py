@@ -52,15 +52,13 @@ MORE: dict[str, tuple[tuple[int, int], ...]] = {
 """The rest of the ways, for `make faults`."""
 
 
-def configurations(
-    photos: ModuleType, photo_data: Path, pairs: ModuleType, pair_data: Path, icons: ModuleType, icon_data: Path
-) -> dict[str, dict[str, Any]]:
+def configurations(small: dict[str, tuple[ModuleType, Path]]) -> dict[str, dict[str, Any]]:
     """The configuration of each case."""
     made: dict[str, dict[str, Any]] = {}
     for name in {**SHARED, **MORE}:
         task, _, method = name.partition(" ")
         method = method if method in OTHERS else "unimatch_v2"
-        module, data = {"seg": (photos, photo_data), "cd": (pairs, pair_data), "cls": (icons, icon_data)}[task]
+        module, data = small[task]
         made[name] = module.raw(data, method, optimizer=SGD, train=TRAIN)
     for name in [name for name in made if name.startswith("cls")]:
         made[name]["model"] = VIT
@@ -78,20 +76,12 @@ OTHERS = ("unimatch_v1", "freematch", "mean_teacher", "supervised", "flexmatch",
 
 
 @pytest.fixture(scope="module")
-def run(
-    photos: ModuleType,
-    photo_data: Path,
-    pairs: ModuleType,
-    pair_data: Path,
-    icons: ModuleType,
-    icon_data: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[..., Found]:
+def run(small: dict[str, tuple[ModuleType, Path]], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Found]:
     """What each case ends with, by name, processes and micro-batches; one program runs them all."""
 
     def run(grid: dict[str, tuple[tuple[int, int], ...]]) -> Found:
         folder = tmp_path_factory.mktemp("shared")
-        made = configurations(photos, photo_data, pairs, pair_data, icons, icon_data)
+        made = configurations(small)
         keys = [(name, *place) for name, places in grid.items() for place in ((1, 1), *places)]
         cases = [
             {"raw": {**made[name], "train": {**made[name]["train"], "accumulate": parts}}, "processes": count}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import socket
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +20,7 @@ PROGRAM = Path(__file__).parents[1] / "contracts" / "sharded.py"
 SHORT = ("seg", "seg parts", "seg adamw", "seg kept", "cd", "cls bank")
 COARSE = {"seg adamw": 1e-4, "seg bf16": 2e-4}
 """Tolerance where small differences are divided by small numbers or rounded; elsewhere 1e-5."""
+Together = Callable[..., None]
 Trials = dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
@@ -34,29 +34,20 @@ def sharded() -> ModuleType:
     return module
 
 
-def trials(sharded: ModuleType, world: int, names: list[str], folder: Path) -> Trials:
+def trials(run_together: Together, sharded: ModuleType, world: int, names: list[str], folder: Path) -> Trials:
     """What one process without sharding found, and what each of `world` found, by case."""
     alone = {name: sharded.reference(sharded.CASES[name]) for name in names}
     for name, found in alone.items():
         torch.save(found, folder / f"{name}.pt")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = [str(world), str(port), str(folder), ",".join(names)]
     command = [sys.executable, "-W", "error::UserWarning", str(PROGRAM)]
-    running = [
-        subprocess.Popen([*command, str(rank), *arguments], stderr=subprocess.PIPE, text=True) for rank in range(world)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=500)
-        assert process.returncode == 0, errors[-4000:]
+    run_together(command, world, folder, ",".join(names), timeout=500)
     shared = [torch.load(folder / f"{rank}.out", weights_only=False) for rank in range(world)]
     return {name: (alone[name], [found[name] for found in shared]) for name in names}
 
 
 @pytest.fixture(scope="module")
-def two(sharded: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    return trials(sharded, 2, list(SHORT), tmp_path_factory.mktemp("two"))
+def two(run_together: Together, sharded: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return trials(run_together, sharded, 2, list(SHORT), tmp_path_factory.mktemp("two"))
 
 
 def same(found: Any, wanted: Any, rtol: float = 1e-4, atol: float = 1e-5) -> None:
@@ -124,15 +115,19 @@ def test_whole_networks_are_those_of_one_process(sharded: ModuleType, two: Trial
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_other_methods_and_encoders_in_two_processes(sharded: ModuleType, tmp_path: Path) -> None:
-    for name, found in trials(sharded, 2, [name for name in sharded.CASES if name not in SHORT], tmp_path).items():
+def test_other_methods_and_encoders_in_two_processes(
+    run_together: Together, sharded: ModuleType, tmp_path: Path
+) -> None:
+    for name, found in trials(
+        run_together, sharded, 2, [name for name in sharded.CASES if name not in SHORT], tmp_path
+    ).items():
         check(sharded, name, *found)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_four_processes(sharded: ModuleType, tmp_path: Path) -> None:
-    for name, found in trials(sharded, 4, ["seg", "cls bank"], tmp_path).items():
+def test_four_processes(run_together: Together, sharded: ModuleType, tmp_path: Path) -> None:
+    for name, found in trials(run_together, sharded, 4, ["seg", "cls bank"], tmp_path).items():
         check(sharded, name, *found)
 
 
