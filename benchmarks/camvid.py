@@ -22,13 +22,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from semikit import build, recipes
 from semikit.cli.console import Lines
 from semikit.cli.results import results_of
 from semikit.cli.train import compose
-from semikit.config import resolve
 from semikit.core.task import Scores
-from semikit.tasks._inference import normalized
+from semikit.inference.windows import normalized
+from semikit.run import build, recipes
+from semikit.run.config import resolve
 from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker
 

@@ -16,7 +16,7 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from semikit.data.scenes import make_pair
+from semikit.data.synthetic.scenes import make_pair
 
 TILE = 1000
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semikit.core.draws import draw
-from semikit.data.loader import StepLoader
-from semikit.data.shard_files import ShardCounts, list_shards
-from semikit.data.shard_images import PoolRgb
-from semikit.data.shard_reading import read_shard
-from semikit.data.shards import ShardPool, ShardStream
-from semikit.data.streams import Stream
+from semikit.core.rng import rng_for
+from semikit.data.loading.loader import StepLoader
+from semikit.data.loading.streams import Stream
+from semikit.data.shards.files import ShardCounts, list_shards
+from semikit.data.shards.images import PoolRgb
+from semikit.data.shards.pool import ShardPool, ShardStream
+from semikit.data.shards.reading import read_shard
 
 SIDE = 32
 
@@ -42,7 +42,7 @@ def make_pool(folder: Path, images: int, per_shard: int) -> None:
     """Noise of a few pixels, enlarged, as JPEG; the shards are numbered."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, images, per_shard)):
-        rng = draw(0, "pool", number)
+        rng = rng_for(0, "pool", number)
         with tarfile.open(folder / f"pool-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for index in range(start, min(start + per_shard, images)):
                 small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))

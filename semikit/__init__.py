@@ -8,10 +8,10 @@ Where things live:
     semikit.data       readers, splits, checks, loaders, rasters, the built-in data sets
     semikit.tasks      seg, cd: what joins all of these
     semikit.training   the loop, checkpoints, tracking
-    semikit.recipes    YAML files and overrides, laid over one another; the files are in semikit/configs
-    semikit.config     their values -> one validated object
-    semikit.build      that object -> a trainer (semikit.resuming goes on with one)
-    semikit.trained    a path -> a trained network
+    semikit.run.recipes    YAML files and overrides, laid over one another; the files are in semikit/configs
+    semikit.run.config     their values -> one validated object
+    semikit.run.build      that object -> a trainer (semikit.run.resume goes on with one)
+    semikit.run.load    a path -> a trained network
     semikit.benchmark  the training step measured, against the form of the field's public code
     semikit.cli        the command line
 """

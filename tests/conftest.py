@@ -40,7 +40,7 @@ def _load(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
-    """`tiny.network`, `tiny.facts`, `tiny.batch`."""
+    """`tiny.network`, `tiny.run_info`, `tiny.batch`."""
     return _load("tiny")
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from semikit import build, trained
-from semikit.config import resolve
 from semikit.core.task import Counts
 from semikit.errors import ConfigError, WeightsError
+from semikit.run import build
+from semikit.run import load as trained
+from semikit.run.config import resolve
 from semikit.training.checkpoint import save_best, save_last
-from semikit.training.length import schedule_of
 from semikit.training.reporter import Quiet
-from semikit.training.settings import TrainSettings
+from semikit.training.settings import TrainSettings, schedule_of
 
 
 def schedule(unlabeled: int | None, labeled: int = 10, **train: Any) -> Any:
@@ -91,16 +91,16 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(
 
 def test_methods_learn_from_what_they_are_told(photos: ModuleType, photo_data: Path) -> None:
     run = build.build_run(resolve(photos.raw(photo_data, train={"iterations": None, "epochs": 3})), Path("-"), Quiet())
-    facts: Any = run.trainer.method.facts
-    assert (facts.num_classes, facts.num_labeled, facts.num_unlabeled) == (3, 4, 4)
-    assert (facts.steps_per_epoch, facts.iterations, facts.group) == (2, 6, 2)
+    run_info: Any = run.trainer.method.run_info
+    assert (run_info.num_classes, run_info.num_labeled, run_info.num_unlabeled) == (3, 4, 4)
+    assert (run_info.steps_per_epoch, run_info.iterations, run_info.group) == (2, 6, 2)
 
 
 def test_hard_example_mining_and_micro_batches(photos: ModuleType, photo_data: Path) -> None:
     raw = photos.raw(photo_data, train={"accumulate": 2})
     raw["method"]["ohem"] = {"threshold": 0.7}
     with pytest.raises(ConfigError, match="a micro-batch has to hold whole groups"):
-        build.needs_of(resolve(raw))
+        build.requirements_of(resolve(raw))
 
 
 # -------------------------------------------------------------------------------------------------- trained networks

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from semikit.config import resolve
 from semikit.errors import ConfigError, UnknownNameError
 from semikit.methods.fixmatch import plugin as fixmatch
+from semikit.run.config import resolve
 
 
 @pytest.fixture

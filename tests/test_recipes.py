@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from semikit.errors import ConfigError, UnknownNameError
-from semikit.recipes import compose, difference, merge, parse_overrides, read_recipe, read_yaml, task_recipe
+from semikit.run.recipes import compose, difference, merge, parse_overrides, read_recipe, read_yaml, task_recipe
 
 
 def test_mappings_are_laid_over_one_another() -> None:

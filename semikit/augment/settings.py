@@ -10,7 +10,7 @@ from typing import Annotated, Literal, final
 
 from pydantic import AfterValidator, Field
 
-from semikit.core.settings import Settings
+from semikit.settings.base import Settings
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:

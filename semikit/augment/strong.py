@@ -27,7 +27,7 @@ from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 from torch import Tensor
 
 from semikit.augment.settings import StrongSettings
-from semikit.core.transfer import send
+from semikit.core.batch import to_device
 
 Operation = Literal["brightness", "contrast", "saturation", "hue"]
 Order: TypeAlias = tuple[Operation, ...]
@@ -66,7 +66,7 @@ class StrongFactors:
 
     def to(self, device: torch.device | str) -> StrongFactors:
         """The same on `device`; the copy does not wait."""
-        return self._each(lambda values: send(values, device))
+        return self._each(lambda values: to_device(values, device))
 
     def __getitem__(self, part: slice) -> StrongFactors:
         """The images `part`: how the draws of a total batch are shared between processes and micro-batches."""

@@ -15,7 +15,7 @@ from semikit.augment.settings import RandAugmentSettings
 from semikit.benchmark.class_workload import SIDE
 from semikit.benchmark.pil_views import augmented
 from semikit.benchmark.watch import Clock, Watch
-from semikit.core.draws import draw
+from semikit.core.rng import rng_for
 
 
 @final
@@ -46,11 +46,11 @@ def measure_augment(
     images, watch = images.to(device), Watch(device, clock)
 
     def batched(turn: int) -> None:
-        draws = draw_ops(draw(turn, "augment"), batch, size, settings)
+        draws = draw_ops(rng_for(turn, "augment"), batch, size, settings)
         randaugment(images, draws.to(device))
 
     def looped(turn: int) -> None:
-        rng = draw(turn, "augment")
+        rng = rng_for(turn, "augment")
         op, value = draw_operations(rng, batch, size, settings)
         augmented(pictures, op, value, draw_boxes(rng, batch, size, settings), settings.fill)
 

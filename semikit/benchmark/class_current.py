@@ -10,8 +10,9 @@ from torch import Tensor
 from semikit.benchmark import parts
 from semikit.benchmark.class_workload import ClassWorkload, Raw
 from semikit.benchmark.watch import Replacement, Watch, in_place_of
-from semikit.core import labeling, passes
-from semikit.core.consistency import look
+from semikit.core import labeling
+from semikit.core import student_views as passes
+from semikit.core.consistency import predict_logits
 
 
 @final
@@ -22,7 +23,7 @@ class CurrentClassStep:
         self.workload, self.watch = workload, watch
         method, stepper, compiled = workload.method, workload.stepper, workload.config.train.compile
         self.replaced: list[Replacement] = [
-            (labeling, "look", watch.around(parts.TEACHER, look)),
+            (labeling, "predict_logits", watch.around(parts.TEACHER, predict_logits)),
             (method, "label", watch.around(parts.DRAWS, method.label)),
             (method, "after_step", watch.around(parts.EMA, method.after_step)),
             (stepper, "_update", watch.around(parts.OPTIMIZER, stepper._update)),

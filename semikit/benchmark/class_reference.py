@@ -29,14 +29,14 @@ from semikit.benchmark.class_workload import ClassWorkload, Raw, configure_class
 from semikit.benchmark.pil_views import PilViews
 from semikit.benchmark.reference import average_in_a_loop
 from semikit.benchmark.watch import Watch
-from semikit.config import Config
 from semikit.core.batch import Unlabeled
 from semikit.core.labeling import LabelingSettings
 from semikit.errors import InputError
 from semikit.methods.fixmatch import FixMatchConfig
 from semikit.methods.unimatch_v2 import UniMatchV2Config
 from semikit.models.classifier import Classifier
-from semikit.models.wide_resnet import SLOPE, Block, WideResNet
+from semikit.models.encoders.wide_resnet import SLOPE, Block, WideResNet
+from semikit.run.config import Config
 from semikit.tasks._streams import LABELED
 from semikit.training.device import autocast
 from semikit.training.optimizer import build_optimizer
@@ -54,7 +54,7 @@ def check_class_reference(config: Config) -> None:
         "method": config.method.model_copy(update={"threshold": 0.95}) != recipe.method,
         "model.encoder": not config.model.encoder.startswith("wrn"),
         "optimizer.name": config.optimizer.name != "sgd",
-        "train.accumulate": config.train.parts > 1,
+        "train.accumulate": config.train.micro_batches > 1,
         "train.precision fp16": config.train.precision == "fp16",
     }
     wrong = [name for name, is_so in changed.items() if is_so]

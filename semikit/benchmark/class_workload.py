@@ -10,16 +10,16 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from semikit import build
-from semikit.config import Config, resolve
-from semikit.core.batch import Facts
-from semikit.data.streams import Stream
+from semikit.core.batch import RunInfo
+from semikit.data.loading.streams import Stream
 from semikit.errors import ConfigError, InputError
 from semikit.methods.fixmatch import FixMatch
 from semikit.methods.unimatch_v2 import UniMatchV2
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
-from semikit.recipes import compose, merge
 from semikit.registry import METHODS
+from semikit.run import build
+from semikit.run.config import Config, resolve
+from semikit.run.recipes import compose, merge
 from semikit.tasks._class_views import ClassViewMaker, ClassViews, numbers_of
 from semikit.tasks._streams import LABELED, UNLABELED
 from semikit.training.device import choose_device
@@ -40,7 +40,7 @@ class ClassWorkload:
     """
 
     config: Config
-    facts: Facts
+    facts: RunInfo
     network: Classifier
     method: FixMatch | UniMatchV2
     stepper: Stepper
@@ -84,7 +84,7 @@ def configure_classes(overrides: Mapping[str, Any]) -> Config:
 
 
 def build_class_workload(config: Config, num_classes: int) -> ClassWorkload:
-    """Network, method, optimiser and views on their device, as `semikit.build` puts them together for a run.
+    """Network, method, optimiser and views on their device, as `semikit.run.build` puts them together for a run.
 
     `network`, which the reference starts from, keeps the layout it was made in.
 
@@ -94,19 +94,21 @@ def build_class_workload(config: Config, num_classes: int) -> ClassWorkload:
     train, views = config.train, config.views
     assert isinstance(views, ClassViews)
     assert isinstance(config.model, ClassifierSettings)
-    needs, device = build.needs_of(config), choose_device(train.device)
+    requirements, device = build.requirements_of(config), choose_device(train.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         network = build_classifier(config.model, num_classes).to(device)
         images = torch.randint(256, (IMAGES, config.model.in_channels, SIDE, SIDE), dtype=torch.uint8)
         labels = torch.randint(num_classes, (LABELLED,))
     iterations = train.iterations or 1000
-    facts = Facts(num_classes, LABELLED, IMAGES, 1000, iterations, train.group, train.seed, train.normalise)
+    facts = RunInfo(num_classes, LABELLED, IMAGES, 1000, iterations, train.group, train.seed, train.normalise)
     placed = build.placed(deepcopy(network), device)
     method = METHODS.get(config.method_name)(placed, config.method, facts).to(device)
     method.train()
     rows = {LABELED: torch.arange(LABELLED), UNLABELED: torch.arange(IMAGES)}
     statistics, unknown = (network.mean, network.std), torch.full((IMAGES,), -1)
-    maker = ClassViewMaker(views, build.plan_of(config), needs, statistics, labels, unknown, images, rows)
+    maker = ClassViewMaker(
+        views, build.batch_layout_of(config), requirements, statistics, labels, unknown, images, rows
+    )
     stepper = build.stepper_of(config, method, device)
     return ClassWorkload(config, facts, network, method, stepper, maker, images, labels, device)

@@ -10,7 +10,9 @@ from torch import Tensor
 from semikit.benchmark import parts
 from semikit.benchmark.watch import Replacement, Watch, in_place_of
 from semikit.benchmark.workload import Raw, Workload
-from semikit.core import consistency, labeling, mixing, passes, pseudo_label
+from semikit.core import consistency, labeling, mixing
+from semikit.core import pseudo_labels as pseudo_label
+from semikit.core import student_views as passes
 from semikit.tasks import _pixels
 
 
@@ -23,7 +25,7 @@ class CurrentStep:
         method, stepper = workload.method, workload.stepper
         self.replaced: list[Replacement] = [
             (_pixels, "mix_images", watch.around(parts.MIXING, mixing.mix_images)),
-            (labeling, "look", watch.around(parts.TEACHER, consistency.look)),
+            (labeling, "predict_logits", watch.around(parts.TEACHER, consistency.predict_logits)),
             (labeling, "pseudo_label", watch.around(parts.TEACHER, pseudo_label.pseudo_label)),
             (labeling, "prepare", watch.around(parts.MIXING, consistency.prepare)),
             (labeling, "fill", watch.around(parts.MIXING, consistency.fill)),

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from semikit import __version__
-from semikit.config import Config
+from semikit.run.config import Config
 from semikit.training.device import choose_device, describe_device
 
 _CPU_INFO = Path("/proc/cpuinfo")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from semikit.augment.settings import WeakSettings
 from semikit.benchmark.watch import Clock
-from semikit.data.loader import StepLoader
+from semikit.data.loading.loader import StepLoader
+from semikit.data.loading.streams import Stream
 from semikit.data.sources import PixelSource
-from semikit.data.streams import Stream
 from semikit.errors import DataError
 from semikit.registry import TASKS
 from semikit.tasks._pixels import Crops
@@ -47,7 +47,7 @@ def measure_loading(
         InputError: when the data are not as described, or no image has a mask.
     """
     measured: Any = TASKS.get(task)
-    source = measured.open(measured.Data.model_validate(measured.own_data(spec, None))).train
+    source = measured.open(measured.Data.model_validate(measured.custom_data(spec, None))).train
     everything = list(range(len(source)))
     labeled = [index for index in everything if source.has_mask(index)]
     if not labeled:

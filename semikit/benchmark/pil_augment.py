@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from semikit.augment.operations import Op
+from semikit.augment.randaugment import Op
 
 Picture = Image.Image
 

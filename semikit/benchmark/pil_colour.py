@@ -11,11 +11,11 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor
 
-from semikit.augment.normalize import channel_statistics
+from semikit.augment.normalise import channel_statistics
 from semikit.augment.strong import Operation, StrongFactors, draw_factors
 from semikit.benchmark.pil_augment import Picture
 from semikit.benchmark.workload import Raw, Workload
-from semikit.core.draws import draw
+from semikit.core.rng import rng_for
 from semikit.tasks._pixels import PixelViews
 
 _ENHANCE: dict[Operation, Callable[[Picture], ImageEnhance._Enhance]] = {
@@ -39,7 +39,7 @@ class PilColours:
         self.mean, self.std = channel_statistics(
             workload.maker.mean.flatten().tolist(), workload.maker.std.flatten().tolist()
         )
-        self.dates, self.strong_views = workload.dates, workload.maker.needs.strong_views
+        self.dates, self.strong_views = workload.dates, workload.maker.requirements.strong_views
 
     def __call__(self, raw: Raw, step: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Labelled images, weak views, strong views not mixed yet, each (B * dates, C, H, W), dates in turn."""
@@ -54,7 +54,7 @@ class PilColours:
     def _strong(self, pictures: list[Picture], step: int, view: int) -> Tensor:
         count = len(pictures) // self.dates
         counters = [(step, view)] if self.dates == 1 else [(step, view, date) for date in range(self.dates)]
-        drawn = [draw_factors(draw(self.seed, "strong", *given), count, self.settings) for given in counters]
+        drawn = [draw_factors(rng_for(self.seed, "strong", *given), count, self.settings) for given in counters]
         made = [coloured(p, drawn[k % self.dates], k // self.dates) for k, p in enumerate(pictures)]
         return self._batch(made)
 

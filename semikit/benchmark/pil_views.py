@@ -10,12 +10,12 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from semikit.augment.normalize import channel_statistics
+from semikit.augment.normalise import channel_statistics
 from semikit.augment.randaugment import draw_boxes, draw_operations
-from semikit.augment.shift import draw_shifts
+from semikit.augment.resampling import draw_shifts
 from semikit.benchmark.class_workload import SIDE, ClassWorkload, Raw
 from semikit.benchmark.pil_augment import Picture, pil_randaugment
-from semikit.core.draws import draw
+from semikit.core.rng import rng_for
 from semikit.tasks._class_views import ClassViews
 from semikit.tasks._streams import LABELED, UNLABELED
 
@@ -34,7 +34,7 @@ class PilViews:
         self.settings, self.seed = views, workload.config.train.seed
         self.pictures = workload.images.permute(0, 2, 3, 1).cpu().numpy()
         self.mean, self.std = channel_statistics(workload.network.mean, workload.network.std)
-        self.strong_views = workload.maker.needs.strong_views
+        self.strong_views = workload.maker.requirements.strong_views
 
     def __call__(self, raw: Raw, step: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Labelled images, weak views, strong views of the numbers `raw` at a step."""
@@ -44,11 +44,11 @@ class PilViews:
     def _batch(self, raw: Raw, stream: str, step: int, view: int) -> Tensor:
         numbers = raw[stream][0].tolist()
         shifts = draw_shifts(
-            draw(self.seed, f"shift/{stream}", step, view), len(numbers), (SIDE, SIDE), self.settings.weak
+            rng_for(self.seed, f"shift/{stream}", step, view), len(numbers), (SIDE, SIDE), self.settings.weak
         )
         placed = [self._placed(n, *shift) for n, shift in zip(numbers, shifts.tolist(), strict=True)]
         if view:
-            rng = draw(self.seed, "strong", step, view - 1)
+            rng = rng_for(self.seed, "strong", step, view - 1)
             op, value = draw_operations(rng, len(numbers), (SIDE, SIDE), self.settings.strong)
             box = draw_boxes(rng, len(numbers), (SIDE, SIDE), self.settings.strong)
             placed = augmented(placed, op, value, box, self.settings.strong.fill)

@@ -33,13 +33,13 @@ from semikit.benchmark.pil_colour import PilColours
 from semikit.benchmark.plain_network import encode, plain_form
 from semikit.benchmark.watch import Watch
 from semikit.benchmark.workload import Raw, Workload
-from semikit.config import Config
-from semikit.core.draws import draw
-from semikit.core.dropout import Masks, apply_masks, channel_masks
+from semikit.core.channel_dropout import Masks, apply_masks, channel_masks
 from semikit.core.ema import ema_decay
 from semikit.core.mixing import partners
+from semikit.core.rng import rng_for
 from semikit.errors import InputError
 from semikit.methods.unimatch_v2 import UniMatchV2Config
+from semikit.run.config import Config
 from semikit.training.device import autocast
 from semikit.training.optimizer import build_optimizer
 
@@ -57,7 +57,7 @@ def check_reference(config: Config) -> None:
         "method": config.method.model_copy(update=_FREE) != UniMatchV2Config(),
         "method.teacher": config.method.teacher == "auto",
         "optimizer.name": config.optimizer.name != "adamw",
-        "train.accumulate": config.train.parts > 1,
+        "train.accumulate": config.train.micro_batches > 1,
         "train.precision fp16": config.train.precision == "fp16",
         "train.normalise": config.train.normalise != "total",
     }
@@ -170,7 +170,7 @@ class ReferenceStep:
     def _masks(self, count: int, step: int) -> Masks:
         """The masks of both strong views, one below the other; the host names the images that keep all channels."""
         (first, _) = channel_masks(
-            draw(self.facts.seed, "dropout", step),
+            rng_for(self.facts.seed, "dropout", step),
             count,
             self.student.widths,
             kind="complementary",

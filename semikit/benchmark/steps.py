@@ -17,7 +17,7 @@ from semikit.benchmark.forms import OURS, StepTimes, measure_forms
 from semikit.benchmark.subjects import CONTIGUOUS, Subject, subject_of
 from semikit.benchmark.tracing import StepTrace, trace_step
 from semikit.benchmark.watch import Clock, Watch
-from semikit.config import Config
+from semikit.run.config import Config
 from semikit.training.device import describe_device, peak_memory
 
 

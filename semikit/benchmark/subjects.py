@@ -17,9 +17,9 @@ from semikit.benchmark.host_batch import host_batch
 from semikit.benchmark.reference import ReferenceStep, check_reference
 from semikit.benchmark.watch import Watch
 from semikit.benchmark.workload import build_workload, made_crops
-from semikit.config import Config
 from semikit.core.labeling import LabelingSettings
 from semikit.core.network import Network
+from semikit.run.config import Config
 
 REFERENCE, CONTIGUOUS = "reference", "contiguous"
 FORMS = {"seg": (REFERENCE,), "cd": (REFERENCE,), "cls": (CONTIGUOUS, REFERENCE)}
@@ -149,6 +149,6 @@ class ClassSubject(Subject):
         train = self.config.train
         if name != REFERENCE:
             return sum(part.nbytes for given in self.raw(0).values() for part in given)
-        views = 1 + self.workload.maker.needs.strong_views
+        views = 1 + self.workload.maker.requirements.strong_views
         channels, height, width = self.image_shape
         return (train.batch + views * train.batch * train.ratio) * channels * height * width * 4 + train.batch * 8

@@ -10,18 +10,18 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from semikit import build
-from semikit.config import Config, resolve
-from semikit.core.batch import Facts, Labeled, Unlabeled
-from semikit.core.draws import draw
+from semikit.core.batch import Labeled, RunInfo, Unlabeled
 from semikit.core.mixing import BoxMix, box_mask
 from semikit.core.network import Network
+from semikit.core.rng import rng_for
 from semikit.errors import InputError
 from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import DATES
-from semikit.recipes import merge, task_recipe
 from semikit.registry import TASKS
+from semikit.run import build
+from semikit.run.config import Config, resolve
+from semikit.run.recipes import merge, task_recipe
 from semikit.tasks._pixels import PixelViewMaker, PixelViews
 from semikit.training.device import choose_device
 from semikit.training.step import Stepper
@@ -37,7 +37,7 @@ class Workload:
     """All a measurement needs: `network` as it was before any step, and the views and the step of training."""
 
     config: Config
-    facts: Facts
+    facts: RunInfo
     network: Network
     method: UniMatchV2
     stepper: Stepper
@@ -64,7 +64,7 @@ class Workload:
         labeled, unlabeled = self.unmixed(raw, step, host)
         assert unlabeled is not None
         size, count = (unlabeled.valid.shape[-2], unlabeled.valid.shape[-1]), len(unlabeled.index)
-        coordinates = (self.mixing.draw(draw(self.facts.seed, "mix", step, v), count, size) for v in (0, 1))
+        coordinates = (self.mixing.draw(rng_for(self.facts.seed, "mix", step, v), count, size) for v in (0, 1))
         boxes = tuple(box_mask(box, size, host) for box in coordinates)
         return labeled, replace(unlabeled, boxes=boxes[: len(unlabeled.strong)])
 
@@ -88,7 +88,7 @@ def configure(overrides: Mapping[str, Any], task: str = "seg") -> Config:
 
 
 def build_workload(config: Config, num_classes: int) -> Workload:
-    """Network, method, optimiser and views on their device, as `semikit.build` puts them together for a run.
+    """Network, method, optimiser and views on their device, as `semikit.run.build` puts them together for a run.
 
     `network`, which the reference starts from, keeps the layout it was made in.
 
@@ -102,14 +102,16 @@ def build_workload(config: Config, num_classes: int) -> Workload:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         network = TASKS.get(config.task).build(config.model, num_classes).to(device)
-    facts = Facts(num_classes, 1000, 10000, 1000, train.iterations or 1000, train.group, train.seed, train.normalise)
+    facts = RunInfo(num_classes, 1000, 10000, 1000, train.iterations or 1000, train.group, train.seed, train.normalise)
     method = UniMatchV2(build.placed(deepcopy(network), device), config.method, facts).to(device)
     method.train()
     stepper = build.stepper_of(config, method, device)
     assert isinstance(config.method, UniMatchV2Config)
-    needs, plan = UniMatchV2.needs(config.method), build.plan_of(config)
+    requirements, layout = UniMatchV2.requirements(config.method), build.batch_layout_of(config)
     without = views.model_copy(update={"mix": views.mix.model_copy(update={"probability": 0.0})})
-    maker, unmixed = (PixelViewMaker(made, plan, needs, network.mean, network.std) for made in (views, without))
+    maker, unmixed = (
+        PixelViewMaker(made, layout, requirements, network.mean, network.std) for made in (views, without)
+    )
     mixing = BoxMix(views.mix.probability, views.mix.area, views.mix.ratio)
     return Workload(config, facts, network, method, stepper, maker, unmixed, mixing, device)
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any, final
 import typer
 from rich.console import Console
 
-from semikit import recipes
 from semikit.cli import options as o
 from semikit.cli.json_file import check_json, write_json
 from semikit.cli.step_tables import augment_table, loader_table, step_table
 from semikit.errors import InputError, unknown
+from semikit.run import recipes
 
 _REPEATS, _WARMUP, _WARMUP_COMPILED = 9, 1, 3
 _BATCH, _ITEMS = 2, 320

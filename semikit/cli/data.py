@@ -13,7 +13,7 @@ from semikit.cli import options as o
 from semikit.cli.progress import progress_bar
 from semikit.cli.tables import show_table
 from semikit.errors import DataError, InputError
-from semikit.recipes import merge
+from semikit.run.recipes import merge
 
 data_app = typer.Typer(
     name="data",
@@ -162,8 +162,8 @@ def split(
     from semikit.cli.train import compose
 
     raw = compose(task, dataset, data, root, None, None, {"data": {"labels": labels}, "method": {"name": "supervised"}})
-    from semikit.build import build_task
-    from semikit.config import resolve
+    from semikit.run.build import build_task
+    from semikit.run.config import resolve
 
     names = build_task(resolve(merge(raw, {"train": {"seed": seed}}))).manifest()["labeled"]
     out.parent.mkdir(parents=True, exist_ok=True)

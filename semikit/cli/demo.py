@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from semikit import recipes
 from semikit.cli import options as o
 from semikit.cli.train import compose, parse_seeds
 from semikit.errors import InputError, unknown
+from semikit.run import recipes
 
 METHODS = {"labelled-only": "supervised", "semi-supervised": "unimatch_v2"}
 DEMOS = {"seg": ("shapes", "shapes"), "cd": ("shapes-cd", "scenes"), "cls": ("shapes-cls", "shapes")}
@@ -66,8 +66,8 @@ def _for_both(overrides: Sequence[str], task: str) -> dict[str, Any]:
 
 def _check(raw: Mapping[str, Any], seed: int) -> str:
     """Build the data of both sides once, so that neither is refused after the other was trained; the metric's name."""
-    from semikit.build import build_task
-    from semikit.config import resolve
+    from semikit.run.build import build_task
+    from semikit.run.config import resolve
 
     return {build_task(resolve(_one_side(raw, side, seed))).metric for side in METHODS}.pop()
 
@@ -107,10 +107,10 @@ def run_folder(folder: Path, seed: int, side: str) -> Path:
 
 def _compare(folder: Path, seed: int) -> list[str]:
     """Write comparison.png (image, truth, both sides) and samples; returns what to look at and to type next."""
-    from semikit.build import build_task, inference_of
-    from semikit.resuming import read_run_config
-    from semikit.tasks._pictures import save_png
-    from semikit.trained import load_network
+    from semikit.inference.pictures import save_png
+    from semikit.run.build import build_task, inference_of
+    from semikit.run.load import load_network
+    from semikit.run.resume import read_run_config
     from semikit.training.device import choose_device
 
     runs = {side: run_folder(folder, seed, side) for side in METHODS}

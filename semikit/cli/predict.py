@@ -68,18 +68,18 @@ def predict(
         "tile": tile,
         "overlap": overlap,
     }
-    from semikit import trained
     from semikit.core.task import Inference
     from semikit.registry import TASKS
+    from semikit.run import load as trained
     from semikit.training.device import autocast, choose_device
 
     network, metadata = trained.load_network(run)
     task = TASKS.get(metadata["task"])
-    wants = _wants(task, metadata["task"], {name: value for name, value in flags.items() if value is not None})
+    options = _options(task, metadata["task"], {name: value for name, value in flags.items() if value is not None})
     where = choose_device(device or "auto")
     inference = Inference(where, autocast(where, precision or "fp32"))
     with progress_bar(quiet) as progress:
-        done = task.predict(network, metadata, sources, out, wants, inference, progress)
+        done = task.predict(network, metadata, sources, out, options, inference, progress)
     if not quiet:
         console = Console()
         for notice in done.notices:
@@ -88,13 +88,13 @@ def predict(
         console.print(told, soft_wrap=True, highlight=False, markup=False)
 
 
-def _wants(task: Any, name: str, given: Mapping[str, Any]) -> Any:
+def _options(task: Any, name: str, given: Mapping[str, Any]) -> Any:
     """What the task shall write besides the classes.
 
     Raises:
         InputError: for a flag the task does not have, or a value it does not take.
     """
-    from semikit.core.validation import validate
+    from semikit.settings.messages import validate
 
     strange = [f"--{flag.replace('_', '-')}" for flag in given if flag not in task.Predict.model_fields]
     if strange:

@@ -92,8 +92,8 @@ def _train(cell: Cell, root: Path | None, out: Path | None, settings: dict[str, 
     from semikit.cli.run import start_run
     from semikit.cli.run_folder import new_folder
     from semikit.cli.train import at_root
-    from semikit.recipes import merge
     from semikit.reproduce.plan import composed, published
+    from semikit.run.recipes import merge
 
     raw = merge(composed(cell), settings)
     if root is not None:

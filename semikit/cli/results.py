@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from semikit import __version__, build, trained
-from semikit.core.processes import process_count
+from semikit import __version__
 from semikit.core.task import Scores
+from semikit.distributed.collectives import process_count
+from semikit.distributed.groups import GO, agreed
+from semikit.run import build
+from semikit.run import load as trained
 from semikit.training.checkpoint import BEST
 from semikit.training.device import describe_device
-from semikit.training.processes import GO, agreed
 
 
 def results_of(run: build.Run) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": describe_device(run.device),
         "processes": process_count(),
-        "micro_batches": config.train.parts,
+        "micro_batches": config.train.micro_batches,
     }
     if trainer.snapshot.get("changed"):
         results["changed"] = trainer.snapshot["changed"]

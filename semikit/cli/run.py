@@ -12,20 +12,29 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from semikit import build, resuming
 from semikit.cli.console import Lines, make_reporter, start_panel
 from semikit.cli.json_file import write_json
 from semikit.cli.results import results_of, say_results
 from semikit.cli.run_folder import clear_unused, find_run, never_began, new_folder, remove_empty, unfinished
 from semikit.cli.start import facts_of, notices_of
 from semikit.cli.tee import Both
-from semikit.config import Config, resolve
-from semikit.core.processes import process_count, process_rank
+from semikit.distributed.collectives import process_count, process_rank
+from semikit.distributed.groups import (
+    joined,
+    may_restart,
+    on_first,
+    restarts,
+    same_step,
+    seen_by_all,
+    translate_dist_errors,
+)
 from semikit.errors import DataError, InputError, RunError, SemikitError
-from semikit.recipes import merge
-from semikit.training.checkpoint import write_text
-from semikit.training.lock import sole_writer
-from semikit.training.processes import joined, losses_told, may_restart, on_first, restarts, same_step, seen_by_all
+from semikit.files import write_text
+from semikit.run import build
+from semikit.run import resume as resuming
+from semikit.run.config import Config, resolve
+from semikit.run.lock import sole_writer
+from semikit.run.recipes import merge
 from semikit.training.reporter import Quiet, Reporter
 from semikit.training.tracking import Tracker
 
@@ -186,7 +195,7 @@ def _train(run: build.Run, console: Console, quiet: bool, first: int, told: str 
     try:
         with _faults_told(run):
             run.trainer.fit(tracker)
-            with losses_told():
+            with translate_dist_errors():
                 if not run.trainer.latest:
                     run.trainer.score()
                 results = results_of(run)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semikit.data.shard_files import COUNTS
+from semikit.data.shards.files import COUNTS
 from semikit.errors import ConfigError, InputError
-from semikit.recipes import difference, read_yaml
-from semikit.training.lock import refuse_another
+from semikit.run.lock import refuse_another
+from semikit.run.recipes import difference, read_yaml
 
 if TYPE_CHECKING:
-    from semikit.config import Config
+    from semikit.run.config import Config
 
 _EARLY = {".lock", "log.txt", "labeled.txt", "unlabeled.txt", "split.json", COUNTS}
 

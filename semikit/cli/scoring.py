@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semikit import build, recipes, trained
 from semikit.cli.results import weights_file
 from semikit.cli.train import at_root, compose
-from semikit.config import resolve
 from semikit.core.task import Inference, Scores
 from semikit.errors import InputError
 from semikit.registry import TASKS
+from semikit.run import build, recipes
+from semikit.run import load as trained
+from semikit.run.config import resolve
 from semikit.training.device import autocast, choose_device
 
 

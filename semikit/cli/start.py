@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from timm.models import get_pretrained_cfg
 
-from semikit import build
-from semikit.core.passes import has_batch_norm
-from semikit.models.catalogue import ENCODERS
+from semikit.core.student_views import has_batch_norm
+from semikit.models.encoders.catalogue import ENCODERS
 from semikit.models.settings import EncoderSettings
+from semikit.run import build
 from semikit.training.device import describe_device
-from semikit.training.parts import parts_told
+from semikit.training.settings import describe_step
 
 
 def notices_of(run: build.Run, processes: int) -> list[str]:
     """What a person should know before training in so many processes."""
     notices = list(run.task.notices)
-    if (processes > 1 or run.config.train.parts > 1) and has_batch_norm(run.network):
+    if (processes > 1 or run.config.train.micro_batches > 1) and has_batch_norm(run.network):
         notices.append(
             "the network has batch norm, whose statistics are those of each micro-batch, not of the total batch"
             + ("; the running ones are averaged over the processes" if processes > 1 else "")
@@ -29,7 +29,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
     """What the start panel says of a run in so many processes."""
     config, counts, schedule = run.config, run.task.counts, run.schedule
     train, network = config.train, run.network
-    step = parts_told(train, processes, build.needs_of(config).unlabeled)
+    step = describe_step(train, processes, build.requirements_of(config).unlabeled)
     draws = schedule.iterations * train.batch
     parameters = sum(p.numel() for p in network.parameters())
     encoder = sum(p.numel() for p in getattr(network, "encoder", network).parameters())

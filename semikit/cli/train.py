@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from semikit import recipes
 from semikit.cli import options as o
 from semikit.errors import InputError
 from semikit.registry import METHODS, TASKS
+from semikit.run import recipes
 
 
 def train(
@@ -127,7 +127,7 @@ def launch_again(gpus: int, device: str | None, arguments: list[str]) -> None:
         typer.Exit: with the code of the first process that failed.
     """
     from semikit.cli.launch import check_gpus, launch, without_gpus
-    from semikit.training.processes import started_by_torchrun
+    from semikit.distributed.groups import started_by_torchrun
 
     if started_by_torchrun():
         raise InputError(f"--gpus {gpus} starts processes, and torchrun has started some already; leave it out.")
@@ -171,7 +171,7 @@ def at_root(raw: dict[str, Any], root: Path) -> dict[str, Any]:
             f"--root {root} says where a published data set lies or where the paths of --data begin; give one of "
             "them (semikit data list), or leave --root out."
         )
-    from semikit.data.home import at_home
+    from semikit.files import at_home
 
     return recipes.merge(raw, {"data": {"published": {"root": str(at_home(root).absolute())}}})
 
@@ -183,7 +183,7 @@ def _own_data(task: str, data: Path, root: Path | None) -> dict[str, Any]:
     if not data.exists():  # before anything heavy is imported
         raise no_such_file(data)
     name = data.resolve().name if data.is_dir() else data.stem
-    return {"name": name, "data": dict(TASKS.get(task).own_data(data, root))}
+    return {"name": name, "data": dict(TASKS.get(task).custom_data(data, root))}
 
 
 def _several(seeds: str, above: dict[str, Any]) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from semikit.core.averages import Mean, class_mean_of, follow
+from semikit.core.running_averages import Mean, class_mean_of, follow
 from semikit.errors import ConfigError
 
 Kind = Literal["none", "queue", "ema"]

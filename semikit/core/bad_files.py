@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import final
 
+from semikit.distributed.collectives import process_count
+from semikit.distributed.groups import everywhere
 from semikit.errors import DataError
 
 _SHOWN = 20
@@ -55,3 +57,16 @@ class BadFiles:
             f"{len(found)} files could not be read, more than train.max_bad_files={self.limit}:{''.join(lines)}{more}\n"
             "Repair them, or allow more with train.max_bad_files=N."
         )
+
+
+def count_bad_files(bad: BadFiles) -> DataError | None:
+    """Let every process count the files that any could not read; what is wrong where they are too many together. All
+    have to call it.
+    """
+    if process_count() == 1:
+        return None
+    try:
+        bad.add(everywhere(list(bad.found.items())))
+    except DataError as error:
+        return error
+    return None

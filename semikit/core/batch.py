@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Literal, TypeVar, final
 
+import torch
 from torch import Tensor
 
 Normalise = Literal["total", "process"]
@@ -20,7 +21,7 @@ Normalise = Literal["total", "process"]
 
 @final
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RunInfo:
     """What a method may know of the run.
 
     `group` is the number of consecutive images of a step that were one process's batch in the published recipe (CutMix
@@ -39,7 +40,7 @@ class Facts:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Needs:
+class Requirements:
     """What a method asks of a task: strong views per unlabelled image, whether it learns from unlabelled images at
     all, whether it mixes with a second, independently drawn weak batch (UniMatch V1), and whether it can only learn
     classes of whole images, for it remembers something of every image (FlexMatch, SimMatch).
@@ -47,7 +48,7 @@ class Needs:
 
     strong_views: int = 2
     unlabeled: bool = True
-    second: bool = False
+    partner_batch: bool = False
     whole_images: bool = False
     every_image: bool = False
     """Whether it keeps something of every unlabelled image, so that they have to be numbered (FlexMatch)."""
@@ -83,10 +84,10 @@ class Unlabeled:
 
     weak (B, C, H, W), never mixed; strong: V tensors (B, C, H, W), already mixed; valid (B, *S) bool, before mixing;
     boxes: V tensors (B, *S) bool, true where the partner was pasted (empty where the task does not mix);
-    partner (B,) int64: which image was pasted, counted over this batch or, where there is one, over `second`;
-    index (B,) int64 into the unlabelled list; slots: positions of these images in the total batch of the step; truth
-    (B, *S) int64, -1 unknown: the classes where somebody knows them, which only the logs may look at. Where `scattered`
-    partners lie in other processes too, and `partner` is counted over the total batch.
+    partner (B,) int64: which image was pasted, counted over this batch or, where there is one, over `partner_batch`;
+    index (B,) int64 into the unlabelled list; positions: where these images stand in the total batch of the step, over
+    all processes; truth (B, *S) int64, -1 unknown: the classes where somebody knows them, which only the logs may look
+    at. Where `cross_rank` partners lie in other processes too, and `partner` is counted over the total batch.
     """
 
     weak: Tensor
@@ -95,10 +96,10 @@ class Unlabeled:
     boxes: tuple[Tensor, ...]
     partner: Tensor
     index: Tensor
-    slots: range
-    second: WeakViews | None = None
+    positions: range
+    partner_batch: WeakViews | None = None
     truth: Tensor | None = None
-    scattered: bool = False
+    cross_rank: bool = False
 
 
 @final
@@ -169,3 +170,13 @@ def take(batch: T, part: slice) -> T:
         return replace(batch, **changes)
     assert batch is None or isinstance(batch, bool), type(batch)
     return batch
+
+
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on `device`; the host does not wait for the copy.
+
+    To an accelerator it goes through page-locked memory: from pageable memory larger copies wait in the driver.
+    """
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu" and not tensor.is_pinned():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -11,19 +11,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from semikit.core.batch import Facts, Labeled, Pseudo, StepResult, Target, Unlabeled
+from semikit.core.batch import Labeled, Pseudo, RunInfo, StepResult, Target, Unlabeled
+from semikit.core.channel_dropout import Masks
 from semikit.core.collapse import LABELED, PREDICTED, ClassSums, ClassWatch, class_counts
-from semikit.core.dropout import Masks
 from semikit.core.losses import denominators, masked_cross_entropy, masked_soft_cross_entropy
 from semikit.core.mixing import mix_images, mix_maps
 from semikit.core.network import Network
-from semikit.core.processes import gather_over_processes, over_all_processes
-from semikit.core.pseudo_label import pseudo_label
-from semikit.core.schedule import linear_ramp
-from semikit.core.settings import Settings
+from semikit.core.pseudo_labels import pseudo_label
+from semikit.core.schedules import linear_ramp
 from semikit.core.teaching import StudentTeacher, TeachingSettings, evaluating
-from semikit.core.threshold import ClassBalance, confident
+from semikit.core.thresholds import ClassBalance, confident
 from semikit.core.watch import TeacherWatch
+from semikit.distributed.collectives import gather_over_processes, over_all_processes
+from semikit.settings.base import Settings
 
 
 class AgreementSettings(TeachingSettings):
@@ -49,26 +49,26 @@ class ConsistencySettings(AgreementSettings):
 
 
 @torch.no_grad()
-def look(network: nn.Module, weak: Tensor) -> Tensor:
+def predict_logits(network: nn.Module, weak: Tensor) -> Tensor:
     """Logits (B, K, *S) of weak views (B, C, H, W) by a network in eval mode."""
     with evaluating(network):
         logits: Tensor = network(weak)
     return logits
 
 
-def judge(network: nn.Module, weak: Tensor) -> tuple[Tensor, Tensor]:
+def predict_labels(network: nn.Module, weak: Tensor) -> tuple[Tensor, Tensor]:
     """What a network in eval mode says about weak views (B, C, H, W): labels (B, *S) int64, confidence (B, *S) 0..1."""
-    return pseudo_label(look(network, weak))
+    return pseudo_label(predict_logits(network, weak))
 
 
-def prepare(unlabeled: Unlabeled, facts: Facts, masks: tuple[Masks, ...] = ()) -> Pseudo:
+def prepare(unlabeled: Unlabeled, run_info: RunInfo, masks: tuple[Masks, ...] = ()) -> Pseudo:
     """All of the pseudo-labels that is known before a network looks: which positions are valid, and the denominators.
 
     Labels and confidence are zeros until `fill`.
     """
-    pool = unlabeled.valid if unlabeled.second is None else unlabeled.second.valid
-    views = tuple(_target(mixed(unlabeled.valid, pool, unlabeled, v), facts) for v in range(len(unlabeled.strong)))
-    weak = replace(_target(unlabeled.valid, facts), truth=unlabeled.truth)
+    pool = unlabeled.valid if unlabeled.partner_batch is None else unlabeled.partner_batch.valid
+    views = tuple(_target(mixed(unlabeled.valid, pool, unlabeled, v), run_info) for v in range(len(unlabeled.strong)))
+    weak = replace(_target(unlabeled.valid, run_info), truth=unlabeled.truth)
     return Pseudo(weak=weak, views=views, masks=masks)
 
 
@@ -113,15 +113,15 @@ def mixed_classes(values: Tensor, unlabeled: Unlabeled, view: int) -> Tensor:
 
 def _pool(values: Tensor, unlabeled: Unlabeled) -> Tensor:
     """What partners are taken from: these values (B, ...), or those of all processes."""
-    return gather_over_processes(values) if unlabeled.scattered else values
+    return gather_over_processes(values) if unlabeled.cross_rank else values
 
 
-def _target(valid: Tensor, facts: Facts) -> Target:
+def _target(valid: Tensor, run_info: RunInfo) -> Target:
     return Target(
         labels=torch.zeros_like(valid, dtype=torch.long),
         confidence=torch.zeros_like(valid, dtype=torch.float32),
         valid=valid,
-        denominator=denominators(valid, facts.group, facts.normalise),
+        denominator=denominators(valid, run_info.group, run_info.normalise),
     )
 
 
@@ -135,13 +135,13 @@ class Emphasis(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, config: AgreementSettings, facts: Facts) -> None:
+    def __init__(self, config: AgreementSettings, run_info: RunInfo) -> None:
         super().__init__()
         self.config = config
-        self.num_classes = facts.num_classes
+        self.num_classes = run_info.num_classes
         self.threshold = config.threshold if isinstance(config, ConsistencySettings) else 0.0
-        self.ramp_iterations = config.ramp * facts.iterations if config.ramp <= 1 else config.ramp
-        self.balance = ClassBalance(facts.num_classes, config.class_balance) if config.class_balance > 0 else None
+        self.ramp_iterations = config.ramp * run_info.iterations if config.ramp <= 1 else config.ramp
+        self.balance = ClassBalance(run_info.num_classes, config.class_balance) if config.class_balance > 0 else None
         self.register_buffer("weight", torch.tensor(config.weight), persistent=False)
 
     def begin(self, step: int) -> None:
@@ -202,15 +202,15 @@ def _share(mask: Tensor, weak: Target) -> Tensor:
 
 
 class ConsistencyMethod(StudentTeacher, ABC):
-    """A method of this kind: fills `needs`, `label` and `forward`."""
+    """A method of this kind: fills `requirements`, `label` and `forward`."""
 
     config: AgreementSettings
 
-    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
-        super().__init__(network, config, facts)
-        self.emphasis = Emphasis(self.config, facts)
+    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None:
+        super().__init__(network, config, run_info)
+        self.emphasis = Emphasis(self.config, run_info)
         self.watch = TeacherWatch()
-        self.class_watch = ClassWatch(facts.num_classes)
+        self.class_watch = ClassWatch(run_info.num_classes)
 
     @property
     def labeler(self) -> Network:

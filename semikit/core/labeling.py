@@ -8,15 +8,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from semikit.core.adaptive import Threshold
 from semikit.core.alignment import Alignment, AlignTo, Kind
-from semikit.core.batch import Facts, Labeled, Pseudo, Unlabeled
-from semikit.core.consistency import AgreementSettings, ConsistencyMethod, fill, look, prepare
-from semikit.core.dropout import Masks
+from semikit.core.batch import Labeled, Pseudo, RunInfo, Unlabeled
+from semikit.core.channel_dropout import Masks
+from semikit.core.consistency import AgreementSettings, ConsistencyMethod, fill, predict_logits, prepare
 from semikit.core.network import Network
-from semikit.core.passes import Forward, check_forward
-from semikit.core.pseudo_label import Belief, probabilities_of, pseudo_label, sharpened
-from semikit.core.settings import Settings
+from semikit.core.pseudo_labels import Prediction, probabilities_of, pseudo_label, sharpened
+from semikit.core.student_views import Forward, check_forward
+from semikit.core.thresholds import Threshold
+from semikit.settings.base import Settings
 
 
 class LabelingSettings(AgreementSettings):
@@ -77,7 +77,7 @@ class Labeling(nn.Module):
     """
 
     def __init__(
-        self, config: LabelingSettings, facts: Facts, threshold: Threshold | None, aligned_labels: bool = True
+        self, config: LabelingSettings, run_info: RunInfo, threshold: Threshold | None, aligned_labels: bool = True
     ) -> None:
         super().__init__()
         self.threshold = threshold
@@ -86,7 +86,9 @@ class Labeling(nn.Module):
         self.alignment: Alignment | None = None
         if config.alignment != "none":
             length, momentum = config.alignment_length, config.alignment_momentum
-            self.alignment = Alignment(config.alignment, facts.num_classes, length, momentum, config.alignment_target)
+            self.alignment = Alignment(
+                config.alignment, run_info.num_classes, length, momentum, config.alignment_target
+            )
 
     @property
     def plain(self) -> bool:
@@ -102,7 +104,9 @@ class Labeling(nn.Module):
 
         `labeled`: logits and valid of the labelled images, where they came out of the same pass.
         """
-        belief, own = (Belief(*pseudo_label(logits)), None) if self.plain else self._aligned(unlabeled, logits, labeled)
+        belief, own = (
+            (Prediction(*pseudo_label(logits)), None) if self.plain else self._aligned(unlabeled, logits, labeled)
+        )
         weights = None
         if self.threshold is not None:
             weights = self.threshold(belief, unlabeled.valid, unlabeled.index)
@@ -115,7 +119,7 @@ class Labeling(nn.Module):
 
     def _aligned(
         self, unlabeled: Unlabeled, logits: Tensor, labeled: tuple[Tensor, Tensor] | None
-    ) -> tuple[Belief, Belief]:
+    ) -> tuple[Prediction, Prediction]:
         """What is believed after alignment, and before."""
         probabilities = probabilities_of(logits)
         own = _belief(probabilities)
@@ -125,13 +129,13 @@ class Labeling(nn.Module):
         return _belief(self.alignment(probabilities, unlabeled.valid, on_labeled)), own
 
 
-def _belief(probabilities: Tensor) -> Belief:
+def _belief(probabilities: Tensor) -> Prediction:
     confidence, labels = probabilities.max(dim=1)
-    return Belief(labels, confidence, probabilities)
+    return Prediction(labels, confidence, probabilities)
 
 
 class LabelingMethod(ConsistencyMethod):
-    """A method of this kind fills `needs` and `forward`, and may fill `threshold` and `masks`.
+    """A method of this kind fills `requirements` and `forward`, and may fill `threshold` and `masks`.
 
     The teacher labels before the student's pass; where the student labels inside its joint pass, `forward` calls
     `labeled_by`.
@@ -141,15 +145,15 @@ class LabelingMethod(ConsistencyMethod):
     aligned_labels: ClassVar[bool] = True
 
     @classmethod
-    def whole_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: Settings) -> bool:
         """Only where the student labels inside its joint pass."""
         assert isinstance(config, LabelingSettings)
         return config.joint
 
-    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
-        super().__init__(network, config, facts)
+    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None:
+        super().__init__(network, config, run_info)
         check_forward(self.config.forward, network)
-        self.labeling = Labeling(self.config, facts, self.threshold(), self.aligned_labels)
+        self.labeling = Labeling(self.config, run_info, self.threshold(), self.aligned_labels)
 
     def threshold(self) -> Threshold | None:
         """The threshold of the method; None: the fixed one of its settings."""
@@ -163,10 +167,10 @@ class LabelingMethod(ConsistencyMethod):
         """Pseudo-labels of the weak views by the teacher, mixed as the strong views are; and the step's dropout."""
         assert unlabeled is not None
         self.emphasis.begin(step)
-        pseudo = prepare(unlabeled, self.facts, self.masks(unlabeled, step))
+        pseudo = prepare(unlabeled, self.run_info, self.masks(unlabeled, step))
         if self.config.joint:
             return pseudo
-        return self._observed(self.labeling(pseudo, unlabeled, look(self.labeler, unlabeled.weak)))
+        return self._observed(self.labeling(pseudo, unlabeled, predict_logits(self.labeler, unlabeled.weak)))
 
     def labeled_by(
         self, pred_weak: Tensor | None, pred_labeled: Tensor, pseudo: Pseudo, unlabeled: Unlabeled, labeled: Labeled

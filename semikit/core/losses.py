@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from semikit.core.batch import Normalise
-from semikit.core.processes import gather_over_processes, own_part, process_count, sum_over_processes
-from semikit.core.settings import Settings
+from semikit.distributed.collectives import gather_over_processes, own_part, process_count, sum_over_processes
+from semikit.settings.base import Settings
 
 
 @final
@@ -36,10 +36,10 @@ def denominators(valid: Tensor, group: int, normalise: Normalise) -> Tensor:
     if normalise == "total":
         total = sum_over_processes(counts.sum()).clamp(min=1) / process_count()
         return total.float().expand(len(valid)).clone()
-    scattered = len(valid) % group > 0  # a group may reach into other processes
-    groups = torch.split(gather_over_processes(counts) if scattered else counts, group)
+    cross_rank = len(valid) % group > 0  # a group may reach into other processes
+    groups = torch.split(gather_over_processes(counts) if cross_rank else counts, group)
     found = torch.cat([part.sum().clamp(min=1).expand(len(part)) for part in groups]).float() * len(groups)
-    if not scattered:
+    if not cross_rank:
         return found
     return found[own_part(len(found))] / process_count()
 

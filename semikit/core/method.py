@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
 from semikit.core.collapse import ClassSums
 from semikit.core.network import Network
-from semikit.core.settings import Settings
+from semikit.settings.base import Settings
 
 
 class Method(nn.Module, ABC):
@@ -27,16 +27,16 @@ class Method(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """What the task has to supply for this configuration."""
 
     @classmethod
-    def whole_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: Settings) -> bool:
         """Whether pseudo-labels come out of the student's own training pass, so that a batch may not be cut."""
         return False
 
     @abstractmethod
-    def __init__(self, network: Network, config: Settings, facts: Facts) -> None: ...
+    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None: ...
 
     def extra_parameters(self) -> list[nn.Parameter]:
         """What the method itself learns beside the student (a head of its own); at the rate of the decoder."""

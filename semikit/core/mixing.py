@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from semikit.core.transfer import send
+from semikit.core.batch import to_device
 from semikit.errors import ConfigError
 
 _Floats: TypeAlias = npt.NDArray[np.float64]
@@ -105,7 +105,7 @@ class BoxMix(Mixing):
 
 def box_mask(coordinates: Tensor, size: tuple[int, int], device: torch.device | str) -> Tensor:
     """Boxes (B, 4) top, left, bottom, right -> (B, H, W) bool on `device`, true inside; the copy does not wait."""
-    top, left, bottom, right = send(coordinates, device)[:, :, None].unbind(1)
+    top, left, bottom, right = to_device(coordinates, device)[:, :, None].unbind(1)
     rows = torch.arange(size[0], device=device)
     columns = torch.arange(size[1], device=device)
     vertical = (rows >= top) & (rows < bottom)

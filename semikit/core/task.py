@@ -17,17 +17,17 @@ from typing import Any, ClassVar, Literal, final
 import torch
 
 from semikit.core.bad_files import BadFiles
-from semikit.core.batch import Labeled, Needs, Normalise, Unlabeled
+from semikit.core.batch import Labeled, Normalise, Requirements, Unlabeled
 from semikit.core.network import Network
-from semikit.core.settings import Settings
 from semikit.errors import ConfigError
+from semikit.settings.base import Settings
 
 Split = Literal["val", "test"]
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchLayout:
     """How a step is put together: `batch` labelled and `unlabeled_batch` unlabelled images over all processes, in
     consecutive groups of `group`; `seed` is the run's.
     """
@@ -113,7 +113,9 @@ class Task(ABC):
     """What a person should know about the data before training (a class without a labelled image)."""
 
     @abstractmethod
-    def __init__(self, data: Any, views: Any, evaluate: Any, plan: Plan, needs: Needs) -> None: ...
+    def __init__(
+        self, data: Any, views: Any, evaluate: Any, layout: BatchLayout, requirements: Requirements
+    ) -> None: ...
 
     @cached_property
     def bad_files(self) -> BadFiles:
@@ -167,7 +169,7 @@ class Task(ABC):
         return {}
 
     @classmethod
-    def own_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+    def custom_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
         """The user's own data, described by a file, as plain values of the section `data`.
 
         Raises:
@@ -187,8 +189,8 @@ class Task(ABC):
         metadata: Mapping[str, Any],
         sources: Sequence[str],
         out: Path,
-        wants: Any,
+        options: Any,
         inference: Inference,
         progress: Progress,
     ) -> Predicted:
-        """Predict files, folders or globs, one source for each date, into `out`; `wants` is a `Predict`."""
+        """Predict files, folders or globs, one source for each date, into `out`; `options` is a `Predict`."""

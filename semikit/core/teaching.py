@@ -10,12 +10,12 @@ from copy import deepcopy
 from pydantic import Field
 from torch import Tensor, nn
 
-from semikit.core.batch import Facts, Labeled
+from semikit.core.batch import Labeled, RunInfo
 from semikit.core.ema import ema_decay, update
 from semikit.core.losses import Ohem, masked_cross_entropy, ohem_cross_entropy
 from semikit.core.method import Method
 from semikit.core.network import Network
-from semikit.core.settings import Settings
+from semikit.settings.base import Settings
 
 
 class TeachingSettings(Settings):
@@ -30,19 +30,19 @@ class TeachingSettings(Settings):
 
 
 class StudentTeacher(Method, ABC):
-    """Student, teacher and the teacher's average. A method of this kind fills `needs`, `label` and `forward`.
+    """Student, teacher and the teacher's average. A method of this kind fills `requirements`, `label` and `forward`.
 
     The teacher is a copy without gradients, always in eval mode. `config` is an instance of the class's `Config`.
     """
 
     config: TeachingSettings
 
-    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
+    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None:
         nn.Module.__init__(self)
         assert isinstance(config, self.Config), type(config)
         assert isinstance(config, TeachingSettings), type(config)
         self.config = config
-        self.facts = facts
+        self.run_info = run_info
         self.student = network
         self.teacher = deepcopy(network).requires_grad_(False).eval()
 
@@ -61,7 +61,7 @@ class StudentTeacher(Method, ABC):
         where = (logits, labeled.labels, labeled.valid, labeled.denominator)
         if self.config.ohem is None:
             return masked_cross_entropy(*where)
-        return ohem_cross_entropy(*where, self.facts.group, self.config.ohem)
+        return ohem_cross_entropy(*where, self.run_info.group, self.config.ohem)
 
 
 @contextmanager

@@ -11,12 +11,11 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.data.faults import FileFault, mask_size_fault, some
-from semikit.data.images import read_info
-from semikit.data.regions import Region
+from semikit.data.formats.images import read_info
 from semikit.data.sources import PixelSource, regions_of
 from semikit.data.splits import Split
-from semikit.errors import DataError
+from semikit.errors import DataError, FileFault, mask_size_fault, some
+from semikit.raster.region import Region
 
 Progress = Callable[[int, int], None]
 

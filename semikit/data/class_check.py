@@ -12,8 +12,7 @@ import numpy as np
 
 from semikit.data.class_sources import LARGEST, UNKNOWN, ClassSource
 from semikit.data.class_splits import ClassSplit
-from semikit.data.faults import FileFault, some
-from semikit.errors import DataError
+from semikit.errors import DataError, FileFault, some
 
 Progress = Callable[[int, int], None]
 

@@ -13,13 +13,12 @@ import numpy as np
 from semikit.data.class_parts import ClassParts
 from semikit.data.class_sources import UNKNOWN, FileSource
 from semikit.data.class_spec import LabelledImages, LabelSpec
-from semikit.data.class_tables import read_list, read_table
-from semikit.data.faults import some
 from semikit.data.folders import apart, in_real_folder, nearby, refuse_odd_name
-from semikit.data.images import PHOTOS, RASTERS
-from semikit.data.name_lists import near
-from semikit.data.shard_spec import pool_among
-from semikit.errors import DataError
+from semikit.data.formats.images import PHOTOS, RASTERS
+from semikit.data.formats.name_lists import near
+from semikit.data.formats.tables import read_list, read_table
+from semikit.data.shards.spec import pool_among
+from semikit.errors import DataError, some
 
 
 @final

@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 
 from semikit.data.class_sources import Bytes, ClassSource, Numbers
-from semikit.data.shards import ShardPool
+from semikit.data.shards.pool import ShardPool
 
 
 @final

@@ -9,7 +9,6 @@ from typing import final
 
 import numpy as np
 
-from semikit.core.settings import Location, Settings
 from semikit.data.class_folders import find_images, resolve_labels
 from semikit.data.class_parts import ClassParts, OfficialList
 from semikit.data.class_readers import read_cifar10, read_cifar100, read_stl10, read_svhn
@@ -17,6 +16,7 @@ from semikit.data.class_sources import FileSource
 from semikit.data.class_spec import LabelledImages, folder_spec
 from semikit.data.published.catalogue import root_of
 from semikit.errors import DataError, unknown
+from semikit.settings.base import Location, Settings
 
 Reader = Callable[[Path, bool, bool], ClassParts]
 """(root, download, extra) -> a data set in the files its makers hand out."""

@@ -10,8 +10,7 @@ import numpy as np
 
 from semikit.data.class_parts import ClassParts
 from semikit.data.class_sources import UNKNOWN, ArraySource, Bytes, Numbers
-from semikit.data.faults import some
-from semikit.errors import ConfigError, DataError
+from semikit.errors import ConfigError, DataError, some
 
 DIGITS = tuple("0123456789")
 STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")

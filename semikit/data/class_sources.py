@@ -12,8 +12,8 @@ from typing import Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.data.faults import FileFault
-from semikit.data.images import image_size, read_values
+from semikit.data.formats.images import image_size, read_values
+from semikit.errors import FileFault
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]

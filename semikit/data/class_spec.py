@@ -7,10 +7,10 @@ from typing import Annotated, Any, Self, final
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from semikit.core.settings import Location, Settings, one_or_many
-from semikit.data.shard_spec import Shards, kind_of
+from semikit.data.shards.spec import Shards, kind_of
 from semikit.data.spec import placed, read_spec
 from semikit.errors import DataError
+from semikit.settings.base import Location, Settings, one_or_many
 
 TABLES = frozenset({".csv", ".tsv", ".txt"})
 """Suffixes of lists; anything else is a folder."""

@@ -12,13 +12,12 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.core.draws import draw
+from semikit.core.rng import rng_for
 from semikit.data.class_parts import ClassPart, ClassParts, ClassPool
 from semikit.data.class_sources import UNKNOWN
-from semikit.data.faults import some
-from semikit.data.name_lists import listed
+from semikit.data.formats.name_lists import listed
 from semikit.data.splits import OFFICIAL, Family, refuse_shared
-from semikit.errors import DataError
+from semikit.errors import DataError, some
 
 _MOST_HELD = 5000
 _ALLOWED = "a number over all classes (250), a fraction of every class (1/10), a file with one name a line, or all"
@@ -151,7 +150,7 @@ def _drawn(members: Sequence[NDArray[np.int64]], counts: Sequence[int], seed: in
     """So many of each class; each class has its own order, drawn from the seed."""
     chosen: list[int] = []
     for number, (of, count) in enumerate(zip(members, counts, strict=True)):
-        chosen += draw(seed, stream, number).permutation(of)[:count].tolist()
+        chosen += rng_for(seed, stream, number).permutation(of)[:count].tolist()
     return sorted(chosen)
 
 

@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Generic, TypeVar, final
 
-from semikit.data.images import PHOTOS, RASTERS
-from semikit.data.mask_values import MaskValues
-from semikit.data.sampling import refuse_deep, sampled_scale, value_range
-from semikit.data.shard_spec import pool_among
+from semikit.data.formats.images import PHOTOS, RASTERS
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.value_range import refuse_deep, sampled_scale, value_range
+from semikit.data.shards.spec import pool_among
 from semikit.data.sources import Filed, FolderSource, PixelSource
 from semikit.data.spec import ClassSpec, DataSpec, Scale
 from semikit.errors import DataError

@@ -10,13 +10,12 @@ from typing import Any, Protocol, Self, final
 
 from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from semikit.core.settings import Settings
-from semikit.core.validation import explain
-from semikit.data.faults import some
-from semikit.data.shard_files import Shard
+from semikit.data.shards.files import Shard
 from semikit.data.sources import Filed
 from semikit.data.splits import Family
-from semikit.errors import DataError
+from semikit.errors import DataError, some
+from semikit.settings.base import Settings
+from semikit.settings.messages import explain
 
 
 class Chosen(Protocol):

@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from semikit.data.faults import some
 from semikit.data.folders import Sources, image_files, put_together
-from semikit.data.images import PHOTOS, RASTERS
-from semikit.data.mask_values import MaskValues
+from semikit.data.formats.images import PHOTOS, RASTERS
+from semikit.data.formats.mask_values import MaskValues
 from semikit.data.pair_spec import PairFolders, PairImages, PairSpec
 from semikit.data.pairs import PairSource
-from semikit.data.shard_spec import pool_among
-from semikit.errors import DataError, unknown
+from semikit.data.shards.spec import pool_among
+from semikit.errors import DataError, some, unknown
 
 
 def resolve_pairs(spec: PairSpec) -> Sources[PairSource]:

@@ -7,11 +7,11 @@ from typing import Annotated, Any, final
 
 from pydantic import BeforeValidator, Discriminator, Tag
 
-from semikit.core.settings import Location, Settings, one_or_many
-from semikit.data.mask_values import MaskValues
-from semikit.data.shard_spec import Shards, kind_of
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.shards.spec import Shards, kind_of
 from semikit.data.spec import ClassSpec, placed, read_spec
 from semikit.errors import DataError
+from semikit.settings.base import Location, Settings, one_or_many
 
 BINARY = ("unchanged", "changed")
 PARTS = ("train", "val", "test", "unlabeled")

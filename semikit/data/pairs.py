@@ -12,23 +12,21 @@ from typing import final
 
 import numpy as np
 
-from semikit.data import rasters
-from semikit.data.faults import FileFault
-from semikit.data.grids import Grid
-from semikit.data.images import is_raster, read_image, read_mask_onto
-from semikit.data.mask_values import MaskValues
-from semikit.data.places import read_grid
-from semikit.data.regions import Region
-from semikit.data.rescale import Range
+from semikit.data.formats.images import is_raster, read_grid, read_image, read_mask_onto
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.rescale import Range
 from semikit.data.sources import Bytes, Mask, refuse_other_size
-from semikit.errors import DataError
+from semikit.errors import DataError, FileFault
+from semikit.raster import reading as rasters
+from semikit.raster.grid import Grid
+from semikit.raster.region import Region
 
 _APART = "dates without a place in common"
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Alignment:
+class GridAlignment:
     """How two images of one place lie: the grid of the first, and whether the second has to be brought onto it."""
 
     grid: Grid
@@ -142,7 +140,7 @@ def mask_grid(before: Path, mask: Path) -> Grid | None:
 
 
 @lru_cache(maxsize=4096)
-def aligned(before: Path, after: Path) -> Alignment:
+def aligned(before: Path, after: Path) -> GridAlignment:
     """How the second of two files has to be brought onto the first; reads their headers.
 
     Raises:
@@ -150,16 +148,16 @@ def aligned(before: Path, after: Path) -> Alignment:
     """
     first, second = read_grid(before), read_grid(after)
     if _same(before, after, first, second):
-        return Alignment(first, False)
+        return GridAlignment(first, False)
     if not (first.placed and second.placed):
         if first.size != second.size:
             raise _other_size(before, after, first.size, second.size)
         bare = after if first.placed else before
-        return Alignment(first, False, f"{bare} has no coordinate reference system: taken pixel by pixel")
+        return GridAlignment(first, False, f"{bare} has no coordinate reference system: taken pixel by pixel")
     _refuse_apart(before, after, first, second)
     size = "x".join(str(side) for side in reversed(second.size))
     what = f"{second.name}, {size} pixels" if second.crs != first.crs else f"{size} pixels"
-    return Alignment(first, True, f"{after} ({what}) is brought onto the grid of {before.name}")
+    return GridAlignment(first, True, f"{after} ({what}) is brought onto the grid of {before.name}")
 
 
 def _same(before: Path, after: Path, first: Grid, second: Grid) -> bool:

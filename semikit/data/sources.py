@@ -12,12 +12,11 @@ from typing import Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.data.faults import mask_size_fault
-from semikit.data.images import image_size, is_raster, read_image, read_mask
-from semikit.data.mask_values import MaskValues
-from semikit.data.regions import Region, tiles
-from semikit.data.rescale import Range
-from semikit.errors import DataError
+from semikit.data.formats.images import image_size, is_raster, read_image, read_mask
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.rescale import Range
+from semikit.errors import DataError, mask_size_fault
+from semikit.raster.region import Region, tiles
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

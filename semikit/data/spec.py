@@ -10,13 +10,13 @@ from typing import Annotated, Any, Self, TypeVar, final
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from semikit.core.settings import Location, Settings, one_or_many
-from semikit.core.validation import validate
-from semikit.data.home import at_home
-from semikit.data.mask_values import MaskValues
-from semikit.data.shard_spec import Shards, kind_of
-from semikit.data.yaml_text import parse
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.shards.spec import Shards, kind_of
 from semikit.errors import DataError
+from semikit.files import at_home
+from semikit.settings.base import Location, Settings, one_or_many
+from semikit.settings.messages import validate
+from semikit.settings.yaml_text import parse
 
 _PARTS = ("train", "unlabeled", "val", "test")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")

@@ -15,8 +15,8 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.core.draws import draw
-from semikit.data.name_lists import listed
+from semikit.core.rng import rng_for
+from semikit.data.formats.name_lists import listed
 from semikit.data.sources import Filed, PixelSource, Pool, regions_of
 from semikit.errors import DataError
 
@@ -77,7 +77,7 @@ def choose(
         labeled = _official(labels, train, official)
     elif (count := _count(labels, len(candidates))) is not None:
         family = "random"
-        order = draw(seed, "split").permutation(len(candidates))
+        order = rng_for(seed, "split").permutation(len(candidates))
         labeled = sorted(candidates[k] for k in order[:count])
     else:
         family = "file"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import final
 
-from semikit.core.batch import Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Unlabeled
 from semikit.core.consistency import ConsistencySettings
 from semikit.core.labeling import LabelingMethod, LabelingSettings
-from semikit.core.passes import student_pass
-from semikit.core.settings import Settings
+from semikit.core.student_views import student_pass
+from semikit.settings.base import Settings
 
 
 @final
@@ -24,9 +24,9 @@ class FixMatch(LabelingMethod):
     config: FixMatchConfig
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """One strong view."""
-        return Needs(strong_views=1)
+        return Requirements(strong_views=1)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The labelled loss and the strong view's (eq. 4)."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import final
 
-from semikit.core.adaptive import FlexThreshold
-from semikit.core.batch import Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Unlabeled
 from semikit.core.consistency import ConsistencySettings
 from semikit.core.labeling import JointSettings, LabelingMethod
-from semikit.core.passes import student_pass
-from semikit.core.settings import Settings
+from semikit.core.student_views import student_pass
+from semikit.core.thresholds import FlexThreshold
+from semikit.settings.base import Settings
 
 
 @final
@@ -28,15 +28,15 @@ class FlexMatch(LabelingMethod):
     config: FlexMatchConfig
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """One strong view of whole images."""
-        return Needs(strong_views=1, whole_images=True, every_image=True)
+        return Requirements(strong_views=1, whole_images=True, every_image=True)
 
     def threshold(self) -> FlexThreshold:
         """The thresholds of the classes."""
-        facts, config = self.facts, self.config
-        assert facts.num_unlabeled is not None, facts
-        return FlexThreshold(facts.num_classes, facts.num_unlabeled, config.threshold, config.warmup)
+        run_info, config = self.run_info, self.config
+        assert run_info.num_unlabeled is not None, run_info
+        return FlexThreshold(run_info.num_classes, run_info.num_unlabeled, config.threshold, config.warmup)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The labelled loss and the strong view's (eq. 8, 9)."""

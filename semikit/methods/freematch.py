@@ -8,13 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.core.adaptive import FreeThreshold
-from semikit.core.batch import Labeled, Needs, Pseudo, StepResult, Target, Unlabeled
+from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Target, Unlabeled
 from semikit.core.labeling import JointSettings, LabelingMethod
-from semikit.core.passes import student_pass
-from semikit.core.processes import learned_sum_over_processes, sum_over_processes
-from semikit.core.pseudo_label import probabilities_of
-from semikit.core.settings import Settings
+from semikit.core.pseudo_labels import probabilities_of
+from semikit.core.student_views import student_pass
+from semikit.core.thresholds import FreeThreshold
+from semikit.distributed.collectives import learned_sum_over_processes, sum_over_processes
+from semikit.settings.base import Settings
 
 _SMALLEST = 1e-12
 
@@ -41,12 +41,12 @@ class FreeMatch(LabelingMethod):
     config: FreeMatchConfig
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """One strong view."""
-        return Needs(strong_views=1)
+        return Requirements(strong_views=1)
 
     @classmethod
-    def whole_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: Settings) -> bool:
         """Also where fairness is a loss over the whole batch."""
         assert isinstance(config, FreeMatchConfig)
         return config.joint or config.fairness > 0
@@ -54,7 +54,7 @@ class FreeMatch(LabelingMethod):
     def threshold(self) -> FreeThreshold:
         """The thresholds of the classes."""
         config = self.config
-        return FreeThreshold(self.facts.num_classes, config.momentum, config.quantile, config.cap)
+        return FreeThreshold(self.run_info.num_classes, config.momentum, config.quantile, config.cap)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The labelled loss, the strong view's, and fairness (eq. 12)."""

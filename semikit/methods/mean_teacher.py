@@ -6,13 +6,13 @@ from typing import Literal, final
 
 from pydantic import Field
 
-from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
-from semikit.core.consistency import AgreementSettings, ConsistencyMethod, fill, look, prepare
+from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
+from semikit.core.consistency import AgreementSettings, ConsistencyMethod, fill, predict_logits, prepare
 from semikit.core.losses import masked_squared_error
 from semikit.core.network import Network
-from semikit.core.passes import check_forward, student_pass
-from semikit.core.pseudo_label import probabilities_of
-from semikit.core.settings import Settings
+from semikit.core.pseudo_labels import probabilities_of
+from semikit.core.student_views import check_forward, student_pass
+from semikit.settings.base import Settings
 
 
 @final
@@ -42,21 +42,21 @@ class MeanTeacher(ConsistencyMethod):
     config: MeanTeacherConfig
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """One strong view."""
-        return Needs(strong_views=1)
+        return Requirements(strong_views=1)
 
-    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
-        super().__init__(network, config, facts)
+    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None:
+        super().__init__(network, config, run_info)
         check_forward(self.config.forward, network)
 
     def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
         """What the teacher believes of the weak views, mixed as the strong views are."""
         assert unlabeled is not None
         self.emphasis.begin(step)
-        probabilities = probabilities_of(look(self.labeler, unlabeled.weak))
+        probabilities = probabilities_of(predict_logits(self.labeler, unlabeled.weak))
         confidence, labels = probabilities.max(dim=1)
-        pseudo = prepare(unlabeled, self.facts)
+        pseudo = prepare(unlabeled, self.run_info)
         pseudo = fill(pseudo, unlabeled, labels, confidence, probabilities=probabilities)
         self.emphasis.observe(pseudo.weak)
         return pseudo

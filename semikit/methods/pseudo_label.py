@@ -6,11 +6,11 @@ from typing import Literal, final
 
 from pydantic import Field
 
-from semikit.core.batch import Labeled, Needs, Pseudo, StepResult, Unlabeled
-from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, fill, judge, prepare
-from semikit.core.passes import logits_of
-from semikit.core.pseudo_label import pseudo_label
-from semikit.core.settings import Settings
+from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Unlabeled
+from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, fill, predict_labels, prepare
+from semikit.core.pseudo_labels import pseudo_label
+from semikit.core.student_views import logits_of
+from semikit.settings.base import Settings
 
 
 @final
@@ -42,12 +42,12 @@ class PseudoLabel(ConsistencyMethod):
     config: PseudoLabelConfig
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """The weak view only."""
-        return Needs(strong_views=0)
+        return Requirements(strong_views=0)
 
     @classmethod
-    def whole_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: Settings) -> bool:
         """Where the student labels: pseudo-labels come out of the training pass."""
         assert isinstance(config, PseudoLabelConfig)
         return config.teacher == "student"
@@ -56,10 +56,10 @@ class PseudoLabel(ConsistencyMethod):
         """Pseudo-labels by the average, where it gives them."""
         assert unlabeled is not None
         self.emphasis.begin(step)
-        pseudo = prepare(unlabeled, self.facts)
-        if self.whole_batch(self.config):
+        pseudo = prepare(unlabeled, self.run_info)
+        if self.needs_full_batch(self.config):
             return pseudo
-        pseudo = fill(pseudo, unlabeled, *judge(self.labeler, unlabeled.weak))
+        pseudo = fill(pseudo, unlabeled, *predict_labels(self.labeler, unlabeled.weak))
         self.emphasis.observe(pseudo.weak)
         return pseudo
 
@@ -72,7 +72,7 @@ class PseudoLabel(ConsistencyMethod):
             pred_labeled, pred_weak = logits_of(self.student, images, [(), ()], "encoder")
         else:
             pred_labeled, pred_weak = map(self.student, images)
-        if self.whole_batch(self.config):
+        if self.needs_full_batch(self.config):
             pseudo = fill(pseudo, unlabeled, *pseudo_label(pred_weak))
             self.emphasis.observe(pseudo.weak)
         loss_x = self.labeled_loss(pred_labeled, labeled)

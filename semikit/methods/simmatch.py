@@ -11,15 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from semikit.core.alignment import Kind
-from semikit.core.bank import FeatureBank
-from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
 from semikit.core.consistency import ConsistencySettings, fill, prepare
-from semikit.core.draws import draw
 from semikit.core.ema import ema_decay, update
+from semikit.core.feature_bank import FeatureBank
 from semikit.core.labeling import JointSettings, LabelingMethod
 from semikit.core.network import Network
-from semikit.core.pseudo_label import probabilities_of, sharpened
-from semikit.core.settings import Settings
+from semikit.core.pseudo_labels import probabilities_of, sharpened
+from semikit.core.rng import rng_for
+from semikit.settings.base import Settings
 
 
 @final
@@ -61,23 +61,23 @@ class SimMatch(LabelingMethod):
     active: Tensor
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """One strong view of whole images."""
-        return Needs(strong_views=1, whole_images=True)
+        return Requirements(strong_views=1, whole_images=True)
 
     @classmethod
-    def whole_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: Settings) -> bool:
         """The bank is read and written once a step."""
         return True
 
-    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
-        super().__init__(network, config, facts)
+    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None:
+        super().__init__(network, config, run_info)
         own, momentum = self.config.teacher == "student", self.config.bank_momentum
         if momentum is None:
             momentum = 0.7 if own else 0.0
         across = self.config.follow == "released"
-        self.bank = FeatureBank(facts.num_labeled, self.config.width, momentum, across, facts.seed)
-        self.projection = _projection(network.embed_dim, self.config.width, facts.seed)
+        self.bank = FeatureBank(run_info.num_labeled, self.config.width, momentum, across, run_info.seed)
+        self.projection = _projection(network.embed_dim, self.config.width, run_info.seed)
         self.teacher_projection = None if own else deepcopy(self.projection).requires_grad_(False)
         self.register_buffer("active", torch.tensor(False), persistent=False)
 
@@ -89,8 +89,8 @@ class SimMatch(LabelingMethod):
         """Nothing is labelled yet; whether the bank is in use is told here."""
         assert unlabeled is not None
         self.emphasis.begin(step)
-        self.active.fill_(step >= self.facts.steps_per_epoch)
-        return prepare(unlabeled, self.facts)
+        self.active.fill_(step >= self.run_info.steps_per_epoch)
+        return prepare(unlabeled, self.run_info)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The labelled loss, the strong view's and that of its likenesses (eq. 10)."""
@@ -109,7 +109,7 @@ class SimMatch(LabelingMethod):
         with torch.autocast(strong.device.type, enabled=False):
             on_labeled = (pred_labeled.detach(), labeled.valid)
             pseudo, alike = self._labeled(pseudo, unlabeled, pred_weak, like_weak, on_labeled)
-            found = self.bank.likeness(like_strong, self.config.instance_temperature)
+            found = self.bank.similarity(like_strong, self.config.instance_temperature)
             apart = -(alike * found).sum(dim=1)
             target = pseudo.views[0]
             loss_in = (torch.where(target.valid & self.active, apart, 0.0) / target.denominator).sum()
@@ -127,10 +127,10 @@ class SimMatch(LabelingMethod):
         if self.labeling.alignment is not None:
             labeled, valid = on_labeled
             classes = self.labeling.alignment(classes, unlabeled.valid, (probabilities_of(labeled), valid))
-        alike = self.bank.likeness(features, self.config.instance_temperature).exp()
+        alike = self.bank.similarity(features, self.config.instance_temperature).exp()
         fitted = alike * self.bank.by_image(classes)
         share = self.config.smoothing
-        smoothed = share * classes + (1 - share) * self.bank.by_class(alike, self.facts.num_classes)
+        smoothed = share * classes + (1 - share) * self.bank.by_class(alike, self.run_info.num_classes)
         classes = torch.where(self.active, smoothed, classes)
         confidence, labels = classes.max(dim=1)
         soft = None if self.config.hard else sharpened(classes, self.config.temperature)
@@ -149,7 +149,7 @@ class SimMatch(LabelingMethod):
 def _projection(inputs: int, width: int, seed: int) -> nn.Sequential:
     """What makes features that are compared out of those that are classified."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(draw(seed, "projection").integers(2**62)))
+        torch.manual_seed(int(rng_for(seed, "projection").integers(2**62)))
         return nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, width))
 
 

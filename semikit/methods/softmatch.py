@@ -6,12 +6,12 @@ from typing import final
 
 from pydantic import Field
 
-from semikit.core.adaptive import SoftWeights
 from semikit.core.alignment import Kind
-from semikit.core.batch import Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Unlabeled
 from semikit.core.labeling import JointSettings, LabelingMethod
-from semikit.core.passes import student_pass
-from semikit.core.settings import Settings
+from semikit.core.student_views import student_pass
+from semikit.core.thresholds import SoftWeights
+from semikit.settings.base import Settings
 
 
 @final
@@ -35,13 +35,13 @@ class SoftMatch(LabelingMethod):
     aligned_labels = False
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """One strong view."""
-        return Needs(strong_views=1)
+        return Requirements(strong_views=1)
 
     def threshold(self) -> SoftWeights:
         """The Gaussian."""
-        return SoftWeights(self.facts.num_classes, self.config.momentum, self.config.deviations)
+        return SoftWeights(self.run_info.num_classes, self.config.momentum, self.config.deviations)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The labelled loss and the strong view's (eq. 2, 3)."""

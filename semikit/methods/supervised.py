@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
-from semikit.core.batch import Labeled, Needs, Pseudo, StepResult, Unlabeled
-from semikit.core.settings import Settings
+from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Unlabeled
 from semikit.core.teaching import StudentTeacher, TeachingSettings
+from semikit.settings.base import Settings
 
 
 @final
@@ -22,9 +22,9 @@ class Supervised(StudentTeacher):
     config: SupervisedConfig
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """No unlabelled image."""
-        return Needs(strong_views=0, unlabeled=False)
+        return Requirements(strong_views=0, unlabeled=False)
 
     def label(self, unlabeled: Unlabeled | None, step: int) -> None:
         """Nothing to label."""

@@ -9,15 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.core.batch import Labeled, Needs, Pseudo, StepResult, Unlabeled
-from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, judge, prepare
-from semikit.core.draws import draw
-from semikit.core.dropout import Masks, apply_masks, channel_masks, select
+from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Unlabeled
+from semikit.core.channel_dropout import Masks, apply_masks, channel_masks, select
+from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, predict_labels, prepare
 from semikit.core.network import Features
-from semikit.core.passes import logits_of
-from semikit.core.processes import over_all_processes
-from semikit.core.pseudo_label import pseudo_label
-from semikit.core.settings import Settings
+from semikit.core.pseudo_labels import pseudo_label
+from semikit.core.rng import rng_for
+from semikit.core.student_views import logits_of
+from semikit.distributed.collectives import over_all_processes
+from semikit.settings.base import Settings
 
 
 @final
@@ -45,12 +45,12 @@ class UniMatchV1(ConsistencyMethod):
     config: UniMatchV1Config
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """Two strong views, and a second weak batch to mix with."""
-        return Needs(strong_views=2, second=True)
+        return Requirements(strong_views=2, partner_batch=True)
 
     @classmethod
-    def whole_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: Settings) -> bool:
         """Where the student labels: pseudo-labels come out of the training pass."""
         assert isinstance(config, UniMatchV1Config)
         return config.teacher == "student"
@@ -58,15 +58,17 @@ class UniMatchV1(ConsistencyMethod):
     def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
         """The labels of what was pasted into the strong views, and the dropout of the step."""
         assert unlabeled is not None
-        assert unlabeled.second is not None
+        assert unlabeled.partner_batch is not None
         self.emphasis.begin(step)
-        pseudo = prepare(unlabeled, self.facts, self._masks(unlabeled, step))
+        pseudo = prepare(unlabeled, self.run_info, self._masks(unlabeled, step))
         labeler = self.labeler
-        labels, confidence = (values[unlabeled.partner] for values in judge(labeler, unlabeled.second.images))
+        labels, confidence = (
+            values[unlabeled.partner] for values in predict_labels(labeler, unlabeled.partner_batch.images)
+        )
         pseudo = replace(pseudo, views=tuple(replace(v, labels=labels, confidence=confidence) for v in pseudo.views))
-        if self.whole_batch(self.config):
+        if self.needs_full_batch(self.config):
             return pseudo
-        pseudo = _unpasted(pseudo, unlabeled, *judge(labeler, unlabeled.weak))
+        pseudo = _unpasted(pseudo, unlabeled, *predict_labels(labeler, unlabeled.weak))
         self.emphasis.observe(pseudo.weak)
         return pseudo
 
@@ -76,7 +78,7 @@ class UniMatchV1(ConsistencyMethod):
         assert pseudo is not None
         pred_labeled, pred_weak, pred_dropped = self._weak_pass(labeled, unlabeled, pseudo.masks[0])
         pred_strong = logits_of(self.student, unlabeled.strong, [(), ()], "encoder")
-        if self.whole_batch(self.config):
+        if self.needs_full_batch(self.config):
             pseudo = _unpasted(pseudo, unlabeled, *pseudo_label(pred_weak))
             self.emphasis.observe(pseudo.weak)
         loss_x = self.labeled_loss(pred_labeled, labeled)
@@ -96,19 +98,19 @@ class UniMatchV1(ConsistencyMethod):
 
     def _masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
         """Channel dropout of the weak features, each level for itself."""
-        rng, widths = draw(self.facts.seed, "dropout", step), self.student.widths
+        rng, widths = rng_for(self.run_info.seed, "dropout", step), self.student.widths
         masks = channel_masks(
             rng,
-            over_all_processes(len(unlabeled.slots)),
+            over_all_processes(len(unlabeled.positions)),
             widths,
             kind="independent",
             streams=1,
-            group=self.facts.group,
+            group=self.run_info.group,
             kept=0.0,
             rate=self.config.rate,
             shared=False,
         )
-        return select(masks, unlabeled.slots, unlabeled.weak.device)
+        return select(masks, unlabeled.positions, unlabeled.weak.device)
 
 
 def _unpasted(pseudo: Pseudo, unlabeled: Unlabeled, labels: Tensor, confidence: Tensor) -> Pseudo:

@@ -7,15 +7,15 @@ from typing import Literal, final
 import torch
 from pydantic import Field, model_validator
 
-from semikit.core.batch import Facts, Labeled, Needs, Pseudo, StepResult, Unlabeled
+from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
+from semikit.core.channel_dropout import Draw, Kind, Levels, Masks, channel_masks, check_levels, select
 from semikit.core.consistency import ConsistencySettings
-from semikit.core.draws import draw
-from semikit.core.dropout import Draw, Kind, Levels, Masks, channel_masks, check_levels, select
 from semikit.core.labeling import LabelingMethod, LabelingSettings
 from semikit.core.network import Network
-from semikit.core.passes import Position, student_pass
-from semikit.core.processes import over_all_processes
-from semikit.core.settings import Settings
+from semikit.core.rng import rng_for
+from semikit.core.student_views import Position, student_pass
+from semikit.distributed.collectives import over_all_processes
+from semikit.settings.base import Settings
 
 _PAPER = {"kept": 0.0, "draw": "half", "loss": "paper"}
 
@@ -65,13 +65,13 @@ class UniMatchV2(LabelingMethod):
     config: UniMatchV2Config
 
     @classmethod
-    def needs(cls, config: Settings) -> Needs:
+    def requirements(cls, config: Settings) -> Requirements:
         """A strong view for each stream."""
         assert isinstance(config, UniMatchV2Config)
-        return Needs(strong_views=config.streams)
+        return Requirements(strong_views=config.streams)
 
-    def __init__(self, network: Network, config: Settings, facts: Facts) -> None:
-        super().__init__(network, config, facts)
+    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None:
+        super().__init__(network, config, run_info)
         check_levels(self.config.levels, network.widths)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
@@ -90,18 +90,18 @@ class UniMatchV2(LabelingMethod):
         """Complementary channel masks (eq. 14, 15), drawn over the total batch so that sharing it changes nothing."""
         config = self.config
         masks = channel_masks(
-            draw(self.facts.seed, "dropout", step),
-            over_all_processes(len(unlabeled.slots)),
+            rng_for(self.run_info.seed, "dropout", step),
+            over_all_processes(len(unlabeled.positions)),
             self.student.widths if config.position == "encoder" else (self.student.embed_dim,),
             kind=config.dropout,
             streams=config.streams,
-            group=self.facts.group,
+            group=self.run_info.group,
             kept=config.kept,
             draw=config.draw,
             levels=config.levels,
             rate=config.rate,
         )
-        return select(masks, unlabeled.slots, unlabeled.weak.device)
+        return select(masks, unlabeled.positions, unlabeled.weak.device)
 
 
 plugin = UniMatchV2

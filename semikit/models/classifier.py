@@ -11,15 +11,14 @@ from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
 from semikit.errors import ConfigError, SemikitError
-from semikit.models.backbone import TRANSFORMERS, check_encoder, family
-from semikit.models.blocks import blocks_of, recompute
-from semikit.models.buildable import MISFITS, reason
-from semikit.models.catalogue import WIDE, canonical, is_mit
-from semikit.models.encoder import statistics
-from semikit.models.pretrained import create_backbone, load_encoder
-from semikit.models.settings import EncoderSettings, Numbers
-from semikit.models.weights_file import read_weights
-from semikit.models.wide_resnet import WideResNet
+from semikit.models.encoders.base import statistics
+from semikit.models.encoders.blocks import blocks_of, recompute
+from semikit.models.encoders.build import TRANSFORMERS, check_encoder, family
+from semikit.models.encoders.catalogue import WIDE, canonical, is_mit
+from semikit.models.encoders.wide_resnet import WideResNet
+from semikit.models.settings import MISFITS, EncoderSettings, Numbers, reason
+from semikit.models.weights.file import read_weights
+from semikit.models.weights.pretrained import create_backbone, load_encoder
 
 
 @final

@@ -8,9 +8,9 @@ from typing import final
 from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
-from semikit.core.passes import has_batch_norm
+from semikit.core.student_views import has_batch_norm
 from semikit.errors import ConfigError
-from semikit.models.encoder import Encoder
+from semikit.models.encoders.base import Encoder
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
 

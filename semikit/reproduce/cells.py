@@ -10,10 +10,10 @@ from typing import Any, final
 import yaml
 
 from semikit.errors import InputError, unknown
-from semikit.models.catalogue import canonical
-from semikit.recipes import merge
+from semikit.models.encoders.catalogue import canonical
 from semikit.registry import TASKS
 from semikit.reproduce.tables import Reports, Row, Table, read_logs, read_table, shared_recipes, table_name, table_names
+from semikit.run.recipes import merge
 
 FILTERS = ("dataset", "split", "encoder", "method", "row", "column")
 FLAGS: Mapping[str, str] = {

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from semikit.config import resolve
 from semikit.errors import DataError, InputError
-from semikit.recipes import difference, read_yaml
 from semikit.reproduce.cells import Cell, command
 from semikit.reproduce.plan import composed
 from semikit.reproduce.tables import Early, Reports, read_logs
+from semikit.run.config import resolve
+from semikit.run.recipes import difference, read_yaml
 from semikit.training.tracking import read_rows
 
 NETWORKS = ("student", "teacher")

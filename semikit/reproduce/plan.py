@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, final
 
-from semikit import recipes
-from semikit.build import needs_of
-from semikit.config import Config, resolve
 from semikit.core.task import Counts
 from semikit.data.class_published import class_set
 from semikit.data.published.catalogue import read_published
 from semikit.data.published.prepared import part_of
 from semikit.errors import InputError
 from semikit.reproduce.cells import Cell, command, percent
-from semikit.training.length import schedule_of
-from semikit.training.settings import Schedule
+from semikit.run import recipes
+from semikit.run.build import requirements_of
+from semikit.run.config import Config, resolve
+from semikit.training.settings import Schedule, schedule_of
 
 
 @final
@@ -57,8 +56,10 @@ def plan_cell(cell: Cell) -> CellPlan:
         InputError: when the cell waits for something.
     """
     config = resolve(composed(cell))
-    counts, needs = counts_of(cell), needs_of(config)
-    return CellPlan(cell, config, counts, schedule_of(config.train, counts, needs.unlabeled), needs.unlabeled)
+    counts, requirements = counts_of(cell), requirements_of(config)
+    return CellPlan(
+        cell, config, counts, schedule_of(config.train, counts, requirements.unlabeled), requirements.unlabeled
+    )
 
 
 def counts_of(cell: Cell) -> Counts:

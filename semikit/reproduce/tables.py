@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from semikit.core.settings import Settings
-from semikit.core.validation import validate
 from semikit.errors import unknown
-from semikit.recipes import RECIPES, read_yaml
+from semikit.run.recipes import RECIPES, read_yaml
+from semikit.settings.base import Settings
+from semikit.settings.messages import validate
 
 PAPER = RECIPES / "paper"
 

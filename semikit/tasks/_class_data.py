@@ -11,13 +11,13 @@ from pydantic import Field
 from semikit.data.class_folders import plain_images, resolve_labels
 from semikit.data.class_parts import ClassParts
 from semikit.data.class_published import PublishedImages, open_published_images
-from semikit.data.class_shapes import ClassShapesSettings, open_shapes
 from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import LabelSpec
 from semikit.data.class_splits import held_out
 from semikit.data.folders import apart, in_real_folder
-from semikit.data.shard_images import PoolRgb
-from semikit.data.shard_spec import pool_among
+from semikit.data.shards.images import PoolRgb
+from semikit.data.shards.spec import pool_among
+from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
 from semikit.tasks._data import SourceSettings
 from semikit.tasks._shards import open_pool
 

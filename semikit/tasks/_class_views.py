@@ -12,21 +12,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from semikit.augment.crops import CropSettings, random_crop
-from semikit.augment.normalize import channel_statistics, normalize, to_float
+from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.augment.randaugment import draw_ops, randaugment
+from semikit.augment.resampling import draw_shifts, shifted
 from semikit.augment.settings import RandAugmentSettings, ShiftSettings
-from semikit.augment.shift import draw_shifts, shifted
-from semikit.core.batch import Labeled, Needs, Unlabeled, WeakViews
-from semikit.core.draws import draw
+from semikit.augment.weak import CropSettings, random_crop
+from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, to_device
 from semikit.core.losses import denominators
-from semikit.core.processes import own_part, own_slots
-from semikit.core.settings import Settings
-from semikit.core.task import Plan
-from semikit.core.transfer import send
+from semikit.core.rng import rng_for
+from semikit.core.task import BatchLayout
 from semikit.data.class_sources import ClassSource
-from semikit.data.shards import ShardStream
-from semikit.data.streams import Stream, items_at
+from semikit.data.loading.streams import Stream, items_at
+from semikit.data.shards.pool import ShardStream
+from semikit.distributed.collectives import own_part, own_positions
+from semikit.settings.base import Settings
 from semikit.tasks._streams import LABELED, SECOND, UNLABELED
 
 
@@ -73,9 +72,9 @@ def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[d
         batch: dict[str, tuple[Tensor]] = {}
         for stream in streams:
             assert stream.length is not None, stream
-            slots = range(stream.batch) if stream.slots is None else stream.slots
-            first = step * stream.batch + slots.start
-            found = torch.from_numpy(items_at(seed, stream.name, stream.length, first, len(slots)))
+            positions = range(stream.batch) if stream.positions is None else stream.positions
+            first = step * stream.batch + positions.start
+            found = torch.from_numpy(items_at(seed, stream.name, stream.length, first, len(positions)))
             batch[stream.name] = (found,)
         yield batch
 
@@ -93,15 +92,15 @@ class ClassViewMaker:
     def __init__(
         self,
         settings: ClassViews,
-        plan: Plan,
-        needs: Needs,
+        layout: BatchLayout,
+        requirements: Requirements,
         statistics: tuple[Sequence[float], Sequence[float]],
         labels: Tensor,
         truth: Tensor,
         small: Tensor | None,
         rows: Mapping[str, Tensor],
     ) -> None:
-        self.settings, self.plan, self.needs = settings, plan, needs
+        self.settings, self.layout, self.requirements = settings, layout, requirements
         self.mean, self.std = channel_statistics(*statistics)
         self.labels, self.truth, self.small, self.rows = labels, truth, small, dict(rows)
         self.device = torch.device("cpu")
@@ -111,16 +110,16 @@ class ClassViewMaker:
     ) -> tuple[Labeled, Unlabeled | None]:
         """What `batches` gave for a step -> labelled images and unlabelled views, on the device."""
         self._move(device)
-        index = send(raw[LABELED][-1], device)
+        index = to_device(raw[LABELED][-1], device)
         valid = torch.ones(len(index), dtype=torch.bool, device=device)
         labeled = Labeled(
             images=self._weak(self._stored(raw, LABELED, index), LABELED, step),
             labels=self.labels[index],
             valid=valid,
             index=index,
-            denominator=denominators(valid, self.plan.group, self.plan.normalise),
+            denominator=denominators(valid, self.layout.group, self.layout.normalise),
         )
-        return labeled, self._unlabeled(raw, step, device) if self.needs.unlabeled else None
+        return labeled, self._unlabeled(raw, step, device) if self.requirements.unlabeled else None
 
     def _move(self, device: torch.device) -> None:
         """All images to the device, once."""
@@ -133,29 +132,29 @@ class ClassViewMaker:
         self.small = None if self.small is None else self.small.to(device)
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
-        index = send(raw[UNLABELED][-1], device)
+        index = to_device(raw[UNLABELED][-1], device)
         count = len(index)
         valid = torch.ones(count, dtype=torch.bool, device=device)
-        stored, second = self._stored(raw, UNLABELED, index), None
+        stored, partner_batch = self._stored(raw, UNLABELED, index), None
         if SECOND in raw:
-            others = self._stored(raw, SECOND, send(raw[SECOND][-1], device))
-            second = WeakViews(self._weak(others, SECOND, step), valid)
+            others = self._stored(raw, SECOND, to_device(raw[SECOND][-1], device))
+            partner_batch = WeakViews(self._weak(others, SECOND, step), valid)
         return Unlabeled(
             weak=self._weak(stored, UNLABELED, step),
-            strong=tuple(self._strong(stored, step, view) for view in range(self.needs.strong_views)),
+            strong=tuple(self._strong(stored, step, view) for view in range(self.requirements.strong_views)),
             valid=valid,
             boxes=(),
             partner=torch.arange(count, device=device),
             index=index,
-            slots=own_slots(self.plan.unlabeled_batch),
-            second=second,
+            positions=own_positions(self.layout.unlabeled_batch),
+            partner_batch=partner_batch,
             truth=self.truth[index] if len(self.truth) else torch.full_like(index, -1),
         )
 
     def _stored(self, raw: Mapping[str, Sequence[Tensor]], stream: str, index: Tensor) -> Tensor:
         """What the views of a stream are made of, uint8: images (B, C, H, W), or crops (B, 1 + V, C, S, S)."""
         if self.small is None:
-            return send(raw[stream][0], self.device)
+            return to_device(raw[stream][0], self.device)
         return self.small.index_select(0, self.rows[stream][index])
 
     def _weak(self, stored: Tensor, stream: str, step: int) -> Tensor:
@@ -164,18 +163,18 @@ class ClassViewMaker:
     def _strong(self, stored: Tensor, step: int, view: int) -> Tensor:
         """A strong view (B, C, H, W), normalised; its geometry is drawn apart from the weak view's."""
         images = self._placed(stored, UNLABELED, step, 1 + view)
-        total = self.plan.unlabeled_batch
-        ops = draw_ops(draw(self.plan.seed, "strong", step, view), total, _size(images), self.settings.strong)
+        total = self.layout.unlabeled_batch
+        ops = draw_ops(rng_for(self.layout.seed, "strong", step, view), total, _size(images), self.settings.strong)
         return self._finished(randaugment(images, ops[own_part(total)].to(images.device)))
 
     def _placed(self, stored: Tensor, stream: str, step: int, view: int) -> Tensor:
         """Images of a stream (B, C, H, W) uint8, flipped and shifted or cropped; `view` 0 is the weak one."""
         if self.small is None:
             return stored[:, view]
-        rng = draw(self.plan.seed, f"shift/{stream}", step, view)
-        total = self.plan.batch if stream == LABELED else self.plan.unlabeled_batch
+        rng = rng_for(self.layout.seed, f"shift/{stream}", step, view)
+        total = self.layout.batch if stream == LABELED else self.layout.unlabeled_batch
         draws = draw_shifts(rng, total, _size(stored), self.settings.weak)[own_part(total)]
-        return shifted(stored, send(draws, self.device))
+        return shifted(stored, to_device(draws, self.device))
 
     def _finished(self, images: Tensor) -> Tensor:
         return normalize(to_float(images), self.mean, self.std).contiguous(memory_format=torch.channels_last)

@@ -9,22 +9,22 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from semikit.core.settings import Location, Settings
 from semikit.data.folders import Sources, apart, in_real_folder, resolve, unlabeled_folder
-from semikit.data.mask_values import MaskValues
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.value_range import value_range
+from semikit.data.palette import Palette, palette
 from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names, read_published
 from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
-from semikit.data.sampling import value_range
-from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
-from semikit.data.shard_images import PoolImage, PoolPair
-from semikit.data.shard_spec import pool_among
-from semikit.data.shards import ShardPool
+from semikit.data.shards.images import PoolImage, PoolPair
+from semikit.data.shards.pool import ShardPool
+from semikit.data.shards.spec import pool_among
 from semikit.data.sources import PixelSource
 from semikit.data.spec import ClassSpec, DataSpec, ImageFolder, Scale
 from semikit.data.splits import Official
+from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.errors import DataError
-from semikit.tasks._palette import Palette, palette
+from semikit.settings.base import Location, Settings
 from semikit.tasks._shards import open_pool
 
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
@@ -90,8 +90,8 @@ class PixelSources:
     """Everything a task on pixels reads, opened: no image is, unless a range of values had to be sampled.
 
     `official` resolves official splits and is None where there are none; `scale` is the range of raster values in use,
-    `bands` the chosen ones; `made` says that images are made, so that there are no files to check; `pool` are shards,
-    which are then all that is unlabelled.
+    `bands` the chosen ones; `synthetic` says that images are made, so that there are no files to check; `pool` are
+    shards, which are then all that is unlabelled.
     """
 
     train: PixelSource
@@ -103,7 +103,7 @@ class PixelSources:
     bands: tuple[int, ...] | None = None
     scale: Scale | None = None
     official: Official | None = None
-    made: bool = False
+    synthetic: bool = False
     pool: ShardPool | None = None
 
 
@@ -115,7 +115,7 @@ def open_sources(data: PixelData) -> PixelSources:
     """
     if data.shapes is not None:
         train, val, test = (ShapesSource(data.shapes, name) for name in SPLITS)
-        return PixelSources(train, (), val, test, CLASS_NAMES, palette(len(CLASS_NAMES)), made=True)
+        return PixelSources(train, (), val, test, CLASS_NAMES, palette(len(CLASS_NAMES)), synthetic=True)
     if data.published is not None:
         return open_published(data, data.published, unlabeled_folder)
     assert data.folders is not None

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import final
 
 from semikit.data.check import Part
-from semikit.data.faults import some
-from semikit.data.grids import Grid
-from semikit.data.images import is_raster
-from semikit.data.maps import MapFile
-from semikit.data.mask_values import MaskValues
+from semikit.data.formats.images import is_raster
+from semikit.data.formats.mask_values import MaskValues
 from semikit.data.pair_folders import pair_source, resolve_pairs
 from semikit.data.pair_spec import PairImages, PairSpec
 from semikit.data.pairs import aligned, mask_grid
-from semikit.data.regions import Region
-from semikit.data.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
-from semikit.data.shard_images import PoolPair
+from semikit.data.palette import Palette, palette
+from semikit.data.shards.images import PoolPair
 from semikit.data.sources import PixelSource
+from semikit.data.synthetic.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
+from semikit.errors import some
+from semikit.raster.cog import MapFile
+from semikit.raster.grid import Grid
+from semikit.raster.region import Region
 from semikit.tasks._data import SPLITS, PixelSources, SourceSettings, open_folders, open_published
-from semikit.tasks._palette import Palette, palette
 
 _COLOURS = ((40, 44, 52), (229, 38, 110))
 """Unchanged and changed: dark and light, also for those who see no colours."""
@@ -50,7 +50,7 @@ def open_pairs(data: PairData) -> PixelSources:
     """
     if data.scenes is not None:
         train, val, test = (ScenesSource(data.scenes, name) for name in SPLITS)
-        return PixelSources(train, (), val, test, CLASS_NAMES, change_palette(len(CLASS_NAMES)), made=True)
+        return PixelSources(train, (), val, test, CLASS_NAMES, change_palette(len(CLASS_NAMES)), synthetic=True)
     if data.published is not None:
         return open_published(data, data.published, _more_pairs)
     assert data.folders is not None

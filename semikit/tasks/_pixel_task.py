@@ -10,26 +10,25 @@ from typing import Any, ClassVar
 
 import torch
 
-from semikit.core.batch import Labeled, Needs, Unlabeled
+from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.network import Network
-from semikit.core.settings import Settings
-from semikit.core.task import Counts, Inference, Plan, Scores, Split, Task
+from semikit.core.task import BatchLayout, Counts, Inference, Scores, Split, Task
 from semikit.data import manifest
 from semikit.data.check import check_sources, missing_files, orientation_notice, parts_of, sampled
-from semikit.data.faults import some
-from semikit.data.loader import StepLoader
-from semikit.data.sampling import depth_notice
-from semikit.data.shards import ShardStream
+from semikit.data.formats.value_range import depth_notice
+from semikit.data.loading.loader import StepLoader
+from semikit.data.shards.pool import ShardStream
 from semikit.data.sources import PixelSource, channels_of
 from semikit.data.spec import Scale
 from semikit.data.splits import choose, coverage, missing_classes
-from semikit.errors import ConfigError, DataError
+from semikit.errors import ConfigError, DataError, some
+from semikit.inference.evaluation import PixelEvaluation, Score
+from semikit.inference.pictures import save_png
+from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
 from semikit.models.unused import freeze_unused
+from semikit.settings.base import Settings
 from semikit.tasks._data import PixelSources
-from semikit.tasks._evaluate import PixelEvaluation, Score
-from semikit.tasks._inference import EvaluateSettings
-from semikit.tasks._pictures import save_png
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
 from semikit.tasks._shards import look, pool_streams, shards_of
 from semikit.tasks._shards import told as pool_told
@@ -67,14 +66,16 @@ class PixelTask(Task, ABC):
     def build(cls, settings: ModelSettings, num_classes: int) -> Network:
         """A new network."""
 
-    def __init__(self, data: Any, views: PixelViews, evaluate: EvaluateSettings, plan: Plan, needs: Needs) -> None:
-        if needs.whole_images:
+    def __init__(
+        self, data: Any, views: PixelViews, evaluate: EvaluateSettings, layout: BatchLayout, requirements: Requirements
+    ) -> None:
+        if requirements.whole_images:
             raise ConfigError(
                 "method.name: this method remembers something of every image (flexmatch its label, simmatch its "
                 "features) and cannot do so for every pixel; it learns classes of whole images only. For pixels use "
                 "freematch or softmatch, whose thresholds adapt too, or unimatch_v2."
             )
-        self.data, self.settings, self.plan, self.needs = data, views, plan, needs
+        self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
         self.sources = sources = self.open(data)
         self.class_names, self.train, self.val, self.test = (
             sources.class_names,
@@ -85,7 +86,7 @@ class PixelTask(Task, ABC):
         self.evaluation = PixelEvaluation(
             sources.class_names, evaluate, views.weak.crop, sources.palette, type(self).score, self.titles
         )
-        seed = plan.seed if data.split_seed is None else data.split_seed
+        seed = layout.seed if data.split_seed is None else data.split_seed
         self.split = choose(
             data.labels, self.train, self.val, sources.unlabeled, seed=seed, test=self.test, official=sources.official
         )
@@ -119,7 +120,7 @@ class PixelTask(Task, ABC):
         dates = [len(self.titles)] if len(self.titles) > 1 else []
         freeze_unused(network, (2, *dates, channels, crop, crop))
         self.statistics = {"mean": list(network.mean), "std": list(network.std)}
-        self.maker = PixelViewMaker(self.settings, self.plan, self.needs, network.mean, network.std)
+        self.maker = PixelViewMaker(self.settings, self.layout, self.requirements, network.mean, network.std)
         return network  # type: ignore[no-any-return]
 
     def check(self, thorough: bool = False) -> None:
@@ -130,7 +131,7 @@ class PixelTask(Task, ABC):
         know.
         """
         published = self.data.published is not None
-        if not self.sources.made:
+        if not self.sources.synthetic:
             parts = parts_of(self.split, self.val, self.test)
             gone = missing_files(parts) if published else []
             if gone:
@@ -222,10 +223,10 @@ class PixelTask(Task, ABC):
         }
         pools[SECOND] = pools["unlabeled"]
         if self.sources.pool is not None:
-            pools |= pool_streams(self.sources.pool, self.plan, self.run_folder)
+            pools |= pool_streams(self.sources.pool, self.layout, self.run_folder)
         make = Crops(pools, frozenset({"labeled"}), self.settings.weak)
-        found = streams(pools, self.plan, self.needs)
-        return StepLoader(found, make, self.plan.seed, steps, workers, pin=pin, bad_files=self.bad_files)
+        found = streams(pools, self.layout, self.requirements)
+        return StepLoader(found, make, self.layout.seed, steps, workers, pin=pin, bad_files=self.bad_files)
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Strong views, mixing and normalisation, on the device."""

@@ -11,22 +11,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.augment.geometry import cut, cut_map, cut_valid, draw_window
-from semikit.augment.normalize import channel_statistics, normalize, to_float
+from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
 from semikit.augment.strong import draw_factors, strong_view
-from semikit.core.batch import Labeled, Needs, Unlabeled, WeakViews
-from semikit.core.draws import draw
+from semikit.augment.weak import cut, cut_map, cut_valid, draw_window
+from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, to_device
 from semikit.core.losses import denominators
 from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
-from semikit.core.processes import gather_over_processes, own_part, own_slots
-from semikit.core.settings import Settings
-from semikit.core.task import Plan
-from semikit.core.transfer import send
+from semikit.core.rng import rng_for
+from semikit.core.task import BatchLayout
 from semikit.data.check import size_fault
-from semikit.data.regions import Region
-from semikit.data.shards import ShardStream
+from semikit.data.shards.pool import ShardStream
 from semikit.data.sources import PixelSource
+from semikit.distributed.collectives import gather_over_processes, own_part, own_positions
+from semikit.raster.region import Region
+from semikit.settings.base import Settings
 from semikit.tasks._streams import SECOND
 
 _DATED = 5
@@ -86,9 +85,14 @@ class PixelViewMaker:
     """Turns raw crops into views on the device; every draw is a function of (seed, stream, step, view)."""
 
     def __init__(
-        self, settings: PixelViews, plan: Plan, needs: Needs, mean: Sequence[float], std: Sequence[float]
+        self,
+        settings: PixelViews,
+        layout: BatchLayout,
+        requirements: Requirements,
+        mean: Sequence[float],
+        std: Sequence[float],
     ) -> None:
-        self.settings, self.plan, self.needs = settings, plan, needs
+        self.settings, self.layout, self.requirements = settings, layout, requirements
         self.mixing = BoxMix(settings.mix.probability, settings.mix.area, settings.mix.ratio)
         self.mean, self.std = channel_statistics(mean, std)
 
@@ -97,35 +101,35 @@ class PixelViewMaker:
     ) -> tuple[Labeled, Unlabeled | None]:
         """Raw crops of a step -> labelled images and unlabelled views, on the device."""
         self.mean, self.std = self.mean.to(device), self.std.to(device)
-        image, valid, index, labels = (send(part, device) for part in raw["labeled"])
+        image, valid, index, labels = (to_device(part, device) for part in raw["labeled"])
         labeled = Labeled(
             images=normalize(to_float(image), self.mean, self.std),
             labels=labels.long(),
             valid=valid,
             index=index,
-            denominator=denominators(valid, self.plan.group, self.plan.normalise),
+            denominator=denominators(valid, self.layout.group, self.layout.normalise),
         )
-        return labeled, self._unlabeled(raw, step, device) if self.needs.unlabeled else None
+        return labeled, self._unlabeled(raw, step, device) if self.requirements.unlabeled else None
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
-        image, valid, index = (send(part, device) for part in raw["unlabeled"])
-        size, total = (int(image.shape[-2]), int(image.shape[-1])), self.plan.unlabeled_batch
+        image, valid, index = (to_device(part, device) for part in raw["unlabeled"])
+        size, total = (int(image.shape[-2]), int(image.shape[-1])), self.layout.unlabeled_batch
         pixels = to_float(image)
-        second, pool_pixels = None, None
-        partner, scattered = _partners(total, self.plan.group)
+        partner_batch, pool_pixels = None, None
+        partner, cross_rank = _partners(total, self.layout.group)
         if SECOND in raw:
-            pool_image, pool_valid = (send(part, device) for part in raw[SECOND][:2])
+            pool_image, pool_valid = (to_device(part, device) for part in raw[SECOND][:2])
             pool_pixels = to_float(pool_image)
-            second = WeakViews(normalize(pool_pixels, self.mean, self.std), pool_valid)
-            partner, scattered = torch.arange(len(image)), False
-        partner = send(partner, device)
+            partner_batch = WeakViews(normalize(pool_pixels, self.mean, self.std), pool_valid)
+            partner, cross_rank = torch.arange(len(image)), False
+        partner = to_device(partner, device)
         strong, boxes = [], []
-        for view in range(self.needs.strong_views):
-            coordinates = self.mixing.draw(draw(self.plan.seed, "mix", step, view), total, size)
+        for view in range(self.requirements.strong_views):
+            coordinates = self.mixing.draw(rng_for(self.layout.seed, "mix", step, view), total, size)
             box = box_mask(coordinates[own_part(total)], size, device)
             own = self._strong(pixels, step, view, "strong")
             pool = own if pool_pixels is None else self._strong(pool_pixels, step, view, "strong-second")
-            pool = gather_over_processes(pool) if scattered else pool
+            pool = gather_over_processes(pool) if cross_rank else pool
             strong.append(mix_images(own, box, pool, partner))
             boxes.append(box)
         return Unlabeled(
@@ -135,9 +139,9 @@ class PixelViewMaker:
             boxes=tuple(boxes),
             partner=partner,
             index=index,
-            slots=own_slots(total),
-            second=second,
-            scattered=scattered,
+            positions=own_positions(total),
+            partner_batch=partner_batch,
+            cross_rank=cross_rank,
         )
 
     def _strong(self, pixels: Tensor, step: int, view: int, stream: str) -> Tensor:
@@ -148,8 +152,8 @@ class PixelViewMaker:
         return normalize(self._coloured(pixels, stream, step, view), self.mean, self.std)
 
     def _coloured(self, pixels: Tensor, stream: str, *counters: int) -> Tensor:
-        total = self.plan.unlabeled_batch
-        factors = draw_factors(draw(self.plan.seed, stream, *counters), total, self.settings.strong)
+        total = self.layout.unlabeled_batch
+        factors = draw_factors(rng_for(self.layout.seed, stream, *counters), total, self.settings.strong)
         return strong_view(pixels, factors[own_part(total)].to(pixels.device))
 
 
@@ -157,7 +161,7 @@ def _partners(total: int, group: int) -> tuple[Tensor, bool]:
     """Partners of the images of this process (B,), counted over them or, where groups reach into other processes, over
     the total batch; and whether they do.
     """
-    slots = own_slots(total)
+    positions = own_positions(total)
     partner = partners(total, group)[own_part(total)]
-    scattered = len(slots) < total and len(slots) % group > 0
-    return (partner if scattered else partner - slots.start), scattered
+    cross_rank = len(positions) < total and len(positions) % group > 0
+    return (partner if cross_rank else partner - positions.start), cross_rank

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from semikit.core import confusion
 from semikit.core.task import Scores
-from semikit.tasks._inference import EvaluateSettings
+from semikit.inference.windows import EvaluateSettings
+from semikit.metrics import confusion
 
 
 def mean_iou_scores(matrix: Tensor, class_names: Sequence[str], settings: EvaluateSettings) -> Scores:

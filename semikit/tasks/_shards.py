@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from semikit.core.task import Plan
-from semikit.data.faults import FileFault
-from semikit.data.shard_files import COUNTS, Shard, ShardCounts, list_shards
-from semikit.data.shard_spec import Shards
-from semikit.data.shards import Decoder, ShardPool, ShardStream
+from semikit.core.task import BatchLayout
+from semikit.data.shards.files import COUNTS, Shard, ShardCounts, list_shards
+from semikit.data.shards.pool import SampleDecoder, ShardPool, ShardStream
+from semikit.data.shards.spec import Shards
+from semikit.errors import FileFault
 from semikit.tasks._streams import SECOND, UNLABELED
 
 
-def open_pool(spec: Shards, decode: Decoder) -> ShardPool:
+def open_pool(spec: Shards, decode: SampleDecoder) -> ShardPool:
     """The pool of a data YAML; files are looked for, not opened.
 
     Raises:
@@ -22,10 +22,10 @@ def open_pool(spec: Shards, decode: Decoder) -> ShardPool:
     return ShardPool(list_shards(spec.shards), spec.shuffle, decode)
 
 
-def pool_streams(pool: ShardPool, plan: Plan, folder: Path | None) -> dict[str, ShardStream]:
+def pool_streams(pool: ShardPool, layout: BatchLayout, folder: Path | None) -> dict[str, ShardStream]:
     """The unlabelled streams of a run; `folder` is the run's, where it is known what shards hold."""
     counts = ShardCounts.read(None if folder is None else folder / COUNTS)
-    return {name: ShardStream(pool, plan.seed, name, plan.unlabeled_batch, counts) for name in (UNLABELED, SECOND)}
+    return {name: ShardStream(pool, layout.seed, name, layout.unlabeled_batch, counts) for name in (UNLABELED, SECOND)}
 
 
 def shards_of(pool: ShardPool | None) -> Sequence[Shard]:

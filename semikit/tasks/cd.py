@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from semikit.core.network import Network
-from semikit.core.settings import Settings
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.check import parts_of
 from semikit.data.pair_spec import BINARY, load_pairs
-from semikit.models.released import ReleasedCheckpoint
+from semikit.inference.predict_pairs import PairPredict, predict_pairs
+from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import Siamese, build_siamese, siamese_state
+from semikit.models.weights.released import ReleasedCheckpoint
+from semikit.settings.base import Settings
 from semikit.tasks._data import PixelSources
-from semikit.tasks._inference import EvaluateSettings
 from semikit.tasks._pair_data import PairData, alignment_notices, change_palette, open_pairs, write_sample
 from semikit.tasks._pixel_task import PixelTask
-from semikit.tasks._predict_pairs import PairPredict, predict_pairs
 from semikit.tasks._scores import change_scores
 
 
@@ -34,7 +34,7 @@ class ChangeDetection(PixelTask):
     titles: ClassVar[tuple[str, ...]] = ("date A", "date B")
 
     @classmethod
-    def own_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+    def custom_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
         """Folders and classes of a data YAML, or a folder of pairs."""
         return {"folders": load_pairs(data, root).model_dump(mode="json", exclude_none=True)}
 
@@ -80,12 +80,12 @@ class ChangeDetection(PixelTask):
         metadata: Mapping[str, Any],
         sources: Sequence[str],
         out: Path,
-        wants: PairPredict,
+        options: PairPredict,
         inference: Inference,
         progress: Progress,
     ) -> Predicted:
         """Maps of change for two files or two folders."""
-        return predict_pairs(network, metadata, sources, out, wants, inference, progress)
+        return predict_pairs(network, metadata, sources, out, options, inference, progress)
 
 
 plugin = ChangeDetection

@@ -10,26 +10,25 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 
-from semikit.core.batch import Labeled, Needs, Unlabeled
+from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.network import Network
-from semikit.core.processes import process_rank
-from semikit.core.settings import Settings
-from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Split, Task
+from semikit.core.task import BatchLayout, Counts, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data import manifest
 from semikit.data.class_check import Looked, balance_told, check_images, refuse_other_size, spread
 from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import load_labels
 from semikit.data.class_splits import choose_labeled
-from semikit.data.loader import StepLoader
+from semikit.data.loading.loader import StepLoader
+from semikit.distributed.collectives import process_rank
 from semikit.errors import ConfigError, InputError
+from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, Tally, scores_of
+from semikit.inference.pictures import confusion_picture, save_png
+from semikit.inference.predict_classes import ClassPredict, predict_classes
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
 from semikit.models.unused import freeze_unused
+from semikit.settings.base import Settings
 from semikit.tasks._class_data import ClassData, open_classes
-from semikit.tasks._class_evaluate import ClassEvaluateSettings, ClassEvaluation, Tally, scores_of
-from semikit.tasks._class_pictures import confusion_picture
-from semikit.tasks._class_predict import ClassPredict, predict_classes
 from semikit.tasks._class_views import ClassCrops, ClassViewMaker, ClassViews, numbers_of
-from semikit.tasks._pictures import save_png
 from semikit.tasks._shards import look, pool_streams, shards_of, told
 from semikit.tasks._streams import LABELED, SECOND, UNLABELED, streams
 
@@ -52,11 +51,16 @@ class Classification(Task):
     example: ClassVar[str] = "IMAGES -o predictions.csv"
 
     def __init__(
-        self, data: ClassData, views: ClassViews, evaluate: ClassEvaluateSettings, plan: Plan, needs: Needs
+        self,
+        data: ClassData,
+        views: ClassViews,
+        evaluate: ClassEvaluateSettings,
+        layout: BatchLayout,
+        requirements: Requirements,
     ) -> None:
-        self.data, self.settings, self.plan, self.needs = data, views, plan, needs
-        seed = plan.seed if data.split_seed is None else data.split_seed
-        self.parts, self.val = parts, _ = open_classes(data, plan.on_test)
+        self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
+        seed = layout.seed if data.split_seed is None else data.split_seed
+        self.parts, self.val = parts, _ = open_classes(data, layout.on_test)
         self.class_names, self.train, self.test = parts.class_names, parts.train, parts.test
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.split = choose_labeled(data.labels, parts, seed)
@@ -82,7 +86,7 @@ class Classification(Task):
         small, rows = self._small()
         self.side = (self.settings.size, self.settings.size) if small is None else tuple(small.shape[-2:])
         self.maker = ClassViewMaker(
-            self.settings, self.plan, self.needs, (network.mean, network.std), labels, truth, small, rows
+            self.settings, self.layout, self.requirements, (network.mean, network.std), labels, truth, small, rows
         )
         freeze_unused(network, (2, settings.in_channels, *self.side))
         return network
@@ -159,7 +163,7 @@ class Classification(Task):
         return {"size": metadata["size"]}
 
     @classmethod
-    def own_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+    def custom_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
         """Folders and classes of a data YAML, or a folder of class folders."""
         return {"folders": load_labels(data, root).model_dump(mode="json", exclude_none=True)}
 
@@ -169,15 +173,17 @@ class Classification(Task):
         """Numbers of images that live on the device, or raw crops, step by step."""
         labeled, unlabeled = self.split.labeled, self.split.unlabeled
         pool = self.parts.pool
-        shards = {} if pool is None else pool_streams(pool, self.plan, self.run_folder)
-        found = streams({LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled, **shards}, self.plan, self.needs)
+        shards = {} if pool is None else pool_streams(pool, self.layout, self.run_folder)
+        found = streams(
+            {LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled, **shards}, self.layout, self.requirements
+        )
         if self.settings.size is None:
-            return numbers_of(found, self.plan.seed, steps)
+            return numbers_of(found, self.layout.seed, steps)
         listed: list[tuple[ClassSource, int]] = [(self.split.pool, index) for index in unlabeled]
         of: list[tuple[ClassSource, int]] = [(self.train, index) for index in labeled]
         pools: dict[str, Any] = {LABELED: of, UNLABELED: listed, SECOND: listed, **shards}
-        make = ClassCrops(pools, self.settings, self.needs.strong_views)
-        return StepLoader(found, make, self.plan.seed, steps, workers, pin=pin, bad_files=self.bad_files)
+        make = ClassCrops(pools, self.settings, self.requirements.strong_views)
+        return StepLoader(found, make, self.layout.seed, steps, workers, pin=pin, bad_files=self.bad_files)
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Weak and strong views and normalisation, on the device."""
@@ -213,7 +219,7 @@ class Classification(Task):
         metadata: Mapping[str, Any],
         sources: Sequence[str],
         out: Path,
-        wants: ClassPredict,
+        options: ClassPredict,
         inference: Inference,
         progress: Progress,
     ) -> Predicted:
@@ -224,7 +230,7 @@ class Classification(Task):
         """
         if len(sources) != 1:
             raise InputError(f"a run of cls predicts single images; give one source, not {len(sources)}.")
-        return predict_classes(network, metadata, sources[0], out, wants, inference, progress)
+        return predict_classes(network, metadata, sources[0], out, options, inference, progress)
 
 
 plugin = Classification

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from semikit.core.network import Network
-from semikit.core.settings import Settings
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.spec import load_spec
 from semikit.errors import InputError
-from semikit.models.released import ReleasedCheckpoint
+from semikit.inference.predict_images import SegPredict, predict_files
+from semikit.inference.windows import EvaluateSettings
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
+from semikit.models.weights.released import ReleasedCheckpoint
+from semikit.settings.base import Settings
 from semikit.tasks._data import PixelData, PixelSources, open_sources
-from semikit.tasks._inference import EvaluateSettings
 from semikit.tasks._pixel_task import PixelTask
-from semikit.tasks._predict import SegPredict, predict_files
 from semikit.tasks._scores import mean_iou_scores
 
 
@@ -32,7 +32,7 @@ class Segmentation(PixelTask):
     titles: ClassVar[tuple[str, ...]] = ("image",)
 
     @classmethod
-    def own_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+    def custom_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
         """Folders and classes of a data YAML."""
         return {"folders": load_spec(data, root).model_dump(mode="json", exclude_none=True)}
 
@@ -74,7 +74,7 @@ class Segmentation(PixelTask):
         metadata: Mapping[str, Any],
         sources: Sequence[str],
         out: Path,
-        wants: SegPredict,
+        options: SegPredict,
         inference: Inference,
         progress: Progress,
     ) -> Predicted:
@@ -85,7 +85,7 @@ class Segmentation(PixelTask):
         """
         if len(sources) != 1:
             raise InputError(f"a run of seg predicts images of one date; give one source, not {len(sources)}.")
-        return Predicted(predict_files(network, metadata, sources[0], out, wants, inference, progress))
+        return Predicted(predict_files(network, metadata, sources[0], out, options, inference, progress))
 
 
 plugin = Segmentation

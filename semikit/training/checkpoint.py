@@ -12,9 +12,8 @@ import json
 import os
 import pickle
 import re
-import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from semikit.errors import RunError, WeightsError
+from semikit.core.method import Method
+from semikit.core.network import Network
+from semikit.errors import SemikitError, WeightsError
+from semikit.files import write_atomically
+from semikit.training.meter import Meter
+from semikit.training.step import Stepper
 
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
@@ -34,57 +38,6 @@ _MARK = b"semikit1"
 _TAIL = len(_MARK) + hashlib.sha256().digest_size
 _KEYS = {"step", "method", "optimizer", "best", "metadata"}
 _TOLD, _SUM = "semikit", "sha256"
-
-
-def write_atomically(path: Path, write: Callable[[Path], None], keep: Path | None = None) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it to the disk, then rename it.
-
-    `keep` is the name the former file gets; without it the former file is replaced.
-
-    Raises:
-        RunError: when the disk is full or the folder cannot be written; `path` is untouched then.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            path.replace(keep)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        with suppress(OSError):  # of a disk that became read-only nothing can be taken away
-            temporary.unlink(missing_ok=True)
-        left = shutil.disk_usage(path.parent).free / 2**20  # torch does not say that a disk is full
-        raise RunError(
-            f"could not write {path}: {error} ({left:.1f} MiB free on its disk). Free space there or make it writable, "
-            "then go on with --resume."
-        ) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, UTF-8, as `write_atomically` does."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_atomically(path, write)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Take away the temporary files that killed processes left in a run folder; nobody may be writing there."""
-    for place in (folder, *(path for path in folder.glob("*/") if path.is_dir())):
-        for path in place.glob(".*.tmp"):
-            path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save_last(folder: Path, state: Mapping[str, Any]) -> None:
@@ -234,3 +187,64 @@ def _sum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
         content: Any = tensor.reshape(-1).view(torch.uint8).numpy()
         checksum.update(content)
     return checksum.hexdigest()
+
+
+def learned_state(method: Method, stepper: Stepper, meter: Meter) -> dict[str, Any]:
+    """What learning has changed: method, optimiser, loss scale, skipped steps, means since the last evaluation.
+
+    Where the method is sharded all processes have to call it, and only the first gets method and optimiser.
+    """
+    scaler, sharding = stepper.scaler, stepper.sharding
+    if sharding is None:
+        learned = {"method": method.state_dict(), "optimizer": stepper.optimizer.state_dict()}
+    else:
+        learned = sharding.state(stepper.optimizer)
+    return {
+        **learned,
+        "scaler": None if scaler is None else scaler.state_dict(),
+        "skipped": [int(stepper.skipped), int(stepper.first_skipped)],
+        "meter": [meter.since_evaluation, meter.steps_since_evaluation],
+    }
+
+
+def restore_learned(state: Mapping[str, Any], method: Method, stepper: Stepper, meter: Meter) -> None:
+    """Put back what `learned_state` gave."""
+    if stepper.sharding is None:
+        method.load_state_dict(state["method"])
+        stepper.optimizer.load_state_dict(state["optimizer"])
+    else:
+        stepper.sharding.load(stepper.optimizer, state)
+    if stepper.scaler is not None and state["scaler"] is not None:
+        stepper.scaler.load_state_dict(state["scaler"])
+    stepper.skipped.fill_(state["skipped"][0])
+    stepper.first_skipped.fill_(state["skipped"][1])
+    meter.since_evaluation, meter.steps_since_evaluation = dict(state["meter"][0]), int(state["meter"][1])
+
+
+@contextmanager
+def whole_networks(method: Method, stepper: Stepper) -> Iterator[dict[str, Network]]:
+    """Student and teacher as they are evaluated and kept; where they are sharded copies, for which all processes have
+    to enter.
+    """
+    networks = {"student": method.student, "teacher": method.teacher}
+    with nullcontext(networks) if stepper.sharding is None else stepper.sharding.whole(networks) as whole:
+        yield whole
+
+
+@contextmanager
+def contents_of(path: Path) -> Iterator[None]:
+    """What goes wrong while a network or run takes over what a file holds, as an error for people.
+
+    Raises:
+        WeightsError: an entry that is missing, has another type, or does not fit the network.
+    """
+    try:
+        yield
+    except (SemikitError, torch.OutOfMemoryError):
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError) as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise WeightsError(
+            f"{path} does not hold what semikit writes ({type(error).__name__}: {first}). It was changed, or another "
+            "version wrote it: give the file as it was, or train again."
+        ) from error

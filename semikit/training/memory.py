@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Unlabeled
 from semikit.core.method import Method
-from semikit.core.processes import alone
 from semikit.core.task import Task
+from semikit.distributed.collectives import alone
 from semikit.errors import RunError
 from semikit.training.step import Stepper
 
@@ -54,12 +54,12 @@ def largest_micro_batch(try_step: Callable[[int], None], sizes: Sequence[int], d
     return ordered[fitting]
 
 
-def micro_batches(own: int, multiple: int = 1) -> list[int]:
+def micro_batch_sizes(own: int, multiple: int = 1) -> list[int]:
     """The sizes into which a process's `own` labelled images of a step can be cut evenly, multiples of `multiple`."""
     return [size for size in range(1, own + 1) if own % size == 0 and size % multiple == 0]
 
 
-def planned_parts(
+def planned_micro_batches(
     method: Method,
     task: Task,
     stepper_of: Callable[[int], Stepper],
@@ -77,11 +77,11 @@ def planned_parts(
     raw = next(iter(task.batches(range(1), 0, False)))
     labeled, unlabeled = task.views(raw, 0, device)
     own = len(labeled.index)
-    parts = fitting_parts(method, stepper_of, labeled, unlabeled, own if whole else multiple, device)
+    parts = fitting_micro_batches(method, stepper_of, labeled, unlabeled, own if whole else multiple, device)
     return parts, f"train.accumulate auto: {parts} micro-batches of {own // parts} labelled images fit on {device}"
 
 
-def fitting_parts(
+def fitting_micro_batches(
     method: Method,
     stepper_of: Callable[[int], Stepper],
     labeled: Labeled,
@@ -102,8 +102,8 @@ def fitting_parts(
     if unlabeled is not None:
         # Alone, this process's share is the whole batch.
         count = len(unlabeled.index)
-        partner = unlabeled.partner % count if unlabeled.scattered else unlabeled.partner
-        unlabeled = replace(unlabeled, scattered=False, partner=partner, slots=range(count))
+        partner = unlabeled.partner % count if unlabeled.cross_rank else unlabeled.partner
+        unlabeled = replace(unlabeled, cross_rank=False, partner=partner, positions=range(count))
 
     def try_step(size: int) -> None:
         try:
@@ -115,7 +115,7 @@ def fitting_parts(
 
     with alone(), left_as_it_was(method, device):
         method.train()
-        return own // largest_micro_batch(try_step, micro_batches(own, multiple), device)
+        return own // largest_micro_batch(try_step, micro_batch_sizes(own, multiple), device)
 
 
 @contextmanager

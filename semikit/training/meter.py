@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from semikit.core.processes import mean_over_processes
+from semikit.distributed.collectives import mean_over_processes
 
 
 @final

@@ -10,7 +10,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn, optim
 
 from semikit.core.network import Network
-from semikit.core.schedule import learning_rate
+from semikit.core.schedules import learning_rate
 from semikit.errors import ConfigError
 from semikit.training.settings import OptimizerSettings
 

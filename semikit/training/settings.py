@@ -8,7 +8,9 @@ from typing import Annotated, Literal, final
 from pydantic import Field, model_validator
 
 from semikit.core.batch import Normalise
-from semikit.core.settings import Settings
+from semikit.core.task import Counts
+from semikit.errors import ConfigError
+from semikit.settings.base import Settings
 
 
 @final
@@ -100,7 +102,7 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"train.iterations {self.iterations} and train.epochs {self.epochs} both say how long; keep one"
             )
-        if self.batch % self.parts:
+        if self.batch % self.micro_batches:
             raise ValueError(f"train.batch {self.batch} is not a multiple of train.accumulate {self.accumulate}")
         if self.shard and self.accumulate == "auto":
             raise ValueError("train.accumulate auto tries what fits in one process; with train.shard give a number")
@@ -111,7 +113,7 @@ class TrainSettings(Settings):
         return self
 
     @property
-    def parts(self) -> int:
+    def micro_batches(self) -> int:
         """Micro-batches per step and process; 1 as long as they are not planned."""
         return 1 if self.accumulate == "auto" else self.accumulate
 
@@ -125,3 +127,65 @@ class Schedule:
     per_epoch: int
     eval_every: int
     save_every: int
+
+
+def schedule_of(train: TrainSettings, counts: Counts, learns_unlabeled: bool = True) -> Schedule:
+    """Lengths in iterations. An epoch is one pass over the unlabelled images (where there are none, the labelled).
+
+    As released, each of batch / group processes takes its rounded-up share and drops its last incomplete batch, and a
+    method that learns from labelled images alone may count its epochs over these (`train.epoch_images`). Where nobody
+    has counted the unlabelled images (shards), an epoch is a pass over the labelled ones.
+    """
+    images, batch = counts.unlabeled or counts.labeled, train.batch * train.ratio
+    if counts.unlabeled is None:
+        batch = train.batch
+    if train.epoch_images is not None and not learns_unlabeled:
+        images, batch = max(counts.labeled, train.epoch_images), train.batch
+    processes = max(1, batch // train.group)
+    per_epoch = max(1, -(-images // processes) // max(1, batch // processes))
+    iterations = train.iterations or (train.epochs or 1) * per_epoch
+    eval_every = train.eval_every or max(min(per_epoch, iterations), -(-iterations // 20))
+    if eval_every == "epoch":
+        eval_every = per_epoch
+    return Schedule(iterations, per_epoch, eval_every, train.save_every or eval_every)
+
+
+def check_micro_batches(train: TrainSettings, processes: int, ohem: bool) -> None:
+    """Refuse numbers of processes and micro-batches that do not divide the batch.
+
+    Raises:
+        ConfigError: also where hard examples are mined inside groups and a micro-batch does not hold whole ones.
+    """
+    if train.batch % processes:
+        fitting = [count for count in range(1, train.batch + 1) if train.batch % count == 0]
+        raise ConfigError(
+            f"train.batch={train.batch} cannot be shared evenly by {processes} processes. Start "
+            f"{' or '.join(map(str, fitting))}, or change --batch."
+        )
+    own = train.batch // processes
+    if own % train.micro_batches:
+        raise ConfigError(
+            f"each of {processes} processes has {own} of train.batch={train.batch} labelled images, which "
+            f"train.accumulate={train.micro_batches} micro-batches cannot share evenly. Change one."
+        )
+    if ohem and (own // train.micro_batches) % train.group:
+        raise ConfigError(
+            f"method.ohem mines inside groups of {train.group}, so a micro-batch has to hold whole groups; "
+            f"train.batch={train.batch} / {processes} processes / train.accumulate={train.micro_batches} does not. "
+            "Change one."
+        )
+
+
+def describe_step(train: TrainSettings, processes: int, learns_unlabeled: bool) -> str:
+    """The images of a step and how they are shared: "16 + 16 images = 2 processes x 2 micro-batches of 4 + 4"."""
+
+    def images(labeled: int) -> str:
+        return f"{labeled} + {labeled * train.ratio}" if learns_unlabeled else f"{labeled}"
+
+    whole = f"{images(train.batch)} images"
+    if processes * train.micro_batches == 1:
+        return whole
+    micro = train.batch // processes // train.micro_batches
+    shares = [f"{processes} processes"] if processes > 1 else []
+    shares += [f"{train.micro_batches} micro-batches"] if train.micro_batches > 1 else []
+    return f"{whole} = {' x '.join(shares)} of {images(micro)}"

@@ -15,11 +15,11 @@ from torch.nn.utils import get_total_norm
 from semikit.core.batch import Labeled, Pseudo, StepResult, Unlabeled, share_of, take
 from semikit.core.flat import flat, spread
 from semikit.core.method import Method
-from semikit.core.passes import has_batch_norm
-from semikit.core.processes import mean_over_processes, process_count, sum_over_processes
+from semikit.core.student_views import has_batch_norm
+from semikit.distributed.collectives import mean_over_processes, process_count, sum_over_processes
 
 if TYPE_CHECKING:  # its library takes a second to import
-    from semikit.training.sharding import Sharding
+    from semikit.training.fsdp import Sharding
 
 Forward = Callable[[Labeled, Unlabeled | None, Pseudo | None], StepResult]
 

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from semikit.core.task import Scores
 from semikit.errors import DataError
-from semikit.training.checkpoint import write_atomically, write_text
+from semikit.files import write_atomically, write_text
 
 Row = Mapping[str, float]
 

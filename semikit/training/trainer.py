@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
+from semikit.core.bad_files import count_bad_files
+from semikit.core.batch import Labeled, Unlabeled
 from semikit.core.collapse import ClassSums
-from semikit.core.draws import draw
 from semikit.core.method import Method
 from semikit.core.network import Network
-from semikit.core.processes import alone, process_rank
+from semikit.core.rng import rng_for
 from semikit.core.task import Inference, Scores, Split, Task
+from semikit.distributed.collectives import alone, process_count, process_rank
+from semikit.distributed.groups import FAILED, GO, STOP, LostError, agreed, everywhere, translate_dist_errors
 from semikit.errors import DataError, RunError, of_all
-from semikit.training.checkpoint import save_best, save_last
+from semikit.files import write_atomically
+from semikit.training.checkpoint import (
+    LAST,
+    PREVIOUS,
+    learned_state,
+    restore_learned,
+    save_best,
+    save_last,
+    whole_networks,
+    write_tensors,
+)
 from semikit.training.device import peak_memory
-from semikit.training.inspection import not_finite, rebuilt
 from semikit.training.meter import Meter
 from semikit.training.optimizer import set_learning_rates
-from semikit.training.processes import FAILED, GO, STOP, LostError, agreed, count_bad_files, everywhere, losses_told
 from semikit.training.reporter import Reporter
 from semikit.training.settings import OptimizerSettings, Schedule, TrainSettings
-from semikit.training.signals import StopRequest, stop_requests
-from semikit.training.state import learned_state, restore_learned, whole_networks
 from semikit.training.step import Stepper
 from semikit.training.tracking import Tracker, scores_row
 
@@ -88,7 +102,7 @@ class Trainer:
             self.reporter.start(self.step, total)
             self.meter.resume_clock()
             try:
-                with losses_told():
+                with translate_dist_errors():
                     while self.step < total:
                         self._iteration(iterator, request)
                         self._bookkeeping(tracker)
@@ -105,7 +119,7 @@ class Trainer:
         waited = time.monotonic() - begun
         # Networks with drop path draw from torch's global generator, in every process other masks.
         place = (self.step, process_rank()) if process_rank() else (self.step,)
-        torch.manual_seed(int(draw(self.train.seed, "network", *place).integers(2**63)))
+        torch.manual_seed(int(rng_for(self.train.seed, "network", *place).integers(2**63)))
         total = self.schedule.iterations
         self.lr = set_learning_rates(self.stepper.optimizer, self.optimizer_settings, self.step, total)
         labeled, unlabeled = self.task.views(raw, self.step, self.inference.device)
@@ -248,3 +262,82 @@ class Trainer:
         assert not self.best or self.best.keys() >= {"model", "value", "iteration", "split", "per_class"}, self.best
         self.seconds = float(state["seconds"])
         self.task.bad_files.restore(state.get("bad_files", {}))
+
+
+def rebuilt(task: Task, step: int, folder: Path, device: torch.device) -> Path:
+    """Rebuild the batch of a step, in each process its share, and keep it for inspection; where it lies."""
+    raw = next(iter(task.batches(range(step, step + 1), 0, False)))
+    part = f"-process-{process_rank()}" if process_count() > 1 else ""
+    path = folder / f"nonfinite-iteration-{step}{part}.safetensors"
+    keep_batch(path, *task.views(raw, step, device))
+    return path
+
+
+def keep_batch(path: Path, labeled: Labeled, unlabeled: Unlabeled | None) -> None:
+    """Write the images, labels and valid masks of a step, as the network saw them, to a safetensors file.
+
+    Raises:
+        RunError: when the disk is full.
+    """
+    tensors: dict[str, Tensor] = {
+        "labeled_images": labeled.images,
+        "labeled_index": labeled.index,
+        "labeled_valid": labeled.valid,
+        "labels": labeled.labels,
+    }
+    if unlabeled is not None:
+        tensors |= {"weak": unlabeled.weak, "unlabeled_index": unlabeled.index, "unlabeled_valid": unlabeled.valid}
+        tensors |= {f"strong_{i}": view for i, view in enumerate(unlabeled.strong, 1)}
+    if unlabeled is not None and unlabeled.partner_batch is not None:
+        tensors["second"] = unlabeled.partner_batch.images
+    write_atomically(path, lambda temporary: write_tensors({k: v.contiguous() for k, v in tensors.items()}, temporary))
+
+
+def not_finite(
+    iteration: int, skipped: int, train: TrainSettings, optimizer: OptimizerSettings, kept: Path
+) -> RunError:
+    """What stops a run after more than the allowed steps were not finite; a resumed run may change all that it names.
+
+    `iteration` is the first of them, whose batch lies at `kept` in the run folder.
+    """
+    folder = kept.parent
+    saved = any((folder / "weights" / name).is_file() for name in (LAST, PREVIOUS))
+    begin = f"Go on from the checkpoint before with --resume {folder} and" if saved else "Nothing is saved: begin with"
+    rates = f"optimizer.lr={optimizer.lr / 10:g}"
+    if optimizer.encoder_lr is not None:
+        rates += f" optimizer.encoder_lr={optimizer.encoder_lr / 10:g}"
+    return RunError(
+        f"loss or gradient was not finite at iteration {iteration} ({skipped} skipped, train.max_skipped="
+        f"{train.max_skipped}). Its batch was rebuilt into {kept}. {begin} a lower learning rate ({rates}), with "
+        "--precision bf16 or fp32 instead of fp16, or, where only few steps are bad, with more of them allowed "
+        f"(train.max_skipped={10 * skipped})."
+    )
+
+
+@final
+class StopRequest:
+    """Whether somebody asked the run to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Handle both signals while the block runs (in the main thread; elsewhere signals cannot be handled)."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    former = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -14,16 +14,16 @@ from rich.console import Console
 
 from semikit.cli.run import start_run
 from semikit.cli.train import compose
-from semikit.config import resolve
 from semikit.data.pair_spec import load_pairs
 from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepare import prepare
 from semikit.data.spec import load_spec
-from semikit.models.backbone import TRANSFORMERS, check_encoder, family
-from semikit.models.catalogue import WIDE
+from semikit.models.encoders.build import TRANSFORMERS, check_encoder, family
+from semikit.models.encoders.catalogue import WIDE
 from semikit.models.segmenter import build_segmenter
-from semikit.recipes import RECIPES, merge, read_yaml, recipe_names
 from semikit.registry import TASKS
+from semikit.run.config import resolve
+from semikit.run.recipes import RECIPES, merge, read_yaml, recipe_names
 from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
 

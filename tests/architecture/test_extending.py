@@ -15,16 +15,16 @@ from torch import Tensor
 
 from semikit.cli.app import run
 from semikit.core.batch import Labeled, Unlabeled
-from semikit.core.draws import draw
 from semikit.core.losses import denominators
 from semikit.core.mixing import partners
 from semikit.core.network import Network
-from semikit.core.settings import Settings
-from semikit.core.task import Counts, Inference, Plan, Predicted, Progress, Scores, Task
-from semikit.data.loader import StepLoader
-from semikit.data.streams import Stream
+from semikit.core.rng import rng_for
+from semikit.core.task import BatchLayout, Counts, Inference, Predicted, Progress, Scores, Task
+from semikit.data.loading.loader import StepLoader
+from semikit.data.loading.streams import Stream
 from semikit.models.settings import EncoderSettings
 from semikit.registry import METHODS, TASKS
+from semikit.settings.base import Settings
 from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
 
@@ -37,9 +37,9 @@ from typing import final
 
 from pydantic import Field
 
-from semikit.core.batch import Facts, Needs, StepResult
+from semikit.core.batch import RunInfo, Requirements, StepResult
 from semikit.core.network import Network
-from semikit.core.settings import Settings
+from semikit.settings.base import Settings
 from semikit.core.teaching import StudentTeacher, TeachingSettings
 
 
@@ -58,8 +58,8 @@ class Agreement(StudentTeacher):
     Config = AgreementConfig
 
     @classmethod
-    def needs(cls, config):
-        return Needs(strong_views=1)
+    def requirements(cls, config):
+        return Requirements(strong_views=1)
 
     def label(self, unlabeled, step):
         with __import__("torch").no_grad():
@@ -140,14 +140,16 @@ class Toy(Task):
     metric: ClassVar[str] = "accuracy"
     tiny: ClassVar[ModuleType]
 
-    def __init__(self, data: ToyData, views: Nothing, evaluate: Nothing, plan: Plan, needs: Any) -> None:
-        self.plan, self.needs = plan, needs
+    def __init__(
+        self, data: ToyData, views: Nothing, evaluate: Nothing, layout: BatchLayout, requirements: Any
+    ) -> None:
+        self.layout, self.requirements = layout, requirements
         self.class_names = tuple(f"colour {k}" for k in range(data.classes))
         self.counts = Counts(labeled=6, unlabeled=20, val=9, test=0)
 
     def image(self, index: int, labels: int | None = None) -> tuple[Tensor, int]:
         label = index % len(self.class_names) if labels is None else labels
-        pixels = torch.from_numpy(draw(0, "toy", index).random((3, 12, 12), dtype="float32"))
+        pixels = torch.from_numpy(rng_for(0, "toy", index).random((3, 12, 12), dtype="float32"))
         pixels[label % 3] += 2
         return pixels, label
 
@@ -167,21 +169,21 @@ class Toy(Task):
 
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         found = [
-            Stream("labeled", self.counts.labeled, self.plan.batch),
-            Stream("unlabeled", self.counts.unlabeled, self.plan.unlabeled_batch),
+            Stream("labeled", self.counts.labeled, self.layout.batch),
+            Stream("unlabeled", self.counts.unlabeled, self.layout.unlabeled_batch),
         ]
-        return StepLoader(found, self.make, self.plan.seed, steps, workers, pin=pin)
+        return StepLoader(found, self.make, self.layout.seed, steps, workers, pin=pin)
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         images, labels, index = raw["labeled"]
         valid = torch.ones(len(labels), dtype=torch.bool)
-        counted = denominators(valid, self.plan.group, self.plan.normalise)
+        counted = denominators(valid, self.layout.group, self.layout.normalise)
         labeled = Labeled(images, labels, valid, index, counted)
         images, _, index = raw["unlabeled"]
         valid = torch.ones(len(index), dtype=torch.bool)
-        noise = [torch.from_numpy(draw(step, "noise", v).normal(size=images.shape)).float() for v in range(2)]
-        partner = partners(len(index), self.plan.group)
-        strong = tuple(images + part for part in noise)[: self.needs.strong_views]
+        noise = [torch.from_numpy(rng_for(step, "noise", v).normal(size=images.shape)).float() for v in range(2)]
+        partner = partners(len(index), self.layout.group)
+        strong = tuple(images + part for part in noise)[: self.requirements.strong_views]
         return labeled, Unlabeled(images, strong, valid, (), partner, index, range(len(index)))
 
     def evaluate(self, networks: Mapping[str, Network], split: Any, inference: Inference) -> dict[str, Scores]:
@@ -266,9 +268,13 @@ def test_a_new_task_is_resumed_evaluated_and_predicts(
 
 def test_the_shapes_of_a_label_decide_not_the_core(toy: str, tiny: ModuleType) -> None:
     """Positions of whole images are (): the same batch structure without height and width."""
-    plan = Plan(batch=2, unlabeled_batch=2, group=2, seed=0)
+    layout = BatchLayout(batch=2, unlabeled_batch=2, group=2, seed=0)
     task = Toy(
-        ToyData(), Nothing(), Nothing(), plan, METHODS.get("unimatch_v2").needs(METHODS.get("unimatch_v2").Config())
+        ToyData(),
+        Nothing(),
+        Nothing(),
+        layout,
+        METHODS.get("unimatch_v2").requirements(METHODS.get("unimatch_v2").Config()),
     )
     labeled, unlabeled = task.views(next(iter(task.batches(range(1), 0, False))), 0, torch.device("cpu"))
     assert labeled.labels.shape == (2,)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from semikit.augment.geometry import Window, cut, cut_map, cut_valid, draw_window
 from semikit.augment.settings import WeakSettings
+from semikit.augment.weak import Window, cut, cut_map, cut_valid, draw_window
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from semikit.augment.normalize import channel_statistics, normalize, to_float
+from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.errors import ConfigError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

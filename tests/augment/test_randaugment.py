@@ -11,8 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from semikit.augment.operations import BLENDS, MOVES, Op, encode
-from semikit.augment.randaugment import draw_boxes, draw_operations, draw_ops, randaugment, static_randaugment
+from semikit.augment.randaugment import (
+    BLENDS,
+    MOVES,
+    Op,
+    draw_boxes,
+    draw_operations,
+    draw_ops,
+    encode,
+    randaugment,
+    static_randaugment,
+)
 from semikit.augment.settings import RandAugmentSettings
 from semikit.benchmark.pil_augment import pil_randaugment
 

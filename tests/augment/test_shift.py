@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from semikit.augment.resampling import draw_shifts, shifted
 from semikit.augment.settings import ShiftSettings
-from semikit.augment.shift import draw_shifts, shifted
 
 
 def padded_and_cut(image: Tensor, flip: int, down: int, right: int, reach: int) -> np.ndarray:

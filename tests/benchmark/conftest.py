@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from semikit.benchmark.workload import Workload, build_workload, configure
-from semikit.config import Config
-from semikit.recipes import merge
+from semikit.run.config import Config
+from semikit.run.recipes import merge
 
 CLASSES = 4
 SMALL: dict[str, Any] = {

@@ -13,7 +13,7 @@ from semikit.augment.settings import StrongSettings
 from semikit.augment.strong import draw_factors, strong_view
 from semikit.benchmark.pil_colour import PilColours, coloured
 from semikit.benchmark.workload import Workload, made_crops
-from semikit.config import Config
+from semikit.run.config import Config
 
 Configure = Callable[..., Config]
 

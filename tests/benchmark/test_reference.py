@@ -18,8 +18,8 @@ from semikit.benchmark.plain_network import plain_form
 from semikit.benchmark.reference import ReferenceStep, check_reference
 from semikit.benchmark.watch import Watch
 from semikit.benchmark.workload import Workload, build_workload, made_crops
-from semikit.config import Config
 from semikit.errors import InputError
+from semikit.run.config import Config
 from semikit.training.optimizer import build_optimizer
 
 Configure = Callable[..., Config]

@@ -8,8 +8,8 @@ from semikit.benchmark.class_workload import configure_classes
 from semikit.benchmark.forms import OURS
 from semikit.benchmark.steps import Asked, measure_steps, speed_of, steady
 from semikit.benchmark.subjects import subject_of
-from semikit.config import Config
 from semikit.errors import InputError
+from semikit.run.config import Config
 
 Configure = Callable[..., Config]
 

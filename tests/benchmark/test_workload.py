@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from semikit.benchmark.workload import Workload, build_workload, made_crops
-from semikit.config import Config
+from semikit.run.config import Config
 
 Configure = Callable[..., Config]
 

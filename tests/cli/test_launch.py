@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from semikit.cli.launch import check_gpus, without_gpus
+from semikit.distributed.groups import seen_by_all
 from semikit.errors import InputError
-from semikit.training.processes import seen_by_all
 
 
 @pytest.mark.parametrize(

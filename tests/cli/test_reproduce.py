@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from semikit.cli import run as cli_run
-from semikit.config import resolve
 from semikit.registry import TASKS
 from semikit.reproduce.cells import cells, command
 from semikit.reproduce.plan import composed
+from semikit.run.config import resolve
 
 CELL = "table1/unimatch-v2-dinov2-base/183"
 

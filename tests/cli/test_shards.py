@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from semikit import build
-from semikit.data import shard_reading
+from semikit.data.shards import reading as shard_reading
 from semikit.errors import RunError
+from semikit.run import build
 from semikit.training.checkpoint import read_checkpoint
 
 Call = Callable[..., Any]
@@ -161,7 +161,7 @@ class TestSegmentation:
             raise RunError("nothing fits")
 
         with monkeypatch.context() as patched:
-            patched.setattr(build, "planned_parts", nothing_fits)
+            patched.setattr(build, "planned_micro_batches", nothing_fits)
             answer = train("--out", "run", "train.accumulate=auto", data=data)
         assert answer.code == 3
         assert "nothing fits" in answer.err

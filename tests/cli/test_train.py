@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from semikit.cli.train import compose, parse_seeds
-from semikit.recipes import read_recipe, read_yaml
 from semikit.registry import METHODS
+from semikit.run.recipes import read_recipe, read_yaml
 from semikit.training.checkpoint import read_best, read_checkpoint
 from semikit.training.step import Stepper
 from semikit.training.tracking import read_rows
@@ -87,7 +87,7 @@ def test_flags_go_before_the_recipe(trained: Path, semikit: Call, tmp_path: Path
 def test_every_method(train: Call, tmp_path: Path, no_curves: None, method: str) -> None:
     answer = train("--method", method, "--out", tmp_path / "run", "--iterations", "1")
     plugin = METHODS.get(method)
-    if plugin.needs(plugin.Config()).whole_images:
+    if plugin.requirements(plugin.Config()).whole_images:
         assert answer.code == 2
         assert "classes of whole images only. For pixels use freematch or softmatch" in answer.err
         return
@@ -252,7 +252,7 @@ def test_an_interruption_before_anything_was_written_leaves_no_folder(
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("semikit.build.build_run", interrupted)
+    monkeypatch.setattr("semikit.run.build.build_run", interrupted)
     assert train("--out", tmp_path / "run").code == 130
     assert not (tmp_path / "run").exists()
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from semikit.core.batch import Facts, Labeled, Unlabeled
+from semikit.core.batch import Labeled, RunInfo, Unlabeled
 from semikit.core.losses import denominators
 from semikit.core.method import Method
 from semikit.core.mixing import partners
@@ -74,14 +74,14 @@ def method_of(case: dict[str, Any]) -> Method:
     settings = dict(case.get("settings", {}))
     if "threshold" in cls.Config.model_fields:
         settings["threshold"] = 0.34
-    return cls(network_of(case), cls.Config(**settings), Facts(3, 8, 16, 2, 100, group=2, seed=3)).train()
+    return cls(network_of(case), cls.Config(**settings), RunInfo(3, 8, 16, 2, 100, group=2, seed=3)).train()
 
 
 def rig(case: dict[str, Any], shard: bool) -> Stepper:
     method = method_of(case)
     sharding = None
     if shard:
-        from semikit.training.sharding import Sharding
+        from semikit.training.fsdp import Sharding
 
         sharding = Sharding(method, CPU)
     options = {"name": "sgd", "lr": 0.05, "momentum": 0.0, **case.get("optimizer", {})}
@@ -96,13 +96,13 @@ def batch_of(case: dict[str, Any], method: Method, step: int, rank: int, world: 
     rng = torch.Generator().manual_seed(step)
     side, pixels = case.get("side", SIDE), case.get("pixels", True)
     size, shape = (BATCH, *case.get("shape", (3,)), side, side), (BATCH, side, side) if pixels else (BATCH,)
-    needs = type(method).needs(method.config)  # type: ignore[attr-defined]
+    requirements = type(method).requirements(method.config)  # type: ignore[attr-defined]
     labels, valid = torch.randint(3, shape, generator=rng), torch.rand(shape, generator=rng) > 0.2
     labeled, weak = torch.randn(size, generator=rng), torch.randn(size, generator=rng)
-    strong = [torch.randn(size, generator=rng) for _ in range(needs.strong_views)]
+    strong = [torch.randn(size, generator=rng) for _ in range(requirements.strong_views)]
     boxes = [torch.rand(shape, generator=rng) > 0.6 for _ in strong] if pixels else []
     own = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
-    slots, index = range(own.start, own.stop), torch.arange(BATCH)
+    positions, index = range(own.start, own.stop), torch.arange(BATCH)
     return (
         Labeled(labeled[own], labels[own], valid[own], index[own], denominators(valid[own], 2, "total")),
         Unlabeled(
@@ -112,8 +112,8 @@ def batch_of(case: dict[str, Any], method: Method, step: int, rank: int, world: 
             boxes=tuple(box[own] for box in boxes),
             partner=partners(BATCH // world, 2),
             index=index[own],
-            slots=slots,
-            second=None,
+            positions=positions,
+            partner_batch=None,
         ),
     )
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from semikit import build
-from semikit.config import resolve
-from semikit.core.processes import mean_over_processes
-from semikit.training.processes import joined
+from semikit.distributed.collectives import mean_over_processes
+from semikit.distributed.groups import joined
+from semikit.run import build
+from semikit.run.config import resolve
 from semikit.training.reporter import Quiet
 
 STEPS = 10

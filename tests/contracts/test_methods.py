@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semikit.core.batch import Facts, Labeled, Needs, Unlabeled, take
+from semikit.core.batch import Labeled, Requirements, RunInfo, Unlabeled, take
 from semikit.core.collapse import LABELED, PREDICTED
 from semikit.core.losses import denominators
 from semikit.core.method import Method
@@ -26,9 +26,9 @@ class Made:
     """A method with a batch for it."""
 
     method: Method
-    facts: Facts
-    needs: Needs
-    whole_batch: bool
+    run_info: RunInfo
+    requirements: Requirements
+    needs_full_batch: bool
     labeled: Labeled
     unlabeled: Unlabeled | None
 
@@ -51,18 +51,18 @@ def make(tiny: ModuleType, name: str) -> Make:
         classes: int = 3,
         pixels: bool | None = None,
         all_invalid: bool = False,
-        **facts: Any,
+        **run_info: Any,
     ) -> Made:
         cls: type[Method] = METHODS.get(name)
         threshold = {"threshold": 0.6} if "threshold" in cls.Config.model_fields else {}
         config = cls.Config(**threshold, **(settings or {}))
-        known, needs = tiny.facts(classes, **facts), cls.needs(config)
-        if pixels and needs.whole_images:
+        known, requirements = tiny.run_info(classes, **run_info), cls.requirements(config)
+        if pixels and requirements.whole_images:
             pytest.skip("learns classes of whole images only")
-        pixels = not needs.whole_images if pixels is None else pixels
+        pixels = not requirements.whole_images if pixels is None else pixels
         method = cls(tiny.network(num_classes=classes, pixels=pixels), config, known)
-        labeled, unlabeled = tiny.batch(known, needs, pixels=pixels, all_invalid=all_invalid)
-        return Made(method.train(), known, needs, cls.whole_batch(config), labeled, unlabeled)
+        labeled, unlabeled = tiny.batch(known, requirements, pixels=pixels, all_invalid=all_invalid)
+        return Made(method.train(), known, requirements, cls.needs_full_batch(config), labeled, unlabeled)
 
     return make
 
@@ -109,7 +109,7 @@ def test_a_batch_without_a_valid_position_has_loss_and_gradient_0(make: Make, no
 @pytest.mark.parametrize("normalise", ["total", "process"])
 def test_micro_batches_add_up(make: Make, normalise: str) -> None:
     made = make(normalise=normalise)
-    if made.whole_batch:
+    if made.needs_full_batch:
         pytest.skip("its pseudo-labels come out of the whole batch's pass")
     pseudo = made.method.label(made.unlabeled, 5)
     whole = made.method(made.labeled, made.unlabeled, pseudo)
@@ -127,7 +127,7 @@ def test_micro_batches_add_up(make: Make, normalise: str) -> None:
 
 def test_ohem_adds_up_over_micro_batches_of_whole_groups(make: Make) -> None:
     made = make({"ohem": {"threshold": 0.3, "min_kept": 20}})
-    if made.whole_batch:
+    if made.needs_full_batch:
         pytest.skip("its pseudo-labels come out of the whole batch's pass")
     pseudo = made.method.label(made.unlabeled, 0)
     items = (made.labeled, made.unlabeled, pseudo)
@@ -186,7 +186,7 @@ def test_draws_depend_on_the_step_alone(make: Make) -> None:
 
 def test_sharing_the_step_between_processes_changes_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make()
-    if made.whole_batch or made.unlabeled is None:
+    if made.needs_full_batch or made.unlabeled is None:
         pytest.skip("has nothing to share")
     whole = made.method.label(made.unlabeled, 2)
     module = sys.modules[type(made.method).__module__]
@@ -232,7 +232,7 @@ def test_no_step_waits_for_the_device(
     )
     made = make({**settings, **extra}, normalise=normalise)
     with count_syncs() as counter:
-        denominators(made.labeled.valid, made.facts.group, made.facts.normalise)
+        denominators(made.labeled.valid, made.run_info.group, made.run_info.normalise)
         result = made.step(3)
         result.loss.backward()
         made.method.after_step(3, torch.isfinite(result.loss.detach()).float())
@@ -256,9 +256,9 @@ def test_a_compiled_step_is_one_graph_and_the_same_step(make: Make) -> None:
 
 def test_unlabeled_images_are_not_asked_for_in_vain(make: Make) -> None:
     made = make()
-    if not made.needs.unlabeled:
-        assert made.needs.strong_views == 0
-        assert not made.needs.second
+    if not made.requirements.unlabeled:
+        assert made.requirements.strong_views == 0
+        assert not made.requirements.partner_batch
         assert made.method.label(None, 0) is None
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from semikit import build
-from semikit.config import Config, resolve
-from semikit.core.settings import Settings
 from semikit.core.task import Task
 from semikit.registry import TASKS
+from semikit.run import build
+from semikit.run.config import Config, resolve
+from semikit.settings.base import Settings
 
 CPU = torch.device("cpu")
 MADE = {"seg": "photos", "cd": "pairs", "cls": "icons"}
@@ -97,23 +97,23 @@ class TestContract:
         assert not labeled.labels[~labeled.valid].any()
         assert labeled.denominator.shape == labeled.index.shape == (train.batch,)
         assert unlabeled is not None
-        needs, count = build.needs_of(config), train.batch * train.ratio
-        assert unlabeled.second is not None
-        assert len(unlabeled.strong) == needs.strong_views
-        for images in (unlabeled.weak, unlabeled.second.images, *unlabeled.strong):
+        requirements, count = build.requirements_of(config), train.batch * train.ratio
+        assert unlabeled.partner_batch is not None
+        assert len(unlabeled.strong) == requirements.strong_views
+        for images in (unlabeled.weak, unlabeled.partner_batch.images, *unlabeled.strong):
             assert (images.shape, images.dtype) == ((count, *labeled.images.shape[1:]), torch.float32)
-        assert len(unlabeled.boxes) in (0, needs.strong_views)
-        for mask in (unlabeled.valid, unlabeled.second.valid, *unlabeled.boxes):
+        assert len(unlabeled.boxes) in (0, requirements.strong_views)
+        for mask in (unlabeled.valid, unlabeled.partner_batch.valid, *unlabeled.boxes):
             assert (mask.shape, mask.dtype) == ((count, *shape[1:]), torch.bool)
         for numbers in (unlabeled.partner, unlabeled.index):
             assert (numbers.shape, numbers.dtype) == ((count,), torch.int64)
-        assert len(unlabeled.slots) == count
+        assert len(unlabeled.positions) == count
 
 
 def as_plain(views: Any) -> list[Tensor]:
     """The tensors of labelled and unlabelled views, in order."""
     labeled, unlabeled = views
-    second = unlabeled.second
+    second = unlabeled.partner_batch
     found = [labeled.images, labeled.labels, labeled.valid, labeled.index, labeled.denominator]
     found += [unlabeled.weak, *unlabeled.strong, unlabeled.valid, *unlabeled.boxes, unlabeled.partner, unlabeled.index]
     return [*found, second.images, second.valid]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semikit.core.batch import Facts, Labeled, Needs, Normalise, Unlabeled, WeakViews
+from semikit.core.batch import Labeled, Normalise, Requirements, RunInfo, Unlabeled, WeakViews
 from semikit.core.losses import denominators
 from semikit.core.mixing import partners
 from semikit.core.network import Features, Network
@@ -60,12 +60,17 @@ def network(seed: int = 0, scale: float = 8.0, **options: int) -> TinyNetwork:
     return made
 
 
-def facts(num_classes: int = 3, group: int = 2, normalise: Normalise = "total", iterations: int = 100) -> Facts:
-    return Facts(num_classes, 4, 8, 2, iterations, group, seed=3, normalise=normalise)
+def run_info(num_classes: int = 3, group: int = 2, normalise: Normalise = "total", iterations: int = 100) -> RunInfo:
+    return RunInfo(num_classes, 4, 8, 2, iterations, group, seed=3, normalise=normalise)
 
 
 def batch(
-    facts: Facts, needs: Needs, size: int = 4, pixels: bool = True, all_invalid: bool = False, seed: int = 0
+    run_info: RunInfo,
+    requirements: Requirements,
+    size: int = 4,
+    pixels: bool = True,
+    all_invalid: bool = False,
+    seed: int = 0,
 ) -> tuple[Labeled, Unlabeled | None]:
     """`size` labelled and as many unlabelled images, some positions invalid."""
     generator = torch.Generator().manual_seed(seed)
@@ -78,20 +83,22 @@ def batch(
         return torch.zeros(shape, dtype=torch.bool) if all_invalid else torch.rand(shape, generator=generator) > 0.2
 
     is_valid = valid()
-    labels = torch.where(is_valid, torch.randint(facts.num_classes, shape, generator=generator), 0)
-    denominator = denominators(is_valid, facts.group, facts.normalise)
+    labels = torch.where(is_valid, torch.randint(run_info.num_classes, shape, generator=generator), 0)
+    denominator = denominators(is_valid, run_info.group, run_info.normalise)
     labeled = Labeled(images(), labels, is_valid, torch.arange(size), denominator)
-    if not needs.unlabeled:
+    if not requirements.unlabeled:
         return labeled, None
-    boxes = tuple(torch.rand(shape, generator=generator) > 0.6 for _ in range(needs.strong_views)) if pixels else ()
+    boxes = (
+        tuple(torch.rand(shape, generator=generator) > 0.6 for _ in range(requirements.strong_views)) if pixels else ()
+    )
     unlabeled = Unlabeled(
         weak=images(),
-        strong=tuple(images() for _ in range(needs.strong_views)),
+        strong=tuple(images() for _ in range(requirements.strong_views)),
         valid=valid(),
         boxes=boxes,
-        partner=partners(size, facts.group),
+        partner=partners(size, run_info.group),
         index=torch.arange(size),
-        slots=range(size),
-        second=WeakViews(images(), valid()) if needs.second else None,
+        positions=range(size),
+        partner_batch=WeakViews(images(), valid()) if requirements.partner_batch else None,
     )
     return labeled, unlabeled

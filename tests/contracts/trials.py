@@ -29,7 +29,7 @@ import numpy as np
 
 from semikit.cli import app
 from semikit.cli.app import run
-from semikit.core.draws import draw
+from semikit.core.rng import rng_for
 
 SEED = 6
 LIMIT = 60.0
@@ -171,7 +171,7 @@ _LINUX = sys.platform == "linux"
 
 
 def _case(kind: str, make: Make, number: int, box: Path, said: Any) -> tuple[int, str]:
-    trial = make(draw(SEED, kind, number), box)
+    trial = make(rng_for(SEED, kind, number), box)
     traces: list[str] = []
     with _traced(traces), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         code = run([str(item) for item in trial.arguments])

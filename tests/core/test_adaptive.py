@@ -8,17 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from semikit.core.adaptive import FlexThreshold, FreeThreshold, SoftWeights, Threshold
-from semikit.core.pseudo_label import Belief
+from semikit.core.pseudo_labels import Prediction
+from semikit.core.thresholds import FlexThreshold, FreeThreshold, SoftWeights, Threshold
 
 
-def belief(labels: list[int], confidence: list[float], classes: int = 3) -> Belief:
+def belief(labels: list[int], confidence: list[float], classes: int = 3) -> Prediction:
     top, c = torch.tensor(labels), torch.tensor(confidence)
     rest = ((1 - c) / (classes - 1)).unsqueeze(1).expand(-1, classes)
-    return Belief(top, c, rest.scatter(1, top.unsqueeze(1), c.unsqueeze(1)))
+    return Prediction(top, c, rest.scatter(1, top.unsqueeze(1), c.unsqueeze(1)))
 
 
-def weigh(threshold: Threshold, given: Belief, index: list[int] | None = None, valid: Tensor | None = None) -> Tensor:
+def weigh(
+    threshold: Threshold, given: Prediction, index: list[int] | None = None, valid: Tensor | None = None
+) -> Tensor:
     count = len(given.labels)
     valid = torch.ones(count, dtype=torch.bool) if valid is None else valid
     return threshold(given, valid, torch.tensor(index or list(range(count))))
@@ -98,6 +100,6 @@ def test_pixels_are_positions_like_images(made: Threshold) -> None:
     flat = weigh(made, given)
     fresh = type(made)(3, 0.5, *((0.8, None) if isinstance(made, FreeThreshold) else (2.0,)))
     probabilities = given.probabilities.view(2, 2, 1, 3).permute(0, 3, 1, 2)
-    maps = Belief(given.labels.view(2, 2, 1), given.confidence.view(2, 2, 1), probabilities)
+    maps = Prediction(given.labels.view(2, 2, 1), given.confidence.view(2, 2, 1), probabilities)
     weights = fresh(maps, torch.ones(2, 2, 1, dtype=torch.bool), torch.arange(2))
     torch.testing.assert_close(weights.flatten(), flat)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from semikit.core.alignment import Alignment, AverageMarginal, QueueMarginal
-from semikit.core.averages import Mean
+from semikit.core.running_averages import Mean
 from semikit.errors import ConfigError
 
 SKEWED = torch.tensor([4.0, 1.0, 0.0])

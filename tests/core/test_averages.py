@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semikit.core.averages import Mean, class_mean_of, class_share_of, follow, mean_of, quantile_of
+from semikit.core.running_averages import Mean, class_mean_of, class_share_of, follow, mean_of, quantile_of
 
 SHAPES = [(9,), (3, 4, 5)]
 

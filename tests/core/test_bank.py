@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from semikit.core.bank import FeatureBank, places
+from semikit.core.feature_bank import FeatureBank, places
 
 
 def test_the_last_of_each_is_written() -> None:
@@ -27,7 +27,7 @@ def test_what_is_written_is_found_again() -> None:
     valid = torch.tensor([True, True, False])
     memory.write(torch.tensor([2, 0, 1]), given, torch.tensor([1, 0, 1]), valid)
     assert torch.equal(memory.rows[[2, 0]], given[:2])
-    alike = memory.likeness(given, 0.1).exp()
+    alike = memory.similarity(given, 0.1).exp()
     torch.testing.assert_close(alike.sum(1), torch.ones(3))
     assert not alike[:, [1, 3]].any(), "images that were not seen are like nobody"
     torch.testing.assert_close(alike[:, [0, 2]], (given @ given[[1, 0]].t() / 0.1).softmax(1))
@@ -52,11 +52,11 @@ def test_rows_are_averaged_and_keep_their_length() -> None:
 def test_the_gradient_is_that_of_the_rows_that_were_read() -> None:
     memory, given = bank(), features(2).requires_grad_()
     memory.seen.fill_(True)
-    expected = torch.autograd.grad(memory.likeness(given, 0.5)[:, 0].sum(), given)[0]
-    loss = memory.likeness(given, 0.5)[:, 0].sum()
+    expected = torch.autograd.grad(memory.similarity(given, 0.5)[:, 0].sum(), given)[0]
+    loss = memory.similarity(given, 0.5)[:, 0].sum()
     memory.write(torch.tensor([0, 1]), -given.detach(), torch.tensor([0, 1]), torch.ones(2, dtype=torch.bool))
     assert torch.equal(torch.autograd.grad(loss, given)[0], expected)
 
 
 def test_an_empty_bank_is_no_nan() -> None:
-    assert torch.isfinite(bank().likeness(features(2), 0.1)).all()
+    assert torch.isfinite(bank().similarity(features(2), 0.1)).all()

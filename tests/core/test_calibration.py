@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semikit.core.calibration import binned, expected_calibration_error
+from semikit.metrics.calibration import binned, expected_calibration_error
 
 
 def test_by_hand() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
-from semikit.core.confusion import count, f1, iou, mean_iou, pixel_accuracy, precision, recall
+from semikit.metrics.confusion import count, f1, iou, mean_iou, pixel_accuracy, precision, recall
 
 HAND = torch.tensor([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
 

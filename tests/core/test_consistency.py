@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from semikit.core.batch import Needs
-from semikit.core.consistency import ConsistencySettings, Emphasis, fill, judge, mixed, prepare
+from semikit.core.batch import Requirements
+from semikit.core.consistency import ConsistencySettings, Emphasis, fill, mixed, predict_labels, prepare
 from semikit.registry import METHODS
 
 
 @pytest.mark.parametrize("normalise", ["total", "process"])
 def test_valid_and_denominators_are_of_the_mixed_view(tiny: ModuleType, normalise: str) -> None:
-    facts = tiny.facts(normalise=normalise)
-    _, unlabeled = tiny.batch(facts, Needs())
-    pseudo = prepare(unlabeled, facts)
+    run_info = tiny.run_info(normalise=normalise)
+    _, unlabeled = tiny.batch(run_info, Requirements())
+    pseudo = prepare(unlabeled, run_info)
     for view, box in zip(pseudo.views, unlabeled.boxes, strict=True):
         assert torch.equal(view.valid, torch.where(box, unlabeled.valid[unlabeled.partner], unlabeled.valid))
         counts = view.valid.flatten(1).sum(1)
@@ -28,10 +28,10 @@ def test_valid_and_denominators_are_of_the_mixed_view(tiny: ModuleType, normalis
 
 
 def test_labels_and_confidence_are_mixed_alike(tiny: ModuleType) -> None:
-    facts = tiny.facts()
-    _, unlabeled = tiny.batch(facts, Needs())
-    labels, confidence = judge(tiny.network(), unlabeled.weak)
-    pseudo = fill(prepare(unlabeled, facts), unlabeled, labels, confidence)
+    run_info = tiny.run_info()
+    _, unlabeled = tiny.batch(run_info, Requirements())
+    labels, confidence = predict_labels(tiny.network(), unlabeled.weak)
+    pseudo = fill(prepare(unlabeled, run_info), unlabeled, labels, confidence)
     for view, box in zip(pseudo.views, unlabeled.boxes, strict=True):
         assert torch.equal(view.labels, torch.where(box, labels[unlabeled.partner], labels))
         assert torch.equal(view.confidence, torch.where(box, confidence[unlabeled.partner], confidence))
@@ -39,21 +39,21 @@ def test_labels_and_confidence_are_mixed_alike(tiny: ModuleType) -> None:
 
 
 def test_without_boxes_nothing_is_mixed(tiny: ModuleType) -> None:
-    facts = tiny.facts()
-    _, unlabeled = tiny.batch(facts, Needs(), pixels=False)
+    run_info = tiny.run_info()
+    _, unlabeled = tiny.batch(run_info, Requirements(), pixels=False)
     values = torch.arange(4)
     assert mixed(values, values, unlabeled, 1) is values
-    pseudo = fill(prepare(unlabeled, facts), unlabeled, values, values / 4)
+    pseudo = fill(prepare(unlabeled, run_info), unlabeled, values, values / 4)
     assert all(torch.equal(view.labels, values) for view in pseudo.views)
 
 
 def test_few_confident_positions_mean_a_small_loss(tiny: ModuleType) -> None:
-    facts = tiny.facts()
-    _, unlabeled = tiny.batch(facts, Needs())
+    run_info = tiny.run_info()
+    _, unlabeled = tiny.batch(run_info, Requirements())
     network = tiny.network()
     logits = network(unlabeled.strong[0])
-    pseudo = fill(prepare(unlabeled, facts), unlabeled, *judge(network, unlabeled.weak))
-    emphasis = Emphasis(ConsistencySettings(threshold=0.5), facts)
+    pseudo = fill(prepare(unlabeled, run_info), unlabeled, *predict_labels(network, unlabeled.weak))
+    emphasis = Emphasis(ConsistencySettings(threshold=0.5), run_info)
     target = pseudo.views[0]
     half = replace(target, confidence=target.confidence.clone())
     half.confidence[2:] = 0.0
@@ -66,10 +66,10 @@ def test_few_confident_positions_mean_a_small_loss(tiny: ModuleType) -> None:
 @pytest.mark.parametrize("name", ["fixmatch", "unimatch_v1", "unimatch_v2"])
 def test_the_student_labels_once_the_teacher_stays_behind(tiny: ModuleType, name: str) -> None:
     plugin = METHODS.get(name)
-    facts = tiny.facts()
+    run_info = tiny.run_info()
 
     def made(teacher: str) -> Any:
-        return plugin(tiny.network(), plugin.Config(teacher=teacher), facts)
+        return plugin(tiny.network(), plugin.Config(teacher=teacher), run_info)
 
     auto, always = made("auto"), made("ema")
     for method in (auto, always):

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from semikit.core.draws import draw
-from semikit.core.dropout import apply_mask, apply_masks, channel_masks, check_levels, select
+from semikit.core.channel_dropout import apply_mask, apply_masks, channel_masks, check_levels, select
 from semikit.core.network import Features
+from semikit.core.rng import rng_for
 from semikit.errors import ConfigError
 
 
 def masks(batch: int = 8, widths: tuple[int, ...] = (32,) * 4, step: int = 0, **settings: Any) -> Any:
     options = {"kind": "complementary", "streams": 2, "group": 4, **settings}
-    return channel_masks(draw(0, "dropout", step), batch, widths, **options)
+    return channel_masks(rng_for(0, "dropout", step), batch, widths, **options)
 
 
 def whole(mask: torch.Tensor) -> torch.Tensor:

@@ -10,28 +10,28 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from semikit.core.adaptive import FreeThreshold, SoftWeights, Threshold
 from semikit.core.alignment import Alignment
-from semikit.core.batch import Facts, Needs, Unlabeled
+from semikit.core.batch import Requirements, RunInfo, Unlabeled
 from semikit.core.consistency import prepare
 from semikit.core.labeling import JointSettings, Labeling, LabelingSettings
-from semikit.core.pseudo_label import pseudo_label, sharpened
+from semikit.core.pseudo_labels import pseudo_label, sharpened
+from semikit.core.thresholds import FreeThreshold, SoftWeights, Threshold
 from semikit.registry import METHODS
 
 
-def given(tiny: ModuleType, pixels: bool = True) -> tuple[Facts, Unlabeled, Tensor]:
-    facts = tiny.facts()
-    _, unlabeled = tiny.batch(facts, Needs(strong_views=1), pixels=pixels)
-    return facts, unlabeled, tiny.network(pixels=pixels)(unlabeled.weak).detach()
+def given(tiny: ModuleType, pixels: bool = True) -> tuple[RunInfo, Unlabeled, Tensor]:
+    run_info = tiny.run_info()
+    _, unlabeled = tiny.batch(run_info, Requirements(strong_views=1), pixels=pixels)
+    return run_info, unlabeled, tiny.network(pixels=pixels)(unlabeled.weak).detach()
 
 
-def labeling(facts: Facts, threshold: Threshold | None = None, **settings: Any) -> Labeling:
-    return Labeling(LabelingSettings(**settings), facts, threshold)
+def labeling(run_info: RunInfo, threshold: Threshold | None = None, **settings: Any) -> Labeling:
+    return Labeling(LabelingSettings(**settings), run_info, threshold)
 
 
 def test_alone_it_is_the_plain_pseudo_label(tiny: ModuleType) -> None:
-    facts, unlabeled, logits = given(tiny)
-    pseudo = labeling(facts)(prepare(unlabeled, facts), unlabeled, logits)
+    run_info, unlabeled, logits = given(tiny)
+    pseudo = labeling(run_info)(prepare(unlabeled, run_info), unlabeled, logits)
     labels, confidence = pseudo_label(logits)
     assert torch.equal(pseudo.weak.labels, labels)
     assert torch.equal(pseudo.weak.confidence, confidence)
@@ -44,14 +44,14 @@ def test_alone_it_is_the_plain_pseudo_label(tiny: ModuleType) -> None:
 @pytest.mark.parametrize("kind", ["none", "queue", "ema"])
 @pytest.mark.parametrize("adaptive", [None, "free", "soft"])
 def test_the_parts_compose(tiny: ModuleType, adaptive: str | None, kind: str, hard: bool, pixels: bool) -> None:
-    facts, unlabeled, logits = given(tiny, pixels)
+    run_info, unlabeled, logits = given(tiny, pixels)
 
     def threshold() -> Threshold | None:
         made = {"free": lambda: FreeThreshold(3, 0.5, None, None), "soft": lambda: SoftWeights(3, 0.5, 2.0)}
         return None if adaptive is None else made[adaptive]()
 
-    made = labeling(facts, threshold(), alignment=kind, hard=hard, temperature=0.4)
-    pseudo = made(prepare(unlabeled, facts), unlabeled, logits)
+    made = labeling(run_info, threshold(), alignment=kind, hard=hard, temperature=0.4)
+    pseudo = made(prepare(unlabeled, run_info), unlabeled, logits)
     probabilities = logits.softmax(1)
     if kind != "none":
         probabilities = Alignment(kind, 3, 32, 0.999, "uniform")(probabilities, unlabeled.valid)
@@ -76,10 +76,10 @@ def test_the_parts_compose(tiny: ModuleType, adaptive: str | None, kind: str, ha
 
 
 def test_labels_may_stay_as_they_were(tiny: ModuleType) -> None:
-    facts, unlabeled, logits = given(tiny)
+    run_info, unlabeled, logits = given(tiny)
     config = LabelingSettings(alignment="ema", hard=False, temperature=1.0, alignment_target=[0.01, 0.01, 0.98])
-    changed, kept = (Labeling(config, facts, SoftWeights(3, 0.5, 2.0), aligned) for aligned in (True, False))
-    changed, kept = (made(prepare(unlabeled, facts), unlabeled, logits) for made in (changed, kept))
+    changed, kept = (Labeling(config, run_info, SoftWeights(3, 0.5, 2.0), aligned) for aligned in (True, False))
+    changed, kept = (made(prepare(unlabeled, run_info), unlabeled, logits) for made in (changed, kept))
     assert torch.equal(kept.weak.labels, logits.argmax(1))
     torch.testing.assert_close(kept.weak.probabilities, logits.softmax(1))
     assert torch.equal(kept.weak.weights, changed.weak.weights)
@@ -102,10 +102,10 @@ def test_labelled_predictions_have_to_be_seen(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["fixmatch", "freematch", "softmatch", "unimatch_v2"])
 @pytest.mark.parametrize("teacher", ["ema", "student"])
 def test_state_is_saved_and_counted_once_a_step(tiny: ModuleType, name: str, teacher: str) -> None:
-    plugin, facts = METHODS.get(name), tiny.facts()
+    plugin, run_info = METHODS.get(name), tiny.run_info()
     config = plugin.Config(teacher=teacher, forward="joint", alignment="queue", alignment_length=3)
-    method = plugin(tiny.network(), config, facts).train()
-    labeled, unlabeled = tiny.batch(facts, plugin.needs(config))
+    method = plugin(tiny.network(), config, run_info).train()
+    labeled, unlabeled = tiny.batch(run_info, plugin.requirements(config))
     for number in range(2):
         method(labeled, unlabeled, method.label(unlabeled, number))
     state = method.state_dict()

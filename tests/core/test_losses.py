@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semikit.core import processes
 from semikit.core.losses import Ohem, denominators, hard_positions, masked_cross_entropy, ohem_cross_entropy
+from semikit.distributed import collectives as processes
 
 GENERATOR = torch.Generator().manual_seed(0)
 

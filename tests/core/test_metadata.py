@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from semikit.core.metadata import LARGEST_SIDE, checked
 from semikit.errors import WeightsError
+from semikit.models.weights.metadata import LARGEST_SIDE, checked
 
 WHOLE: dict[str, Any] = {
     "task": "seg",

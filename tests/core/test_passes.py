@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from semikit.core.passes import check_forward, has_batch_norm, logits_of
+from semikit.core.student_views import check_forward, has_batch_norm, logits_of
 from semikit.errors import ConfigError
 
 

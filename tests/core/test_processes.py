@@ -38,10 +38,10 @@ tiny = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny)
 found = {{}}
 for name, settings in {CASES!r}.items():
-    cls, facts = METHODS.get(name), tiny.facts()
+    cls, run_info = METHODS.get(name), tiny.run_info()
     config = cls.Config(**settings)
-    method = cls(tiny.network(pixels=False), config, facts).train()
-    labeled, unlabeled = tiny.batch(facts, cls.needs(config), pixels=False)
+    method = cls(tiny.network(pixels=False), config, run_info).train()
+    labeled, unlabeled = tiny.batch(run_info, cls.requirements(config), pixels=False)
     size = 4 // world
     part = slice(size * rank, size * rank + size)
     labeled, unlabeled = take(labeled, part), take(unlabeled, part)

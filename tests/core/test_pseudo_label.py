@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semikit.core.pseudo_label import pseudo_label
+from semikit.core.pseudo_labels import pseudo_label
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 5, 7)], ids=["images", "pixels"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from semikit.core.schedule import Schedule, learning_rate, linear_ramp
+from semikit.core.schedules import Schedule, learning_rate, linear_ramp
 
 
 @dataclass

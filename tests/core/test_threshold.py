@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semikit.core.threshold import ClassBalance, confident
+from semikit.core.thresholds import ClassBalance, confident
 
 
 def test_reaching_the_threshold_is_enough_and_invalid_never_is() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semikit.core.transfer import send
+from semikit.core.batch import to_device
 
 
 def test_a_tensor_that_is_there_stays() -> None:
     tensor = torch.arange(3)
-    assert send(tensor, "cpu") is tensor
+    assert to_device(tensor, "cpu") is tensor
 
 
 def test_the_way_to_an_accelerator_is_through_pinned_memory(monkeypatch) -> None:
@@ -20,5 +20,5 @@ def test_the_way_to_an_accelerator_is_through_pinned_memory(monkeypatch) -> None
     monkeypatch.setattr(
         Tensor, "to", lambda self, device, non_blocking: calls.append(f"{device} {non_blocking}") or self
     )
-    send(torch.arange(3), torch.device("cuda"))
+    to_device(torch.arange(3), torch.device("cuda"))
     assert calls == ["pin", "cuda True"]

@@ -5,9 +5,9 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from semikit.core.settings import Location, Settings
-from semikit.core.validation import explain, validate
 from semikit.errors import ConfigError
+from semikit.settings.base import Location, Settings
+from semikit.settings.messages import explain, validate
 
 
 class Inner(Settings):

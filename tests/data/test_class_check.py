@@ -75,7 +75,7 @@ def test_large_photographs_of_two_sizes_are_fine(root: Path) -> None:
 
 
 def test_images_in_memory_are_not_looked_at(class_sets: ModuleType) -> None:
-    from semikit.data.class_shapes import ClassShapesSettings, open_shapes
+    from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
 
     parts: ClassParts = open_shapes(ClassShapesSettings(train=8, val=8, test=8))
     calls: list[tuple[int, int]] = []

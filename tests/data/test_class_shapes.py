@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from semikit.data.class_shapes import CLASS_NAMES, SIDE, ClassShapesSettings, make_block, open_shapes, shapes_source
 from semikit.data.class_sources import ArraySource
+from semikit.data.synthetic.class_shapes import (
+    CLASS_NAMES,
+    SIDE,
+    ClassShapesSettings,
+    make_block,
+    open_shapes,
+    shapes_source,
+)
 
 LABELS = [0, 3, 3, 4, 2, 1, 6, 3, 0, 4, 7, 4, 6, 0, 7, 1]
 MEAN = 88.278

@@ -11,7 +11,7 @@ from PIL import Image
 
 from semikit.data.class_parts import ClassPool
 from semikit.data.class_sources import ArraySource, FileSource, read_rgb
-from semikit.data.faults import FileFault
+from semikit.errors import FileFault
 
 
 def files(*paths: Path) -> FileSource:

@@ -13,8 +13,8 @@ from pyproj import Transformer
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from semikit.data.earth import Earth
-from semikit.data.faults import FileFault
+from semikit.errors import FileFault
+from semikit.raster.geodesic import Earth
 
 A, F = 6378137.0, 1 / 298.257223563
 E2 = F * (2 - F)

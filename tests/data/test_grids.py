@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from semikit.data.faults import FileFault
-from semikit.data.grids import Grid
-from semikit.data.places import read_grid
+from semikit.data.formats.images import read_grid
+from semikit.errors import FileFault
+from semikit.raster.grid import Grid
 
 ORIGIN = (400000.0, 5800000.0)
 

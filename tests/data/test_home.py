@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.home import at_home
 from semikit.errors import DataError
+from semikit.files import at_home
 
 
 def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:

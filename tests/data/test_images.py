@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from semikit.data.faults import FileFault
-from semikit.data.images import image_size, read_image, read_info, read_mask
-from semikit.data.rescale import percentiles, to_uint8
+from semikit.data.formats.images import image_size, read_image, read_info, read_mask
+from semikit.data.formats.rescale import percentiles, to_uint8
+from semikit.errors import FileFault
 
 Save = Callable[..., Path]
 RNG = np.random.default_rng(0)

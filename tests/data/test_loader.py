@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semikit.core.draws import draw
-from semikit.data.faults import FileFault
-from semikit.data.loader import StepLoader, _Made, stack
-from semikit.data.streams import Stream, item_at
-from semikit.errors import DataError, RunError, SemikitError
+from semikit.core.rng import rng_for
+from semikit.data.loading.loader import StepLoader, _Made, stack
+from semikit.data.loading.streams import Stream, item_at
+from semikit.errors import DataError, FileFault, RunError, SemikitError
 
 STREAMS = (Stream("labeled", 3, 4), Stream("unlabeled", 11, 2), Stream("none", 0, 0))
 
@@ -81,7 +80,7 @@ def test_items_and_draws_are_functions_of_step_and_slot() -> None:
     labeled = batches[2]["labeled"]
     assert isinstance(labeled.index, Tensor)
     assert labeled.index.tolist() == [item_at(7, "labeled", 3, 8 + slot) for slot in range(4)]
-    expected = make("labeled", int(labeled.index[3]), draw(7, "weak/labeled", 2, 3))
+    expected = make("labeled", int(labeled.index[3]), rng_for(7, "weak/labeled", 2, 3))
     assert isinstance(labeled.image, Tensor)
     np.testing.assert_array_equal(labeled.image[3].numpy(), expected.image)
     assert labeled.image.shape == (4, 2, 3)
@@ -110,8 +109,8 @@ def test_starting_later_gives_the_same() -> None:
 
 def test_a_process_s_slots_are_a_part_of_the_batch() -> None:
     parts = [
-        next(iter(StepLoader([Stream("s", 9, 4, slots)], make, 1, range(5, 6))))["s"]
-        for slots in (range(2), range(2, 4))
+        next(iter(StepLoader([Stream("s", 9, 4, positions)], make, 1, range(5, 6))))["s"]
+        for positions in (range(2), range(2, 4))
     ]
     whole = next(iter(StepLoader([Stream("s", 9, 4)], make, 1, range(5, 6))))["s"]
     assert torch.equal(torch.cat([part.image for part in parts]), whole.image)
@@ -184,7 +183,7 @@ def test_pinning_reaches_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch pins a batch of a kind it does not know by calling its `pin_memory`."""
     pinned: list[Tensor] = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(tensor), tensor + 1)[1])
-    items = _Made({"s": stack([make("s", 0, draw(0, "t")), make("s", 1, draw(0, "t"))])}).pin_memory()
+    items = _Made({"s": stack([make("s", 0, rng_for(0, "t")), make("s", 1, rng_for(0, "t"))])}).pin_memory()
     assert len(pinned) == 5
     assert items.batch["s"].index.tolist() == [1, 2]
     assert items.batch["s"].valid is None

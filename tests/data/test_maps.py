@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from semikit.data.grids import Grid
-from semikit.data.maps import MapFile, class_tags
-from semikit.data.places import read_grid
-from semikit.data.regions import tiles
+from semikit.data.formats.images import read_grid
 from semikit.errors import RunError
+from semikit.raster.cog import MapFile, class_tags
+from semikit.raster.grid import Grid
+from semikit.raster.region import tiles
 
 COLOURS = np.array([[40, 44, 52], [250, 200, 60]], np.uint8)
 

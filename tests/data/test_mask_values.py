@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semikit.data.faults import FileFault
-from semikit.data.mask_values import MaskValues
+from semikit.data.formats.mask_values import MaskValues
+from semikit.errors import FileFault
 
 
 def fault(values: MaskValues, raw: list[int], file: str = "a.png") -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 
-from semikit.data.name_lists import near
+from semikit.data.formats.name_lists import near
 
 
 def test_the_nearest_names() -> None:

@@ -13,12 +13,11 @@ import rasterio
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import reproject
 
-from semikit.data import rasters
-from semikit.data.faults import FileFault
-from semikit.data.mask_values import MaskValues
+from semikit.data.formats.mask_values import MaskValues
 from semikit.data.pairs import PairSource, aligned
-from semikit.data.regions import Region
-from semikit.errors import DataError
+from semikit.errors import DataError, FileFault
+from semikit.raster import reading as rasters
+from semikit.raster.region import Region
 
 BINARY = MaskValues(2, mapping=((255, 1),), exact=True)
 
@@ -60,7 +59,7 @@ class TestOneGrid:
             read.append((window.height, window.width))
             return whole(self, *args, window=window, **more)
 
-        monkeypatch.setattr("semikit.data.rasters.rasterio_for", lambda path: _Spy(told))
+        monkeypatch.setattr("semikit.raster.reading.rasterio_for", lambda path: _Spy(told))
         pair.image(0, Region(0, 0, 5, 6))
         assert read == [(5, 6), (5, 6)]
 

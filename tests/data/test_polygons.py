@@ -22,11 +22,10 @@ from pyproj import Geod, Transformer
 from rasterio import Affine
 from shapely.geometry import shape
 
-from semikit.data import polygons
-from semikit.data.earth import Earth
-from semikit.data.faults import FileFault
-from semikit.data.polygons import PolygonReport, write_polygons
-from semikit.errors import ConfigError, DataError, RunError
+from semikit.errors import ConfigError, DataError, FileFault, RunError
+from semikit.raster import polygons
+from semikit.raster.geodesic import Earth
+from semikit.raster.polygons import PolygonReport, write_polygons
 
 NAMES = ["unchanged", "built", "gone"]
 UTM = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500000, 0, -10, 6650000)}

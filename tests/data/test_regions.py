@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semikit.data.regions import Region, tiles
+from semikit.raster.region import Region, tiles
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 60))

@@ -12,14 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from semikit.data.regions import Region
-from semikit.data.scenery.blocks import draw_plan
-from semikit.data.scenery.light import Light, photograph
-from semikit.data.scenery.lots import Block
-from semikit.data.scenery.paint import Canvas, Clouds, footprints, paint
-from semikit.data.scenery.plan import MARGIN, Plan, Slab, draw_streets
-from semikit.data.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
+from semikit.data.synthetic.scenery.blocks import draw_plan
+from semikit.data.synthetic.scenery.light import Light, photograph
+from semikit.data.synthetic.scenery.lots import Block
+from semikit.data.synthetic.scenery.paint import Canvas, Clouds, footprints, paint
+from semikit.data.synthetic.scenery.plan import MARGIN, Plan, Slab, draw_streets
+from semikit.data.synthetic.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
 from semikit.errors import DataError
+from semikit.raster.region import Region
 
 FEW = ScenesSettings(train=60, val=3, test=2, seed=7)
 CHANGED = [2060, 989, 1255, 377, 708, 528]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource, make_scene
 from semikit.data.sources import PixelSource
+from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource, make_scene
 from semikit.errors import DataError
 
 FEW = ShapesSettings(train=60, val=3, test=2, seed=7)

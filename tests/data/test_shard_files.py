@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data import shard_files
-from semikit.data.shard_files import Shard, ShardCounts, Stream, list_shards
+from semikit.data.shards import files as shard_files
+from semikit.data.shards.files import Shard, ShardCounts, ShardReader, list_shards
 from semikit.errors import DataError, RunError
 
 
@@ -40,7 +40,7 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
 def test_forward_through_files_and_commands(tmp_path: Path, place: str) -> None:
     path = tmp_path / "two words"
     path.write_bytes(bytes(range(200)) * 10000)
-    stream = Stream(place.format(path=path))
+    stream = ShardReader(place.format(path=path))
     assert stream.read(3) == b"\0\1\2"
     stream.seek(1_500_007)
     assert (stream.tell(), stream.read(2)) == (1_500_007, bytes([7, 8]))
@@ -52,7 +52,7 @@ def test_forward_through_files_and_commands(tmp_path: Path, place: str) -> None:
 def test_nothing_large_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_files, "LARGEST", 10)
     (tmp_path / "file").write_bytes(bytes(100))
-    stream = Stream(str(tmp_path / "file"))
+    stream = ShardReader(str(tmp_path / "file"))
     for count in (11, -1):
         with pytest.raises(tarfile.ReadError, match=f"a header asks for {count} bytes"):
             stream.read(count)
@@ -60,7 +60,7 @@ def test_nothing_large_is_read_at_once(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_endless_command_is_ended() -> None:
-    stream = Stream("pipe:yes")
+    stream = ShardReader("pipe:yes")
     assert stream.read(4) == b"y\ny\n"
     stream.close()
     assert stream._file.proc.returncode is not None
@@ -68,7 +68,7 @@ def test_an_endless_command_is_ended() -> None:
 
 def test_a_command_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_files, "_GRACE", 0.2)
-    stream = Stream("pipe:trap '' TERM; echo y; exec sleep 100")
+    stream = ShardReader("pipe:trap '' TERM; echo y; exec sleep 100")
     assert stream.read(2) == b"y\n"
     assert stream.failure() == "", "it still sends"
     stream.close()
@@ -76,7 +76,7 @@ def test_a_command_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_command_fails_once_its_stream_ended() -> None:
-    stream = Stream("pipe:head -c 300000 /dev/zero; exit 5")
+    stream = ShardReader("pipe:head -c 300000 /dev/zero; exit 5")
     stream.read(1)
     assert stream.failure() == ""
     with suppress(OSError):  # it may have ended when the last bytes are read, or a moment later

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.faults import FileFault
-from semikit.data.shard_images import PoolImage, PoolPair, PoolRgb
-from semikit.data.shard_reading import Sample
+from semikit.data.shards.images import PoolImage, PoolPair, PoolRgb
+from semikit.data.shards.reading import Sample
+from semikit.errors import FileFault
 
 
 def encoded(values: Any, kind: str) -> bytes:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from semikit.data import shard_files, shard_reading
-from semikit.data.faults import FileFault
-from semikit.data.shard_files import Shard
-from semikit.data.shard_reading import Sample, read_shard
-from semikit.errors import RunError
+from semikit.data.shards import files as shard_files
+from semikit.data.shards import reading as shard_reading
+from semikit.data.shards.files import Shard
+from semikit.data.shards.reading import Sample, read_shard
+from semikit.errors import FileFault, RunError
 
 PNG = frozenset({"png"})
 FILES = [(f"{k}.png", bytes([k]) * 700) for k in range(6)]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from semikit.core.validation import validate
 from semikit.data.class_spec import LabelSpec
 from semikit.data.pair_spec import PairImages, PairSpec
-from semikit.data.shard_spec import Shards, expanded, pool_among
+from semikit.data.shards.spec import Shards, expanded, pool_among
 from semikit.data.spec import DataSpec, ImageFolder, placed
 from semikit.errors import ConfigError, DataError
+from semikit.settings.messages import validate
 
 SEG = {"train": {"images": "a"}, "val": {"images": "b"}, "classes": ["x", "y"]}
 

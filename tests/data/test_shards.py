@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semikit.data import shards
-from semikit.data.faults import FileFault
-from semikit.data.loader import StepLoader
-from semikit.data.shard_files import ShardCounts, list_shards
-from semikit.data.shard_images import PoolImage
-from semikit.data.shards import ShardPool, ShardStream
-from semikit.data.streams import Stream
-from semikit.errors import DataError, RunError
+from semikit.data.loading.loader import StepLoader
+from semikit.data.loading.streams import Stream
+from semikit.data.shards import pool as shards
+from semikit.data.shards.files import ShardCounts, list_shards
+from semikit.data.shards.images import PoolImage
+from semikit.data.shards.pool import ShardPool, ShardStream
+from semikit.errors import DataError, FileFault, RunError
 
 SIZES = (7, 5, 6, 4, 8, 5)
 Numbers = Callable[..., list[list[int]]]
@@ -51,13 +50,13 @@ def numbers(tars: ModuleType, pool: ShardPool) -> Numbers:
         steps: range,
         batch: int = 4,
         workers: int = 0,
-        slots: range | None = None,
+        positions: range | None = None,
         of: ShardPool | None = None,
         counts: ShardCounts | None = None,
         seed: int = 1,
     ) -> list[list[int]]:
         stream = ShardStream(of or pool, seed, "unlabeled", batch, counts or ShardCounts())
-        wanted = [Stream("labeled", 5, 2), Stream("unlabeled", None, batch, slots)]
+        wanted = [Stream("labeled", 5, 2), Stream("unlabeled", None, batch, positions)]
         loader = StepLoader(wanted, Make(stream, tars.number_of), seed, steps, workers)
         return [made["unlabeled"][0].tolist() for made in loader]
 
@@ -65,17 +64,17 @@ def numbers(tars: ModuleType, pool: ShardPool) -> Numbers:
 
 
 def test_nothing_is_left_out(numbers: Numbers) -> None:
-    """Shards of several sizes, six slots: a slot is through its third shard after 24 steps at the latest."""
+    """Shards of several sizes, six positions: a slot is through its third shard after 24 steps at the latest."""
     found = np.array(numbers(range(27), 6))
     assert set(found.ravel().tolist()) == set(range(sum(SIZES)))
-    assert all(len(set(step)) >= 4 for step in found.tolist()), "slots read shards of their own"
+    assert all(len(set(step)) >= 4 for step in found.tolist()), "positions read shards of their own"
 
 
 @pytest.mark.parametrize("size", [5, 6])
 def test_a_pass_of_equal_shards_holds_each_image_once(
     numbers: Numbers, tars: ModuleType, tmp_path: Path, size: int
 ) -> None:
-    """6 shards over 3 slots, blocks of 1: 2 shards a slot and pass."""
+    """6 shards over 3 positions, blocks of 1: 2 shards a slot and pass."""
     of = pool_of([str(path) for path in tars.pool(tmp_path, [size] * 6, 4)], 1)
     steps = 2 * size
     for number in range(3):
@@ -94,7 +93,7 @@ def test_blocks_are_permutations_of_what_follows(numbers: Numbers, pool: ShardPo
 
 
 def test_few_shards_are_dealt_out_image_by_image(numbers: Numbers, tars: ModuleType, tmp_path: Path) -> None:
-    """One shard, four slots: no image twice in a step, every one once a pass."""
+    """One shard, four positions: no image twice in a step, every one once a pass."""
     of = pool_of([str(path) for path in tars.pool(tmp_path, [20], 4)], 5)
     found = np.array(numbers(range(10), 4, of=of))
     assert all(len(set(step)) == 4 for step in found.tolist())
@@ -117,7 +116,7 @@ def test_more_workers_than_slots(numbers: Numbers) -> None:
 
 
 def test_each_worker_reads_its_own_shards_alone(pool: ShardPool, tars: ModuleType, tmp_path: Path) -> None:
-    """Two workers, four slots: a slot's shards are opened by one process only."""
+    """Two workers, four positions: a slot's shards are opened by one process only."""
     stream = ShardStream(pool, 1, "unlabeled", 4, ShardCounts())
     made = list(StepLoader([Stream("unlabeled", None, 4)], Who(stream), 1, range(10), 2))
     processes = np.array([batch["unlabeled"].tolist() for batch in made])
@@ -140,9 +139,9 @@ class Who:
 
 def test_shares_of_processes_put_together_are_the_step(numbers: Numbers) -> None:
     whole = numbers(range(9), 4)
-    first, second = (numbers(range(9), 4, slots=slots) for slots in (range(2), range(2, 4)))
+    first, second = (numbers(range(9), 4, positions=positions) for positions in (range(2), range(2, 4)))
     assert [a + b for a, b in zip(first, second, strict=True)] == whole
-    assert numbers(range(9), 4, slots=range(1, 4), workers=2) == [step[1:] for step in whole]
+    assert numbers(range(9), 4, positions=range(1, 4), workers=2) == [step[1:] for step in whole]
 
 
 @pytest.mark.parametrize("start", [1, 3, 10, 29, 100])
@@ -244,7 +243,7 @@ def test_an_error_in_a_worker_arrives_as_itself(tars: ModuleType, tmp_path: Path
 
 
 def test_a_command_that_fails_stops_the_run(tars: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semikit.data.shard_reading._WAIT", 0.0)
+    monkeypatch.setattr("semikit.data.shards.reading._WAIT", 0.0)
     pool = pool_of(["pipe:exit 7"])
     with pytest.raises(RunError, match=r"its command failed 4 times \(exit status 7\)"):
         ShardStream(pool, 0, "unlabeled", 2, ShardCounts()).image(0)

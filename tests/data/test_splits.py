@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from semikit.data.check import check_sources, parts_of
 from semikit.data.folders import resolve
-from semikit.data.loader import StepLoader
-from semikit.data.made import MadeSource
+from semikit.data.loading.loader import StepLoader
+from semikit.data.loading.streams import Stream
 from semikit.data.spec import DataSpec
 from semikit.data.splits import choose, coverage, missing_classes, shared_files
-from semikit.data.streams import Stream
+from semikit.data.synthetic.source import MadeSource
 from semikit.errors import DataError
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semikit.data.step_parts import StepParts, joined, share
+from semikit.data.loading.loader import StepParts, joined, share
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Item:
 
 @given(count=st.integers(0, 40), start=st.integers(0, 5), parts=st.integers(1, 9))
 def test_parts_are_all_slots_in_order_and_even(count: int, start: int, parts: int) -> None:
-    slots = range(start, start + count)
-    found = [share(slots, part, parts) for part in range(parts)]
-    assert [slot for part in found for slot in part] == list(slots)
+    positions = range(start, start + count)
+    found = [share(positions, part, parts) for part in range(parts)]
+    assert [slot for part in found for slot in part] == list(positions)
     assert max(map(len, found)) - min(map(len, found)) <= 1
 
 

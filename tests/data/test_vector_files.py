@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.vector_files import check_destination, replacing
 from semikit.errors import DataError, RunError
+from semikit.raster.vectors import check_destination, replacing
 
 
 def test_what_is_written_replaces_the_file(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import datetime
 
 import pytest
 
-from semikit.data import yaml_text
-from semikit.data.yaml_text import parse
 from semikit.errors import ConfigError
+from semikit.settings import yaml_text
+from semikit.settings.yaml_text import parse
 
 
 def test_plain_values() -> None:

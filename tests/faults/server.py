@@ -35,10 +35,12 @@ from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, PpmImage
 
 from semikit.cli import app, run, run_folder
 from semikit.data import manifest
+from semikit.inference import pictures as _pictures
 from semikit.methods import unimatch_v2
 from semikit.models import segmenter
-from semikit.tasks import _pictures, cls, seg
-from semikit.training import checkpoint, lock, tracking
+from semikit.run import lock
+from semikit.tasks import cls, seg
+from semikit.training import checkpoint, tracking
 
 MODULES = (checkpoint, tracking, manifest, lock, run_folder)
 TRACED = {module.__file__: Path(module.__file__ or "").name for module in MODULES}

@@ -19,14 +19,15 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from semikit.config import resolve
-from semikit.core import metadata
-from semikit.data import manifest, yaml_text
+from semikit.data import manifest
 from semikit.data.class_spec import LabelSpec
 from semikit.data.pair_spec import PairSpec
 from semikit.data.spec import DataSpec, read_spec
 from semikit.errors import SemikitError
-from semikit.recipes import parse_overrides
+from semikit.models.weights import metadata
+from semikit.run.config import resolve
+from semikit.run.recipes import parse_overrides
+from semikit.settings import yaml_text
 
 Changed = Callable[[st.DataObject, Any], Any]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from semikit.core.draws import draw
+from semikit.core.rng import rng_for
 from semikit.errors import WeightsError
 from semikit.training.checkpoint import BEST, LAST, PREVIOUS, read_best, read_checkpoint, read_last
 
@@ -20,11 +20,11 @@ COUNT = 20
 
 
 def cut(content: bytes, number: int) -> bytes:
-    return content[: int(draw(SEED, "cut", number).integers(len(content)))]
+    return content[: int(rng_for(SEED, "cut", number).integers(len(content)))]
 
 
 def flip(content: bytes, number: int) -> bytes:
-    rng, changed = draw(SEED, "flip", number), bytearray(content)
+    rng, changed = rng_for(SEED, "flip", number), bytearray(content)
     changed[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
     return bytes(changed)
 
@@ -68,9 +68,9 @@ def test_every_bit_of_the_head_of_the_weights_is_guarded(run: Path, tried: Tried
     content = path.read_bytes()
     head = 8 + int.from_bytes(content[:8], "little")
     state, told = read_best(path)
-    for place in draw(SEED, "head").choice(head, 300, replace=False):
+    for place in rng_for(SEED, "head").choice(head, 300, replace=False):
         changed = bytearray(content)
-        changed[place] ^= 1 << int(draw(SEED, "bit", int(place)).integers(8))
+        changed[place] ^= 1 << int(rng_for(SEED, "bit", int(place)).integers(8))
         path.write_bytes(bytes(changed))
         try:
             found, metadata = read_best(path)

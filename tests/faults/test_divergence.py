@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from semikit import build, resuming
-from semikit.config import resolve
 from semikit.core.batch import Labeled
 from semikit.errors import RunError
+from semikit.run import build
+from semikit.run import resume as resuming
+from semikit.run.config import resolve
 from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_checkpoint
 from semikit.training.reporter import Quiet

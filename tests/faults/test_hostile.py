@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from semikit.data.published import bounds
+from semikit.data.published import archives as bounds
 from semikit.data.published.archives import members
 from semikit.errors import DataError
 

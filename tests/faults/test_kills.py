@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semikit.core.draws import draw
+from semikit.core.rng import rng_for
 from semikit.training.checkpoint import LAST, PREVIOUS, read_checkpoint
 from semikit.training.tracking import read_rows
 
@@ -39,7 +39,7 @@ def test_what_is_compared_is_whole(whole: Any) -> None:
 
 def killed_at_a_line(many_runs: Any, whole: Any, line: str, tried: Tried) -> None:
     file, number = line.split(":")
-    count = 1 + int(draw(SEED, f"line/{line}").integers(whole.lines[line]))
+    count = 1 + int(rng_for(SEED, f"line/{line}").integers(whole.lines[line]))
     folder = many_runs.new()
     ended = many_runs.server.run(*many_runs.command, "--out", folder, line=[file, int(number), count])
     assert ended.code == -9, ended
@@ -49,7 +49,7 @@ def killed_at_a_line(many_runs: Any, whole: Any, line: str, tried: Tried) -> Non
 
 def killed_at_a_moment(many_runs: Any, whole: Any, number: int, tried: Tried) -> None:
     """Every third run is killed again after it was resumed."""
-    rng, folder = draw(SEED, "moment", number), many_runs.new()
+    rng, folder = rng_for(SEED, "moment", number), many_runs.new()
     ended = many_runs.server.killed_after(float(rng.uniform(0, whole.seconds)), *many_runs.command, "--out", folder)
     kills = int(ended.code == -9)
     if number % 3 == 0 and kills:
@@ -183,5 +183,5 @@ def test_a_clock_set_back_between_stop_and_resumption(many_runs: Any, whole: Any
 
 
 def test_moments_are_spread_over_the_run() -> None:
-    moments = [float(draw(SEED, "moment", number).uniform(0, 1)) for number in range(50)]
+    moments = [float(rng_for(SEED, "moment", number).uniform(0, 1)) for number in range(50)]
     assert np.histogram(moments, 5, (0, 1))[0].min() >= 4

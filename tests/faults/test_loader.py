@@ -18,12 +18,11 @@ from affine import Affine
 
 from semikit.core.bad_files import BadFiles
 from semikit.data.class_folders import plain_images
-from semikit.data.faults import FileFault
 from semikit.data.folders import image_files
-from semikit.data.images import read_image
-from semikit.data.loader import StepLoader
-from semikit.data.streams import Stream
-from semikit.errors import DataError
+from semikit.data.formats.images import read_image
+from semikit.data.loading.loader import StepLoader
+from semikit.data.loading.streams import Stream
+from semikit.errors import DataError, FileFault
 from semikit.training.checkpoint import LAST, read_checkpoint, read_last
 
 Tried = Callable[..., None]
@@ -42,10 +41,10 @@ class Reader:
         return index, float(rng.random())
 
 
-def read(broken: tuple[int, ...], limit: int, workers: int = 0, slots: range | None = None, first: int = 0) -> Any:
+def read(broken: tuple[int, ...], limit: int, workers: int = 0, positions: range | None = None, first: int = 0) -> Any:
     """The numbers of each step, and what was counted."""
     bad = BadFiles(limit)
-    stream = Stream("unlabeled", LENGTH, 4, slots)
+    stream = Stream("unlabeled", LENGTH, 4, positions)
     loader = StepLoader([stream], Reader(*broken), 3, range(first, 20), workers, bad_files=bad)
     return [batch["unlabeled"][0].tolist() for batch in loader], bad
 
@@ -62,7 +61,7 @@ def test_what_stands_in_does_not_depend_on_workers_or_processes(workers: int) ->
     spread, again = read((5, 17), 2, workers)
     assert spread == numbers
     assert again.found == bad.found
-    halves = [read((5, 17), 2, 0, slots)[0] for slots in (range(2), range(2, 4))]
+    halves = [read((5, 17), 2, 0, positions)[0] for positions in (range(2), range(2, 4))]
     assert [a + b for a, b in zip(*halves, strict=True)] == numbers
     assert read((5, 17), 2, 0, None, 7)[0] == numbers[7:]
 

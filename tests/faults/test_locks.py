@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from semikit.errors import InputError
-from semikit.training import lock
-from semikit.training.lock import LOCK, refuse_another, sole_writer
+from semikit.run import lock
+from semikit.run.lock import LOCK, refuse_another, sole_writer
 
 Tried = Callable[..., None]
 
@@ -110,7 +110,7 @@ def test_a_child_does_not_hold_its_parent_s_lock(tmp_path: Path) -> None:
     code = f"""
 import os, signal, time
 from pathlib import Path
-from semikit.training.lock import sole_writer
+from semikit.run.lock import sole_writer
 with sole_writer(Path({str(tmp_path)!r})):
     if os.fork() == 0:
         time.sleep(20)

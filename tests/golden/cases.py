@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from semikit import build
-from semikit.config import resolve
+from semikit.run import build
+from semikit.run.config import resolve
 from semikit.training.reporter import Quiet
 
 STEPS = 5
@@ -23,6 +23,7 @@ Small = dict[str, tuple[ModuleType, Path]]
 _SCALE, _THRESHOLD = {"seg": 12, "cd": 12}, {"seg": 0.6, "cd": 0.55}
 _HARD = {"ohem": {"threshold": 0.3, "min_kept": 200}}
 _JOINT = {"teacher": "student", "forward": "joint"}
+_ALIGNED = {"alignment": "ema", "alignment_target": "labeled"}
 _TWICE = {"train": {"batch": 4, "accumulate": 2}}
 _SHORT = {"train": {"batch": 8, "group": 8}}
 """Three steps an epoch, so that SimMatch's bank is in use."""
@@ -52,7 +53,7 @@ CASES: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "cd-fixmatch": ("cd", "fixmatch", {}),
     "cd-unimatch_v1": ("cd", "unimatch_v1", {}),
     "cd-unimatch_v2": ("cd", "unimatch_v2", {}),
-    "cls-fixmatch-joint": ("cls", "fixmatch", {"method": {**_JOINT, "alignment": "ema", "alignment_target": "labeled"}}),
+    "cls-fixmatch-joint": ("cls", "fixmatch", {"method": {**_JOINT, **_ALIGNED}}),
     "cls-fixmatch-soft": ("cls", "fixmatch", {"method": {"hard": False}}),
     "cls-flexmatch": ("cls", "flexmatch", {}),
     "cls-freematch": ("cls", "freematch", {"method": {"momentum": 0.5, "quantile": 0.8}}),

@@ -42,5 +42,5 @@ def test_nothing_that_counts_is_no_loss_and_no_gradient() -> None:
 
 
 def test_fairness_needs_the_whole_batch() -> None:
-    assert FreeMatch.whole_batch(FreeMatchConfig(teacher="ema", forward="auto"))
-    assert not FreeMatch.whole_batch(FreeMatchConfig(teacher="ema", forward="auto", fairness=0.0))
+    assert FreeMatch.needs_full_batch(FreeMatchConfig(teacher="ema", forward="auto"))
+    assert not FreeMatch.needs_full_batch(FreeMatchConfig(teacher="ema", forward="auto", fairness=0.0))

@@ -11,9 +11,9 @@ from semikit.methods.mean_teacher import MeanTeacher, MeanTeacherConfig
 
 
 def test_the_loss_is_the_squared_difference_of_probabilities(tiny: ModuleType) -> None:
-    facts, config = tiny.facts(), MeanTeacherConfig(ramp=0.0)
-    method = MeanTeacher(tiny.network(), config, facts).train()
-    labeled, unlabeled = tiny.batch(facts, MeanTeacher.needs(config))
+    run_info, config = tiny.run_info(), MeanTeacherConfig(ramp=0.0)
+    method = MeanTeacher(tiny.network(), config, run_info).train()
+    labeled, unlabeled = tiny.batch(run_info, MeanTeacher.requirements(config))
     pseudo = method.label(unlabeled, 0)
     result = method(labeled, unlabeled, pseudo)
     believed = method.teacher(unlabeled.weak).softmax(1)
@@ -24,8 +24,8 @@ def test_the_loss_is_the_squared_difference_of_probabilities(tiny: ModuleType) -
 
 
 def test_the_loss_grows_over_the_first_part_of_the_run(tiny: ModuleType) -> None:
-    method = MeanTeacher(tiny.network(), MeanTeacherConfig(), tiny.facts(iterations=100))
-    _, unlabeled = tiny.batch(tiny.facts(), MeanTeacher.needs(method.config))
+    method = MeanTeacher(tiny.network(), MeanTeacherConfig(), tiny.run_info(iterations=100))
+    _, unlabeled = tiny.batch(tiny.run_info(), MeanTeacher.requirements(method.config))
     weights = []
     for step in (0, 20, 40, 99):
         method.label(unlabeled, step)

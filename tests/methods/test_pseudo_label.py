@@ -7,22 +7,22 @@ from types import ModuleType
 import pytest
 import torch
 
-from semikit.core.batch import Needs
+from semikit.core.batch import Requirements
 from semikit.methods.pseudo_label import PseudoLabel, PseudoLabelConfig
 
 
 def test_asks_for_no_strong_view() -> None:
-    assert PseudoLabel.needs(PseudoLabelConfig()) == Needs(strong_views=0)
-    assert PseudoLabel.whole_batch(PseudoLabelConfig())
-    assert not PseudoLabel.whole_batch(PseudoLabelConfig(teacher="ema"))
+    assert PseudoLabel.requirements(PseudoLabelConfig()) == Requirements(strong_views=0)
+    assert PseudoLabel.needs_full_batch(PseudoLabelConfig())
+    assert not PseudoLabel.needs_full_batch(PseudoLabelConfig(teacher="ema"))
 
 
 @pytest.mark.parametrize("forward", ["separate", "joint"])
 @pytest.mark.parametrize("teacher", ["student", "ema"])
 def test_confident_positions_learn_their_own_label(tiny: ModuleType, teacher: str, forward: str) -> None:
-    facts, config = tiny.facts(), PseudoLabelConfig(threshold=0.6, ramp=0.0, teacher=teacher, forward=forward)
-    method = PseudoLabel(tiny.network(), config, facts).train()
-    labeled, unlabeled = tiny.batch(facts, PseudoLabel.needs(config))
+    run_info, config = tiny.run_info(), PseudoLabelConfig(threshold=0.6, ramp=0.0, teacher=teacher, forward=forward)
+    method = PseudoLabel(tiny.network(), config, run_info).train()
+    labeled, unlabeled = tiny.batch(run_info, PseudoLabel.requirements(config))
     result = method(labeled, unlabeled, method.label(unlabeled, 0))
     confidence = method.student(unlabeled.weak).softmax(1).amax(1)
     counts = (confidence >= 0.6) & unlabeled.valid

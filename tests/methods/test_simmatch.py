@@ -14,15 +14,15 @@ from semikit.training.settings import OptimizerSettings
 
 
 def made(tiny: ModuleType, **settings: Any) -> tuple:
-    facts, config = tiny.facts(), SimMatchConfig(threshold=0.4, width=8, **settings)
-    method = SimMatch(tiny.network(pixels=False), config, facts).train()
-    return method, *tiny.batch(facts, SimMatch.needs(config), pixels=False)
+    run_info, config = tiny.run_info(), SimMatchConfig(threshold=0.4, width=8, **settings)
+    method = SimMatch(tiny.network(pixels=False), config, run_info).train()
+    return method, *tiny.batch(run_info, SimMatch.requirements(config), pixels=False)
 
 
 @pytest.mark.parametrize("teacher", ["student", "ema"])
 def test_the_bank_is_filled_in_the_first_epoch_and_used_from_the_second(tiny: ModuleType, teacher: str) -> None:
     method, labeled, unlabeled = made(tiny, teacher=teacher)
-    assert method.facts.steps_per_epoch == 2
+    assert method.run_info.steps_per_epoch == 2
     losses = [method(labeled, unlabeled, method.label(unlabeled, step)).logs["loss_in"] for step in range(3)]
     assert losses[:2] == [0, 0]
     assert losses[2] > 0

@@ -10,12 +10,12 @@ from semikit.methods.softmatch import SoftMatch, SoftMatchConfig
 
 
 def test_alignment_changes_the_weight_but_not_the_label(tiny: ModuleType) -> None:
-    facts = tiny.facts()
+    run_info = tiny.run_info()
     weights = []
     for alignment in ("ema", "none"):
         config = SoftMatchConfig(alignment=alignment, momentum=0.5, teacher="ema", forward="auto")
-        method = SoftMatch(tiny.network(), config, facts).train()
-        _, unlabeled = tiny.batch(facts, SoftMatch.needs(config))
+        method = SoftMatch(tiny.network(), config, run_info).train()
+        _, unlabeled = tiny.batch(run_info, SoftMatch.requirements(config))
         weak = method.label(unlabeled, 0).weak
         assert torch.equal(weak.labels, method.teacher(unlabeled.weak).argmax(1))
         assert (weak.weights[unlabeled.valid] > 0).all()

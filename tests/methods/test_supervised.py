@@ -12,9 +12,9 @@ from semikit.methods.supervised import Supervised, SupervisedConfig
 
 
 def test_is_the_mean_cross_entropy_over_valid_positions(tiny: ModuleType) -> None:
-    facts = tiny.facts()
-    method = Supervised(tiny.network(), SupervisedConfig(), facts)
-    labeled, unlabeled = tiny.batch(facts, Supervised.needs(SupervisedConfig()))
+    run_info = tiny.run_info()
+    method = Supervised(tiny.network(), SupervisedConfig(), run_info)
+    labeled, unlabeled = tiny.batch(run_info, Supervised.requirements(SupervisedConfig()))
     assert unlabeled is None
     loss = method(labeled, None, None).loss
     targets = torch.where(labeled.valid, labeled.labels, 255)
@@ -22,19 +22,19 @@ def test_is_the_mean_cross_entropy_over_valid_positions(tiny: ModuleType) -> Non
 
 
 def test_ohem_of_everything_is_the_plain_loss(tiny: ModuleType) -> None:
-    facts = tiny.facts()
-    labeled, _ = tiny.batch(facts, Supervised.needs(SupervisedConfig()))
+    run_info = tiny.run_info()
+    labeled, _ = tiny.batch(run_info, Supervised.requirements(SupervisedConfig()))
     losses = [
-        Supervised(tiny.network(), SupervisedConfig(ohem=ohem), facts)(labeled, None, None).loss
+        Supervised(tiny.network(), SupervisedConfig(ohem=ohem), run_info)(labeled, None, None).loss
         for ohem in (None, Ohem(threshold=1.0, min_kept=1))
     ]
     torch.testing.assert_close(*losses)
 
 
 def test_learns(tiny: ModuleType) -> None:
-    facts = tiny.facts()
-    method = Supervised(tiny.network(), SupervisedConfig(), facts).train()
-    labeled, _ = tiny.batch(facts, Supervised.needs(SupervisedConfig()))
+    run_info = tiny.run_info()
+    method = Supervised(tiny.network(), SupervisedConfig(), run_info).train()
+    labeled, _ = tiny.batch(run_info, Supervised.requirements(SupervisedConfig()))
     optimizer = torch.optim.Adam(method.student.parameters(), lr=0.01)
     first = method(labeled, None, None).loss.item()
     for step in range(30):

@@ -8,30 +8,32 @@ from types import ModuleType
 import pytest
 import torch
 
-from semikit.core.batch import Needs
+from semikit.core.batch import Requirements
 from semikit.methods.unimatch_v1 import UniMatchV1, UniMatchV1Config
 
 
 @pytest.fixture
 def made(tiny: ModuleType) -> tuple:
     config = UniMatchV1Config(threshold=0.5)
-    facts = tiny.facts()
-    method = UniMatchV1(tiny.network(), config, facts)
-    return method.train(), *tiny.batch(facts, UniMatchV1.needs(config))
+    run_info = tiny.run_info()
+    method = UniMatchV1(tiny.network(), config, run_info)
+    return method.train(), *tiny.batch(run_info, UniMatchV1.requirements(config))
 
 
 def test_asks_for_two_views_and_a_second_batch() -> None:
-    assert UniMatchV1.needs(UniMatchV1Config()) == Needs(strong_views=2, unlabeled=True, second=True)
-    assert UniMatchV1.whole_batch(UniMatchV1Config())
+    assert UniMatchV1.requirements(UniMatchV1Config()) == Requirements(
+        strong_views=2, unlabeled=True, partner_batch=True
+    )
+    assert UniMatchV1.needs_full_batch(UniMatchV1Config())
 
 
 def test_pastes_labels_and_valid_of_the_second_batch(made: tuple) -> None:
     method, _, unlabeled = made
     pseudo = method.label(unlabeled, 0)
-    labels = method.student.eval()(unlabeled.second.images).argmax(1)[unlabeled.partner]
+    labels = method.student.eval()(unlabeled.partner_batch.images).argmax(1)[unlabeled.partner]
     for view, box in zip(pseudo.views, unlabeled.boxes, strict=True):
         assert torch.equal(view.labels[box], labels[box])
-        expected = torch.where(box, unlabeled.second.valid[unlabeled.partner], unlabeled.valid)
+        expected = torch.where(box, unlabeled.partner_batch.valid[unlabeled.partner], unlabeled.valid)
         assert torch.equal(view.valid, expected)
 
 
@@ -57,9 +59,13 @@ def test_the_dropped_stream_counts_half_of_the_unlabeled_loss(made: tuple) -> No
 
 def test_without_boxes_the_views_learn_the_weak_labels(made: tuple) -> None:
     method, labeled, unlabeled = made
-    unlabeled = replace(unlabeled, boxes=(), second=replace(unlabeled.second, images=-unlabeled.second.images))
+    unlabeled = replace(
+        unlabeled, boxes=(), partner_batch=replace(unlabeled.partner_batch, images=-unlabeled.partner_batch.images)
+    )
     first = method(labeled, unlabeled, method.label(unlabeled, 0)).loss
-    unlabeled = replace(unlabeled, second=replace(unlabeled.second, images=unlabeled.second.images * 3))
+    unlabeled = replace(
+        unlabeled, partner_batch=replace(unlabeled.partner_batch, images=unlabeled.partner_batch.images * 3)
+    )
     second = method(labeled, unlabeled, method.label(unlabeled, 0)).loss
     assert torch.equal(first, second)
 
@@ -67,16 +73,16 @@ def test_without_boxes_the_views_learn_the_weak_labels(made: tuple) -> None:
 def test_with_a_teacher_it_labels_all_and_the_batch_may_be_cut(tiny: ModuleType) -> None:
     """As in Table 5 of the V2 paper."""
     config = UniMatchV1Config(threshold=0.5, teacher="ema")
-    assert not UniMatchV1.whole_batch(config)
-    facts = tiny.facts()
-    method = UniMatchV1(tiny.network(), config, facts).train()
-    labeled, unlabeled = tiny.batch(facts, UniMatchV1.needs(config))
+    assert not UniMatchV1.needs_full_batch(config)
+    run_info = tiny.run_info()
+    method = UniMatchV1(tiny.network(), config, run_info).train()
+    labeled, unlabeled = tiny.batch(run_info, UniMatchV1.requirements(config))
     with torch.no_grad():
         for parameter in method.student.parameters():
             parameter.add_(torch.randn_like(parameter))
     pseudo = method.label(unlabeled, 0)
     own = method.teacher(unlabeled.weak).argmax(1)
-    pasted = method.teacher(unlabeled.second.images).argmax(1)[unlabeled.partner]
+    pasted = method.teacher(unlabeled.partner_batch.images).argmax(1)[unlabeled.partner]
     assert torch.equal(pseudo.weak.labels, own)
     assert not torch.equal(own, method.student.eval()(unlabeled.weak).argmax(1)), "else it could be either"
     for view, box in zip(pseudo.views, unlabeled.boxes, strict=True):

@@ -17,9 +17,9 @@ from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
 
 def made(tiny: ModuleType, network: Any = None, group: int = 2, **settings: Any) -> tuple[UniMatchV2, Any, Any]:
     config = UniMatchV2Config(**{"threshold": 0.6, **settings})
-    facts = tiny.facts(group=group)
-    method = UniMatchV2(tiny.network() if network is None else network, config, facts)
-    return method.train(), *tiny.batch(facts, UniMatchV2.needs(config))
+    run_info = tiny.run_info(group=group)
+    method = UniMatchV2(tiny.network() if network is None else network, config, run_info)
+    return method.train(), *tiny.batch(run_info, UniMatchV2.requirements(config))
 
 
 def step(method: UniMatchV2, labeled: Any, unlabeled: Any, number: int = 0) -> StepResult:
@@ -92,9 +92,9 @@ def test_teacher_student_labels_with_the_student(tiny: ModuleType) -> None:
 
 
 def test_joint_pass_with_student_needs_the_whole_batch() -> None:
-    assert UniMatchV2.whole_batch(UniMatchV2Config(forward="joint", teacher="student"))
-    assert not UniMatchV2.whole_batch(UniMatchV2Config(forward="joint"))
-    assert not UniMatchV2.whole_batch(UniMatchV2Config(teacher="student"))
+    assert UniMatchV2.needs_full_batch(UniMatchV2Config(forward="joint", teacher="student"))
+    assert not UniMatchV2.needs_full_batch(UniMatchV2Config(forward="joint"))
+    assert not UniMatchV2.needs_full_batch(UniMatchV2Config(teacher="student"))
 
 
 def test_pseudo_labels_of_the_joint_pass_come_from_training_mode(tiny: ModuleType) -> None:

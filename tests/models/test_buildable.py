@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from semikit.errors import ConfigError, UnknownNameError
-from semikit.models.buildable import buildable
-from semikit.models.settings import ModelSettings
+from semikit.models.settings import ModelSettings, buildable
 
 SETTINGS = ModelSettings(encoder="test_vit", weights="none", encoder_args={"embed_dim": 10**12})
 

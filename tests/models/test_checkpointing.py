@@ -14,8 +14,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from semikit.core.network import Network
 from semikit.errors import ConfigError
-from semikit.models.blocks import blocks_of, recompute
 from semikit.models.classifier import ClassifierSettings, build_classifier
+from semikit.models.encoders.blocks import blocks_of, recompute
 from semikit.models.segmenter import build_segmenter
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import build_siamese

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from semikit.models.backbone import build_encoder
-from semikit.models.encoder import IMAGENET_MEAN, IMAGENET_STD, statistics
+from semikit.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, statistics
+from semikit.models.encoders.build import build_encoder
 from semikit.models.settings import ModelSettings
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from semikit.errors import ConfigError
-from semikit.models.lora import LoraLinear, merged
+from semikit.models.encoders.lora import LoraLinear, merged
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import LoraSettings, ModelSettings
 

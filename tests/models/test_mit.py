@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from semikit.errors import ConfigError, WeightsError
-from semikit.models import mit, pretrained
-from semikit.models.backbone import build_encoder
-from semikit.models.catalogue import ENCODERS, Entry
-from semikit.models.mit import Mit
-from semikit.models.mit_names import in_layout_of
+from semikit.models.encoders import mit
+from semikit.models.encoders.build import build_encoder
+from semikit.models.encoders.catalogue import ENCODERS, Entry
+from semikit.models.encoders.mit import Mit, in_layout_of
 from semikit.models.settings import ModelSettings
+from semikit.models.weights import pretrained
 
 SMALL = {"depths": (1, 1, 2, 1), "hidden_sizes": (8, 16, 40, 64)}
 

@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from semikit.errors import WeightsError
-from semikit.models import pretrained
-from semikit.models.backbone import build_encoder
-from semikit.models.catalogue import timm_name
-from semikit.models.encoder import Encoder
+from semikit.models.encoders.base import Encoder
+from semikit.models.encoders.build import build_encoder
+from semikit.models.encoders.catalogue import timm_name
 from semikit.models.settings import ModelSettings
+from semikit.models.weights import pretrained
 
 NARROW = {"depth": 2, "embed_dim": 32, "num_heads": 2}
 ARGS = {

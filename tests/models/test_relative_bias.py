@@ -5,7 +5,7 @@ import torch
 from timm.models.beit import gen_relative_position_index
 from torch import nn
 
-from semikit.models.relative_bias import RelativeBias, _index
+from semikit.models.encoders.vit import RelativeBias, _index
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (2, 3), (4, 4), (5, 2)])

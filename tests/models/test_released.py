@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from semikit.errors import WeightsError
-from semikit.models.released import convert, is_released, load_released, our_name
 from semikit.models.segmenter import build_segmenter
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import build_siamese, siamese_state
+from semikit.models.weights.released import convert, is_released, load_released, our_name
 
 SIZES = {"small": (384, 12, 64), "giant": (1536, 40, 384)}  # width, depth, channels of the decoder
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from semikit.core.validation import validate
 from semikit.errors import ConfigError
 from semikit.models.settings import LoraSettings, ModelSettings
+from semikit.settings.messages import validate
 
 
 def test_lists_of_yaml_become_tuples() -> None:

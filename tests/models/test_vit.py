@@ -5,9 +5,9 @@ import timm
 import torch
 from torch import Tensor
 
-from semikit.models.backbone import build_encoder
+from semikit.models.encoders.build import build_encoder
+from semikit.models.encoders.vit import official_positions
 from semikit.models.settings import ModelSettings
-from semikit.models.vit import official_positions
 
 NARROW = {"depth": 4, "embed_dim": 32, "num_heads": 2}
 

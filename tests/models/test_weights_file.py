@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from semikit.errors import WeightsError
-from semikit.models.weights_file import read_file, read_weights
+from semikit.models.weights.file import read_file, read_weights
 
 STATE = {"a.weight": torch.arange(4.0), "a.bias": torch.ones(2)}
 

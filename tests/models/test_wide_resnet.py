@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from semikit.models.catalogue import WIDE
-from semikit.models.wide_resnet import WideResNet
+from semikit.models.encoders.catalogue import WIDE
+from semikit.models.encoders.wide_resnet import WideResNet
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from semikit.core.ema import ema_decay, update
-from semikit.core.schedule import learning_rate
+from semikit.core.schedules import learning_rate
 from semikit.training.settings import OptimizerSettings
 
 STORED = json.loads((Path(__file__).parent / "data" / "a5_ema_lr.json").read_text())

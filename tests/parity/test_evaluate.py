@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from semikit.core import confusion
 from semikit.core.network import Features, Network
-from semikit.tasks._inference import EvaluateSettings, original
+from semikit.inference.windows import EvaluateSettings, original
+from semikit.metrics import confusion
 from semikit.tasks._scores import mean_iou_scores
 
 IMAGES = 6

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semikit.core.batch import Facts, Labeled, Pseudo, StepResult, Unlabeled, WeakViews
+from semikit.core.batch import Labeled, Pseudo, RunInfo, StepResult, Unlabeled, WeakViews
 from semikit.core.losses import denominators
 from semikit.core.method import Method
 from semikit.core.mixing import partners
@@ -21,7 +21,7 @@ from semikit.methods.unimatch_v1 import UniMatchV1, UniMatchV1Config
 from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
 
 DATA = Path(__file__).parent / "data"
-FACTS = Facts(5, 4, 4, steps_per_epoch=1, iterations=10, group=4, normalise="total")
+FACTS = RunInfo(5, 4, 4, steps_per_epoch=1, iterations=10, group=4, normalise="total")
 ROWS = {"pred_x": slice(0, 4), "pred_s1": slice(8, 12), "pred_s2": slice(12, 16)}
 CASES = ["a3_v2_seg_case1", "a3_v2_seg_case2_noboxes_noignore"]
 
@@ -68,7 +68,7 @@ def batch(stored: dict[str, Tensor], views: int) -> tuple[Labeled, Unlabeled]:
         boxes=tuple(stored[f"in_cutmix_box{v + 1}"] == 1 for v in range(views)),
         partner=partners(4, 4),
         index=torch.arange(4),
-        slots=range(4),
+        positions=range(4),
     )
     return labeled, unlabeled
 
@@ -136,9 +136,9 @@ def test_fixmatch() -> None:
 def test_unimatch_v1() -> None:
     stored = load("a3_v1_unimatch")
     labeled, unlabeled = batch(stored, 2)
-    second = WeakViews(images(16), stored["in_ignore_mask_mix"] != 255)
+    partner_batch = WeakViews(images(16), stored["in_ignore_mask_mix"] != 255)
     # the released code pastes image i of the second batch into image i
-    unlabeled = replace(unlabeled, partner=torch.arange(4), second=second)
+    unlabeled = replace(unlabeled, partner=torch.arange(4), partner_batch=partner_batch)
     network = table(stored, "pred_x", "teacher_logits", "pred_s1", "pred_s2", "mix_logits")
     rows = torch.zeros(71, *network.table.shape[1:])
     rows[:20] = network.table.detach()

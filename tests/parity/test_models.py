@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from semikit.models.released import convert, our_name
+from semikit.models.encoders.vit import official_positions
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
-from semikit.models.vit import official_positions
+from semikit.models.weights.released import convert, our_name
 
 DATA = Path(__file__).parent / "data"
 KEYS = json.loads((DATA / "a1_state_dict_keys.json").read_text())

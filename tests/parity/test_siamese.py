@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from semikit.core.passes import logits_of
-from semikit.models.released import convert
+from semikit.core.student_views import logits_of
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import Siamese, build_siamese, siamese_state
+from semikit.models.weights.released import convert
 
 DATA = Path(__file__).parent / "data"
 KEYS = json.loads((DATA / "a1_state_dict_keys.json").read_text())

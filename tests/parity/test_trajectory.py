@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from semikit.core.batch import Facts, Labeled, Unlabeled
+from semikit.core.batch import Labeled, RunInfo, Unlabeled
 from semikit.core.losses import denominators
 from semikit.core.mixing import mix_images, partners
-from semikit.core.passes import logits_of
+from semikit.core.student_views import logits_of
 from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
-from semikit.models.released import convert
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
+from semikit.models.weights.released import convert
 from semikit.training.optimizer import build_optimizer, set_learning_rates
 from semikit.training.settings import OptimizerSettings
 
@@ -63,7 +63,7 @@ def batch(stored: dict[str, Tensor], step: int) -> tuple[Labeled, Unlabeled]:
         boxes=boxes,
         partner=partner,
         index=torch.arange(4),
-        slots=range(4),
+        positions=range(4),
     )
     return labeled, unlabeled
 
@@ -75,9 +75,9 @@ def masks(stored: dict[str, Tensor], step: int) -> tuple[tuple[Tensor, ...], ...
 @pytest.mark.parametrize("forward", ["separate", "fused"])
 def test_six_iterations(network: Segmenter, forward: str) -> None:
     stored = load("a7_traj_seg")
-    facts = Facts(5, 4, 4, steps_per_epoch=STEPS, iterations=STEPS, group=4)
+    run_info = RunInfo(5, 4, 4, steps_per_epoch=STEPS, iterations=STEPS, group=4)
     config = UniMatchV2Config(threshold=float(stored["conf_thresh"]), forward=forward)
-    method = UniMatchV2(network, config, facts).train()
+    method = UniMatchV2(network, config, run_info).train()
     settings = OptimizerSettings(encoder_lr=1e-4, lr=4e-3)
     optimizer = build_optimizer(network, settings)
     for step, row in enumerate(stored["rows"].tolist()):

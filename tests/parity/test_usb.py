@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semikit.core.alignment import Alignment
-from semikit.core.batch import Facts, Labeled, StepResult, Unlabeled
+from semikit.core.batch import Labeled, RunInfo, StepResult, Unlabeled
 from semikit.core.losses import denominators
 from semikit.core.method import Method
 from semikit.core.mixing import partners
@@ -21,7 +21,7 @@ from semikit.registry import METHODS
 
 DATA = Path(__file__).parent / "data"
 LB, ULB, CLASSES = 8, 24, 6
-FACTS = Facts(CLASSES, 20, 40, steps_per_epoch=1, iterations=10, group=LB)
+FACTS = RunInfo(CLASSES, 20, 40, steps_per_epoch=1, iterations=10, group=LB)
 PUBLISHED = {"loss": "paper", "forward": "joint", "teacher": "student", "ema_decay": 0.999, "ema_ramp": False}
 FIXMATCH = {**PUBLISHED, "threshold": 0.8}
 
@@ -69,7 +69,7 @@ def step(method: Method, number: int, given: dict[str, Tensor]) -> StepResult:
         boxes=(),
         partner=partners(ULB, ULB),
         index=given.get("idx_ulb", numbers),
-        slots=range(ULB),
+        positions=range(ULB),
     )
     with torch.no_grad():
         for network in (method.student, method.teacher):

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from semikit.core.confusion import count, iou
-from semikit.core.dropout import channel_masks
+from semikit.core.channel_dropout import channel_masks
 from semikit.core.ema import ema_decay, update
 from semikit.core.losses import denominators, masked_cross_entropy
 from semikit.core.mixing import mix_images, mix_maps, partners
-from semikit.core.pseudo_label import pseudo_label
-from semikit.core.threshold import confident
+from semikit.core.pseudo_labels import pseudo_label
+from semikit.core.thresholds import confident
+from semikit.metrics.confusion import count, iou
 
 SEEDS = st.integers(0, 2**31)
 QUICK = settings(max_examples=40, deadline=None)

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from semikit.config import resolve
 from semikit.errors import DataError, InputError
-from semikit.recipes import merge
 from semikit.reproduce.cells import cells
 from semikit.reproduce.compare import best, compare
 from semikit.reproduce.plan import composed
+from semikit.run.config import resolve
+from semikit.run.recipes import merge
 
 ROWS = """iteration,epoch,student_mIoU,teacher_mIoU,confident
 639,1,77.1,77.0,0.6

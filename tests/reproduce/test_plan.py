@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from semikit import recipes
 from semikit.cli import run as cli_run
 from semikit.cli.app import run
-from semikit.config import resolve
 from semikit.errors import InputError
 from semikit.registry import TASKS
 from semikit.reproduce.cells import Cell, cells, command
 from semikit.reproduce.plan import changed_settings, composed, facts, plan_cell
+from semikit.run import recipes
+from semikit.run.config import resolve
 
 ENCODERS = {"cifar10": "wrn-28-2", "svhn": "wrn-28-2", "stl10": "wrn-stl", "imagenet": "resnet50"}
 """Of the recipes, where the tables name none."""

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from semikit import build
 from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
-from semikit.config import resolve
-from semikit.core.batch import Needs, Unlabeled
-from semikit.core.task import Plan
-from semikit.data.loader import stack
-from semikit.data.mask_values import MaskValues
+from semikit.core.batch import Requirements, Unlabeled
+from semikit.core.task import BatchLayout
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.loading.loader import stack
 from semikit.data.pairs import PairSource
-from semikit.data.regions import Region
+from semikit.raster.region import Region
+from semikit.run import build
+from semikit.run.config import resolve
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
 
 CPU = torch.device("cpu")
-PLAN = Plan(batch=4, unlabeled_batch=4, group=4, seed=3)
+PLAN = BatchLayout(batch=4, unlabeled_batch=4, group=4, seed=3)
 SIDE = 24
 ONCE = MaskValues(2, mapping=((255, 1),), exact=True)
 
@@ -36,7 +36,7 @@ def views(same: bool = True, step: int = 0, **changes: Any) -> Unlabeled:
     raw = {"unlabeled": tuple(stack(items))}
     raw["labeled"] = (*raw["unlabeled"], torch.zeros(4, SIDE, SIDE, dtype=torch.uint8))
     settings = PixelViews(weak=WeakSettings(crop=SIDE), **changes)
-    maker = PixelViewMaker(settings, PLAN, Needs(2), (0.5,) * 3, (0.5,) * 3)
+    maker = PixelViewMaker(settings, PLAN, Requirements(2), (0.5,) * 3, (0.5,) * 3)
     _, unlabeled = maker(raw, step, CPU)
     assert unlabeled is not None
     return unlabeled
@@ -119,4 +119,4 @@ def test_the_recipe_is_the_published_one(pairs: ModuleType, pair_data: Path) -> 
         2e-4,
     )
     assert config.method.teacher == "student"  # type: ignore[attr-defined]
-    assert build.plan_of(config).unlabeled_batch == 8
+    assert build.batch_layout_of(config).unlabeled_batch == 8

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from semikit.core.task import Inference
-from semikit.data.made import MadeSource
+from semikit.data.palette import palette
+from semikit.data.synthetic.source import MadeSource
 from semikit.errors import DataError
-from semikit.tasks._evaluate import PixelEvaluation
-from semikit.tasks._inference import EvaluateSettings, normalized
-from semikit.tasks._palette import palette
-from semikit.tasks._reading import read_ahead
+from semikit.inference.evaluation import PixelEvaluation
+from semikit.inference.windows import EvaluateSettings, normalized, read_ahead
 from semikit.tasks._scores import mean_iou_scores
 
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semikit.errors import DataError
-from semikit.tasks._inference import (
+from semikit.inference.windows import (
     EvaluateSettings,
     normalized,
     original,
-    predict_logits,
+    predict_scores,
     probabilities,
     sliding,
     window_starts,
@@ -81,7 +81,7 @@ def test_original_resizes_there_and_back(pointwise: Make) -> None:
 @pytest.mark.parametrize("window", ["original", "sliding"])
 def test_probabilities_sum_to_one_and_keep_the_prediction(pointwise: Make, window: str) -> None:
     how = EvaluateSettings(window=window)
-    scores = predict_logits(pointwise(multiple=4), torch.randn(2, 3, 31, 17), how, crop=12)
+    scores = predict_scores(pointwise(multiple=4), torch.randn(2, 3, 31, 17), how, crop=12)
     shares = probabilities(scores, how)
     torch.testing.assert_close(shares.sum(1), torch.ones(2, 31, 17))
     assert torch.equal(shares.argmax(1), scores.argmax(1))
@@ -90,7 +90,7 @@ def test_probabilities_sum_to_one_and_keep_the_prediction(pointwise: Make, windo
 def test_the_size_of_the_window_goes_before_the_crop(pointwise: Make) -> None:
     for size, side in ((None, 12), (8, 8)):
         network = pointwise(multiple=4)
-        predict_logits(network, torch.zeros(1, 3, 24, 24), EvaluateSettings(window="sliding", size=size), crop=12)
+        predict_scores(network, torch.zeros(1, 3, 24, 24), EvaluateSettings(window="sliding", size=size), crop=12)
         assert network.seen[0][-1] == side
 
 

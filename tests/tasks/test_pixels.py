@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
-from semikit.core.batch import Needs, Unlabeled
-from semikit.core.task import Plan
-from semikit.data.loader import stack
-from semikit.data.made import MadeSource
+from semikit.core.batch import Requirements, Unlabeled
+from semikit.core.task import BatchLayout
+from semikit.data.loading.loader import stack
+from semikit.data.synthetic.source import MadeSource
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
 from semikit.tasks._streams import SECOND, streams
 
 CPU = torch.device("cpu")
-PLAN = Plan(batch=2, unlabeled_batch=4, group=2, seed=3)
-V2, V1, SUPERVISED = Needs(2), Needs(2, second=True), Needs(0, unlabeled=False)
+PLAN = BatchLayout(batch=2, unlabeled_batch=4, group=2, seed=3)
+V2, V1, SUPERVISED = Requirements(2), Requirements(2, partner_batch=True), Requirements(0, unlabeled=False)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 SIDE = 24
 Differences = Callable[..., list[str]]
@@ -41,12 +41,12 @@ def raw(second: bool = False) -> dict[str, Any]:
     return {**made, SECOND: crops(4, 2)} if second else made
 
 
-def maker(needs: Needs = V2, plan: Plan = PLAN, **changes: Any) -> PixelViewMaker:
-    return PixelViewMaker(PixelViews(weak=WeakSettings(crop=SIDE), **changes), plan, needs, MEAN, STD)
+def maker(requirements: Requirements = V2, layout: BatchLayout = PLAN, **changes: Any) -> PixelViewMaker:
+    return PixelViewMaker(PixelViews(weak=WeakSettings(crop=SIDE), **changes), layout, requirements, MEAN, STD)
 
 
-def views(needs: Needs = V2, step: int = 0, plan: Plan = PLAN, **changes: Any) -> Unlabeled:
-    _, unlabeled = maker(needs, plan, **changes)(raw(needs.second), step, CPU)
+def views(requirements: Requirements = V2, step: int = 0, layout: BatchLayout = PLAN, **changes: Any) -> Unlabeled:
+    _, unlabeled = maker(requirements, layout, **changes)(raw(requirements.partner_batch), step, CPU)
     assert unlabeled is not None
     return unlabeled
 
@@ -66,8 +66,8 @@ def test_shapes_and_types() -> None:
     assert all(
         box.shape == unlabeled.valid.shape == (4, SIDE, SIDE) and box.dtype == torch.bool for box in unlabeled.boxes
     )
-    assert unlabeled.slots == range(4)
-    assert unlabeled.second is None
+    assert unlabeled.positions == range(4)
+    assert unlabeled.partner_batch is None
 
 
 def test_normalised_by_the_networks_statistics() -> None:
@@ -99,15 +99,15 @@ def test_both_strong_views_are_drawn_for_themselves() -> None:
 
 def test_mixing_with_a_second_batch() -> None:
     mixed, apart = views(V1, mix=ALWAYS), views(V1, mix=NEVER)
-    assert mixed.second is not None
-    assert mixed.second.images.shape == (4, 3, SIDE, SIDE)
+    assert mixed.partner_batch is not None
+    assert mixed.partner_batch.images.shape == (4, 3, SIDE, SIDE)
     assert mixed.partner.tolist() == [0, 1, 2, 3]
     plain = StrongSettings(jitter_probability=0.0, grayscale_probability=0.0, blur_probability=0.0)
     bare = views(V1, mix=ALWAYS, strong=plain)
-    assert bare.second is not None
+    assert bare.partner_batch is not None
     for view, box in zip(bare.strong, bare.boxes, strict=True):
         spread = box[:, None].expand_as(view)
-        assert torch.equal(view[spread], bare.second.images[spread])
+        assert torch.equal(view[spread], bare.partner_batch.images[spread])
         assert torch.equal(view[~spread], bare.weak[~spread])
     assert not torch.equal(mixed.strong[0], apart.strong[0])
 
@@ -129,13 +129,13 @@ def test_draws_follow_the_step_and_the_seed_alone(differences: Differences) -> N
     assert first is not None
     assert not differences(plain(first), plain(again))
     assert differences(plain(again), plain(views(step=6)))
-    assert differences(plain(again), plain(views(step=5, plan=replace(PLAN, seed=4))))
+    assert differences(plain(again), plain(views(step=5, layout=replace(PLAN, seed=4))))
 
 
 @pytest.mark.parametrize("normalise", ["total", "process"])
 def test_denominators_count_valid_pixels(normalise: str) -> None:
     made = raw()
-    labeled, _ = maker(plan=replace(PLAN, group=1, normalise=normalise))(made, 0, CPU)
+    labeled, _ = maker(layout=replace(PLAN, group=1, normalise=normalise))(made, 0, CPU)
     counts = made["labeled"][1].flatten(1).sum(1).float()
     expected = counts.sum().expand(2) if normalise == "total" else counts * 2
     assert torch.equal(labeled.denominator, expected)
@@ -185,11 +185,11 @@ def test_masks_of_unlabelled_images_stay_closed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("needs", "names"),
+    ("requirements", "names"),
     [(V2, ["labeled", "unlabeled"]), (V1, ["labeled", "unlabeled", SECOND]), (SUPERVISED, ["labeled"])],
 )
-def test_streams_are_what_the_method_needs(needs: Needs, names: list[str]) -> None:
+def test_streams_are_what_the_method_needs(requirements: Requirements, names: list[str]) -> None:
     pools = {"labeled": [0] * 5, "unlabeled": [0] * 7, SECOND: [0] * 7}
-    found = streams(pools, PLAN, needs)
+    found = streams(pools, PLAN, requirements)
     assert [stream.name for stream in found] == names
     assert [stream.batch for stream in found] == [2, 4, 4][: len(names)]

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from semikit.core.task import Inference
+from semikit.data.palette import palette
 from semikit.errors import DataError
-from semikit.tasks._inference import EvaluateSettings, normalized, original
-from semikit.tasks._palette import palette
-from semikit.tasks._pictures import class_map, overlay
-from semikit.tasks._predict import SegPredict, find_sources, predict_files
+from semikit.inference.pictures import class_map, overlay
+from semikit.inference.predict_images import SegPredict, find_sources, predict_files
+from semikit.inference.windows import EvaluateSettings, normalized, original
 
 Make = Callable[..., Any]
 INFERENCE = Inference(torch.device("cpu"), nullcontext)
@@ -42,8 +42,8 @@ def QUIET(what: str, done: int, total: int) -> None:
     return
 
 
-def predict(network: Any, source: Path | str, out: Path, wants: SegPredict | None = None, **metadata: Any) -> int:
-    return predict_files(network, {**METADATA, **metadata}, str(source), out, wants or SegPredict(), INFERENCE, QUIET)
+def predict(network: Any, source: Path | str, out: Path, options: SegPredict | None = None, **metadata: Any) -> int:
+    return predict_files(network, {**METADATA, **metadata}, str(source), out, options or SegPredict(), INFERENCE, QUIET)
 
 
 def test_class_numbers_with_a_palette_at_size_and_name(pointwise: Make, source: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from semikit.core.network import Features, Network
 from semikit.core.task import Inference
 from semikit.errors import ConfigError, DataError, InputError
-from semikit.tasks._predict_pairs import PairPredict, predict_pairs
+from semikit.inference.predict_pairs import PairPredict, predict_pairs
 
 INFERENCE = Inference(torch.device("cpu"), nullcontext)
 METADATA: dict[str, Any] = {
@@ -54,11 +54,11 @@ class Difference(Network):
         return []
 
 
-def predict(sources: Any, out: Path, progress: Any = None, metadata: Any = None, **wants: Any) -> Any:
+def predict(sources: Any, out: Path, progress: Any = None, metadata: Any = None, **options: Any) -> Any:
     told = progress or (lambda what, done, total: None)
     given = [str(source) for source in sources]
     return predict_pairs(
-        Difference(), {**METADATA, **(metadata or {})}, given, out, PairPredict(**wants), INFERENCE, told
+        Difference(), {**METADATA, **(metadata or {})}, given, out, PairPredict(**options), INFERENCE, told
     )
 
 
@@ -227,7 +227,7 @@ def test_what_is_told_of_many_pairs_is_told_once(georasters: ModuleType, tmp_pat
 
 class TestRefused:
     @pytest.mark.parametrize(
-        ("out", "wants", "words"),
+        ("out", "options", "words"),
         [
             ("in/a.tif", {}, "it would be overwritten"),
             ("c.xyz", {}, r"no map is written as .xyz. Allowed here: .tif, .tiff"),
@@ -235,10 +235,10 @@ class TestRefused:
             ("c.tif", {"polygons": Path("c.shp")}, "polygons are written as .geojson, .json, .gpkg"),
         ],
     )
-    def test_outputs(self, rasters: Any, tmp_path: Path, out: str, wants: Any, words: str) -> None:
+    def test_outputs(self, rasters: Any, tmp_path: Path, out: str, options: Any, words: str) -> None:
         kept = rasters[0].read_bytes()
         with pytest.raises(InputError, match=words):
-            predict(rasters[:2], tmp_path / out, **wants)
+            predict(rasters[:2], tmp_path / out, **options)
         assert rasters[0].read_bytes() == kept
 
     def test_the_file_behind_a_virtual_raster(self, rasters: Any, tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from semikit.core.task import Inference
-from semikit.data.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
-from semikit.tasks._evaluate import PixelEvaluation
-from semikit.tasks._inference import EvaluateSettings
-from semikit.tasks._palette import palette
+from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
+from semikit.inference.evaluation import PixelEvaluation
+from semikit.inference.windows import EvaluateSettings
+from semikit.data.palette import palette
 from semikit.tasks._scores import mean_iou_scores
 from contextlib import nullcontext
 

@@ -12,8 +12,8 @@ from torchmetrics.functional.classification import (
     binary_recall,
 )
 
-from semikit.core import confusion
-from semikit.tasks._inference import EvaluateSettings
+from semikit.inference.windows import EvaluateSettings
+from semikit.metrics import confusion
 from semikit.tasks._scores import change_scores
 
 NAMES = ("unchanged", "changed")

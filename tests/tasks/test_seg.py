@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from semikit import build, trained
-from semikit.config import Config, resolve
 from semikit.core.task import Inference
 from semikit.errors import ConfigError, DataError
+from semikit.run import build
+from semikit.run import load as trained
+from semikit.run.config import Config, resolve
 from semikit.tasks.seg import Segmentation
 from semikit.training.checkpoint import save_best
 
@@ -150,7 +151,7 @@ def test_normalisation_of_pretrained_weights_stays_with_them(
     photos: ModuleType, photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that learned on images in -1..1 is asked about images in -1..1."""
-    from semikit.models import backbone
+    from semikit.models.encoders import build as backbone
 
     monkeypatch.setattr(backbone, "statistics", lambda pretrained, channels, random: ((0.5,) * 3, (0.5,) * 3))
     config = resolve(photos.raw(photo_data))

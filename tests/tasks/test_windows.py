@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
 from semikit.core.task import Inference
-from semikit.data.regions import Region
-from semikit.tasks import _windows
-from semikit.tasks._inference import normalized, sliding
-from semikit.tasks._windows import Coverage, Piece, predicted
+from semikit.inference import windows as _windows
+from semikit.inference.windows import Coverage, Piece, normalized, predicted, sliding
+from semikit.raster.region import Region
 
 INFERENCE = Inference(torch.device("cpu"), nullcontext)
 Make = Callable[..., Any]

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from semikit.errors import RunError, WeightsError
+from semikit.files import write_atomically
 from semikit.training import checkpoint
 from semikit.training.checkpoint import (
     BEST,
@@ -23,7 +24,6 @@ from semikit.training.checkpoint import (
     read_last,
     save_best,
     save_last,
-    write_atomically,
 )
 
 SIZE = 50

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from semikit.errors import ConfigError, WeightsError
-from semikit.training.contents import contents_of
+from semikit.training.checkpoint import contents_of
 
 
 @pytest.mark.parametrize("error", [KeyError("step"), TypeError("no list"), RuntimeError("\nsize mismatch\nmore")])

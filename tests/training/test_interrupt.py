@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from semikit import build
-from semikit.config import resolve
-from semikit.recipes import read_yaml
+from semikit.run import build
+from semikit.run.config import resolve
+from semikit.run.recipes import read_yaml
 from semikit.training.checkpoint import LAST, read_checkpoint
 from semikit.training.reporter import Quiet
 from semikit.training.trainer import Trainer

@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 from torch.distributed import DistStoreError, HashStore, Store
 
-from semikit.training import meeting
-from semikit.training.meeting import store_of_these
+from semikit.distributed import rendezvous as meeting
+from semikit.distributed.rendezvous import scoped_store
 
 
 def meet(store: Store, rank: int, count: int, late: float) -> Store:
     time.sleep(late)
-    return store_of_these(store, rank, count)
+    return scoped_store(store, rank, count)
 
 
 @pytest.mark.parametrize("late", [0, 1, 2])
@@ -39,4 +39,4 @@ def test_who_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     store = HashStore()
     store.set("asked/1", "of before")
     with pytest.raises(DistStoreError, match="1 of 2 processes came"):
-        store_of_these(store, 0, 2)
+        scoped_store(store, 0, 2)

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from semikit import build
-from semikit.config import resolve
 from semikit.core.method import Method
-from semikit.core.processes import process_count
+from semikit.distributed.collectives import process_count
 from semikit.errors import ConfigError, RunError
-from semikit.recipes import read_yaml
 from semikit.registry import METHODS
+from semikit.run import build
+from semikit.run.config import resolve
+from semikit.run.recipes import read_yaml
 from semikit.training import memory
 from semikit.training.checkpoint import LAST, read_checkpoint
-from semikit.training.memory import fitting_parts, largest_micro_batch, left_as_it_was, micro_batches
+from semikit.training.memory import fitting_micro_batches, largest_micro_batch, left_as_it_was, micro_batch_sizes
 from semikit.training.optimizer import build_optimizer
 from semikit.training.reporter import Quiet
 from semikit.training.settings import OptimizerSettings
@@ -53,7 +53,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("room", range(1, 40))
 def test_the_largest_that_fits_is_found(room: int) -> None:
-    sizes, device = micro_batches(24), Device(room)
+    sizes, device = micro_batch_sizes(24), Device(room)
     assert largest_micro_batch(device, sizes, CPU) == max(size for size in sizes if size <= room)
     assert len(set(device.tried)) == len(device.tried) <= 4
     assert device.tried[0] == 24
@@ -80,9 +80,9 @@ def test_some_memory_has_to_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sizes() -> None:
-    assert micro_batches(12) == [1, 2, 3, 4, 6, 12]
-    assert micro_batches(12, multiple=4) == [4, 12]
-    assert micro_batches(6, multiple=6) == [6]
+    assert micro_batch_sizes(12) == [1, 2, 3, 4, 6, 12]
+    assert micro_batch_sizes(12, multiple=4) == [4, 12]
+    assert micro_batch_sizes(6, multiple=6) == [6]
 
 
 def everything(method: Method) -> dict[str, Any]:
@@ -106,17 +106,17 @@ def everything(method: Method) -> dict[str, Any]:
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_trying_leaves_no_trace(tiny: ModuleType, differences: Differences, name: str, optimizer: str) -> None:
     cls: type[Method] = METHODS.get(name)
-    config, facts = cls.Config(), tiny.facts()
-    needs = cls.needs(config)
-    pixels = not needs.whole_images
-    method = cls(tiny.network(batch_norm=True, pixels=pixels), config, facts)
+    config, run_info = cls.Config(), tiny.run_info()
+    requirements = cls.requirements(config)
+    pixels = not requirements.whole_images
+    method = cls(tiny.network(batch_norm=True, pixels=pixels), config, run_info)
     method.eval()
-    labeled, unlabeled = tiny.batch(facts, needs, size=4, pixels=pixels)
+    labeled, unlabeled = tiny.batch(run_info, requirements, size=4, pixels=pixels)
     made: list[int] = []
 
     def stepper(parts: int) -> Stepper:
         made.append(parts)
-        if parts < 2 and not cls.whole_batch(config):
+        if parts < 2 and not cls.needs_full_batch(config):
             raise torch.OutOfMemoryError("full")
         settings = OptimizerSettings(lr=0.1, name=optimizer)
         found = build_optimizer(method.student, settings, method.extra_parameters())
@@ -124,8 +124,8 @@ def test_trying_leaves_no_trace(tiny: ModuleType, differences: Differences, name
         return Stepper(method, method, found, nullcontext, parts, None)
 
     before = everything(method)
-    whole = cls.whole_batch(config)
-    parts = fitting_parts(method, stepper, labeled, unlabeled, 4 if whole else 1, CPU)
+    whole = cls.needs_full_batch(config)
+    parts = fitting_micro_batches(method, stepper, labeled, unlabeled, 4 if whole else 1, CPU)
     assert parts == (1 if whole else 2)
     assert made == [1] if whole else made[0] == 1
     assert not differences(before, everything(method))
@@ -133,8 +133,8 @@ def test_trying_leaves_no_trace(tiny: ModuleType, differences: Differences, name
 
 def test_a_step_inside_would_leave_one(tiny: ModuleType, differences: Differences) -> None:
     cls: type[Method] = METHODS.get("unimatch_v2")
-    method = cls(tiny.network(batch_norm=True), cls.Config(), tiny.facts())
-    labeled, unlabeled = tiny.batch(tiny.facts(), cls.needs(cls.Config()))
+    method = cls(tiny.network(batch_norm=True), cls.Config(), tiny.run_info())
+    labeled, unlabeled = tiny.batch(tiny.run_info(), cls.requirements(cls.Config()))
     optimizer = build_optimizer(method.student, OptimizerSettings(lr=0.1))
     before = everything(method)
     with left_as_it_was(method, CPU):
@@ -152,13 +152,13 @@ def test_other_processes_are_left_alone(tiny: ModuleType, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     assert process_count() == 2
     cls: type[Method] = METHODS.get("unimatch_v2")
-    method = cls(tiny.network(), cls.Config(), tiny.facts())
+    method = cls(tiny.network(), cls.Config(), tiny.run_info())
     with monkeypatch.context() as single:
         single.setattr(torch.distributed, "is_initialized", lambda: False)
-        labeled, unlabeled = tiny.batch(tiny.facts(), cls.needs(cls.Config()))
+        labeled, unlabeled = tiny.batch(tiny.run_info(), cls.requirements(cls.Config()))
     assert unlabeled is not None
-    second = range(len(unlabeled.index), 2 * len(unlabeled.index))  # the slots of the second of two processes
-    scattered = replace(unlabeled, scattered=True, partner=unlabeled.partner + 4, slots=second)
+    second = range(len(unlabeled.index), 2 * len(unlabeled.index))  # the positions of the second of two processes
+    cross_rank = replace(unlabeled, cross_rank=True, partner=unlabeled.partner + 4, positions=second)
     counts: list[int] = []
 
     def stepper(parts: int) -> Stepper:
@@ -166,7 +166,7 @@ def test_other_processes_are_left_alone(tiny: ModuleType, monkeypatch: pytest.Mo
         optimizer = build_optimizer(method.student, OptimizerSettings())
         return Stepper(method, method, optimizer, nullcontext, parts, None)
 
-    assert fitting_parts(method, stepper, labeled, scattered, 1, CPU) == 1
+    assert fitting_micro_batches(method, stepper, labeled, cross_rank, 1, CPU) == 1
     assert counts == [1]
     assert process_count() == 2
 
@@ -219,9 +219,9 @@ def test_a_run_that_was_planned_is_the_run_with_that_number(
                 raise torch.OutOfMemoryError("full")
             return stepper_of(parts)
 
-        return fitting_parts(method, small, *sample, multiple, device), "planned"
+        return fitting_micro_batches(method, small, *sample, multiple, device), "planned"
 
-    monkeypatch.setattr(build, "planned_parts", planned)
+    monkeypatch.setattr(build, "planned_micro_batches", planned)
     found, notices = trained(raw(accumulate="auto"), tmp_path / "found")
     assert notices[0] == "planned"
     assert found.config == told.config

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from semikit.errors import ConfigError
-from semikit.training.parts import check_parts, parts_told
-from semikit.training.settings import TrainSettings
+from semikit.training.settings import TrainSettings, check_micro_batches, describe_step
 
 
 def settings(**given: object) -> TrainSettings:
@@ -21,12 +20,12 @@ def settings(**given: object) -> TrainSettings:
 )
 def test_refused(given: dict[str, object], processes: int, ohem: bool, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        check_parts(settings(**given), processes, ohem)
+        check_micro_batches(settings(**given), processes, ohem)
 
 
 def test_taken() -> None:
-    check_parts(settings(accumulate=4), 4, False)
-    check_parts(settings(), 4, True)
+    check_micro_batches(settings(accumulate=4), 4, False)
+    check_micro_batches(settings(), 4, True)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +39,4 @@ def test_taken() -> None:
     ],
 )
 def test_told(given: dict[str, object], processes: int, unlabeled: bool, told: str) -> None:
-    assert parts_told(settings(**given), processes, unlabeled) == told
+    assert describe_step(settings(**given), processes, unlabeled) == told

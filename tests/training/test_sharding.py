@@ -14,7 +14,7 @@ import torch
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from semikit.errors import ConfigError
-from semikit.training.sharding import check_sharding
+from semikit.training.fsdp import check_sharding
 
 PROGRAM = Path(__file__).parents[1] / "contracts" / "sharded.py"
 SHORT = ("seg", "seg parts", "seg adamw", "seg kept", "cd", "cls bank")

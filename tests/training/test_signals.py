@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from semikit.training.signals import stop_requests
+from semikit.training.trainer import stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -34,16 +34,16 @@ class Rig:
     ) -> None:
         cls: type[Method] = METHODS.get(method)
         threshold = {"threshold": 0.5} if "threshold" in cls.Config.model_fields else {}
-        config, facts = cls.Config(**threshold, **options.pop("config", {})), tiny.facts()
-        needs, self.whole_batch = cls.needs(config), cls.whole_batch(config)
-        network = tiny.network(batch_norm=options.pop("batch_norm", False), pixels=not needs.whole_images)
-        self.method = cls(network, config, facts).train()
+        config, run_info = cls.Config(**threshold, **options.pop("config", {})), tiny.run_info()
+        requirements, self.needs_full_batch = cls.requirements(config), cls.needs_full_batch(config)
+        network = tiny.network(batch_norm=options.pop("batch_norm", False), pixels=not requirements.whole_images)
+        self.method = cls(network, config, run_info).train()
         settings = OptimizerSettings(lr=0.01, encoder_lr=0.01, **options)
         self.optimizer = build_optimizer(self.method.student, settings, self.method.extra_parameters())
         forward = autocast(CPU, precision)
         scaler = grad_scaler(CPU, precision)
         self.stepper = Stepper(self.method, self.method, self.optimizer, forward, accumulate, scaler)
-        self.labeled, self.unlabeled = tiny.batch(facts, needs, pixels=not needs.whole_images)
+        self.labeled, self.unlabeled = tiny.batch(run_info, requirements, pixels=not requirements.whole_images)
 
     def step(self, number: int = 0) -> dict[str, torch.Tensor]:
         return self.stepper(self.labeled, self.unlabeled, number)
@@ -192,7 +192,7 @@ def test_no_step_waits_for_the_device(
     tiny: ModuleType, count_syncs: type, method: str, accumulate: int, name: str
 ) -> None:
     rig = Rig(tiny, method, accumulate=accumulate, name=name, batch_norm=True)
-    if rig.whole_batch and accumulate > 1:
+    if rig.needs_full_batch and accumulate > 1:
         pytest.skip("its batch is never cut")
     with count_syncs() as counter:
         rig.step(0)

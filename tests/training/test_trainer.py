@@ -12,14 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from semikit import build, resuming
-from semikit.config import resolve
 from semikit.core.task import Scores
+from semikit.distributed.groups import LostError
 from semikit.errors import ConfigError, DataError, RunError, WeightsError
 from semikit.registry import METHODS
+from semikit.run import build
+from semikit.run import resume as resuming
+from semikit.run.config import resolve
 from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_best, read_checkpoint
-from semikit.training.processes import LostError
 from semikit.training.reporter import Quiet, Reporter
 from semikit.training.tracking import Tracker, read_rows
 from semikit.training.trainer import Interrupted
@@ -205,7 +206,7 @@ def test_a_whole_step_does_not_wait_for_the_device(
     photos: ModuleType, photo_data: Path, count_syncs: type, method: str
 ) -> None:
     config = resolve(photos.raw(photo_data, method))
-    if METHODS.get(method).needs(config.method).whole_images:
+    if METHODS.get(method).requirements(config.method).whole_images:
         pytest.skip("learns classes of whole images only")
     run = build.build_run(config, Path("-"), Quiet())
     raw_batches = list(run.task.batches(range(2), 0, False))
@@ -380,7 +381,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_its_batch_is_kept(
     raw = next(iter(whole_task.batches(range(1, 2), 0, False)))
     labeled, unlabeled = whole_task.views(raw, 1, torch.device("cpu"))
     assert unlabeled is not None
-    assert unlabeled.second is not None
+    assert unlabeled.partner_batch is not None
     assert kept["labeled_images"].isnan().all()
     expected = {
         "labels": labeled.labels,
@@ -388,7 +389,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_its_batch_is_kept(
         "weak": unlabeled.weak,
         "strong_1": unlabeled.strong[0],
         "strong_2": unlabeled.strong[1],
-        "second": unlabeled.second.images,
+        "second": unlabeled.partner_batch.images,
     }
     assert not differences({key: kept[key] for key in expected}, expected)
 

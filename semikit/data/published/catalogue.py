@@ -10,11 +10,11 @@ from typing import Annotated, Any, Self, final
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from semikit.core.settings import Settings
-from semikit.core.validation import validate
-from semikit.data.home import at_home
-from semikit.data.mask_values import MaskValues
+from semikit.data.formats.mask_values import MaskValues
 from semikit.errors import unknown
+from semikit.files import at_home
+from semikit.settings.base import Settings
+from semikit.settings.messages import validate
 
 Colour = tuple[int, int, int]
 

@@ -10,10 +10,10 @@ from urllib.parse import quote, urlsplit
 import yaml
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from semikit.core.settings import Settings
-from semikit.core.validation import validate
 from semikit.data.published.catalogue import CONFIGS, read_published
 from semikit.errors import unknown
+from semikit.settings.base import Settings
+from semikit.settings.messages import validate
 
 DOWNLOADS = CONFIGS / "downloads.yaml"
 

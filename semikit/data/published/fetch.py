@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
-from semikit.data.home import at_home
 from semikit.data.published.archives import members
 from semikit.data.published.catalogue import read_published
+from semikit.data.published.download import Unserved, download
 from semikit.data.published.downloads import Download, downloads_of, read_downloads
 from semikit.data.published.inputs import DOWNLOADS, Progress
 from semikit.data.published.official import SPLITS, is_generated
-from semikit.data.published.transfer import Unserved, download
 from semikit.errors import DataError, RunError
+from semikit.files import at_home
 
 
 @final

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semikit.data.faults import FileFault
-from semikit.errors import ConfigError, RunError
+from semikit.errors import ConfigError, FileFault, RunError
 
 Bytes = NDArray[np.uint8]
 

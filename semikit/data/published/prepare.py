@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
-from semikit.data.disk import need_space
-from semikit.data.home import at_home
 from semikit.data.published import prepared
 from semikit.data.published.archives import Member
 from semikit.data.published.catalogue import Published, read_published
@@ -22,6 +20,7 @@ from semikit.data.published.masks import write_png
 from semikit.data.published.prepared import Record
 from semikit.data.published.preparers import Job, Plan, Preparer, jobs_for
 from semikit.errors import DataError, RunError
+from semikit.files import at_home, need_space
 from semikit.registry import Registry
 
 PREPARERS = Registry("published data set", "data.published.preparers")
@@ -37,7 +36,7 @@ class PrepareReport:
 
     record: Record
     lines: list[str] = field(default_factory=list)
-    """Facts."""
+    """RunInfo."""
     notices: list[str] = field(default_factory=list)
     """What the user should know."""
 

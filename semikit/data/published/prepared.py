@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from semikit.core.settings import Settings
-from semikit.core.validation import validate
 from semikit.data.pairs import PairSource
 from semikit.data.published.catalogue import Published, read_published, root_of
 from semikit.data.sources import FolderSource, PixelSource
 from semikit.errors import ConfigError, DataError, unknown
+from semikit.settings.base import Settings
+from semikit.settings.messages import validate
 
 RECORD = "semikit.json"
 BEGUN = ".preparing"

@@ -1,1 +1,1 @@
-"""Decoders, one a file; each binds `plugin` to a `semikit.models.decoder.Decoder`."""
+"""Decoders, one a file; each binds `plugin` to a `semikit.models.decoders._base.Decoder`."""

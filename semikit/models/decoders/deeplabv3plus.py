@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from semikit.errors import ConfigError
-from semikit.models.convolution import check_images, conv_norm_relu
-from semikit.models.decoder import Decoder
+from semikit.models.decoders._base import Decoder, check_images, conv_norm_relu
 
 RATES = (6, 12, 18)
 """Dilations at an output stride of 16, as released by UniMatch V1; at others they cover the same pixels."""

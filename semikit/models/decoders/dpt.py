@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from semikit.errors import ConfigError
-from semikit.models.catalogue import dpt_channels
-from semikit.models.decoder import Decoder
+from semikit.models.decoders._base import Decoder
+from semikit.models.encoders.catalogue import dpt_channels
 
 
 @final

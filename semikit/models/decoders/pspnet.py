@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from semikit.errors import ConfigError
-from semikit.models.convolution import check_images, conv_norm_relu
-from semikit.models.decoder import Decoder
+from semikit.models.decoders._base import Decoder, check_images, conv_norm_relu
 
 CELLS = (1, 2, 3, 6)
 """Cells along a side of the grids that the last level is averaged over (Zhao et al. 2017, arXiv 1612.01105)."""

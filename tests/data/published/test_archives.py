@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data import disk
-from semikit.data.disk import need_space
+from semikit import files as disk
 from semikit.data.published import archives
 from semikit.data.published.archives import folder_members, members
 from semikit.errors import DataError, RunError
+from semikit.files import need_space
 
 FILES = {"b/two.txt": b"two" * 5000, "a/one.txt": b"one", "b/c/empty.txt": b""}
 KINDS = {".zip": "", ".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz"}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.published import bounds
-from semikit.data.published.bounds import Bounds, safe_name
+from semikit.data.published import archives as bounds
+from semikit.data.published.archives import Bounds, safe_name
 from semikit.errors import DataError
 
 

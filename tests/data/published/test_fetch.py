@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from semikit.data import disk
+from semikit import files as disk
+from semikit.data.published.download import download
 from semikit.data.published.downloads import Downloads
 from semikit.data.published.fetch import fetch
-from semikit.data.published.transfer import download
 from semikit.errors import RunError, UnknownNameError
 
 DATA = bytes(range(256)) * 2000

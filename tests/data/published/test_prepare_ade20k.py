@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from semikit.data.images import read_mask
+from semikit.data.formats.images import read_mask
 from semikit.data.published.prepare import PrepareReport, prepare
 from semikit.data.published.prepared import RECORD, open_prepared
 from semikit.data.published.preparers.ade20k import told_kind

@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from semikit.data.images import read_mask
+from semikit.data.formats.images import read_mask
 from semikit.data.published.masks import train_ids
 from semikit.data.published.prepare import PrepareReport
 from semikit.data.published.prepared import open_prepared, read_list

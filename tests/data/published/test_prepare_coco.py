@@ -10,10 +10,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from semikit.data.images import read_mask
+from semikit.data.formats.images import read_mask
 from semikit.data.published.prepare import PrepareReport
 from semikit.data.published.prepared import read_list
-from semikit.data.published.preparers import _instances
+from semikit.data.published.preparers import coco as _instances
 from semikit.errors import ConfigError, DataError
 
 Run = Callable[..., PrepareReport]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.images import read_image
+from semikit.data.formats.images import read_image
 from semikit.data.published import official
 from semikit.data.published.downloads import Downloads
 from semikit.data.published.official import labeled_images
 from semikit.data.published.prepare import PrepareReport, prepare
 from semikit.data.published.prepared import open_prepared, read_list
-from semikit.data.published.preparers import _mosaics
+from semikit.data.published.preparers import whu as _mosaics
 from semikit.errors import DataError
 
 Run = Callable[..., PrepareReport]

@@ -10,10 +10,9 @@ from PIL import Image
 
 from semikit.data.published import verify as module
 from semikit.data.published.catalogue import read_published
-from semikit.data.published.diagnosis import diagnose
 from semikit.data.published.prepare import prepare
 from semikit.data.published.prepared import RECORD, read_list
-from semikit.data.published.verify import VerifyReport, verify
+from semikit.data.published.verify import VerifyReport, diagnose, verify
 from semikit.errors import DataError
 
 Root = Callable[[str], Path]

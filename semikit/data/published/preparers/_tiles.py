@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import final
 
-from semikit.data.faults import FileFault, some
 from semikit.data.published.catalogue import DATES, LABEL
 from semikit.data.published.inputs import Found, Inputs, Progress, is_archive
 from semikit.data.published.masks import PNG_HEAD, Bytes, change_mask, png_size, write_png
 from semikit.data.published.prepared import Pair, read_list
 from semikit.data.published.preparers import Job
-from semikit.errors import DataError
+from semikit.errors import DataError, FileFault, some
 
 KINDS = (*DATES, LABEL)
 PARTS = ("train", "val", "test")

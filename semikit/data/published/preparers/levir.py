@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from semikit.data.faults import some
 from semikit.data.published.catalogue import DATES, Published
 from semikit.data.published.inputs import Found, Inputs, Progress
 from semikit.data.published.masks import change_mask, decode_image
@@ -25,6 +24,7 @@ from semikit.data.published.preparers._tiles import (
     target,
     write_tiles,
 )
+from semikit.errors import some
 
 SCENE = 1024
 _TILES = (SCENE // SIDE) ** 2

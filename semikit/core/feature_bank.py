@@ -1,0 +1,78 @@
+"""Memory with a place for each image of a list: N rows and a last one that nobody reads."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semikit.core.rng import rng_for
+from semikit.distributed.collectives import gather_over_processes
+
+
+def places(index: Tensor, chosen: Tensor, size: int) -> Tensor:
+    """Where each image of a step is written, (B,) int64: its number `index`, or `size` where it is not `chosen`.
+
+    An image that comes more than once is written once, the last time it is chosen, so that the order in which a device
+    writes does not matter.
+    """
+    assert index.shape == chosen.shape, (index.shape, chosen.shape)
+    aimed = torch.where(chosen, index, size)
+    order = torch.arange(1, len(index) + 1, device=index.device)
+    last = torch.zeros(size + 1, dtype=torch.long, device=index.device).scatter_reduce_(0, aimed, order, "amax")
+    return torch.where(last.gather(0, aimed) == order, aimed, size)
+
+
+@final
+class FeatureBank(nn.Module):
+    """Features (N, D) of length 1 and labels (N,) of the labelled images (Zheng et al. 2022, SimMatch, section 3.3).
+
+    A row keeps `momentum` of itself when it is written. `across` normalises what was averaged over the images of the
+    step instead of over the features, as USB does: then rows have lengths other than 1. Images that were not written
+    yet are like nobody.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    seen: Tensor
+
+    def __init__(self, size: int, width: int, momentum: float, across: bool, seed: int) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.across = across
+        drawn = rng_for(seed, "bank").standard_normal((size + 1, width), dtype=np.float32)
+        self.register_buffer("rows", F.normalize(torch.from_numpy(drawn), dim=1))
+        self.register_buffer("labels", torch.zeros(size + 1, dtype=torch.long))
+        self.register_buffer("seen", torch.zeros(size + 1, dtype=torch.bool))
+
+    def similarity(self, features: Tensor, temperature: float) -> Tensor:
+        """Features (B, D) -> logarithm of how alike they are to each image, (B, N): a softmax over the images.
+
+        The rows are copied: they may be written before the gradient is taken.
+        """
+        alike = features @ self.rows[:-1].clone().t() / temperature
+        return alike.masked_fill(~self.seen[:-1], torch.finfo(alike.dtype).min).log_softmax(dim=1)
+
+    def by_image(self, probabilities: Tensor) -> Tensor:
+        """Probabilities (B, K) of classes -> for each image that of its class, (B, N)."""
+        return probabilities.index_select(1, self.labels[:-1])
+
+    def by_class(self, values: Tensor, num_classes: int) -> Tensor:
+        """Values (B, N) of images, added up for each class, (B, K)."""
+        zeros = values.new_zeros(len(values), num_classes)
+        return zeros.index_add(1, self.labels[:-1], values)
+
+    @torch.no_grad()
+    def write(self, index: Tensor, features: Tensor, labels: Tensor, chosen: Tensor) -> None:
+        """Remember the images of a step, over all processes: index (B,), features (B, D), labels (B,), chosen (B,)."""
+        index, features, labels, chosen = map(gather_over_processes, (index, features, labels, chosen))
+        if self.momentum > 0:
+            mixed = self.momentum * self.rows[index] + (1 - self.momentum) * features
+            features = F.normalize(mixed, dim=0 if self.across else 1)
+        where = places(index, chosen, len(self.rows) - 1)
+        self.rows.index_copy_(0, where, features.to(self.rows.dtype))
+        self.labels.index_copy_(0, where, labels)
+        self.seen.index_fill_(0, where, True)

@@ -1,0 +1,97 @@
+"""How labelled, weak and strong images pass through the student: in one call or in several, with dropout or without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from semikit.core.batch import Labeled, Unlabeled
+from semikit.core.channel_dropout import Masks, apply_mask, apply_masks
+from semikit.core.network import Network
+from semikit.errors import ConfigError
+
+Forward = Literal["auto", "fused", "separate", "joint"]
+"""auto: separate on the CPU and with batch norm, else fused. fused: one call over [labelled, strong 1, strong 2]; the
+same numbers without batch norm, fewer launches. separate: labelled, then strong (as released). joint: labelled, weak
+and strong in one call (classification)."""
+Position = Literal["encoder", "decoder"]
+"""Where dropout acts: between encoder and decoder, or between decoder and classifier (paper, Table 12)."""
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""Layers in which an image's output depends on the others of its call, in training mode."""
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether an image's output depends on the other images of its call in training mode."""
+    return any(isinstance(module, BATCH_NORMS) for module in network.modules())
+
+
+def check_forward(forward: Forward, network: nn.Module) -> None:
+    """Refuse a fused pass where it would change the numbers.
+
+    Raises:
+        ConfigError: for 'fused' and a network with batch norm.
+    """
+    if forward == "fused" and has_batch_norm(network):
+        raise ConfigError(
+            "method.forward is 'fused', but the network has batch norm, whose statistics would mix labelled and strong "
+            "images; allowed here: 'auto', 'separate', 'joint'. Use method.forward=auto."
+        )
+
+
+def student_pass(
+    network: Network,
+    labeled: Labeled,
+    unlabeled: Unlabeled,
+    masks: Sequence[Masks] = (),
+    position: Position = "encoder",
+    forward: Forward = "auto",
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+    """Logits (B, K, *S) of the labelled, the weak (only with 'joint') and each of the strong views.
+
+    `masks[v]` are the channel masks of strong view v (none: no dropout); labelled and weak views are never dropped.
+    """
+    strong, dropped = list(unlabeled.strong), list(masks) or [()] * len(unlabeled.strong)
+    if forward == "auto":
+        forward = "separate" if labeled.images.device.type == "cpu" or has_batch_norm(network) else "fused"
+    if forward == "separate":
+        (pred_labeled,) = logits_of(network, [labeled.images], [()], position)
+        return pred_labeled, None, logits_of(network, strong, dropped, position)
+    if forward == "fused":
+        pred_labeled, *pred_strong = logits_of(network, [labeled.images, *strong], [(), *dropped], position)
+        return pred_labeled, None, tuple(pred_strong)
+    images = [labeled.images, unlabeled.weak, *strong]
+    pred_labeled, pred_weak, *pred_strong = logits_of(network, images, [(), (), *dropped], position)
+    return pred_labeled, pred_weak, tuple(pred_strong)
+
+
+def logits_of(
+    network: Network, images: Sequence[Tensor], masks: Sequence[Masks], position: Position
+) -> tuple[Tensor, ...]:
+    """Logits of several lists of images (B_i, C, H, W) from one call, each under its own channel masks (none: ones)."""
+    sizes = [len(part) for part in images]
+    joined = _join(sizes, masks)
+    features = network.encode(torch.cat(list(images)))
+    if position == "encoder":
+        logits = network.decode(apply_masks(features, joined))
+    else:
+        embedding = network.embed(features)
+        logits = network.classify(apply_mask(embedding, joined[0]) if joined else embedding, features.size)
+    return torch.split(logits, sizes)
+
+
+def _join(sizes: Sequence[int], masks: Sequence[Masks]) -> Masks:
+    """One mask (ΣB_i, D_l) for each level; where only some lists have masks the others get ones."""
+    given = next((part for part in masks if part), ())
+    return tuple(
+        torch.cat(
+            [
+                part[level] if part else like.new_ones(size, like.shape[1])
+                for size, part in zip(sizes, masks, strict=True)
+            ]
+        )
+        for level, like in enumerate(given)
+    )

@@ -1,0 +1,172 @@
+"""Which positions are confident enough to learn from, and how much each class among them counts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from semikit.core.feature_bank import places
+from semikit.core.pseudo_labels import Prediction
+from semikit.core.running_averages import Mean, class_mean_of, class_share_of, follow, mean_of, quantile_of
+from semikit.distributed.collectives import gather_over_processes, sum_over_processes
+
+_MOMENTUM = 0.99
+_SMALLEST_SHARE = 0.1  # of an equal share: no class weighs more than ten times (before normalising), however rare
+
+
+def confident(confidence: Tensor, valid: Tensor, threshold: float) -> Tensor:
+    """Valid positions whose confidence reaches the threshold, (B, *S) bool; threshold 0 takes all (paper eq. 4)."""
+    return (confidence >= threshold) & valid
+
+
+@final
+class ClassBalance(nn.Module):
+    """Weights against the majority class feeding itself, for small networks from scratch; not part of any paper here.
+
+    Keeps `share` (K,), the moving share of each class among the confident positions (sums to 1, equal at first), and
+    weighs class c by share_c ** -power, normalised so that a confident position weighs 1 on average. `power` 0..1:
+    0 changes nothing, at 1 all classes count alike in sum.
+    """
+
+    share: Tensor
+
+    def __init__(self, num_classes: int, power: float) -> None:
+        super().__init__()
+        self.power = power
+        self.register_buffer("share", torch.full((num_classes,), 1 / num_classes))
+
+    @torch.no_grad()
+    def observe(self, labels: Tensor, mask: Tensor) -> None:
+        """Count a step's pseudo-labels (B, *S) int64 where `mask` (B, *S) bool; over all processes, once a step."""
+        counts = torch.zeros_like(self.share).scatter_add_(0, labels.flatten(), mask.flatten().to(self.share.dtype))
+        counts = sum_over_processes(counts)
+        total = counts.sum()
+        share = torch.where(total > 0, counts / total.clamp(min=1), self.share)
+        self.share.lerp_(share, 1 - _MOMENTUM)
+
+    def weights(self) -> Tensor:
+        """The weight of each class, (K,), positive."""
+        floor = _SMALLEST_SHARE / len(self.share)
+        raw = self.share.clamp(min=floor).pow(-self.power)
+        return raw / (raw * self.share).sum()
+
+
+class Threshold(nn.Module, ABC):
+    """How much each position counts. What it remembers are buffers, taken over all processes once a step."""
+
+    needs_probabilities: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, belief: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B, *S) in 0..1, 0 where not `valid` (B, *S); `index` (B,) counts images in the unlabelled list."""
+
+
+@final
+class FlexThreshold(Threshold):
+    """Curriculum pseudo-labelling (Zhang et al. 2021, FlexMatch, eq. 5-11): classes learned less get a lower threshold.
+
+    A class is learned by how many of the `images` were last labelled so with at least the fixed `threshold`, relative
+    to the best class or, with `warmup`, to the images not labelled yet while these are more: then all thresholds begin
+    at 0. The convex mapping x / (2 - x). For whole images only.
+    """
+
+    selected: Tensor
+    learned: Tensor
+
+    def __init__(self, num_classes: int, images: int, threshold: float, warmup: bool) -> None:
+        super().__init__()
+        self.images = images
+        self.threshold = threshold
+        self.warmup = warmup
+        self.register_buffer("selected", torch.full((images + 1,), -1))
+        self.register_buffer("learned", torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def forward(self, belief: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B,) by what was learned before this step; then this step is counted."""
+        learned = self.learned[belief.labels]
+        counts = (belief.confidence >= self.threshold * learned / (2 - learned)) & valid
+        sure = (belief.confidence >= self.threshold) & valid
+        self._count(*(gather_over_processes(values) for values in (index, belief.labels, sure)))
+        return counts.to(belief.confidence.dtype)
+
+    def _count(self, index: Tensor, labels: Tensor, sure: Tensor) -> None:
+        self.selected.index_copy_(0, places(index, sure, self.images), labels)
+        numbers = self.selected[:-1] + 1
+        counts = torch.zeros(len(self.learned) + 1, device=numbers.device)
+        counts.scatter_add_(0, numbers, torch.ones_like(numbers, dtype=counts.dtype))
+        best = counts.max() if self.warmup else counts[1:].max()
+        self.learned.copy_(counts[1:] / best.clamp(min=1))
+
+
+@final
+class FreeThreshold(Threshold):
+    """Self-adaptive threshold (Wang et al. 2023, FreeMatch, eq. 5-8): the usual confidence, lower for rare classes.
+
+    `usual` () follows the mean confidence or its `quantile`, `probability` (K,) the mean probabilities, `share` (K,)
+    the classes of the pseudo-labels; all begin at 1 / K. `cap`: the usual confidence grows no further.
+    """
+
+    needs_probabilities = True
+    usual: Tensor
+    probability: Tensor
+    share: Tensor
+
+    def __init__(self, num_classes: int, momentum: float, quantile: float | None, cap: float | None) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.quantile = quantile
+        self.cap = cap
+        self.register_buffer("usual", torch.tensor(1 / num_classes))
+        self.register_buffer("probability", torch.full((num_classes,), 1 / num_classes))
+        self.register_buffer("share", torch.full((num_classes,), 1 / num_classes))
+
+    @torch.no_grad()
+    def forward(self, belief: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B, *S), this step counted in."""
+        assert belief.probabilities is not None
+        labels, confidence = belief.labels, belief.confidence
+        seen = mean_of(confidence, valid) if self.quantile is None else quantile_of(confidence, valid, self.quantile)
+        follow(self.usual, seen, self.momentum)
+        if self.cap is not None:
+            self.usual.clamp_(max=self.cap)
+        follow(self.probability, class_mean_of(belief.probabilities, valid), self.momentum)
+        follow(self.share, class_share_of(labels, valid, len(self.share)), self.momentum)
+        threshold = self.usual * (self.probability / self.probability.max())
+        return ((confidence >= threshold[labels]) & valid).to(confidence.dtype)
+
+
+@final
+class SoftWeights(Threshold):
+    """Truncated Gaussian weights (Chen et al. 2023, SoftMatch, eq. 5-7): 1 from the mean confidence on, less below it.
+
+    `mean` () and `variance` () follow those of the confidence, from 1 / K and 1; the Gaussian's deviation is theirs
+    divided by `deviations`.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, num_classes: int, momentum: float, deviations: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.deviations = deviations
+        self.register_buffer("mean", torch.tensor(1 / num_classes))
+        self.register_buffer("variance", torch.tensor(1.0))
+
+    @torch.no_grad()
+    def forward(self, belief: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B, *S), this step counted in."""
+        confidence = belief.confidence
+        mean = mean_of(confidence, valid)
+        spread = mean_of((confidence - mean.value).square(), valid)
+        # Unbiased: one position tells nothing of the variance.
+        variance = spread.value * spread.count / (spread.count - 1).clamp(min=1)
+        follow(self.mean, mean, self.momentum)
+        follow(self.variance, Mean(variance, (spread.count - 1).clamp(min=0)), self.momentum)
+        below = (confidence - self.mean).clamp(max=0)
+        scale = 2 * self.variance.clamp(min=torch.finfo(confidence.dtype).tiny ** 0.5) / self.deviations**2
+        return torch.where(valid, (-below.square() / scale).exp(), 0.0)

@@ -1,0 +1,1 @@
+"""How images, masks and lists are written in files."""

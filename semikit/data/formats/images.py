@@ -1,0 +1,269 @@
+"""Images and masks from files: common types with Pillow, rasters (TIFF, JPEG 2000, VRT) with rasterio.
+
+Pixels are taken as they are stored. An EXIF orientation is not applied: masks have none, and both must lie on the same
+grid; `read_info` tells it, so that a mismatch of sizes can be explained.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from semikit.data.formats.rescale import Range, to_uint8
+from semikit.errors import FileFault
+from semikit.raster import reading as rasters
+from semikit.raster.grid import Grid
+from semikit.raster.region import Region
+
+PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
+RASTERS = frozenset({".tif", ".tiff", ".jp2", ".vrt"})
+
+Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+_DEEP = frozenset({"I", "F"})
+"""Pillow's modes of more than 8 bits, with "I;16" and its like."""
+_ORIENTATION = 0x0112
+_IN_MEMORY = re.compile(r"'?/vsimem/[^\s']+'?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tiff?|<_io\.BytesIO[^>]*>")
+"""What GDAL and Pillow call a file that is not on the disk."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What a file's header says: size (H, W), numpy's name of the type of its values, EXIF orientation (1: upright)."""
+
+    size: tuple[int, int]
+    dtype: str
+    orientation: int = 1
+
+
+def read_image(
+    path: Path,
+    bands: Sequence[int] | None = None,
+    scale: Range | None = None,
+    region: Region | None = None,
+    onto: Grid | None = None,
+    data: bytes | None = None,
+) -> tuple[Bytes, Mask | None]:
+    """Image (H, W, C) uint8 and valid (H, W) bool, None where all pixels are.
+
+    Photos come as RGB (palette, gray and CMYK converted, alpha dropped), rasters with all their bands but alpha; a
+    single band is repeated three times. `bands`, counted from 1, chooses among them instead. 8-bit photos are never
+    rescaled; other values go from `scale` (min, max) to 0..255, without it from percentiles 2 and 98 of this image
+    (8-bit rasters stay as they are). Of a raster only `region` is read, and it is brought onto the grid `onto` first;
+    photos are given whole. `data` is what a file of this name holds that is not on the disk.
+
+    Raises:
+        FileFault: cannot be read, or a band it does not have.
+    """
+    values, valid = read_values(path, bands, region, onto, data)
+    if values.dtype == np.uint8 and (scale is None or not is_raster(path)):
+        return values, valid
+    return to_uint8(values, scale, valid), valid
+
+
+def read_values(
+    path: Path,
+    bands: Sequence[int] | None = None,
+    region: Region | None = None,
+    onto: Grid | None = None,
+    data: bytes | None = None,
+) -> tuple[NDArray[Any], Mask | None]:
+    """What `read_image` gives, before values are rescaled: (H, W, C) of any type.
+
+    Raises:
+        FileFault: cannot be read, or a band it does not have.
+    """
+    if is_raster(path):
+        with faults_of(path, region), rasters.stored(path, data) as file:
+            values, valid = rasters.read(file, bands, region=region, onto=onto)
+        return np.ascontiguousarray(values), valid
+    values = _photo(path, data)
+    return (values if bands is None else _chosen(values, bands, path)), None
+
+
+def sample_values(path: Path, bands: Sequence[int] | None = None) -> tuple[NDArray[Any], Mask | None]:
+    """What `read_values` gives; of a large raster only some rows and columns.
+
+    Raises:
+        FileFault: cannot be read, or a band it does not have.
+    """
+    if not is_raster(path):
+        return read_values(path, bands)
+    with faults_of(path):
+        return rasters.sample(path, bands)
+
+
+def read_mask(path: Path, region: Region | None = None) -> NDArray[Any]:
+    """Stored values (H, W) of a mask, whole numbers; of a palette image the indices, of a raster its only band.
+
+    Only those of `region`, if given. Nodata of a raster is not consulted: say `ignore` for it, as a mask's nodata is
+    often a class (0).
+
+    Raises:
+        FileFault: cannot be read, or a colour image.
+    """
+    return read_mask_onto(path, region, None)[0]
+
+
+def read_mask_onto(path: Path, region: Region | None, onto: Grid | None) -> tuple[NDArray[Any], Mask | None]:
+    """What `read_mask` gives, brought onto the grid `onto` first, and where the mask lies (H, W); None: everywhere.
+
+    Raises:
+        FileFault: cannot be read, or a colour image.
+    """
+    covered = None
+    if is_raster(path):
+        with faults_of(path, region):
+            values, covered = rasters.read(path, None, masks=True, region=region, onto=onto)
+    else:
+        with faults_of(path), Image.open(path) as image:
+            values = np.array(image)
+        values = values if region is None else values[region.slices]
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim == 3:
+        raise _colour(path, values)
+    return _whole(values, path), covered
+
+
+def read_info(path: Path) -> ImageInfo:
+    """What the header says; pixels are not decoded.
+
+    Raises:
+        FileFault: cannot be read.
+    """
+    with faults_of(path):
+        if is_raster(path):
+            size, dtype = rasters.info(path)
+            return ImageInfo(size, dtype)
+        with Image.open(path) as image:
+            return ImageInfo((image.height, image.width), _dtype(image.mode), _orientation(image))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) from the header; pixels are not decoded.
+
+    Raises:
+        FileFault: cannot be read.
+    """
+    return read_info(path).size
+
+
+def is_raster(path: Path) -> bool:
+    """Whether rasterio reads it."""
+    return path.suffix.lower() in RASTERS
+
+
+def _dtype(mode: str) -> str:
+    if mode.startswith("I;16"):
+        return "uint16"
+    return {"I": "int32", "F": "float32"}.get(mode, "uint8")
+
+
+def _orientation(image: Image.Image) -> int:
+    # Only cameras' formats: of a PNG, Pillow decodes the whole image to look for it.
+    return int(image.getexif().get(_ORIENTATION, 1)) if image.format in {"JPEG", "MPO", "WEBP"} else 1
+
+
+def _photo(path: Path, data: bytes | None) -> NDArray[Any]:
+    """RGB (H, W, 3): uint8, or what a deeper gray image holds, three times."""
+    with faults_of(path), Image.open(path if data is None else BytesIO(data)) as image:
+        if image.mode in _DEEP or image.mode.startswith("I;16"):
+            return np.repeat(np.array(image)[..., None], 3, axis=2)
+        if image.mode == "P" and "transparency" in image.info:
+            return np.array(image.convert("RGBA").convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _chosen(values: NDArray[Any], bands: Sequence[int], path: Path) -> NDArray[Any]:
+    if max(bands) > values.shape[2]:
+        raise rasters.missing_band(path, bands, values.shape[2])
+    return np.ascontiguousarray(values[..., [band - 1 for band in bands]])
+
+
+def _colour(path: Path, values: NDArray[Any]) -> FileFault:
+    gray = (
+        values.shape[2] >= 3 and (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all()
+    )
+    colours = len(np.unique(values.reshape(-1, values.shape[2]), axis=0))
+    remedy = (
+        "Its channels are equal: save one of them, with Pillow Image.open(f).getchannel(0).save(f)."
+        if gray
+        else "Save class numbers instead: one channel, or a palette PNG, where value 0 is the first class."
+    )
+    return FileFault("colour mask read as RGB", path, f"{values.shape[2]} channels, {colours} colours", remedy)
+
+
+def _whole(values: NDArray[Any], path: Path) -> NDArray[Any]:
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    if values.dtype.kind != "f":
+        return values
+    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+        remedy = "Save class numbers as whole numbers (uint8)."
+        raise FileFault("mask of values that are no whole numbers", path, str(values.dtype), remedy)
+    return values.astype(np.int64)
+
+
+@contextmanager
+def faults_of(path: Path, region: Region | None = None) -> Iterator[None]:
+    """What Pillow and GDAL raise for damaged files, as one error that names the file and the region."""
+    try:
+        yield
+    except FileFault:
+        raise
+    except Image.DecompressionBombError:
+        detail = f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which would be decoded as a whole"
+        remedy = "Cut it into tiles, or save it as a tiled GeoTIFF, which is read by windows."
+        raise FileFault("image too large", path, detail, remedy) from None
+    except _damage() as error:
+        remedy = "Replace the file or take it out of the folder."
+        detail = _reason(error, path) if region is None else f"{region}: {_reason(error, path)}"
+        raise FileFault("unreadable or truncated image", path, detail, remedy) from None
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    return OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, *rasters.errors()
+
+
+def _reason(error: BaseException, path: Path) -> str:
+    """The error's own words, without the path that stands before them."""
+    told = error.__cause__ if isinstance(error, rasters.errors()) and error.__cause__ else error  # GDAL's own words
+    text = " ".join(str(told).split()) or type(error).__name__
+    return _IN_MEMORY.sub("it", text.replace(repr(str(path)), "it").replace(str(path), "it"))
+
+
+def read_grid(path: Path) -> Grid:
+    """Where the pixels of a file lie; a photo has a size and no place.
+
+    Raises:
+        FileFault: cannot be read.
+    """
+    if not is_raster(path):
+        return Grid(image_size(path))
+    with faults_of(path):
+        return rasters.grid_of(path)
+
+
+def files_of(path: Path) -> list[Path]:
+    """All files an image is read from; a virtual raster refers to others.
+
+    Raises:
+        FileFault: cannot be read.
+    """
+    if not is_raster(path):
+        return [path]
+    with faults_of(path):
+        return rasters.parts_of(path)

@@ -1,0 +1,120 @@
+"""Values stored in masks -> classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.errors import FileFault
+
+_IGNORED, _VALID, _OUTSIDE = 0, 1, 2
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MaskValues:
+    """Which mask value is which class: as `mapping` says (value, class), none where in `ignore`, else the value."""
+
+    num_classes: int
+    ignore: tuple[int, ...] = ()
+    mapping: tuple[tuple[int, int], ...] = ()
+    remedy: str = ""
+    """What to do about other values, where there is no data file to change."""
+    exact: bool = False
+    """A class that `mapping` leads to is stored as `mapping` says and under no other value."""
+
+    def decode(self, raw: NDArray[Any], file: Path | str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Stored values (H, W), whole numbers -> labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
+
+        Raises:
+            FileFault: when a value is neither a class, mapped nor ignored; names values and pixel counts.
+        """
+        if raw.size and raw.min() >= 0 and raw.max() < 256:
+            labels, states = self._translated(raw.astype(np.uint8))
+        else:
+            labels, states = self._looked_up(raw)
+        if (states == _OUTSIDE).any():
+            raise self._fault(raw, states == _OUTSIDE, file)
+        return labels, states.view(np.bool_)
+
+    def read(self, value: int) -> tuple[int, int]:
+        """The class of one value (0 where it has none) and whether it is ignored (0), valid (1) or outside (2)."""
+        mapped = dict(self.mapping).get(value)
+        if mapped is not None:
+            return mapped, _VALID
+        if value in self.ignore:
+            return 0, _IGNORED
+        taken = self.exact and value in dict(self.mapping).values()
+        return (value, _VALID) if 0 <= value < self.num_classes and not taken else (0, _OUTSIDE)
+
+    def _translated(self, raw: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        # Several times faster than indexing a numpy table.
+        stored = bytearray(raw)
+        labels, states = (np.frombuffer(stored.translate(table), np.uint8) for table in _tables(self))
+        return labels.reshape(raw.shape), states.reshape(raw.shape)
+
+    def _looked_up(self, raw: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        values, inverse = np.unique(raw, return_inverse=True)
+        pairs = np.array([self.read(int(value)) for value in values], dtype=np.uint8).reshape(-1, 2)
+        return pairs[inverse, 0].reshape(raw.shape), pairs[inverse, 1].reshape(raw.shape)
+
+    def _fault(self, raw: NDArray[Any], outside: NDArray[np.bool_], file: Path | str) -> FileFault:
+        values, counts = np.unique(raw[outside], return_counts=True)
+        told = [f"{value}: {count} pixels" for value, count in zip(values[:5], counts[:5], strict=True)]
+        told += [f"and {len(values) - 5} more values"] if len(values) > 5 else []
+        kind = f"mask value outside the classes 0 to {self.num_classes - 1}"
+        if self.exact and set(values.tolist()) <= set(dict(self.mapping).values()):
+            kind = "mask value of a class that is stored otherwise"
+        remedy = self._remedy({int(value) for value in np.unique(raw)}, {int(value) for value in values})
+        return FileFault(kind, file, ", ".join(told), remedy + _lossy(file))
+
+    def _remedy(self, present: set[int], outside: set[int]) -> str:
+        """What is most likely meant, as a line for the data file."""
+        if self.remedy:
+            return self.remedy
+        most = self.num_classes
+        stored = {number: value for value, number in self.mapping if number in outside}
+        if self.exact and stored:
+            number, value = next(iter(stored.items()))
+            return (
+                f"`mapping` says that class {number} is stored as {value} (for a plain folder of pairs that is the "
+                "default). If the masks hold class numbers, leave `mapping` out; a plain folder is then described by a "
+                "YAML file, `train: FOLDER/train` and `val: FOLDER/val`. If both occur, add "
+                f"{number}: {number} to it."
+            )
+        if outside == {255} and present <= {0, 255} and most == 2:
+            return "Only 0 and 255 occur; if 255 is class 1, add `mapping: {255: 1}`."
+        if outside == {255}:
+            return (
+                "If 255 means that a pixel does not count, add `ignore: [255]`; if it is a class, `mapping: {255: 1}`."
+            )
+        if outside == {most} and not self.mapping and 0 not in present:
+            return f"If classes are stored as 1 to {most}, add `mapping: {_listing((v + 1, v) for v in range(most))}`."
+        some = sorted(outside)[:5]
+        return (
+            f"Add the missing names to `classes`, or say which class they are, as `mapping: {{{some[0]}: 0}}`, "
+            f"or that they do not count, as `ignore: {some}`. In a palette PNG the values are palette indices."
+        )
+
+
+def _listing(pairs: Iterable[tuple[int, int]]) -> str:
+    parts = [f"{value}: {number}" for value, number in pairs]
+    return "{" + ", ".join(parts if len(parts) <= 6 else [*parts[:3], "…", parts[-1]]) + "}"
+
+
+def _lossy(file: Path | str) -> str:
+    lossy = str(file).lower().endswith((".jpg", ".jpeg", ".webp"))
+    return " JPEG and WebP change values when they compress: save masks as PNG." if lossy else ""
+
+
+@lru_cache(maxsize=8)
+def _tables(values: MaskValues) -> tuple[bytes, bytes]:
+    """Classes and states of the values 0..255."""
+    pairs = [values.read(value) for value in range(256)]
+    return bytes(number for number, _ in pairs), bytes(state for _, state in pairs)

@@ -1,0 +1,1 @@
+"""Pools of unlabelled images in tar files."""

@@ -1,0 +1,209 @@
+"""The processes of a run as torchrun starts them: joining, agreeing, and what only the first one does.
+
+Collectives of the step go over the device's backend (NCCL, or gloo on CPUs). What the hosts tell each other goes over
+gloo beside it, so that no device waits for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from semikit.distributed.collectives import process_count, process_rank
+from semikit.distributed.rendezvous import scoped_store
+from semikit.errors import ConfigError, InputError, RunError, SemikitError
+
+T = TypeVar("T")
+
+GO, STOP, FAILED = 0, 1, 2
+"""What a process says before each step; the largest counts for all."""
+
+_PATIENCE = timedelta(hours=2)
+"""How long the hosts wait for each other: the first one checks the data and draws pictures alone."""
+
+_SECONDS_OF_A_NETWORK_DISK = 30.0
+
+_hosts: dist.ProcessGroup | None = None
+
+
+class LostError(RunError):
+    """Another process of the run is gone."""
+
+    of_all = True
+
+
+class ElsewhereError(InputError):
+    """The first process refused; it has said why."""
+
+    of_all = True
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of several that torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def restarts() -> int:
+    """How often torchrun has started the processes of this machine anew."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def may_restart() -> bool:
+    """Whether torchrun starts this run anew when a process is lost."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Join the other processes while the block runs; alone there is nothing to join.
+
+    Raises:
+        ConfigError: more processes on this machine than it has GPUs.
+        LostError: the others did not come.
+    """
+    global _hosts
+    if not started_by_torchrun():
+        yield
+        return
+    backend = "gloo"
+    if device == "mps":
+        raise ConfigError("several processes need cuda or cpu, not mps. Use --device cpu, or one process.")
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        local, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        started = int(os.environ["LOCAL_WORLD_SIZE"])
+        if started > present:
+            raise ConfigError(f"{started} processes were started on this machine, which has {present} GPUs.")
+        torch.cuda.set_device(local)
+        backend = "nccl"
+    store, rank, count = next(rendezvous("env://"))
+    with translate_dist_errors():
+        dist.init_process_group(backend, store=scoped_store(store, rank, count), rank=rank, world_size=count)
+        _hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        _hosts = None
+        dist.destroy_process_group()
+
+
+def over_processes(method: Any) -> Any:
+    """The forward of a method, in torch's DistributedDataParallel where there are several processes.
+
+    Every parameter that learns gets a gradient in each step (what never would is frozen), and buffers are each
+    process's own until the step averages them. Not with `static_graph`: there torch finds results only in lists and
+    mappings, and would not average the first gradients.
+    """
+    if process_count() == 1:
+        return method
+    known = inspect.signature(DistributedDataParallel).parameters
+    own_buffers: Any = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    return DistributedDataParallel(method, gradient_as_bucket_view=True, **own_buffers)
+
+
+def agreed(mine: int) -> int:
+    """The largest number any process gives; all have to call it. No device waits.
+
+    Raises:
+        LostError: a process is gone.
+    """
+    if process_count() == 1:
+        return mine
+    value = torch.tensor(mine)
+    with translate_dist_errors():
+        dist.all_reduce(value, op=dist.ReduceOp.MAX, group=_hosts)
+    return int(value)
+
+
+def everywhere(mine: list[T]) -> list[T]:
+    """The items of all processes, in order of rank; plain values. All have to call it.
+
+    Raises:
+        LostError: a process is gone.
+    """
+    if process_count() == 1:
+        return mine
+    parts: list[Any] = [None] * process_count()
+    with translate_dist_errors():
+        dist.all_gather_object(parts, mine, group=_hosts)
+    return [item for part in parts for item in part]
+
+
+def on_first(action: Callable[[], T]) -> T:
+    """What the first process gets from `action`, for all; plain values. Where it fails there, all fail.
+
+    Raises:
+        SemikitError: what the action raised, or for the others `ElsewhereError` or `LostError`.
+    """
+    if process_count() == 1:
+        return action()
+    told: list[object] = [None, None]
+    failed: Exception | None = None
+    if process_rank() == 0:
+        try:
+            told[0] = action()
+        except Exception as error:
+            failed, told[1] = error, isinstance(error, InputError)
+    with translate_dist_errors():
+        dist.broadcast_object_list(told, src=0, group=_hosts)
+    if failed is not None:
+        raise failed
+    if told[1] is not None:
+        raise ElsewhereError("the first process refused") if told[1] else LostError("the first process failed")
+    return told[0]  # type: ignore[return-value]
+
+
+def seen_by_all(folder: Path) -> None:
+    """Make sure that the machines share the run folder; a disk of the network may take some seconds.
+
+    Raises:
+        InputError: when a process does not see it.
+    """
+    limit = time.monotonic() + _SECONDS_OF_A_NETWORK_DISK
+    while process_count() > 1 and not folder.is_dir() and time.monotonic() < limit:
+        time.sleep(0.5)
+    if agreed(int(not folder.is_dir())):
+        raise InputError(f"not every process sees the run folder {folder}. Give an --out that all machines share.")
+
+
+def same_step(step: int, folder: Path) -> None:
+    """Make sure that all processes have read the same checkpoint.
+
+    Raises:
+        RunError: when the machines see different files.
+    """
+    if agreed(step) != -agreed(-step):
+        raise RunError(f"the processes read different checkpoints in {folder}; it has to be a folder they all share.")
+
+
+@contextmanager
+def translate_dist_errors() -> Iterator[None]:
+    """What torch raises when another process is gone, as an error of ours.
+
+    Raises:
+        LostError: in its place.
+    """
+    try:
+        yield
+    except SemikitError:
+        raise
+    except RuntimeError as error:
+        if not started_by_torchrun() or not _is_loss(error):
+            raise
+        raise LostError(f"another process of the run is gone ({' '.join(str(error).split())[:200]})") from error
+
+
+def _is_loss(error: RuntimeError) -> bool:
+    """Whether a collective failed; gloo's failures have no class of their own."""
+    distributed = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
+    return isinstance(error, distributed) or "gloo" in str(error) or "Connection" in str(error)

@@ -1,0 +1,93 @@
+"""Paths that people give, room on disks, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from semikit.errors import DataError, RunError
+
+
+def at_home(path: Path) -> Path:
+    """The path with `~` and `~user` replaced.
+
+    Raises:
+        DataError: no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise DataError(f"{path}: {path.parts[0]} is no user's home folder here. Write the whole path.") from None
+
+
+def need_space(folder: Path, needed: int) -> None:
+    """Check that `needed` bytes fit where `folder` lies or will lie.
+
+    Raises:
+        RunError: with both numbers, when they do not.
+    """
+    place = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.is_dir())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        told = f"{_gigabytes(needed)} and {_gigabytes(free)}"
+        raise RunError(f"{folder} needs {told} are free there. Free space, or choose another disk.")
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count} bytes"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None], keep: Path | None = None) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it to the disk, then rename it.
+
+    `keep` is the name the former file gets; without it the former file is replaced.
+
+    Raises:
+        RunError: when the disk is full or the folder cannot be written; `path` is untouched then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        with suppress(OSError):  # of a disk that became read-only nothing can be taken away
+            temporary.unlink(missing_ok=True)
+        left = shutil.disk_usage(path.parent).free / 2**20  # torch does not say that a disk is full
+        raise RunError(
+            f"could not write {path}: {error} ({left:.1f} MiB free on its disk). Free space there or make it writable, "
+            "then go on with --resume."
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, as `write_atomically` does."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Take away the temporary files that killed processes left in a run folder; nobody may be writing there."""
+    for place in (folder, *(path for path in folder.glob("*/") if path.is_dir())):
+        for path in place.glob(".*.tmp"):
+            path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,193 @@
+"""Which pairs are predicted, and which files come of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Any, Protocol, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from semikit.data.formats.images import PHOTOS, RASTERS, files_of, is_raster
+from semikit.data.pair_folders import paired_files
+from semikit.data.palette import Palette
+from semikit.errors import DataError, InputError, RunError
+from semikit.inference.pictures import class_map, save_png
+from semikit.raster.cog import MapFile, class_tags
+from semikit.raster.grid import Grid
+from semikit.raster.polygons import NODATA
+from semikit.raster.region import Region
+from semikit.raster.vectors import SUFFIXES, check_destination
+
+MAPS, PICTURES = (".tif", ".tiff"), (".png",)
+_EXTRA = ("confidence", "probability", "overlay")
+
+
+class Sink(Protocol):
+    """Takes an image region by region."""
+
+    def write(self, region: Region, values: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
+        """Values (h, w) or (h, w, 3), and where they are valid (h, w)."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files of one pair: the classes, what else is wanted by its name, and the polygons."""
+
+    classes: Path
+    extra: Mapping[str, Path]
+    polygons: Path | None
+
+    def open(self, stack: ExitStack, grid: Grid, colours: Palette, class_names: Sequence[str]) -> dict[str, Sink]:
+        """All files but the polygons, to be written; `stack` finishes them, or removes them when something fails."""
+        used = colours[: len(class_names)]
+        sinks: dict[str, Sink] = {}
+        for name, path in {"classes": self.classes, **self.extra}.items():
+            palette = used if name == "classes" else None
+            if path.suffix.lower() in PICTURES:
+                sinks[name] = stack.enter_context(_Picture(path, grid.size, palette, 3 if name == "overlay" else 1))
+            elif name == "overlay":
+                sinks[name] = stack.enter_context(MapFile(path, grid, bands=3, nodata=None, average=True))
+            else:
+                tags = class_tags(class_names) if name == "classes" else {"UNIT": "percent"}
+                sinks[name] = stack.enter_context(
+                    MapFile(path, grid, nodata=NODATA, colours=palette, tags=tags, average=palette is None)
+                )
+        return sinks
+
+
+def find_pairs(sources: Sequence[str]) -> dict[str, tuple[Path, Path]]:
+    """Name -> the files of both dates, for two files or two folders.
+
+    Raises:
+        InputError: not two sources, a missing one, a file and a folder, pairs that miss a date.
+    """
+    if len(sources) != 2:
+        raise InputError(
+            f"a run of cd predicts pairs: give two files or two folders, the earlier date first, not {len(sources)}."
+        )
+    before, after = map(Path, sources)
+    for path in (before, after):
+        if not path.exists():
+            raise InputError(f"{path} does not exist. Give two files or two folders.")
+    if before.is_dir() != after.is_dir():
+        raise InputError(f"{before} and {after}: one is a folder. Give two files or two folders.")
+    if before.is_dir():
+        return paired_files(before, after)
+    for path in (before, after):
+        if path.suffix.lower() not in PHOTOS | RASTERS:
+            raise InputError(f"{path} is no image. Known types: {', '.join(sorted(PHOTOS | RASTERS))}.")
+    return {before.stem: (before, after)}
+
+
+def outputs_of(name: str, files: tuple[Path, Path], out: Path, options: Any, *, folders: bool) -> Outputs:
+    """The files that come of a pair. `out` is a folder where `folders` were given, and where it is
+    one or has no suffix.
+
+    Raises:
+        InputError: a suffix that nothing is written to, a folder that is none.
+    """
+    rasters = all(map(is_raster, files))
+    suffix = MAPS[0] if rasters else PICTURES[0]
+    single = not folders and not out.is_dir() and bool(out.suffix)
+    classes = out if single else out / f"{name}{suffix}"
+    allowed = MAPS if rasters else (*PICTURES, *MAPS)
+    if classes.suffix.lower() not in allowed:
+        raise InputError(f"-o {classes}: no map is written as {classes.suffix}. Allowed here: {', '.join(allowed)}.")
+    if folders and out.is_file():
+        raise InputError(f"{out} is a file; of two folders, -o takes a folder.")
+    extra = {
+        kind: classes.with_name(f"{classes.stem}-{kind}{classes.suffix}") for kind in _EXTRA if getattr(options, kind)
+    }
+    polygons = _polygons(name, options.polygons, folders)
+    if polygons is not None and classes.suffix.lower() not in MAPS:
+        raise InputError(f"--polygons {polygons}: they are drawn from a GeoTIFF; give -o a name that ends in .tif.")
+    return Outputs(classes, extra, polygons)
+
+
+def _polygons(name: str, given: Path | None, folders: bool) -> Path | None:
+    """The file of a pair's polygons."""
+    if given is None:
+        return None
+    if not folders:
+        if given.suffix.lower() not in SUFFIXES:
+            raise InputError(f"--polygons {given}: polygons are written as {', '.join(SUFFIXES)}.")
+        return given
+    if given.suffix:
+        raise InputError(f"--polygons {given}: of folders of pairs it takes a folder, for one .geojson a pair.")
+    return given / f"{name}.geojson"
+
+
+def make_room(outputs: Sequence[Outputs], pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Make the folders of all outputs, and look that nothing is lost by writing them.
+
+    Raises:
+        InputError: an output that would take the place of a source (also one that a virtual raster refers to) or of
+            another output.
+        DataError: a folder that cannot be made or written, a vector file that is in use.
+    """
+    files = [path for one in outputs for path in (one.classes, *one.extra.values(), one.polygons) if path is not None]
+    sources = {part.resolve() for pair in pairs for path in pair for part in files_of(path)}
+    for path in files:
+        if path.resolve() in sources:
+            raise InputError(f"{path} is one of the images to predict; it would be overwritten. Choose another name.")
+    twice = [path for path, count in Counter(path.resolve() for path in files).items() if count > 1]
+    if twice:
+        raise InputError(f"two outputs would be {twice[0]}; choose other names for -o and --polygons.")
+    for folder in dict.fromkeys(path.parent for path in files):
+        _make(folder)
+    for one in outputs:
+        if one.polygons is not None:
+            check_destination(one.polygons, one.classes)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror}. Choose another folder with -o.") from error
+
+
+@final
+class _Picture:
+    """A PNG, written when all of it is there."""
+
+    def __init__(self, path: Path, size: tuple[int, int], colours: Palette | None, bands: int) -> None:
+        self.path, self.colours = path, colours
+        self.values = np.full((*size, bands), NODATA if bands == 1 else 0, dtype=np.uint8)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, region: Region, values: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
+        """Keep values (h, w) or (h, w, 3), nodata where not valid."""
+        bands = values[..., None] if values.ndim == 2 else values
+        self.values[region.slices] = bands if valid is None else np.where(valid[..., None], bands, np.uint8(NODATA))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            return
+        try:
+            save_png(self._image(), self.path)
+        except OSError as refused:
+            raise RunError(f"could not write {self.path}: {refused}. Free space or choose another -o.") from refused
+
+    def _image(self) -> Image.Image:
+        if self.colours is None:
+            return Image.fromarray(self.values.squeeze(-1) if self.values.shape[-1] == 1 else self.values)
+        padded = np.zeros((256, 3), dtype=np.uint8)
+        padded[: len(self.colours)] = self.colours
+        return class_map(self.values[..., 0], padded)

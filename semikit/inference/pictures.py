@@ -1,0 +1,211 @@
+"""Pictures for people: image, truth, prediction and confidence side by side; class maps; overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import get_data_path
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Pixels = npt.NDArray[np.uint8]
+_GAP = 6
+_HEAD = 16
+_MIN_SIDE = 192
+_MAX_SIDE = 640
+
+
+@cache
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """A font with letters of many languages; Pillow's own has English ones only."""
+    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def class_map(labels: Pixels, colours: Pixels) -> Image.Image:
+    """Class ids (H, W) uint8 as a PNG of ids that shows colours: mode P, values unchanged."""
+    image = Image.fromarray(labels, mode=None)
+    image.putpalette(colours.tobytes())
+    return image
+
+
+def overlay(image: Pixels, labels: Pixels, colours: Pixels, opacity: float = 0.5) -> Image.Image:
+    """Image (H, W, 3) with the colours of its classes laid over it."""
+    mixed = image * (1 - opacity) + colours[labels] * opacity
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def heat(confidence: npt.NDArray[np.floating]) -> Pixels:
+    """Confidence (H, W) in 0..1 -> (H, W, 3), dark blue (low) to light yellow (high)."""
+    stops = np.array([[20, 24, 82], [62, 73, 137], [38, 130, 142], [53, 183, 121], [253, 231, 37]], dtype=float)
+    place = np.clip(confidence, 0, 1) * (len(stops) - 1)
+    low = np.minimum(place.astype(int), len(stops) - 2)
+    share = (place - low)[..., None]
+    return np.asarray((stops[low] * (1 - share) + stops[low + 1] * share).round(), dtype=np.uint8)
+
+
+def shown_labels(labels: Pixels, valid: npt.NDArray[np.bool_] | None, colours: Pixels) -> Pixels:
+    """Class ids (H, W) -> colours (H, W, 3); white where not valid."""
+    shown = colours[labels]
+    if valid is not None:
+        shown = np.where(valid[..., None], shown, np.uint8(255))
+    return np.asarray(shown, dtype=np.uint8)
+
+
+def sheet(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], legend: Sequence[tuple[str, Pixels]]) -> Image.Image:
+    """A table of pictures: one row per image, a title over each column, the classes' colours below.
+
+    Small images are enlarged by a whole factor without smoothing, large ones thinned out.
+    """
+    step = max(1, -(-max(picture.shape[0] for row in rows for picture in row) // _MAX_SIDE))
+    rows = [[picture[::step, ::step] for picture in row] for row in rows]
+    height, width = max(r[0].shape[0] for r in rows), max(r[0].shape[1] for r in rows)
+    factor = max(1, -(-_MIN_SIDE // max(height, width)))
+    height, width = height * factor, width * factor
+    total = len(titles) * (width + _GAP) + _GAP
+    lines = _legend_lines(legend, total)
+    canvas = Image.new("RGB", (total, _HEAD + len(rows) * (height + _GAP) + _GAP + 18 * len(lines)), "white")
+    draw, font = ImageDraw.Draw(canvas), font_of(12)
+    for column, title in enumerate(titles):
+        draw.text((_GAP + column * (width + _GAP), 1), title, fill="black", font=font)
+    for r, row in enumerate(rows):
+        for column, pixels in enumerate(row):
+            picture = Image.fromarray(pixels)
+            size = (pixels.shape[1] * factor, pixels.shape[0] * factor)
+            place = (_GAP + column * (width + _GAP), _HEAD + _GAP + r * (height + _GAP))
+            canvas.paste(picture.resize(size, Image.Resampling.NEAREST), place)
+    top = _HEAD + _GAP + len(rows) * (height + _GAP)
+    for i, line in enumerate(lines):
+        for x, name, colour in line:
+            draw.rectangle((x, top + 18 * i + 3, x + 11, top + 18 * i + 14), fill=tuple(int(c) for c in colour))
+            draw.text((x + 16, top + 18 * i + 1), name, fill="black", font=font)
+    return canvas
+
+
+def _legend_lines(legend: Sequence[tuple[str, Pixels]], width: int) -> list[list[tuple[int, str, Pixels]]]:
+    """Place the legend's entries (x, name, colour) on as many lines as needed."""
+    font = font_of(12)
+    lines: list[list[tuple[int, str, Pixels]]] = []
+    x = width
+    for name, colour in legend:
+        need = 16 + int(font.getlength(name)) + 14
+        if x + need > width:
+            lines.append([])
+            x = _GAP
+        lines[-1].append((x, name, colour))
+        x += need
+    return lines
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG under a temporary name first, so that an interruption leaves no half picture.
+
+    Raises:
+        OSError: when the disk is full or the folder cannot be written; nothing is left then.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        image.save(temporary, format="PNG")
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):  # of a disk that became read-only nothing can be taken away
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+Bytes = NDArray[np.uint8]
+
+_CELL_GAP, _LINE, _SIDE = 8, 15, 96
+_RIGHT, _WRONG = (20, 110, 60), (190, 30, 40)
+_MOST = 40
+"""Classes up to which the matrix names them and writes numbers."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One image (H, W, 3) and the lines below it, each with whether it is right (None: neither)."""
+
+    image: Bytes
+    lines: Sequence[tuple[str, bool | None]]
+
+
+def gallery(examples: Sequence[Example], titles: Sequence[str], columns: int = 8) -> Image.Image:
+    """A table of images with their lines, which `titles` names; wrong ones are red, right ones green."""
+    lines = max(len(example.lines) for example in examples)
+    width, height = _SIDE + _CELL_GAP, _SIDE + lines * _LINE + _CELL_GAP
+    rows = -(-len(examples) // columns)
+    canvas = Image.new("RGB", (columns * width + _CELL_GAP, _LINE + rows * height + _CELL_GAP), "white")
+    draw, font = ImageDraw.Draw(canvas), font_of(10)
+    draw.text((_CELL_GAP, 2), f"below each image: {', '.join(titles)}", fill="black", font=font)
+    for number, example in enumerate(examples):
+        left, top = _CELL_GAP + number % columns * width, _LINE + _CELL_GAP + number // columns * height
+        canvas.paste(_thumbnail(example.image), (left, top))
+        for k, (text, right) in enumerate(example.lines):
+            colour = "black" if right is None else _RIGHT if right else _WRONG
+            draw.text((left, top + _SIDE + k * _LINE), _fitting(text, font), fill=colour, font=font)
+    return canvas
+
+
+def confusion_picture(matrix: NDArray[np.int64], names: Sequence[str]) -> Image.Image:
+    """The confusion matrix (K, K), rows are true classes; colours and numbers are percent of a row."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    named = len(names) <= _MOST
+    cell = 30 if named else max(1, 800 // len(names))
+    font = font_of(10)
+    left = 90 if named else 30
+    top = 90 if named else 30
+    side = cell * len(names)
+    canvas = Image.new("RGB", (max(left + side + _CELL_GAP, 210), top + side + _CELL_GAP), "white")
+    shown = Image.fromarray(heat(shares)).resize((side, side), Image.Resampling.NEAREST)
+    canvas.paste(shown, (left, top))
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_CELL_GAP, 2), "rows: truth, columns: predicted, %", fill="black", font=font)
+    if named:
+        _name_matrix(canvas, draw, shares, names, cell, (left, top))
+    return canvas
+
+
+def _name_matrix(
+    canvas: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    shares: NDArray[np.float64],
+    names: Sequence[str],
+    cell: int,
+    corner: tuple[int, int],
+) -> None:
+    font = font_of(10)
+    left, top = corner
+    for k, name in enumerate(names):
+        text = _fitting(name, font, top - 26)
+        middle = k * cell + cell // 2
+        draw.text((left - 4, top + middle), text, fill="black", font=font, anchor="rm")
+        label = Image.new("RGB", (top - 24, _LINE), "white")
+        ImageDraw.Draw(label).text((0, 1), text, fill="black", font=font)
+        canvas.paste(label.rotate(90, expand=True), (left + middle - _LINE // 2, 22))
+    for row, column in np.argwhere(shares >= 0.005):
+        share = shares[row, column]
+        place = (left + column * cell + cell // 2, top + row * cell + cell // 2)
+        draw.text(place, f"{share * 100:.0f}", fill="black" if share > 0.6 else "white", font=font, anchor="mm")
+
+
+def _thumbnail(image: Bytes) -> Image.Image:
+    """At most 96 pixels a side; small images are enlarged by a whole factor without smoothing."""
+    picture = Image.fromarray(image)
+    factor = _SIDE // max(picture.size)
+    if factor >= 1:
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    picture.thumbnail((_SIDE, _SIDE))
+    return picture
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int = _SIDE) -> str:
+    while len(text) > 1 and font.getlength(text) > width:
+        text = f"{text[:-2].rstrip('…')}…"
+    return text

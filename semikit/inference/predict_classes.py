@@ -1,0 +1,81 @@
+"""Prediction of images that have one class: a table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from semikit.augment.weak import squeezed
+from semikit.core.network import Network
+from semikit.core.task import Inference, Predicted, Progress
+from semikit.data.class_sources import FileSource
+from semikit.errors import InputError, RunError
+from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
+from semikit.inference.predict_images import find_sources
+from semikit.settings.base import Settings
+
+
+@final
+class ClassPredict(Settings):
+    """What prediction writes besides the class and its probability."""
+
+    probability: bool = False
+    """The probability of every class, a column each."""
+
+
+def predict_classes(
+    network: Network,
+    metadata: Mapping[str, Any],
+    source: str,
+    out: Path,
+    options: ClassPredict,
+    inference: Inference,
+    progress: Progress,
+) -> Predicted:
+    """Write a CSV file with the columns file, label, probability (0..1), and on request one for each class.
+
+    Images larger than those the network learned from are cropped as for scoring, or, where it learned from small
+    images of one size, resized to it.
+
+    Raises:
+        InputError: an output that is no .csv file or would take the place of an image.
+        DataError: nothing to predict, an image that cannot be read.
+    """
+    if out.suffix.lower() != ".csv":
+        raise InputError(f"-o {out}: the classes of images are written as a table; give a name that ends in .csv.")
+    files = find_sources(source)
+    names = tuple(metadata["class_names"])
+    settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
+    evaluation = ClassEvaluation(names, settings, metadata["size"])
+    images = FileSource(tuple(files), tuple(files.values()), np.full(len(files), -1, np.int64))
+    network.to(inference.device).eval()
+    rows: list[list[str]] = []
+    side = metadata["side"]
+    for start in range(0, len(files), settings.batch):
+        part = range(start, min(start + settings.batch, len(files)))
+        read = [images.image(k) for k in part]
+        seen = np.stack([evaluation.cropped(i) if metadata["size"] else squeezed(i, tuple(side)) for i in read])
+        shares = evaluation.logits(network, seen, inference).float().softmax(1).cpu().numpy()
+        for k, share in zip(part, shares, strict=True):
+            row = [str(images.paths[k]), names[int(share.argmax())], f"{share.max():.4f}"]
+            rows.append([*row, *(f"{value:.4f}" for value in share)] if options.probability else row)
+        progress("predicting", part.stop, len(files))
+    head = ["file", "label", "probability", *(names if options.probability else ())]
+    _write(out, [head, *rows])
+    return Predicted(len(files))
+
+
+def _write(out: Path, rows: list[list[str]]) -> None:
+    """The table, whole or not at all."""
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        temporary.replace(out)
+    except OSError as error:
+        raise RunError(f"could not write {out}: {error.strerror}. Free space or choose another -o.") from error

@@ -1,0 +1,266 @@
+"""Prediction of image pairs: maps of change with coordinates, streamed window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from semikit.core.network import Network
+from semikit.core.task import Inference, Predicted, Progress
+from semikit.data.formats.images import is_raster, read_grid
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.value_range import depth_notice, sampled_scale, value_range
+from semikit.data.pairs import PairSource, aligned
+from semikit.data.palette import Palette, palette
+from semikit.data.spec import Scale
+from semikit.errors import ConfigError, some
+from semikit.inference.evaluation import displayed
+from semikit.inference.pair_outputs import Outputs, find_pairs, make_room, outputs_of
+from semikit.inference.pictures import overlay
+from semikit.inference.windows import Coverage, EvaluateSettings, Look, Piece, predicted, probabilities_of
+from semikit.raster.cog import small_cache
+from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
+from semikit.raster.region import Region
+from semikit.settings.base import Location, Settings
+
+_PIXELS = 1 << 20
+"""About as many pixels of windows pass the network together."""
+
+Told = Callable[[int, int], None]
+"""Parts that are done, and all."""
+
+
+@final
+class PairPredict(Settings):
+    """What prediction writes besides the classes, and how windows cover a raster."""
+
+    confidence: bool = False
+    """The probability of the predicted class, NAME-confidence, in percent."""
+    probability: bool = False
+    """The probability that something changed, NAME-probability, in percent."""
+    overlay: bool = False
+    """The changes laid over the second date, NAME-overlay."""
+    polygons: Location | None = None
+    """A file for the changes as polygons (.geojson, .gpkg); of folders, a folder."""
+    min_area: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Smaller polygons are left out, square metres (pixels without CRS)."""
+    simplify: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """How far a simpler outline may be from the pixels', metres (pixels without CRS)."""
+    tile: int | None = Field(None, ge=8)
+    """Side of the windows that a raster is covered with, pixels; null: the training crop."""
+    overlap: int | None = Field(None, ge=0)
+    """By how many pixels they overlap; null: a quarter of their side."""
+
+    @model_validator(mode="after")
+    def _of_polygons(self) -> Self:
+        if self.polygons is None and (self.min_area or self.simplify):
+            raise ValueError("min_area and simplify are of polygons; give --polygons too, or leave them out")
+        return self
+
+
+def predict_pairs(
+    network: Network,
+    metadata: Mapping[str, Any],
+    sources: Sequence[str],
+    out: Path,
+    options: PairPredict,
+    inference: Inference,
+    progress: Progress,
+) -> Predicted:
+    """Write a map of classes for each pair, and what else is wanted.
+
+    Two rasters give a GeoTIFF with the grid of the first, nodata (255) where either date has none; two photos a PNG of
+    class ids. Rasters are covered with windows and never read whole; photos are predicted as they are evaluated,
+    unless `tile` is given.
+
+    Raises:
+        InputError: sources that are no pairs, outputs that cannot be written or would take the place of a source, a
+            tile that does not fit the network.
+        DataError: images that cannot be read or do not fit.
+        RunError: the disk is full.
+    """
+    pairs = find_pairs(sources)
+    folders = Path(sources[0]).is_dir()
+    outputs = {name: outputs_of(name, files, out, options, folders=folders) for name, files in pairs.items()}
+    maker = _Maker.of(network, metadata, options, inference)
+    for name, files in pairs.items():  # before the first is predicted
+        maker.check(files, outputs[name])
+    make_room(list(outputs.values()), list(pairs.values()))
+    notices: dict[str, list[str]] = {}
+    what = next(iter(pairs)) if len(pairs) == 1 else f"{len(pairs)} pairs"
+    with small_cache() if any(is_raster(path) for files in pairs.values() for path in files) else ExitStack():
+        for done, (name, files) in enumerate(pairs.items()):
+
+            def told(part: int, of: int, done: int = done) -> None:
+                progress(what, done * of + part, len(pairs) * of)
+
+            for kind, text in maker.write(files, outputs[name], told).items():
+                notices.setdefault(kind, []).append(text)
+    return Predicted(len(pairs), gathered(notices))
+
+
+@final
+@dataclass(frozen=True)
+class _Maker:
+    """Everything that is the same for all pairs."""
+
+    network: Network
+    class_names: tuple[str, ...]
+    colours: Palette
+    settings: EvaluateSettings
+    crop: int
+    bands: tuple[int, ...] | None
+    scale: Scale | None
+    options: PairPredict
+    inference: Inference
+    side: int
+    overlap: int
+
+    @classmethod
+    def of(cls, network: Network, metadata: Mapping[str, Any], options: PairPredict, inference: Inference) -> _Maker:
+        """From what a weights file tells."""
+        side = options.tile or -(-metadata["crop"] // network.multiple) * network.multiple
+        if side % network.multiple:
+            near = side // network.multiple * network.multiple
+            raise ConfigError(
+                f"--tile {side} is not a multiple of the patch, {network.multiple}. Use {near or network.multiple}."
+            )
+        overlap = side // 4 if options.overlap is None else options.overlap
+        if overlap > side // 2:
+            raise ConfigError(f"--overlap {overlap} is more than half of the tile, {side}. Use at most {side // 2}.")
+        names = tuple(metadata["class_names"])
+        return cls(
+            network=network.to(inference.device).eval(),
+            class_names=names,
+            colours=palette(len(names), metadata.get("palette")),
+            settings=EvaluateSettings.model_validate(metadata["evaluate"]),
+            crop=metadata["crop"],
+            bands=None if metadata.get("bands") is None else tuple(metadata["bands"]),
+            scale=None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"]),
+            options=options,
+            inference=inference,
+            side=side,
+            overlap=overlap,
+        )
+
+    def check(self, files: tuple[Path, Path], outputs: Outputs) -> None:
+        """Look at a corner of two rasters, and whether their changes could be outlined."""
+        if outputs.polygons is not None:
+            check_outlines(read_grid(files[0]), files[0], outputs.polygons)
+        if all(map(is_raster, files)):
+            self._source(files, None).image(0, Region(0, 0, 1, 1))
+
+    def write(self, files: tuple[Path, Path], outputs: Outputs, told: Told) -> dict[str, str]:
+        """All outputs of one pair; returns what a person should know, by its kind."""
+        rasters = all(map(is_raster, files))
+        notices = notices_of(files, self.scale)
+        grid = read_grid(files[0])
+        scale = self.scale or sampled_scale(files, self.bands)
+        if scale is not None and scale is not self.scale:
+            notices[DEEP] = f"the model was trained on 8-bit images; values from {scale.told} are brought to 0..255"
+        look = self._look(self._source(files, scale), rasters)
+        seen = False
+        with ExitStack() as stack:
+            sinks = outputs.open(stack, grid, self.colours, self.class_names)
+            for piece in self._pieces(look, grid.size, rasters, told):
+                seen |= bool(piece.valid.any())
+                confidence, classes = (values.numpy() for values in piece.probabilities.max(0))
+                ids = classes.astype(np.uint8)
+                sinks["classes"].write(piece.region, ids, piece.valid)
+                if "confidence" in sinks:
+                    sinks["confidence"].write(piece.region, _percent(confidence), piece.valid)
+                if "probability" in sinks:
+                    sinks["probability"].write(piece.region, _percent(1 - piece.probabilities[0].numpy()), piece.valid)
+                if "overlay" in sinks:
+                    sinks["overlay"].write(piece.region, self._overlay(look, piece.region, ids, piece.valid))
+        if not seen:
+            notices[NOTHING] = f"{outputs.classes}: no pixel is valid at both dates, so all of it is nodata"
+        if outputs.polygons is not None:
+            report = write_polygons(
+                outputs.classes, outputs.polygons, self.class_names,
+                min_area=self.options.min_area, simplify=self.options.simplify,
+            )  # fmt: skip
+            notices[POLYGONS] = polygons_told(report, outputs.polygons, grid.placed)
+        return notices
+
+    def _source(self, files: tuple[Path, Path], scale: Scale | None) -> PairSource:
+        bounds = None if scale is None else value_range(scale)
+        (before, after), values = files, MaskValues(len(self.class_names))
+        return PairSource((before.stem,), (before,), (after,), (None,), values, self.bands, bounds)
+
+    def _look(self, source: PairSource, rasters: bool) -> Look:
+        if rasters:
+            return lambda region: source.image(0, region)
+        image, valid = source.image(0)
+
+        def part(region: Region) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+            rows, columns = region.slices
+            return image[:, rows, columns], None if valid is None else valid[rows, columns]
+
+        return part
+
+    def _pieces(self, look: Look, size: tuple[int, int], rasters: bool, told: Told) -> Iterator[Piece]:
+        if rasters or self.options.tile is not None:
+            batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
+            coverage = Coverage(size, self.side, self.overlap, batch)
+            yield from predicted(look, self.network, coverage, self.inference, told)
+            return
+        region = Region(0, 0, *size)
+        image, valid = look(region)
+        shares = probabilities_of(self.network, image, self.settings, self.crop, self.inference).float().cpu()
+        told(1, 1)
+        yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
+
+    def _overlay(
+        self, look: Look, region: Region, ids: NDArray[np.uint8], valid: NDArray[np.bool_]
+    ) -> NDArray[np.uint8]:
+        """The second date with the colours of its changes over it; black where not valid."""
+        picture = displayed(look(region)[0])[-1]
+        tinted = np.asarray(overlay(picture, ids, self.colours))
+        shown = np.where((ids > 0)[..., None], tinted, picture)
+        return np.where(valid[..., None], shown, np.uint8(0)).astype(np.uint8)
+
+
+def _percent(share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    return (share * 100).round().clip(0, 100).astype(np.uint8)
+
+
+DEEP, NOTHING, POLYGONS = "have more than 8 bits", "have no pixel that is valid at both dates", "gave polygons"
+_ONE, _MOVED, _BARE = "are one file twice", "do not lie on one grid", "have no coordinate reference system"
+_DEPTH = "have another depth than the model learned from"
+
+
+def notices_of(files: tuple[Path, Path], scale: Scale | None) -> dict[str, str]:
+    """What a person should know of two images before they are predicted, by its kind; `scale` is the model's."""
+    told: dict[str, str] = {}
+    if files[0].resolve() == files[1].resolve():
+        told[_ONE] = f"{files[0]} was given for both dates: nothing changes between them"
+    elif all(map(is_raster, files)):
+        alignment = aligned(*files)
+        if alignment.notice:
+            told[_MOVED] = alignment.notice
+        elif not alignment.grid.placed:
+            told[_BARE] = f"{files[0]} has no coordinate reference system, and neither has the map"
+    depth = depth_notice(files, scale)
+    return told if depth is None else {**told, _DEPTH: depth}
+
+
+def polygons_told(report: PolygonReport, path: Path, placed: bool) -> str:
+    """How many polygons were written, and their area."""
+    unit = "m2" if placed else "pixels"
+    left = f"; {report.dropped} smaller ones left out" if report.dropped else ""
+    return f"{report.count} polygon{'s' if report.count != 1 else ''} of {report.area:,.0f} {unit} in {path}{left}"
+
+
+def gathered(notices: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each kind: of one pair what is told of it, of several their number and the first."""
+    return [
+        texts[0] if len(texts) == 1 else f"{len(texts)} pairs {kind}: {some(texts)}" for kind, texts in notices.items()
+    ]

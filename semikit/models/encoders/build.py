@@ -1,0 +1,124 @@
+"""From a name to an encoder: any timm model that yields features, and the mix transformers."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+import timm
+from timm.models import model_entrypoint
+
+from semikit.errors import ConfigError, SemikitError, UnknownNameError
+from semikit.models.encoders.base import Encoder, statistics
+from semikit.models.encoders.blocks import recompute
+from semikit.models.encoders.catalogue import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, timm_name
+from semikit.models.encoders.lora import adapt
+from semikit.models.encoders.mit import build_mit
+from semikit.models.encoders.pyramid import Pyramid, feature_args
+from semikit.models.encoders.vit import Beit, DinoV2, Sam, TokenEncoder, ViT
+from semikit.models.settings import MISFITS, ModelSettings, reason
+from semikit.models.weights.pretrained import create_backbone
+from semikit.registry import DECODERS
+
+TRANSFORMERS: dict[str, type[TokenEncoder]] = {
+    "vision_transformer": ViT,
+    "deit": ViT,
+    "eva": ViT,
+    "beit": Beit,
+    "vision_transformer_sam": Sam,
+}
+"""Families (modules of timm) of one resolution; all others are asked for a pyramid."""
+
+
+def build_encoder(settings: ModelSettings) -> Encoder:
+    """The encoder these settings describe, with its weights.
+
+    Raises:
+        UnknownNameError: for a name neither semikit nor timm knows.
+        ConfigError: for arguments this encoder does not take, or `checkpointing` where it has no blocks.
+        WeightsError: when the weights cannot be had or do not fit.
+    """
+    name = check_encoder(settings.encoder)
+    encoder: Encoder
+    if is_mit(name):
+        encoder = build_mit(name, settings)
+    else:
+        encoder = _transformer(name, settings) if family(name) in TRANSFORMERS else _pyramid(name, settings)
+    pretrained = getattr(encoder.backbone, "pretrained_cfg", {})
+    random = settings.weights == "none"
+    encoder.mean, encoder.std = statistics(pretrained, settings.in_channels, random)
+    if settings.freeze:
+        encoder.freeze()
+    if settings.lora is not None:
+        adapt(encoder, settings.lora)
+    if settings.checkpointing:
+        recompute(encoder, name)
+    return encoder
+
+
+def check_encoder(name: str) -> str:
+    """The timm name of an encoder; of a mix transformer, which timm has not, its own.
+
+    Raises:
+        UnknownNameError: with the nearest short and timm names.
+        ConfigError: a network of classification only.
+    """
+    if is_mit(name):
+        return name
+    if name in WIDE:
+        raise ConfigError(
+            f"{name} is an encoder of classification (semikit train cls); this task reads maps of features."
+        )
+    timm_id = timm_name(name)
+    architecture, _, tag = timm_id.partition(".")
+    if timm.is_model(architecture) and (not tag or timm_id in timm.list_pretrained(f"{architecture}.*")):
+        return timm_id
+    tagged = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else []
+    names = {*ENCODERS, *WIDE, *ALIASES, *timm.list_models(), *tagged}
+    near = get_close_matches(name, sorted(names), n=4, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(repr(match) for match in near)}?" if near else ""
+    raise UnknownNameError(
+        f"unknown encoder {name!r}.{hint} Known: {', '.join([*ENCODERS, *WIDE])}, and the names of timm.list_models()."
+    )
+
+
+def family(name: str) -> str:
+    """The module of timm that makes a model."""
+    return str(model_entrypoint(name.partition(".")[0]).__module__).rpartition(".")[2]
+
+
+def _transformer(name: str, settings: ModelSettings) -> TokenEncoder:
+    kind = TRANSFORMERS[family(name)]
+    if settings.output_stride is not None:
+        raise ConfigError(f"output_stride {settings.output_stride}: {name} has one resolution; leave it unset.")
+    dynamic = {} if kind in (Beit, Sam) else {"dynamic_img_size": True}
+    backbone = _create(name, settings, {**dynamic, **settings.encoder_args}, {})
+    depth = len(backbone.blocks)
+    layers = settings.encoder_layers
+    if layers is not None and not all(0 <= layer < depth for layer in layers):
+        raise ConfigError(f"encoder_layers {list(layers)}: {name} has blocks 0 to {depth - 1}.")
+    return (DinoV2 if is_dinov2(name) else kind)(backbone, layers)
+
+
+def _pyramid(name: str, settings: ModelSettings) -> Pyramid:
+    if settings.encoder_layers is not None:
+        raise ConfigError(f"encoder_layers {list(settings.encoder_layers)}: {name} is no transformer; leave it unset.")
+    decoder = DECODERS.get("deeplabv3plus" if settings.decoder == "auto" else settings.decoder)
+    features = feature_args(family(name), settings.output_stride, decoder.output_stride)
+    features = {key: value for key, value in features.items() if key not in settings.encoder_args}
+    return Pyramid(_create(name, settings, settings.encoder_args, features), family(name))
+
+
+def _create(name: str, settings: ModelSettings, args: dict[str, Any], features: dict[str, Any]) -> Any:
+    args = {"in_chans": settings.in_channels, "num_classes": 0, **args}
+    if features:
+        args.pop("num_classes")  # timm drops the classifier itself
+    try:
+        return create_backbone(name, settings.weights, args, features)
+    except SemikitError:
+        raise
+    except MISFITS as error:
+        raise ConfigError(
+            f"{name} cannot be built with { ({**settings.encoder_args, **features}) }: {reason(error)}. Give "
+            "encoder_args its timm constructor takes."
+        ) from error

@@ -1,0 +1,159 @@
+"""Encoder weights: through timm, from a file, or random."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import timm
+from huggingface_hub import constants, try_to_load_from_cache
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from semikit.errors import WeightsError
+from semikit.models.encoders.catalogue import weight_url
+from semikit.models.weights.file import plain_names, read_weights
+
+_HEADS = ("head.", "fc.", "classifier.", "head_dist.", "fc_norm.", "attn_pool.", "mask_token")
+_PATIENCE = 10  # seconds
+_RENAMED = {".mlp.w12.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}  # SwiGLU of the official DINOv2 giant
+
+
+def create_backbone(name: str, weights: str, args: Mapping[str, Any], features: Mapping[str, Any]) -> Any:
+    """A timm model with its weights; `features` are the arguments that turn it into a feature extractor, if any.
+
+    Raises:
+        WeightsError: when the weights cannot be had or do not fit.
+    """
+    if weights == "none":
+        return timm.create_model(name, pretrained=False, **args, **features)
+    if weights == "pretrained":
+        return _from_timm(name, {**args, **features})
+    whole = timm.create_model(name, pretrained=False, **{**args, "num_classes": 0})
+    load_encoder(whole, read_weights(Path(weights)), source=weights)
+    if not features:
+        return whole
+    # timm wraps a model only after loading, and renames some parameters then
+    overlay = {"state_dict": whole.state_dict(), "first_conv": None}
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **args, **features)
+
+
+def load_encoder(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load weights under timm's or the official names into a whole timm model.
+
+    Classifiers are left out, prefixes dropped, a first convolution for three channels is adapted to the model's.
+
+    Raises:
+        WeightsError: naming the tensors that are missing, surplus or of another shape.
+    """
+    wanted = model.state_dict()
+    found = _filtered(encoder_names(state), model)
+    found = _final_norm(found, wanted)
+    _adapt_channels(found, wanted, model)
+    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
+    surplus = [name for name in found if name not in wanted and not name.startswith(_HEADS)]
+    shapes = [
+        f"{name} {list(found[name].shape)} instead of {list(wanted[name].shape)}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    problems = (
+        _list("missing", missing) + _list("not known to the encoder", surplus) + _list("of another shape", shapes)
+    )
+    if problems:
+        raise WeightsError(
+            f"{source} does not fit the encoder: {'; '.join(problems)}. Give the weights of this encoder."
+        )
+    model.load_state_dict({name: found[name] for name in wanted if name in found}, strict=False)
+
+
+def encoder_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names as timm has them: of a segmenter only the `backbone.`, DINOv2's own names for its gated layers, no mask
+    token (never used without masked images).
+    """
+    state = plain_names(state)
+    if any(name.startswith("backbone.") for name in state):
+        state = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
+    if "register_tokens" not in state:  # with registers timm's own renaming needs it as a sign
+        state.pop("mask_token", None)
+    return {official_name(name): value for name, value in state.items()}
+
+
+def official_name(name: str) -> str:
+    """The timm name of a parameter of the official DINOv2."""
+    for theirs, ours in _RENAMED.items():
+        name = name.replace(theirs, ours)
+    return name
+
+
+def _from_timm(name: str, args: Mapping[str, Any]) -> Any:
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise WeightsError(f"timm has no pretrained weights for {name!r}: choose --weights none or --weights FILE.")
+    try:
+        if config.hf_hub_id:
+            reach_hub(config.hf_hub_id, ("model.safetensors",))
+        return timm.create_model(name, pretrained=True, **args)
+    except (TypeError, AssertionError):  # arguments, not weights
+        raise
+    except Exception as error:  # whatever a failed download raises differs between hubs and their versions
+        tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+        other = f" (the same weights as first published: {config.url})" if config.url else ""
+        raise WeightsError(what_to_fetch(name, weight_url(tagged) + other, f"{tagged}.safetensors", error)) from error
+
+
+def reach_hub(repository: str, files: tuple[str, ...]) -> None:
+    """Fail within seconds where there is no network; the hub's own client tries again for most of a minute.
+
+    Raises:
+        OSError: when none of the files is in the cache and they cannot be asked for.
+    """
+    cached = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+    if constants.HF_HUB_OFFLINE or cached:
+        return
+    request = Request(f"{constants.ENDPOINT}/{repository}/resolve/main/{files[0]}", method="HEAD")
+    try:
+        urlopen(request, timeout=_PATIENCE).close()
+    except HTTPError:  # somebody answers; what it means is for timm to say
+        return
+
+
+def what_to_fetch(name: str, where: str, file: str, error: Exception) -> str:
+    """The message for weights that could not be loaded: why, and how to bring them here by hand."""
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    return (
+        f"the pretrained weights of {name!r} could not be loaded ({reason}). Fetch {where} where there is a network, "
+        f"save it as {file} and give it with --weights {file}; or train from random weights with --weights none."
+    )
+
+
+def _filtered(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The state after timm's own renaming for this family (first publications name things differently)."""
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is None or set(state) >= set(model.state_dict()):
+        return state
+    return dict(convert(state, model))
+
+
+def _final_norm(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Call the last norm as the model does: `norm` or `fc_norm`, by a pooling that the file need not share."""
+    for ours, theirs in (("norm.", "fc_norm."), ("fc_norm.", "norm.")):
+        if f"{ours}weight" in wanted and f"{ours}weight" not in state and f"{theirs}weight" in state:
+            return {ours + key.removeprefix(theirs) if key.startswith(theirs) else key: v for key, v in state.items()}
+    return state
+
+
+def _adapt_channels(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Turn a first convolution over RGB into one over the model's channels, as timm does for its own weights."""
+    first = f"{getattr(model, 'pretrained_cfg', {}).get('first_conv')}.weight"
+    if first in state and first in wanted and state[first].shape[1] == 3 != wanted[first].shape[1]:
+        state[first] = adapt_input_conv(wanted[first].shape[1], state[first])
+
+
+def _list(what: str, names: list[str]) -> list[str]:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [f"{what}: {', '.join(names[:3])}{more}"] if names else []

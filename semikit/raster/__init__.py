@@ -1,0 +1,1 @@
+"""Georeferenced images, read and written; knows nothing of learning."""

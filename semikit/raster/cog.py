@@ -1,0 +1,148 @@
+"""Maps that are written piece by piece: cloud optimised GeoTIFFs, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.errors import RunError
+from semikit.files import need_space
+from semikit.raster.grid import Grid
+from semikit.raster.reading import errors, rasterio_for, window_of
+from semikit.raster.region import Region
+
+BLOCK = 512
+_ROOM = 1.4
+"""What the final form and its overviews may take while they are made, times the bytes of the map."""
+_BESIDE = (".aux.xml", ".ovr", ".msk")
+"""What GDAL and other programs keep beside a raster; it would hold for a new map of the same name."""
+CACHE = 32 << 20
+"""Bytes that GDAL may keep of what it reads and writes."""
+
+
+@final
+class MapFile:
+    """A GeoTIFF (uint8) of one or three bands on a grid, filled region by region in any order.
+
+    Used as a context. It is written beside its name, without compression, and on a regular end copied into the final
+    form (COG: tiled, compressed, with overviews); on any other end nothing is left. `nodata` is what `write` puts
+    where it is told so; `colours` (K, 3) make a palette; `tags` are kept in the file; `average` overviews are smoothed.
+
+    Raises:
+        RunError: when the disk is full or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grid: Grid,
+        *,
+        bands: Literal[1, 3] = 1,
+        nodata: int | None = 255,
+        colours: NDArray[np.uint8] | None = None,
+        tags: Mapping[str, str] | None = None,
+        average: bool = False,
+    ) -> None:
+        self.path, self.grid, self.bands, self.nodata = path, grid, bands, nodata
+        self.colours, self.tags, self.average = colours, dict(tags or {}), average
+        self.raw = path.with_name(f".{path.name}.{os.getpid()}.raw.tif")
+        self.made = path.with_name(f".{path.name}.{os.getpid()}.tif")
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        self._stack.callback(self._remove)
+        rasterio = rasterio_for(self.path)
+        profile = {
+            "driver": "GTiff",
+            "dtype": "uint8",
+            "count": self.bands,
+            "height": self.grid.size[0],
+            "width": self.grid.size[1],
+            "nodata": self.nodata,
+            "BIGTIFF": "IF_SAFER",
+            "photometric": "RGB" if self.bands == 3 else "MINISBLACK",
+        }
+        profile |= {key: value for key in ("crs", "transform") if (value := getattr(self.grid, key)) is not None}
+        try:
+            self.file = self._stack.enter_context(rasterio.open(self.raw, "w", **profile))
+        except _refusals() as error:
+            self._stack.close()
+            raise self._refused(error) from error
+        if self.colours is not None:
+            self.file.write_colormap(1, {k: tuple(map(int, colour)) for k, colour in enumerate(self.colours)})
+        self.file.update_tags(**self.tags)
+        return self
+
+    def write(self, region: Region, values: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
+        """Write values (h, w), or (h, w, 3), where `valid` (h, w), and nodata elsewhere."""
+        bands = values[..., None] if values.ndim == 2 else values
+        if valid is not None and self.nodata is not None:
+            bands = np.where(valid[..., None], bands, np.uint8(self.nodata))
+        try:
+            self.file.write(np.moveaxis(bands, -1, 0), window=window_of(region))
+        except _refusals() as error:
+            raise self._refused(error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if kind is not None:
+                return
+            try:
+                self.file.close()
+                self._finish()
+            except _refusals() as refused:
+                raise self._refused(refused) from refused
+
+    def _finish(self) -> None:
+        """The final form, under its name."""
+        from rasterio.shutil import copy
+
+        options = {
+            "driver": "COG",
+            "COMPRESS": "DEFLATE",
+            "BLOCKSIZE": str(BLOCK),
+            "BIGTIFF": "IF_SAFER",
+            "OVERVIEW_RESAMPLING": "AVERAGE" if self.average else "NEAREST",
+        }
+        need_space(self.path.parent, int(self.raw.stat().st_size * _ROOM))
+        copy(self.raw, self.made, **options)
+        self.made.replace(self.path)
+        for suffix in _BESIDE:  # of a former map of this name
+            self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
+
+    def _remove(self) -> None:
+        for path in (self.raw, self.made):
+            for suffix in ("", *_BESIDE, ".ovr.tmp"):
+                with suppress(OSError):
+                    path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+
+    def _refused(self, error: Exception) -> RunError:
+        return RunError(
+            f"could not write {self.path}: {error.__cause__ or error}. Free space on its disk or choose another -o."
+        )
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What writing fails with."""
+    return OSError, *errors()
+
+
+def class_tags(names: Sequence[str]) -> dict[str, str]:
+    """Tags of a map that tell the name of each class, CLASS_0 and so on."""
+    return {f"CLASS_{number}": name for number, name in enumerate(names)}
+
+
+def small_cache() -> Any:
+    """A context in which GDAL keeps little of what it reads and writes; without it, it takes a share of all memory."""
+    import rasterio
+
+    return rasterio.Env(GDAL_CACHEMAX=CACHE)

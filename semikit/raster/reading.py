@@ -1,0 +1,208 @@
+"""Rasters through rasterio, which is imported only when one is read."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.errors import FileFault
+from semikit.raster.grid import Grid
+from semikit.raster.region import Region
+
+_RASTERS = (".vrt", ".tif", ".tiff", ".jp2")
+_MOST_SAMPLED = 16_000_000
+"""Pixels of a raster up to which all are read to sample its values."""
+
+
+def read(
+    path: Path,
+    bands: Sequence[int] | None,
+    masks: bool = False,
+    region: Region | None = None,
+    onto: Grid | None = None,
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Values (H, W, C) as stored and valid (H, W) bool, None where all are; only those of `region`, if given.
+
+    A pixel is invalid where the file says so (its mask or alpha band, else nodata in all chosen bands) or a chosen band
+    is not a finite number. A single band is repeated three times, unless `bands` or `masks`. `onto` is a grid that it
+    is brought onto first (bilinear, masks nearest); what lies outside the raster is invalid, also of a mask.
+
+    Raises:
+        FileFault: a band it does not have; of an image, a palette; rasterio is not installed.
+    """
+    with _opened(path, onto, masks) as (file, dataset):
+        chosen = _chosen(file, path, bands, masks)
+        window = None if region is None else window_of(region)
+        values = np.moveaxis(dataset.read(chosen, window=window), 0, 2)
+        valid = _valid(file, dataset, chosen, window=window) if onto is not None or not masks else None
+    if values.dtype.kind == "c":
+        raise FileFault("complex numbers", path, str(values.dtype), "Save their magnitude as real numbers.")
+    if valid is not None and values.dtype.kind == "f":
+        valid &= np.isfinite(values).all(axis=2)
+    return values, None if valid is None or valid.all() else valid
+
+
+def _valid(file: Any, dataset: Any, chosen: list[int], **part: Any) -> NDArray[np.bool_]:
+    """Where the chosen bands show something (H, W): by alpha, and where one of them is not nodata.
+
+    `part` is what is read, as rasterio's `read` takes it.
+    """
+    # Masks tell of an alpha band for some types of values and numbers of bands only.
+    alpha = [i for i, kind in zip(dataset.indexes, dataset.colorinterp, strict=True) if kind.name == "alpha"]
+    added = dataset is not file and dataset.count > file.count
+    shown = True if not (alpha or added) else _read(dataset, alpha[0] if alpha else dataset.count, part) != 0
+    if dataset is not file and (alpha or added):
+        return np.asarray(shown, dtype=np.bool_)
+    chosen = sorted(set(chosen))
+    if "out_shape" in part:
+        part = {**part, "out_shape": (len(chosen), *part["out_shape"])}
+    return np.asarray((dataset.read_masks(chosen, **part) != 0).any(axis=0) & shown, dtype=np.bool_)
+
+
+def _read(dataset: Any, band: int, part: Mapping[str, Any]) -> NDArray[Any]:
+    values: NDArray[Any] = dataset.read(band, **part)
+    return values
+
+
+def sample(path: Path, bands: Sequence[int] | None) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """What `read` gives, of a large raster every n-th row and column, so that little memory is needed."""
+    with _opened(path, None, False) as (file, _):
+        step = int(np.ceil(np.sqrt(file.height * file.width / _MOST_SAMPLED)))
+        if step <= 1:
+            return read(path, bands)
+        chosen = _chosen(file, path, bands, False)
+        shape = (max(1, file.height // step), max(1, file.width // step))
+        values = np.moveaxis(file.read(chosen, out_shape=(len(chosen), *shape)), 0, 2)
+        return values, _valid(file, file, chosen, out_shape=shape)
+
+
+@contextmanager
+def stored(path: Path, data: bytes | None) -> Iterator[Path]:
+    """The file itself or, where `data` is what a TIFF of that name holds, one in memory.
+
+    Raises:
+        ValueError: `data` are no TIFF. Of other kinds GDAL knows some that refer to files of the machine.
+    """
+    if data is None:
+        yield path
+        return
+    if data[:2] not in (b"II", b"MM"):
+        raise ValueError("it is no TIFF")
+    rasterio_for(path)
+    from rasterio import MemoryFile
+
+    with MemoryFile(data, ext=path.suffix) as file:
+        try:
+            yield Path(file.name)
+        except FileFault as fault:
+            raise FileFault(fault.kind, path, fault.detail, fault.remedy) from None
+
+
+def info(path: Path) -> tuple[tuple[int, int], str]:
+    """(H, W) and the type of the values, from the header."""
+    with rasterio_for(path).open(path) as file:
+        return (file.height, file.width), str(file.dtypes[0])
+
+
+def grid_of(path: Path) -> Grid:
+    """Where the pixels of a raster lie, from the header; without place on a map only their number is known."""
+    with rasterio_for(path).open(path) as file:
+        return Grid.of(file)
+
+
+def parts_of(path: Path) -> list[Path]:
+    """All files a raster is read from: the file itself, what lies beside it, and what a virtual one refers to."""
+    found, waiting = set[Path](), [path]
+    while waiting:
+        one = waiting.pop()
+        if one in found or not one.is_file():
+            continue
+        found.add(one)
+        with rasterio_for(one).open(one) as file:
+            waiting += [
+                Path(name) for name in file.files if Path(name).suffix.lower() in (".vrt", ".tif", ".tiff", ".jp2")
+            ]
+    return sorted(found)
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """What rasterio and GDAL raise beside OSError; looked up only once it is imported."""
+    module, inner = sys.modules.get("rasterio.errors"), sys.modules.get("rasterio._err")
+    return (module.RasterioError, inner.CPLE_BaseError) if module and inner else ()
+
+
+def missing_band(path: Path, bands: Sequence[int], count: int) -> FileFault:
+    """The error for a band a file does not have."""
+    detail = f"asked for bands {list(bands)}, it has {count}"
+    return FileFault(
+        "band missing",
+        path,
+        detail,
+        f"Choose `bands` from 1 to {count}, or give images that have those bands (a model keeps its own).",
+    )
+
+
+@contextmanager
+def _opened(path: Path, onto: Grid | None, nearest: bool) -> Iterator[tuple[Any, Any]]:
+    """The file, and what is read: the file itself or its view on another grid."""
+    with rasterio_for(path).open(path) as file:
+        if onto is None:
+            yield file, file
+            return
+        from rasterio.enums import Resampling
+        from rasterio.vrt import WarpedVRT
+
+        place = {"crs": onto.crs, "transform": onto.transform, "height": onto.size[0], "width": onto.size[1]}
+        place["resampling"] = Resampling.nearest if nearest else Resampling.bilinear
+        own = any(kind.name == "alpha" for kind in file.colorinterp)
+        if nearest:  # nodata of a mask is often a class
+            place |= {"src_nodata": None, "nodata": None}
+        # Without nodata or alpha of its own, an alpha band tells what lies outside the raster.
+        with WarpedVRT(file, add_alpha=not own and (nearest or file.nodata is None), **place) as view:
+            yield file, view
+
+
+def _chosen(file: Any, path: Path, bands: Sequence[int] | None, masks: bool) -> list[int]:
+    """Numbers of the bands that are read."""
+    plain = [i for i, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name != "alpha"]
+    chosen = list(bands) if bands else plain
+    if not bands and len(plain) == 1 and not masks:
+        chosen = plain * 3
+    if max(chosen) > file.count:
+        raise missing_band(path, chosen, file.count)
+    if not masks and any(file.colorinterp[band - 1].name == "palette" for band in chosen):
+        remedy = "Its values are no brightness: expand it to colours (gdal_translate -expand rgb)."
+        raise FileFault("raster with a palette as an image", path, "", remedy)
+    return chosen
+
+
+def window_of(region: Region) -> Any:
+    """The region as rasterio has it."""
+    from rasterio.windows import Window
+
+    return Window(region.left, region.top, region.width, region.height)
+
+
+def rasterio_for(path: Path) -> Any:
+    """The library, for this file.
+
+    Raises:
+        FileFault: rasterio is not installed.
+    """
+    try:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning
+    except ImportError:
+        remedy = "Install it (pip install rasterio) or save the images as PNG."
+        raise FileFault("rasters need rasterio, which is not installed", path, "", remedy) from None
+    # A training image needs no place on a map. Only added once: filters belong to all threads.
+    if not any(entry[0] == "ignore" and entry[2] is NotGeoreferencedWarning for entry in warnings.filters):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    return rasterio

@@ -1,0 +1,152 @@
+"""Files of polygons with class and area: GeoJSON and GeoPackage, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.errors import DataError, RunError
+from semikit.raster.geodesic import Earth, Geometries
+
+GEOPACKAGE = ".gpkg"
+SUFFIXES = (".geojson", ".json", GEOPACKAGE)
+
+_DECIMALS = 6
+"""Of areas: pixels of drones are square centimetres."""
+_IN_PIXELS = "The raster has no CRS: coordinates are pixels (column, row from the upper left corner), areas too."
+_PLANE = 'LOCAL_CS["Undefined Cartesian SRS",UNIT["Meter",1]]'
+"""What GeoPackage calls a plane that is nowhere on the Earth."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Polygons (N,) in pixels, their classes (N,) and areas (N,): square metres, or pixels where there is no CRS."""
+
+    polygons: Geometries
+    values: NDArray[np.int32]
+    areas: NDArray[np.float64]
+
+
+def check_destination(out: Path, classes: Path) -> None:
+    """Refuse a name that polygons of the map `classes` cannot be written under.
+
+    Raises:
+        DataError: another suffix than `SUFFIXES`, no folder, the map itself, a database in use.
+    """
+    refusal = f"polygons cannot be written to {out}:"
+    if out.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{refusal} its name must end in {', '.join(SUFFIXES[:-1])} (GeoJSON) or {GEOPACKAGE}.")
+    if not out.parent.is_dir():
+        raise DataError(f"{refusal} there is no folder {out.parent}. Make it, or choose another.")
+    if out.is_dir():
+        raise DataError(f"{refusal} it is a folder. Name a file in it.")
+    if out.exists() and classes.exists() and out.samefile(classes):
+        raise DataError(f"{refusal} it is the map they are made from. Choose another name.")
+    # SQLite would play them into the new file.
+    beside = [f"{out}{ending}" for ending in ("-wal", "-journal") if Path(f"{out}{ending}").exists()]
+    if beside:
+        raise DataError(f"{refusal} it is open in another program, as {beside[0]} shows. Close it there.")
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A name in a new folder beside `out`; the file written there replaces `out`, unless an exception comes.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written; `out` is untouched then.
+    """
+    try:
+        with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+            unfinished = Path(folder) / out.name
+            yield unfinished
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())
+            unfinished.replace(out)
+    except RunError:
+        raise
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"{out} cannot be written: {error}. Make room, or choose another place for it.") from error
+
+
+def write_geojson(path: Path, batches: Iterable[Batch], earth: Earth | None, names: Sequence[str]) -> None:
+    """GeoJSON in longitude and latitude; without `earth` in pixels, which its member "notice" says.
+
+    Source: RFC 7946.
+    """
+    from shapely.geometry import mapping
+
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        notice = "" if earth else f'"notice": {json.dumps(_IN_PIXELS)}, '
+        file.write(f'{{"type": "FeatureCollection", {notice}"features": [')
+        between = "\n"
+        for batch in batches:
+            places = earth.geojson(batch.polygons) if earth else batch.polygons
+            for place, value, area in zip(places, batch.values.tolist(), batch.areas.tolist(), strict=True):
+                properties = {"class": value, "name": names[value], _area_key(earth): round(area, _DECIMALS)}
+                feature = {"type": "Feature", "properties": properties, "geometry": mapping(_right_handed(place))}
+                file.write(between + json.dumps(feature, ensure_ascii=False, allow_nan=False))
+                between = ",\n"
+        file.write("\n]}\n")
+
+
+def write_geopackage(path: Path, batches: Iterable[Batch], earth: Earth | None, names: Sequence[str]) -> None:
+    """GeoPackage with one layer, named like the file, in the CRS of the raster; without `earth` in pixels.
+
+    Raises:
+        RuntimeError: it does not hold what was written (on a full disk SQLite does not always say so).
+    """
+    from pyogrio import read_info
+    from shapely import transform
+
+    written = 0
+    nothing = np.array([], dtype=object)
+    _append(path, earth, nothing, [nothing.astype(np.int32), nothing, nothing.astype(np.float64)])
+    for batch in batches:
+        if len(batch.polygons):
+            places = transform(batch.polygons, earth.in_crs) if earth else batch.polygons
+            called = np.array([names[value] for value in batch.values], dtype=object)
+            _append(path, earth, places, [batch.values, called, batch.areas.round(_DECIMALS)])
+            written += len(batch.polygons)
+    if read_info(path)["features"] != written:
+        raise RuntimeError(f"it does not hold the {written} polygons that were written")
+
+
+def _append(path: Path, earth: Earth | None, places: Geometries, columns: list[NDArray[Any]]) -> None:
+    """Write rows to the layer, which the first call makes."""
+    from pyogrio.raw import write
+    from shapely import to_wkb
+
+    begun = path.exists()
+    write(
+        path,
+        to_wkb(np.array([_right_handed(place) for place in places], dtype=object)),
+        columns,
+        ["class", "name", _area_key(earth)],
+        driver="GPKG",
+        geometry_type="Polygon",
+        crs=earth.wkt if earth else _PLANE,
+        append=begun,
+        layer_options=None if earth or begun else {"DESCRIPTION": _IN_PIXELS},
+    )
+
+
+def _right_handed(place: Any) -> Any:
+    """With outer rings counterclockwise and holes clockwise."""
+    from shapely import MultiPolygon
+    from shapely.geometry.polygon import orient
+
+    return MultiPolygon([orient(part) for part in place.geoms]) if place.geom_type == "MultiPolygon" else orient(place)
+
+
+def _area_key(earth: Earth | None) -> str:
+    return "area_m2" if earth else "area_px"

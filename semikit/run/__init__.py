@@ -1,0 +1,1 @@
+"""The life of a run: from a configuration to its results."""

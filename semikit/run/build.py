@@ -1,0 +1,199 @@
+"""The one composition root: a configuration becomes objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import torch
+
+from semikit.core.batch import Requirements, RunInfo
+from semikit.core.method import Method
+from semikit.core.network import Network
+from semikit.core.task import BatchLayout, Inference, Task
+from semikit.distributed.collectives import process_count
+from semikit.distributed.groups import agreed, over_processes
+from semikit.errors import ConfigError, DataError
+from semikit.models.settings import buildable
+from semikit.registry import METHODS, TASKS
+from semikit.run.config import Config
+from semikit.training.device import autocast, choose_device, grad_scaler
+from semikit.training.memory import planned_micro_batches
+from semikit.training.optimizer import build_optimizer
+from semikit.training.reporter import Reporter
+from semikit.training.settings import Schedule, check_micro_batches, schedule_of
+from semikit.training.step import Stepper
+from semikit.training.trainer import Trainer
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All objects of one run."""
+
+    config: Config
+    task: Task
+    network: Network
+    trainer: Trainer
+    schedule: Schedule
+    folder: Path
+    device: torch.device
+
+
+def batch_layout_of(config: Config) -> BatchLayout:
+    """How a step is put together."""
+    train = config.train
+    unlabeled, on_test = train.batch * train.ratio, train.protocol == "paper"
+    return BatchLayout(train.batch, unlabeled, train.group, train.seed, train.normalise, on_test)
+
+
+def requirements_of(config: Config, processes: int | None = None) -> Requirements:
+    """What the method asks of the task, for a run in so many processes (as many as there are).
+
+    Raises:
+        ConfigError: numbers of processes and micro-batches that do not fit the batch or the method.
+    """
+    method: type[Method] = METHODS.get(config.method_name)
+    if config.train.micro_batches > 1 and method.needs_full_batch(config.method):
+        raise ConfigError(
+            f"{config.method_name} takes its pseudo-labels from the student's own pass over the whole batch, so "
+            f"train.accumulate={config.train.micro_batches} would change it. Use train.accumulate=1 or a smaller batch."
+        )
+    ohem = getattr(config.method, "ohem", None) is not None
+    check_micro_batches(config.train, processes or process_count(), ohem)
+    return method.requirements(config.method)
+
+
+def alone(config: Config, processes: int) -> Config:
+    """The configuration of a run in `processes` processes as one process can build it, to show the plan.
+
+    Raises:
+        ConfigError: what so many processes cannot share.
+    """
+    requirements_of(config, processes)
+    train = config.train
+    if train.shard:
+        from semikit.training.fsdp import check_sharding  # takes a second to import
+
+        check_sharding(processes)
+    auto = processes > 1 and train.accumulate == "auto"
+    return replace(config, train=train.model_copy(update={"shard": False} | ({"accumulate": 1} if auto else {})))
+
+
+def build_task(config: Config) -> Task:
+    """The task with its data.
+
+    Raises:
+        DataError: when the data are not as described, or nothing is unlabelled although the method learns from it.
+    """
+    requirements = requirements_of(config)
+    task: Task = TASKS.get(config.task)(
+        config.data, config.views, config.evaluate, batch_layout_of(config), requirements
+    )
+    if requirements.unlabeled and task.counts.unlabeled == 0:
+        raise DataError(
+            f"{config.method_name} learns from unlabelled images, but there are none: all {task.counts.labeled} images "
+            "are labelled. Give fewer with --labels, add images with --unlabeled DIR, or use --method supervised."
+        )
+    if requirements.every_image and task.counts.unlabeled is None:
+        raise ConfigError(
+            f"{config.method_name} keeps something of every unlabelled image, but those of shards are not numbered. "
+            "Use freematch or softmatch, whose thresholds adapt too, or give the images as folders."
+        )
+    if task.counts.unlabeled is None and config.train.iterations is None:
+        raise ConfigError(
+            f"train.epochs is {config.train.epochs}, but nobody has counted the unlabelled images in shards, so an "
+            "epoch has no length. Say how many steps: --iterations N (train.iterations)."
+        )
+    return task
+
+
+def inference_of(config: Config, device: torch.device) -> Inference:
+    """Device and autocast of evaluation."""
+    return Inference(device, autocast(device, config.train.precision))
+
+
+def placed(network: Network, device: torch.device) -> Network:
+    """The network on its device, in the layout that convolutions run about twice as fast in, on CPUs too."""
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
+    """What makes the optimiser's steps of a method."""
+    train, forward, sharding = config.train, method, None
+    if train.shard:
+        from semikit.training.fsdp import Sharding  # takes a second to import
+
+        sharding = Sharding(method, device)
+    else:
+        forward = over_processes(torch.compile(method) if train.compile else method)
+    return Stepper(
+        method,
+        forward,
+        build_optimizer(method.student, config.optimizer, method.extra_parameters()),
+        autocast(device, train.precision),
+        train.micro_batches,
+        grad_scaler(device, train.precision),
+        sharding,
+    )
+
+
+def planned(config: Config, method: Method, task: Task, device: torch.device, reporter: Reporter) -> Config:
+    """The configuration with a number of micro-batches in place of `train.accumulate: auto`."""
+    if config.train.accumulate != "auto":
+        return config
+
+    def stepper(parts: int) -> Stepper:
+        train = config.train.model_copy(update={"accumulate": parts, "compile": False})
+        return stepper_of(replace(config, train=train), method, device)
+
+    mined = config.train.group if getattr(config.method, "ohem", None) is not None else 1
+    parts, notice = planned_micro_batches(method, task, stepper, mined, method.needs_full_batch(config.method), device)
+    agreed_parts = agreed(parts)
+    reporter.notice(notice if agreed_parts == parts else f"{notice}; another process needs {agreed_parts}")
+    return replace(config, train=config.train.model_copy(update={"accumulate": agreed_parts}))
+
+
+def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | None = None) -> Run:
+    """Everything needed to train, on its device; nothing is written yet."""
+    train = config.train
+    device = choose_device(train.device)
+    task = task or build_task(config)
+    task.run_folder = folder
+    task.bad_files.limit = train.max_bad_files
+    schedule = schedule_of(train, task.counts, requirements_of(config).unlabeled)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(train.seed)
+        with buildable(config.model):
+            network = placed(task.network(config.model), device)
+    run_info = RunInfo(
+        num_classes=len(task.class_names),
+        num_labeled=task.counts.labeled,
+        num_unlabeled=task.counts.unlabeled,
+        steps_per_epoch=schedule.per_epoch,
+        iterations=schedule.iterations,
+        group=train.group,
+        seed=train.seed,
+        normalise=train.normalise,
+    )
+    method: Method = METHODS.get(config.method_name)(network, config.method, run_info)
+    method.to(device)
+    config = planned(config, method, task, device, reporter)
+    train = config.train
+    stepper = stepper_of(config, method, device)
+    trainer = Trainer(
+        task=task,
+        method=method,
+        stepper=stepper,
+        schedule=schedule,
+        train=train,
+        optimizer_settings=config.optimizer,
+        inference=inference_of(config, device),
+        folder=folder,
+        reporter=reporter,
+        metadata={"task": config.task, "name": config.name, **task.metadata()},
+        snapshot={"config": config.to_raw(), "manifest": dict(task.manifest())},
+        images_per_step=train.batch * (1 + train.ratio * requirements_of(config).unlabeled),
+    )
+    return Run(config, task, network, trainer, schedule, folder, device)

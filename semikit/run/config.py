@@ -1,0 +1,169 @@
+"""A run's configuration: one object that is never changed, its sections validated by the classes that own them.
+
+All errors of all sections are gathered into one message. Where the values come from is told in `semikit.run.recipes`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+
+from semikit.errors import ConfigError, InputError, unknown
+from semikit.models.settings import EncoderSettings
+from semikit.registry import METHODS, TASKS
+from semikit.run.recipes import difference, merge
+from semikit.settings.base import Settings
+from semikit.settings.messages import validate
+from semikit.training.settings import OptimizerSettings, TrainSettings
+
+_SECTIONS = ("data", "model", "method", "views", "evaluate", "optimizer", "train")
+
+_FREE = (
+    *("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "train.shard:"),
+    *("train.max_bad_files:", "model.checkpointing:", "name:"),
+)
+"""What may differ when a run is resumed: it does not change what is learned."""
+
+_TOLD = (
+    *("optimizer.lr:", "optimizer.encoder_lr:", "train.precision:", "train.max_skipped:"),
+    "train.accumulate:",
+)
+"""What may differ too, so that a run that diverged, or is shared otherwise, can go on; it is told and recorded."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts with line breaks and the like between double quotes: others do not always come back as they were."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that decides a run; `method` is the settings object of the method called `method_name`."""
+
+    task: str
+    name: str
+    method_name: str
+    data: Settings
+    model: EncoderSettings
+    method: Settings
+    views: Settings
+    evaluate: Settings
+    optimizer: OptimizerSettings
+    train: TrainSettings
+
+    def to_raw(self) -> dict[str, Any]:
+        """Plain values that `resolve` turns into an equal configuration."""
+        raw: dict[str, Any] = {"task": self.task, "name": self.name}
+        for section in _SECTIONS:
+            raw[section] = getattr(self, section).model_dump(mode="json")
+        raw["method"] = {"name": self.method_name, **raw["method"]}
+        return raw
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as text; `semikit train --config` takes it back."""
+        return yaml.dump(self.to_raw(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def resolve(raw: Mapping[str, Any]) -> Config:
+    """Plain values -> a validated configuration.
+
+    `methods` may hold settings for several methods, of which the one named by `method.name` is used.
+
+    Raises:
+        ConfigError: every unknown key, missing key and wrong value of all sections, one line each.
+    """
+    raw = _substitute(dict(raw))
+    task_class = TASKS.get(str(raw.get("task", "")))
+    method_raw = _mapping(raw, "method")
+    name = str(method_raw.pop("name", "unimatch_v2"))
+    method_class = METHODS.get(name)
+    method_raw = merge(_mapping(_mapping(raw, "methods"), name), method_raw)
+    errors = _unknown_sections(raw)
+    if not isinstance(raw.get("name", "run"), str | int | float):
+        errors.append(f"name: expected a text, got {raw['name']!r}")
+    parts: dict[str, Any] = {}
+    for section, owner in {
+        "data": task_class.Data,
+        "model": task_class.Model,
+        "method": method_class.Config,
+        "views": task_class.Views,
+        "evaluate": task_class.Evaluate,
+        "optimizer": OptimizerSettings,
+        "train": TrainSettings,
+    }.items():
+        values = method_raw if section == "method" else raw.get(section) or {}
+        try:
+            parts[section] = validate(owner, values, section)
+        except InputError as error:
+            errors.append(str(error))
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return Config(task=str(raw["task"]), name=str(raw.get("name", "run")), method_name=name, **parts)
+
+
+def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[str]:
+    """What is other than in the configuration `before` (plain values) that the run in `folder` was trained with, and
+    has to be told and recorded; one line each.
+
+    Raises:
+        ConfigError: for any change that would make it another run.
+    """
+    lines = [line for line in difference(dict(before), config.to_raw()) if not line.startswith(_FREE)]
+    wrong = [line for line in lines if not line.startswith(_TOLD)]
+    if wrong:
+        raise ConfigError(
+            f"{folder} was trained with another configuration:\n  " + "\n  ".join(wrong) + "\nResume without these "
+            "changes, or begin a new run with another --out."
+        )
+    return lines
+
+
+def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = raw.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key}: expected a mapping (key: value), got {value!r}. A method is named by method.name.")
+    return dict(value)
+
+
+def _unknown_sections(raw: Mapping[str, Any]) -> list[str]:
+    known = ["task", "name", "methods", "about", *_SECTIONS]
+    return [str(unknown("section of the configuration", key, known)) for key in raw if key not in known]
+
+
+def _substitute(value: Any) -> Any:
+    """`${NAME}` in any text becomes the environment's value."""
+    if isinstance(value, dict):
+        return {_written(key): _substitute(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substitute(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"\$\{(\w+)\}", lambda match: _environment(match[1]), value)
+    return value
+
+
+def _written(key: Any) -> Any:
+    """A key that can be written to a file."""
+    if isinstance(key, str) and any("\ud800" <= letter <= "\udfff" for letter in key):
+        raise ConfigError(f"the configuration has the key {key!r}, which is no text (half of a surrogate pair).")
+    return key
+
+
+def _environment(name: str) -> str:
+    if name not in os.environ:
+        raise ConfigError(f"the configuration uses ${{{name}}}, but the environment variable {name} is not set.")
+    return os.environ[name]

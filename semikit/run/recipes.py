@@ -1,0 +1,239 @@
+"""Recipes: plain values from YAML, laid over one another. Nothing here knows what the values mean.
+
+Layers, each over the one before: the task's recipe (`configs/<task>.yaml`), the data set's
+(`configs/datasets/<name>.yaml`), a preset's or the user's own file, then flags and key=value. What a layer changes for
+one method (`by_method`) lies just above it.
+
+A preset is a file of `configs/presets/`, or the recipe of a data set at one of its official splits with one of the
+encoders its `sizes` name: `pascal-92-dinov2-s`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from semikit.errors import ConfigError, unknown
+from semikit.settings.yaml_text import parse
+
+RECIPES = Path(__file__).parents[1] / "configs"
+
+_LENGTHS = ("iterations", "epochs")
+_OF_ENCODER = ("encoder_args", "encoder_layers", "output_stride", "decoder_widths")
+
+
+def task_recipe(task: str) -> dict[str, Any]:
+    """The recipe every run of a task begins with; empty for a task that ships none."""
+    path = RECIPES / f"{task}.yaml"
+    return _read_shipped(path) if path.is_file() else {"task": task}
+
+
+def recipe_names(folder: str, task: str | None = None) -> list[str]:
+    """Names of the shipped recipes in a folder of `configs/` ("datasets", "presets"), of one task if given; a preset
+    without a task is for all of them.
+    """
+    paths = sorted((RECIPES / folder).glob("*.yaml"))
+    named = [path.stem for path in paths if task is None or _shipped(path).get("task", task) == task]
+    return named if folder == "datasets" else [*named, *_cells(task)]
+
+
+def _cells(task: str | None) -> dict[str, dict[str, Any]]:
+    """Presets that are a data set's recipe at an official split with one encoder, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in recipe_names("datasets", task):
+        raw = _read_shipped(RECIPES / "datasets" / f"{name}.yaml")
+        for split in raw.get("official", ()):
+            for size, encoder in raw.get("sizes", {}).items():
+                above = {"data": {"labels": f"official:{split}"}, "model": {"encoder": encoder}}
+                about = f"{name}, official split {split}, {encoder}"
+                found[f"{name}-{str(split).replace('/', '_')}-{size}"] = {"about": about, "based_on": name, **above}
+    return found
+
+
+def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, Any]:
+    """A shipped recipe by name, laid over the preset it is `based_on`, if any.
+
+    Raises:
+        UnknownNameError: with the nearest known names.
+        ConfigError: it is one of another task.
+    """
+    known = recipe_names(folder, task)
+    kind = {"datasets": "data set", "presets": "preset"}.get(folder, folder)
+    if name not in known and name in recipe_names(folder):
+        raise ConfigError(f"{name} is a {kind} of another task: semikit train {read_recipe(folder, name)['task']} …")
+    if name not in known:
+        raise unknown(kind, name, known)
+    path = RECIPES / folder / f"{name}.yaml"
+    raw = _read_shipped(path) if path.is_file() else _cells(task)[name]
+    for key in ("official", "sizes"):
+        raw.pop(key, None)
+    base = raw.pop("based_on", None)
+    if base is None:
+        return raw
+    return merge(read_recipe("presets" if path.is_file() else "datasets", base, task), raw)
+
+
+def compose(
+    task: str,
+    dataset: str | None = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    above: Mapping[str, Any] | None = None,
+    own: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """All layers of a run's configuration, laid over one another.
+
+    `own` are the user's own data, in place of a named data set; `above` are flags and key=value.
+
+    Raises:
+        InputError: when a name is not known, or the recipe is one of another task.
+    """
+    above = above or {}
+    named = read_recipe("datasets", dataset, task) if dataset is not None else dict(own or {})
+    raw = task_recipe(task)
+    layers = (
+        {} if own else named,
+        read_recipe("presets", preset, task) if preset is not None else {},
+        read_yaml(config) if config is not None else {},
+        own or {},
+    )
+    for layer in (*layers, above):
+        _refuse_no_mappings(layer)
+    _refuse_two_sets(_published(named), layers)
+    method = next((name for layer in (above, *reversed(layers), raw) if (name := _method_name(layer))), None)
+    for layer in layers:
+        variants = layer.get("by_method") or {}
+        plain = {key: value for key, value in layer.items() if key != "by_method"}
+        raw = merge(merge(raw, plain), variants.get(method, {}))
+    raw = merge(merge(raw, _only_source(named, raw)), above)
+    if raw.get("task") != task:
+        raise ConfigError(f"this recipe is for the task {raw.get('task')!r}: semikit train {raw.get('task')} …")
+    return raw
+
+
+def _refuse_no_mappings(layer: Mapping[str, Any]) -> None:
+    """Raise where what is looked into before the whole is validated has another shape."""
+    variants, data = layer.get("by_method"), layer.get("data")
+    looked = {"data": data, "by_method": variants}
+    if isinstance(variants, Mapping):
+        looked |= {f"by_method.{name}": variant for name, variant in variants.items()}
+    for key, value in looked.items():
+        if value is not None and not isinstance(value, Mapping):
+            raise ConfigError(f"{key}: expected a mapping (key: value), got {value!r}.")
+
+
+def _method_name(raw: Mapping[str, Any]) -> str | None:
+    method = raw.get("method")
+    name = method.get("name") if isinstance(method, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _refuse_two_sets(dataset: str | None, layers: Iterable[Mapping[str, Any]]) -> None:
+    """Raise where a data set is named and a recipe is one of another: crop, labels and length belong to it."""
+    for layer in layers:
+        other = _published(layer)
+        if dataset is not None and other not in (None, dataset):
+            raise ConfigError(f"--dataset {dataset}, but the recipe is one of {other}. Leave out one of the two.")
+
+
+def _published(raw: Mapping[str, Any]) -> str | None:
+    """The published data set a layer is for."""
+    published = (raw.get("data") or {}).get("published")
+    return published.get("name") if isinstance(published, Mapping) else None
+
+
+def _only_source(named: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the data that were named on the command line take the place of a whole recipe's own."""
+    data = raw.get("data") or {}
+    wanted = {key: value for key, value in named.get("data", {}).items() if isinstance(value, dict)}
+    others = {key: None for key, value in data.items() if isinstance(value, dict) and key not in wanted}
+    absent = {key: value for key, value in wanted.items() if data.get(key) is None}
+    return {"name": named["name"], "data": {**others, **absent}} if wanted and (others or absent) else {}
+
+
+@lru_cache(maxsize=256)
+def _shipped(path: Path) -> dict[str, Any]:
+    return read_yaml(path)
+
+
+def _read_shipped(path: Path) -> dict[str, Any]:
+    """A recipe of ours, which is read once; a copy that may be changed."""
+    return deepcopy(_shipped(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: when there is no such file, or it is not a mapping.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no such file: {path}. Give the path of a YAML file.")
+    raw = parse(path.read_bytes(), str(path))
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines, not {type(raw).__name__}.")
+    return raw
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, mapping by mapping.
+
+    Naming another method or encoder drops what was set for the former one; naming one length of a run (iterations or
+    epochs) drops the other.
+    """
+    merged = dict(below)
+    if below.get("encoder") not in (None, above.get("encoder", below.get("encoder"))):
+        merged = {key: value for key, value in merged.items() if key not in _OF_ENCODER}
+    for one, other in (_LENGTHS, _LENGTHS[::-1]):
+        if above.get(one) is not None and above.get(other) is None and other in merged:
+            merged[other] = None
+    for key, value in above.items():
+        former = merged.get(key)
+        if key == "method" and isinstance(former, dict) and isinstance(value, dict) and _renamed(former, value):
+            merged[key] = dict(value)
+        elif isinstance(former, dict) and isinstance(value, dict) and key != "folders":
+            merged[key] = merge(former, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _renamed(former: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return "name" in value and value["name"] != former.get("name")
+
+
+def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
+    """`["method.threshold=0.9", "train.batch=4"]` -> nested mapping; values are read as YAML.
+
+    Raises:
+        ConfigError: for an item without `=` or with an empty key.
+    """
+    nested: dict[str, Any] = {}
+    for item in items:
+        key, sign, text = item.partition("=")
+        if not sign or not re.fullmatch(r"\w+(\.\w+)*", key):
+            raise ConfigError(f"cannot read {item!r}: overrides look like method.threshold=0.9 (section.key=value).")
+        try:
+            value = parse(text, key)
+        except ConfigError as error:
+            raise ConfigError(f"cannot read the value of {item!r}: {error}") from None
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        nested = merge(nested, value)
+    return nested
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
+    """Lines `section.key: old -> new` for all values that differ between two plain configurations."""
+    lines: list[str] = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += difference(a, b, f"{where}{key}.")
+        elif a != b:
+            lines.append(f"{where}{key}: {a!r} -> {b!r}")
+    return lines

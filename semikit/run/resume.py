@@ -1,0 +1,69 @@
+"""Going on with a run: from its last readable checkpoint, as the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semikit.data.manifest import load
+from semikit.distributed.collectives import process_rank
+from semikit.errors import DataError
+from semikit.files import write_text
+from semikit.run.build import Run
+from semikit.run.config import Config, resolve, resumable
+from semikit.run.recipes import difference, merge, read_yaml
+from semikit.training.checkpoint import LAST, contents_of, has_checkpoint, read_last, set_aside
+from semikit.training.reporter import Reporter
+
+
+def read_run_config(folder: Path, overrides: Mapping[str, Any]) -> Config:
+    """The configuration a run folder was trained with, with overrides."""
+    return resolve(merge(read_yaml(folder / "config.yaml"), overrides))
+
+
+def resume(run: Run, reporter: Reporter) -> None:
+    """Go on from the run folder's last checkpoint (or the one before, if it is damaged); a run that was ended before it
+    had one begins again.
+
+    Raises:
+        ConfigError: when the configuration is another one; DataError: when the split is; the difference is shown.
+    """
+    weights = run.folder / "weights"
+    fresh = (run.folder / "config.yaml").exists() and not (run.folder / "results.json").exists()
+    begun = has_checkpoint(weights) or not fresh
+    state, notice = read_last(weights) if begun else _beginning(run.folder)
+    if notice:
+        reporter.notice(notice)
+    with contents_of(weights / LAST):
+        _take_over(run, state, reporter)
+    if begun and notice:
+        set_aside(weights)
+
+
+def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter) -> None:
+    changed = resumable(run.folder, state["config"], run.config)
+    split = difference(state["manifest"], dict(run.task.manifest()))
+    if split:
+        told = f"{run.folder} was trained on another split:\n  " + "\n  ".join(split[:10])
+        raise DataError(f"{told}\nRestore the data, or begin a new run with another --out.")
+    if "step" in state:
+        run.trainer.restore(state)
+        _record(run, changed, list(state.get("changed", [])), reporter)
+
+
+def _beginning(folder: Path) -> tuple[dict[str, Any], str]:
+    """Configuration and split of a run that has no checkpoint yet, and a sentence that says so."""
+    state = {"config": read_run_config(folder, {}).to_raw(), "manifest": load(folder).model_dump(mode="json")}
+    return state, f"{folder} has no checkpoint yet: beginning again at iteration 0"
+
+
+def _record(run: Run, changed: list[str], before: list[str], reporter: Reporter) -> None:
+    """Tell what changed with this resumption; it stays so in config.yaml, and in checkpoints and results as a list."""
+    step = run.trainer.step
+    record = [*before, *(f"iteration {step}: {line}" for line in changed)]
+    if record:
+        run.trainer.snapshot = {**run.trainer.snapshot, "changed": record}
+    if changed and process_rank() == 0:
+        write_text(run.folder / "config.yaml", run.config.to_yaml())
+        reporter.notice(f"from iteration {step} on with another {'; '.join(changed)}")

@@ -1,0 +1,1 @@
+"""The base of all settings, and what is said of wrong ones."""
