@@ -76,7 +76,9 @@ def _is_unfinished(folder: Path, wanted: Config) -> bool:
     if not (folder / "config.yaml").is_file() or (folder / "results.json").exists():
         return False
     try:
-        lines = difference(read_yaml(folder / "config.yaml"), wanted.to_raw())
+        raw = read_yaml(folder / "config.yaml")
+        raw.pop("format", None)
+        lines = difference(raw, wanted.to_raw())
     except ConfigError:  # of another run, whose file is broken
         return False
     planned = wanted.train.accumulate == "auto"  # the number that was found stands in the folder

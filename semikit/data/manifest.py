@@ -84,10 +84,16 @@ class ShardRecord(Settings):
     """Bytes; null where it is read through a command."""
 
 
+FORMAT = 2
+"""Of split.json; a file without a number has format 1. It rises when what is written means something else."""
+
+
 @final
 class Manifest(Settings):
     """Which images a run learned from, small enough for a checkpoint: unlabelled names are there as a digest."""
 
+    format: int = 1
+    """The format of the record."""
     family: Family
     """How labelled images were chosen: random (by seed), file (listed) or all (every image with a mask)."""
     seed: int
@@ -109,6 +115,7 @@ class Manifest(Settings):
         digests = Digests(labeled=digest(labeled), unlabeled=digest(unlabeled))
         records = tuple(ShardRecord(name=shard.name, size=shard.size) for shard in shards)
         return cls(
+            format=FORMAT,
             family=split.family,
             seed=split.seed,
             labeled=tuple(labeled),

@@ -17,7 +17,7 @@ from semikit.distributed.groups import agreed, over_processes
 from semikit.errors import ConfigError, DataError
 from semikit.models.settings import buildable
 from semikit.registry import METHODS, TASKS
-from semikit.run.config import Config
+from semikit.run.config import FORMAT, Config
 from semikit.training.device import autocast, choose_device, grad_scaler
 from semikit.training.memory import planned_micro_batches
 from semikit.training.optimizer import build_optimizer
@@ -193,7 +193,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
         folder=folder,
         reporter=reporter,
         metadata={"task": config.task, "name": config.name, **task.metadata()},
-        snapshot={"config": config.to_raw(), "manifest": dict(task.manifest())},
+        snapshot={"format": FORMAT, "config": config.to_raw(), "manifest": dict(task.manifest())},
         images_per_step=train.batch * (1 + train.ratio * requirements_of(config).unlabeled),
     )
     return Run(config, task, network, trainer, schedule, folder, device)

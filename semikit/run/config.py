@@ -22,6 +22,10 @@ from semikit.settings.base import Settings
 from semikit.settings.messages import validate
 from semikit.training.settings import OptimizerSettings, TrainSettings
 
+FORMAT = 2
+"""Of config.yaml and of checkpoints; files without a number have format 1. It rises when a run that was begun before
+cannot be gone on with as the same run: 2, when the state of the methods in a checkpoint changed."""
+
 _SECTIONS = ("data", "model", "method", "views", "evaluate", "optimizer", "train")
 
 _FREE = (
@@ -74,7 +78,9 @@ class Config:
 
     def to_yaml(self) -> str:
         """The resolved configuration as text; `semikit train --config` takes it back."""
-        return yaml.dump(self.to_raw(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+        return yaml.dump(
+            {"format": FORMAT, **self.to_raw()}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110
+        )
 
 
 def resolve(raw: Mapping[str, Any]) -> Config:
@@ -121,7 +127,8 @@ def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[s
     Raises:
         ConfigError: for any change that would make it another run.
     """
-    lines = [line for line in difference(dict(before), config.to_raw()) if not line.startswith(_FREE)]
+    # What `before` does not name has its default: a setting that was added later changes nothing.
+    lines = [line for line in difference(resolve(before).to_raw(), config.to_raw()) if not line.startswith(_FREE)]
     wrong = [line for line in lines if not line.startswith(_TOLD)]
     if wrong:
         raise ConfigError(
@@ -141,7 +148,7 @@ def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _unknown_sections(raw: Mapping[str, Any]) -> list[str]:
-    known = ["task", "name", "methods", "about", *_SECTIONS]
+    known = ["format", "task", "name", "methods", "about", *_SECTIONS]
     return [str(unknown("section of the configuration", key, known)) for key in raw if key not in known]
 
 

@@ -6,20 +6,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from semikit import __version__
 from semikit.data.manifest import load
 from semikit.distributed.collectives import process_rank
-from semikit.errors import DataError
+from semikit.errors import DataError, InputError
 from semikit.files import write_text
 from semikit.run.build import Run
-from semikit.run.config import Config, resolve, resumable
+from semikit.run.config import FORMAT, Config, resolve, resumable
 from semikit.run.recipes import difference, merge, read_yaml
 from semikit.training.checkpoint import LAST, contents_of, has_checkpoint, read_last, set_aside
 from semikit.training.reporter import Reporter
 
 
 def read_run_config(folder: Path, overrides: Mapping[str, Any]) -> Config:
-    """The configuration a run folder was trained with, with overrides."""
-    return resolve(merge(read_yaml(folder / "config.yaml"), overrides))
+    """The configuration a run folder was trained with, with overrides.
+
+    Raises:
+        InputError: the run has another format than this version writes.
+    """
+    raw = read_yaml(folder / "config.yaml")
+    _refuse_other_format(raw, folder)
+    return resolve(merge(raw, overrides))
+
+
+def _refuse_other_format(raw: Mapping[str, Any], folder: Path) -> None:
+    """Raise where a config.yaml or checkpoint is not of this format: another version of semikit would have to go on."""
+    found = raw.get("format", 1)
+    if found != FORMAT:
+        raise InputError(
+            f"{folder} was begun by {'an earlier' if found == 1 else 'another'} version of semikit: its run format is "
+            f"{found}, this version ({__version__}) goes on with runs of format {FORMAT}. Its weights still load "
+            f"(semikit predict {folder} …, semikit evaluate {folder}). Go on with the version that began it, or begin "
+            f"a new run: semikit train … --config {folder / 'config.yaml'}"
+        )
 
 
 def resume(run: Run, reporter: Reporter) -> None:
@@ -42,8 +61,9 @@ def resume(run: Run, reporter: Reporter) -> None:
 
 
 def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter) -> None:
+    _refuse_other_format(state, run.folder)
     changed = resumable(run.folder, state["config"], run.config)
-    split = difference(state["manifest"], dict(run.task.manifest()))
+    split = difference(state["manifest"], _known_before(state["manifest"], run.task.manifest()))
     if split:
         told = f"{run.folder} was trained on another split:\n  " + "\n  ".join(split[:10])
         raise DataError(f"{told}\nRestore the data, or begin a new run with another --out.")
@@ -52,9 +72,21 @@ def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter) -> None:
         _record(run, changed, list(state.get("changed", [])), reporter)
 
 
+def _known_before(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a split without the fields that `before` does not have, for they were added later; shards are
+    compared all the same, for a record without them is one of a run without them.
+    """
+    common = {key: value for key, value in now.items() if key in before or key == "shards"}
+    for key, value in common.items():
+        if isinstance(value, Mapping) and isinstance(before.get(key), Mapping):
+            common[key] = _known_before(before[key], value)
+    return common | {key: before[key] for key in ("format",) if key in before}
+
+
 def _beginning(folder: Path) -> tuple[dict[str, Any], str]:
     """Configuration and split of a run that has no checkpoint yet, and a sentence that says so."""
-    state = {"config": read_run_config(folder, {}).to_raw(), "manifest": load(folder).model_dump(mode="json")}
+    manifest = load(folder).model_dump(mode="json")
+    state = {"format": FORMAT, "config": read_run_config(folder, {}).to_raw(), "manifest": manifest}
     return state, f"{folder} has no checkpoint yet: beginning again at iteration 0"
 
 

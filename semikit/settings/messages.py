@@ -64,7 +64,7 @@ def _group(kind: str) -> str:
 def _sentence(path: str, items: list[dict[str, Any]], owner: list[type[BaseModel]]) -> str:
     item, kind = items[0], items[0]["type"]
     if kind == "extra_forbidden":
-        return f"unknown key '{path}'.{_near(path.rpartition('.')[2], owner)}"
+        return _unknown_key(path, owner)
     if kind == "missing":
         return f"missing entry '{path}'" if path.endswith("]") else f"missing key '{path}'"
     if kind in {"value_error", "assertion_error"}:
@@ -73,6 +73,16 @@ def _sentence(path: str, items: list[dict[str, Any]], owner: list[type[BaseModel
     expected = " or ".join(dict.fromkeys(_expected(item) for item in items))
     word = "type" if any(_is_type(item["type"]) for item in items) else "value"
     return f"invalid {word} for key '{path}': expected {expected}, got {_shown(item['input'])}{_hint(items)}"
+
+
+def _unknown_key(path: str, owner: list[type[BaseModel]]) -> str:
+    """The sentence for a key that no model of `owner` has: its new name where it was renamed, else the nearest ones."""
+    key = path.rpartition(".")[2]
+    for model in owner:
+        renamed: Mapping[str, str] = getattr(model, "RENAMED", {})
+        if key in renamed:
+            return f"unknown key '{path}': it is called '{renamed[key]}' now"
+    return f"unknown key '{path}'.{_near(key, owner)}"
 
 
 def _expected(item: dict[str, Any]) -> str:

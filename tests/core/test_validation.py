@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
@@ -98,3 +99,17 @@ def test_explain_alone_gives_lines_without_a_head() -> None:
     with pytest.raises(ValidationError) as caught:
         Inner.model_validate({"threshold": "x"})
     assert explain(caught.value, Inner) == "invalid type for key 'threshold': expected a number, got 'x' (str)"
+
+
+def test_a_renamed_key_is_answered_with_its_new_name() -> None:
+    class Inner(Settings):
+        RENAMED: ClassVar[Mapping[str, str]] = {"kept": "undropped"}
+        undropped: float = 0.5
+
+    class Outer(Settings):
+        dropout: Inner = Inner()
+
+    with pytest.raises(ConfigError, match=r"^x: unknown key 'dropout\.kept': it is called 'undropped' now$"):
+        validate(Outer, {"dropout": {"kept": 0.3}}, "x")
+    with pytest.raises(ConfigError, match=r"unknown key 'dropout\.undroped'\. Did you mean 'undropped'"):
+        validate(Outer, {"dropout": {"undroped": 0.3}}, "x")
