@@ -10,9 +10,12 @@ from torch import Tensor
 from semikit.benchmark import parts
 from semikit.benchmark.class_workload import ClassWorkload, Raw
 from semikit.benchmark.watch import Replacement, Watch, in_place_of
-from semikit.core import labeling
 from semikit.core import student_views as passes
-from semikit.core.consistency import predict_logits
+from semikit.core.pseudo_labels import predict_logits
+from semikit.methods import fixmatch, unimatch_v2
+
+_METHODS = (fixmatch, unimatch_v2)
+"""Who may ask a network for pseudo-labels."""
 
 
 @final
@@ -23,8 +26,8 @@ class CurrentClassStep:
         self.workload, self.watch = workload, watch
         method, stepper, compiled = workload.method, workload.stepper, workload.config.train.compile
         self.replaced: list[Replacement] = [
-            (labeling, "predict_logits", watch.around(parts.TEACHER, predict_logits)),
-            (method, "label", watch.around(parts.DRAWS, method.label)),
+            *((module, "predict_logits", watch.around(parts.TEACHER, predict_logits)) for module in _METHODS),
+            (method, "pseudo_labels", watch.around(parts.DRAWS, method.pseudo_labels)),
             (method, "after_step", watch.around(parts.EMA, method.after_step)),
             (stepper, "_update", watch.around(parts.OPTIMIZER, stepper._update)),
             (stepper, "forward", watch.around(parts.COMPILED if compiled else parts.LOSSES, stepper.forward)),

@@ -30,10 +30,10 @@ from semikit.benchmark.pil_views import PilViews
 from semikit.benchmark.reference import average_in_a_loop
 from semikit.benchmark.watch import Watch
 from semikit.core.batch import Unlabeled
-from semikit.core.labeling import LabelingSettings
+from semikit.core.settings import PseudoLabelSettings
 from semikit.errors import InputError
 from semikit.methods.fixmatch import FixMatchConfig
-from semikit.methods.unimatch_v2 import UniMatchV2Config
+from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
 from semikit.models.classifier import Classifier
 from semikit.models.encoders.wide_resnet import SLOPE, Block, WideResNet
 from semikit.run.config import Config
@@ -74,10 +74,10 @@ class ClassReferenceStep:
 
     def __init__(self, workload: ClassWorkload, watch: Watch, precision: str = "fp32", *, pil: bool) -> None:
         check_class_reference(workload.config)
-        assert isinstance(workload.config.method, LabelingSettings)
+        assert isinstance(workload.config.method, PseudoLabelSettings)
         self.workload, self.watch, self.config = workload, watch, workload.config.method
         self.device, self.autocast = workload.device, autocast(workload.device, precision)
-        self.threshold = workload.method.emphasis.threshold
+        self.threshold = getattr(workload.config.method, "threshold", 0.0)
         self.student = deepcopy(workload.network)
         if pil:
             plain_form(self.student)
@@ -158,7 +158,8 @@ class ClassReferenceStep:
         count, device = len(weak), self.device
         none = torch.zeros(0, device=device)
         made = Unlabeled(weak, strong, none, (), none, none, range(count))
-        masks = self.workload.method.masks(made, step)
+        method = self.workload.method
+        masks = method._channel_masks(made, step) if isinstance(method, UniMatchV2) else ()
         if not masks:
             return None
         kept = torch.ones(self.workload.config.train.batch + count, self.student.embed_dim, device=device)

@@ -10,9 +10,9 @@ from torch import Tensor
 from semikit.benchmark import parts
 from semikit.benchmark.watch import Replacement, Watch, in_place_of
 from semikit.benchmark.workload import Raw, Workload
-from semikit.core import consistency, labeling, mixing
-from semikit.core import pseudo_labels as pseudo_label
+from semikit.core import mixing, pseudo_labels
 from semikit.core import student_views as passes
+from semikit.methods import unimatch_v2
 from semikit.tasks import _pixels
 
 
@@ -25,11 +25,10 @@ class CurrentStep:
         method, stepper = workload.method, workload.stepper
         self.replaced: list[Replacement] = [
             (_pixels, "mix_images", watch.around(parts.MIXING, mixing.mix_images)),
-            (labeling, "predict_logits", watch.around(parts.TEACHER, consistency.predict_logits)),
-            (labeling, "pseudo_label", watch.around(parts.TEACHER, pseudo_label.pseudo_label)),
-            (labeling, "prepare", watch.around(parts.MIXING, consistency.prepare)),
-            (labeling, "fill", watch.around(parts.MIXING, consistency.fill)),
-            (method, "label", watch.around(parts.DRAWS, method.label)),
+            (unimatch_v2, "predict_logits", watch.around(parts.TEACHER, pseudo_labels.predict_logits)),
+            (pseudo_labels, "predicted", watch.around(parts.TEACHER, pseudo_labels.predicted)),
+            (method.rule, "targets", watch.around(parts.MIXING, method.rule.targets)),
+            (method, "pseudo_labels", watch.around(parts.DRAWS, method.pseudo_labels)),
             (method, "after_step", watch.around(parts.EMA, method.after_step)),
             (stepper, "_update", watch.around(parts.OPTIMIZER, stepper._update)),
             (stepper, "forward", watch.around(parts.COMPILED if self.compiled else parts.LOSSES, stepper.forward)),

@@ -33,7 +33,7 @@ from semikit.benchmark.pil_colour import PilColours
 from semikit.benchmark.plain_network import encode, plain_form
 from semikit.benchmark.watch import Watch
 from semikit.benchmark.workload import Raw, Workload
-from semikit.core.channel_dropout import Masks, apply_masks, channel_masks
+from semikit.core.channel_dropout import ChannelDropout, Masks, apply_masks, channel_masks
 from semikit.core.ema import ema_decay
 from semikit.core.mixing import partners
 from semikit.core.rng import rng_for
@@ -173,8 +173,8 @@ class ReferenceStep:
             rng_for(self.facts.seed, "dropout", step),
             count,
             self.student.widths,
-            kind="complementary",
-            streams=2,
+            ChannelDropout(),
+            views=2,
             group=self.facts.group,
         )
         made: dict[int, Tensor] = {}

@@ -17,8 +17,8 @@ from semikit.benchmark.host_batch import host_batch
 from semikit.benchmark.reference import ReferenceStep, check_reference
 from semikit.benchmark.watch import Watch
 from semikit.benchmark.workload import build_workload, made_crops
-from semikit.core.labeling import LabelingSettings
 from semikit.core.network import Network
+from semikit.core.settings import PseudoLabelSettings
 from semikit.run.config import Config
 
 REFERENCE, CONTIGUOUS = "reference", "contiguous"
@@ -61,7 +61,7 @@ class Subject(ABC):
     def passes(self) -> tuple[int, int]:
         """Images a step passes forward only, and forward and backward."""
         train, method = self.config.train, self.config.method
-        assert isinstance(method, LabelingSettings)
+        assert isinstance(method, PseudoLabelSettings)
         unlabeled = train.batch * train.ratio
         views = getattr(method, "streams", 1) * unlabeled
         if method.joint:

@@ -98,6 +98,7 @@ def build_workload(config: Config, num_classes: int) -> Workload:
     train, views = config.train, config.views
     assert isinstance(views, PixelViews)
     assert isinstance(config.model, ModelSettings)
+    assert isinstance(config.method, UniMatchV2Config)
     device = choose_device(train.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
@@ -106,7 +107,6 @@ def build_workload(config: Config, num_classes: int) -> Workload:
     method = UniMatchV2(build.placed(deepcopy(network), device), config.method, facts).to(device)
     method.train()
     stepper = build.stepper_of(config, method, device)
-    assert isinstance(config.method, UniMatchV2Config)
     requirements, layout = UniMatchV2.requirements(config.method), build.batch_layout_of(config)
     without = views.model_copy(update={"mix": views.mix.model_copy(update={"probability": 0.0})})
     maker, unmixed = (

@@ -10,15 +10,30 @@ from abc import ABC, abstractmethod
 from typing import Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from semikit.core.running_averages import Mean, class_mean_of, follow
 from semikit.errors import ConfigError
+from semikit.settings.base import Settings
 
-Kind = Literal["none", "queue", "ema"]
 AlignTo = Literal["uniform", "labeled"] | tuple[float, ...]
 
 _SMALLEST = 1e-6
+
+
+@final
+class AlignmentSettings(Settings):
+    """How pseudo-labels are aligned."""
+
+    kind: Literal["queue", "ema"] = "queue"
+    """What is predicted on average: the mean of the last steps (queue), or a moving average (ema)."""
+    length: int = Field(default=32, ge=1)
+    """Steps in the queue (32 for CIFAR, 256 for ImageNet)."""
+    momentum: float = Field(default=0.999, ge=0, lt=1)
+    """What the moving average keeps of itself at each step (0..1)."""
+    target: AlignTo = "uniform"
+    """How often classes should come: uniform, labeled (as the student finds them on labelled images), or K shares."""
 
 
 class Marginal(nn.Module, ABC):
@@ -88,28 +103,19 @@ class AverageMarginal(Marginal):
 class Alignment(nn.Module):
     """Probabilities · (how often classes should come) / (how often they are predicted), summing to 1 again.
 
-    `to` is 'uniform', 'labeled' (as often as they are predicted on labelled images), or K shares.
-
     Raises:
         ConfigError: when the shares are not one positive share for each class, summing to 1.
     """
 
     shares: Tensor
 
-    def __init__(
-        self, kind: Literal["queue", "ema"], num_classes: int, length: int, momentum: float, to: AlignTo
-    ) -> None:
+    def __init__(self, settings: AlignmentSettings, num_classes: int) -> None:
         super().__init__()
-        queue = kind == "queue"
-        self.predicted: Marginal = (
-            QueueMarginal(num_classes, length) if queue else AverageMarginal(num_classes, momentum)
-        )
+        self.predicted = _marginal(settings, num_classes, first=True)
         self.on_labeled: Marginal | None = None
-        if to == "labeled":
-            self.on_labeled = (
-                QueueMarginal(num_classes, length) if queue else AverageMarginal(num_classes, momentum, first=False)
-            )
-        self.register_buffer("shares", torch.tensor(_shares(to, num_classes)), persistent=False)
+        if settings.target == "labeled":
+            self.on_labeled = _marginal(settings, num_classes, first=False)
+        self.register_buffer("shares", torch.tensor(_shares(settings.target, num_classes)), persistent=False)
 
     @torch.no_grad()
     def forward(self, probabilities: Tensor, valid: Tensor, labeled: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -128,13 +134,19 @@ class Alignment(nn.Module):
         return aligned / aligned.sum(dim=1, keepdim=True)
 
 
+def _marginal(settings: AlignmentSettings, num_classes: int, first: bool) -> Marginal:
+    if settings.kind == "queue":
+        return QueueMarginal(num_classes, settings.length)
+    return AverageMarginal(num_classes, settings.momentum, first)
+
+
 def _shares(to: AlignTo, num_classes: int) -> list[float]:
     """The share of each class, in 0..1."""
     if isinstance(to, str):
         return [1 / num_classes] * num_classes
     if len(to) != num_classes or min(to) <= 0 or abs(sum(to) - 1) > 1e-3:
         raise ConfigError(
-            f"method.alignment_target has {len(to)} shares that sum to {sum(to):g}, the smallest "
+            f"method.alignment.target has {len(to)} shares that sum to {sum(to):g}, the smallest "
             f"{min(to, default=0):g}; allowed are {num_classes} positive shares, one for each class, that sum to 1. "
             "Or use 'uniform' or 'labeled'."
         )

@@ -104,34 +104,48 @@ class Unlabeled:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What one strong view shall learn, after mixing: labels (B, *S) int64, confidence (B, *S) in 0..1, valid (B, *S)
-    bool, denominator (B,) float (count of valid positions).
-
-    weights (B, *S) in 0..1, 0 where invalid: how much each position counts (None: whether its confidence reaches the
-    fixed threshold); probabilities (B, K, *S): soft labels (None: `labels` are learned); truth (B, *S): as in
-    `Unlabeled`.
-    """
+class Prediction:
+    """labels (B, *S) int64, confidence (B, *S) in 0..1 and, where somebody needs them, probabilities (B, K, *S)."""
 
     labels: Tensor
     confidence: Tensor
+    probabilities: Tensor | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a view shall learn: labels (B, *S) int64, weights (B, *S), bool or in 0..1, how much each position counts (0
+    where invalid), valid (B, *S) bool, denominator (B,) float (count of valid positions).
+
+    probabilities (B, K, *S): soft labels (None: `labels` are learned); class_weights (B, *S): what balances the classes
+    in the loss, but not in the logs; truth (B, *S): as in `Unlabeled`.
+    """
+
+    labels: Tensor
+    weights: Tensor
     valid: Tensor
     denominator: Tensor
-    weights: Tensor | None = None
     probabilities: Tensor | None = None
+    class_weights: Tensor | None = None
     truth: Tensor | None = None
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Pseudo:
-    """Pseudo-labels of the weak view (`weak`, unmixed, for the logs), a target for each strong view, and the draws of
-    the step: `masks[v][l]` is the channel mask (B, D_l) of view v on level l (empty: no dropout).
+    """What a step learns of its unlabelled images: the target of the weak view (unmixed, for the logs), one for each
+    strong view, mixed as the images were, and the draws of the step: `masks[v][l]` is the channel mask (B, D_l) of view
+    v on level l (empty: no dropout).
+
+    Where the student labels inside its own pass, `weak` is None and `views` are empty until then. `partners` is the
+    target of the partner batch, where the strong views were mixed with one that is labelled beforehand.
     """
 
-    weak: Target
-    views: tuple[Target, ...]
+    weak: Target | None = None
+    views: tuple[Target, ...] = ()
     masks: tuple[tuple[Tensor, ...], ...] = ()
+    partners: Target | None = None
 
 
 @final

@@ -1,4 +1,4 @@
-"""Cross-entropy over valid positions with given denominators, and its hard-example form."""
+"""Losses over valid positions with given denominators: supervised, with hard examples, and the unlabelled loss."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ from typing import final
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from semikit.core.batch import Normalise
-from semikit.distributed.collectives import gather_over_processes, own_part, process_count, sum_over_processes
-from semikit.settings.base import Settings
-
-
-@final
-class Ohem(Settings):
-    """Online hard example mining on labelled images (as released for Cityscapes)."""
-
-    threshold: float = Field(default=0.7, ge=0, le=1)
-    """Positions whose true class has at most this probability are hard (0..1)."""
-    min_kept: int = Field(default=200_000, ge=0)
-    """At least this many positions (pixels) of a group are kept; 0: all are kept, as released."""
+from semikit.core.batch import Labeled, Normalise, RunInfo, StepResult, Target
+from semikit.core.schedules import linear_ramp
+from semikit.core.settings import Ohem, UnlabeledSettings
+from semikit.distributed.collectives import (
+    gather_over_processes,
+    over_all_processes,
+    own_part,
+    process_count,
+    sum_over_processes,
+)
 
 
 def denominators(valid: Tensor, group: int, normalise: Normalise) -> Tensor:
@@ -117,3 +113,84 @@ def hard_positions(logits: Tensor, labels: Tensor, valid: Tensor, ohem: Ohem) ->
     nth = probability.flatten().kthvalue(min(ohem.min_kept, probability.numel())).values
     hard = probability <= nth.clamp(min=ohem.threshold)
     return valid & (hard | (valid.sum() < ohem.min_kept))
+
+
+LABELED, PREDICTED = "labeled_classes", "predicted_classes"
+"""Logs (K,) of a step: how often each class comes among labelled positions and among pseudo-labels, by weight."""
+
+
+@final
+class UnlabeledLoss(nn.Module):
+    """The loss of strong views, its weight λ at each step, and the loss of the step.
+
+    `weight` () is λ. It is a tensor set before `forward` of the method, so that a compiled step is not compiled anew
+    when λ grows.
+    """
+
+    weight: Tensor
+
+    def __init__(self, config: UnlabeledSettings, run_info: RunInfo) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = run_info.num_classes
+        self.ramp_iterations = config.ramp * run_info.iterations if config.ramp <= 1 else config.ramp
+        self.register_buffer("weight", torch.tensor(config.weight), persistent=False)
+
+    def begin(self, step: int) -> None:
+        """Set λ for a step (from 0)."""
+        self.weight.fill_(self.config.weight * linear_ramp(step, self.ramp_iterations))
+
+    def forward(self, logits: Tensor, target: Target) -> Tensor:
+        """Cross-entropy of a view (B, K, *S) with its target, ().
+
+        Divided by the count of valid positions, not of confident ones: few confident positions mean a small loss
+        (as released; paper eq. 4).
+        """
+        weights = loss_weights(target)
+        if target.probabilities is not None:
+            return masked_soft_cross_entropy(logits, target.probabilities, weights, target.denominator)
+        return masked_cross_entropy(logits, target.labels, weights, target.denominator)
+
+    def combine(
+        self, loss_x: Tensor, loss_u: Tensor, labeled: Labeled, weak: Target | None, **more: Tensor
+    ) -> StepResult:
+        """The loss of the step from its supervised and unlabelled parts (), with the logs.
+
+        `more` are further parts (), already weighted, added by name. `confident` is the share of valid positions of
+        the weak views that count, by weight (0..1); where the truth is known, `known` is the part of it whose truth is,
+        and `right` the part of that with the right class. All logs add up over micro-batches, as the loss does.
+        """
+        assert weak is not None
+        loss = loss_x + self.weight * loss_u
+        for part in more.values():
+            loss = loss + part
+        if self.config.loss == "released":
+            loss = loss / (1 + self.weight)
+        logs = {"loss": loss, "loss_x": loss_x, "loss_u": loss_u, "confident": _share(weak.weights, weak), **more}
+        if weak.truth is not None:
+            logs["known"] = _share(weak.weights * (weak.truth >= 0), weak)
+            logs["right"] = _share(weak.weights * (weak.truth == weak.labels), weak)
+        # Logs are averaged over the processes: counts of the total batch come out.
+        logs[LABELED] = over_all_processes(class_counts(labeled.labels, labeled.valid, self.num_classes))
+        logs[PREDICTED] = over_all_processes(class_counts(weak.labels, weak.weights, self.num_classes))
+        return StepResult(loss, {name: value.detach() for name, value in logs.items()})
+
+
+def loss_weights(target: Target) -> Tensor:
+    """How much each position counts in the loss, (B, *S), bool or float."""
+    return target.weights if target.class_weights is None else target.weights * target.class_weights
+
+
+def class_counts(labels: Tensor, weights: Tensor, num_classes: int) -> Tensor:
+    """How many positions each class has, (K,) float32: labels (B, *S) int64, weights (B, *S) bool or >= 0.
+
+    Adds up over images. Each row of a map is counted for itself at first, so that few threads write to one place.
+    """
+    rows = labels.flatten(0, -2) if labels.dim() > 1 else labels.unsqueeze(0)
+    counts = torch.zeros(len(rows), num_classes, device=labels.device)
+    return counts.scatter_add_(1, rows, weights.reshape(rows.shape).float()).sum(dim=0)
+
+
+def _share(weights: Tensor, weak: Target) -> Tensor:
+    """How much of the valid positions weights (B, *S) take, ()."""
+    return (weights.reshape(len(weights), -1).sum(dim=1) / weak.denominator).sum()

@@ -1,69 +1,117 @@
-"""How a student learns: the frame every method of `semikit.methods` fills."""
+"""How a student learns: the frame every method of `semikit.methods` fills, and what methods have in common."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, final
 
 from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
-from semikit.core.collapse import ClassSums
+from semikit.core.ema import ema_decay, update
+from semikit.core.losses import masked_cross_entropy, ohem_cross_entropy
 from semikit.core.network import Network
-from semikit.settings.base import Settings
+from semikit.core.settings import MethodSettings, UnlabeledSettings
 
 
 class Method(nn.Module, ABC):
-    """One way to learn from labelled and unlabelled images. Three calls make a step: `label`, `forward`, `after_step`.
+    """One way to learn from labelled and unlabelled images. Three calls make a step: `pseudo_labels`, `forward`,
+    `after_step`. What varies (rule, passes, dropout) is handed in; a subclass is final.
 
     Only `forward` is wrapped by DDP and `torch.compile`, so the network may be called in it as often as needed, and
-    nothing is drawn in it: draws are tensors of `Pseudo`. `teacher` has no gradients and is always in eval mode.
+    nothing is drawn in it: draws are tensors of `Pseudo`. The teacher is a copy of the student without gradients,
+    always in eval mode, that follows it as a moving average. `config` is an instance of the class's `Config`.
     """
 
-    Config: ClassVar[type[Settings]]
+    Config: ClassVar[type[MethodSettings]]
+    config: MethodSettings
     student: Network
     teacher: Network
 
     @classmethod
     @abstractmethod
-    def requirements(cls, config: Settings) -> Requirements:
+    def requirements(cls, config: Any) -> Requirements:
         """What the task has to supply for this configuration."""
 
     @classmethod
-    def needs_full_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: Any) -> bool:
         """Whether pseudo-labels come out of the student's own training pass, so that a batch may not be cut."""
         return False
 
-    @abstractmethod
-    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None: ...
+    def __init__(self, network: Network, config: MethodSettings, run_info: RunInfo) -> None:
+        super().__init__()
+        self.config = config
+        self.run_info = run_info
+        self.student = network
+        self.teacher = deepcopy(network).requires_grad_(False).eval()
+        self.student_labels = isinstance(config, UnlabeledSettings) and config.teacher == "student"
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the student's mode; the teacher stays in eval mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    @property
+    def label_source(self) -> Network:
+        """Whose pseudo-labels are learned at this step. `student_labels` is switched by the trainer's guard where
+        `teacher` is auto.
+        """
+        return self.student if self.student_labels else self.teacher
 
     def extra_parameters(self) -> list[nn.Parameter]:
         """What the method itself learns beside the student (a head of its own); at the rate of the decoder."""
         return []
 
     @abstractmethod
-    def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo | None:
-        """Pseudo-labels for the whole step's batch, without gradient, and the step's draws."""
+    def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo | None:
+        """Targets for the whole step's batch, without gradient, and the step's draws."""
 
     @abstractmethod
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The loss of a (micro-)batch."""
 
-    @abstractmethod
     def after_step(self, step: int, applied: Tensor) -> None:
-        """What follows the optimiser's step `step` (from 0): the teacher's average, banks, counts.
+        """What follows the optimiser's step `step` (from 0): the teacher follows the student (paper eq. 18).
 
         `applied` () float is 1 where the optimiser really stepped, 0 where it skipped a non-finite gradient; it stays
         on the device.
         """
+        update(self.teacher, self.student, ema_decay(step, self.config.ema_decay, self.config.ema_ramp), applied)
 
-    def after_evaluation(
-        self, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None = None
-    ) -> list[str]:
-        """What follows an evaluation; returns what a person should know.
+    def supervised_loss(self, logits: Tensor, labeled: Labeled) -> Tensor:
+        """Cross-entropy on labelled images (paper eq. 1), over hard positions where `ohem` is set, ()."""
+        where = (logits, labeled.labels, labeled.valid, labeled.denominator)
+        if self.config.ohem is None:
+            return masked_cross_entropy(*where)
+        return ohem_cross_entropy(*where, self.run_info.group, self.config.ohem)
 
-        `scores` are those of "student" and "teacher" in percent; since the evaluation before, `confident` is the mean
-        share of confident positions (0..1) and `classes` how often each class came, None where the method has none.
-        """
-        return []
+
+@final
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A method that is another one with something else handed in (FlexMatch is FixMatch with another threshold).
+
+    It is found and called as a method's class is: `Config` are its settings, `build` makes it.
+    """
+
+    base: type[Method]
+    Config: type[MethodSettings]
+    build: Callable[[Network, Any, RunInfo], Method]
+    needs: Requirements
+    full_batch: Callable[[Any], bool] | None = None
+
+    def requirements(self, config: Any) -> Requirements:
+        """See `Method.requirements`."""
+        return self.needs
+
+    def needs_full_batch(self, config: Any) -> bool:
+        """See `Method.needs_full_batch`."""
+        return self.base.needs_full_batch(config) if self.full_batch is None else self.full_batch(config)
+
+    def __call__(self, network: Network, config: Any, run_info: RunInfo) -> Method:
+        """A new method, as the class would give it."""
+        return self.build(network, config, run_info)

@@ -1,27 +1,49 @@
-"""Pseudo-labels: what a network believes at each position, and how firmly."""
+"""Pseudo-labels: what a network says of the weak views, and what the strong views shall learn of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-
-@final
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """labels (B, *S) int64, confidence (B, *S) in 0..1 and, where somebody needs them, probabilities (B, K, *S)."""
-
-    labels: Tensor
-    confidence: Tensor
-    probabilities: Tensor | None = None
+from semikit.core.alignment import Alignment, AlignmentSettings
+from semikit.core.batch import Prediction, Pseudo, RunInfo, Target, Unlabeled
+from semikit.core.losses import denominators
+from semikit.core.mixing import mix_images, mix_maps
+from semikit.core.thresholds import ClassBalance, Threshold
+from semikit.distributed.collectives import gather_over_processes
 
 
 @torch.no_grad()
-def pseudo_label(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (B, K, *S) -> labels (B, *S) int64 and confidence (B, *S) in 0..1, the largest softmax probability.
+def predict_logits(network: nn.Module, images: Tensor) -> Tensor:
+    """Logits (B, K, *S) of images (B, C, H, W) by a network in eval mode, without gradient."""
+    with evaluating(network):
+        logits: Tensor = network(images)
+    return logits
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """The network in eval mode; on leaving every module gets back the mode it had."""
+    if not network.training:
+        yield network
+        return
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield network
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@torch.no_grad()
+def predicted(logits: Tensor) -> Prediction:
+    """The likeliest class and its softmax probability from logits (B, K, *S).
 
     The largest probability is 1 / sum(exp(logits - largest)), so that one maximum serves both. At least float32, also
     under autocast.
@@ -29,7 +51,7 @@ def pseudo_label(logits: Tensor) -> tuple[Tensor, Tensor]:
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     largest, labels = logits.max(dim=1, keepdim=True)
     confidence = (logits - largest).exp_().sum(dim=1).reciprocal_()
-    return labels.squeeze(1), confidence
+    return Prediction(labels.squeeze(1), confidence)
 
 
 def probabilities_of(logits: Tensor) -> Tensor:
@@ -47,3 +69,125 @@ def sharpened(probabilities: Tensor, temperature: float) -> Tensor:
     # Relative to the largest: otherwise all of them may underflow.
     raised = (probabilities / probabilities.amax(dim=1, keepdim=True)).pow(1 / temperature)
     return raised / raised.sum(dim=1, keepdim=True)
+
+
+@final
+class PseudoLabelRule(nn.Module):
+    """From logits of the weak views to targets: alignment x threshold x hard or soft labels.
+
+    `soft_labels` is their temperature, None: hard labels. With `aligned_labels` false alignment changes how much a
+    label counts, but not the label (SoftMatch). `class_balance` is the power of `ClassBalance`, 0: off. Called once a
+    step, for what the parts remember follows the steps.
+    """
+
+    __call__: Callable[..., Pseudo]
+
+    def __init__(
+        self,
+        run_info: RunInfo,
+        threshold: Threshold,
+        *,
+        alignment: AlignmentSettings | None = None,
+        soft_labels: float | None = None,
+        class_balance: float = 0.0,
+        aligned_labels: bool = True,
+    ) -> None:
+        super().__init__()
+        self.run_info = run_info
+        self.threshold = threshold
+        self.soft_labels = soft_labels
+        self.aligned_labels = aligned_labels
+        self.alignment = None if alignment is None else Alignment(alignment, run_info.num_classes)
+        self.balance = ClassBalance(run_info.num_classes, class_balance) if class_balance > 0 else None
+
+    @torch.no_grad()
+    def forward(
+        self,
+        logits: Tensor,
+        unlabeled: Unlabeled,
+        labeled: tuple[Tensor, Tensor] | None = None,
+        partners: Target | None = None,
+    ) -> Pseudo:
+        """Targets from logits (B, K, *S) of the weak views.
+
+        `labeled`: logits and valid of the labelled images, where they came out of the same pass. `partners`: as in
+        `Pseudo`.
+        """
+        needs_probabilities = self.threshold.needs_probabilities or self.soft_labels is not None
+        if self.alignment is None and not needs_probabilities:
+            return self.targets(predicted(logits), unlabeled, partners=partners)
+        probabilities = self.aligned(logits, unlabeled.valid, labeled)
+        prediction = _most_likely(probabilities)
+        if self.aligned_labels or self.alignment is None:
+            return self.targets(prediction, unlabeled, partners=partners)
+        return self.targets(prediction, unlabeled, _most_likely(probabilities_of(logits)), partners)
+
+    @torch.no_grad()
+    def aligned(self, logits: Tensor, valid: Tensor, labeled: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Probabilities (B, K, *S), aligned where alignment is set, from logits; `labeled` as in `forward`."""
+        probabilities = probabilities_of(logits)
+        if self.alignment is None:
+            return probabilities
+        on_labeled = None if labeled is None else (probabilities_of(labeled[0]), labeled[1])
+        return self.alignment(probabilities, valid, on_labeled)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def targets(
+        self,
+        prediction: Prediction,
+        unlabeled: Unlabeled,
+        learned: Prediction | None = None,
+        partners: Target | None = None,
+    ) -> Pseudo:
+        """Targets from a prediction of the weak views; `learned` gives the labels where others than those weighed."""
+        weights = self.threshold(prediction, unlabeled.valid, unlabeled.index)
+        learned = prediction if learned is None else learned
+        soft = None
+        if self.soft_labels is not None:
+            assert learned.probabilities is not None
+            soft = sharpened(learned.probabilities, self.soft_labels)
+        balance = None
+        if self.balance is not None:
+            self.balance.observe(learned.labels, weights)
+            balance = self.balance.weights()[learned.labels]
+        weak = Target(learned.labels, weights, unlabeled.valid, self._denominator(unlabeled.valid), soft, balance)
+        views = tuple(self._mixed(weak, unlabeled, partners, view) for view in range(len(unlabeled.strong)))
+        return Pseudo(replace(weak, truth=unlabeled.truth), views)
+
+    def partner_target(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Target:
+        """The target of a batch that is only pasted from: classes are not counted there."""
+        weights = self.threshold(prediction, valid, index)
+        balance = None if self.balance is None else self.balance.weights()[prediction.labels]
+        return Target(prediction.labels, weights, valid, self._denominator(valid), class_weights=balance)
+
+    def _mixed(self, weak: Target, unlabeled: Unlabeled, partners: Target | None, view: int) -> Target:
+        """The target of a strong view: the weak view's, with the partner's inside the boxes, as its image has it."""
+        if not unlabeled.boxes:
+            return weak
+        box, partner = unlabeled.boxes[view], unlabeled.partner
+
+        def pool(name: str) -> Tensor:
+            values: Tensor = getattr(weak if partners is None else partners, name)
+            return gather_over_processes(values) if unlabeled.cross_rank else values
+
+        def mixed(name: str) -> Tensor:
+            return mix_maps(getattr(weak, name), box, pool(name), partner)
+
+        soft = weak.probabilities
+        valid = mixed("valid")
+        return Target(
+            labels=mixed("labels"),
+            weights=mixed("weights"),
+            valid=valid,
+            denominator=self._denominator(valid),
+            probabilities=None if soft is None else mix_images(soft, box, pool("probabilities"), partner),
+            class_weights=None if weak.class_weights is None else mixed("class_weights"),
+        )
+
+    def _denominator(self, valid: Tensor) -> Tensor:
+        return denominators(valid, self.run_info.group, self.run_info.normalise)
+
+
+def _most_likely(probabilities: Tensor) -> Prediction:
+    confidence, labels = probabilities.max(dim=1)
+    return Prediction(labels, confidence, probabilities)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ Forward = Literal["auto", "fused", "separate", "joint"]
 same numbers without batch norm, fewer launches. separate: labelled, then strong (as released). joint: labelled, weak
 and strong in one call (classification)."""
 Position = Literal["encoder", "decoder"]
-"""Where dropout acts: between encoder and decoder, or between decoder and classifier (paper, Table 12)."""
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 """Layers in which an image's output depends on the others of its call, in training mode."""
@@ -42,15 +42,25 @@ def check_forward(forward: Forward, network: nn.Module) -> None:
         )
 
 
-def student_pass(
+@final
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Logits (B, K, *S) of the student's pass: labelled, weak (None but in a joint pass), and each strong view."""
+
+    labeled: Tensor
+    weak: Tensor | None
+    strong: tuple[Tensor, ...]
+
+
+def student_views(
     network: Network,
     labeled: Labeled,
     unlabeled: Unlabeled,
+    forward: Forward,
     masks: Sequence[Masks] = (),
     position: Position = "encoder",
-    forward: Forward = "auto",
-) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
-    """Logits (B, K, *S) of the labelled, the weak (only with 'joint') and each of the strong views.
+) -> Views:
+    """What the student says of the labelled images and of the strong views, and with 'joint' of the weak ones.
 
     `masks[v]` are the channel masks of strong view v (none: no dropout); labelled and weak views are never dropped.
     """
@@ -59,17 +69,17 @@ def student_pass(
         forward = "separate" if labeled.images.device.type == "cpu" or has_batch_norm(network) else "fused"
     if forward == "separate":
         (pred_labeled,) = logits_of(network, [labeled.images], [()], position)
-        return pred_labeled, None, logits_of(network, strong, dropped, position)
+        return Views(pred_labeled, None, logits_of(network, strong, dropped, position))
     if forward == "fused":
         pred_labeled, *pred_strong = logits_of(network, [labeled.images, *strong], [(), *dropped], position)
-        return pred_labeled, None, tuple(pred_strong)
+        return Views(pred_labeled, None, tuple(pred_strong))
     images = [labeled.images, unlabeled.weak, *strong]
     pred_labeled, pred_weak, *pred_strong = logits_of(network, images, [(), (), *dropped], position)
-    return pred_labeled, pred_weak, tuple(pred_strong)
+    return Views(pred_labeled, pred_weak, tuple(pred_strong))
 
 
 def logits_of(
-    network: Network, images: Sequence[Tensor], masks: Sequence[Masks], position: Position
+    network: Network, images: Sequence[Tensor], masks: Sequence[Masks], position: Position = "encoder"
 ) -> tuple[Tensor, ...]:
     """Logits of several lists of images (B_i, C, H, W) from one call, each under its own channel masks (none: ones)."""
     sizes = [len(part) for part in images]

@@ -8,18 +8,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from semikit.core.batch import Prediction
 from semikit.core.feature_bank import places
-from semikit.core.pseudo_labels import Prediction
 from semikit.core.running_averages import Mean, class_mean_of, class_share_of, follow, mean_of, quantile_of
 from semikit.distributed.collectives import gather_over_processes, sum_over_processes
 
 _MOMENTUM = 0.99
 _SMALLEST_SHARE = 0.1  # of an equal share: no class weighs more than ten times (before normalising), however rare
-
-
-def confident(confidence: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """Valid positions whose confidence reaches the threshold, (B, *S) bool; threshold 0 takes all (paper eq. 4)."""
-    return (confidence >= threshold) & valid
 
 
 @final
@@ -60,8 +55,23 @@ class Threshold(nn.Module, ABC):
     needs_probabilities: ClassVar[bool] = False
 
     @abstractmethod
-    def forward(self, belief: Prediction, valid: Tensor, index: Tensor) -> Tensor:
-        """Weights (B, *S) in 0..1, 0 where not `valid` (B, *S); `index` (B,) counts images in the unlabelled list."""
+    def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B, *S) in 0..1, float or bool, 0 where not `valid` (B, *S); `index` (B,) counts images in the
+        unlabelled list.
+        """
+
+
+@final
+class FixedThreshold(Threshold):
+    """Positions whose confidence reaches `threshold` count fully, others not at all; 0: all count (paper eq. 4)."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B, *S) bool: a mask needs no multiplication."""
+        return (prediction.confidence >= self.threshold) & valid
 
 
 @final
@@ -85,13 +95,13 @@ class FlexThreshold(Threshold):
         self.register_buffer("learned", torch.zeros(num_classes))
 
     @torch.no_grad()
-    def forward(self, belief: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+    def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
         """Weights (B,) by what was learned before this step; then this step is counted."""
-        learned = self.learned[belief.labels]
-        counts = (belief.confidence >= self.threshold * learned / (2 - learned)) & valid
-        sure = (belief.confidence >= self.threshold) & valid
-        self._count(*(gather_over_processes(values) for values in (index, belief.labels, sure)))
-        return counts.to(belief.confidence.dtype)
+        learned = self.learned[prediction.labels]
+        counts = (prediction.confidence >= self.threshold * learned / (2 - learned)) & valid
+        sure = (prediction.confidence >= self.threshold) & valid
+        self._count(*(gather_over_processes(values) for values in (index, prediction.labels, sure)))
+        return counts.to(prediction.confidence.dtype)
 
     def _count(self, index: Tensor, labels: Tensor, sure: Tensor) -> None:
         self.selected.index_copy_(0, places(index, sure, self.images), labels)
@@ -125,15 +135,15 @@ class FreeThreshold(Threshold):
         self.register_buffer("share", torch.full((num_classes,), 1 / num_classes))
 
     @torch.no_grad()
-    def forward(self, belief: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+    def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
         """Weights (B, *S), this step counted in."""
-        assert belief.probabilities is not None
-        labels, confidence = belief.labels, belief.confidence
+        assert prediction.probabilities is not None
+        labels, confidence = prediction.labels, prediction.confidence
         seen = mean_of(confidence, valid) if self.quantile is None else quantile_of(confidence, valid, self.quantile)
         follow(self.usual, seen, self.momentum)
         if self.cap is not None:
             self.usual.clamp_(max=self.cap)
-        follow(self.probability, class_mean_of(belief.probabilities, valid), self.momentum)
+        follow(self.probability, class_mean_of(prediction.probabilities, valid), self.momentum)
         follow(self.share, class_share_of(labels, valid, len(self.share)), self.momentum)
         threshold = self.usual * (self.probability / self.probability.max())
         return ((confidence >= threshold[labels]) & valid).to(confidence.dtype)
@@ -158,9 +168,9 @@ class SoftWeights(Threshold):
         self.register_buffer("variance", torch.tensor(1.0))
 
     @torch.no_grad()
-    def forward(self, belief: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+    def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
         """Weights (B, *S), this step counted in."""
-        confidence = belief.confidence
+        confidence = prediction.confidence
         mean = mean_of(confidence, valid)
         spread = mean_of((confidence - mean.value).square(), valid)
         # Unbiased: one position tells nothing of the variance.

@@ -2,52 +2,38 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
-from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Unlabeled
-from semikit.core.consistency import ConsistencySettings
-from semikit.core.labeling import JointSettings, LabelingMethod
-from semikit.core.student_views import student_pass
+from pydantic import Field
+
+from semikit.core.batch import Requirements, RunInfo
+from semikit.core.method import Variant
+from semikit.core.network import Network
+from semikit.core.settings import RENAMED_LABELS, JointSettings
 from semikit.core.thresholds import FlexThreshold
-from semikit.settings.base import Settings
+from semikit.methods.fixmatch import FixMatch
 
 
 @final
-class FlexMatchConfig(JointSettings, ConsistencySettings):
-    """Settings of FlexMatch; `threshold` is that of the class learned best."""
+class FlexMatchConfig(JointSettings):
+    """Settings of FlexMatch (Algorithm 1): the label each unlabelled image got last is remembered."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = RENAMED_LABELS
+
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    """Threshold of the class learned best (0..1)."""
     warmup: bool = True
     """Whether all thresholds begin at 0 and rise as images are labelled (eq. 11); false: relative to the best class."""
 
 
-@final
-class FlexMatch(LabelingMethod):
-    """Curriculum pseudo-labelling (Algorithm 1): the label each unlabelled image got last is remembered."""
-
-    Config = FlexMatchConfig
-    config: FlexMatchConfig
-
-    @classmethod
-    def requirements(cls, config: Settings) -> Requirements:
-        """One strong view of whole images."""
-        return Requirements(strong_views=1, whole_images=True, every_image=True)
-
-    def threshold(self) -> FlexThreshold:
-        """The thresholds of the classes."""
-        run_info, config = self.run_info, self.config
-        assert run_info.num_unlabeled is not None, run_info
-        return FlexThreshold(run_info.num_classes, run_info.num_unlabeled, config.threshold, config.warmup)
-
-    def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
-        """The labelled loss and the strong view's (eq. 8, 9)."""
-        assert unlabeled is not None
-        assert pseudo is not None
-        mode = self.config.forward
-        pred_labeled, pred_weak, (pred_strong,) = student_pass(self.student, labeled, unlabeled, forward=mode)
-        pseudo = self.labeled_by(pred_weak, pred_labeled, pseudo, unlabeled, labeled)
-        loss_x = self.labeled_loss(pred_labeled, labeled)
-        loss_u = self.emphasis.loss(pred_strong, pseudo.views[0])
-        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak)
+def flexmatch(network: Network, config: FlexMatchConfig, run_info: RunInfo) -> FixMatch:
+    """FixMatch with curriculum pseudo-labelling (eq. 5-9)."""
+    assert run_info.num_unlabeled is not None, run_info
+    threshold = FlexThreshold(run_info.num_classes, run_info.num_unlabeled, config.threshold, config.warmup)
+    return FixMatch(network, config, run_info, threshold)
 
 
-plugin = FlexMatch
+plugin = Variant(
+    FixMatch, FlexMatchConfig, flexmatch, Requirements(strong_views=1, whole_images=True, every_image=True)
+)

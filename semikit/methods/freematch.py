@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Target, Unlabeled
-from semikit.core.labeling import JointSettings, LabelingMethod
+from semikit.core.batch import Requirements, RunInfo, Target
+from semikit.core.method import Variant
+from semikit.core.network import Network
 from semikit.core.pseudo_labels import probabilities_of
-from semikit.core.student_views import student_pass
+from semikit.core.settings import RENAMED_LABELS, JointSettings
 from semikit.core.thresholds import FreeThreshold
 from semikit.distributed.collectives import learned_sum_over_processes, sum_over_processes
-from semikit.settings.base import Settings
+from semikit.methods.fixmatch import FixMatch
 
 _SMALLEST = 1e-12
 
@@ -22,6 +24,8 @@ _SMALLEST = 1e-12
 @final
 class FreeMatchConfig(JointSettings):
     """Settings of FreeMatch."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = RENAMED_LABELS
 
     momentum: float = Field(default=0.999, ge=0, lt=1)
     """What the threshold and the averages it is made of keep of themselves at each step (0..1)."""
@@ -33,44 +37,14 @@ class FreeMatchConfig(JointSettings):
     """Weight of the loss that keeps the classes apart (eq. 9-11); 0: none."""
 
 
-@final
-class FreeMatch(LabelingMethod):
-    """Self-adaptive threshold and fairness (Algorithm 1)."""
+def freematch(network: Network, config: FreeMatchConfig, run_info: RunInfo) -> FixMatch:
+    """FixMatch with a self-adaptive threshold, and the loss of fairness (Algorithm 1, eq. 12)."""
+    threshold = FreeThreshold(run_info.num_classes, config.momentum, config.quantile, config.cap)
 
-    Config = FreeMatchConfig
-    config: FreeMatchConfig
+    def fair(logits: Tensor, target: Target) -> dict[str, Tensor]:
+        return {"loss_fair": config.fairness * fairness(logits, target, threshold.probability, threshold.share)}
 
-    @classmethod
-    def requirements(cls, config: Settings) -> Requirements:
-        """One strong view."""
-        return Requirements(strong_views=1)
-
-    @classmethod
-    def needs_full_batch(cls, config: Settings) -> bool:
-        """Also where fairness is a loss over the whole batch."""
-        assert isinstance(config, FreeMatchConfig)
-        return config.joint or config.fairness > 0
-
-    def threshold(self) -> FreeThreshold:
-        """The thresholds of the classes."""
-        config = self.config
-        return FreeThreshold(self.run_info.num_classes, config.momentum, config.quantile, config.cap)
-
-    def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
-        """The labelled loss, the strong view's, and fairness (eq. 12)."""
-        assert unlabeled is not None
-        assert pseudo is not None
-        mode = self.config.forward
-        pred_labeled, pred_weak, (pred_strong,) = student_pass(self.student, labeled, unlabeled, forward=mode)
-        pseudo = self.labeled_by(pred_weak, pred_labeled, pseudo, unlabeled, labeled)
-        loss_x = self.labeled_loss(pred_labeled, labeled)
-        loss_u = self.emphasis.loss(pred_strong, pseudo.views[0])
-        if not self.config.fairness:
-            return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak)
-        adaptive = self.labeling.threshold
-        assert isinstance(adaptive, FreeThreshold)
-        loss_fair = fairness(pred_strong, pseudo.views[0], adaptive.probability, adaptive.share)
-        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak, loss_fair=self.config.fairness * loss_fair)
+    return FixMatch(network, config, run_info, threshold, extra_loss=fair if config.fairness else None)
 
 
 def fairness(logits: Tensor, target: Target, probability: Tensor, share: Tensor) -> Tensor:
@@ -80,7 +54,6 @@ def fairness(logits: Tensor, target: Target, probability: Tensor, share: Tensor)
     mean `probability` (K,) and `share` (K,) of the pseudo-labels; both sides are probabilities relative to shares, so
     that a class is not favoured for being common. Taken over the images of all processes.
     """
-    assert target.weights is not None
     soft, counts = probabilities_of(logits), target.weights
     total = sum_over_processes(counts.sum())
     summed = (soft * counts.unsqueeze(1)).reshape(*soft.shape[:2], -1).sum(dim=(0, 2))
@@ -97,4 +70,10 @@ def _relative(probability: Tensor, share: Tensor) -> Tensor:
     return ratio / ratio.sum().clamp(min=_SMALLEST)
 
 
-plugin = FreeMatch
+plugin = Variant(
+    FixMatch,
+    FreeMatchConfig,
+    freematch,
+    Requirements(strong_views=1),
+    full_batch=lambda config: config.joint or config.fairness > 0,  # fairness is a loss over the whole batch
+)

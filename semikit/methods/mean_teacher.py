@@ -7,16 +7,17 @@ from typing import Literal, final
 from pydantic import Field
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
-from semikit.core.consistency import AgreementSettings, ConsistencyMethod, fill, predict_logits, prepare
-from semikit.core.losses import masked_squared_error
+from semikit.core.losses import UnlabeledLoss, masked_squared_error
+from semikit.core.method import Method
 from semikit.core.network import Network
-from semikit.core.pseudo_labels import probabilities_of
-from semikit.core.student_views import check_forward, student_pass
-from semikit.settings.base import Settings
+from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
+from semikit.core.settings import UnlabeledSettings
+from semikit.core.student_views import check_forward, student_views
+from semikit.core.thresholds import FixedThreshold
 
 
 @final
-class MeanTeacherConfig(AgreementSettings):
+class MeanTeacherConfig(UnlabeledSettings):
     """Settings of Mean Teacher, as in USB."""
 
     weight: float = Field(default=50.0, ge=0)
@@ -32,7 +33,7 @@ class MeanTeacherConfig(AgreementSettings):
 
 
 @final
-class MeanTeacher(ConsistencyMethod):
+class MeanTeacher(Method):
     """Squared difference between the probabilities of student (strong view) and teacher (weak view); no threshold.
 
     The paper draws two views of one kind; here the student's is the strong one, as in all methods of semikit.
@@ -42,36 +43,32 @@ class MeanTeacher(ConsistencyMethod):
     config: MeanTeacherConfig
 
     @classmethod
-    def requirements(cls, config: Settings) -> Requirements:
+    def requirements(cls, config: MeanTeacherConfig) -> Requirements:
         """One strong view."""
         return Requirements(strong_views=1)
 
-    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None:
+    def __init__(self, network: Network, config: MeanTeacherConfig, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
-        check_forward(self.config.forward, network)
+        check_forward(config.forward, network)
+        self.unlabeled_loss = UnlabeledLoss(config, run_info)
+        # No threshold, and probabilities as they are.
+        self.rule = PseudoLabelRule(run_info, FixedThreshold(0.0), soft_labels=1.0, class_balance=config.class_balance)
 
-    def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
-        """What the teacher believes of the weak views, mixed as the strong views are."""
+    def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
+        """The label source's probabilities of the weak views, mixed as the strong views are."""
         assert unlabeled is not None
-        self.emphasis.begin(step)
-        probabilities = probabilities_of(predict_logits(self.labeler, unlabeled.weak))
-        confidence, labels = probabilities.max(dim=1)
-        pseudo = prepare(unlabeled, self.run_info)
-        pseudo = fill(pseudo, unlabeled, labels, confidence, probabilities=probabilities)
-        self.emphasis.observe(pseudo.weak)
-        return pseudo
+        self.unlabeled_loss.begin(step)
+        return self.rule(predict_logits(self.label_source, unlabeled.weak), unlabeled)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
-        """The labelled loss and the strong view's."""
+        """The supervised loss and the strong view's."""
         assert unlabeled is not None
         assert pseudo is not None
-        mode, target = self.config.forward, pseudo.views[0]
-        pred_labeled, _, (pred_strong,) = student_pass(self.student, labeled, unlabeled, forward=mode)
-        loss_x = self.labeled_loss(pred_labeled, labeled)
+        pred, target = student_views(self.student, labeled, unlabeled, self.config.forward), pseudo.views[0]
+        loss_x = self.supervised_loss(pred.labeled, labeled)
         assert target.probabilities is not None
-        counts = self.emphasis.counts(target)
-        loss_u = masked_squared_error(pred_strong, target.probabilities, counts, target.denominator)
-        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak)
+        loss_u = masked_squared_error(pred.strong[0], target.probabilities, target.weights, target.denominator)
+        return self.unlabeled_loss.combine(loss_x, loss_u, labeled, pseudo.weak)
 
 
 plugin = MeanTeacher

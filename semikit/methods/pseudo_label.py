@@ -6,17 +6,22 @@ from typing import Literal, final
 
 from pydantic import Field
 
-from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Unlabeled
-from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, fill, predict_labels, prepare
-from semikit.core.pseudo_labels import pseudo_label
+from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
+from semikit.core.losses import UnlabeledLoss
+from semikit.core.method import Method
+from semikit.core.network import Network
+from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
+from semikit.core.settings import UnlabeledSettings
 from semikit.core.student_views import logits_of
-from semikit.settings.base import Settings
+from semikit.core.thresholds import FixedThreshold
 
 
 @final
-class PseudoLabelConfig(ConsistencySettings):
+class PseudoLabelConfig(UnlabeledSettings):
     """Settings of Pseudo-Label, as in USB."""
 
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
     teacher: Literal["ema", "student", "auto"] = "student"
     """Who gives the pseudo-labels: the student in its own training pass, the average, or auto (see ema)."""
     forward: Literal["separate", "joint"] = "separate"
@@ -32,7 +37,7 @@ class PseudoLabelConfig(ConsistencySettings):
 
 
 @final
-class PseudoLabel(ConsistencyMethod):
+class PseudoLabel(Method):
     """Entropy is lowered where it is low already; there is no strong view.
 
     The released code keeps the statistics of a batch norm from the labelled pass only; here both passes count.
@@ -42,42 +47,43 @@ class PseudoLabel(ConsistencyMethod):
     config: PseudoLabelConfig
 
     @classmethod
-    def requirements(cls, config: Settings) -> Requirements:
+    def requirements(cls, config: PseudoLabelConfig) -> Requirements:
         """The weak view only."""
         return Requirements(strong_views=0)
 
     @classmethod
-    def needs_full_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: PseudoLabelConfig) -> bool:
         """Where the student labels: pseudo-labels come out of the training pass."""
-        assert isinstance(config, PseudoLabelConfig)
         return config.teacher == "student"
 
-    def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
-        """Pseudo-labels by the average, where it gives them."""
+    def __init__(self, network: Network, config: PseudoLabelConfig, run_info: RunInfo) -> None:
+        super().__init__(network, config, run_info)
+        self.unlabeled_loss = UnlabeledLoss(config, run_info)
+        self.rule = PseudoLabelRule(run_info, FixedThreshold(config.threshold), class_balance=config.class_balance)
+
+    def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
+        """Pseudo-labels by the teacher, where it gives them."""
         assert unlabeled is not None
-        self.emphasis.begin(step)
-        pseudo = prepare(unlabeled, self.run_info)
-        if self.needs_full_batch(self.config):
-            return pseudo
-        pseudo = fill(pseudo, unlabeled, *predict_labels(self.labeler, unlabeled.weak))
-        self.emphasis.observe(pseudo.weak)
-        return pseudo
+        self.unlabeled_loss.begin(step)
+        if self.config.teacher == "student":  # in its training pass, in `forward`
+            return Pseudo()
+        return self.rule(predict_logits(self.label_source, unlabeled.weak), unlabeled)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
-        """The labelled loss and the weak view's (eq. 15)."""
+        """The supervised loss and the weak view's (eq. 15)."""
         assert unlabeled is not None
         assert pseudo is not None
         images = [labeled.images, unlabeled.weak]
         if self.config.forward == "joint":
-            pred_labeled, pred_weak = logits_of(self.student, images, [(), ()], "encoder")
+            pred_labeled, pred_weak = logits_of(self.student, images, [(), ()])
         else:
             pred_labeled, pred_weak = map(self.student, images)
-        if self.needs_full_batch(self.config):
-            pseudo = fill(pseudo, unlabeled, *pseudo_label(pred_weak))
-            self.emphasis.observe(pseudo.weak)
-        loss_x = self.labeled_loss(pred_labeled, labeled)
-        loss_u = self.emphasis.loss(pred_weak, pseudo.weak)
-        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak)
+        if self.config.teacher == "student":
+            pseudo = self.rule(pred_weak, unlabeled)
+        assert pseudo.weak is not None
+        loss_x = self.supervised_loss(pred_labeled, labeled)
+        loss_u = self.unlabeled_loss(pred_weak, pseudo.weak)
+        return self.unlabeled_loss.combine(loss_x, loss_u, labeled, pseudo.weak)
 
 
 plugin = PseudoLabel

@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
-from semikit.core.alignment import Kind
-from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
-from semikit.core.consistency import ConsistencySettings, fill, prepare
+from semikit.core.alignment import AlignmentSettings
+from semikit.core.batch import Labeled, Prediction, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
 from semikit.core.ema import ema_decay, update
 from semikit.core.feature_bank import FeatureBank
-from semikit.core.labeling import JointSettings, LabelingMethod
+from semikit.core.losses import UnlabeledLoss
+from semikit.core.method import Method
 from semikit.core.network import Network
-from semikit.core.pseudo_labels import probabilities_of, sharpened
+from semikit.core.pseudo_labels import PseudoLabelRule
 from semikit.core.rng import rng_for
-from semikit.settings.base import Settings
+from semikit.core.settings import RENAMED_LABELS, JointSettings, optional_kind
+from semikit.core.thresholds import FixedThreshold
 
 
 @final
-class SimMatchConfig(JointSettings, ConsistencySettings):
+class SimMatchConfig(JointSettings):
     """Settings of SimMatch: those of its CIFAR form in USB. The ImageNet form of the paper has teacher ema, weight 10,
     instance_weight 5, threshold 0.7 and alignment_length 256.
     """
 
+    RENAMED: ClassVar[Mapping[str, str]] = RENAMED_LABELS
+
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
     follow: Literal["paper", "released"] = "paper"
     """released: averaged features are normalised over the images of the step, as USB does, not each for itself."""
     teacher: Literal["student", "ema"] = "student"
     """Who labels and fills the bank: the student in its own training pass, or the average."""
     forward: Literal["joint"] = "joint"
     """All images pass through the student in one call: labelled, weak (where it labels) and strong."""
-    hard: bool = False
-    """Whether the likeliest class is learned; false: all probabilities."""
-    temperature: float = Field(default=1.0, gt=0)
-    """Sharpens soft labels; 1: as they are."""
-    alignment: Kind = "queue"
-    """Distribution alignment: none, by a queue of the last steps, or by a moving average (ema)."""
+    soft_labels: float | None = Field(default=1.0, gt=0)
+    """Temperature of soft labels (1: as they are); null: hard labels, the likeliest class."""
+    alignment: Annotated[AlignmentSettings | None, BeforeValidator(optional_kind)] = AlignmentSettings()
+    """Distribution alignment: none, queue (mean of the last steps) or ema, or a mapping with the details."""
     instance_weight: float = Field(default=1.0, ge=0)
-    """Weight of the loss between likenesses to labelled images (eq. 5)."""
+    """Weight of the loss between similarities to labelled images (eq. 5)."""
     instance_temperature: float = Field(default=0.1, gt=0)
-    """Temperature of these likenesses (eq. 3, 4)."""
+    """Temperature of these similarities (eq. 3, 4)."""
     smoothing: float = Field(default=0.9, ge=0, le=1)
     """Share of the class probabilities in a pseudo-label; the rest comes from the labels of like images (eq. 9)."""
     bank_momentum: float | None = Field(default=None, ge=0, lt=1)
@@ -53,7 +57,7 @@ class SimMatchConfig(JointSettings, ConsistencySettings):
 
 
 @final
-class SimMatch(LabelingMethod):
+class SimMatch(Method):
     """Semantic and instance similarity (Algorithm 1). In the first epoch the bank fills and is not used yet."""
 
     Config = SimMatchConfig
@@ -61,17 +65,25 @@ class SimMatch(LabelingMethod):
     active: Tensor
 
     @classmethod
-    def requirements(cls, config: Settings) -> Requirements:
+    def requirements(cls, config: SimMatchConfig) -> Requirements:
         """One strong view of whole images."""
         return Requirements(strong_views=1, whole_images=True)
 
     @classmethod
-    def needs_full_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: SimMatchConfig) -> bool:
         """The bank is read and written once a step."""
         return True
 
-    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None:
+    def __init__(self, network: Network, config: SimMatchConfig, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
+        self.unlabeled_loss = UnlabeledLoss(config, run_info)
+        self.rule = PseudoLabelRule(
+            run_info,
+            FixedThreshold(config.threshold),
+            alignment=config.alignment,
+            soft_labels=config.soft_labels,
+            class_balance=config.class_balance,
+        )
         own, momentum = self.config.teacher == "student", self.config.bank_momentum
         if momentum is None:
             momentum = 0.7 if own else 0.0
@@ -85,57 +97,51 @@ class SimMatch(LabelingMethod):
         """Those of the projection."""
         return list(self.projection.parameters())
 
-    def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
-        """Nothing is labelled yet; whether the bank is in use is told here."""
-        assert unlabeled is not None
-        self.emphasis.begin(step)
+    def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
+        """Nothing is labelled yet: the bank is read in `forward`. Whether it is in use is known here."""
+        self.unlabeled_loss.begin(step)
         self.active.fill_(step >= self.run_info.steps_per_epoch)
-        return prepare(unlabeled, self.run_info)
+        return Pseudo()
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
-        """The labelled loss, the strong view's and that of its likenesses (eq. 10)."""
+        """The supervised loss, the strong view's and that of its similarities (eq. 10)."""
         assert unlabeled is not None
-        assert pseudo is not None
         (strong,) = unlabeled.strong
         if self.teacher_projection is None:
-            views = _look(self.student, self.projection, labeled.images, unlabeled.weak, strong)
+            views = _embedded(self.student, self.projection, labeled.images, unlabeled.weak, strong)
             (pred_labeled, like_labeled), (pred_weak, like_weak), (pred_strong, like_strong) = views
         else:
-            views = _look(self.student, self.projection, labeled.images, strong)
+            views = _embedded(self.student, self.projection, labeled.images, strong)
             (pred_labeled, _), (pred_strong, like_strong) = views
             with torch.no_grad():
-                views = _look(self.teacher, self.teacher_projection, labeled.images, unlabeled.weak)
+                views = _embedded(self.teacher, self.teacher_projection, labeled.images, unlabeled.weak)
             (_, like_labeled), (pred_weak, like_weak) = views
         with torch.autocast(strong.device.type, enabled=False):
             on_labeled = (pred_labeled.detach(), labeled.valid)
-            pseudo, alike = self._labeled(pseudo, unlabeled, pred_weak, like_weak, on_labeled)
-            found = self.bank.similarity(like_strong, self.config.instance_temperature)
-            apart = -(alike * found).sum(dim=1)
+            pseudo, similar = self._smoothed(unlabeled, pred_weak, like_weak, on_labeled)
+            strong_similarity = self.bank.similarity(like_strong, self.config.instance_temperature)
+            apart = -(similar * strong_similarity).sum(dim=1)
             target = pseudo.views[0]
             loss_in = (torch.where(target.valid & self.active, apart, 0.0) / target.denominator).sum()
             self.bank.write(labeled.index, like_labeled.detach(), labeled.labels, labeled.valid)
-        loss_x = self.labeled_loss(pred_labeled, labeled)
-        loss_u = self.emphasis.loss(pred_strong, target)
-        return self.emphasis.result(loss_x, loss_u, labeled, pseudo.weak, loss_in=self.config.instance_weight * loss_in)
+        loss_x = self.supervised_loss(pred_labeled, labeled)
+        loss_u = self.unlabeled_loss(pred_strong, target)
+        loss_in = self.config.instance_weight * loss_in
+        return self.unlabeled_loss.combine(loss_x, loss_u, labeled, pseudo.weak, loss_in=loss_in)
 
     @torch.no_grad()
-    def _labeled(
-        self, pseudo: Pseudo, unlabeled: Unlabeled, logits: Tensor, features: Tensor, on_labeled: tuple[Tensor, Tensor]
+    def _smoothed(
+        self, unlabeled: Unlabeled, logits: Tensor, features: Tensor, on_labeled: tuple[Tensor, Tensor]
     ) -> tuple[Pseudo, Tensor]:
-        """Pseudo-labels smoothed by like images (eq. 8, 9), and likenesses (B, N) fitted to the classes (eq. 6, 7)."""
-        classes = probabilities_of(logits)
-        if self.labeling.alignment is not None:
-            labeled, valid = on_labeled
-            classes = self.labeling.alignment(classes, unlabeled.valid, (probabilities_of(labeled), valid))
-        alike = self.bank.similarity(features, self.config.instance_temperature).exp()
-        fitted = alike * self.bank.by_image(classes)
+        """Pseudo-labels smoothed by similar images (eq. 8, 9); similarities (B, N) fitted to the classes (eq. 6, 7)."""
+        classes = self.rule.aligned(logits, unlabeled.valid, on_labeled)
+        similar = self.bank.similarity(features, self.config.instance_temperature).exp()
+        fitted = similar * self.bank.by_image(classes)
         share = self.config.smoothing
-        smoothed = share * classes + (1 - share) * self.bank.by_class(alike, self.run_info.num_classes)
+        smoothed = share * classes + (1 - share) * self.bank.by_class(similar, self.run_info.num_classes)
         classes = torch.where(self.active, smoothed, classes)
         confidence, labels = classes.max(dim=1)
-        soft = None if self.config.hard else sharpened(classes, self.config.temperature)
-        pseudo = fill(pseudo, unlabeled, labels, confidence, probabilities=soft)
-        self.emphasis.observe(pseudo.weak)
+        pseudo = self.rule.targets(Prediction(labels, confidence, classes), unlabeled)
         return pseudo, fitted / fitted.sum(dim=1, keepdim=True).clamp(min=torch.finfo(fitted.dtype).tiny)
 
     def after_step(self, step: int, applied: Tensor) -> None:
@@ -153,7 +159,7 @@ def _projection(inputs: int, width: int, seed: int) -> nn.Sequential:
         return nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, width))
 
 
-def _look(network: Network, projection: nn.Module, *images: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _embedded(network: Network, projection: nn.Module, *images: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Logits (B_i, K) and features (B_i, width) of length 1 of several lists of images, from one call."""
     sizes = [len(part) for part in images]
     encoded = network.encode(torch.cat(images))

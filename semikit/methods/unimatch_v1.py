@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, final
+from typing import final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.core.batch import Labeled, Pseudo, Requirements, StepResult, Unlabeled
-from semikit.core.channel_dropout import Masks, apply_masks, channel_masks, select
-from semikit.core.consistency import ConsistencyMethod, ConsistencySettings, predict_labels, prepare
-from semikit.core.network import Features
-from semikit.core.pseudo_labels import pseudo_label
+from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Target, Unlabeled
+from semikit.core.channel_dropout import ChannelDropout, Masks, apply_masks, channel_masks, select
+from semikit.core.losses import UnlabeledLoss
+from semikit.core.method import Method
+from semikit.core.network import Features, Network
+from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits, predicted
 from semikit.core.rng import rng_for
+from semikit.core.settings import Teacher, UnlabeledSettings
 from semikit.core.student_views import logits_of
+from semikit.core.thresholds import FixedThreshold
 from semikit.distributed.collectives import over_all_processes
-from semikit.settings.base import Settings
 
 
 @final
-class UniMatchV1Config(ConsistencySettings):
+class UniMatchV1Config(UnlabeledSettings):
     """Settings of UniMatch V1. It was published without a teacher: with `teacher: student` the average is kept for
     evaluation only. The V1 of the V2 paper's Table 5 has `teacher: ema`.
     """
 
-    teacher: Literal["ema", "student", "auto"] = "student"
-    """Who gives the pseudo-labels: the student in its own training pass, the average, or auto (see ema)."""
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
+    teacher: Teacher = "student"
+    """Whose pseudo-labels: the student's own, out of its training pass, the EMA teacher's, or auto (see ema)."""
     rate: float = Field(default=0.5, gt=0, lt=1)
     """Share of the channels dropped from the weak view's features (0..1)."""
 
 
 @final
-class UniMatchV1(ConsistencyMethod):
+class UniMatchV1(Method):
     """The student labels the weak view in its own training pass (paper eq. 6-11; as released).
 
     The strong views are mixed with a second weak batch, which the student labels in eval mode beforehand. The released
@@ -45,46 +49,50 @@ class UniMatchV1(ConsistencyMethod):
     config: UniMatchV1Config
 
     @classmethod
-    def requirements(cls, config: Settings) -> Requirements:
+    def requirements(cls, config: UniMatchV1Config) -> Requirements:
         """Two strong views, and a second weak batch to mix with."""
         return Requirements(strong_views=2, partner_batch=True)
 
     @classmethod
-    def needs_full_batch(cls, config: Settings) -> bool:
+    def needs_full_batch(cls, config: UniMatchV1Config) -> bool:
         """Where the student labels: pseudo-labels come out of the training pass."""
-        assert isinstance(config, UniMatchV1Config)
         return config.teacher == "student"
 
-    def label(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
-        """The labels of what was pasted into the strong views, and the dropout of the step."""
+    def __init__(self, network: Network, config: UniMatchV1Config, run_info: RunInfo) -> None:
+        super().__init__(network, config, run_info)
+        self.unlabeled_loss = UnlabeledLoss(config, run_info)
+        self.rule = PseudoLabelRule(run_info, FixedThreshold(config.threshold), class_balance=config.class_balance)
+
+    def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
+        """The labels of the batch that is pasted into the strong views, and the dropout of the step."""
         assert unlabeled is not None
-        assert unlabeled.partner_batch is not None
-        self.emphasis.begin(step)
-        pseudo = prepare(unlabeled, self.run_info, self._masks(unlabeled, step))
-        labeler = self.labeler
-        labels, confidence = (
-            values[unlabeled.partner] for values in predict_labels(labeler, unlabeled.partner_batch.images)
-        )
-        pseudo = replace(pseudo, views=tuple(replace(v, labels=labels, confidence=confidence) for v in pseudo.views))
-        if self.needs_full_batch(self.config):
-            return pseudo
-        pseudo = _unpasted(pseudo, unlabeled, *predict_labels(labeler, unlabeled.weak))
-        self.emphasis.observe(pseudo.weak)
-        return pseudo
+        self.unlabeled_loss.begin(step)
+        masks, partners = self._channel_masks(unlabeled, step), self._partners(unlabeled)
+        if self.config.teacher == "student":  # in its training pass, in `forward`
+            return Pseudo(masks=masks, partners=partners)
+        logits = predict_logits(self.label_source, unlabeled.weak)
+        return replace(self.rule(logits, unlabeled, partners=partners), masks=masks)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
-        """The labelled loss, the feature-dropped weak view's and half of each strong view's (eq. 11)."""
+        """The supervised loss, the feature-dropped weak view's and half of each strong view's (eq. 11)."""
         assert unlabeled is not None
         assert pseudo is not None
         pred_labeled, pred_weak, pred_dropped = self._weak_pass(labeled, unlabeled, pseudo.masks[0])
-        pred_strong = logits_of(self.student, unlabeled.strong, [(), ()], "encoder")
-        if self.needs_full_batch(self.config):
-            pseudo = _unpasted(pseudo, unlabeled, *pseudo_label(pred_weak))
-            self.emphasis.observe(pseudo.weak)
-        loss_x = self.labeled_loss(pred_labeled, labeled)
-        loss_1, loss_2 = map(self.emphasis.loss, pred_strong, pseudo.views)
-        loss_fp = self.emphasis.loss(pred_dropped, pseudo.weak)
-        return self.emphasis.result(loss_x, 0.25 * loss_1 + 0.25 * loss_2 + 0.5 * loss_fp, labeled, pseudo.weak)
+        pred_strong = logits_of(self.student, unlabeled.strong, [(), ()])
+        if self.config.teacher == "student":
+            pseudo = self.rule(pred_weak, unlabeled, partners=pseudo.partners)
+        assert pseudo.weak is not None
+        loss_x = self.supervised_loss(pred_labeled, labeled)
+        loss_1, loss_2 = map(self.unlabeled_loss, pred_strong, pseudo.views)
+        loss_fp = self.unlabeled_loss(pred_dropped, pseudo.weak)
+        loss_u = 0.25 * loss_1 + 0.25 * loss_2 + 0.5 * loss_fp
+        return self.unlabeled_loss.combine(loss_x, loss_u, labeled, pseudo.weak)
+
+    def _partners(self, unlabeled: Unlabeled) -> Target:
+        """The target of the partner batch, labelled in eval mode."""
+        assert unlabeled.partner_batch is not None
+        images, valid = unlabeled.partner_batch.images, unlabeled.partner_batch.valid
+        return self.rule.partner_target(predicted(predict_logits(self.label_source, images)), valid, unlabeled.index)
 
     def _weak_pass(self, labeled: Labeled, unlabeled: Unlabeled, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the labelled, the weak and the feature-dropped weak images, encoded once."""
@@ -96,35 +104,18 @@ class UniMatchV1(ConsistencyMethod):
         pred_labeled, pred_weak, pred_dropped = torch.split(logits, sizes)
         return pred_labeled, pred_weak, pred_dropped
 
-    def _masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
+    def _channel_masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
         """Channel dropout of the weak features, each level for itself."""
-        rng, widths = rng_for(self.run_info.seed, "dropout", step), self.student.widths
         masks = channel_masks(
-            rng,
+            rng_for(self.run_info.seed, "dropout", step),
             over_all_processes(len(unlabeled.positions)),
-            widths,
-            kind="independent",
-            streams=1,
+            self.student.widths,
+            ChannelDropout(kind="independent", rate=self.config.rate, undropped=0.0),
+            views=1,
             group=self.run_info.group,
-            kept=0.0,
-            rate=self.config.rate,
             shared=False,
         )
         return select(masks, unlabeled.positions, unlabeled.weak.device)
-
-
-def _unpasted(pseudo: Pseudo, unlabeled: Unlabeled, labels: Tensor, confidence: Tensor) -> Pseudo:
-    """Pseudo-labels (B, *S) of the weak views put where the strong views show the image itself."""
-    boxes = unlabeled.boxes or (torch.zeros_like(unlabeled.valid),) * len(pseudo.views)
-    views = tuple(
-        replace(
-            pasted,
-            labels=torch.where(box, pasted.labels, labels),
-            confidence=torch.where(box, pasted.confidence, confidence),
-        )
-        for box, pasted in zip(boxes, pseudo.views, strict=True)
-    )
-    return replace(pseudo, weak=replace(pseudo.weak, labels=labels, confidence=confidence), views=views)
 
 
 plugin = UniMatchV1

@@ -2,104 +2,126 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
-from semikit.core.channel_dropout import Draw, Kind, Levels, Masks, channel_masks, check_levels, select
-from semikit.core.consistency import ConsistencySettings
-from semikit.core.labeling import LabelingMethod, LabelingSettings
+from semikit.core.channel_dropout import ChannelDropout, Masks, channel_masks, check_levels, select
+from semikit.core.losses import UnlabeledLoss
+from semikit.core.method import Method
 from semikit.core.network import Network
+from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
 from semikit.core.rng import rng_for
-from semikit.core.student_views import Position, student_pass
+from semikit.core.settings import RENAMED_LABELS, PseudoLabelSettings, named_kind
+from semikit.core.student_views import check_forward, student_views
+from semikit.core.thresholds import FixedThreshold
 from semikit.distributed.collectives import over_all_processes
-from semikit.settings.base import Settings
-
-_PAPER = {"kept": 0.0, "draw": "half", "loss": "paper"}
 
 
 @final
-class UniMatchV2Config(ConsistencySettings, LabelingSettings):
+class UniMatchV2Config(PseudoLabelSettings):
     """Settings of UniMatch V2. The variants of the paper's Table 6: 4a is streams 1, dropout independent; 4b dropout
     none; 4c dropout independent.
     """
 
-    follow: Literal["released", "paper"] = "released"
-    """Where code and paper differ: paper sets kept 0, draw half and loss paper, unless they are given."""
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        **RENAMED_LABELS,
+        **{"kept": "dropout.undropped", "draw": "dropout.sampling"},
+        **{key: f"dropout.{key}" for key in ("position", "rate", "levels")},
+    }
+
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
     streams: Literal[1, 2] = 2
     """Strong views of an image."""
-    dropout: Kind = "complementary"
-    """Channel dropout on the strong views: complementary, independent or none."""
-    position: Position = "encoder"
-    """Where it acts: between encoder and decoder, or between decoder and classifier (Table 12)."""
-    rate: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the channels dropped (0..1); in complementary dropout by the first view."""
-    kept: float = Field(default=0.5, ge=0, le=1)
-    """Share of the images of a group that keep all channels (0..1)."""
-    draw: Draw = "bernoulli"
-    """bernoulli: each channel by itself; half: exactly the rounded share of channels (eq. 14)."""
-    levels: Levels = "all"
-    """Which levels of the encoder are dropped, by index from 0; all: every one."""
+    dropout: Annotated[ChannelDropout, BeforeValidator(named_kind)] = ChannelDropout()
+    """Channel dropout on the strong views: complementary, independent, none, or a mapping with the details."""
+    follow: Literal["released", "paper"] = "released"
+    """Where code and paper differ: paper sets dropout.undropped 0, dropout.sampling half, loss paper, unless given."""
 
     @model_validator(mode="before")
     @classmethod
-    def _follow(cls, raw: object) -> object:
-        return {**_PAPER, **raw} if isinstance(raw, dict) and raw.get("follow") == "paper" else raw
+    def _follow(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("follow") != "paper":
+            return raw
+        given = named_kind(raw.get("dropout", {}))
+        dropout = {"undropped": 0.0, "sampling": "half", **given} if isinstance(given, dict) else given
+        return {"loss": "paper", **raw, "dropout": dropout}
 
     @model_validator(mode="after")
     def _fits(self) -> UniMatchV2Config:
-        if self.streams == 1 and self.dropout == "complementary":
+        if self.streams == 1 and self.dropout.kind == "complementary":
             raise ValueError("dropout 'complementary' needs streams 2; with streams 1 use 'independent' or 'none'")
-        if self.position == "decoder" and self.levels != "all":
-            raise ValueError("levels are levels of the encoder; with position 'decoder' leave levels at 'all'")
+        if self.dropout.position == "decoder" and self.dropout.levels != "all":
+            raise ValueError("dropout.levels are levels of the encoder; with position 'decoder' leave them at 'all'")
         return self
 
 
 @final
-class UniMatchV2(LabelingMethod):
+class UniMatchV2(Method):
     """Algorithm 1 of the paper."""
 
     Config = UniMatchV2Config
     config: UniMatchV2Config
 
     @classmethod
-    def requirements(cls, config: Settings) -> Requirements:
+    def requirements(cls, config: UniMatchV2Config) -> Requirements:
         """A strong view for each stream."""
-        assert isinstance(config, UniMatchV2Config)
         return Requirements(strong_views=config.streams)
 
-    def __init__(self, network: Network, config: Settings, run_info: RunInfo) -> None:
+    @classmethod
+    def needs_full_batch(cls, config: UniMatchV2Config) -> bool:
+        """Only where the student labels inside its joint pass."""
+        return config.joint
+
+    def __init__(self, network: Network, config: UniMatchV2Config, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
-        check_levels(self.config.levels, network.widths)
+        check_forward(config.forward, network)
+        check_levels(config.dropout, network.widths)
+        self.unlabeled_loss = UnlabeledLoss(config, run_info)
+        self.rule = PseudoLabelRule(
+            run_info,
+            FixedThreshold(config.threshold),
+            alignment=config.alignment,
+            soft_labels=config.soft_labels,
+            class_balance=config.class_balance,
+        )
+
+    def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
+        """The teacher labels the weak views (eq. 2, 3); channel masks are drawn (eq. 14, 15)."""
+        assert unlabeled is not None
+        self.unlabeled_loss.begin(step)
+        masks = self._channel_masks(unlabeled, step)
+        if self.config.joint:  # the student labels in `forward`
+            return Pseudo(masks=masks)
+        return replace(self.rule(predict_logits(self.label_source, unlabeled.weak), unlabeled), masks=masks)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
-        """The labelled loss, and the mean of the strong views' (eq. 16, 17)."""
+        """The supervised loss, and the mean of the strong views' (eq. 16, 17)."""
         assert unlabeled is not None
         assert pseudo is not None
-        where, mode = self.config.position, self.config.forward
-        predictions = student_pass(self.student, labeled, unlabeled, pseudo.masks, where, mode)
-        pred_labeled, pred_weak, pred_strong = predictions
-        pseudo = self.labeled_by(pred_weak, pred_labeled, pseudo, unlabeled, labeled)
-        loss_x = self.labeled_loss(pred_labeled, labeled)
-        loss_s = [self.emphasis.loss(logits, target) for logits, target in zip(pred_strong, pseudo.views, strict=True)]
-        return self.emphasis.result(loss_x, torch.stack(loss_s).mean(), labeled, pseudo.weak)
-
-    def masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
-        """Complementary channel masks (eq. 14, 15), drawn over the total batch so that sharing it changes nothing."""
         config = self.config
+        pred = student_views(self.student, labeled, unlabeled, config.forward, pseudo.masks, config.dropout.position)
+        if config.joint:
+            pseudo = self.rule(pred.weak, unlabeled, (pred.labeled, labeled.valid))
+        loss_x = self.supervised_loss(pred.labeled, labeled)
+        loss_s = [self.unlabeled_loss(*pair) for pair in zip(pred.strong, pseudo.views, strict=True)]
+        return self.unlabeled_loss.combine(loss_x, torch.stack(loss_s).mean(), labeled, pseudo.weak)
+
+    def _channel_masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
+        """Drawn over the total batch of all processes, so that sharing a step changes nothing."""
+        dropout = self.config.dropout
         masks = channel_masks(
             rng_for(self.run_info.seed, "dropout", step),
             over_all_processes(len(unlabeled.positions)),
-            self.student.widths if config.position == "encoder" else (self.student.embed_dim,),
-            kind=config.dropout,
-            streams=config.streams,
+            self.student.widths if dropout.position == "encoder" else (self.student.embed_dim,),
+            dropout,
+            views=self.config.streams,
             group=self.run_info.group,
-            kept=config.kept,
-            draw=config.draw,
-            levels=config.levels,
-            rate=config.rate,
         )
         return select(masks, unlabeled.positions, unlabeled.weak.device)
 

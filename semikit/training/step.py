@@ -85,7 +85,7 @@ class Stepper:
     def _learn(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
         """Pseudo-labels and gradients, micro-batch by micro-batch; the logs add up."""
         with self.autocast():
-            pseudo = self.method.label(unlabeled, step)
+            pseudo = self.method.pseudo_labels(unlabeled, step)
         self.optimizer.zero_grad(set_to_none=True)
         logs: dict[str, Tensor] = {}
         for number, part in enumerate(self._parts(labeled, unlabeled, pseudo), 1):
@@ -110,7 +110,7 @@ class Stepper:
                 for item, length in (
                     (labeled, len(labeled.index)),
                     (unlabeled, 0 if unlabeled is None else len(unlabeled.index)),
-                    (pseudo, 0 if pseudo is None else len(pseudo.weak.denominator)),
+                    (pseudo, 0 if unlabeled is None else len(unlabeled.index)),
                 )
             )
 

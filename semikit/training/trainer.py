@@ -16,7 +16,6 @@ from torch import Tensor
 
 from semikit.core.bad_files import count_bad_files
 from semikit.core.batch import Labeled, Unlabeled
-from semikit.core.collapse import ClassSums
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.rng import rng_for
@@ -36,6 +35,7 @@ from semikit.training.checkpoint import (
     write_tensors,
 )
 from semikit.training.device import peak_memory
+from semikit.training.guards import ClassSums, guards_of
 from semikit.training.meter import Meter
 from semikit.training.optimizer import set_learning_rates
 from semikit.training.reporter import Reporter
@@ -79,6 +79,7 @@ class Trainer:
         self.folder, self.reporter = folder, reporter
         self.metadata, self.snapshot = metadata, snapshot
         self.meter = Meter(images_per_step)
+        self.guards = guards_of(method)
         self.step = 0
         self.evaluating = False  # and not done with it: a checkpoint would leave that evaluation out
         self.best: dict[str, Any] = {}
@@ -209,7 +210,8 @@ class Trainer:
             tracker.add(row)
         self.reporter.evaluation(self.step, self.latest, self.best)
         values = {name: scores.value for name, scores in self.latest.items()}
-        self._tell(self.method.after_evaluation(values, row.get("confident"), classes))
+        for guard in self.guards:
+            self._tell(guard.evaluated(values, row.get("confident"), classes))
         self.evaluating = False
 
     def _tell(self, notices: Iterable[str]) -> None:
@@ -249,6 +251,7 @@ class Trainer:
             "best": self.best,
             "seconds": self.seconds,
             "bad_files": dict(self.task.bad_files.found),
+            "guards": {guard.name: guard.state_dict() for guard in self.guards},
             "metadata": dict(self.metadata),
             **self.snapshot,
         }
@@ -258,6 +261,8 @@ class Trainer:
         """Go on exactly where a checkpoint was written."""
         self.step = int(state["step"])
         restore_learned(state, self.method, self.stepper, self.meter)
+        for guard in self.guards:
+            guard.load_state_dict(state["guards"][guard.name])
         self.best = dict(state["best"])
         assert not self.best or self.best.keys() >= {"model", "value", "iteration", "split", "per_class"}, self.best
         self.seconds = float(state["seconds"])

@@ -23,7 +23,7 @@ Small = dict[str, tuple[ModuleType, Path]]
 _SCALE, _THRESHOLD = {"seg": 12, "cd": 12}, {"seg": 0.6, "cd": 0.55}
 _HARD = {"ohem": {"threshold": 0.3, "min_kept": 200}}
 _JOINT = {"teacher": "student", "forward": "joint"}
-_ALIGNED = {"alignment": "ema", "alignment_target": "labeled"}
+_ALIGNED = {"alignment": {"kind": "ema", "target": "labeled"}}
 _TWICE = {"train": {"batch": 4, "accumulate": 2}}
 _SHORT = {"train": {"batch": 8, "group": 8}}
 """Three steps an epoch, so that SimMatch's bank is in use."""
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "seg-unimatch_v2-student": ("seg", "unimatch_v2", {"method": {"teacher": "student"}}),
     "seg-unimatch_v2-paper": ("seg", "unimatch_v2", {"method": {"follow": "paper"}}),
     "seg-unimatch_v2-fused": ("seg", "unimatch_v2", {"method": {"forward": "fused"}}),
-    "seg-unimatch_v2-decoder": ("seg", "unimatch_v2", {"method": {"position": "decoder", "ramp": 4.0}}),
+    "seg-unimatch_v2-decoder": ("seg", "unimatch_v2", {"method": {"dropout": {"position": "decoder"}, "ramp": 4.0}}),
     "seg-unimatch_v2-one-stream": ("seg", "unimatch_v2", {"method": {"streams": 1, "dropout": "independent"}}),
     "seg-unimatch_v2-ohem-accumulate": ("seg", "unimatch_v2", {"method": _HARD, **_TWICE}),
     "seg-unimatch_v2-lora": ("seg", "unimatch_v2", {"model": {"lora": {"rank": 2}}}),
@@ -54,12 +54,12 @@ CASES: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "cd-unimatch_v1": ("cd", "unimatch_v1", {}),
     "cd-unimatch_v2": ("cd", "unimatch_v2", {}),
     "cls-fixmatch-joint": ("cls", "fixmatch", {"method": {**_JOINT, **_ALIGNED}}),
-    "cls-fixmatch-soft": ("cls", "fixmatch", {"method": {"hard": False}}),
+    "cls-fixmatch-soft": ("cls", "fixmatch", {"method": {"soft_labels": 0.5}}),
     "cls-flexmatch": ("cls", "flexmatch", {}),
     "cls-freematch": ("cls", "freematch", {"method": {"momentum": 0.5, "quantile": 0.8}}),
     "cls-softmatch": ("cls", "softmatch", {"method": {"momentum": 0.5}}),
     "cls-simmatch": ("cls", "simmatch", _SHORT),
-    "cls-simmatch-ema": ("cls", "simmatch", {"method": {"teacher": "ema", "hard": True}, **_SHORT}),
+    "cls-simmatch-ema": ("cls", "simmatch", {"method": {"teacher": "ema", "soft_labels": None}, **_SHORT}),
     "cls-mean_teacher": ("cls", "mean_teacher", {}),
     "cls-pseudo_label": ("cls", "pseudo_label", {"method": {"ramp": 3.0}}),
     "cls-unimatch_v2-joint": ("cls", "unimatch_v2", {"method": {**_JOINT, "alignment": "queue"}}),
