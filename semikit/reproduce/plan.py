@@ -115,12 +115,23 @@ def changed_settings(config: Config) -> list[str]:
     """Settings of the method that are not its defaults, `key=value`."""
     defaults = type(config.method)().model_dump(mode="json")
     values = config.method.model_dump(mode="json")
-    return [f"{key}={_short(value)}" for key, value in values.items() if value != defaults[key]]
+    return _changed(defaults, values)
+
+
+def _changed(defaults: Mapping[str, Any], values: Mapping[str, Any], where: str = "") -> list[str]:
+    found: list[str] = []
+    for key, value in values.items():
+        default = defaults[key]
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            found += _changed(default, value, f"{where}{key}.")
+        elif value != default:
+            found.append(f"{where}{key}={_short(value)}")
+    return found
 
 
 def _short(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "(" + ", ".join(f"{key} {item:g}" for key, item in value.items()) + ")"
+        return "(" + ", ".join(f"{key} {item}" for key, item in value.items()) + ")"
     return f"{value}"
 
 

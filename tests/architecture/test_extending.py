@@ -40,11 +40,12 @@ from pydantic import Field
 from semikit.core.batch import RunInfo, Requirements, StepResult
 from semikit.core.network import Network
 from semikit.settings.base import Settings
-from semikit.core.teaching import StudentTeacher, TeachingSettings
+from semikit.core.method import Method
+from semikit.core.settings import MethodSettings
 
 
 @final
-class AgreementConfig(TeachingSettings):
+class AgreementConfig(MethodSettings):
     """Settings of Agreement."""
 
     weight: float = Field(default=1.0, ge=0)
@@ -52,7 +53,7 @@ class AgreementConfig(TeachingSettings):
 
 
 @final
-class Agreement(StudentTeacher):
+class Agreement(Method):
     """Consistency of probabilities."""
 
     Config = AgreementConfig
@@ -61,12 +62,12 @@ class Agreement(StudentTeacher):
     def requirements(cls, config):
         return Requirements(strong_views=1)
 
-    def label(self, unlabeled, step):
+    def pseudo_labels(self, unlabeled, step):
         with __import__("torch").no_grad():
             self.soft = self.teacher(unlabeled.weak).softmax(1)
 
     def forward(self, labeled, unlabeled, pseudo):
-        loss_x = self.labeled_loss(self.student(labeled.images), labeled)
+        loss_x = self.supervised_loss(self.student(labeled.images), labeled)
         loss_u = (self.student(unlabeled.weak).softmax(1) - self.soft).square().mean()
         loss = loss_x + self.config.weight * loss_u
         return StepResult(loss, {"loss": loss.detach(), "loss_x": loss_x.detach(), "loss_u": loss_u.detach()})

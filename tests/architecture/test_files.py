@@ -31,41 +31,33 @@ def statements(function: Function) -> int:
     return sum(isinstance(node, ast.stmt) for part in function.body for node in ast.walk(part))
 
 
-def test_there_are_files() -> None:
+def test_files_fit_on_a_few_screens_and_functions_on_one() -> None:
     assert len(FILES) > 50
+    assert [named(path) for path in FILES if len(path.read_text().splitlines()) > 400] == []
+    long = {f"{named(path)}:{f.name}": body_lines(f) for path in FILES for f in functions(path) if body_lines(f) > 50}
+    assert long == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=named)
-def test_a_file_fits_on_a_few_screens(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400
+def test_the_steps_of_the_methods_fit_in_a_glance() -> None:
+    steps = [
+        (path, function)
+        for path in sorted((ROOT / "semikit/methods").glob("[!_]*.py"))
+        for function in functions(path)
+        if function.name in ("pseudo_labels", "forward", "after_step")
+    ]
+    assert len(steps) > 10
+    assert {f"{named(path)}:{f.name}": statements(f) for path, f in steps if statements(f) > 25} == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=named)
-def test_a_function_fits_on_a_screen(path: Path) -> None:
-    assert {function.name: body_lines(function) for function in functions(path) if body_lines(function) > 50} == {}
+def test_files_are_named_after_what_they_hold_and_say_what_it_is() -> None:
+    vague = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+    assert [named(path) for path in FILES if path.stem in vague] == []
+    assert [named(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))] == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "semikit/methods").glob("[!_]*.py")), ids=named)
-def test_the_step_of_a_method_fits_in_a_glance(path: Path) -> None:
-    steps = [function for function in functions(path) if function.name in ("label", "forward", "after_step")]
-    assert steps
-    assert {function.name: statements(function) for function in steps if statements(function) > 25} == {}
-
-
-@pytest.mark.parametrize("path", FILES, ids=named)
-def test_a_file_is_named_after_what_it_holds(path: Path) -> None:
-    assert path.stem not in {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
-
-
-@pytest.mark.parametrize("path", FILES, ids=named)
-def test_a_file_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
-
-
-@pytest.mark.parametrize("path", FILES, ids=named)
-def test_nothing_is_left_to_do(path: Path) -> None:
-    text = path.read_text()
-    assert not [word for word in ("TODO", "FIXME", "XXX", "Placeholder") if word in text]
+def test_nothing_is_left_to_do() -> None:
+    words = ("TODO", "FIXME", "XXX", "Placeholder")
+    assert [named(path) for path in FILES if any(word in path.read_text() for word in words)] == []
 
 
 @pytest.mark.parametrize("name", ["tasks", "cli", "configs"])

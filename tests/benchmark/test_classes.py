@@ -15,10 +15,10 @@ from semikit.benchmark.class_reference import ClassReferenceStep, ShadowAverage,
 from semikit.benchmark.class_workload import ClassWorkload, build_class_workload, configure_classes
 from semikit.benchmark.pil_views import PilViews
 from semikit.benchmark.watch import Watch
-from semikit.core import labeling
 from semikit.core import student_views as passes
-from semikit.core.consistency import predict_logits
+from semikit.core.pseudo_labels import predict_logits
 from semikit.errors import InputError
+from semikit.methods import unimatch_v2
 from semikit.run.recipes import merge
 from semikit.tasks import _class_views
 
@@ -99,7 +99,7 @@ def test_a_step_is_split_into_all_its_parts(method: str) -> None:
     assert set(found) == expected
     assert all(seconds > 0 for seconds in found.values())
     assert torch.isfinite(loss)
-    assert vars(labeling)["predict_logits"] is predict_logits
+    assert vars(unimatch_v2)["predict_logits"] is predict_logits
     assert (passes.logits_of, workload.stepper.forward) == before
     assert "label" not in vars(workload.method)
 

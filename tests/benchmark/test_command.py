@@ -146,7 +146,7 @@ def test_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["seg", "--crop", "126;266"], "--crop takes whole numbers with commas between them"),
         (["seg", "--crop", "0"], "got '0'"),
         (["seg", *TINY, "--crop", "30"], "multiple of 14. Instead of 30 take 28 or 42"),
-        (["seg", *TINY, "--crop", "28", "--against", "reference", "method.rate=0.3"], "changed here: method"),
+        (["seg", *TINY, "--crop", "28", "--against", "reference", "method.dropout.rate=0.3"], "changed here: method"),
     ],
 )
 def test_wrong_input(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

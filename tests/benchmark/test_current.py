@@ -9,10 +9,10 @@ from semikit.benchmark import parts
 from semikit.benchmark.current import CurrentStep
 from semikit.benchmark.watch import Watch
 from semikit.benchmark.workload import Workload, build_workload, made_crops
-from semikit.core import labeling
 from semikit.core import student_views as passes
-from semikit.core.consistency import predict_logits
 from semikit.core.mixing import mix_images
+from semikit.core.pseudo_labels import predict_logits
+from semikit.methods import unimatch_v2
 from semikit.run.config import Config
 from semikit.tasks import _pixels
 
@@ -42,7 +42,7 @@ def test_a_step_is_split_into_all_its_parts(small: Configure, task: str, forward
 def test_the_product_is_itself_again_after_a_step(workload: Workload) -> None:
     before = (passes.logits_of, workload.stepper.forward)
     CurrentStep(workload, Watch(workload.device))(made_crops(workload.config, 4, 0), 0)
-    assert vars(labeling)["predict_logits"] is predict_logits
+    assert vars(unimatch_v2)["predict_logits"] is predict_logits
     assert vars(_pixels)["mix_images"] is mix_images
     assert (passes.logits_of, workload.stepper.forward) == before
     assert "label" not in vars(workload.method)

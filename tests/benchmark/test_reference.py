@@ -54,7 +54,7 @@ def test_the_same_gradients(workload: Workload) -> None:
     raw = made_crops(workload.config, 4, 0)
     reference(raw, 0)
     labeled, unlabeled = workload.maker(raw, 0, workload.device)
-    method(labeled, unlabeled, method.label(unlabeled, 0)).loss.backward()
+    method(labeled, unlabeled, method.pseudo_labels(unlabeled, 0)).loss.backward()
     for (name, mine), theirs in zip(method.student.named_parameters(), reference.student.parameters(), strict=True):
         assert (mine.grad is None) == (theirs.grad is None), name
         if mine.grad is not None:
@@ -162,7 +162,7 @@ def test_its_optimizer_is_a_loop_over_the_same_groups(workload: Workload) -> Non
 @pytest.mark.parametrize(
     ("above", "named"),
     [
-        ({"method": {"rate": 0.3}}, "method"),
+        ({"method": {"dropout": {"rate": 0.3}}}, "method"),
         ({"method": {"teacher": "auto"}}, "method.teacher"),
         ({"optimizer": {"name": "sgd"}}, "optimizer.name"),
         ({"train": {"accumulate": 2}}, "train.accumulate"),

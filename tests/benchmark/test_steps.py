@@ -32,7 +32,9 @@ def test_the_contiguous_form_keeps_the_precision() -> None:
 
 def test_the_reference_refuses_before_anything_is_measured(small: Configure) -> None:
     with pytest.raises(InputError, match="without --against reference"):
-        measure_steps(small({"method": {"kept": 0.0}}), Asked(4, repeats=1, warmup=0, against="reference"))
+        measure_steps(
+            small({"method": {"dropout": {"undropped": 0.0}}}), Asked(4, repeats=1, warmup=0, against="reference")
+        )
 
 
 def test_steps_that_follow_each_other(small: Configure) -> None:

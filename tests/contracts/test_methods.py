@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Requirements, RunInfo, Unlabeled, take
-from semikit.core.collapse import LABELED, PREDICTED
-from semikit.core.losses import denominators
+from semikit.core.losses import LABELED, PREDICTED, denominators
 from semikit.core.method import Method
 from semikit.registry import METHODS
 
@@ -33,7 +32,7 @@ class Made:
     unlabeled: Unlabeled | None
 
     def step(self, step: int = 0) -> Any:
-        return self.method(self.labeled, self.unlabeled, self.method.label(self.unlabeled, step))
+        return self.method(self.labeled, self.unlabeled, self.method.pseudo_labels(self.unlabeled, step))
 
 
 Make = Callable[..., Made]
@@ -111,7 +110,7 @@ def test_micro_batches_add_up(make: Make, normalise: str) -> None:
     made = make(normalise=normalise)
     if made.needs_full_batch:
         pytest.skip("its pseudo-labels come out of the whole batch's pass")
-    pseudo = made.method.label(made.unlabeled, 5)
+    pseudo = made.method.pseudo_labels(made.unlabeled, 5)
     whole = made.method(made.labeled, made.unlabeled, pseudo)
     whole.loss.backward()
     expected = gradients(made.method.student)
@@ -129,7 +128,7 @@ def test_ohem_adds_up_over_micro_batches_of_whole_groups(make: Make) -> None:
     made = make({"ohem": {"threshold": 0.3, "min_kept": 20}})
     if made.needs_full_batch:
         pytest.skip("its pseudo-labels come out of the whole batch's pass")
-    pseudo = made.method.label(made.unlabeled, 0)
+    pseudo = made.method.pseudo_labels(made.unlabeled, 0)
     items = (made.labeled, made.unlabeled, pseudo)
     parts = [made.method(*(take(item, part) for item in items)) for part in (slice(0, 2), slice(2, 4))]
     whole = made.method(*items)
@@ -168,14 +167,14 @@ def test_labelling_leaves_the_students_mode_and_weights_alone(make: Make) -> Non
     made = make()
     modes = [module.training for module in made.method.modules()]
     before = {key: value.clone() for key, value in made.method.student.state_dict().items()}
-    made.method.label(made.unlabeled, 0)
+    made.method.pseudo_labels(made.unlabeled, 0)
     assert [module.training for module in made.method.modules()] == modes
     assert all(torch.equal(before[key], value) for key, value in made.method.student.state_dict().items())
 
 
 def test_draws_depend_on_the_step_alone(make: Make) -> None:
     made = make()
-    first, again, other = (made.method.label(made.unlabeled, step) for step in (4, 4, 5))
+    first, again, other = (made.method.pseudo_labels(made.unlabeled, step) for step in (4, 4, 5))
     if first is None or not first.masks:
         pytest.skip("draws nothing")
     torch.testing.assert_close(first.masks, again.masks, rtol=0, atol=0)
@@ -188,7 +187,7 @@ def test_sharing_the_step_between_processes_changes_nothing(make: Make, monkeypa
     made = make()
     if made.needs_full_batch or made.unlabeled is None:
         pytest.skip("has nothing to share")
-    whole = made.method.label(made.unlabeled, 2)
+    whole = made.method.pseudo_labels(made.unlabeled, 2)
     module = sys.modules[type(made.method).__module__]
     if hasattr(module, "over_all_processes"):  # draws for the total batch
         monkeypatch.setattr(module, "over_all_processes", lambda own: 2 * own)
@@ -196,7 +195,7 @@ def test_sharing_the_step_between_processes_changes_nothing(make: Make, monkeypa
     for rank in (0, 1):
         part = slice(2 * rank, 2 * rank + 2)
         share = replace(take(made.unlabeled, part), partner=made.unlabeled.partner[part] - 2 * rank)
-        shares.append(made.method.label(share, 2))
+        shares.append(made.method.pseudo_labels(share, 2))
     for rank, share in enumerate(shares):
         expected = take(whole, slice(2 * rank, 2 * rank + 2))
         torch.testing.assert_close(share.masks, expected.masks, rtol=0, atol=0)
@@ -246,7 +245,7 @@ def test_a_compiled_step_is_one_graph_and_the_same_step(make: Make) -> None:
     compiled = torch.compile(traced.method, backend="eager", fullgraph=True)
     for number in range(3):
         expected = plain.step(number)
-        result = compiled(traced.labeled, traced.unlabeled, traced.method.label(traced.unlabeled, number))
+        result = compiled(traced.labeled, traced.unlabeled, traced.method.pseudo_labels(traced.unlabeled, number))
         assert torch.equal(result.loss, expected.loss)
         result.loss.backward()
     state = traced.method.state_dict()
@@ -259,7 +258,7 @@ def test_unlabeled_images_are_not_asked_for_in_vain(make: Make) -> None:
     if not made.requirements.unlabeled:
         assert made.requirements.strong_views == 0
         assert not made.requirements.partner_batch
-        assert made.method.label(None, 0) is None
+        assert made.method.pseudo_labels(None, 0) is None
 
 
 def test_method_and_settings_say_what_they_are(name: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semikit.core.pseudo_labels import Prediction
+from semikit.core.batch import Prediction
 from semikit.core.thresholds import FlexThreshold, FreeThreshold, SoftWeights, Threshold
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semikit.core.alignment import Alignment, AverageMarginal, QueueMarginal
+from semikit.core.alignment import Alignment, AlignmentSettings, AverageMarginal, QueueMarginal
 from semikit.core.running_averages import Mean
 from semikit.errors import ConfigError
 
@@ -22,7 +22,7 @@ def skewed(shape: tuple[int, ...] = (64,), seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("shape", [(64,), (4, 6, 5)], ids=["images", "pixels"])
 @pytest.mark.parametrize("kind", ["queue", "ema"])
 def test_rare_classes_gain_and_all_sum_to_1(kind: str, shape: tuple[int, ...]) -> None:
-    alignment = Alignment(kind, 3, 2, 0.5, "uniform")
+    alignment = Alignment(AlignmentSettings(kind=kind, length=2, momentum=0.5), 3)
     probabilities, valid = skewed(shape), torch.ones(shape, dtype=torch.bool)
     aligned = alignment(probabilities, valid)
     torch.testing.assert_close(aligned.sum(1), torch.ones(shape))
@@ -36,7 +36,7 @@ def test_rare_classes_gain_and_all_sum_to_1(kind: str, shape: tuple[int, ...]) -
 def test_invalid_positions_are_not_observed() -> None:
     probabilities, valid = skewed(), torch.arange(64) < 40
     broken = torch.where(valid[:, None], probabilities, torch.nan)
-    first, second = (Alignment("ema", 3, 1, 0.9, "uniform") for _ in range(2))
+    first, second = (Alignment(AlignmentSettings(kind="ema", momentum=0.9), 3) for _ in range(2))
     aligned = first(broken, valid)[:40]
     assert torch.equal(aligned, second(probabilities[:40], valid[:40]))
     first(broken, torch.zeros_like(valid))
@@ -61,7 +61,7 @@ def test_a_queue_forgets_and_an_average_does_not() -> None:
 
 def test_shares_of_ones_own() -> None:
     to = (0.7, 0.2, 0.1)
-    alignment = Alignment("queue", 3, 1, 0.0, to)
+    alignment = Alignment(AlignmentSettings(length=1, momentum=0.0, target=to), 3)
     even = torch.full((5, 3), 1 / 3)
     torch.testing.assert_close(
         alignment(even, torch.ones(5, dtype=torch.bool)), torch.tensor(to).expand(5, 3), rtol=0, atol=1e-5
@@ -70,5 +70,5 @@ def test_shares_of_ones_own() -> None:
 
 @pytest.mark.parametrize("to", [(0.5, 0.5), (0.5, 0.5, 0.0), (0.5, 0.4, 0.3), ()])
 def test_shares_that_cannot_be(to: tuple[float, ...]) -> None:
-    with pytest.raises(ConfigError, match=rf"alignment_target has {len(to)} shares .* allowed are 3 positive shares"):
-        Alignment("ema", 3, 1, 0.9, to)
+    with pytest.raises(ConfigError, match=rf"alignment\.target has {len(to)} shares .* allowed are 3 positive shares"):
+        Alignment(AlignmentSettings(kind="ema", momentum=0.9, target=to), 3)

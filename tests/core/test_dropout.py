@@ -7,15 +7,26 @@ from typing import Any
 import pytest
 import torch
 
-from semikit.core.channel_dropout import apply_mask, apply_masks, channel_masks, check_levels, select
+from semikit.core.channel_dropout import (
+    ChannelDropout,
+    apply_mask,
+    apply_masks,
+    channel_masks,
+    check_levels,
+    select,
+)
 from semikit.core.network import Features
 from semikit.core.rng import rng_for
 from semikit.errors import ConfigError
 
 
 def masks(batch: int = 8, widths: tuple[int, ...] = (32,) * 4, step: int = 0, **settings: Any) -> Any:
-    options = {"kind": "complementary", "streams": 2, "group": 4, **settings}
-    return channel_masks(rng_for(0, "dropout", step), batch, widths, **options)
+    how = {
+        "views": 2,
+        "group": 4,
+        **{key: settings.pop(key) for key in ("views", "group", "shared") if key in settings},
+    }
+    return channel_masks(rng_for(0, "dropout", step), batch, widths, ChannelDropout(**settings), **how)
 
 
 def whole(mask: torch.Tensor) -> torch.Tensor:
@@ -33,7 +44,7 @@ def test_complementary_at_half_is_0_or_2_and_sums_to_2() -> None:
     ("group", "kept", "expected"), [(4, 0.5, 2), (4, 0.25, 1), (3, 0.5, 1), (1, 0.5, 0), (4, 0, 0), (4, 1, 4)]
 )
 def test_the_kept_share_of_each_group(group: int, kept: float, expected: int) -> None:
-    first, second = masks(2 * group, group=group, kept=kept)
+    first, second = masks(2 * group, group=group, undropped=kept)
     assert whole(first[0]).view(2, group).sum(dim=1).tolist() == [expected] * 2
     assert torch.equal(whole(first[0]), whole(second[0]))
 
@@ -47,22 +58,22 @@ def test_which_images_are_kept_is_drawn() -> None:
 @pytest.mark.parametrize("rate", [0.25, 0.5, 0.75])
 @pytest.mark.parametrize("kind", ["complementary", "independent"])
 def test_each_view_keeps_the_mean_at_any_rate(kind: str, rate: float, draw_kind: str) -> None:
-    for view in masks(400, (64,), kind=kind, rate=rate, draw=draw_kind, kept=0.0, group=4):
+    for view in masks(400, (64,), kind=kind, rate=rate, sampling=draw_kind, undropped=0.0, group=4):
         assert view[0].mean().item() == pytest.approx(1.0, abs=0.03)
         assert len(view[0].unique()) == 2
 
 
 def test_complementary_views_share_no_channel_and_miss_none() -> None:
-    first, second = (view[0] for view in masks(rate=0.25, kept=0.0))
+    first, second = (view[0] for view in masks(rate=0.25, undropped=0.0))
     assert torch.equal(first == 0, second != 0)
     assert first.unique().tolist() == pytest.approx([0, 4 / 3])
     assert second.unique().tolist() == pytest.approx([0, 4])
 
 
 def test_half_is_exact_and_bernoulli_is_not() -> None:
-    exact = masks(8, (32,), draw="half", kept=0.0)[0][0]
+    exact = masks(8, (32,), sampling="half", undropped=0.0)[0][0]
     assert ((exact == 0).sum(dim=1) == 16).all()
-    free = masks(8, (32,), kept=0.0)[0][0]
+    free = masks(8, (32,), undropped=0.0)[0][0]
     assert not ((free == 0).sum(dim=1) == 16).all()
 
 
@@ -71,7 +82,7 @@ def test_independent_streams_differ_and_share_the_kept_images() -> None:
     assert torch.equal(whole(first[0]), whole(second[0]))
     assert not ((first[0] + second[0]) == 2).all()
     assert set(second[0].unique().tolist()) == {0.0, 1.0, 2.0}
-    (single,) = masks(kind="independent", streams=1)
+    (single,) = masks(kind="independent", views=1)
     assert torch.equal(single[0][:4], first[0][:4]), "one stream is the first of two"
 
 
@@ -118,9 +129,9 @@ def test_apply() -> None:
 
 
 def test_levels_the_encoder_does_not_have() -> None:
-    check_levels("all", (8,))
-    check_levels((0, 3), (8,) * 4)
+    check_levels(ChannelDropout(), (8,))
+    check_levels(ChannelDropout(levels=(0, 3)), (8,) * 4)
     with pytest.raises(
-        ConfigError, match=r"method\.levels: 4 is no level of this encoder, which has 4; allowed are 0 to 3"
+        ConfigError, match=r"method\.dropout\.levels: 4 is no level of this encoder, which has 4; allowed are 0 to 3"
     ):
-        check_levels((0, 4), (8,) * 4)
+        check_levels(ChannelDropout(levels=(0, 4)), (8,) * 4)

@@ -13,7 +13,7 @@ Together = Callable[..., None]
 
 TINY = Path(__file__).parents[1] / "contracts" / "tiny.py"
 CASES = {
-    "fixmatch": {"forward": "joint", "teacher": "student", "alignment": "ema", "alignment_target": "labeled"},
+    "fixmatch": {"forward": "joint", "teacher": "student", "alignment": {"kind": "ema", "target": "labeled"}},
     "flexmatch": {"threshold": 0.5},
     "freematch": {"quantile": 0.8, "fairness": 0.5, "momentum": 0.5},
     "softmatch": {"momentum": 0.5},
@@ -48,18 +48,18 @@ for name, settings in {CASES!r}.items():
     labeled = replace(labeled, denominator=denominators(labeled.valid, 2, "total"))
     for step in range(3):
         method.zero_grad()
-        method(labeled, unlabeled, method.label(unlabeled, step)).loss.backward()
+        method(labeled, unlabeled, method.pseudo_labels(unlabeled, step)).loss.backward()
     gradient = torch.cat([p.grad.flatten() for p in method.student.parameters()])
     if world > 1:
         dist.all_reduce(gradient)
-    states = {{key: value for key, value in method.state_dict().items() if key.startswith(("labeling", "bank"))}}
+    states = {{key: value for key, value in method.state_dict().items() if key.startswith(("rule", "bank"))}}
     found[name] = {{**states, "gradient": gradient / world}}
 scale = torch.ones(3, requires_grad=True)
 logits = 2 * torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
 weights = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0])
 part = slice(8 // world * rank, 8 // world * (rank + 1))
 none = torch.zeros(8 // world)
-target = Target(none.long(), none, weights[part] > 0, none, weights[part])
+target = Target(none.long(), weights[part], weights[part] > 0, none)
 value = fairness((logits * scale)[part], target, torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.4, 0.2]))
 value.backward()
 if world > 1:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semikit.core.thresholds import ClassBalance, confident
+from semikit.core.batch import Prediction
+from semikit.core.thresholds import ClassBalance, FixedThreshold
 
 
 def test_reaching_the_threshold_is_enough_and_invalid_never_is() -> None:
     confidence = torch.tensor([0.94, 0.95, 0.96, 0.99, float("nan")])
     valid = torch.tensor([True, True, True, False, True])
-    assert confident(confidence, valid, 0.95).tolist() == [False, True, True, False, False]
-    assert confident(confidence[:4], valid[:4], 0.0).tolist() == [True, True, True, False]
+    index = torch.arange(5)
+    given = Prediction(torch.zeros(5, dtype=torch.long), confidence)
+    assert FixedThreshold(0.95)(given, valid, index).tolist() == [False, True, True, False, False]
+    assert FixedThreshold(0.0)(given, valid, index).tolist() == [True, True, True, False, False]
 
 
 def settle(balance: ClassBalance, counts: list[int], steps: int = 2000) -> torch.Tensor:

@@ -205,14 +205,14 @@ def test_auto_does_without_a_teacher_that_stays_behind(
     behind = [line for line in run.trainer.reporter.told if "points behind the student" in line]
     assert ["again: from now on the student labels (method.teacher auto)" in line for line in behind] == [False, True]
     method = run.trainer.method
-    assert method.watch.switched
-    assert method.labeler is method.student
+    assert method.student_labels
+    assert method.label_source is method.student
     whole = read_checkpoint(folder / "weights" / LAST)
 
     (folder / "weights" / LAST).unlink()
     with started(raw, folder, resume=True) as (again, tracker):
         assert "Going on from previous.ckpt at iteration 32" in again.trainer.reporter.told[0]
-        assert again.trainer.method.labeler is again.trainer.method.student
+        assert again.trainer.method.label_source is again.trainer.method.student
         again.trainer.fit(tracker)
     assert not differences(read_checkpoint(folder / "weights" / LAST)["method"], whole["method"])
     assert not [line for line in again.trainer.reporter.told if "behind" in line], "it is told once"

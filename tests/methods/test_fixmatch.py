@@ -22,7 +22,7 @@ def test_is_unimatch_v2_with_one_stream_and_no_dropout(tiny: ModuleType) -> None
         (UniMatchV2, UniMatchV2Config(threshold=0.6, streams=1, dropout="none")),
     ):
         method = cls(tiny.network(), config, run_info)
-        results.append(method(labeled, unlabeled, method.label(unlabeled, 0)).loss)
+        results.append(method(labeled, unlabeled, method.pseudo_labels(unlabeled, 0)).loss)
     assert torch.equal(*results)
 
 
@@ -38,7 +38,7 @@ def test_labels_inside_the_joint_pass(tiny: ModuleType) -> None:
     joint = FixMatch(tiny.network(), config, run_info)
     separate = FixMatch(tiny.network(), FixMatchConfig(threshold=0.6, teacher="student"), run_info)
     labeled, unlabeled = tiny.batch(run_info, FixMatch.requirements(config))
-    losses = [method(labeled, unlabeled, method.label(unlabeled, 0)).loss for method in (joint, separate)]
+    losses = [method(labeled, unlabeled, method.pseudo_labels(unlabeled, 0)).loss for method in (joint, separate)]
     torch.testing.assert_close(*losses)
 
 

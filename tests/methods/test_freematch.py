@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from semikit.core.batch import Target
-from semikit.methods.freematch import FreeMatch, FreeMatchConfig, fairness
+from semikit.methods.freematch import FreeMatchConfig, fairness, plugin
 
 
 def target(weights: torch.Tensor) -> Target:
     zeros = torch.zeros(weights.shape)
-    return Target(zeros.long(), zeros, weights > 0, torch.ones(len(weights)), weights)
+    return Target(zeros.long(), weights, weights > 0, torch.ones(len(weights)))
 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 3, 2)], ids=["images", "pixels"])
@@ -42,5 +42,5 @@ def test_nothing_that_counts_is_no_loss_and_no_gradient() -> None:
 
 
 def test_fairness_needs_the_whole_batch() -> None:
-    assert FreeMatch.needs_full_batch(FreeMatchConfig(teacher="ema", forward="auto"))
-    assert not FreeMatch.needs_full_batch(FreeMatchConfig(teacher="ema", forward="auto", fairness=0.0))
+    assert plugin.needs_full_batch(FreeMatchConfig(teacher="ema", forward="auto"))
+    assert not plugin.needs_full_batch(FreeMatchConfig(teacher="ema", forward="auto", fairness=0.0))

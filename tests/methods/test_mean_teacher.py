@@ -14,7 +14,7 @@ def test_the_loss_is_the_squared_difference_of_probabilities(tiny: ModuleType) -
     run_info, config = tiny.run_info(), MeanTeacherConfig(ramp=0.0)
     method = MeanTeacher(tiny.network(), config, run_info).train()
     labeled, unlabeled = tiny.batch(run_info, MeanTeacher.requirements(config))
-    pseudo = method.label(unlabeled, 0)
+    pseudo = method.pseudo_labels(unlabeled, 0)
     result = method(labeled, unlabeled, pseudo)
     believed = method.teacher(unlabeled.weak).softmax(1)
     believed = mix_images(believed, unlabeled.boxes[0], believed, unlabeled.partner)
@@ -28,6 +28,6 @@ def test_the_loss_grows_over_the_first_part_of_the_run(tiny: ModuleType) -> None
     _, unlabeled = tiny.batch(tiny.run_info(), MeanTeacher.requirements(method.config))
     weights = []
     for step in (0, 20, 40, 99):
-        method.label(unlabeled, step)
-        weights.append(method.emphasis.weight.item())
+        method.pseudo_labels(unlabeled, step)
+        weights.append(method.unlabeled_loss.weight.item())
     assert weights == [0, 25, 50, 50]

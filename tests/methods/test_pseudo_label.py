@@ -23,7 +23,7 @@ def test_confident_positions_learn_their_own_label(tiny: ModuleType, teacher: st
     run_info, config = tiny.run_info(), PseudoLabelConfig(threshold=0.6, ramp=0.0, teacher=teacher, forward=forward)
     method = PseudoLabel(tiny.network(), config, run_info).train()
     labeled, unlabeled = tiny.batch(run_info, PseudoLabel.requirements(config))
-    result = method(labeled, unlabeled, method.label(unlabeled, 0))
+    result = method(labeled, unlabeled, method.pseudo_labels(unlabeled, 0))
     confidence = method.student(unlabeled.weak).softmax(1).amax(1)
     counts = (confidence >= 0.6) & unlabeled.valid
     assert 0 < counts.sum() < unlabeled.valid.sum()

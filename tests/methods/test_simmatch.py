@@ -23,7 +23,7 @@ def made(tiny: ModuleType, **settings: Any) -> tuple:
 def test_the_bank_is_filled_in_the_first_epoch_and_used_from_the_second(tiny: ModuleType, teacher: str) -> None:
     method, labeled, unlabeled = made(tiny, teacher=teacher)
     assert method.run_info.steps_per_epoch == 2
-    losses = [method(labeled, unlabeled, method.label(unlabeled, step)).logs["loss_in"] for step in range(3)]
+    losses = [method(labeled, unlabeled, method.pseudo_labels(unlabeled, step)).logs["loss_in"] for step in range(3)]
     assert losses[:2] == [0, 0]
     assert losses[2] > 0
     seen = method.bank.seen[:-1]
@@ -40,7 +40,7 @@ def test_the_projection_is_learned_and_averaged(tiny: ModuleType, teacher: str) 
     before = [p.clone() for p in method.projection.parameters()]
     for step in range(3):
         optimizer.zero_grad()
-        method(labeled, unlabeled, method.label(unlabeled, step)).loss.backward()
+        method(labeled, unlabeled, method.pseudo_labels(unlabeled, step)).loss.backward()
     optimizer.step()
     method.after_step(3, torch.ones(()))
     after = list(method.projection.parameters())
@@ -68,12 +68,11 @@ def test_its_draws_are_those_of_the_seed(tiny: ModuleType) -> None:
 def test_like_images_smooth_the_label(tiny: ModuleType) -> None:
     method, labeled, unlabeled = made(tiny, alignment="none", smoothing=0.0)
     for step in range(3):
-        pseudo = method.label(unlabeled, step)
+        pseudo = method.pseudo_labels(unlabeled, step)
         method(labeled, unlabeled, pseudo)
     classes = method.bank.labels[:-1][method.bank.seen[:-1]].unique()
     with torch.no_grad():
-        target, _ = method._labeled(
-            pseudo,
+        target, _ = method._smoothed(
             unlabeled,
             method.student(unlabeled.weak),
             method.projection(method.student.embed(method.student.encode(unlabeled.weak))),

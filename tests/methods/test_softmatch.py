@@ -6,7 +6,7 @@ from types import ModuleType
 
 import torch
 
-from semikit.methods.softmatch import SoftMatch, SoftMatchConfig
+from semikit.methods.softmatch import SoftMatchConfig, plugin
 
 
 def test_alignment_changes_the_weight_but_not_the_label(tiny: ModuleType) -> None:
@@ -14,9 +14,9 @@ def test_alignment_changes_the_weight_but_not_the_label(tiny: ModuleType) -> Non
     weights = []
     for alignment in ("ema", "none"):
         config = SoftMatchConfig(alignment=alignment, momentum=0.5, teacher="ema", forward="auto")
-        method = SoftMatch(tiny.network(), config, run_info).train()
-        _, unlabeled = tiny.batch(run_info, SoftMatch.requirements(config))
-        weak = method.label(unlabeled, 0).weak
+        method = plugin(tiny.network(), config, run_info).train()
+        _, unlabeled = tiny.batch(run_info, plugin.requirements(config))
+        weak = method.pseudo_labels(unlabeled, 0).weak
         assert torch.equal(weak.labels, method.teacher(unlabeled.weak).argmax(1))
         assert (weak.weights[unlabeled.valid] > 0).all()
         weights.append(weak.weights)

@@ -29,9 +29,10 @@ def test_asks_for_two_views_and_a_second_batch() -> None:
 
 def test_pastes_labels_and_valid_of_the_second_batch(made: tuple) -> None:
     method, _, unlabeled = made
-    pseudo = method.label(unlabeled, 0)
+    pseudo = method.pseudo_labels(unlabeled, 0)
     labels = method.student.eval()(unlabeled.partner_batch.images).argmax(1)[unlabeled.partner]
-    for view, box in zip(pseudo.views, unlabeled.boxes, strict=True):
+    views = method.rule(method.student(unlabeled.weak), unlabeled, partners=pseudo.partners).views
+    for view, box in zip(views, unlabeled.boxes, strict=True):
         assert torch.equal(view.labels[box], labels[box])
         expected = torch.where(box, unlabeled.partner_batch.valid[unlabeled.partner], unlabeled.valid)
         assert torch.equal(view.valid, expected)
@@ -39,7 +40,7 @@ def test_pastes_labels_and_valid_of_the_second_batch(made: tuple) -> None:
 
 def test_each_level_has_a_mask_of_its_own_and_no_image_is_kept(made: tuple) -> None:
     method, _, unlabeled = made
-    (masks,) = method.label(unlabeled, 0).masks
+    (masks,) = method.pseudo_labels(unlabeled, 0).masks
     assert masks[0].shape == masks[1].shape == (4, 6)
     assert not torch.equal(*masks)
     assert set(torch.stack(masks).unique().tolist()) == {0.0, 2.0}
@@ -47,14 +48,16 @@ def test_each_level_has_a_mask_of_its_own_and_no_image_is_kept(made: tuple) -> N
 
 def test_the_dropped_stream_counts_half_of_the_unlabeled_loss(made: tuple) -> None:
     method, labeled, unlabeled = made
-    pseudo = method.label(unlabeled, 0)
+    pseudo = method.pseudo_labels(unlabeled, 0)
     ones = ((torch.ones(4, 6),) * 2,)
     undropped = replace(pseudo, masks=ones)
-    nothing_valid = tuple(replace(v, valid=torch.zeros_like(v.valid)) for v in pseudo.views)
-    result = method(labeled, unlabeled, replace(undropped, views=nothing_valid))
+    everywhere = tuple(torch.ones_like(box) for box in unlabeled.boxes)
+    nothing = replace(pseudo.partners, weights=torch.zeros_like(pseudo.partners.weights))
+    pasted = replace(unlabeled, boxes=everywhere)
+    result = method(labeled, pasted, replace(undropped, partners=nothing))
     logits = method.student(unlabeled.weak).detach()
-    target = replace(pseudo.weak, labels=logits.argmax(1), confidence=logits.softmax(1).amax(1))
-    torch.testing.assert_close(result.logs["loss_u"], 0.5 * method.emphasis.loss(logits, target).detach())
+    target = method.rule(logits, unlabeled, partners=nothing).weak
+    torch.testing.assert_close(result.logs["loss_u"], 0.5 * method.unlabeled_loss(logits, target).detach())
 
 
 def test_without_boxes_the_views_learn_the_weak_labels(made: tuple) -> None:
@@ -62,11 +65,11 @@ def test_without_boxes_the_views_learn_the_weak_labels(made: tuple) -> None:
     unlabeled = replace(
         unlabeled, boxes=(), partner_batch=replace(unlabeled.partner_batch, images=-unlabeled.partner_batch.images)
     )
-    first = method(labeled, unlabeled, method.label(unlabeled, 0)).loss
+    first = method(labeled, unlabeled, method.pseudo_labels(unlabeled, 0)).loss
     unlabeled = replace(
         unlabeled, partner_batch=replace(unlabeled.partner_batch, images=unlabeled.partner_batch.images * 3)
     )
-    second = method(labeled, unlabeled, method.label(unlabeled, 0)).loss
+    second = method(labeled, unlabeled, method.pseudo_labels(unlabeled, 0)).loss
     assert torch.equal(first, second)
 
 
@@ -80,12 +83,12 @@ def test_with_a_teacher_it_labels_all_and_the_batch_may_be_cut(tiny: ModuleType)
     with torch.no_grad():
         for parameter in method.student.parameters():
             parameter.add_(torch.randn_like(parameter))
-    pseudo = method.label(unlabeled, 0)
+    pseudo = method.pseudo_labels(unlabeled, 0)
     own = method.teacher(unlabeled.weak).argmax(1)
     pasted = method.teacher(unlabeled.partner_batch.images).argmax(1)[unlabeled.partner]
     assert torch.equal(pseudo.weak.labels, own)
     assert not torch.equal(own, method.student.eval()(unlabeled.weak).argmax(1)), "else it could be either"
     for view, box in zip(pseudo.views, unlabeled.boxes, strict=True):
         assert torch.equal(view.labels, torch.where(box, pasted, own))
-    changed = replace(pseudo, weak=replace(pseudo.weak, confidence=torch.zeros_like(pseudo.weak.confidence)))
+    changed = replace(pseudo, weak=replace(pseudo.weak, weights=torch.zeros_like(pseudo.weak.weights)))
     assert method(labeled, unlabeled, changed).logs["confident"] == 0, "the forward takes the labels it is given"

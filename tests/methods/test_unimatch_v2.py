@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from semikit.core.batch import Pseudo, StepResult
+from semikit.core.batch import Prediction, Pseudo, StepResult
 from semikit.errors import ConfigError
 from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
 
@@ -23,7 +23,7 @@ def made(tiny: ModuleType, network: Any = None, group: int = 2, **settings: Any)
 
 
 def step(method: UniMatchV2, labeled: Any, unlabeled: Any, number: int = 0) -> StepResult:
-    return method(labeled, unlabeled, method.label(unlabeled, number))
+    return method(labeled, unlabeled, method.pseudo_labels(unlabeled, number))
 
 
 @pytest.mark.parametrize("position", ["encoder", "decoder"])
@@ -31,7 +31,7 @@ def step(method: UniMatchV2, labeled: Any, unlabeled: Any, number: int = 0) -> S
 def test_one_call_or_several_give_the_same_numbers(tiny: ModuleType, dropout: str, position: str) -> None:
     losses, gradients = [], []
     for forward in ("separate", "fused", "joint", "auto"):
-        method, labeled, unlabeled = made(tiny, dropout=dropout, position=position, forward=forward)
+        method, labeled, unlabeled = made(tiny, dropout={"kind": dropout, "position": position}, forward=forward)
         result = step(method, labeled, unlabeled)
         result.loss.backward()
         losses.append(result.loss.detach())
@@ -50,7 +50,7 @@ def test_table_6_variants(tiny: ModuleType) -> None:
         {"dropout": "independent"},
     ):
         method, labeled, unlabeled = made(tiny, **settings)
-        pseudo = method.label(unlabeled, 0)
+        pseudo = method.pseudo_labels(unlabeled, 0)
         streams = settings.get("streams", 2)
         assert len(pseudo.views) == streams
         assert len(pseudo.masks) == (0 if settings.get("dropout") == "none" else streams)
@@ -61,17 +61,17 @@ def test_table_6_variants(tiny: ModuleType) -> None:
 def test_masks_of_both_positions(tiny: ModuleType) -> None:
     network = tiny.network(last=8)
     method, _, unlabeled = made(tiny, network)
-    first, second = method.label(unlabeled, 0).masks
+    first, second = method.pseudo_labels(unlabeled, 0).masks
     assert [tuple(mask.shape) for mask in first] == [(4, 6), (4, 8)]
     assert all(((a + b) == 2).all() for a, b in zip(first, second, strict=True))
     assert ((first[0] == 1).all(dim=1).view(2, 2).sum(dim=1) == 1).all(), "one of each group of two keeps all channels"
-    method, _, unlabeled = made(tiny, network, position="decoder")
-    assert [tuple(mask.shape) for mask in method.label(unlabeled, 0).masks[0]] == [(4, 5)]
+    method, _, unlabeled = made(tiny, network, dropout={"position": "decoder"})
+    assert [tuple(mask.shape) for mask in method.pseudo_labels(unlabeled, 0).masks[0]] == [(4, 5)]
 
 
 def test_dropout_acts_on_strong_views_only(tiny: ModuleType) -> None:
     method, labeled, unlabeled = made(tiny)
-    pseudo = method.label(unlabeled, 0)
+    pseudo = method.pseudo_labels(unlabeled, 0)
     zeros = tuple(tuple(torch.zeros_like(mask) for mask in view) for view in pseudo.masks)
     dropped = method(labeled, unlabeled, replace(pseudo, masks=zeros))
     plain = method(labeled, unlabeled, replace(pseudo, masks=()))
@@ -85,7 +85,7 @@ def test_teacher_student_labels_with_the_student(tiny: ModuleType) -> None:
     for method in (by_teacher, by_student):
         with torch.no_grad():
             method.student.head.weight.neg_()
-    first, second = (method.label(unlabeled, 0).weak.labels for method in (by_teacher, by_student))
+    first, second = (method.pseudo_labels(unlabeled, 0).weak.labels for method in (by_teacher, by_student))
     expected = by_student.student.eval()(unlabeled.weak).argmax(1)
     assert torch.equal(second, expected)
     assert not torch.equal(first, expected)
@@ -103,15 +103,16 @@ def test_pseudo_labels_of_the_joint_pass_come_from_training_mode(tiny: ModuleTyp
     method, labeled, unlabeled = made(tiny, network, **settings)
     images = torch.cat([labeled.images, unlabeled.weak, *unlabeled.strong])
     weak = network.train()(images)[4:8].argmax(1)
-    pseudo = method.label(unlabeled, 0)
-    assert not pseudo.weak.labels.any(), "known only inside the pass"
+    pseudo = method.pseudo_labels(unlabeled, 0)
+    assert pseudo.weak is None, "known only inside the pass"
     result = method(labeled, unlabeled, pseudo)
     assert result.logs["confident"] == 1
-    fixed = replace(pseudo, views=tuple(replace(v, labels=weak) for v in pseudo.views))
     boxless = replace(unlabeled, boxes=())
+    ones = torch.ones_like(weak, dtype=torch.bool)
+    fixed = method.rule.targets(Prediction(weak, ones.float()), boxless)
     expected = torch.stack(
         [
-            method.emphasis.loss(logits, target)
+            method.unlabeled_loss(logits, target)
             for logits, target in zip(network(images)[8:].chunk(2), fixed.views, strict=True)
         ]
     ).mean()
@@ -162,17 +163,19 @@ def test_class_balance_moves_with_the_steps_and_is_saved(tiny: ModuleType) -> No
     plain, _, _ = made(tiny)
     first = step(method, labeled, unlabeled).loss.item()
     for number in range(1, 60):
-        method.label(unlabeled, number)
+        method.pseudo_labels(unlabeled, number)
     assert step(method, labeled, unlabeled).loss.item() != pytest.approx(first, rel=1e-3)
-    assert "emphasis.balance.share" in method.state_dict()
-    assert not any(key.startswith("emphasis") for key in plain.state_dict())
+    assert "rule.balance.share" in method.state_dict()
+    assert not any(key.startswith("rule") for key in plain.state_dict())
 
 
 def test_follow_paper_fills_what_is_not_given() -> None:
     released, paper = UniMatchV2Config(), UniMatchV2Config(follow="paper")
-    assert (released.kept, released.draw, released.loss) == (0.5, "bernoulli", "released")
-    assert (paper.kept, paper.draw, paper.loss) == (0.0, "half", "paper")
-    assert UniMatchV2Config(follow="paper", kept=0.25).kept == 0.25
+    assert (released.dropout.undropped, released.dropout.sampling, released.loss) == (0.5, "bernoulli", "released")
+    assert (paper.dropout.undropped, paper.dropout.sampling, paper.loss) == (0.0, "half", "paper")
+    given = UniMatchV2Config(follow="paper", dropout={"undropped": 0.25}).dropout
+    assert (given.undropped, given.sampling) == (0.25, "half")
+    assert UniMatchV2Config(follow="paper", dropout="none").dropout.kind == "none"
     assert UniMatchV2Config.model_validate(paper.model_dump(mode="json")) == paper
 
 
@@ -180,9 +183,9 @@ def test_follow_paper_fills_what_is_not_given() -> None:
     ("settings", "message"),
     [
         ({"streams": 1}, "needs streams 2; with streams 1 use 'independent' or 'none'"),
-        ({"position": "decoder", "levels": [0]}, "leave levels at 'all'"),
+        ({"dropout": {"position": "decoder", "levels": [0]}}, "leave them at 'all'"),
         ({"threshold": 1.5}, "less than or equal to 1"),
-        ({"rate": 0.0}, "greater than 0"),
+        ({"dropout": {"rate": 0.0}}, "greater than 0"),
         ({"treshold": 0.9}, "Extra inputs"),
         ({"streams": 3}, "1 or 2"),
     ],
@@ -194,14 +197,14 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], messa
 
 def test_a_level_the_encoder_does_not_have_is_refused(tiny: ModuleType) -> None:
     with pytest.raises(
-        ConfigError, match=r"method\.levels: 2 is no level of this encoder, which has 2; allowed are 0 to 1"
+        ConfigError, match=r"method\.dropout\.levels: 2 is no level of this encoder, which has 2; allowed are 0 to 1"
     ):
-        made(tiny, levels=[0, 2])
+        made(tiny, dropout={"levels": [0, 2]})
 
 
 def test_only_the_named_levels_are_dropped(tiny: ModuleType) -> None:
-    method, _, unlabeled = made(tiny, levels=[1])
-    pseudo: Pseudo = method.label(unlabeled, 0)
+    method, _, unlabeled = made(tiny, dropout={"levels": [1]})
+    pseudo: Pseudo = method.pseudo_labels(unlabeled, 0)
     for view in pseudo.masks:
         assert (view[0] == 1).all()
         assert not (view[1] == 1).all()

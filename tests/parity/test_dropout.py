@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semikit.core.channel_dropout import channel_masks
+from semikit.core.channel_dropout import ChannelDropout, channel_masks
 from semikit.core.rng import rng_for
 
 with np.load(Path(__file__).parent / "data" / "a4_comp_dropout.npz") as _arrays:
@@ -33,7 +33,7 @@ def _facts(first: Tensor, second: Tensor) -> dict[str, object]:
 def test_same_properties(task: str, images: int) -> None:
     stored = _facts(*(STORED[f"{task}_bs{2 * images}_mask{v}"] for v in (1, 2)))
     rng = rng_for(0, "dropout", images)
-    first, second = channel_masks(rng, images, (32,) * 4, kind="complementary", streams=2, group=images)
+    first, second = channel_masks(rng, images, (32,) * 4, ChannelDropout(), views=2, group=images)
     assert _facts(first[0], second[0]) == stored
     assert all(mask is first[0] for mask in first)
     assert all(mask is second[0] for mask in second)

@@ -83,7 +83,7 @@ def test_six_iterations(network: Segmenter, forward: str) -> None:
     for step, row in enumerate(stored["rows"].tolist()):
         rate = set_learning_rates(optimizer, settings, step, STEPS)
         labeled, unlabeled = batch(stored, step)
-        pseudo = method.label(unlabeled, step)
+        pseudo = method.pseudo_labels(unlabeled, step)
         assert [mask.shape for mask in pseudo.masks[0]] == [(4, 32)] * 4
         result = method(labeled, unlabeled, replace(pseudo, masks=masks(stored, step)))
         optimizer.zero_grad()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semikit.core.alignment import Alignment
+from semikit.core.alignment import Alignment, AlignmentSettings
 from semikit.core.batch import Labeled, RunInfo, StepResult, Unlabeled
 from semikit.core.losses import denominators
 from semikit.core.method import Method
@@ -75,7 +75,7 @@ def step(method: Method, number: int, given: dict[str, Tensor]) -> StepResult:
         for network in (method.student, method.teacher):
             network.table.copy_(torch.cat([given[name] for name in ("lb", "w", "s")]))
     method.zero_grad()
-    result = method(labeled, unlabeled, method.label(unlabeled, number))
+    result = method(labeled, unlabeled, method.pseudo_labels(unlabeled, number))
     result.loss.backward()
     return result
 
@@ -112,19 +112,17 @@ def steps(stored: dict[str, Tensor], case: str) -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("case", ["fixmatch_hard", "fixmatch_soft"])
 def test_fixmatch(case: str) -> None:
     # Soft labels of the released code are not sharpened, whatever its T.
-    method = made("fixmatch", **FIXMATCH, hard=case == "fixmatch_hard", temperature=1.0)
+    method = made("fixmatch", **FIXMATCH, soft_labels=None if case == "fixmatch_hard" else 1.0)
     (stored,) = steps(load("a3_usb_fixmatch_distalign"), case)
     check(method, step(method, 0, stored), stored)
 
 
 ALIGNED = {
-    "fixmatch_hard_da_ema_uniform": {"alignment": "ema", "alignment_momentum": 0.9},
+    "fixmatch_hard_da_ema_uniform": {"alignment": {"kind": "ema", "momentum": 0.9}},
     "fixmatch_hard_da_ema_gt": {
-        "alignment": "ema",
-        "alignment_momentum": 0.9,
-        "alignment_target": [0.3, 0.2, 0.2, 0.1, 0.1, 0.1],
+        "alignment": {"kind": "ema", "momentum": 0.9, "target": [0.3, 0.2, 0.2, 0.1, 0.1, 0.1]},
     },
-    "fixmatch_soft_da_queue": {"alignment": "queue", "alignment_length": 4, "hard": False, "temperature": 1.0},
+    "fixmatch_soft_da_queue": {"alignment": {"length": 4}, "soft_labels": 1.0},
 }
 
 
@@ -133,7 +131,7 @@ def test_fixmatch_with_distribution_alignment(case: str) -> None:
     method = made("fixmatch", **FIXMATCH, **ALIGNED[case])
     for number, stored in enumerate(steps(load("a3_usb_fixmatch_distalign"), case)):
         check(method, step(method, number, stored), stored)
-        predicted = method.labeling.alignment.predicted
+        predicted = method.rule.alignment.predicted
         close(predicted.rows if "queue" in case else predicted.value(), stored["p_model"])
 
 
@@ -147,7 +145,7 @@ HOOKS = {
 @pytest.mark.parametrize("case", HOOKS)
 def test_alignment_alone(case: str) -> None:
     kind, length, momentum, target = HOOKS[case]
-    alignment = Alignment(kind, CLASSES, length, momentum, target)
+    alignment = Alignment(AlignmentSettings(kind=kind, length=length, momentum=momentum, target=target), CLASSES)
     stored = load("a3_usb_fixmatch_distalign")
     for number in range(5):
         row = {
@@ -168,7 +166,7 @@ def test_flexmatch(warmup: bool) -> None:
     stored = steps(load("a3_usb_flexmatch"), f"flexmatch_warm{int(warmup)}")
     assert len(stored) == 12
     for number, row in enumerate(stored):
-        flex = method.labeling.threshold
+        flex = method.rule.threshold
         close(flex.learned, row["classwise_acc_before"])
         check(method, step(method, number, row), row)
         close(flex.learned, row["classwise_acc_after"])
@@ -189,20 +187,20 @@ def test_freematch(case: str) -> None:
         result = step(method, number, stored)
         check(method, result, stored)
         close(result.logs["loss_fair"], stored["lambda_e"] * stored["ent_loss"])
-        free = method.labeling.threshold
+        free = method.rule.threshold
         close(free.usual, stored["time_p"])
         close(free.probability, stored["p_model"])
         close(free.share, stored["label_hist"])
 
 
 def test_softmatch() -> None:
-    method = made("softmatch", momentum=0.9, alignment_momentum=0.9)
+    method = made("softmatch", momentum=0.9, alignment={"kind": "ema", "momentum": 0.9})
     for number, stored in enumerate(steps(load("a3_usb_softmatch_adamatch"), "softmatch")):
         check(method, step(method, number, stored), stored)
-        soft = method.labeling.threshold
+        soft = method.rule.threshold
         close(soft.mean, stored["mu"])
         close(soft.variance, stored["var"])
-        close(method.labeling.alignment.predicted.value(), stored["p_model"])
+        close(method.rule.alignment.predicted.value(), stored["p_model"])
 
 
 class Rows(nn.Module):
@@ -220,7 +218,12 @@ class Rows(nn.Module):
 def test_simmatch(ema: int) -> None:
     stored = load("a3_usb_simmatch")
     method = made(
-        "simmatch", follow="released", teacher="ema" if ema else "student", threshold=0.8, width=16, alignment_length=4
+        "simmatch",
+        follow="released",
+        teacher="ema" if ema else "student",
+        threshold=0.8,
+        width=16,
+        alignment={"length": 4},
     )
     bank = method.bank
     bank.rows[:-1] = stored[f"simmatch_ema{ema}__mem_bank_start"].t()

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from semikit.core.channel_dropout import channel_masks
+from semikit.core.channel_dropout import ChannelDropout, channel_masks
 from semikit.core.ema import ema_decay, update
 from semikit.core.losses import denominators, masked_cross_entropy
 from semikit.core.mixing import mix_images, mix_maps, partners
-from semikit.core.pseudo_labels import pseudo_label
-from semikit.core.thresholds import confident
+from semikit.core.pseudo_labels import predicted
+from semikit.core.thresholds import FixedThreshold
 from semikit.metrics.confusion import count, iou
 
 SEEDS = st.integers(0, 2**31)
@@ -64,7 +64,7 @@ def test_complementary_masks_sum_to_2(
     seed: int, batch: int, widths: list[int], group: int, kept: float, draw: str
 ) -> None:
     rng = np.random.default_rng(seed)
-    views = channel_masks(rng, batch, widths, kind="complementary", streams=2, group=group, kept=kept, draw=draw)
+    views = channel_masks(rng, batch, widths, ChannelDropout(undropped=kept, sampling=draw), views=2, group=group)
     expected = sum(int(min(group, batch - start) * kept) for start in range(0, batch, group))
     for first, second, width in zip(*views, widths, strict=True):
         assert first.shape == (batch, width)
@@ -79,12 +79,12 @@ def test_complementary_masks_sum_to_2(
 def test_a_higher_threshold_takes_a_subset(seed: int, low: float, high: float, classes: int) -> None:
     low, high = sorted((low, high))
     logits = 5 * torch.randn(3, classes, 4, generator=generator(seed))
-    _, confidence = pseudo_label(logits)
+    prediction, index = predicted(logits), torch.arange(len(logits))
     valid = torch.rand(3, 4, generator=generator(seed)) > 0.3
-    assert (confident(confidence, valid, high) <= confident(confidence, valid, low)).all()
-    assert torch.equal(confident(confidence, valid, 0.0), valid)
-    assert (confidence >= 1 / classes - 1e-6).all()
-    assert (confidence <= 1).all()
+    assert (FixedThreshold(high)(prediction, valid, index) <= FixedThreshold(low)(prediction, valid, index)).all()
+    assert torch.equal(FixedThreshold(0.0)(prediction, valid, index), valid)
+    assert (prediction.confidence >= 1 / classes - 1e-6).all()
+    assert (prediction.confidence <= 1).all()
 
 
 class One(nn.Module):

@@ -161,8 +161,9 @@ def test_the_recipe_of_small_images(table: str, count: int) -> None:
         values = method.model_dump()
         assert (values["teacher"], values["forward"], values["loss"]) == ("student", "joint", "paper")
         assert (values["ema_decay"], values["ema_ramp"], values["threshold"]) == (0.999, False, 0.95)
-        assert values["hard"]
-        assert values["alignment"] == ("none" if cell.dataset == "svhn" else "queue")
+        assert values["soft_labels"] is None
+        kind = None if values["alignment"] is None else values["alignment"]["kind"]
+        assert kind == (None if cell.dataset == "svhn" else "queue")
 
 
 def test_the_recipe_of_imagenet() -> None:
@@ -182,8 +183,8 @@ def test_the_recipe_of_imagenet() -> None:
             10,
             0.7,
         )
-        assert (values["alignment"], values["alignment_length"]) == ("queue", 256)
-        assert (values["hard"], values["temperature"], values["loss"]) == (False, 1, "paper")
+        assert (values["alignment"]["kind"], values["alignment"]["length"]) == ("queue", 256)
+        assert (values["soft_labels"], values["loss"]) == (1, "paper")
     values = simmatch.method.model_dump()
     assert (values["instance_weight"], values["instance_temperature"], values["smoothing"]) == (5, 0.1, 0.9)
     assert values["width"] == 128
@@ -192,11 +193,11 @@ def test_the_recipe_of_imagenet() -> None:
 @pytest.mark.parametrize(
     ("identity", "settings"),
     [
-        ("table6/figure-4a/pascal-92", {"streams=1", "dropout=independent"}),
-        ("table6/figure-4b/pascal-92", {"dropout=none"}),
-        ("table6/figure-4c/pascal-92", {"dropout=independent"}),
+        ("table6/figure-4a/pascal-92", {"streams=1", "dropout.kind=independent"}),
+        ("table6/figure-4b/pascal-92", {"dropout.kind=none"}),
+        ("table6/figure-4c/pascal-92", {"dropout.kind=independent"}),
         ("table6/unimatch-v2/pascal-92", set()),
-        ("table12/decoder-classifier/pascal-92", {"position=decoder"}),
+        ("table12/decoder-classifier/pascal-92", {"dropout.position=decoder"}),
         ("table10/student/pascal-92", {"teacher=student"}),
         ("table14/unimatch-v2-dinov2-base/whu-20%", {"teacher=student"}),
         ("table5/unimatch-v1/pascal-92", {"teacher=ema"}),
@@ -204,7 +205,7 @@ def test_the_recipe_of_imagenet() -> None:
         ("figure6/weight-4/pascal-183", {"weight=4.0"}),
         (
             "table18/simmatch/10%",
-            {"teacher=ema", "weight=10.0", "instance_weight=5.0", "threshold=0.7", "alignment_length=256"},
+            {"teacher=ema", "weight=10.0", "instance_weight=5.0", "threshold=0.7", "alignment.length=256"},
         ),
     ],
 )

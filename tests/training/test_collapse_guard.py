@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semikit.core.collapse import LABELED, PREDICTED, ClassSums, ClassWatch, class_counts
+from semikit.core.losses import LABELED, PREDICTED, class_counts
+from semikit.training.guards import ClassSums, CollapseGuard
 
 NAMES = ("road", "tree", "car")
 
@@ -14,11 +15,11 @@ def sums(labeled: tuple[float, ...], predicted: tuple[float, ...], scale: float 
     return ClassSums(NAMES, tuple(scale * x for x in labeled), tuple(scale * x for x in predicted))
 
 
-def told(
+def notices(
     *pairs: tuple[tuple[float, ...], tuple[float, ...]], scale: float = 1e4, confident: float = 1.0
 ) -> list[list[str]]:
-    watch = ClassWatch(3)
-    return [watch.evaluated(sums(labeled, predicted, scale), confident) for labeled, predicted in pairs]
+    watch = CollapseGuard(3)
+    return [watch.evaluated({}, confident, sums(labeled, predicted, scale)) for labeled, predicted in pairs]
 
 
 EVEN = (0.5, 0.3, 0.2)
@@ -48,7 +49,7 @@ def test_counting_does_not_wait_for_the_device(count_syncs: type) -> None:
 
 
 def test_one_class_that_takes_everything_is_told_once_with_the_numbers() -> None:
-    first, second, third = told((EVEN, (0.6, 0.3, 0.1)), (EVEN, (0.99, 0.005, 0.005)), (EVEN, (0.995, 0.003, 0.002)))
+    first, second, third = notices((EVEN, (0.6, 0.3, 0.1)), (EVEN, (0.99, 0.005, 0.005)), (EVEN, (0.995, 0.003, 0.002)))
     assert first == third == []
     assert len(second) == 1
     assert (
@@ -59,68 +60,68 @@ def test_one_class_that_takes_everything_is_told_once_with_the_numbers() -> None
 
 def test_it_is_told_again_after_it_passed() -> None:
     good, bad = (EVEN, EVEN), (EVEN, (0.99, 0.005, 0.005))
-    assert [len(found) for found in told(good, bad, good, bad)] == [0, 1, 0, 1]
+    assert [len(found) for found in notices(good, bad, good, bad)] == [0, 1, 0, 1]
 
 
 def test_at_the_beginning_it_may_pass() -> None:
     bad, good = (EVEN, (0.99, 0.005, 0.005)), (EVEN, EVEN)
-    assert told(bad, bad, good) == [[], [], []]
-    assert [len(found) for found in told(bad, bad, bad, bad)] == [0, 0, 1, 0]
+    assert notices(bad, bad, good) == [[], [], []]
+    assert [len(found) for found in notices(bad, bad, bad, bad)] == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(("labeled", "collapsed"), [((0.99, 0.005, 0.005), False), ((0.9, 0.05, 0.05), True)])
 def test_a_large_background_is_no_collapse(labeled: tuple[float, ...], collapsed: bool) -> None:
-    found = told((labeled, EVEN), (labeled, (0.992, 0.004, 0.004)))
+    found = notices((labeled, EVEN), (labeled, (0.992, 0.004, 0.004)))
     assert bool(found[1]) == collapsed
 
 
 @pytest.mark.parametrize(("confident", "collapsed"), [(0.04, False), (0.6, False), (0.65, True)])
 def test_what_is_easy_is_confident_first(confident: float, collapsed: bool) -> None:
     """As in the demos: the background alone, until it takes its own share and a quarter of the rest."""
-    found = told(*[(EVEN, ROAD)] * 4, confident=confident)
+    found = notices(*[(EVEN, ROAD)] * 4, confident=confident)
     assert any("collapse into one" in line for lines in found for line in lines) == collapsed
 
 
 def test_a_class_that_never_came_is_not_missed_while_little_is_confident() -> None:
-    assert told(*[(EVEN, (0.7, 0.3, 0.0))] * 5, confident=0.4) == [[]] * 5
+    assert notices(*[(EVEN, (0.7, 0.3, 0.0))] * 5, confident=0.4) == [[]] * 5
 
 
 def test_a_class_that_is_lost_is_named_the_second_time() -> None:
     lost = (0.7, 0.3, 0.0)
-    first, second, third, fourth = told((EVEN, EVEN), (EVEN, lost), (EVEN, lost), (EVEN, lost))
+    first, second, third, fourth = notices((EVEN, EVEN), (EVEN, lost), (EVEN, lost), (EVEN, lost))
     assert first == second == fourth == []
     assert third[0].startswith("no longer among the confident pseudo-labels: 'car' (0 %, of what is labelled 20 %).")
 
 
 def test_a_class_that_never_came_is_named_the_third_time() -> None:
     lost = (0.7, 0.0, 0.3)
-    found = told(*[(EVEN, lost)] * 5)
+    found = notices(*[(EVEN, lost)] * 5)
     assert [len(lines) for lines in found] == [0, 0, 1, 0, 0]
     assert found[2][0].startswith("still not among the confident pseudo-labels: 'tree'")
 
 
 def test_a_class_that_is_not_labelled_is_not_missed() -> None:
-    assert told(*[((0.5, 0.5, 0.0), (0.5, 0.5, 0.0))] * 5) == [[]] * 5
+    assert notices(*[((0.5, 0.5, 0.0), (0.5, 0.5, 0.0))] * 5) == [[]] * 5
 
 
 def test_few_positions_say_nothing() -> None:
     """Of three images none may be of a class."""
-    assert told((EVEN, EVEN), *[(EVEN, ROAD)] * 4, scale=3) == [[]] * 5
-    assert told((EVEN, EVEN), *[(EVEN, ROAD)] * 4, scale=300)[1]
+    assert notices((EVEN, EVEN), *[(EVEN, ROAD)] * 4, scale=3) == [[]] * 5
+    assert notices((EVEN, EVEN), *[(EVEN, ROAD)] * 4, scale=300)[1]
 
 
 def test_nothing_confident_says_nothing_of_classes() -> None:
-    assert told(*[(EVEN, (0.0, 0.0, 0.0))] * 4) == [[]] * 4
-    assert told(*[(EVEN, (float("nan"),) * 3)] * 4) == [[]] * 4
+    assert notices(*[(EVEN, (0.0, 0.0, 0.0))] * 4) == [[]] * 4
+    assert notices(*[(EVEN, (float("nan"),) * 3)] * 4) == [[]] * 4
 
 
 def test_many_classes_are_counted_not_listed() -> None:
-    watch = ClassWatch(100)
+    watch = CollapseGuard(100)
     names = [f"c{k}" for k in range(100)]
     even, half = [100.0] * 100, [200.0] * 50 + [0.0] * 50
-    watch.evaluated(ClassSums(names, even, even), 0.9)
-    watch.evaluated(ClassSums(names, even, half), 0.9)
-    (line,) = watch.evaluated(ClassSums(names, even, half), 0.9)
+    watch.evaluated({}, 0.9, ClassSums(names, even, even))
+    watch.evaluated({}, 0.9, ClassSums(names, even, half))
+    (line,) = watch.evaluated({}, 0.9, ClassSums(names, even, half))
     assert "'c54'" in line
     assert "'c55'" not in line
     assert "and 45 more" in line
@@ -128,12 +129,11 @@ def test_many_classes_are_counted_not_listed() -> None:
 
 def test_what_it_saw_is_saved() -> None:
     lost = sums(EVEN, (0.7, 0.3, 0.0))
-    watch, again = ClassWatch(3), ClassWatch(3)
-    watch.evaluated(sums(EVEN, EVEN), 0.9)
-    watch.evaluated(lost, 0.9)
+    watch, again = CollapseGuard(3), CollapseGuard(3)
+    watch.evaluated({}, 0.9, sums(EVEN, EVEN))
+    watch.evaluated({}, 0.9, lost)
     again.load_state_dict(watch.state_dict())
-    assert again.evaluated(lost, 0.9) == watch.evaluated(lost, 0.9) != []
-    assert not list(watch.buffers()), "nothing that would move to the device"
+    assert again.evaluated({}, 0.9, lost) == watch.evaluated({}, 0.9, lost) != []
 
 
 def test_sums_of_logs() -> None:

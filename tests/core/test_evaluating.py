@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from semikit.core.teaching import evaluating
+from semikit.core.pseudo_labels import evaluating
 
 
 def network() -> nn.Sequential:
