@@ -33,20 +33,21 @@ import torch
 import torch.utils.tensorboard
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, TiffImagePlugin
 
+from semikit import files
 from semikit.cli import app, run, run_folder
 from semikit.data import manifest
-from semikit.inference import pictures as _pictures
+from semikit.inference import pictures
 from semikit.methods import unimatch_v2
 from semikit.models import segmenter
 from semikit.run import lock
 from semikit.tasks import cls, seg
 from semikit.training import checkpoint, tracking
 
-MODULES = (checkpoint, tracking, manifest, lock, run_folder)
+MODULES = (files, checkpoint, tracking, manifest, lock, run_folder)
 TRACED = {module.__file__: Path(module.__file__ or "").name for module in MODULES}
 FUNCTIONS = {
     (Path(function.__code__.co_filename).name, function.__name__)
-    for function in (run.start_run, run._write_begin, run._train, _pictures.save_png)
+    for function in (run.start_run, run._write_begin, run._train, pictures.save_png)
 }
 
 
@@ -139,7 +140,7 @@ def fail_at(name: str, number: int, fault: int) -> None:
 
 def few_pixels(rows: Any, path: Path) -> None:
     """Curves in no time."""
-    checkpoint.write_atomically(path, lambda place: Image.new("L", (1, 1)).save(place, format="PNG"))
+    files.write_atomically(path, lambda place: Image.new("L", (1, 1)).save(place, format="PNG"))
 
 
 PLANS = {"line": kill_at, "half": kill_half_way, "clock": set_clock_back, "error": fail_at}
