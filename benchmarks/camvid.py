@@ -20,15 +20,14 @@ from typing import Any
 
 import torch
 from PIL import Image
-from rich.console import Console
 
-from semikit.cli.console import Lines
-from semikit.cli.results import results_of
-from semikit.cli.train import compose
 from semikit.core.task import Scores
 from semikit.inference.windows import normalized
 from semikit.run import build, recipes
+from semikit.run.compose import compose
 from semikit.run.config import resolve
+from semikit.run.reporters import Lines
+from semikit.run.results import results_of
 from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker
 
@@ -36,7 +35,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "supervised": {"name": "supervised"},
     "fixmatch": {"name": "fixmatch"},
     "unimatch_v2": {"name": "unimatch_v2"},
-    "unimatch_v2-scratch": {"name": "unimatch_v2", "ramp": 0.5, "ema_decay": 0.99, "levels": [3], "class_balance": 0.5},
+    "unimatch_v2-scratch": {
+        "name": "unimatch_v2",
+        "ramp": 0.5,
+        "ema_decay": 0.99,
+        "dropout": {"levels": [3]},
+        "class_balance": 0.5,
+    },
 }
 RECIPE: dict[str, Any] = {
     "model": {"encoder": "mobilenetv3_small_100", "decoder": "dpt", "decoder_channels": 16, "weights": "none"},
@@ -81,10 +86,10 @@ def train(name: str, seed: int, iterations: int, out: Path) -> float:
     spec = Path(__file__).parent / "camvid.yaml"
     length = {"iterations": iterations, "seed": seed, "eval_every": max(iterations // 5, 1)}
     above = recipes.merge(RECIPE, {"method": METHODS[name], "train": length})
-    config = resolve(compose("seg", None, spec, None, None, None, above))
+    config = resolve(compose("seg", data=spec, above=above))
     folder = out / f"{name}-seed-{seed}"
     folder.mkdir()
-    watcher = Watcher(Lines(Console()), folder / "pseudo_labels.csv")
+    watcher = Watcher(Lines(print), folder / "pseudo_labels.csv")
     run = build.build_run(config, folder, watcher)
     watcher.run = run
     (folder / "config.yaml").write_text(config.to_yaml())

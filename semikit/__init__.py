@@ -1,19 +1,83 @@
-"""semikit: few labels, many images.
+"""semikit: few labels, many images. The public names; each lives in `semikit.api` unless a line below says otherwise.
 
-Where things live:
-    semikit.core       weak-to-strong learning, free of any task: tensors in, loss out
-    semikit.methods    one paper, one file: supervised, fixmatch, unimatch_v1, unimatch_v2
-    semikit.models     encoders (timm), decoders, weights in and out
-    semikit.augment    weak geometry in the workers, strong views on the device (kornia)
-    semikit.data       readers, splits, checks, loaders, rasters, the built-in data sets
-    semikit.tasks      seg, cd: what joins all of these
-    semikit.training   the loop, checkpoints, tracking
-    semikit.run.recipes    YAML files and overrides, laid over one another; the files are in semikit/configs
-    semikit.run.config     their values -> one validated object
-    semikit.run.build      that object -> a trainer (semikit.run.resume goes on with one)
-    semikit.run.load    a path -> a trained network
-    semikit.benchmark  the training step measured, against the form of the field's public code
-    semikit.cli        the command line
+    train, load, evaluate, predict               what `semikit train`, `evaluate` and `predict` do
+    list_methods, list_models, list_datasets, list_presets
+    Run, Model                                   what `train` and `load` return
+    Prediction       semikit.inference.in_memory what `Model.predict` returns
+    Scores           semikit.core.task           what `evaluate` returns
+    Reporter         semikit.training.reporter   follows a run
+    SemikitError, InputError, ConfigError, UnknownNameError, DataError, WeightsError, RunError     semikit.errors
+
+They are imported on use, so that `import semikit` is light.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from semikit.api import (
+        Model,
+        Run,
+        evaluate,
+        list_datasets,
+        list_methods,
+        list_models,
+        list_presets,
+        load,
+        predict,
+        train,
+    )
+    from semikit.core.task import Scores
+    from semikit.errors import (
+        ConfigError,
+        DataError,
+        InputError,
+        RunError,
+        SemikitError,
+        UnknownNameError,
+        WeightsError,
+    )
+    from semikit.inference.in_memory import Prediction
+    from semikit.training.reporter import Reporter
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "InputError",
+    "Model",
+    "Prediction",
+    "Reporter",
+    "Run",
+    "RunError",
+    "Scores",
+    "SemikitError",
+    "UnknownNameError",
+    "WeightsError",
+    "evaluate",
+    "list_datasets",
+    "list_methods",
+    "list_models",
+    "list_presets",
+    "load",
+    "predict",
+    "train",
+]
+
+_ELSEWHERE = {
+    "Prediction": "semikit.inference.in_memory",
+    "Reporter": "semikit.training.reporter",
+    "Scores": "semikit.core.task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'semikit' has no attribute {name!r}")
+    home = "semikit.errors" if name.endswith("Error") else _ELSEWHERE.get(name, "semikit.api")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -13,7 +13,7 @@ from semikit.run import build
 from semikit.run import load as trained
 from semikit.run.config import resolve
 from semikit.training.checkpoint import save_best, save_last
-from semikit.training.reporter import Quiet
+from semikit.training.reporter import Reporter
 from semikit.training.settings import TrainSettings, schedule_of
 
 
@@ -79,18 +79,20 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(
 ) -> None:
     config = resolve(photos.raw(photo_data))
     torch.manual_seed(1)
-    first = build.build_run(config, Path("-"), Quiet())
+    first = build.build_run(config, Path("-"), Reporter())
     torch.manual_seed(2)
     before = torch.random.get_rng_state()
-    second = build.build_run(config, Path("-"), Quiet())
+    second = build.build_run(config, Path("-"), Reporter())
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not differences(first.trainer.method.state_dict(), second.trainer.method.state_dict())
-    other = build.build_run(resolve(photos.raw(photo_data, train={"seed": 1})), Path("-"), Quiet())
+    other = build.build_run(resolve(photos.raw(photo_data, train={"seed": 1})), Path("-"), Reporter())
     assert differences(first.network.state_dict(), other.network.state_dict())
 
 
 def test_methods_learn_from_what_they_are_told(photos: ModuleType, photo_data: Path) -> None:
-    run = build.build_run(resolve(photos.raw(photo_data, train={"iterations": None, "epochs": 3})), Path("-"), Quiet())
+    run = build.build_run(
+        resolve(photos.raw(photo_data, train={"iterations": None, "epochs": 3})), Path("-"), Reporter()
+    )
     run_info: Any = run.trainer.method.run_info
     assert (run_info.num_classes, run_info.num_labeled, run_info.num_unlabeled) == (3, 4, 4)
     assert (run_info.steps_per_epoch, run_info.iterations, run_info.group) == (2, 6, 2)
@@ -109,7 +111,7 @@ def test_hard_example_mining_and_micro_batches(photos: ModuleType, photo_data: P
 @pytest.fixture
 def run(photos: ModuleType, photo_data: Path, tmp_path: Path) -> build.Run:
     """A run with a checkpoint in which student and teacher differ."""
-    made = build.build_run(resolve(photos.raw(photo_data)), tmp_path, Quiet())
+    made = build.build_run(resolve(photos.raw(photo_data)), tmp_path, Reporter())
     with torch.no_grad():
         for parameter in made.trainer.method.student.parameters():
             parameter.add_(1)

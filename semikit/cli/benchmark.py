@@ -15,6 +15,7 @@ from semikit.cli.json_file import check_json, write_json
 from semikit.cli.step_tables import augment_table, loader_table, step_table
 from semikit.errors import InputError, unknown
 from semikit.run import recipes
+from semikit.run.compose import flag_overrides
 
 _REPEATS, _WARMUP, _WARMUP_COMPILED = 9, 1, 3
 _BATCH, _ITEMS = 2, 320
@@ -70,7 +71,7 @@ def benchmark(
         _check_profile(profile, sides)
     check_json(json_file)
     flags = {"encoder": encoder, "batch": batch, "device": device, "precision": precision, "compile": compile_}
-    above = recipes.merge(o.flag_overrides(flags), recipes.parse_overrides(overrides or []))
+    above = recipes.merge(flag_overrides(flags), recipes.parse_overrides(overrides or []))
     from semikit.benchmark.forms import threads as threads_of
 
     with threads_of(threads):

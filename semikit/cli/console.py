@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -15,14 +14,17 @@ from rich.table import Table
 from rich.text import Text
 
 from semikit.core.task import Scores
-from semikit.training.reporter import Quiet, Reporter
+from semikit.run.lifecycle import Plan
+from semikit.run.reporters import Both, Lines, values_line
+from semikit.training.reporter import FinishedRun, Reporter
 
 
 def make_reporter(console: Console, quiet: bool) -> Reporter:
-    """The reporter that fits: silent, bars, or plain lines."""
+    """The reporter that fits: results only, a bar on a terminal, or plain lines."""
+    summary = Summary(console, quiet)
     if quiet:
-        return Quiet()
-    return Bars(console) if console.is_terminal else Lines(console)
+        return summary
+    return Both(Bars(console) if console.is_terminal else Lines(lambda text: _print_line(console, text)), summary)
 
 
 def start_panel(console: Console, title: str, facts: Mapping[str, str]) -> None:
@@ -43,23 +45,6 @@ def scores_table(iteration: int, scores: Mapping[str, Scores], best: Mapping[str
     for name, result in scores.items():
         table.add_row(name, *(f"{value:.2f}" for value in (result.value, *result.extra.values())))
     return Group(table, Text(f" best: {best['value']:.2f} ({best['model']}, iteration {best['iteration']})", "dim"))
-
-
-def values_line(values: Mapping[str, float]) -> str:
-    """Losses, confident share, speed and waiting in one line."""
-    parts = [f"{name} {value:.3f}" for name, value in values.items() if name.startswith("loss")]
-    if "confident" in values:
-        parts.append(f"confident {100 * values['confident']:.0f} %")
-    if "pseudo_accuracy" in values:
-        parts.append(f"right {100 * values['pseudo_accuracy']:.0f} %")
-    if "images_per_second" in values:
-        parts.append(f"{values['images_per_second']:.1f} images/s")
-        parts.append(f"waiting {100 * values['waiting']:.0f} %")
-    if values.get("skipped"):
-        parts.append(f"skipped {values['skipped']:.0f}")
-    if values.get("bad_files"):
-        parts.append(f"unreadable files {values['bad_files']:.0f}")
-    return " · ".join(parts)
 
 
 @final
@@ -100,46 +85,67 @@ class Bars(Reporter):
 
 
 @final
-class Lines(Reporter):
-    """Plain lines, for logs and pipes; at most one every ten seconds between evaluations."""
+class Summary(Reporter):
+    """The panel before a run, and its results; with `quiet` the results only."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.first = self.step = self.total = 0
-        self.begun = 0.0
-        self.printed = float("-inf")
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self.console, self.quiet = console, quiet
 
-    def start(self, first: int, total: int) -> None:
-        """Remember where the run stands."""
-        self.first, self.step, self.total = first, first, total
-        self.begun = time.monotonic()
+    def planned(self, title: str, facts: Mapping[str, str]) -> None:
+        """Print the panel."""
+        if not self.quiet:
+            start_panel(self.console, title, facts)
 
-    def advance(self) -> None:
-        """Count."""
-        self.step += 1
+    def finished(self, run: FinishedRun) -> None:
+        """Print the best value and, without `quiet`, the test value, the classes, and what to type next."""
+        say_results(run, self.console, self.quiet)
 
-    def log(self, values: Mapping[str, float]) -> None:
-        """A line, unless one was printed just now."""
-        if values and time.monotonic() - self.printed > 10:
-            self.printed = time.monotonic()
-            self._print(f"{self.step}/{self.total} {values_line(values)} · {self._left()} left")
 
-    def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
-        """One line with the metric of each network."""
-        parts = [f"{name} {result.metric} {result.value:.2f}" for name, result in scores.items()]
-        self._print(f"{iteration}/{self.total} {' · '.join(parts)} · best {best['value']:.2f} ({best['model']})")
+def say_results(run: FinishedRun, console: Console, quiet: bool) -> None:
+    """The best value and, without `quiet`, the test value, the classes, and what to type next."""
+    results = run.results
+    best = results["best"]
+    console.print(
+        f"best {results['metric']} {best['value']:.2f} ({best['model']}, iteration {best['iteration']}, "
+        f"{best['split']}, protocol {results['protocol']})",
+        highlight=False,
+    )
+    if "test" in results:
+        console.print(f"test {results['metric']} {results['test'][results['metric']]:.2f} (read once)", highlight=False)
+    if quiet:
+        return
+    per_class = results.get("test", results)["per_class"]
+    console.print(class_table(per_class, f"{run.per_class} ({'test' if 'test' in results else best['split']})"))
+    for line in (f"run folder: {run.folder}", f"next: semikit predict {run.folder} {run.example}"):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    def notice(self, text: str) -> None:
-        """A line."""
-        self._print(f"note: {text}")
 
-    def end(self) -> None:
-        """Nothing is open."""
+def class_table(per_class: Mapping[str, float], what: str) -> Table:
+    """`what` of each class, in percent; names are shown as they are."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("class")
+    table.add_column(what, justify="right")
+    for name, value in per_class.items():
+        table.add_row(escape(name), f"{value:.1f}")
+    return table
 
-    def _left(self) -> str:
-        """Time to the end at the pace so far."""
-        seconds = (time.monotonic() - self.begun) * (self.total - self.step) / max(self.step - self.first, 1)
-        return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
-    def _print(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+def _print_line(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """The configuration as YAML, the panel, and what a person should know."""
+    console.out(plan.config.to_yaml(), highlight=False)
+    start_panel(console, "plan", plan.facts)
+    for notice in plan.notices:
+        console.out(f"note: {notice}", highlight=False)
+    console.print("The data are fine. Nothing was trained or written.")
+
+
+def print_seeds(summary: Mapping[str, Any], console: Console) -> None:
+    """Mean and standard deviation over the seeds, of each split that was scored."""
+    parts = {summary["split"]: summary} | ({"test": summary["test"]} if "test" in summary else {})
+    for name, found in parts.items():
+        line = f"{summary['metric']} over seeds {summary['seeds']}: {found['mean']:.2f} ± {found['std']:.2f} ({name})"
+        console.print(line, markup=False)

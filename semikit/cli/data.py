@@ -159,9 +159,15 @@ def split(
     """
     if out.exists():
         raise InputError(f"{out} exists; nothing is overwritten. Choose another --out.")
-    from semikit.cli.train import compose
+    from semikit.run.compose import compose
 
-    raw = compose(task, dataset, data, root, None, None, {"data": {"labels": labels}, "method": {"name": "supervised"}})
+    raw = compose(
+        task,
+        dataset=dataset,
+        data=data,
+        root=root,
+        above={"data": {"labels": labels}, "method": {"name": "supervised"}},
+    )
     from semikit.run.build import build_task
     from semikit.run.config import resolve
 

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from semikit.cli import options as o
-from semikit.cli.train import compose, parse_seeds
+from semikit.cli.train import parse_seeds
 from semikit.errors import InputError, unknown
 from semikit.run import recipes
+from semikit.run.compose import compose, flag_overrides
 
 METHODS = {"labelled-only": "supervised", "semi-supervised": "unimatch_v2"}
 DEMOS = {"seg": ("shapes", "shapes"), "cd": ("shapes-cd", "scenes"), "cls": ("shapes-cls", "shapes")}
@@ -38,10 +39,10 @@ def demo(
     if task not in DEMOS:
         raise unknown("demo", task, DEMOS)
     numbers = parse_seeds(seeds)
-    flags = o.flag_overrides({"labels": labels, "iterations": iterations, "device": device})
+    flags = flag_overrides({"labels": labels, "iterations": iterations, "device": device})
     above = recipes.merge(flags, _for_both(overrides or [], task))
-    raw = compose(task, DEMOS[task][0], None, None, None, None, above)
-    from semikit.cli.run_folder import new_folder
+    raw = compose(task, dataset=DEMOS[task][0], above=above)
+    from semikit.run.folder import new_folder
 
     metric = _check(raw, numbers[0])
     console = Console()
@@ -82,8 +83,9 @@ def _train_all(
     raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], console: Console, quiet: bool
 ) -> dict[str, list[float]]:
     """Test score of each side's best for each seed; run folders are folder/seed-N/SIDE."""
-    from semikit.cli.run import start_run
-    from semikit.cli.run_folder import remove_empty
+    from semikit.cli.console import make_reporter
+    from semikit.run.folder import remove_empty
+    from semikit.run.lifecycle import start_run
 
     values: dict[str, list[float]] = {side: [] for side in METHODS}
     for seed in seeds:
@@ -92,7 +94,7 @@ def _train_all(
             child.mkdir(parents=True)
             console.print(f"{side} (seed {seed})", style="bold")
             try:
-                result = start_run(_one_side(raw, side, seed), child, console, quiet)
+                result = start_run(_one_side(raw, side, seed), child, lambda: make_reporter(console, quiet))
             finally:
                 remove_empty(child.parent)
                 remove_empty(folder)

@@ -30,9 +30,9 @@ def evaluate(
     """Score a trained model on validation or test images."""
     _check(run, split, average, window)
     check_json(json_file)
-    from semikit.cli.results import class_table
-    from semikit.cli.scoring import score
+    from semikit.cli.console import class_table
     from semikit.registry import TASKS
+    from semikit.run.evaluate import score
 
     settings = {key: value for key, value in (("average", average), ("window", window)) if value}
     train = {key: value for key, value in (("device", device), ("precision", precision)) if value}

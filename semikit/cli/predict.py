@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -68,36 +67,16 @@ def predict(
         "tile": tile,
         "overlap": overlap,
     }
-    from semikit.core.task import Inference
-    from semikit.registry import TASKS
-    from semikit.run import load as trained
-    from semikit.training.device import autocast, choose_device
+    from semikit import api
 
-    network, metadata = trained.load_network(run)
-    task = TASKS.get(metadata["task"])
-    options = _options(task, metadata["task"], {name: value for name, value in flags.items() if value is not None})
-    where = choose_device(device or "auto")
-    inference = Inference(where, autocast(where, precision or "fp32"))
+    options = {name: value for name, value in flags.items() if value is not None}
     with progress_bar(quiet) as progress:
-        done = task.predict(network, metadata, sources, out, options, inference, progress)
+        done = api.predict(
+            run, *sources, out=out, device=device or "auto", precision=precision or "fp32", progress=progress, **options
+        )
     if not quiet:
         console = Console()
         for notice in done.notices:
             console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
         told = f"{done.count} image{'s' if done.count != 1 else ''} predicted into {out}"
         console.print(told, soft_wrap=True, highlight=False, markup=False)
-
-
-def _options(task: Any, name: str, given: Mapping[str, Any]) -> Any:
-    """What the task shall write besides the classes.
-
-    Raises:
-        InputError: for a flag the task does not have, or a value it does not take.
-    """
-    from semikit.settings.messages import validate
-
-    strange = [f"--{flag.replace('_', '-')}" for flag in given if flag not in task.Predict.model_fields]
-    if strange:
-        known = ", ".join(f"--{flag.replace('_', '-')}" for flag in task.Predict.model_fields)
-        raise InputError(f"a run of {name} has no {', '.join(strange)}; it has {known}. Leave it out.")
-    return validate(task.Predict, given, "predict")

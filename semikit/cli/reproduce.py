@@ -13,6 +13,7 @@ from semikit.cli.tables import show_table
 from semikit.errors import InputError, UnknownNameError
 from semikit.reproduce.cells import Cell, cells, command, percent
 from semikit.reproduce.tables import read_table, table_name, table_names
+from semikit.run.compose import flag_overrides
 
 if TYPE_CHECKING:
     from semikit.reproduce.compare import Comparison
@@ -63,7 +64,7 @@ def reproduce(
     if dry_run:
         _plans(found) if len(found) <= FEW else _list(found)
         return
-    settings = o.flag_overrides({"device": device, "precision": precision})
+    settings = flag_overrides({"device": device, "precision": precision})
     _train(_only(found), root, out, settings, quiet)
 
 
@@ -89,10 +90,11 @@ def _only(found: list[Cell]) -> Cell:
 
 def _train(cell: Cell, root: Path | None, out: Path | None, settings: dict[str, Any], quiet: bool) -> None:
     """Train a cell as `semikit train` would."""
-    from semikit.cli.run import start_run
-    from semikit.cli.run_folder import new_folder
-    from semikit.cli.train import at_root
+    from semikit.cli.console import make_reporter
     from semikit.reproduce.plan import composed, published
+    from semikit.run.compose import at_root
+    from semikit.run.folder import new_folder
+    from semikit.run.lifecycle import start_run
     from semikit.run.recipes import merge
 
     raw = merge(composed(cell), settings)
@@ -102,7 +104,7 @@ def _train(cell: Cell, root: Path | None, out: Path | None, settings: dict[str, 
     if not quiet:
         _say(console, f"{cell.id}, published {published(cell)}", command(cell))
     folder = new_folder(raw, out)
-    start_run(raw, folder, console, quiet)
+    start_run(raw, folder, lambda: make_reporter(console, quiet))
     _say(console, f"beside the paper: semikit reproduce --compare {folder}")
 
 

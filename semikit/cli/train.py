@@ -13,6 +13,7 @@ from semikit.cli import options as o
 from semikit.errors import InputError
 from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
+from semikit.run.compose import compose, flag_overrides
 
 
 def train(
@@ -57,7 +58,7 @@ def train(
     TASKS.check(task)
     if method is not None:
         METHODS.check(method)
-    flags = o.flag_overrides(
+    flags = flag_overrides(
         {
             "labels": labels,
             "unlabeled": unlabeled,
@@ -89,25 +90,36 @@ def train(
         )  # fmt: skip
         raw = resumed(task, resume, above)
     else:
-        raw = compose(task, dataset, data, root, config, preset, above)
+        raw = compose(task, dataset=dataset, data=data, root=root, config=config, preset=preset, above=above)
     numbers = None if seeds is None else _several(seeds, above)
     if gpus is not None and gpus > 1 and not dry_run:
         launch_again(gpus, _device(raw), context.obj)
         return
-    from semikit.cli.run import begin, go_on
-    from semikit.cli.run import dry_run as show_plan
+    from semikit.cli.console import make_reporter, print_plan
+    from semikit.run.lifecycle import go_on, plan
 
     if resume is not None:
-        go_on(task, resume, above, console, quiet)
+        go_on(task, resume, above, lambda: make_reporter(console, quiet))
     elif dry_run:
-        show_plan(raw, gpus or 1, console)
+        print_plan(plan(raw, gpus or 1), console)
     else:
-        begin(raw, out, numbers, console, quiet)
+        _begin(raw, out, numbers, console, quiet)
+
+
+def _begin(raw: Mapping[str, Any], out: Path | None, seeds: list[int] | None, console: Console, quiet: bool) -> None:
+    """Train in a new folder; of several seeds say mean and standard deviation."""
+    from semikit.cli.console import make_reporter, print_seeds
+    from semikit.distributed.collectives import process_rank
+    from semikit.run.lifecycle import begin
+
+    results = begin(raw, out, seeds, lambda: make_reporter(console, quiet))
+    if seeds is not None and process_rank() == 0:
+        print_seeds(results, console)
 
 
 def resumed(task: str, resume: str, above: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of the run to go on with, under what was given."""
-    from semikit.cli.run_folder import find_run
+    from semikit.run.folder import find_run
 
     return recipes.merge(recipes.read_yaml(find_run(task, resume) / "config.yaml"), above)
 
@@ -126,8 +138,8 @@ def launch_again(gpus: int, device: str | None, arguments: list[str]) -> None:
         InputError: when there are not as many GPUs.
         typer.Exit: with the code of the first process that failed.
     """
-    from semikit.cli.launch import check_gpus, launch, without_gpus
     from semikit.distributed.groups import started_by_torchrun
+    from semikit.run.launch import check_gpus, launch, without_gpus
 
     if started_by_torchrun():
         raise InputError(f"--gpus {gpus} starts processes, and torchrun has started some already; leave it out.")
@@ -135,55 +147,6 @@ def launch_again(gpus: int, device: str | None, arguments: list[str]) -> None:
     code = launch(gpus, without_gpus(arguments))
     if code:
         raise typer.Exit(code)
-
-
-def compose(
-    task: str,
-    dataset: str | None,
-    data: Path | None,
-    root: Path | None,
-    config: Path | None,
-    preset: str | None,
-    above: dict[str, Any],
-) -> dict[str, Any]:
-    """All layers of a run's configuration, laid over one another.
-
-    Raises:
-        InputError: when a name is not known, or the data are not said or said twice.
-    """
-    if dataset is not None and data is not None:
-        raise InputError(f"both --dataset {dataset} and --data {data} were given; give one of them.")
-    if config is not None and preset is not None:
-        raise InputError(f"both --config {config} and --preset {preset} were given; give one of them.")
-    own = _own_data(task, data, root) if data is not None else None
-    raw = recipes.compose(task, dataset, preset, config, above, own)
-    return raw if root is None or data is not None else at_root(raw, root)
-
-
-def at_root(raw: dict[str, Any], root: Path) -> dict[str, Any]:
-    """The same configuration with its published data set at another place.
-
-    Raises:
-        InputError: when its data are no published data set.
-    """
-    if not (raw.get("data") or {}).get("published"):
-        raise InputError(
-            f"--root {root} says where a published data set lies or where the paths of --data begin; give one of "
-            "them (semikit data list), or leave --root out."
-        )
-    from semikit.files import at_home
-
-    return recipes.merge(raw, {"data": {"published": {"root": str(at_home(root).absolute())}}})
-
-
-def _own_data(task: str, data: Path, root: Path | None) -> dict[str, Any]:
-    """The user's own data as the task reads them."""
-    from semikit.data.spec import no_such_file
-
-    if not data.exists():  # before anything heavy is imported
-        raise no_such_file(data)
-    name = data.resolve().name if data.is_dir() else data.stem
-    return {"name": name, "data": dict(TASKS.get(task).custom_data(data, root))}
 
 
 def _several(seeds: str, above: dict[str, Any]) -> list[int]:

@@ -19,7 +19,7 @@ import torch
 from semikit.core.bad_files import BadFiles
 from semikit.core.batch import Labeled, Normalise, Requirements, Unlabeled
 from semikit.core.network import Network
-from semikit.errors import ConfigError
+from semikit.errors import ConfigError, InputError
 from semikit.settings.base import Settings
 
 Split = Literal["val", "test"]
@@ -169,7 +169,7 @@ class Task(ABC):
         return {}
 
     @classmethod
-    def custom_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+    def custom_data(cls, data: Path | Mapping[str, Any], root: Path | None) -> Mapping[str, Any]:
         """The user's own data, described by a file, as plain values of the section `data`.
 
         Raises:
@@ -194,3 +194,14 @@ class Task(ABC):
         progress: Progress,
     ) -> Predicted:
         """Predict files, folders or globs, one source for each date, into `out`; `options` is a `Predict`."""
+
+    @classmethod
+    def predict_in_memory(
+        cls, network: Network, metadata: Mapping[str, Any], dates: Sequence[Any], inference: Inference
+    ) -> Any:
+        """A prediction of one image for each date (a path, a PIL image, an array); see `inference.in_memory`.
+
+        Raises:
+            InputError: too many or too few dates, or the task offers none.
+        """
+        raise InputError("this task predicts files only: semikit.predict(run, source, out=...).")

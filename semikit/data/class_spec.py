@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, final
 
@@ -72,14 +73,16 @@ class LabelSpec(Settings):
         return self
 
 
-def load_labels(data: Path, root: Path | None = None) -> LabelSpec:
-    """The data set of a YAML file, or of a folder with train/CLASS/* (val/CLASS/*, test/CLASS/*, unlabeled/*).
+def load_labels(data: Path | Mapping[str, Any], root: Path | None = None) -> LabelSpec:
+    """The data set of a YAML file or mapping, or of a folder with train/CLASS/* (val/CLASS/* …).
 
     Raises:
         DataError: no such file or folder, or a folder without train/.
         ConfigError: with everything that is wrong in the file, one line each.
     """
-    return folder_spec(data) if data.is_dir() else read_spec(LabelSpec, data, root)
+    if isinstance(data, Mapping) or not data.is_dir():
+        return read_spec(LabelSpec, data, root)
+    return folder_spec(data)
 
 
 def folder_spec(folder: Path) -> LabelSpec:

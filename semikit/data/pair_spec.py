@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, final
 
@@ -84,8 +85,9 @@ class PairSpec(ClassSpec):
         return MaskValues(self.num_classes, self.ignore, tuple(sorted(self.mapping.items())), exact=True)
 
 
-def load_pairs(data: Path, root: Path | None = None) -> PairSpec:
-    """The data set of a YAML file, or of a folder with train/ and val/ (test/, unlabeled/), each with A/ B/ label/.
+def load_pairs(data: Path | Mapping[str, Any], root: Path | None = None) -> PairSpec:
+    """The data set of a YAML file or mapping, or of a folder of pairs: train/ and val/ (test/, unlabeled/), each with
+    A/ B/ label/.
 
     Masks of such a folder hold 0 and 255, as those of LEVIR-CD; for others write a YAML file.
 
@@ -93,7 +95,7 @@ def load_pairs(data: Path, root: Path | None = None) -> PairSpec:
         DataError: no such file or folder, or a folder without train/ and val/.
         ConfigError: with everything that is wrong in the file, one line each.
     """
-    if not data.is_dir():
+    if isinstance(data, Mapping) or not data.is_dir():
         return read_spec(PairSpec, data, root)
     found = {part: str(data / part) for part in PARTS if (data / part).is_dir()}
     missing = [part for part in ("train", "val") if part not in found]

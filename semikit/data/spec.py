@@ -154,19 +154,21 @@ class DataSpec(ClassSpec):
 S = TypeVar("S", bound=Settings)
 
 
-def load_spec(path: Path, root: Path | None = None) -> DataSpec:
-    """The segmentation data set a YAML file describes; see `read_spec`."""
-    return read_spec(DataSpec, path, root)
+def load_spec(data: Path | Mapping[str, Any], root: Path | None = None) -> DataSpec:
+    """The segmentation data set a YAML file or mapping describes; see `read_spec`."""
+    return read_spec(DataSpec, data, root)
 
 
-def read_spec(kind: type[S], path: Path, root: Path | None = None) -> S:
-    """The data set a YAML file describes; paths in it count from `root` or the file's folder, and come back absolute.
+def read_spec(kind: type[S], data: Path | Mapping[str, Any], root: Path | None = None) -> S:
+    """The data set a YAML file, or a mapping with the content of one, describes; paths in it count from `root`, the
+    file's folder or the current one, and come back absolute.
 
     Raises:
         DataError: no such file, or a `${NAME}` that the environment does not have.
         ConfigError: with everything that is wrong in the file, one line each.
     """
-    raw = _expanded(read_yaml(path), path)
+    path = Path("data") if isinstance(data, Mapping) else data
+    raw = _expanded(dict(data) if isinstance(data, Mapping) else read_yaml(data), path)
     return placed(validate(kind, raw, str(path)), at_home(root or path.parent).absolute())
 
 

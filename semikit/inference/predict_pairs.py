@@ -89,7 +89,7 @@ def predict_pairs(
     pairs = find_pairs(sources)
     folders = Path(sources[0]).is_dir()
     outputs = {name: outputs_of(name, files, out, options, folders=folders) for name, files in pairs.items()}
-    maker = _Maker.of(network, metadata, options, inference)
+    maker = PairMaker.of(network, metadata, options, inference)
     for name, files in pairs.items():  # before the first is predicted
         maker.check(files, outputs[name])
     make_room(list(outputs.values()), list(pairs.values()))
@@ -108,7 +108,7 @@ def predict_pairs(
 
 @final
 @dataclass(frozen=True)
-class _Maker:
+class PairMaker:
     """Everything that is the same for all pairs."""
 
     network: Network
@@ -124,7 +124,7 @@ class _Maker:
     overlap: int
 
     @classmethod
-    def of(cls, network: Network, metadata: Mapping[str, Any], options: PairPredict, inference: Inference) -> _Maker:
+    def of(cls, network: Network, metadata: Mapping[str, Any], options: PairPredict, inference: Inference) -> PairMaker:
         """From what a weights file tells."""
         side = options.tile or -(-metadata["crop"] // network.multiple) * network.multiple
         if side % network.multiple:
@@ -165,11 +165,11 @@ class _Maker:
         scale = self.scale or sampled_scale(files, self.bands)
         if scale is not None and scale is not self.scale:
             notices[DEEP] = f"the model was trained on 8-bit images; values from {scale.told} are brought to 0..255"
-        look = self._look(self._source(files, scale), rasters)
+        look = self.reader(files, scale)
         seen = False
         with ExitStack() as stack:
             sinks = outputs.open(stack, grid, self.colours, self.class_names)
-            for piece in self._pieces(look, grid.size, rasters, told):
+            for piece in self.pieces(look, grid.size, rasters, told):
                 seen |= bool(piece.valid.any())
                 confidence, classes = (values.numpy() for values in piece.probabilities.max(0))
                 ids = classes.astype(np.uint8)
@@ -195,8 +195,10 @@ class _Maker:
         (before, after), values = files, MaskValues(len(self.class_names))
         return PairSource((before.stem,), (before,), (after,), (None,), values, self.bands, bounds)
 
-    def _look(self, source: PairSource, rasters: bool) -> Look:
-        if rasters:
+    def reader(self, files: tuple[Path, Path], scale: Scale | None) -> Look:
+        """Reads regions of a pair: of rasters from the disk, of photos from memory."""
+        source = self._source(files, scale)
+        if all(map(is_raster, files)):
             return lambda region: source.image(0, region)
         image, valid = source.image(0)
 
@@ -206,7 +208,10 @@ class _Maker:
 
         return part
 
-    def _pieces(self, look: Look, size: tuple[int, int], rasters: bool, told: Told) -> Iterator[Piece]:
+    def pieces(
+        self, look: Look, size: tuple[int, int], rasters: bool, told: Told = lambda done, total: None
+    ) -> Iterator[Piece]:
+        """The parts of the map, every pixel once."""
         if rasters or self.options.tile is not None:
             batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
             coverage = Coverage(size, self.side, self.overlap, batch)

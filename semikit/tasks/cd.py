@@ -10,6 +10,8 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.check import parts_of
 from semikit.data.pair_spec import BINARY, load_pairs
+from semikit.errors import InputError
+from semikit.inference.in_memory import Prediction, detect_change
 from semikit.inference.predict_pairs import PairPredict, predict_pairs
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
@@ -34,7 +36,7 @@ class ChangeDetection(PixelTask):
     titles: ClassVar[tuple[str, ...]] = ("date A", "date B")
 
     @classmethod
-    def custom_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+    def custom_data(cls, data: Path | Mapping[str, Any], root: Path | None) -> Mapping[str, Any]:
         """Folders and classes of a data YAML, or a folder of pairs."""
         return {"folders": load_pairs(data, root).model_dump(mode="json", exclude_none=True)}
 
@@ -86,6 +88,15 @@ class ChangeDetection(PixelTask):
     ) -> Predicted:
         """Maps of change for two files or two folders."""
         return predict_pairs(network, metadata, sources, out, options, inference, progress)
+
+    @classmethod
+    def predict_in_memory(
+        cls, network: Network, metadata: Mapping[str, Any], dates: Sequence[Any], inference: Inference
+    ) -> Prediction:
+        """See `in_memory.detect_change`."""
+        if len(dates) != 2:
+            raise InputError(f"a model of cd predicts two dates, the earlier first; it was given {len(dates)}.")
+        return detect_change(network, metadata, dates, inference)
 
 
 plugin = ChangeDetection

@@ -22,6 +22,7 @@ from semikit.data.loading.loader import StepLoader
 from semikit.distributed.collectives import process_rank
 from semikit.errors import ConfigError, InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, Tally, scores_of
+from semikit.inference.in_memory import Prediction, classify
 from semikit.inference.pictures import confusion_picture, save_png
 from semikit.inference.predict_classes import ClassPredict, predict_classes
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
@@ -163,7 +164,7 @@ class Classification(Task):
         return {"size": metadata["size"]}
 
     @classmethod
-    def custom_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+    def custom_data(cls, data: Path | Mapping[str, Any], root: Path | None) -> Mapping[str, Any]:
         """Folders and classes of a data YAML, or a folder of class folders."""
         return {"folders": load_labels(data, root).model_dump(mode="json", exclude_none=True)}
 
@@ -231,6 +232,15 @@ class Classification(Task):
         if len(sources) != 1:
             raise InputError(f"a run of cls predicts single images; give one source, not {len(sources)}.")
         return predict_classes(network, metadata, sources[0], out, options, inference, progress)
+
+    @classmethod
+    def predict_in_memory(
+        cls, network: Network, metadata: Mapping[str, Any], dates: Sequence[Any], inference: Inference
+    ) -> Prediction:
+        """See `in_memory.classify`."""
+        if len(dates) != 1:
+            raise InputError(f"a model of cls predicts an image of one date; it was given {len(dates)}.")
+        return classify(network, metadata, dates[0], inference)
 
 
 plugin = Classification

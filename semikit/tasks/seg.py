@@ -10,6 +10,7 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.spec import load_spec
 from semikit.errors import InputError
+from semikit.inference.in_memory import Prediction, segment
 from semikit.inference.predict_images import SegPredict, predict_files
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.segmenter import Segmenter, build_segmenter
@@ -32,7 +33,7 @@ class Segmentation(PixelTask):
     titles: ClassVar[tuple[str, ...]] = ("image",)
 
     @classmethod
-    def custom_data(cls, data: Path, root: Path | None) -> Mapping[str, Any]:
+    def custom_data(cls, data: Path | Mapping[str, Any], root: Path | None) -> Mapping[str, Any]:
         """Folders and classes of a data YAML."""
         return {"folders": load_spec(data, root).model_dump(mode="json", exclude_none=True)}
 
@@ -86,6 +87,15 @@ class Segmentation(PixelTask):
         if len(sources) != 1:
             raise InputError(f"a run of seg predicts images of one date; give one source, not {len(sources)}.")
         return Predicted(predict_files(network, metadata, sources[0], out, options, inference, progress))
+
+    @classmethod
+    def predict_in_memory(
+        cls, network: Network, metadata: Mapping[str, Any], dates: Sequence[Any], inference: Inference
+    ) -> Prediction:
+        """See `in_memory.segment`."""
+        if len(dates) != 1:
+            raise InputError(f"a model of seg predicts an image of one date; it was given {len(dates)}.")
+        return segment(network, metadata, dates[0], inference)
 
 
 plugin = Segmentation

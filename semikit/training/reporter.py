@@ -1,60 +1,51 @@
-"""What a run tells a person; the command line draws it."""
+"""The progress of a run, for whoever wants to follow it: the command line, log.txt, a notebook."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 from semikit.core.task import Scores
 
 
-class Reporter(ABC):
-    """Is told what happens in a run, in this order: start, then log, evaluation and notice, then end."""
+@final
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run folder with its `results.json` as plain values; what the classes' scores are called, and what may be typed
+    after `semikit predict RUN`.
+    """
 
-    @abstractmethod
+    folder: Path
+    results: Mapping[str, Any]
+    per_class: str
+    example: str
+
+
+class Reporter:
+    """Is told what happens in a run, in this order: planned, start, then log, evaluation and notice, end, finished."""
+
     def start(self, first: int, total: int) -> None:
         """Training begins at iteration `first` (0-based) of `total`."""
 
-    @abstractmethod
     def advance(self) -> None:
         """One iteration is over; called every iteration, must not touch the device."""
 
-    @abstractmethod
     def log(self, values: Mapping[str, float]) -> None:
         """Means since the last call: losses, confident share, images/s, share of time spent waiting for data."""
 
-    @abstractmethod
     def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
         """Networks were evaluated after `iteration` steps."""
 
-    @abstractmethod
     def notice(self, text: str) -> None:
         """Something a person should read."""
 
-    @abstractmethod
     def end(self) -> None:
         """Training is over, whatever the reason."""
 
+    def planned(self, title: str, facts: Mapping[str, str]) -> None:
+        """What is about to happen, before the start."""
 
-@final
-class Quiet(Reporter):
-    """Tells nothing."""
-
-    def start(self, first: int, total: int) -> None:
-        """Nothing."""
-
-    def advance(self) -> None:
-        """Nothing."""
-
-    def log(self, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def notice(self, text: str) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""
+    def finished(self, run: FinishedRun) -> None:
+        """The run came to its end and its results are written."""

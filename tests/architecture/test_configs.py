@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -10,9 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
-from semikit.cli.run import start_run
 from semikit.cli.train import compose
 from semikit.data.pair_spec import load_pairs
 from semikit.data.published.catalogue import published_names, read_published
@@ -23,9 +20,11 @@ from semikit.models.encoders.catalogue import WIDE
 from semikit.models.segmenter import build_segmenter
 from semikit.registry import TASKS
 from semikit.run.config import resolve
+from semikit.run.lifecycle import start_run
 from semikit.run.recipes import RECIPES, merge, read_yaml, recipe_names
 from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
+from semikit.training.reporter import Reporter
 
 ROOT = Path(__file__).parents[2]
 TASK_RECIPES = [RECIPES / "seg.yaml", RECIPES / "cd.yaml", RECIPES / "cls.yaml"]
@@ -46,7 +45,7 @@ def test_every_official_split_and_size_has_a_preset() -> None:
         for size in ("dinov2-s", "dinov2-b", "dinov2-l")
     }
     for name in ("pascal-92-dinov2-s", "cityscapes-1_16-dinov2-b"):
-        raw = compose("seg", None, None, None, None, name, {})
+        raw = compose("seg", preset=name, above={})
         dataset, split, size = name.split("-", 2)
         assert raw["data"]["labels"] == f"official:{split.replace('_', '/')}"
         assert raw["data"]["published"] == {"name": dataset}
@@ -61,7 +60,7 @@ def composed(path: Path, made: Mapping[str, Path]) -> dict[str, Any]:
     dataset = path.stem if folder == "datasets" else None
     preset = path.stem if folder == "presets" else None
     has_data = dataset or (raw.get("data") or {}).keys() & {"folders", "shapes", "scenes", "published"}
-    return compose(task, dataset, None if has_data else made[task], None, None, preset, {})
+    return compose(task, dataset=dataset, data=None if has_data else made[task], preset=preset, above={})
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.relative_to(RECIPES).as_posix())
@@ -136,7 +135,7 @@ def test_it_trains(
         prepare(raw["name"], miniature(raw["name"]), root, lambda what, done, total: None)
     small, run = (shrunk_classes if raw["task"] == "cls" else shrunk)(raw, photos, root), tmp_path / "run"
     run.mkdir()
-    results = start_run(small, run, Console(file=io.StringIO()), quiet=True)
+    results = start_run(small, run, Reporter)
     assert results["iterations"] == 2
     settings = read_checkpoint(run / "weights/last.ckpt")["config"]
     assert settings["model"]["encoder"] == raw["model"]["encoder"]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from semikit.cli import console as module
-from semikit.cli.console import Bars, Lines, make_reporter, scores_table, start_panel, values_line
+from semikit.cli.console import Bars, Summary, make_reporter, scores_table, start_panel
 from semikit.cli.json_file import write_json
-from semikit.cli.tee import Both
 from semikit.core.task import Scores
-from semikit.training.reporter import Quiet, Reporter
+from semikit.run import reporters as module
+from semikit.run.reporters import Both, Lines, values_line
+from semikit.training.reporter import Reporter
 
 VALUES = {"loss": 0.5, "loss_x": 0.25, "confident": 0.4, "images_per_second": 12.0, "waiting": 0.05}
 SCORES = {
@@ -32,6 +32,10 @@ def told(made: Console) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", made.file.getvalue())
 
 
+def lines_to(made: Console) -> Lines:
+    return Lines(lambda text: made.print(text, soft_wrap=True, highlight=False, markup=False))
+
+
 def whole_run(reporter: Reporter) -> None:
     reporter.notice("class [sky] is missing")
     reporter.start(10, 30)
@@ -43,14 +47,16 @@ def whole_run(reporter: Reporter) -> None:
 
 
 def test_the_reporter_fits_the_place() -> None:
-    assert isinstance(make_reporter(console(True), quiet=False), Bars)
-    assert isinstance(make_reporter(console(False), quiet=False), Lines)
-    assert isinstance(make_reporter(console(True), quiet=True), Quiet)
+    for terminal, kind in ((True, Bars), (False, Lines)):
+        made = make_reporter(console(terminal), quiet=False)
+        assert isinstance(made, Both)
+        assert [type(part) for part in made.both] == [kind, Summary]
+    assert isinstance(make_reporter(console(True), quiet=True), Summary)
 
 
 def test_lines_without_a_terminal() -> None:
     made = console(False)
-    whole_run(Lines(made))
+    whole_run(lines_to(made))
     lines = told(made).splitlines()
     assert lines[0] == "note: class [sky] is missing"
     assert lines[1].startswith("20/30 loss 0.500 · loss_x 0.250 · confident 40 % · 12.0 images/s · waiting 5 % · ")
@@ -63,7 +69,7 @@ def test_at_most_a_line_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     made = console(False)
-    lines = Lines(made)
+    lines = lines_to(made)
     lines.start(0, 1000)
     for now[0] in (1.0, 5.0, 10.9, 11.1):
         lines.advance()
@@ -83,7 +89,7 @@ def test_a_bar_with_a_table_on_a_terminal() -> None:
 
 def test_two_places_hear_the_same() -> None:
     first, second = console(False), console(False)
-    whole_run(Both(Lines(first), Lines(second)))
+    whole_run(Both(lines_to(first), lines_to(second)))
     assert told(first).splitlines()[0::2] == told(second).splitlines()[0::2]
     assert len(told(first).splitlines()) == 3
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from semikit.cli.launch import check_gpus, without_gpus
 from semikit.distributed.groups import seen_by_all
 from semikit.errors import InputError
+from semikit.run.launch import check_gpus, without_gpus
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_recipe_says_the_device(
     recipe.write_text(yaml.safe_dump(photos.raw(photo_data)))
     started: list[tuple[int, list[str]]] = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("semikit.cli.launch.launch", lambda count, words: started.append((count, list(words))) or 0)
+    monkeypatch.setattr("semikit.run.launch.launch", lambda count, words: started.append((count, list(words))) or 0)
     assert semikit("train", "seg", "--config", recipe, "--gpus", "2").code == 0
     assert started == [(2, ["train", "seg", "--config", str(recipe)])]
     answer = semikit("train", "seg", "--config", recipe, "--gpus", "2", "train.device=cuda")

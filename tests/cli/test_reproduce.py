@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from semikit.cli import run as cli_run
 from semikit.registry import TASKS
 from semikit.reproduce.cells import cells, command
 from semikit.reproduce.plan import composed
+from semikit.run import lifecycle as cli_run
 from semikit.run.config import resolve
 
 CELL = "table1/unimatch-v2-dinov2-base/183"
@@ -73,7 +73,7 @@ def test_what_cannot_be_done(semikit: Any, arguments: list[str], told: str) -> N
 
 def test_one_cell_is_trained(semikit: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(cli_run, "start_run", lambda raw, folder, console, quiet: seen.append((raw, folder)))
+    monkeypatch.setattr(cli_run, "start_run", lambda raw, folder, reporter: seen.append((raw, folder)))
     answer = semikit("reproduce", CELL, "--root", tmp_path, "--out", tmp_path / "run", "--device", "cpu")
     assert answer.code == 0
     assert "published mIoU 87.9" in answer.out

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from semikit.cli.run_folder import find_run
+from semikit.run.folder import find_run
 from semikit.training.checkpoint import read_checkpoint
 from semikit.training.tracking import read_rows
 

@@ -269,20 +269,20 @@ def test_best_weights_say_how_they_came_about(trained: Path) -> None:
 
 def test_the_data_named_take_the_place_of_a_recipes_own(trained: Path, photo_data: Path) -> None:
     config = trained / "config.yaml"
-    whole = compose("seg", None, None, None, config, None, {})
+    whole = compose("seg", config=config, above={})
     assert {key: value for key, value in whole.items() if key != "about"} == read_yaml(config)
-    made = compose("seg", "shapes", None, None, config, None, {})
+    made = compose("seg", dataset="shapes", config=config, above={})
     assert (made["name"], made["data"]["folders"]) == ("shapes", None)
     assert made["data"]["shapes"] == read_recipe("datasets", "shapes")["data"]["shapes"]
     assert made["data"]["labels"] == "4"
-    own = compose("seg", None, photo_data, None, None, None, {"data": {"labels": "2"}})
+    own = compose("seg", data=photo_data, above={"data": {"labels": "2"}})
     assert own["name"] == "data"
     assert own["data"]["folders"]["train"]["images"] == str(photo_data.parent / "train/images")
 
 
 def test_a_recipe_with_folders_and_a_data_set_named(tmp_path: Path, photos: ModuleType, photo_data: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(json.dumps(photos.raw(photo_data)))
-    made = compose("seg", "shapes", None, None, tmp_path / "recipe.yaml", None, {})
+    made = compose("seg", dataset="shapes", config=tmp_path / "recipe.yaml", above={})
     assert made["data"]["folders"] is None
     assert made["data"]["shapes"] is not None
     assert made["data"]["labels"] == "4"

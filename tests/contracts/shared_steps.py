@@ -19,7 +19,7 @@ from semikit.distributed.collectives import mean_over_processes
 from semikit.distributed.groups import joined
 from semikit.run import build
 from semikit.run.config import resolve
-from semikit.training.reporter import Quiet
+from semikit.training.reporter import Reporter
 
 STEPS = 10
 
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 def train(raw: dict[str, Any], path: Path, rank: int) -> None:
     """Loss and gradients of the first step, and the weights after the last."""
-    trainer = build.build_run(resolve(raw), path.parent, Quiet()).trainer
+    trainer = build.build_run(resolve(raw), path.parent, Reporter()).trainer
     trainer.method.train()
     batches = iter(trainer.task.batches(range(STEPS), 0, False))
     found: dict[str, Any] = {"losses": []}

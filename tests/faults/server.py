@@ -34,11 +34,13 @@ import torch.utils.tensorboard
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, TiffImagePlugin
 
 from semikit import files
-from semikit.cli import app, run, run_folder
+from semikit.cli import app
 from semikit.data import manifest
 from semikit.inference import pictures
 from semikit.methods import unimatch_v2
 from semikit.models import segmenter
+from semikit.run import folder as run_folder
+from semikit.run import lifecycle as run
 from semikit.run import lock
 from semikit.tasks import cls, seg
 from semikit.training import checkpoint, tracking

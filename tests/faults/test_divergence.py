@@ -21,7 +21,7 @@ from semikit.run import resume as resuming
 from semikit.run.config import resolve
 from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_checkpoint
-from semikit.training.reporter import Quiet
+from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker, read_rows
 
 Differences = Callable[..., list[str]]
@@ -59,7 +59,7 @@ def raw_of(request: pytest.FixtureRequest) -> Callable[[str], Raw]:
     return raw
 
 
-class Listening(Quiet):  # type: ignore[misc]
+class Listening(Reporter):  # type: ignore[misc]
     """Keeps what it is told."""
 
     def __init__(self) -> None:

@@ -31,8 +31,8 @@ def test_what_is_compared_is_whole(whole: Any) -> None:
         "tracking.py",
         "manifest.py",
         "lock.py",
-        "run_folder.py",
-        "run.py",
+        "folder.py",
+        "lifecycle.py",
         "pictures.py",
     }
     assert len(whole.lines) > 80

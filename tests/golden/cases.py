@@ -13,7 +13,7 @@ from torch import nn
 
 from semikit.run import build
 from semikit.run.config import resolve
-from semikit.training.reporter import Quiet
+from semikit.training.reporter import Reporter
 
 STEPS = 5
 VALUES = Path(__file__).parent / "losses.json"
@@ -99,7 +99,7 @@ def losses(name: str, small: Small, folder: Path) -> list[dict[str, float]]:
         raw["method"]["threshold"] = _THRESHOLD.get(task, 0.4)
     for section, values in changes.items():
         raw[section] = {**raw[section], **values}
-    trainer = build.build_run(resolve(raw), folder, Quiet()).trainer
+    trainer = build.build_run(resolve(raw), folder, Reporter()).trainer
     _make_confident(trainer.method, _SCALE.get(task, 1))
     trainer.method.train()
     batches = iter(trainer.task.batches(range(STEPS), 0, False))

@@ -108,7 +108,7 @@ class TestCrops:
 def test_the_recipe_is_the_published_one(pairs: ModuleType, pair_data: Path) -> None:
     from semikit.cli.train import compose
 
-    config = resolve(compose("cd", None, pair_data, None, None, None, {}))
+    config = resolve(compose("cd", data=pair_data, above={}))
     weak, strong = config.views.weak, config.views.strong  # type: ignore[attr-defined]
     assert (weak.crop, weak.scale, weak.flip) == (252, (0.8, 1.2), 0.5)
     assert (strong.jitter_probability, strong.grayscale_probability, strong.blur_probability) == (0.8, 0.0, 0.5)

@@ -17,7 +17,7 @@ from semikit.run import build
 from semikit.run.config import resolve
 from semikit.run.recipes import read_yaml
 from semikit.training.checkpoint import LAST, read_checkpoint
-from semikit.training.reporter import Quiet
+from semikit.training.reporter import Reporter
 from semikit.training.trainer import Trainer
 
 PATIENCE = 120.0
@@ -59,7 +59,7 @@ def test_a_signal_saves_and_ends_with_130(
 
 def run_until(raw: dict[str, Any], folder: Path, step: int) -> Trainer:
     """The state of the same run in this process, without workers, at a step."""
-    trainer = build.build_run(resolve({**raw, "train": {**raw["train"], "workers": 0}}), folder, Quiet()).trainer
+    trainer = build.build_run(resolve({**raw, "train": {**raw["train"], "workers": 0}}), folder, Reporter()).trainer
     trainer.method.train()
     iterator = iter(trainer.task.batches(range(step), 0, False))
     with torch.random.fork_rng(devices=[]):

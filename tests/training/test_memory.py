@@ -23,7 +23,7 @@ from semikit.training import memory
 from semikit.training.checkpoint import LAST, read_checkpoint
 from semikit.training.memory import fitting_micro_batches, largest_micro_batch, left_as_it_was, micro_batch_sizes
 from semikit.training.optimizer import build_optimizer
-from semikit.training.reporter import Quiet
+from semikit.training.reporter import Reporter
 from semikit.training.settings import OptimizerSettings
 from semikit.training.step import Stepper
 from semikit.training.tracking import Tracker
@@ -171,7 +171,7 @@ def test_other_processes_are_left_alone(tiny: ModuleType, monkeypatch: pytest.Mo
     assert process_count() == 2
 
 
-class Notices(Quiet):
+class Notices(Reporter):
     def __init__(self) -> None:
         self.told: list[str] = []
 

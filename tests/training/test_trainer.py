@@ -21,7 +21,7 @@ from semikit.run import resume as resuming
 from semikit.run.config import resolve
 from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_best, read_checkpoint
-from semikit.training.reporter import Quiet, Reporter
+from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker, read_rows
 from semikit.training.trainer import Interrupted
 
@@ -145,7 +145,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
 def test_training_moves_something(whole: Callable[[str], Path], photos: ModuleType, photo_data: Path) -> None:
     """Or equality would mean little."""
     state = states(whole("unimatch_v2"))
-    fresh = build.build_run(resolve(settings(photos, photo_data)), Path("-"), Quiet()).trainer.method.state_dict()
+    fresh = build.build_run(resolve(settings(photos, photo_data)), Path("-"), Reporter()).trainer.method.state_dict()
     learned = [key for key in fresh if key.endswith("weight")]
     assert not any(torch.equal(fresh[key], state["method"][key]) for key in learned)
     student = "student.classifier.weight"
@@ -208,7 +208,7 @@ def test_a_whole_step_does_not_wait_for_the_device(
     config = resolve(photos.raw(photo_data, method))
     if METHODS.get(method).requirements(config.method).whole_images:
         pytest.skip("learns classes of whole images only")
-    run = build.build_run(config, Path("-"), Quiet())
+    run = build.build_run(config, Path("-"), Reporter())
     raw_batches = list(run.task.batches(range(2), 0, False))
     with count_syncs() as counter:
         for step, raw in enumerate(raw_batches):
@@ -314,7 +314,7 @@ def test_an_evaluation_changes_nothing(
     photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batch norm would learn from validation images and pictures if it were not in eval mode."""
-    run = build.build_run(resolve({**photos.raw(photo_data), "model": CONVOLUTIONAL}), tmp_path, Quiet())
+    run = build.build_run(resolve({**photos.raw(photo_data), "model": CONVOLUTIONAL}), tmp_path, Reporter())
     trainer = run.trainer
     trainer.method.train()
     before = {key: value.clone() for key, value in trainer.method.state_dict().items()}
@@ -367,7 +367,7 @@ class Breaking:
 def test_a_step_that_is_not_finite_stops_the_run_and_its_batch_is_kept(
     photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences
 ) -> None:
-    run = build.build_run(resolve(settings(photos, photo_data, "unimatch_v1", log_every=2)), tmp_path, Quiet())
+    run = build.build_run(resolve(settings(photos, photo_data, "unimatch_v1", log_every=2)), tmp_path, Reporter())
     whole_task = run.trainer.task
     run.trainer.task = Breaking(whole_task, 1, 2)
     tracker = Tracker(tmp_path)
@@ -403,8 +403,8 @@ def test_some_skipped_steps_may_be_allowed_also_over_a_resumption(
     tracker = Tracker(tmp_path)
     with pytest.raises(Interrupted):
         run.trainer.fit(tracker)
-    again = build.build_run(resolve(raw), tmp_path, Quiet())
-    resuming.resume(again, Quiet())
+    again = build.build_run(resolve(raw), tmp_path, Reporter())
+    resuming.resume(again, Reporter())
     assert int(again.trainer.stepper.skipped) == 2
     again.trainer.task = Breaking(again.trainer.task, 1, 2, 4)
     with pytest.raises(RunError, match=r"at iteration 1 \(3 skipped"):
@@ -429,8 +429,8 @@ def test_data_that_vanish_stop_the_run_after_a_checkpoint(
     assert caught.value.exit_code == 3
     assert reporter.told[-1] == "end"
     image.write_bytes(content)
-    again = build.build_run(resolve(raw), folder, Quiet())
-    resuming.resume(again, Quiet())
+    again = build.build_run(resolve(raw), folder, Reporter())
+    resuming.resume(again, Reporter())
     again.trainer.fit(tracker)
     tracker.close()
     train(raw, tmp_path / "whole")
@@ -439,7 +439,7 @@ def test_data_that_vanish_stop_the_run_after_a_checkpoint(
 
 def test_validation_images_that_vanish_stop_the_run(photos: ModuleType, tmp_path: Path) -> None:
     data = photos.write(tmp_path / "data")
-    run = build.build_run(resolve(settings(photos, data, iterations=1)), tmp_path / "run", Quiet())
+    run = build.build_run(resolve(settings(photos, data, iterations=1)), tmp_path / "run", Reporter())
     (tmp_path / "run").mkdir()
     (data.parent / "val/images/val1.png").unlink()
     tracker = Tracker(tmp_path / "run")
@@ -465,17 +465,17 @@ def test_another_configuration_is_not_resumed(
 ) -> None:
     raw = settings(photos, photo_data)
     raw["optimizer"] = {**raw["optimizer"], "weight_decay": 0.5}
-    run = build.build_run(resolve(raw), whole("unimatch_v2"), Quiet())
+    run = build.build_run(resolve(raw), whole("unimatch_v2"), Reporter())
     with pytest.raises(ConfigError, match=r"optimizer\.weight_decay: 0\.01 -> 0\.5"):
-        resuming.resume(run, Quiet())
+        resuming.resume(run, Reporter())
 
 
 def test_what_does_not_change_the_result_may_change(
     whole: Callable[[str], Path], photos: ModuleType, photo_data: Path
 ) -> None:
     raw = settings(photos, photo_data, workers=2, log_every=1, save_every=1)
-    run = build.build_run(resolve(raw), whole("unimatch_v2"), Quiet())
-    resuming.resume(run, Quiet())
+    run = build.build_run(resolve(raw), whole("unimatch_v2"), Reporter())
+    resuming.resume(run, Reporter())
     assert run.trainer.step == 6
 
 
@@ -484,12 +484,12 @@ def test_another_split_is_not_resumed(photos: ModuleType, tmp_path: Path) -> Non
     raw = settings(photos, data, iterations=1)
     train(raw, tmp_path / "run")
     photos.save(data.parent / "train/images/one_more.png", torch.zeros(40, 48, 3))
-    run = build.build_run(resolve(raw), tmp_path / "run", Quiet())
+    run = build.build_run(resolve(raw), tmp_path / "run", Reporter())
     with pytest.raises(DataError, match=r"counts\.unlabeled: 4 -> 5"):
-        resuming.resume(run, Quiet())
+        resuming.resume(run, Reporter())
 
 
 def test_nothing_to_resume(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
-    run = build.build_run(resolve(settings(photos, photo_data)), tmp_path, Quiet())
+    run = build.build_run(resolve(settings(photos, photo_data)), tmp_path, Reporter())
     with pytest.raises(WeightsError, match="no checkpoint"):
-        resuming.resume(run, Quiet())
+        resuming.resume(run, Reporter())

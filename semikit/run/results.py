@@ -1,16 +1,12 @@
-"""What a finished run leaves: results.json and the last lines on the screen."""
+"""What a finished run leaves: results.json."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from semikit import __version__
 from semikit.core.task import Scores
@@ -66,31 +62,3 @@ def weights_file(path: Path) -> dict[str, str]:
 
 def _plain(scores: Scores) -> dict[str, Any]:
     return {scores.metric: scores.value, **scores.extra, "per_class": dict(scores.per_class)}
-
-
-def say_results(run: build.Run, results: Mapping[str, Any], console: Console, quiet: bool) -> None:
-    """The best value and, without `quiet`, the test value, the classes, and what to type next."""
-    best = results["best"]
-    console.print(
-        f"best {results['metric']} {best['value']:.2f} ({best['model']}, iteration {best['iteration']}, "
-        f"{best['split']}, protocol {results['protocol']})",
-        highlight=False,
-    )
-    if "test" in results:
-        console.print(f"test {results['metric']} {results['test'][results['metric']]:.2f} (read once)", highlight=False)
-    if quiet:
-        return
-    per_class = results.get("test", results)["per_class"]
-    console.print(class_table(per_class, f"{run.task.per_class} ({'test' if 'test' in results else best['split']})"))
-    for line in (f"run folder: {run.folder}", f"next: semikit predict {run.folder} {run.task.example}"):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def class_table(per_class: Mapping[str, float], what: str) -> Table:
-    """`what` of each class, in percent; names are shown as they are."""
-    table = Table(box=None, header_style="bold")
-    table.add_column("class")
-    table.add_column(what, justify="right")
-    for name, value in per_class.items():
-        table.add_row(escape(name), f"{value:.1f}")
-    return table

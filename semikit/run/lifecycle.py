@@ -1,23 +1,18 @@
-"""What `train` and `demo` share: run folders, the start panel, a run from beginning to end."""
+"""The life of a run: begun in a new folder or gone on with, trained, its results written. Knows no console."""
 
 from __future__ import annotations
 
+import json
 import statistics
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
-from rich.console import Console
 
-from semikit.cli.console import Lines, make_reporter, start_panel
-from semikit.cli.json_file import write_json
-from semikit.cli.results import results_of, say_results
-from semikit.cli.run_folder import clear_unused, find_run, never_began, new_folder, remove_empty, unfinished
-from semikit.cli.start import facts_of, notices_of
-from semikit.cli.tee import Both
 from semikit.distributed.collectives import process_count, process_rank
 from semikit.distributed.groups import (
     joined,
@@ -33,13 +28,22 @@ from semikit.files import write_text
 from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import Config, resolve
+from semikit.run.facts import facts_of, notices_of
+from semikit.run.folder import clear_unused, find_run, never_began, new_folder, remove_empty, unfinished
 from semikit.run.lock import sole_writer
 from semikit.run.recipes import merge
-from semikit.training.reporter import Quiet, Reporter
+from semikit.run.reporters import Both, Lines
+from semikit.run.results import results_of
+from semikit.training.reporter import FinishedRun, Reporter
 from semikit.training.tracking import Tracker
 
+MakeReporter = Callable[[], Reporter]
+"""Makes the observer of a run; several runs (--seeds) have one each."""
 
-def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None, console: Console, quiet: bool) -> None:
+
+def begin(
+    raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None, reporter: MakeReporter
+) -> dict[str, Any]:
     """Train in a new folder, together with the other processes that torchrun started; where torchrun starts them anew
     after a failure, go on with what they had begun.
     """
@@ -52,31 +56,29 @@ def begin(raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None,
         if begun is not None:
             # How a step is shared is planned anew: there may be another number of processes.
             sharing = {"train": {"accumulate": config.train.accumulate}}
-            resume_run(config.task, Path(begun), sharing, console, quiet)
-            return
+            return resume_run(config.task, Path(begun), sharing, reporter)
         folder = Path(on_first(lambda: str(new_folder(raw, out))))
         seen_by_all(folder)
         if seeds is None:
-            start_run(raw, folder, console, quiet)
-        else:
-            start_runs(raw, folder, seeds, console, quiet)
+            return start_run(raw, folder, reporter)
+        return start_runs(raw, folder, seeds, reporter)
 
 
-def go_on(task: str, given: str, overrides: Mapping[str, Any], console: Console, quiet: bool) -> None:
+def go_on(task: str, given: str, overrides: Mapping[str, Any], reporter: MakeReporter) -> dict[str, Any]:
     """Go on with a run, together with the other processes that torchrun started."""
     folder = find_run(task, given)
     with joined(resuming.read_run_config(folder, overrides).train.device):
-        resume_run(task, folder, overrides, console, quiet)
+        return resume_run(task, folder, overrides, reporter)
 
 
-def start_run(raw: Mapping[str, Any], folder: Path, console: Console, quiet: bool) -> dict[str, Any]:
+def start_run(raw: Mapping[str, Any], folder: Path, reporter: MakeReporter) -> dict[str, Any]:
     """Train one run in an empty folder; returns the results."""
     leads = process_rank() == 0
     try:
         with _writing(folder) as notice:
             on_first(lambda: _refuse_begun(folder))
             try:
-                return _start(resolve(raw), folder, console, quiet, notice)
+                return _start(resolve(raw), folder, reporter, notice)
             except (SemikitError, KeyboardInterrupt):
                 if leads:
                     clear_unused(folder)
@@ -99,11 +101,11 @@ def _refuse_begun(folder: Path) -> None:
     clear_unused(folder)
 
 
-def _start(config: Config, folder: Path, console: Console, quiet: bool, notice: str | None) -> dict[str, Any]:
-    with _log(folder, console, quiet) as reporter:
-        run = _checked(config, folder, reporter)
+def _start(config: Config, folder: Path, reporter: MakeReporter, notice: str | None) -> dict[str, Any]:
+    with _log(folder, reporter) as observer:
+        run = _checked(config, folder, observer)
         on_first(lambda: _write_begin(run))
-        return _train(run, console, quiet, 0, notice)
+        return _train(run, 0, notice)
 
 
 def _checked(config: Config, folder: Path, reporter: Reporter) -> build.Run:
@@ -119,44 +121,38 @@ def _write_begin(run: build.Run) -> None:
     write_text(run.folder / "config.yaml", run.config.to_yaml())
 
 
-def resume_run(
-    task_name: str, folder: Path, overrides: Mapping[str, Any], console: Console, quiet: bool
-) -> dict[str, Any]:
+def resume_run(task_name: str, folder: Path, overrides: Mapping[str, Any], reporter: MakeReporter) -> dict[str, Any]:
     """Go on with a run."""
     config = resuming.read_run_config(folder, overrides)
     if config.task != task_name:
         raise InputError(f"{folder} is a run of the task {config.task!r}: semikit train {config.task} --resume …")
-    with _writing(folder) as notice, _log(folder, console, quiet) as reporter:
-        run = _checked(config, folder, reporter)
-        resuming.resume(run, reporter)
+    with _writing(folder) as notice, _log(folder, reporter) as observer:
+        run = _checked(config, folder, observer)
+        resuming.resume(run, observer)
         same_step(run.trainer.step, folder)
-        reporter.notice(f"going on at iteration {run.trainer.step}")
-        return _train(run, console, quiet, run.trainer.step, notice)
+        observer.notice(f"going on at iteration {run.trainer.step}")
+        return _train(run, run.trainer.step, notice)
 
 
-def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], console: Console, quiet: bool) -> None:
-    """One run per seed in folder/seed-N, then mean and standard deviation of the best value."""
+def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], reporter: MakeReporter) -> dict[str, Any]:
+    """One run per seed in folder/seed-N; returns mean and standard deviation of the best value, as in summary.json."""
     results = []
     for seed in seeds:
         child = folder / f"seed-{seed}"
         on_first(lambda child=child: child.mkdir())  # type: ignore[misc]
         try:
-            results.append(start_run(merge(raw, {"train": {"seed": seed}}), child, console, quiet))
+            results.append(start_run(merge(raw, {"train": {"seed": seed}}), child, reporter))
         finally:
             if process_rank() == 0:
                 remove_empty(folder)
-    if process_rank():
-        return
     metric, split = results[0]["metric"], results[0]["best"]["split"]
     summary = {"metric": metric, "seeds": list(seeds), "split": split}
     summary |= _spread([float(result["best"]["value"]) for result in results])
-    told = {split: summary}
     if "test" in results[0]:
-        summary["test"] = told["test"] = _spread([float(result["test"][metric]) for result in results])
-    write_json(folder / "summary.json", summary)
-    for name, found in told.items():
-        line = f"{metric} over seeds {list(seeds)}: {found['mean']:.2f} ± {found['std']:.2f} ({name})"
-        console.print(line, markup=False)
+        summary["test"] = _spread([float(result["test"][metric]) for result in results])
+    if process_rank() == 0:
+        write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
@@ -165,28 +161,34 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {"values": list(values), "mean": statistics.mean(values), "std": spread}
 
 
-def dry_run(raw: Mapping[str, Any], processes: int, console: Console) -> None:
-    """Resolve, look through all data, print configuration and plan for so many processes; write and train nothing."""
+@final
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would be: its resolved configuration, facts by their name, and what a person should know."""
+
+    config: Config
+    facts: Mapping[str, str]
+    notices: Sequence[str]
+
+
+def plan(raw: Mapping[str, Any], processes: int) -> Plan:
+    """Resolve, look through all data, and plan for so many processes; write and train nothing."""
     config = resolve(raw)
     alone = build.alone(config, processes)
     task = build.build_task(alone)
     task.check(thorough=True)
-    run = build.build_run(alone, Path("-"), make_reporter(console, True), task)
-    console.out(config.to_yaml(), highlight=False)
-    start_panel(console, "plan", facts_of(run, processes))
-    for notice in notices_of(run, processes):
-        console.out(f"note: {notice}", highlight=False)
+    run = build.build_run(alone, Path("-"), Reporter(), task)
+    notices = notices_of(run, processes)
     if config.train.accumulate == "auto" and processes > 1:
-        console.out("note: train.accumulate auto is tried when the run begins, on each process's part of the batch")
-    console.print("The data are fine. Nothing was trained or written.")
+        notices.append("train.accumulate auto is tried when the run begins, on each process's part of the batch")
+    return Plan(config, facts_of(run, processes), notices)
 
 
-def _train(run: build.Run, console: Console, quiet: bool, first: int, told: str | None) -> dict[str, Any]:
+def _train(run: build.Run, first: int, told: str | None) -> dict[str, Any]:
     leads = process_rank() == 0
     facts = facts_of(run, process_count())
-    if leads and not quiet:
-        start_panel(console, f"semikit train {run.config.task}", facts)
     if leads:
+        run.trainer.reporter.planned(f"semikit train {run.config.task}", facts)
         with (run.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(f"{name}: {fact}\n" for name, fact in facts.items())
     for notice in [*notices_of(run, process_count()), *([told] if told else [])]:
@@ -204,8 +206,7 @@ def _train(run: build.Run, console: Console, quiet: bool, first: int, told: str 
     finally:
         if tracker is not None:
             tracker.close()
-    if leads:
-        say_results(run, results, console, quiet)
+    run.trainer.reporter.finished(FinishedRun(run.folder, results, run.task.per_class, run.task.example))
     return results
 
 
@@ -229,7 +230,7 @@ def _faults_told(run: build.Run) -> Iterator[None]:
 
 
 @contextmanager
-def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Reporter]:
+def _log(folder: Path, reporter: MakeReporter) -> Iterator[Reporter]:
     """A reporter that also writes log.txt; a fault's traceback goes there too, and the fault says where. Of several
     processes only the first tells.
     """
@@ -237,7 +238,7 @@ def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Reporter]:
     if process_rank():
         number = process_rank()
         try:
-            yield Quiet()
+            yield Reporter()
         except Exception as error:
             if not isinstance(error, InputError) and not getattr(error, "of_all", False):
                 with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
@@ -246,7 +247,7 @@ def _log(folder: Path, console: Console, quiet: bool) -> Iterator[Reporter]:
         return
     with path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
         try:
-            yield Both(make_reporter(console, quiet), Lines(Console(file=file, width=200)))
+            yield Both(reporter(), Lines(lambda text: print(text, file=file)))
         except SemikitError as error:
             file.write(f"{type(error).__name__}: {error}\n")
             raise

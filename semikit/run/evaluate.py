@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semikit.cli.results import weights_file
-from semikit.cli.train import at_root, compose
 from semikit.core.task import Inference, Scores
 from semikit.errors import InputError
 from semikit.registry import TASKS
 from semikit.run import build, recipes
 from semikit.run import load as trained
+from semikit.run.compose import at_root, compose
 from semikit.run.config import resolve
+from semikit.run.results import weights_file
 from semikit.training.device import autocast, choose_device
 
 
 def score(
     path: Path,
     dataset: str | None,
-    data: Path | None,
+    data: Path | Mapping[str, Any] | None,
     root: Path | None,
     split: str,
     settings: Mapping[str, Any],
@@ -88,14 +88,18 @@ def _read_alike(raw: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, A
     return {**raw, "data": data}
 
 
-def _raw(path: Path, task: str, dataset: str | None, data: Path | None, root: Path | None) -> dict[str, Any]:
+def _raw(
+    path: Path, task: str, dataset: str | None, data: Path | Mapping[str, Any] | None, root: Path | None
+) -> dict[str, Any]:
     """The data's configuration: as given, or the run's own."""
     folder = path if path.is_dir() else path.parent.parent
     if dataset is None and data is None and root is not None and (folder / "config.yaml").is_file():
         return at_root(recipes.read_yaml(folder / "config.yaml"), root)
     if any(given is not None for given in (dataset, data, root)):
         # No training image is read, so which are labelled does not matter; an official list may not even be there.
-        return compose(task, dataset, data, root, None, None, {"data": {"labels": TASKS.get(task).any_labels}})
+        return compose(
+            task, dataset=dataset, data=data, root=root, above={"data": {"labels": TASKS.get(task).any_labels}}
+        )
     if not (folder / "config.yaml").is_file():
         raise InputError(
             f"{path} does not lie in a run folder; say on what to evaluate: --data FILE.yaml or --dataset NAME."

@@ -1,0 +1,131 @@
+"""Predictions that stay in memory: the same numbers as those that `predict` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from semikit.augment.weak import squeezed
+from semikit.core.network import Network
+from semikit.core.task import Inference
+from semikit.data.class_sources import read_rgb
+from semikit.data.folders import plain_source
+from semikit.data.formats.images import is_raster, read_grid
+from semikit.data.formats.value_range import sampled_scale
+from semikit.data.spec import Scale
+from semikit.errors import InputError
+from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
+from semikit.inference.predict_pairs import PairMaker, PairPredict
+from semikit.inference.windows import EvaluateSettings, probabilities_of
+
+Bytes = NDArray[np.uint8]
+NODATA = 255
+"""Class of pixels that are not valid, as in files."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network says of one image, or of two dates.
+
+    Of pixels `classes` is a map (H, W) uint8 of class numbers, 255 where a raster has no data, and `confidence` (H, W)
+    float32 the probability of the class (0..1). Of whole images they are one number each. `names` are those of the
+    classes.
+    """
+
+    classes: NDArray[np.uint8] | int
+    confidence: NDArray[np.float32] | float
+    names: tuple[str, ...]
+
+
+def segment(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:
+    """A map of classes of one image: a path, a PIL image or an array (H, W, C) uint8.
+
+    Raises:
+        InputError: an array of another shape or type; DataError: a file that cannot be read or does not fit.
+    """
+    if isinstance(image, str | PathLike):
+        scale = None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"])
+        bands = None if metadata.get("bands") is None else tuple(metadata["bands"])
+        pixels, valid = plain_source([Path(image)], bands, scale).image(0)
+    else:
+        pixels, valid = _pixels(image, len(metadata["mean"])), None
+    settings = EvaluateSettings.model_validate(metadata["evaluate"])
+    network.to(inference.device).eval()
+    confidence, labels = probabilities_of(network, pixels, settings, metadata["crop"], inference).max(0)
+    classes = labels.cpu().numpy().astype(np.uint8)
+    if valid is not None:
+        classes[~valid] = NODATA
+    return Prediction(classes, confidence.float().cpu().numpy(), tuple(metadata["class_names"]))
+
+
+def detect_change(
+    network: Network, metadata: Mapping[str, Any], images: Sequence[Any], inference: Inference
+) -> Prediction:
+    """A map of change between two dates, the earlier first: two paths, or PIL images and arrays (H, W, C) uint8.
+
+    Rasters are aligned and read window by window, as in `semikit predict`.
+
+    Raises:
+        InputError: a path and an image together, arrays of other or unequal shapes; DataError: files that do not fit.
+    """
+    maker = PairMaker.of(network, metadata, PairPredict(), inference)
+    paths = [Path(image) for image in images if isinstance(image, str | PathLike)]
+    if paths and len(paths) != len(images):
+        raise InputError("one date is a path and the other an image; give two paths or two images.")
+    if paths:
+        files = (paths[0], paths[1])
+        size, rasters = read_grid(files[0]).size, all(map(is_raster, files))
+        look = maker.reader(files, maker.scale or sampled_scale(files, maker.bands))
+    else:
+        before, after = (_pixels(image, len(metadata["mean"])) for image in images)
+        if before.shape != after.shape:
+            raise InputError(f"the two dates have shapes {before.shape} and {after.shape}; they have to be equal.")
+        pair, size, rasters = np.stack([before, after]), (before.shape[0], before.shape[1]), False
+
+        def look(region: Any) -> tuple[Bytes, None]:
+            rows, columns = region.slices
+            return pair[:, rows, columns], None
+
+    classes, confidence = np.full(size, NODATA, np.uint8), np.zeros(size, np.float32)
+    for piece in maker.pieces(look, size, rasters):
+        shares, found = (values.numpy() for values in piece.probabilities.max(0))
+        classes[piece.region.slices] = np.where(piece.valid, found.astype(np.uint8), np.uint8(NODATA))
+        confidence[piece.region.slices] = shares
+    return Prediction(classes, confidence, maker.class_names)
+
+
+def classify(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:
+    """The class of one image: a path, a PIL image or an array (H, W, 3) uint8.
+
+    Raises:
+        InputError: an array of another shape or type; DataError: a file that cannot be read.
+    """
+    pixels = read_rgb(Path(image)) if isinstance(image, str | PathLike) else _pixels(image, 3)
+    settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
+    names = tuple(metadata["class_names"])
+    evaluation = ClassEvaluation(names, settings, metadata["size"])
+    seen = evaluation.cropped(pixels) if metadata["size"] else squeezed(pixels, tuple(metadata["side"]))
+    network.to(inference.device).eval()
+    shares = evaluation.logits(network, seen[None], inference).float().softmax(1)[0].cpu()
+    return Prediction(int(shares.argmax()), float(shares.max()), names)
+
+
+def _pixels(image: Any, channels: int) -> Bytes:
+    """A PIL image or an array as pixels (H, W, channels) uint8."""
+    if isinstance(image, Image.Image):
+        image = image.convert("RGB" if channels == 3 else image.mode)
+    values = np.array(image)  # a copy: torch takes no arrays that cannot be written to
+    if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != channels:
+        raise InputError(
+            f"an image has shape {values.shape} and type {values.dtype}; the model takes (H, W, {channels}) "
+            "uint8 arrays, PIL images and paths."
+        )
+    return values

@@ -1,0 +1,120 @@
+"""From what is asked for (flags, keywords, data of one's own) to the plain values of a whole configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semikit.errors import InputError
+from semikit.registry import TASKS
+from semikit.run import recipes
+
+KEYS: Mapping[str, str] = {
+    "labels": "data.labels",
+    "unlabeled": "data.unlabeled",
+    "encoder": "model.encoder",
+    "decoder": "model.decoder",
+    "weights": "model.weights",
+    "method": "method.name",
+    "iterations": "train.iterations",
+    "epochs": "train.epochs",
+    "batch": "train.batch",
+    "seed": "train.seed",
+    "device": "train.device",
+    "precision": "train.precision",
+    "compile": "train.compile",
+    "protocol": "train.protocol",
+    "eval_every": "train.eval_every",
+    "save_every": "train.save_every",
+    "workers": "train.workers",
+    "crop": "views.weak.crop",
+}
+"""Flag -> key of the configuration."""
+
+
+KEYS_OF_TASK: Mapping[str, Mapping[str, str]] = {"cls": {"crop": "views.size"}}
+"""Task -> flags that mean another key there."""
+
+
+def flag_overrides(flags: Mapping[str, Any], task: str = "") -> dict[str, Any]:
+    """Nested overrides for the flags that were given (not None)."""
+    keys = {**KEYS, **KEYS_OF_TASK.get(task, {})}
+    nested: dict[str, Any] = {}
+    for flag, value in flags.items():
+        if value is None or value == []:
+            continue
+        *path, last = keys[flag].split(".")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = _located(flag, value)
+    return nested
+
+
+def _located(flag: str, value: Any) -> Any:
+    """Files and folders as absolute paths, so that the written configuration works from any folder."""
+    if flag == "unlabeled":
+        return [text if _is_published(text) else str(Path(text).absolute()) for text in value]
+    if flag in ("labels", "weights") and not re.fullmatch(r"\d+(/\d+)?", value) and Path(value).is_file():
+        return str(Path(value).absolute())
+    return value
+
+
+def _is_published(text: str) -> bool:
+    from semikit.data.published.catalogue import published_names
+
+    return text.partition(":")[0] in published_names() and not Path(text).is_dir()
+
+
+def compose(
+    task: str,
+    *,
+    dataset: str | None = None,
+    data: Path | Mapping[str, Any] | None = None,
+    root: Path | None = None,
+    config: Path | None = None,
+    preset: str | None = None,
+    above: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All layers of a run's configuration, laid over one another.
+
+    Raises:
+        InputError: when a name is not known, or the data are not said or said twice.
+    """
+    if dataset is not None and data is not None:
+        raise InputError(f"both --dataset {dataset} and --data {data} were given; give one of them.")
+    if config is not None and preset is not None:
+        raise InputError(f"both --config {config} and --preset {preset} were given; give one of them.")
+    own = _own_data(task, data, root) if data is not None else None
+    raw = recipes.compose(task, dataset, preset, config, above, own)
+    return raw if root is None or data is not None else at_root(raw, root)
+
+
+def at_root(raw: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The same configuration with its published data set at another place.
+
+    Raises:
+        InputError: when its data are no published data set.
+    """
+    if not (raw.get("data") or {}).get("published"):
+        raise InputError(
+            f"--root {root} says where a published data set lies or where the paths of --data begin; give one of "
+            "them (semikit data list), or leave --root out."
+        )
+    from semikit.files import at_home
+
+    return recipes.merge(raw, {"data": {"published": {"root": str(at_home(root).absolute())}}})
+
+
+def _own_data(task: str, data: Path | Mapping[str, Any], root: Path | None) -> dict[str, Any]:
+    """The user's own data as the task reads them."""
+    from semikit.data.spec import no_such_file
+
+    if isinstance(data, Mapping):
+        return {"name": "data", "data": dict(TASKS.get(task).custom_data(data, root))}
+    if not data.exists():  # before anything heavy is imported
+        raise no_such_file(data)
+    name = data.resolve().name if data.is_dir() else data.stem
+    return {"name": name, "data": dict(TASKS.get(task).custom_data(data, root))}

@@ -1,0 +1,118 @@
+"""What a run says in plain lines, and to two places at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+from semikit.core.task import Scores
+from semikit.training.reporter import FinishedRun, Reporter
+
+
+@final
+class Both(Reporter):
+    """Two reporters that are told the same."""
+
+    def __init__(self, first: Reporter, second: Reporter) -> None:
+        self.both = (first, second)
+
+    def start(self, first: int, total: int) -> None:
+        """Forward."""
+        for reporter in self.both:
+            reporter.start(first, total)
+
+    def advance(self) -> None:
+        """Forward."""
+        for reporter in self.both:
+            reporter.advance()
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Forward."""
+        for reporter in self.both:
+            reporter.log(values)
+
+    def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
+        """Forward."""
+        for reporter in self.both:
+            reporter.evaluation(iteration, scores, best)
+
+    def notice(self, text: str) -> None:
+        """Forward."""
+        for reporter in self.both:
+            reporter.notice(text)
+
+    def end(self) -> None:
+        """Forward."""
+        for reporter in self.both:
+            reporter.end()
+
+    def planned(self, title: str, facts: Mapping[str, str]) -> None:
+        """Forward."""
+        for reporter in self.both:
+            reporter.planned(title, facts)
+
+    def finished(self, run: FinishedRun) -> None:
+        """Forward."""
+        for reporter in self.both:
+            reporter.finished(run)
+
+
+def values_line(values: Mapping[str, float]) -> str:
+    """Losses, confident share, speed and waiting in one line."""
+    parts = [f"{name} {value:.3f}" for name, value in values.items() if name.startswith("loss")]
+    if "confident" in values:
+        parts.append(f"confident {100 * values['confident']:.0f} %")
+    if "pseudo_accuracy" in values:
+        parts.append(f"right {100 * values['pseudo_accuracy']:.0f} %")
+    if "images_per_second" in values:
+        parts.append(f"{values['images_per_second']:.1f} images/s")
+        parts.append(f"waiting {100 * values['waiting']:.0f} %")
+    if values.get("skipped"):
+        parts.append(f"skipped {values['skipped']:.0f}")
+    if values.get("bad_files"):
+        parts.append(f"unreadable files {values['bad_files']:.0f}")
+    return " · ".join(parts)
+
+
+@final
+class Lines(Reporter):
+    """Plain lines, for logs and pipes; at most one every ten seconds between evaluations."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.write = write
+        self.first = self.step = self.total = 0
+        self.begun = 0.0
+        self.printed = float("-inf")
+
+    def start(self, first: int, total: int) -> None:
+        """Remember where the run stands."""
+        self.first, self.step, self.total = first, first, total
+        self.begun = time.monotonic()
+
+    def advance(self) -> None:
+        """Count."""
+        self.step += 1
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """A line, unless one was printed just now."""
+        if values and time.monotonic() - self.printed > 10:
+            self.printed = time.monotonic()
+            self.write(f"{self.step}/{self.total} {values_line(values)} · {self._left()} left")
+
+    def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
+        """One line with the metric of each network."""
+        parts = [f"{name} {result.metric} {result.value:.2f}" for name, result in scores.items()]
+        self.write(f"{iteration}/{self.total} {' · '.join(parts)} · best {best['value']:.2f} ({best['model']})")
+
+    def notice(self, text: str) -> None:
+        """A line."""
+        self.write(f"note: {text}")
+
+    def end(self) -> None:
+        """Nothing is open."""
+
+    def _left(self) -> str:
+        """Time to the end at the pace so far."""
+        seconds = (time.monotonic() - self.begun) * (self.total - self.step) / max(self.step - self.first, 1)
+        return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

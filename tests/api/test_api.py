@@ -1,0 +1,189 @@
+"""The public names, and that Python gets what the command line writes."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import semikit
+from semikit.cli.app import run as command
+from semikit.training import tracking
+
+Small = dict[str, tuple[ModuleType, Path]]
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
+
+
+@pytest.fixture(scope="module")
+def runs(small: Small, tmp_path_factory: pytest.TempPathFactory) -> dict[str, semikit.Run]:
+    """A run of each task, of two steps."""
+    folder = tmp_path_factory.mktemp("runs")
+    found = {}
+    for task, (module, yaml) in small.items():
+        raw = module.raw(yaml)
+        settings = {f"{section}.{key}": value for section in ("model", "views", "optimizer") for key, value in
+                    raw[section].items()}  # fmt: skip
+        found[task] = semikit.train(
+            task, data=yaml, labels=6, iterations=2, batch=raw["train"]["batch"], workers=0, device="cpu",
+            out=folder / task, settings={**settings, "train.group": raw["train"]["group"]},
+        )  # fmt: skip
+    return found
+
+
+def test_the_public_names_are_what_the_package_has() -> None:
+    assert semikit.__all__ == sorted(semikit.__all__)
+    assert all(getattr(semikit, name) is not None for name in semikit.__all__)
+    assert set(dir(semikit)) == {*semikit.__all__, "__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'tran'"):
+        semikit.tran  # noqa: B018
+    assert Path(semikit.__file__).with_name("py.typed").exists()
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, semikit; sys.exit(bool({'torch', 'numpy', 'pydantic', 'typer'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run(runs: dict[str, semikit.Run]) -> None:
+    for task, run in runs.items():
+        assert (run.folder / "weights/best.safetensors").is_file()
+        assert run.history[-1]["iteration"] == 2
+        assert run.scores.metric == {"seg": "mIoU", "cd": "IoU", "cls": "top-1"}[task]
+        assert semikit.evaluate(run.folder, split="test", device="cpu").value == pytest.approx(run.scores.value)
+        assert run.load("cpu").class_names == tuple(run.results["per_class"])
+
+
+def test_a_map_is_that_of_the_command_line(runs: dict[str, semikit.Run], small: Small, tmp_path: Path) -> None:
+    folder = small["seg"][1].parent / "val/images"
+    assert command(["predict", str(runs["seg"].folder), str(folder), "-o", str(tmp_path), "--device", "cpu"]) == 0
+    model, paths = semikit.load(runs["seg"].folder, "cpu"), sorted(folder.glob("*.png"))
+    found = model.predict(paths)
+    assert isinstance(found, list)
+    for path, one in zip(paths, found, strict=True):
+        assert np.array_equal(one.classes, np.asarray(Image.open(tmp_path / path.name)))
+        assert one.confidence.shape == one.classes.shape
+        image = Image.open(path).convert("RGB")
+        for same in (image, np.asarray(image), str(path)):
+            assert np.array_equal(model.predict(same).classes, one.classes)
+
+
+def test_a_map_of_change_is_that_of_the_command_line(
+    runs: dict[str, semikit.Run], small: Small, tmp_path: Path
+) -> None:
+    folder = small["cd"][1].parent / "val"
+    dates = [sorted((folder / date).glob("*.png")) for date in "AB"]
+    assert semikit.predict(runs["cd"].folder, folder / "A", folder / "B", out=tmp_path, device="cpu").count == 3
+    model = semikit.load(runs["cd"].folder, "cpu")
+    for before, after, one in zip(*dates, model.predict(*dates), strict=True):
+        assert np.array_equal(one.classes, np.asarray(Image.open(tmp_path / before.name)))
+        arrays = [np.asarray(Image.open(path)) for path in (before, after)]
+        assert np.array_equal(model.predict(*arrays).classes, one.classes)
+
+
+def test_a_map_of_change_has_the_rasters_nodata(runs: dict[str, semikit.Run], tmp_path: Path) -> None:
+    import rasterio
+    from affine import Affine
+
+    rng = np.random.default_rng(0)
+    place = {"crs": "EPSG:32633", "transform": Affine(0.5, 0.0, 390000.0, 0.0, -0.5, 5820000.0)}
+    layout = {"width": 90, "height": 70, "count": 3, "dtype": "uint8", "nodata": 0, **place}
+    paths = []
+    for name in ("a", "b"):
+        values = rng.integers(1, 255, (3, 70, 90)).astype(np.uint8)
+        values[:, :20, :30] = 0
+        path = tmp_path / f"{name}.tif"
+        with rasterio.open(path, "w", driver="GTiff", **layout) as file:
+            file.write(values)
+        paths.append(path)
+    semikit.predict(runs["cd"].folder, *paths, out=tmp_path / "map.tif", device="cpu")
+    found = semikit.load(runs["cd"].folder, "cpu").predict(*paths)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert np.array_equal(found.classes, file.read(1))
+    assert (found.classes[:20, :30] == 255).all()
+
+
+def test_a_class_is_that_of_the_command_line(runs: dict[str, semikit.Run], small: Small, tmp_path: Path) -> None:
+    folder, table = small["cls"][1].parent / "val", tmp_path / "classes.csv"
+    assert command(["predict", str(runs["cls"].folder), str(folder), "-o", str(table), "--device", "cpu"]) == 0
+    model = runs["cls"].load("cpu")
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    for row in rows:
+        found = model.predict(row["file"])
+        assert found.names[found.classes] == row["label"]
+        assert found.confidence == pytest.approx(float(row["probability"]), abs=1e-4)
+
+
+@pytest.mark.parametrize("task", ["seg", "cd", "cls"])
+def test_wrong_images_are_refused(runs: dict[str, semikit.Run], task: str, tmp_path: Path) -> None:
+    model, image = runs[task].load("cpu"), np.zeros((40, 48, 3), np.uint8)
+    second = (image,) if task == "cd" else ()
+    with pytest.raises(semikit.InputError, match=r"it was given 1\." if task == "cd" else r"it was given 2\."):
+        model.predict(*((image,) if task == "cd" else (image, image)))
+    with pytest.raises(semikit.InputError, match=r"shape \(40, 48\) and type uint8; the model takes \(H, W, 3\)"):
+        model.predict(image[..., 0], *second)
+    with pytest.raises(semikit.InputError, match="type float64"):
+        model.predict(image / 255, *second)
+    with pytest.raises(semikit.DataError):
+        model.predict(tmp_path / "missing.png", *((tmp_path / "missing.png",) if task == "cd" else ()))
+
+
+def test_wrong_calls_are_refused(runs: dict[str, semikit.Run], small: Small, tmp_path: Path) -> None:
+    with pytest.raises(semikit.UnknownNameError, match="Did you mean 'unimatch_v2'"):
+        semikit.train("seg", data=small["seg"][1], method="unimatch_v3")
+    with pytest.raises(semikit.ConfigError, match=r"unknown key 'lrr'. Did you mean 'lr'"):
+        semikit.train("seg", data=small["seg"][1], settings={"optimizer.lrr": 1})
+    with pytest.raises(semikit.InputError, match="resume takes data and recipe from the run; leave out data"):
+        semikit.train("seg", data=small["seg"][1], resume=runs["seg"].folder)
+    with pytest.raises(semikit.InputError, match=r"does not exist. Give a run folder"):
+        semikit.load(tmp_path / "nothing")
+    with pytest.raises(semikit.InputError, match="a run of seg has no --polygons; it has --overlay, --confidence"):
+        semikit.predict(runs["seg"].folder, tmp_path, out=tmp_path, polygons="x.gpkg")
+    model, image = runs["cd"].load("cpu"), np.zeros((40, 48, 3), np.uint8)
+    with pytest.raises(semikit.InputError, match="lists of two dates have to have equal lengths"):
+        model.predict([image, image], [image])
+    with pytest.raises(semikit.InputError, match="one date is a path and the other an image"):
+        model.predict(image, "a.png")
+
+
+def test_data_may_be_a_mapping_and_progress_is_followed(small: Small, tmp_path: Path) -> None:
+    module, yaml = small["seg"]
+    raw = module.raw(yaml)
+    seen: list[str] = []
+
+    class Follower(semikit.Reporter):
+        def evaluation(self, iteration: int, scores: Any, best: Any) -> None:
+            seen.append(f"{iteration} {sorted(scores)}")
+
+        def finished(self, run: Any) -> None:
+            seen.append(run.folder.name)
+
+    mapping = {key: value for key, value in raw["data"]["folders"].items() if value is not None}
+    settings = {f"model.{key}": value for key, value in raw["model"].items()}
+    settings |= {"views.weak.crop": 32, "train.group": 2}
+    run = semikit.train(
+        "seg", data=mapping, labels="1/2", iterations=1, batch=2, workers=0, device="cpu", out=tmp_path / "mine",
+        settings=settings, reporter=Follower(),
+    )  # fmt: skip
+    assert seen == ["1 ['student', 'teacher']", "mine"]
+    assert semikit.evaluate(run.folder, data=mapping, device="cpu").metric == "mIoU"
+
+
+def test_what_can_be_named() -> None:
+    assert {"unimatch_v2", "fixmatch"} <= set(semikit.list_methods())
+    assert "dinov2-small" in semikit.list_models()
+    assert "cifar10" in semikit.list_datasets("cls")
+    assert "cifar10" not in semikit.list_datasets("seg")
+    assert "pascal-92-dinov2-s" in semikit.list_presets("seg")
