@@ -19,6 +19,7 @@ from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
 from semikit.run.compose import compose, flag_overrides
 from semikit.run.evaluate import score
+from semikit.run.folder import existing_run
 from semikit.run.lifecycle import begin, go_on
 from semikit.run.load import load_network
 from semikit.settings.messages import validate
@@ -93,6 +94,9 @@ class Model(nn.Module):
 
     def _predict(self, dates: Sequence[Any]) -> Prediction:
         task = TASKS.get(self.metadata["task"])
+        count, what = task.dates
+        if len(dates) != count:
+            raise InputError(f"a model of {self.metadata['task']} predicts {what}; it was given {len(dates)}.")
         found: Prediction = task.predict_in_memory(self.network, self.metadata, dates, self.inference)
         return found
 
@@ -174,7 +178,7 @@ def load(path: Place, device: str = "auto", precision: str = "fp32") -> Model:
     Raises:
         WeightsError: there is nothing to load, or it cannot be read.
     """
-    network, metadata = load_network(_existing(path))
+    network, metadata = load_network(existing_run(path))
     return Model(network, metadata, _inference(device, precision)).eval()
 
 
@@ -198,7 +202,7 @@ def evaluate(
     settings = {key: value for key, value in (("average", average), ("window", window)) if value}
     train = {key: value for key, value in (("device", device), ("precision", precision)) if value}
     given = Path(data) if isinstance(data, str | PathLike) else data
-    return score(_existing(run), dataset, given, _path(root), split, settings, train)[0]
+    return score(existing_run(run), dataset, given, _path(root), split, settings, train)[0]
 
 
 def predict(
@@ -217,7 +221,7 @@ def predict(
         InputError: an option that the task does not have, outputs that cannot be written; DataError: images that cannot
             be read or do not fit.
     """
-    network, metadata = load_network(_existing(run))
+    network, metadata = load_network(existing_run(run))
     task = TASKS.get(metadata["task"])
     strange = [f"--{name.replace('_', '-')}" for name in options if name not in task.Predict.model_fields]
     if strange:
@@ -265,13 +269,6 @@ def _only_with_a_new_run(**given: object) -> None:
     wrong = [name for name, value in given.items() if value is not None]
     if wrong:
         raise InputError(f"resume takes data and recipe from the run; leave out {', '.join(wrong)}.")
-
-
-def _existing(path: Place) -> Path:
-    found = Path(path)
-    if not found.exists():
-        raise InputError(f"{found} does not exist. Give a run folder or a weights file.")
-    return found
 
 
 def _path(given: Place | None) -> Path | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -76,6 +78,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
     write_atomically(path, write)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write plain values as indented JSON, as `write_atomically` does."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 def remove_unfinished(folder: Path) -> None:

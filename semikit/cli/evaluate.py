@@ -11,7 +11,8 @@ from rich.console import Console
 
 from semikit.cli import options as o
 from semikit.cli.json_file import check_json, write_json
-from semikit.errors import InputError, unknown
+from semikit.errors import unknown
+from semikit.run.folder import existing_run
 
 
 def evaluate(
@@ -67,5 +68,4 @@ def _check(run: Path, split: str, average: str | None, window: str | None) -> No
     ):
         if value not in known:
             raise unknown(f"--{name}", str(value), [item for item in known if item])
-    if not run.exists():
-        raise InputError(f"{run} does not exist. Give a run folder or a weights file.")
+    existing_run(run)  # before anything heavy is imported

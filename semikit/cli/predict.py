@@ -10,7 +10,7 @@ from rich.console import Console
 
 from semikit.cli import options as o
 from semikit.cli.progress import progress_bar
-from semikit.errors import InputError
+from semikit.run.folder import existing_run
 
 
 def predict(
@@ -55,8 +55,7 @@ def predict(
 
     semikit predict RUN before.tif after.tif -o change.tif --polygons change.gpkg
     """
-    if not run.exists():
-        raise InputError(f"{run} does not exist. Give a run folder or a weights file.")
+    existing_run(run)  # before anything heavy is imported
     flags = {
         "confidence": confidence,
         "overlay": overlay,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from semikit.core.alignment import Alignment, AlignmentSettings
 from semikit.core.batch import Prediction, Pseudo, RunInfo, Target, Unlabeled
 from semikit.core.losses import denominators
 from semikit.core.mixing import mix_images, mix_maps
+from semikit.core.settings import PseudoLabelSettings
 from semikit.core.thresholds import ClassBalance, Threshold
 from semikit.distributed.collectives import gather_over_processes
 
@@ -99,6 +100,20 @@ class PseudoLabelRule(nn.Module):
         self.aligned_labels = aligned_labels
         self.alignment = None if alignment is None else Alignment(alignment, run_info.num_classes)
         self.balance = ClassBalance(run_info.num_classes, class_balance) if class_balance > 0 else None
+
+    @classmethod
+    def of(
+        cls, config: PseudoLabelSettings, run_info: RunInfo, threshold: Threshold, aligned_labels: bool = True
+    ) -> Self:
+        """The rule that a method's settings describe, with its threshold."""
+        return cls(
+            run_info,
+            threshold,
+            alignment=config.alignment,
+            soft_labels=config.soft_labels,
+            class_balance=config.class_balance,
+            aligned_labels=aligned_labels,
+        )
 
     @torch.no_grad()
     def forward(

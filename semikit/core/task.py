@@ -102,6 +102,8 @@ class Task(ABC):
     """What `Scores.per_class` holds, as the head of a column."""
     any_labels: ClassVar[str] = "1"
     """Labelled images that can always be asked for, where nothing is learned (evaluation)."""
+    dates: ClassVar[tuple[int, str]] = (1, "an image of one date")
+    """How many images a prediction in memory takes, and what they are."""
     example: ClassVar[str] = "IMAGES -o predictions --overlay"
     """What a person may type after `semikit predict RUN`."""
 
@@ -199,9 +201,9 @@ class Task(ABC):
     def predict_in_memory(
         cls, network: Network, metadata: Mapping[str, Any], dates: Sequence[Any], inference: Inference
     ) -> Any:
-        """A prediction of one image for each date (a path, a PIL image, an array); see `inference.in_memory`.
+        """A prediction of as many images (a path, a PIL image, an array) as `dates` says; see `inference.in_memory`.
 
         Raises:
-            InputError: too many or too few dates, or the task offers none.
+            InputError: the task offers none.
         """
         raise InputError("this task predicts files only: semikit.predict(run, source, out=...).")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from semikit.augment.normalise import channel_statistics, normalize, to_float
-from semikit.augment.weak import middle_crop
+from semikit.augment.weak import middle_crop, squeezed
 from semikit.core.network import Network
 from semikit.core.task import Inference, Scores
 from semikit.data.class_sources import ClassSource
@@ -166,3 +166,9 @@ class ClassEvaluation:
     def cropped(self, image: Bytes) -> Bytes:
         """An image (H, W, C) as the network sees it when it is scored."""
         return image if self.size is None else middle_crop(image, self.size)
+
+    def fitted(self, image: Bytes, side: Sequence[int]) -> Bytes:
+        """An image (H, W, C) of any size as the network sees it: cropped as for scoring, or, where it learned from
+        small images of one size `side` (H, W), resized to it.
+        """
+        return squeezed(image, (side[0], side[1])) if self.size is None else self.cropped(image)

@@ -12,22 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semikit.augment.weak import squeezed
 from semikit.core.network import Network
 from semikit.core.task import Inference
 from semikit.data.class_sources import read_rgb
 from semikit.data.folders import plain_source
 from semikit.data.formats.images import is_raster, read_grid
 from semikit.data.formats.value_range import sampled_scale
-from semikit.data.spec import Scale
 from semikit.errors import InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
+from semikit.inference.predict_images import most_likely
 from semikit.inference.predict_pairs import PairMaker, PairPredict
-from semikit.inference.windows import EvaluateSettings, probabilities_of
+from semikit.inference.windows import EvaluateSettings, bands_and_scale
+from semikit.raster.polygons import NODATA
 
 Bytes = NDArray[np.uint8]
-NODATA = 255
-"""Class of pixels that are not valid, as in files."""
 
 
 @final
@@ -52,17 +50,12 @@ def segment(network: Network, metadata: Mapping[str, Any], image: Any, inference
         InputError: an array of another shape or type; DataError: a file that cannot be read or does not fit.
     """
     if isinstance(image, str | PathLike):
-        scale = None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"])
-        bands = None if metadata.get("bands") is None else tuple(metadata["bands"])
-        pixels, valid = plain_source([Path(image)], bands, scale).image(0)
+        pixels, valid = plain_source([Path(image)], *bands_and_scale(metadata)).image(0)
     else:
         pixels, valid = _pixels(image, len(metadata["mean"])), None
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
     network.to(inference.device).eval()
-    confidence, labels = probabilities_of(network, pixels, settings, metadata["crop"], inference).max(0)
-    classes = labels.cpu().numpy().astype(np.uint8)
-    if valid is not None:
-        classes[~valid] = NODATA
+    classes, confidence = most_likely(network, pixels, valid, settings, metadata["crop"], inference)
     return Prediction(classes, confidence.float().cpu().numpy(), tuple(metadata["class_names"]))
 
 
@@ -112,7 +105,7 @@ def classify(network: Network, metadata: Mapping[str, Any], image: Any, inferenc
     settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
     names = tuple(metadata["class_names"])
     evaluation = ClassEvaluation(names, settings, metadata["size"])
-    seen = evaluation.cropped(pixels) if metadata["size"] else squeezed(pixels, tuple(metadata["side"]))
+    seen = evaluation.fitted(pixels, metadata["side"])
     network.to(inference.device).eval()
     shares = evaluation.logits(network, seen[None], inference).float().softmax(1)[0].cpu()
     return Prediction(int(shares.argmax()), float(shares.max()), names)

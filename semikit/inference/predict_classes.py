@@ -9,7 +9,6 @@ from typing import Any, final
 
 import numpy as np
 
-from semikit.augment.weak import squeezed
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.class_sources import FileSource
@@ -58,7 +57,7 @@ def predict_classes(
     for start in range(0, len(files), settings.batch):
         part = range(start, min(start + settings.batch, len(files)))
         read = [images.image(k) for k in part]
-        seen = np.stack([evaluation.cropped(i) if metadata["size"] else squeezed(i, tuple(side)) for i in read])
+        seen = np.stack([evaluation.fitted(image, side) for image in read])
         shares = evaluation.logits(network, seen, inference).float().softmax(1).cpu().numpy()
         for k, share in zip(part, shares, strict=True):
             row = [str(images.paths[k]), names[int(share.argmax())], f"{share.max():.4f}"]

@@ -10,17 +10,18 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Progress
 from semikit.data.folders import image_files, plain_source
 from semikit.data.palette import palette
-from semikit.data.spec import Scale
 from semikit.errors import DataError
 from semikit.inference.evaluation import displayed
 from semikit.inference.pictures import class_map, overlay, save_png
-from semikit.inference.windows import EvaluateSettings, probabilities_of, read_ahead
+from semikit.inference.windows import EvaluateSettings, bands_and_scale, probabilities_of, read_ahead
+from semikit.raster.polygons import NODATA
 from semikit.settings.base import Settings
 
 
@@ -88,19 +89,14 @@ def _predict(
     inference: Inference,
     progress: Progress,
 ) -> None:
-    scale = None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"])
-    bands = None if metadata.get("bands") is None else tuple(metadata["bands"])
-    images = plain_source(list(files.values()), bands, scale)
+    images = plain_source(list(files.values()), *bands_and_scale(metadata))
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
     colours = palette(len(metadata["class_names"]), metadata.get("palette"))
     network.to(inference.device).eval()
     every = zip(files, read_ahead(images.image, len(images)), strict=True)
     for done, (name, (image, valid)) in enumerate(every):
         progress("predicting", done, len(files))
-        confidence, labels = probabilities_of(network, image, settings, metadata["crop"], inference).max(0)
-        ids = labels.to(torch.uint8).cpu().numpy()
-        if valid is not None:
-            ids[~valid] = 255
+        ids, confidence = most_likely(network, image, valid, settings, metadata["crop"], inference)
         target = out / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         save_png(class_map(ids, colours), target)
@@ -109,6 +105,22 @@ def _predict(
         if options.confidence:
             share = (confidence.float().cpu().numpy() * 255).round().astype(np.uint8)
             save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"))
+
+
+def most_likely(
+    network: Network,
+    image: NDArray[np.uint8],
+    valid: NDArray[np.bool_] | None,
+    settings: EvaluateSettings,
+    crop: int,
+    inference: Inference,
+) -> tuple[NDArray[np.uint8], torch.Tensor]:
+    """Class ids (H, W) uint8 of an image (H, W, C), 255 where not valid, and their confidence (H, W) on the device."""
+    confidence, labels = probabilities_of(network, image, settings, crop, inference).max(0)
+    ids: NDArray[np.uint8] = labels.to(torch.uint8).cpu().numpy()
+    if valid is not None:
+        ids[~valid] = NODATA
+    return ids, confidence
 
 
 @contextmanager

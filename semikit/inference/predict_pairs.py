@@ -24,7 +24,15 @@ from semikit.errors import ConfigError, some
 from semikit.inference.evaluation import displayed
 from semikit.inference.pair_outputs import Outputs, find_pairs, make_room, outputs_of
 from semikit.inference.pictures import overlay
-from semikit.inference.windows import Coverage, EvaluateSettings, Look, Piece, predicted, probabilities_of
+from semikit.inference.windows import (
+    Coverage,
+    EvaluateSettings,
+    Look,
+    Piece,
+    bands_and_scale,
+    predicted,
+    probabilities_of,
+)
 from semikit.raster.cog import small_cache
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
 from semikit.raster.region import Region
@@ -135,15 +143,15 @@ class PairMaker:
         overlap = side // 4 if options.overlap is None else options.overlap
         if overlap > side // 2:
             raise ConfigError(f"--overlap {overlap} is more than half of the tile, {side}. Use at most {side // 2}.")
-        names = tuple(metadata["class_names"])
+        names, (bands, scale) = tuple(metadata["class_names"]), bands_and_scale(metadata)
         return cls(
             network=network.to(inference.device).eval(),
             class_names=names,
             colours=palette(len(names), metadata.get("palette")),
             settings=EvaluateSettings.model_validate(metadata["evaluate"]),
             crop=metadata["crop"],
-            bands=None if metadata.get("bands") is None else tuple(metadata["bands"]),
-            scale=None if metadata.get("scale") is None else Scale.model_validate(metadata["scale"]),
+            bands=bands,
+            scale=scale,
             options=options,
             inference=inference,
             side=side,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.core.network import Network
 from semikit.core.task import Inference
+from semikit.data.spec import Scale
 from semikit.errors import DataError
 from semikit.raster.region import Region
 from semikit.settings.base import Settings
@@ -76,6 +77,12 @@ def probabilities_of(
     with torch.no_grad(), inference.autocast():
         scores = predict_scores(network, normalized(network, image[None], inference.device), settings, crop)
     return probabilities(scores, settings)[0]
+
+
+def bands_and_scale(metadata: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, Scale | None]:
+    """Which bands a model reads, and from which range of values; None where files say it themselves."""
+    bands, scale = metadata.get("bands"), metadata.get("scale")
+    return None if bands is None else tuple(bands), None if scale is None else Scale.model_validate(scale)
 
 
 def original(network: Network, images: Tensor) -> Tensor:

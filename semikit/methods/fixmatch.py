@@ -68,14 +68,7 @@ class FixMatch(Method):
             assert isinstance(config, FixMatchConfig), config
             threshold = FixedThreshold(config.threshold)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
-        self.rule = PseudoLabelRule(
-            run_info,
-            threshold,
-            alignment=config.alignment,
-            soft_labels=config.soft_labels,
-            class_balance=config.class_balance,
-            aligned_labels=aligned_labels,
-        )
+        self.rule = PseudoLabelRule.of(config, run_info, threshold, aligned_labels)
         self.extra_loss = extra_loss
 
     def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:

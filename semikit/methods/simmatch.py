@@ -77,13 +77,7 @@ class SimMatch(Method):
     def __init__(self, network: Network, config: SimMatchConfig, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
-        self.rule = PseudoLabelRule(
-            run_info,
-            FixedThreshold(config.threshold),
-            alignment=config.alignment,
-            soft_labels=config.soft_labels,
-            class_balance=config.class_balance,
-        )
+        self.rule = PseudoLabelRule.of(config, run_info, FixedThreshold(config.threshold))
         own, momentum = self.config.teacher == "student", self.config.bank_momentum
         if momentum is None:
             momentum = 0.7 if own else 0.0

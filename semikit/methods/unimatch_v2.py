@@ -83,13 +83,7 @@ class UniMatchV2(Method):
         check_forward(config.forward, network)
         check_levels(config.dropout, network.widths)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
-        self.rule = PseudoLabelRule(
-            run_info,
-            FixedThreshold(config.threshold),
-            alignment=config.alignment,
-            soft_labels=config.soft_labels,
-            class_balance=config.class_balance,
-        )
+        self.rule = PseudoLabelRule.of(config, run_info, FixedThreshold(config.threshold))
 
     def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
         """The teacher labels the weak views (eq. 2, 3); channel masks are drawn (eq. 14, 15)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,18 @@ def new_folder(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs
             folder = wanted.with_name(f"{wanted.name}-{number}")
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}. Choose another --out.") from error
+
+
+def existing_run(path: str | PathLike[str]) -> Path:
+    """A run folder or weights file that is there.
+
+    Raises:
+        InputError: it is not.
+    """
+    found = Path(path)
+    if not found.exists():
+        raise InputError(f"{found} does not exist. Give a run folder or a weights file.")
+    return found
 
 
 def find_run(task: str, given: str, base: Path = Path("runs")) -> Path:

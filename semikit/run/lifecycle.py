@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from semikit.distributed.groups import (
     translate_dist_errors,
 )
 from semikit.errors import DataError, InputError, RunError, SemikitError
-from semikit.files import write_text
+from semikit.files import write_json, write_text
 from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import Config, resolve
@@ -151,7 +150,7 @@ def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], repor
     if "test" in results[0]:
         summary["test"] = _spread([float(result["test"][metric]) for result in results])
     if process_rank() == 0:
-        write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_json(folder / "summary.json", summary)
     return summary
 
 

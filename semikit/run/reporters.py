@@ -109,9 +109,6 @@ class Lines(Reporter):
         """A line."""
         self.write(f"note: {text}")
 
-    def end(self) -> None:
-        """Nothing is open."""
-
     def _left(self) -> str:
         """Time to the end at the pace so far."""
         seconds = (time.monotonic() - self.begun) * (self.total - self.step) / max(self.step - self.first, 1)

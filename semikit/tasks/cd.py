@@ -10,7 +10,6 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.check import parts_of
 from semikit.data.pair_spec import BINARY, load_pairs
-from semikit.errors import InputError
 from semikit.inference.in_memory import Prediction, detect_change
 from semikit.inference.predict_pairs import PairPredict, predict_pairs
 from semikit.inference.windows import EvaluateSettings
@@ -31,6 +30,7 @@ class ChangeDetection(PixelTask):
     Data: ClassVar[type[Settings]] = PairData
     Predict: ClassVar[type[Settings]] = PairPredict
     metric: ClassVar[str] = "IoU"
+    dates: ClassVar[tuple[int, str]] = (2, "two dates, the earlier first")
     example: ClassVar[str] = "BEFORE.tif AFTER.tif -o change.tif --overlay"
     score = change_scores
     titles: ClassVar[tuple[str, ...]] = ("date A", "date B")
@@ -94,8 +94,6 @@ class ChangeDetection(PixelTask):
         cls, network: Network, metadata: Mapping[str, Any], dates: Sequence[Any], inference: Inference
     ) -> Prediction:
         """See `in_memory.detect_change`."""
-        if len(dates) != 2:
-            raise InputError(f"a model of cd predicts two dates, the earlier first; it was given {len(dates)}.")
         return detect_change(network, metadata, dates, inference)
 
 

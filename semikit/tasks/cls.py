@@ -238,8 +238,6 @@ class Classification(Task):
         cls, network: Network, metadata: Mapping[str, Any], dates: Sequence[Any], inference: Inference
     ) -> Prediction:
         """See `in_memory.classify`."""
-        if len(dates) != 1:
-            raise InputError(f"a model of cls predicts an image of one date; it was given {len(dates)}.")
         return classify(network, metadata, dates[0], inference)
 
 

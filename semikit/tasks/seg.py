@@ -93,8 +93,6 @@ class Segmentation(PixelTask):
         cls, network: Network, metadata: Mapping[str, Any], dates: Sequence[Any], inference: Inference
     ) -> Prediction:
         """See `in_memory.segment`."""
-        if len(dates) != 1:
-            raise InputError(f"a model of seg predicts an image of one date; it was given {len(dates)}.")
         return segment(network, metadata, dates[0], inference)
 
 

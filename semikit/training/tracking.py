@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 from semikit.core.task import Scores
 from semikit.errors import DataError
-from semikit.files import write_atomically, write_text
+from semikit.files import write_atomically, write_json
 
 Row = Mapping[str, float]
 
@@ -45,8 +44,7 @@ class Tracker:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write results.json and close the events."""
-        text = json.dumps(results, indent=2) + "\n"
-        write_text(self.folder / "results.json", text)
+        write_json(self.folder / "results.json", results)
         self.close()
 
     def close(self) -> None:
