@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +14,8 @@ from semikit.run.config import resolve
 from semikit.training.checkpoint import save_best, save_last
 from semikit.training.reporter import Reporter
 from semikit.training.settings import TrainSettings, schedule_of
+from tests.helpers import photos
+from tests.helpers.equality import differences
 
 
 def schedule(unlabeled: int | None, labeled: int = 10, **train: Any) -> Any:
@@ -74,9 +75,7 @@ def test_checkpoints_have_an_interval_of_their_own() -> None:
     assert schedule(160, save_every=4).save_every == 4
 
 
-def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(
-    photos: ModuleType, photo_data: Path, differences: Any
-) -> None:
+def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(photo_data: Path) -> None:
     config = resolve(photos.raw(photo_data))
     torch.manual_seed(1)
     first = build.build_run(config, Path("-"), Reporter())
@@ -89,7 +88,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(
     assert differences(first.network.state_dict(), other.network.state_dict())
 
 
-def test_methods_learn_from_what_they_are_told(photos: ModuleType, photo_data: Path) -> None:
+def test_methods_learn_from_what_they_are_told(photo_data: Path) -> None:
     run = build.build_run(
         resolve(photos.raw(photo_data, train={"iterations": None, "epochs": 3})), Path("-"), Reporter()
     )
@@ -98,7 +97,7 @@ def test_methods_learn_from_what_they_are_told(photos: ModuleType, photo_data: P
     assert (run_info.steps_per_epoch, run_info.iterations, run_info.group) == (2, 6, 2)
 
 
-def test_hard_example_mining_and_micro_batches(photos: ModuleType, photo_data: Path) -> None:
+def test_hard_example_mining_and_micro_batches(photo_data: Path) -> None:
     raw = photos.raw(photo_data, train={"accumulate": 2})
     raw["method"]["ohem"] = {"threshold": 0.7}
     with pytest.raises(ConfigError, match="a micro-batch has to hold whole groups"):
@@ -109,7 +108,7 @@ def test_hard_example_mining_and_micro_batches(photos: ModuleType, photo_data: P
 
 
 @pytest.fixture
-def run(photos: ModuleType, photo_data: Path, tmp_path: Path) -> build.Run:
+def run(photo_data: Path, tmp_path: Path) -> build.Run:
     """A run with a checkpoint in which student and teacher differ."""
     made = build.build_run(resolve(photos.raw(photo_data)), tmp_path, Reporter())
     with torch.no_grad():
@@ -119,7 +118,7 @@ def run(photos: ModuleType, photo_data: Path, tmp_path: Path) -> build.Run:
 
 
 @pytest.mark.parametrize("better", ["student", "teacher", None])
-def test_a_checkpoint_gives_the_better_network(run: build.Run, better: str | None, differences: Any) -> None:
+def test_a_checkpoint_gives_the_better_network(run: build.Run, better: str | None) -> None:
     run.trainer.best = {"model": better} if better else {}
     run.trainer.save()
     network, metadata = trained.load_network(run.folder / "weights/last.ckpt")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,10 +9,11 @@ import yaml
 from semikit.errors import ConfigError, UnknownNameError
 from semikit.methods.fixmatch import plugin as fixmatch
 from semikit.run.config import resolve
+from tests.helpers import photos
 
 
 @pytest.fixture
-def raw(photos: ModuleType, photo_data: Path) -> dict[str, Any]:
+def raw(photo_data: Path) -> dict[str, Any]:
     made: dict[str, Any] = photos.raw(photo_data)
     return made
 

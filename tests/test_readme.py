@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from semikit.cli.app import run
+from tests.helpers import georasters, miniatures, pairs
 
 README = Path(__file__).parents[1] / "README.md"
 TINY = [
@@ -41,12 +41,7 @@ def make_folders(folder: Path) -> None:
 
 
 def test_every_command_of_the_readme_runs(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    miniatures: ModuleType,
-    pairs: ModuleType,
-    georasters: ModuleType,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEMIKIT_DATA", raising=False)

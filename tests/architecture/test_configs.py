@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from semikit.run.recipes import RECIPES, merge, read_yaml, recipe_names
 from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
 from semikit.training.reporter import Reporter
+from tests.helpers import photos
 
 ROOT = Path(__file__).parents[2]
 TASK_RECIPES = [RECIPES / "seg.yaml", RECIPES / "cd.yaml", RECIPES / "cls.yaml"]
@@ -81,7 +81,7 @@ NARROW_RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_width":
 FEW = {"size": 32, "train": 6, "val": 2, "test": 1}
 
 
-def shrunk(raw: dict[str, Any], photos: ModuleType, root: Path) -> dict[str, Any]:
+def shrunk(raw: dict[str, Any], root: Path) -> dict[str, Any]:
     """The same recipe for two steps with few narrow blocks of the same kind of encoder, on small crops.
 
     `root` is where a published data set lies.
@@ -99,7 +99,7 @@ def shrunk(raw: dict[str, Any], photos: ModuleType, root: Path) -> dict[str, Any
     return merge(small, {"views": {"weak": {"crop": patch if patch > 1 else 32}}})
 
 
-def shrunk_classes(raw: dict[str, Any], photos: ModuleType, root: Path) -> dict[str, Any]:
+def shrunk_classes(raw: dict[str, Any], root: Path) -> dict[str, Any]:
     """The same for whole images."""
     encoder = raw["model"]["encoder"]
     kind = "wide" if encoder in WIDE else family(check_encoder(encoder))
@@ -122,7 +122,6 @@ def shrunk_classes(raw: dict[str, Any], photos: ModuleType, root: Path) -> dict[
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_it_trains(
     path: Path,
-    photos: ModuleType,
     made: Mapping[str, Path],
     miniature: Callable[[str], Path],
     tmp_path: Path,
@@ -133,7 +132,7 @@ def test_it_trains(
     root = made["cls"].parent if raw["task"] == "cls" else tmp_path / "root"
     if raw["data"].get("published") is not None and raw["task"] != "cls":
         prepare(raw["name"], miniature(raw["name"]), root, lambda what, done, total: None)
-    small, run = (shrunk_classes if raw["task"] == "cls" else shrunk)(raw, photos, root), tmp_path / "run"
+    small, run = (shrunk_classes if raw["task"] == "cls" else shrunk)(raw, root), tmp_path / "run"
     run.mkdir()
     results = start_run(small, run, Reporter)
     assert results["iterations"] == 2
@@ -160,7 +159,7 @@ def test_examples_of_data_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch,
         assert raw["task"] in TASKS.names()
 
 
-def test_a_configuration_survives_its_own_yaml(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
+def test_a_configuration_survives_its_own_yaml(photo_data: Path, tmp_path: Path) -> None:
     config = resolve(photos.raw(photo_data, data={"split_seed": 3}))
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     assert resolve(read_yaml(tmp_path / "config.yaml")) == config

@@ -6,7 +6,6 @@ import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar, final
 
 import pytest
@@ -27,6 +26,7 @@ from semikit.registry import METHODS, TASKS
 from semikit.settings.base import Settings
 from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
+from tests.helpers import photos, tiny
 
 METHOD = '''
 """Agreement: the student agrees with its average, also where the average is unsure."""
@@ -97,7 +97,7 @@ def agreement(tmp_path: Path) -> Iterator[str]:
     METHODS.unregister("agreement")
 
 
-def test_a_new_method_is_one_file(agreement: str, photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
+def test_a_new_method_is_one_file(agreement: str, photo_data: Path, tmp_path: Path) -> None:
     flags = ["--data", str(photo_data), *photos.FLAGS, "--labels", "4", "--iterations", "3", "--quiet"]
     settings = ["--method", agreement, "method.weight=0.5", "--out", str(tmp_path / "run")]
     assert run(["train", "seg", *flags, *settings]) == 0
@@ -107,7 +107,7 @@ def test_a_new_method_is_one_file(agreement: str, photos: ModuleType, photo_data
 
 
 def test_a_new_method_is_checked_like_the_others(
-    agreement: str, photos: ModuleType, photo_data: Path, capsys: pytest.CaptureFixture[str]
+    agreement: str, photo_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["train", "seg", "--data", str(photo_data), "--method", "agrement"]) == 2
     assert "Did you mean 'agreement'" in capsys.readouterr().err
@@ -139,7 +139,6 @@ class Toy(Task):
     Evaluate: ClassVar[type[Settings]] = Nothing
     Predict: ClassVar[type[Settings]] = Nothing
     metric: ClassVar[str] = "accuracy"
-    tiny: ClassVar[ModuleType]
 
     def __init__(
         self, data: ToyData, views: Nothing, evaluate: Nothing, layout: BatchLayout, requirements: Any
@@ -159,7 +158,7 @@ class Toy(Task):
         return pixels, label, index
 
     def network(self, settings: Any) -> Network:
-        made: Network = self.tiny.network(num_classes=len(self.class_names), pixels=False)
+        made: Network = tiny.network(num_classes=len(self.class_names), pixels=False)
         return made
 
     def check(self, thorough: bool = False) -> None:
@@ -205,7 +204,7 @@ class Toy(Task):
 
     @classmethod
     def rebuild(cls, metadata: Mapping[str, Any]) -> Network:
-        made: Network = cls.tiny.network(num_classes=len(metadata["class_names"]), pixels=False)
+        made: Network = tiny.network(num_classes=len(metadata["class_names"]), pixels=False)
         return made
 
     @classmethod
@@ -225,8 +224,7 @@ class Toy(Task):
 
 
 @pytest.fixture
-def toy(tiny: ModuleType) -> Iterator[str]:
-    Toy.tiny = tiny
+def toy() -> Iterator[str]:
     TASKS.register("toy", Toy)
     yield "toy"
     TASKS.unregister("toy")
@@ -250,7 +248,7 @@ def untrained(task: type[Toy]) -> Tensor:
     """The classifier's weights before training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        weight: Tensor = task.tiny.network(num_classes=4, pixels=False).head.weight
+        weight: Tensor = tiny.network(num_classes=4, pixels=False).head.weight
     return weight.detach()
 
 
@@ -267,7 +265,7 @@ def test_a_new_task_is_resumed_evaluated_and_predicts(
     assert (tmp_path / "out/predicted.txt").read_text() == "somewhere with 3 classes"
 
 
-def test_the_shapes_of_a_label_decide_not_the_core(toy: str, tiny: ModuleType) -> None:
+def test_the_shapes_of_a_label_decide_not_the_core(toy: str) -> None:
     """Positions of whole images are (): the same batch structure without height and width."""
     layout = BatchLayout(batch=2, unlabeled_batch=2, group=2, seed=0)
     task = Toy(

@@ -24,6 +24,7 @@ from semikit.augment.randaugment import (
 )
 from semikit.augment.settings import RandAugmentSettings
 from semikit.benchmark.pil_augment import pil_randaugment
+from tests.helpers.sync_counter import SyncCounter
 
 FILL = (125, 123, 114)
 USB, FIXMATCH = RandAugmentSettings(), RandAugmentSettings(kind="fixmatch")
@@ -227,20 +228,20 @@ def test_settings_change_count_probability_and_box() -> None:
 
 
 @pytest.mark.parametrize("settings", [USB, FIXMATCH], ids=["usb", "fixmatch"])
-def test_nothing_waits_for_the_device(count_syncs: type, settings: RandAugmentSettings) -> None:
+def test_nothing_waits_for_the_device(settings: RandAugmentSettings) -> None:
     images = pictures()
     draws = draw_ops(np.random.default_rng(0), 12, (32, 32), settings)
     for form in (static_randaugment, randaugment):
-        with count_syncs() as counter:
+        with SyncCounter() as counter:
             form(images, draws)
         assert not counter.found
         assert counter.total > 50
 
 
-def test_the_same_calls_for_all_draws(count_syncs: type) -> None:
+def test_the_same_calls_for_all_draws() -> None:
     totals = set()
     for seed in range(4):
-        with count_syncs() as counter:
+        with SyncCounter() as counter:
             static_randaugment(pictures(), draw_ops(np.random.default_rng(seed), 12, (32, 32), USB))
         totals.add(counter.total)
     assert len(totals) == 1

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semikit.augment.resampling import draw_shifts, shifted
 from semikit.augment.settings import ShiftSettings
+from tests.helpers.sync_counter import SyncCounter
 
 
 def padded_and_cut(image: Tensor, flip: int, down: int, right: int, reach: int) -> np.ndarray:
@@ -58,10 +59,10 @@ def test_draws_repeat_by_seed() -> None:
     assert not torch.equal(first, other)
 
 
-def test_nothing_waits_for_the_device_and_it_compiles(count_syncs: type) -> None:
+def test_nothing_waits_for_the_device_and_it_compiles() -> None:
     images = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8)
     draws = draw_shifts(np.random.default_rng(0), 20, (32, 32), ShiftSettings())
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         expected = shifted(images, draws)
     assert not counter.found
     assert counter.total > 5

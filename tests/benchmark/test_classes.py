@@ -21,6 +21,7 @@ from semikit.errors import InputError
 from semikit.methods import unimatch_v2
 from semikit.run.recipes import merge
 from semikit.tasks import _class_views
+from tests.helpers.sync_counter import SyncCounter
 
 CLASSES, STEPS = 4, 3
 SMALL: dict[str, Any] = {"train": {"batch": 2, "ratio": 3, "device": "cpu"}}
@@ -66,24 +67,24 @@ def test_pil_makes_the_same_views() -> None:
         assert theirs.is_contiguous()
 
 
-def test_nothing_waits_and_no_loop_over_images(count_syncs: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_waits_and_no_loop_over_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_class_views, "randaugment", static_randaugment)  # as on an accelerator
     totals = []
     for batch in (2, 4):
         workload = made(above={"train": {"batch": batch}})
         step, raw = CurrentClassStep(workload, Watch(workload.device)), workload.numbers(0)
         step(raw, 0)  # the first moves what lives on the device
-        with count_syncs() as counter:
+        with SyncCounter() as counter:
             step(workload.numbers(1), 1)
         assert not counter.found
         totals.append(counter.total)
     assert totals[0] == totals[1]
 
 
-def test_the_reference_reads_in_every_step(count_syncs: type) -> None:
+def test_the_reference_reads_in_every_step() -> None:
     workload = made()
     step = ClassReferenceStep(workload, Watch(workload.device), pil=True)
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         step(workload.numbers(0), 0)
     assert counter.found == {"_local_scalar_dense": 4}
 

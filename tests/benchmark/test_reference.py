@@ -21,6 +21,7 @@ from semikit.benchmark.workload import Workload, build_workload, made_crops
 from semikit.errors import InputError
 from semikit.run.config import Config
 from semikit.training.optimizer import build_optimizer
+from tests.helpers.sync_counter import SyncCounter
 
 Configure = Callable[..., Config]
 STEPS = 4
@@ -80,9 +81,7 @@ def test_strong_views_are_mixed_alike(workload: Workload, monkeypatch: pytest.Mo
             assert not torch.equal(theirs, unmixed.strong[view][date])
 
 
-def test_its_waits_are_those_of_the_public_code(
-    workload: Workload, count_syncs: type, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_waits_are_those_of_the_public_code(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     """34 and 43 with the dropout's three and, for two dates, a barrier, which one process does not have."""
     reference, raw = ReferenceStep(workload, Watch(workload.device), loader=False), made_crops(workload.config, 4, 0)
     given = host_batch(workload, raw, 0)
@@ -91,7 +90,7 @@ def test_its_waits_are_those_of_the_public_code(
     original = reference._moved
     monkeypatch.setattr(reference, "_moved", lambda tensor: (copies.update(["copy"]), original(tensor))[1])
     monkeypatch.setattr(reference.optimizer, "step", lambda: None)  # reads its own counts, which lie on the host
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         reference(raw, 0)
     pairs = 8 if workload.dates == 1 else 10
     assert copies["copy"] == len(given.tensors) == (8 if workload.dates == 1 else 12)
@@ -102,10 +101,10 @@ def test_its_waits_are_those_of_the_public_code(
     }
 
 
-def test_semikit_waits_for_nothing_from_crops_to_average(workload: Workload, count_syncs: type) -> None:
+def test_semikit_waits_for_nothing_from_crops_to_average(workload: Workload) -> None:
     step = CurrentStep(workload, Watch(workload.device))
     step(made_crops(workload.config, 4, 0), 0)
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         step(made_crops(workload.config, 4, 1), 1)
     assert not counter.found
 

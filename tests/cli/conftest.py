@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 from semikit.cli.app import run
 from semikit.training import tracking
 from semikit.training.trainer import Trainer
+from tests.helpers import photos
 
 
 @dataclass
@@ -42,7 +42,7 @@ def semikit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 @pytest.fixture
-def train(semikit: Call, photos: ModuleType, photo_data: Path) -> Call:
+def train(semikit: Call, photo_data: Path) -> Call:
     """`semikit train seg` on small photographs with a small network, two iterations; more arguments go last."""
 
     def call(*arguments: object, data: Path = photo_data) -> Answer:
@@ -73,7 +73,7 @@ def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def trained(photos: ModuleType, photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of four iterations; nobody may change what lies there."""
     folder = tmp_path_factory.mktemp("runs") / "trained"
     flags = ["--data", str(photo_data), *photos.FLAGS, "--labels", "4", "--iterations", "4", "--eval-every", "2"]

@@ -6,18 +6,19 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.helpers import photos
 
 Call = Callable[..., Any]
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 48, 3))
 
 
 @pytest.fixture
-def own(photos: ModuleType, tmp_path: Path) -> Path:
+def own(tmp_path: Path) -> Path:
     """A data YAML of this test alone."""
     return photos.write(tmp_path / "own")
 
@@ -57,13 +58,13 @@ def test_labelled_image_without_mask(own: Path, refused: Callable[..., str], tmp
     assert "the image 'train7' has no mask, so it cannot be labelled" in refused("--labels", own.parent / "list.txt")
 
 
-def test_mask_of_another_size(photos: ModuleType, own: Path, refused: Callable[..., str]) -> None:
+def test_mask_of_another_size(own: Path, refused: Callable[..., str]) -> None:
     photos.save(own.parent / "val/masks/val1.png", np.zeros((20, 48)))
     told = refused()
     assert told.startswith("val: mask of another size than its image: val1 (image 48x40, mask 48x20")
 
 
-def test_mask_value_outside_the_classes(photos: ModuleType, own: Path, refused: Callable[..., str]) -> None:
+def test_mask_value_outside_the_classes(own: Path, refused: Callable[..., str]) -> None:
     photos.save(own.parent / "val/masks/val1.png", np.where(np.arange(48) < 2, 7, 0) * np.ones((40, 1)))
     told = refused()
     assert told.startswith("val: mask value outside the classes 0 to 2: ")
@@ -72,14 +73,14 @@ def test_mask_value_outside_the_classes(photos: ModuleType, own: Path, refused: 
     assert "`ignore: [7]`" in told
 
 
-def test_masks_of_0_and_255(photos: ModuleType, own: Path, refused: Callable[..., str]) -> None:
+def test_masks_of_0_and_255(own: Path, refused: Callable[..., str]) -> None:
     for path in own.parent.rglob("masks/*.png"):
         photos.save(path, np.where(np.arange(48) < 9, 255, 0) * np.ones((40, 1)))
     own.write_text(own.read_text().replace("[sky, road, car]", "[rest, road]"))
     assert "Only 0 and 255 occur; if 255 is class 1, add `mapping: {255: 1}`" in refused()
 
 
-def test_colour_mask(photos: ModuleType, own: Path, refused: Callable[..., str]) -> None:
+def test_colour_mask(own: Path, refused: Callable[..., str]) -> None:
     photos.save(own.parent / "val/masks/val1.png", NOISE)
     told = refused()
     assert told.startswith("val: colour mask read as RGB: ")
@@ -98,7 +99,7 @@ def test_truncated_unlabelled_image_is_found_by_a_dry_run(own: Path, refused: Ca
     assert refused("--dry-run").startswith(f"unlabelled: unreadable or truncated image: {path}")
 
 
-def test_all_faults_come_in_one_message(photos: ModuleType, own: Path, refused: Callable[..., str]) -> None:
+def test_all_faults_come_in_one_message(own: Path, refused: Callable[..., str]) -> None:
     photos.save(own.parent / "val/masks/val1.png", NOISE)
     (own.parent / "test/masks/test0.png").unlink()
     told = refused()

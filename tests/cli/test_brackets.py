@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.helpers import photos
 
 Call = Callable[..., Any]
 NAMES = ("[void]", "a[/b]", "[red]")
 
 
 @pytest.mark.usefixtures("no_curves")
-def test_they_are_shown(train: Call, semikit: Call, photos: ModuleType, tmp_path: Path) -> None:
+def test_they_are_shown(train: Call, semikit: Call, tmp_path: Path) -> None:
     data = photos.write(tmp_path / "own")
     data.write_text(data.read_text().replace("sky, road, car", ", ".join(repr(name) for name in NAMES)))
     folder = tmp_path / "run [bold]/[/b]"

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ import pytest
 import rasterio
 import torch
 from PIL import Image
+
+from tests.helpers import georasters, pairs
 
 Call = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -24,7 +25,7 @@ def said(text: str) -> str:
 
 
 @pytest.fixture
-def train(semikit: Call, pairs: ModuleType) -> Call:
+def train(semikit: Call) -> Call:
     def call(data: Path | str, *arguments: object) -> Any:
         return semikit("train", "cd", "--data", data, *pairs.FLAGS, "--iterations", "2", *arguments)
 
@@ -97,7 +98,7 @@ class TestTheWholeWay:
         assert "teacher: ema" in told
         assert "grayscale_probability: 0.0" in told
 
-    def test_rasters(self, train: Call, semikit: Call, georasters: ModuleType, pairs: ModuleType) -> None:
+    def test_rasters(self, train: Call, semikit: Call) -> None:
         """Five uint16 bands, one date on another grid, several kinds of change."""
         rng = np.random.default_rng(0)
         for name in ("one", "two", "three"):
@@ -157,7 +158,7 @@ class TestWrongInput:
             "train: 1 of 8 images have no partner of the first date: other.",
         )
 
-    def test_different_sizes(self, train: Call, pairs: ModuleType, folder: Path) -> None:
+    def test_different_sizes(self, train: Call, folder: Path) -> None:
         pairs.save(folder / "train/B/train1.png", np.zeros((40, 40, 3)))
         told = train(folder / "data.yaml", "--dry-run", "--method", "supervised")
         self.refused(told, "dates of other sizes", "A/train1.png 48x40", "B/train1.png 40x40", "georeferenced rasters")
@@ -166,7 +167,7 @@ class TestWrongInput:
         shutil.rmtree(folder / "val/B")
         self.refused(train(folder / "data.yaml"), "val.images_b: no such folder", "has the folders: A, label")
 
-    def test_labels_0_1_where_0_255_are_declared(self, train: Call, pairs: ModuleType, folder: Path) -> None:
+    def test_labels_0_1_where_0_255_are_declared(self, train: Call, folder: Path) -> None:
         for path in (folder / "train/label").iterdir():
             pairs.save(path, np.asarray(Image.open(path)) // 255)
         self.refused(
@@ -189,7 +190,7 @@ class TestWrongInput:
             train(folder / "data.yaml"), "train: images_a and images_b are the same file for 8 pairs: train0, train1"
         )
 
-    def test_rasters_that_are_odd_work_and_are_told(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+    def test_rasters_that_are_odd_work_and_are_told(self, train: Call, folder: Path) -> None:
         for part in ("train", "val"):
             for k, kind in enumerate(("uint16", "uint8")):
                 for date in "AB":
@@ -219,12 +220,12 @@ class TestWrongInput:
         (folder / "data.yaml").write_text(text)
         self.refused(train(folder / "data.yaml", "--labels", "2"), "255", "add `mapping: {255: 1}`")
 
-    def test_other_values(self, train: Call, pairs: ModuleType, folder: Path) -> None:
+    def test_other_values(self, train: Call, folder: Path) -> None:
         path = folder / "train/label/train0.png"
         pairs.save(path, np.full((40, 48), 7))
         self.refused(train(folder / "data.yaml"), "label/train0.png", "7: 1920 pixels", "`ignore: [7]`")
 
-    def test_a_band_that_is_not_there(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+    def test_a_band_that_is_not_there(self, train: Call, folder: Path) -> None:
         for date in "AB":
             (folder / f"train/{date}/train0.png").unlink()
             georasters.save(folder / f"train/{date}/train0.tif", np.zeros((40, 48), np.uint8))
@@ -232,7 +233,7 @@ class TestWrongInput:
             file.write("bands: [3, 2, 1]\n")
         self.refused(train(folder / "data.yaml"), "band missing", "train0.tif", "it has 1", "`bands` from 1 to 1")
 
-    def test_a_damaged_block(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+    def test_a_damaged_block(self, train: Call, folder: Path) -> None:
         rng = np.random.default_rng(0)
         tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
         for date in "AB":
@@ -244,14 +245,14 @@ class TestWrongInput:
         path.write_bytes(data)
         self.refused(train(folder / "data.yaml"), "unreadable or truncated image", "B/train0.tif", "rows 0 to 39")
 
-    def test_nothing_valid(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+    def test_nothing_valid(self, train: Call, folder: Path) -> None:
         for date in "AB":
             (folder / f"train/{date}/train0.png").unlink()
             values = np.full((3, 40, 48), 9 if date == "A" else 0, np.uint8)
             georasters.save(folder / f"train/{date}/train0.tif", values, nodata=0)
         self.refused(train(folder / "data.yaml"), "image without a valid pixel: train0", "nodata")
 
-    def test_no_place_in_common(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+    def test_no_place_in_common(self, train: Call, folder: Path) -> None:
         for date, origin in (("A", (400000.0, 5800000.0)), ("B", (600000.0, 5800000.0))):
             (folder / f"train/{date}/train0.png").unlink()
             georasters.save(folder / f"train/{date}/train0.tif", georasters.ramp(40, 48), origin=origin)
@@ -273,7 +274,7 @@ class TestWrongInput:
         )
         self.refused(semikit("predict", trained, image, image, "-o", "out"), "give one source, not 2")
 
-    def test_numbers_that_are_none_are_left_out(self, train: Call, georasters: ModuleType, folder: Path) -> None:
+    def test_numbers_that_are_none_are_left_out(self, train: Call, folder: Path) -> None:
         for part in ("train", "val", "test"):
             for date in "AB":
                 for path in sorted((folder / part / date).glob("*.png")):

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ import pytest
 from PIL import Image
 
 from semikit.registry import METHODS
+from tests.helpers import icons
+from tests.helpers.equality import differences
 
 Call = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -30,7 +31,7 @@ def rows(path: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def train(semikit: Call, icons: ModuleType) -> Call:
+def train(semikit: Call) -> Call:
     def call(data: Path | str, *arguments: object) -> Any:
         small = () if "--crop" in arguments else ("views.size=null",)
         return semikit("train", "cls", "--data", data, *icons.FLAGS, *small, "--iterations", "2", *arguments)
@@ -70,7 +71,7 @@ class TestTheWholeWay:
         assert sum(right) / len(right) == pytest.approx(results["test"]["top-1"] / 100)
         assert all(sum(map(float, row[3:])) == pytest.approx(1, abs=2e-4) for row in found)
 
-    def test_photos_of_any_size_are_streamed(self, train: Call, semikit: Call, icons: ModuleType) -> None:
+    def test_photos_of_any_size_are_streamed(self, train: Call, semikit: Call) -> None:
         rng = np.random.default_rng(0)
         for part in ("train", "val"):
             for number, name in enumerate(icons.CLASSES):
@@ -109,9 +110,7 @@ class TestTheWholeWay:
         assert answer.code == 0, answer.err
         assert np.isfinite(json.loads(Path("run/results.json").read_text())["best"]["value"])
 
-    def test_resumed_it_is_the_same_run(
-        self, train: Call, semikit: Call, icon_data: Path, differences: Callable[..., list[str]]
-    ) -> None:
+    def test_resumed_it_is_the_same_run(self, train: Call, semikit: Call, icon_data: Path) -> None:
         from semikit.training.checkpoint import read_checkpoint
 
         flags = ("--labels", "6", "--method", "freematch", "--save-every", "2")
@@ -142,7 +141,7 @@ class TestTheWholeWay:
         assert "24 unlabelled · 6 validation · 6 test" in said(paper.out)
         assert json.loads(Path("run/results.json").read_text())["best"]["split"] == "test"
 
-    def test_the_demo(self, semikit: Call, icons: ModuleType) -> None:
+    def test_the_demo(self, semikit: Call) -> None:
         small = ("data.shapes={train: 64, val: 16, test: 16}", "--labels", "8", "--iterations", "2", "--device", "cpu")
         more = ("train.batch=8", "train.group=8", f"model.encoder_args={json.dumps(icons.ENCODER_ARGS)}")
         answer = semikit("demo", "cls", *small, *more, "--quiet", "--out", "out")
@@ -190,7 +189,7 @@ class TestWrongInput:
         (folder / "train/red/3.png").write_bytes(b"nothing")
         self.refused(train(folder, "--labels", "all"), "unreadable", "red/3.png")
 
-    def test_scored_images_of_another_size(self, train: Call, icons: ModuleType, folder: Path) -> None:
+    def test_scored_images_of_another_size(self, train: Call, folder: Path) -> None:
         rng = np.random.default_rng(0)
         for path in (folder / "val/red").iterdir():
             Image.fromarray(icons.image(rng, 2, 20)).save(path)

@@ -7,11 +7,12 @@ import json
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.error import URLError
 
 import pytest
+
+from tests.helpers import class_sets
 
 Call = Callable[..., Any]
 Written = Callable[..., Path]
@@ -40,7 +41,7 @@ def _no_curves(no_curves: None) -> None:
 
 
 @pytest.fixture
-def written(class_sets: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Written:
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
     """Writes a data set below the empty folder; returns its root."""
 
     def write(name: str) -> Path:
@@ -56,7 +57,7 @@ def done(answer: Any) -> str:
 
 
 @pytest.mark.parametrize("name", list(BASELINE))
-def test_the_whole_way(semikit: Call, written: Written, class_sets: ModuleType, name: str) -> None:
+def test_the_whole_way(semikit: Call, written: Written, name: str) -> None:
     root, classes = written(name), CLASSES[name]
     baseline, *own = BASELINE[name]
     data = ("--dataset", name, "--root", root)

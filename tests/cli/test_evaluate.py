@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.helpers import photos
 
 Call = Callable[..., Any]
 
@@ -41,7 +42,7 @@ def test_test_images(semikit: Call, trained: Path) -> None:
     assert found["value"] == pytest.approx(results["test"]["mIoU"])
 
 
-def test_absent_classes_both_ways(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+def test_absent_classes_both_ways(semikit: Call, trained: Path, tmp_path: Path) -> None:
     """Where only two of the classes are true or predicted, their mean is over two or over three."""
     data = photos.write(tmp_path / "own")
     found = {way: scores(semikit("evaluate", trained, "--data", data, "--average", way, "--json", "scores.json"))
@@ -63,7 +64,7 @@ def test_quiet_prints_the_score_only(semikit: Call, trained: Path) -> None:
     assert answer.out.startswith("mIoU ")
 
 
-def test_data_of_other_classes(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+def test_data_of_other_classes(semikit: Call, trained: Path, tmp_path: Path) -> None:
     data = photos.write(tmp_path / "own")
     data.write_text(data.read_text().replace("car]", "car, tree]"))
     answer = semikit("evaluate", trained, "--data", data)
@@ -71,7 +72,7 @@ def test_data_of_other_classes(semikit: Call, photos: ModuleType, trained: Path,
     assert "the model knows 3 classes, the data 4: sky, road, car, tree." in answer.err
 
 
-def test_no_test_images(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+def test_no_test_images(semikit: Call, trained: Path, tmp_path: Path) -> None:
     data = photos.write(tmp_path / "own")
     data.write_text("".join(line for line in data.read_text().splitlines(True) if not line.startswith("test")))
     answer = semikit("evaluate", trained, "--data", data, "--split", "test")
@@ -112,7 +113,7 @@ def test_a_folder_that_is_no_run(semikit: Call, tmp_path: Path) -> None:
     assert "no trained weights at" in answer.err
 
 
-def test_a_mask_of_another_size(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+def test_a_mask_of_another_size(semikit: Call, trained: Path, tmp_path: Path) -> None:
     data = photos.write(tmp_path / "own")
     photos.save(data.parent / "val/masks/val1.png", [[0] * 48] * 20)
     answer = semikit("evaluate", trained, "--data", data)
@@ -120,7 +121,7 @@ def test_a_mask_of_another_size(semikit: Call, photos: ModuleType, trained: Path
     assert answer.err.startswith("error: mask of another size than its image: val1 (image 48x40, mask 48x20")
 
 
-def test_the_same_classes_in_another_order(semikit: Call, photos: ModuleType, trained: Path, tmp_path: Path) -> None:
+def test_the_same_classes_in_another_order(semikit: Call, trained: Path, tmp_path: Path) -> None:
     data = photos.write(tmp_path / "own")
     data.write_text(data.read_text().replace("sky, road, car", "road, sky, car"))
     answer = semikit("evaluate", trained, "--data", data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import yaml
 from semikit.distributed.groups import seen_by_all
 from semikit.errors import InputError
 from semikit.run.launch import check_gpus, without_gpus
+from tests.helpers import photos
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_more_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     check_gpus(8, "cpu")
 
 
-def test_the_plan_of_several_processes(semikit: Callable[..., Any], photos: ModuleType, photo_data: Path) -> None:
+def test_the_plan_of_several_processes(semikit: Callable[..., Any], photo_data: Path) -> None:
     """On any machine, whatever GPUs it has."""
 
     def plan(*more: str) -> Any:
@@ -58,11 +58,7 @@ def test_the_plan_of_several_processes(semikit: Callable[..., Any], photos: Modu
 
 
 def test_a_recipe_says_the_device(
-    semikit: Callable[..., Any],
-    photos: ModuleType,
-    photo_data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    semikit: Callable[..., Any], photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(photos.raw(photo_data)))
@@ -76,7 +72,7 @@ def test_a_recipe_says_the_device(
 
 
 def test_seeds_are_not_restarted(
-    semikit: Callable[..., Any], photos: ModuleType, photo_data: Path, monkeypatch: pytest.MonkeyPatch
+    semikit: Callable[..., Any], photo_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
     answer = semikit("train", "seg", "--data", photo_data, *photos.FLAGS, "--labels", "4", "--seeds", "0,1")

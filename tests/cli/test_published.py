@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from semikit.data.published import prepared
 from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepared import Record
 from semikit.training import tracking
+from tests.helpers.released import official
 
 Call = Callable[..., Any]
 Miniature = Callable[[str], Path]
@@ -336,20 +335,9 @@ def test_official_splits_of_pairs(semikit: Call, tmp_path: Path, preset: str, to
     assert sorted(Path("list.txt").read_text().split()) == sorted(file.removesuffix(".png") for file in labelled)
 
 
-@pytest.fixture(scope="module")
-def released() -> ModuleType:
-    path = Path(__file__).parents[1] / "models" / "test_released.py"
-    spec = importlib.util.spec_from_file_location("semikit_tests_released", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_released_checkpoint(semikit: Call, miniature: Miniature, released: ModuleType) -> None:
+def test_a_released_checkpoint(semikit: Call, miniature: Miniature) -> None:
     """Weights that are all zero leave the bias to decide, so everything is class 0."""
-    state = {f"module.{name}": value for name, value in released.official("small", 21, 0.0).items()}
+    state = {f"module.{name}": value for name, value in official("small", 21, 0.0).items()}
     state["module.head.scratch.output_conv.2.bias"] = torch.eye(21)[0]
     torch.save({"model": state, "model_ema": state, "epoch": 59, "previous_best": np.float64(79.0)}, "official.pth")
     done(semikit("data", "prepare", "pascal", "--source", miniature("pascal"), "--root", "root"))

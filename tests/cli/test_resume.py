@@ -6,7 +6,6 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,15 +14,16 @@ import torch
 from semikit.run.folder import find_run
 from semikit.training.checkpoint import read_checkpoint
 from semikit.training.tracking import read_rows
+from tests.helpers import photos
+from tests.helpers.equality import differences
 
 Call = Callable[..., Any]
-Differences = Callable[..., list[str]]
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def test_resumed_as_if_never_stopped(
-    train: Call, semikit: Call, tmp_path: Path, stop_at: Callable[[int | None], None], differences: Differences
+    train: Call, semikit: Call, tmp_path: Path, stop_at: Callable[[int | None], None]
 ) -> None:
     flags = ("--iterations", "4", "--eval-every", "2")
     assert train("--out", tmp_path / "whole", *flags).code == 0
@@ -81,7 +81,7 @@ def test_a_finished_run_gets_its_results_again(semikit: Call, run: Path, trained
     assert (run / "results.csv").read_text() == (trained / "results.csv").read_text()
 
 
-def test_a_damaged_last_checkpoint(semikit: Call, run: Path, trained: Path, differences: Differences) -> None:
+def test_a_damaged_last_checkpoint(semikit: Call, run: Path, trained: Path) -> None:
     path = run / "weights/last.ckpt"
     path.write_bytes(path.read_bytes()[:-2000])
     answer = semikit("train", "seg", "--resume", run)
@@ -125,7 +125,7 @@ def test_another_configuration(semikit: Call, run: Path) -> None:
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
-def test_another_split(semikit: Call, photos: ModuleType, train: Call, tmp_path: Path) -> None:
+def test_another_split(semikit: Call, train: Call, tmp_path: Path) -> None:
     data = photos.write(tmp_path / "own")
     assert train("--out", tmp_path / "run", "--iterations", "1", data=data).code == 0
     photos.save(data.parent / "train/images/new.png", [[[0, 0, 0]] * 40] * 40)
@@ -135,7 +135,7 @@ def test_another_split(semikit: Call, photos: ModuleType, train: Call, tmp_path:
     assert "counts.unlabeled: 4 -> 5" in answer.err
 
 
-def test_data_that_were_damaged_meanwhile(semikit: Call, photos: ModuleType, train: Call, tmp_path: Path) -> None:
+def test_data_that_were_damaged_meanwhile(semikit: Call, train: Call, tmp_path: Path) -> None:
     data = photos.write(tmp_path / "own")
     assert train("--out", tmp_path / "run", "--iterations", "1", data=data).code == 0
     photos.save(data.parent / "val/masks/val1.png", [[0] * 48] * 20)

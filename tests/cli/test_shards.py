@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +13,8 @@ from semikit.data.shards import reading as shard_reading
 from semikit.errors import RunError
 from semikit.run import build
 from semikit.training.checkpoint import read_checkpoint
+from tests.helpers import icons, pairs, photos, tars
+from tests.helpers.equality import differences
 
 Call = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -35,7 +36,7 @@ def with_shards(yaml: Path, folder: Path, pool: str = "{shards: 'pool-{0..2}.tar
 
 
 @pytest.fixture
-def data(photo_data: Path, tars: ModuleType, tmp_path: Path) -> Path:
+def data(photo_data: Path, tmp_path: Path) -> Path:
     tars.pool(tmp_path, SIZES)
     return with_shards(photo_data, tmp_path)
 
@@ -62,12 +63,7 @@ class TestSegmentation:
         assert again.code == 0, again.err
 
     def test_resumed_as_if_never_stopped_with_other_workers(
-        self,
-        train: Call,
-        semikit: Call,
-        data: Path,
-        stop_at: Callable[[int | None], None],
-        differences: Callable[..., list[str]],
+        self, train: Call, semikit: Call, data: Path, stop_at: Callable[[int | None], None]
     ) -> None:
         flags = ("--iterations", "12", "--method", "unimatch_v1")  # it has a second unlabelled stream
         assert train("--out", "whole", *flags, data=data).code == 0
@@ -81,7 +77,7 @@ class TestSegmentation:
             assert not differences(found[part], expected[part]), part
 
     def test_another_pool_is_another_split(
-        self, train: Call, semikit: Call, data: Path, tars: ModuleType, stop_at: Callable[[int | None], None]
+        self, train: Call, semikit: Call, data: Path, stop_at: Callable[[int | None], None]
     ) -> None:
         stop_at(1)
         assert train("--out", "run", data=data).code == 130
@@ -99,7 +95,7 @@ class TestSegmentation:
         split = json.loads(Path("run/split.json").read_text())
         assert split["shards"][2] == {"name": f"pipe:cat '{data.parent}/pool-2.tar'", "size": None}
 
-    def test_an_epoch_has_no_length(self, semikit: Call, photos: ModuleType, data: Path) -> None:
+    def test_an_epoch_has_no_length(self, semikit: Call, data: Path) -> None:
         answer = semikit(
             "train", "seg", "--data", data, *photos.FLAGS, "--labels", "4", "--epochs", "3", "--out", "run"
         )
@@ -121,7 +117,7 @@ class TestSegmentation:
         assert f"damaged or truncated shard: {data.parent}/pool-0.tar" in said(answer.err)
         assert not Path("run").exists()
 
-    def test_a_bad_image_while_training(self, train: Call, data: Path, tars: ModuleType) -> None:
+    def test_a_bad_image_while_training(self, train: Call, data: Path) -> None:
         good = ("0.png", tars.encoded(0))
         tars.write(data.parent / "pool-0.tar", [good, *((f"{k}.png", b"no image") for k in range(1, 40))])
         answer = train("--out", "run", "train.max_bad_files=0", data=data)
@@ -131,7 +127,7 @@ class TestSegmentation:
         assert "cannot identify image file it" in said(answer.err)
 
     def test_a_damaged_shard_by_a_command_is_a_bad_file(
-        self, train: Call, photo_data: Path, data: Path, tars: ModuleType, monkeypatch: pytest.MonkeyPatch
+        self, train: Call, photo_data: Path, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The command still has more to send than a pipe holds when the damage is met."""
         monkeypatch.setattr(shard_reading, "_WAIT", 0.0)
@@ -150,7 +146,7 @@ class TestSegmentation:
         assert "command failed" not in said(answer.err)
 
     def test_nothing_is_left_of_a_run_that_did_not_fit(
-        self, train: Call, data: Path, tars: ModuleType, monkeypatch: pytest.MonkeyPatch
+        self, train: Call, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is tried before the run begins may read whole shards, whose counts are in its folder then."""
         tars.pool(data.parent, (1, 1, 1))
@@ -190,17 +186,17 @@ class TestSegmentation:
 
 class TestChangeDetection:
     @pytest.fixture
-    def train_pairs(self, semikit: Call, pairs: ModuleType) -> Call:
+    def train_pairs(self, semikit: Call) -> Call:
         flags = (*pairs.FLAGS, "--labels", "4", "--iterations", "3", "--out", "run")
         return lambda data: semikit("train", "cd", "--data", data, *flags)
 
-    def test_two_images_of_a_name(self, train_pairs: Call, pair_data: Path, tars: ModuleType, tmp_path: Path) -> None:
+    def test_two_images_of_a_name(self, train_pairs: Call, pair_data: Path, tmp_path: Path) -> None:
         tars.pool(tmp_path, SIZES, endings=("a.png", "b.png"))
         answer = train_pairs(with_shards(pair_data, tmp_path))
         assert answer.code == 0, answer.err
         assert len(json.loads(Path("run/split.json").read_text())["shards"]) == 3
 
-    def test_one_image_of_a_name(self, train_pairs: Call, pair_data: Path, tars: ModuleType, tmp_path: Path) -> None:
+    def test_one_image_of_a_name(self, train_pairs: Call, pair_data: Path, tmp_path: Path) -> None:
         tars.pool(tmp_path, SIZES)
         answer = train_pairs(with_shards(pair_data, tmp_path))
         assert answer.code == 2
@@ -209,12 +205,12 @@ class TestChangeDetection:
 
 class TestClassification:
     @pytest.fixture
-    def train_icons(self, semikit: Call, icons: ModuleType) -> Call:
+    def train_icons(self, semikit: Call) -> Call:
         flags = (*icons.FLAGS, "--labels", "6", "--iterations", "3", "--out", "run")
         return lambda data, *more: semikit("train", "cls", "--data", data, *flags, *more)
 
     @pytest.fixture
-    def data(self, icon_data: Path, tars: ModuleType, tmp_path: Path) -> Path:
+    def data(self, icon_data: Path, tmp_path: Path) -> Path:
         tars.pool(tmp_path, SIZES)
         return with_shards(icon_data, tmp_path)
 

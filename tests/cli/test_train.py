@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,9 +16,10 @@ from semikit.run.recipes import read_recipe, read_yaml
 from semikit.training.checkpoint import read_best, read_checkpoint
 from semikit.training.step import Stepper
 from semikit.training.tracking import read_rows
+from tests.helpers import photos
+from tests.helpers.equality import differences
 
 Call = Callable[..., Any]
-Differences = Callable[..., list[str]]
 
 FILES = {
     *("config.yaml", "split.json", "labeled.txt", "unlabeled.txt", "log.txt", "results.csv", "results.json"),
@@ -63,7 +63,7 @@ def test_results_hold_what_scripts_read(trained: Path) -> None:
 
 
 def test_the_configuration_of_a_run_reproduces_it(
-    trained: Path, semikit: Call, tmp_path: Path, differences: Differences, no_curves: None
+    trained: Path, semikit: Call, tmp_path: Path, no_curves: None
 ) -> None:
     answer = semikit("train", "seg", "--config", trained / "config.yaml", "--out", tmp_path / "again")
     assert answer.code == 0, answer.err
@@ -104,7 +104,7 @@ def test_half_precision(train: Call, tmp_path: Path, no_curves: None, precision:
 
 
 def test_a_compiled_run_is_the_same_run(
-    train: Call, tmp_path: Path, no_curves: None, monkeypatch: pytest.MonkeyPatch, differences: Differences
+    train: Call, tmp_path: Path, no_curves: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Traced, but not translated to machine code, which takes minutes."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
@@ -178,9 +178,7 @@ def test_seeds_are_different_whole_numbers() -> None:
     assert parse_seeds("0, 1,2") == [0, 1, 2]
 
 
-def test_more_unlabelled_images(
-    train: Call, photos: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_unlabelled_images(train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for k in range(3):
         photos.save(tmp_path / f"here/more/{k}.png", [[[k, 0, 0]] * 40] * 40)
     answer = train("--unlabeled", "more", "--dry-run")
@@ -280,7 +278,7 @@ def test_the_data_named_take_the_place_of_a_recipes_own(trained: Path, photo_dat
     assert own["data"]["folders"]["train"]["images"] == str(photo_data.parent / "train/images")
 
 
-def test_a_recipe_with_folders_and_a_data_set_named(tmp_path: Path, photos: ModuleType, photo_data: Path) -> None:
+def test_a_recipe_with_folders_and_a_data_set_named(tmp_path: Path, photo_data: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(json.dumps(photos.raw(photo_data)))
     made = compose("seg", dataset="shapes", config=tmp_path / "recipe.yaml", above={})
     assert made["data"]["folders"] is None

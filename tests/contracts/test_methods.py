@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from semikit.core.batch import Labeled, Requirements, RunInfo, Unlabeled, take
 from semikit.core.losses import LABELED, PREDICTED, denominators
 from semikit.core.method import Method
 from semikit.registry import METHODS
+from tests.helpers import tiny
+from tests.helpers.sync_counter import SyncCounter
 
 NAMES = METHODS.names()
 
@@ -44,7 +45,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make(tiny: ModuleType, name: str) -> Make:
+def make(name: str) -> Make:
     def make(
         settings: dict[str, Any] | None = None,
         classes: int = 3,
@@ -223,14 +224,12 @@ def test_state_round_trip(make: Make) -> None:
 @pytest.mark.parametrize("settings", [{}, {"ohem": {"threshold": 0.7, "min_kept": 30}}], ids=["plain", "ohem"])
 @pytest.mark.parametrize("normalise", ["total", "process"])
 @pytest.mark.parametrize("balance", [0.0, 0.5])
-def test_no_step_waits_for_the_device(
-    make: Make, count_syncs: type, settings: dict[str, Any], normalise: str, balance: float
-) -> None:
+def test_no_step_waits_for_the_device(make: Make, settings: dict[str, Any], normalise: str, balance: float) -> None:
     extra = (
         {"class_balance": balance, "ramp": 0.5} if balance and "threshold" in make().method.Config.model_fields else {}
     )
     made = make({**settings, **extra}, normalise=normalise)
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         denominators(made.labeled.valid, made.run_info.group, made.run_info.normalise)
         result = made.step(3)
         result.loss.backward()

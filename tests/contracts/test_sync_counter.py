@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tests.helpers.sync_counter import SyncCounter
+
 X = torch.arange(6.0)
 MASK = X > 2
 
@@ -26,21 +28,21 @@ MASK = X > 2
         lambda: float(X[0]),
     ],
 )
-def test_finds(count_syncs: type, operation: Callable[[], object]) -> None:
-    with count_syncs() as counter:
+def test_finds(operation: Callable[[], object]) -> None:
+    with SyncCounter() as counter:
         operation()
     assert sum(counter.found.values()) >= 1
 
 
-def test_copies_to_the_device_are_allowed(count_syncs: type) -> None:
-    with count_syncs() as counter:
+def test_copies_to_the_device_are_allowed() -> None:
+    with SyncCounter() as counter:
         X.to("meta", non_blocking=True)
     assert not counter.found
     assert counter.total
 
 
-def test_leaves_static_shapes_alone(count_syncs: type) -> None:
-    with count_syncs() as counter:
+def test_leaves_static_shapes_alone() -> None:
+    with SyncCounter() as counter:
         torch.where(MASK, X, 0).sum()
         X[torch.tensor([0, 2])].index_select(0, torch.tensor([1]))
         X.kthvalue(2)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,22 +17,22 @@ from semikit.registry import TASKS
 from semikit.run import build
 from semikit.run.config import Config, resolve
 from semikit.settings.base import Settings
+from tests.helpers.equality import differences
 
 CPU = torch.device("cpu")
-MADE = {"seg": "photos", "cd": "pairs", "cls": "icons"}
-"""Task -> the fixture of the module that makes small data for it: `write`, `raw`."""
+Small = dict[str, tuple[ModuleType, Path]]
 
 
-def test_there_are_small_data_for_every_task() -> None:
-    assert set(MADE) == set(TASKS.names())
+def test_there_are_small_data_for_every_task(small: Small) -> None:
+    assert set(small) == set(TASKS.names())
 
 
 @pytest.mark.parametrize("name", TASKS.names())
 class TestContract:
     @pytest.fixture
-    def config(self, name: str, request: pytest.FixtureRequest) -> Config:
-        made = request.getfixturevalue(MADE[name])
-        return resolve(made.raw(request.getfixturevalue(f"{MADE[name].removesuffix('s')}_data"), method="unimatch_v1"))
+    def config(self, name: str, small: Small) -> Config:
+        module, data = small[name]
+        return resolve(module.raw(data, method="unimatch_v1"))
 
     @pytest.fixture
     def task(self, config: Config) -> Task:
@@ -68,9 +69,7 @@ class TestContract:
         }
         assert (again.mean, again.std) == (network.mean, network.std)
 
-    def test_batches_are_a_function_of_the_step(
-        self, config: Config, task: Task, differences: Callable[..., list[str]]
-    ) -> None:
+    def test_batches_are_a_function_of_the_step(self, config: Config, task: Task) -> None:
         first, other = task, build.build_task(config)
         for made in (first, other):
             made.network(config.model)

@@ -7,6 +7,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
 from semikit.metrics.confusion import count, f1, iou, mean_iou, pixel_accuracy, precision, recall
+from tests.helpers.sync_counter import SyncCounter
 
 HAND = torch.tensor([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
 
@@ -40,10 +41,10 @@ def test_matrix_against_torchmetrics(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(iou(matrix).float(), expected)
 
 
-def test_matrices_add_up_and_nothing_valid_is_empty(count_syncs: type) -> None:
+def test_matrices_add_up_and_nothing_valid_is_empty() -> None:
     predicted, labels = torch.tensor([[0, 1], [1, 1]]), torch.tensor([[0, 0], [1, 1]])
     valid = torch.tensor([[True, True], [False, True]])
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         whole = count(predicted, labels, valid, 2)
     assert not counter.found
     parts = [count(predicted[i : i + 1], labels[i : i + 1], valid[i : i + 1], 2) for i in range(2)]

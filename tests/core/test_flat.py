@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from semikit.core.flat import flat, spread
+from tests.helpers.sync_counter import SyncCounter
 
 
 def test_a_vector_for_each_type_and_back() -> None:
@@ -25,11 +26,11 @@ def test_nothing() -> None:
     spread([], [])
 
 
-def test_operations_do_not_grow_with_the_tensors(count_syncs: type) -> None:
+def test_operations_do_not_grow_with_the_tensors() -> None:
     totals = []
     for count in (4, 40):
         kept = [torch.zeros(3) for _ in range(count)]
-        with count_syncs() as counter:
+        with SyncCounter() as counter:
             vectors = flat(kept)
         assert not counter.found
         assert len(vectors) == 1

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 import torch
 from torch import nn
 
 from semikit.core.student_views import check_forward, has_batch_norm, logits_of
 from semikit.errors import ConfigError
+from tests.helpers import tiny
 
 
 @pytest.mark.parametrize("pixels", [True, False], ids=["pixels", "images"])
 @pytest.mark.parametrize("position", ["encoder", "decoder"])
-def test_lists_of_unequal_length_with_and_without_masks(tiny: ModuleType, position: str, pixels: bool) -> None:
+def test_lists_of_unequal_length_with_and_without_masks(position: str, pixels: bool) -> None:
     network = tiny.network(pixels=pixels, last=8)
     images = [torch.randn(size, 3, 12, 12) for size in (3, 2, 1)]
     widths = network.widths if position == "encoder" else (network.embed_dim,)
@@ -33,7 +32,7 @@ def test_batch_norm_is_found(norm: nn.Module) -> None:
     assert not has_batch_norm(nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2)))
 
 
-def test_fused_is_refused_with_batch_norm_only(tiny: ModuleType) -> None:
+def test_fused_is_refused_with_batch_norm_only() -> None:
     check_forward("fused", tiny.network())
     check_forward("auto", tiny.network(batch_norm=True))
     with pytest.raises(ConfigError, match="allowed here: 'auto', 'separate', 'joint'"):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-Together = Callable[..., None]
+from tests.helpers.processes import run_together
 
-TINY = Path(__file__).parents[1] / "contracts" / "tiny.py"
 CASES = {
     "fixmatch": {"forward": "joint", "teacher": "student", "alignment": {"kind": "ema", "target": "labeled"}},
     "flexmatch": {"threshold": 0.5},
@@ -20,7 +18,7 @@ CASES = {
     "simmatch": {"threshold": 0.5},
 }
 PROGRAM = f"""
-import importlib.util, sys
+import sys
 from dataclasses import replace
 import torch
 import torch.distributed as dist
@@ -28,14 +26,12 @@ from semikit.core.batch import Target, take
 from semikit.core.losses import denominators
 from semikit.methods.freematch import fairness
 from semikit.registry import METHODS
+from tests.helpers import tiny
 
 rank, world, port, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 torch.set_num_threads(1)
 if world > 1:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{{port}}", rank=rank, world_size=world)
-spec = importlib.util.spec_from_file_location("tiny", {str(TINY)!r})
-tiny = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny)
 found = {{}}
 for name, settings in {CASES!r}.items():
     cls, run_info = METHODS.get(name), tiny.run_info()
@@ -73,16 +69,16 @@ if world > 1:
 WITH_A_ROW_NOBODY_READS = ("selected", "bank.rows", "bank.labels", "bank.seen")
 
 
-def run(run_together: Together, world: int, folder: Path) -> list[dict[str, dict[str, torch.Tensor]]]:
+def run(world: int, folder: Path) -> list[dict[str, dict[str, torch.Tensor]]]:
     folder.mkdir()
     run_together([sys.executable, "-c", PROGRAM], world, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
 
 
 @pytest.mark.timeout(200)
-def test_states_and_gradients_do_not_depend_on_the_number_of_processes(run_together: Together, tmp_path: Path) -> None:
-    (alone,) = run(run_together, 1, tmp_path / "one")
-    for shared in run(run_together, 2, tmp_path / "two"):
+def test_states_and_gradients_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+    (alone,) = run(1, tmp_path / "one")
+    for shared in run(2, tmp_path / "two"):
         for name, states in alone.items():
             assert len(states) > 1, "a gradient, and what the method remembers or the loss"
             for key, value in states.items():

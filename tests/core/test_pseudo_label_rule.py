@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,9 +18,10 @@ from semikit.core.settings import JointSettings, PseudoLabelSettings, UnlabeledS
 from semikit.core.thresholds import FixedThreshold, FreeThreshold, SoftWeights, Threshold
 from semikit.registry import METHODS
 from semikit.training.guards import guards_of
+from tests.helpers import tiny
 
 
-def given(tiny: ModuleType, pixels: bool = True) -> tuple[RunInfo, Unlabeled, Tensor]:
+def given(pixels: bool = True) -> tuple[RunInfo, Unlabeled, Tensor]:
     run_info = tiny.run_info()
     _, unlabeled = tiny.batch(run_info, Requirements(strong_views=1), pixels=pixels)
     return run_info, unlabeled, tiny.network(pixels=pixels)(unlabeled.weak).detach()
@@ -31,8 +31,8 @@ def rule(run_info: RunInfo, threshold: Threshold | None = None, **settings: Any)
     return PseudoLabelRule(run_info, threshold or FixedThreshold(0.5), **settings)
 
 
-def test_alone_it_is_the_plain_pseudo_label(tiny: ModuleType) -> None:
-    run_info, unlabeled, logits = given(tiny)
+def test_alone_it_is_the_plain_pseudo_label() -> None:
+    run_info, unlabeled, logits = given()
     pseudo = rule(run_info)(logits, unlabeled)
     plain = predicted(logits)
     assert torch.equal(pseudo.weak.labels, plain.labels)
@@ -44,8 +44,8 @@ def test_alone_it_is_the_plain_pseudo_label(tiny: ModuleType) -> None:
 @pytest.mark.parametrize("hard", [True, False])
 @pytest.mark.parametrize("kind", ["none", "queue", "ema"])
 @pytest.mark.parametrize("adaptive", [None, "free", "soft"])
-def test_the_parts_compose(tiny: ModuleType, adaptive: str | None, kind: str, hard: bool, pixels: bool) -> None:
-    run_info, unlabeled, logits = given(tiny, pixels)
+def test_the_parts_compose(adaptive: str | None, kind: str, hard: bool, pixels: bool) -> None:
+    run_info, unlabeled, logits = given(pixels)
 
     def threshold() -> Threshold | None:
         made = {"free": lambda: FreeThreshold(3, 0.5, None, None), "soft": lambda: SoftWeights(3, 0.5, 2.0)}
@@ -75,8 +75,8 @@ def test_the_parts_compose(tiny: ModuleType, adaptive: str | None, kind: str, ha
     assert torch.equal(view.weights, torch.where(box, weights[partner], weights) if pixels else weights)
 
 
-def test_labels_may_stay_as_they_were(tiny: ModuleType) -> None:
-    run_info, unlabeled, logits = given(tiny)
+def test_labels_may_stay_as_they_were() -> None:
+    run_info, unlabeled, logits = given()
     alignment = AlignmentSettings(kind="ema", target=(0.01, 0.01, 0.98))
     changed, kept = (
         rule(run_info, SoftWeights(3, 0.5, 2.0), alignment=alignment, soft_labels=1.0, aligned_labels=aligned)(
@@ -105,7 +105,7 @@ def test_labelled_predictions_have_to_be_seen(settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["fixmatch", "freematch", "softmatch", "unimatch_v2"])
 @pytest.mark.parametrize("teacher", ["ema", "student"])
-def test_state_is_saved_and_counted_once_a_step(tiny: ModuleType, name: str, teacher: str) -> None:
+def test_state_is_saved_and_counted_once_a_step(name: str, teacher: str) -> None:
     plugin, run_info = METHODS.get(name), tiny.run_info()
     config = plugin.Config(teacher=teacher, forward="joint", alignment={"length": 3})
     method = plugin(tiny.network(), config, run_info).train()
@@ -118,7 +118,7 @@ def test_state_is_saved_and_counted_once_a_step(tiny: ModuleType, name: str, tea
 
 
 @pytest.mark.parametrize("normalise", ["total", "process"])
-def test_valid_and_denominators_are_of_the_mixed_view(tiny: ModuleType, normalise: str) -> None:
+def test_valid_and_denominators_are_of_the_mixed_view(normalise: str) -> None:
     run_info = tiny.run_info(normalise=normalise)
     _, unlabeled = tiny.batch(run_info, Requirements())
     pseudo = rule(run_info)(predict_logits(tiny.network(), unlabeled.weak), unlabeled)
@@ -130,7 +130,7 @@ def test_valid_and_denominators_are_of_the_mixed_view(tiny: ModuleType, normalis
     assert torch.equal(pseudo.weak.valid, unlabeled.valid)
 
 
-def test_labels_and_weights_are_mixed_alike(tiny: ModuleType) -> None:
+def test_labels_and_weights_are_mixed_alike() -> None:
     run_info = tiny.run_info()
     _, unlabeled = tiny.batch(run_info, Requirements())
     pseudo = rule(run_info)(predict_logits(tiny.network(), unlabeled.weak), unlabeled)
@@ -140,7 +140,7 @@ def test_labels_and_weights_are_mixed_alike(tiny: ModuleType) -> None:
         assert torch.equal(view.weights, torch.where(box, weights[unlabeled.partner], weights))
 
 
-def test_without_boxes_nothing_is_mixed(tiny: ModuleType) -> None:
+def test_without_boxes_nothing_is_mixed() -> None:
     run_info = tiny.run_info()
     _, unlabeled = tiny.batch(run_info, Requirements(), pixels=False)
     values = torch.arange(4)
@@ -148,7 +148,7 @@ def test_without_boxes_nothing_is_mixed(tiny: ModuleType) -> None:
     assert all(torch.equal(view.labels, values) for view in pseudo.views)
 
 
-def test_few_confident_positions_mean_a_small_loss(tiny: ModuleType) -> None:
+def test_few_confident_positions_mean_a_small_loss() -> None:
     run_info = tiny.run_info()
     _, unlabeled = tiny.batch(run_info, Requirements())
     network = tiny.network()
@@ -163,7 +163,7 @@ def test_few_confident_positions_mean_a_small_loss(tiny: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["fixmatch", "unimatch_v1", "unimatch_v2"])
-def test_the_student_labels_once_the_teacher_stays_behind(tiny: ModuleType, name: str) -> None:
+def test_the_student_labels_once_the_teacher_stays_behind(name: str) -> None:
     plugin, run_info = METHODS.get(name), tiny.run_info()
     far = ({"student": 80.0, "teacher": 60.0}, 0.5, None)
     methods = {choice: plugin(tiny.network(), plugin.Config(teacher=choice), run_info) for choice in ("auto", "ema")}

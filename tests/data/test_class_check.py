@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ from semikit.data.class_folders import resolve_labels
 from semikit.data.class_parts import ClassParts
 from semikit.data.class_spec import folder_spec
 from semikit.errors import DataError
+from tests.helpers import class_sets
 
 
 @pytest.fixture
-def root(class_sets: ModuleType, tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     for part, each in (("train", 12), ("val", 2)):
         class_sets.folders(tmp_path, ("cat", "dog"), 16, each, part)
     return tmp_path
@@ -74,7 +74,7 @@ def test_large_photographs_of_two_sizes_are_fine(root: Path) -> None:
     check_images(looked(root))
 
 
-def test_images_in_memory_are_not_looked_at(class_sets: ModuleType) -> None:
+def test_images_in_memory_are_not_looked_at() -> None:
     from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
 
     parts: ClassParts = open_shapes(ClassShapesSettings(train=8, val=8, test=8))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -9,14 +8,13 @@ import pytest
 from semikit.data.class_published import CLASS_SETS, PublishedImages, open_published_images
 from semikit.data.class_splits import choose_labeled
 from semikit.errors import DataError, UnknownNameError
+from tests.helpers import class_sets
 
 COUNTS = {"cifar10": (60, 0), "cifar100": (600, 0), "svhn": (180, 0), "stl10": (60, 120), "imagenet": (18, 0)}
 
 
 @pytest.mark.parametrize("name", list(COUNTS))
-def test_every_data_set_as_handed_out(
-    name: str, class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_data_set_as_handed_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_sets.write(name, tmp_path / name, monkeypatch)
     monkeypatch.setenv("SEMIKIT_DATA", str(tmp_path))
     parts = open_published_images(PublishedImages(name=name))
@@ -28,7 +26,7 @@ def test_every_data_set_as_handed_out(
 
 
 @pytest.mark.parametrize("name", list(CLASS_SETS))
-def test_folders_of_classes_are_read_for_any(name: str, class_sets: ModuleType, tmp_path: Path) -> None:
+def test_folders_of_classes_are_read_for_any(name: str, tmp_path: Path) -> None:
     for part, each in (("train", 3), ("test", 1)):
         class_sets.folders(tmp_path, class_sets.CIFAR10, 32, each, part, "jpg")
     parts = open_published_images(PublishedImages(name=name, root=tmp_path))
@@ -44,7 +42,7 @@ def test_folders_of_classes_are_read_for_any(name: str, class_sets: ModuleType, 
     assert ("has no unlabeled/" in told) == (name == "stl10")
 
 
-def test_svhn_in_folders_has_its_extra_part(class_sets: ModuleType, tmp_path: Path) -> None:
+def test_svhn_in_folders_has_its_extra_part(tmp_path: Path) -> None:
     for part, each in (("train", 2), ("extra", 3), ("test", 1)):
         class_sets.folders(tmp_path, tuple("0123456789"), 32, each, part)
     parts = open_published_images(PublishedImages(name="svhn", root=tmp_path))
@@ -56,7 +54,7 @@ def test_svhn_in_folders_has_its_extra_part(class_sets: ModuleType, tmp_path: Pa
     assert (len(without.train), without.notices) == (20, ())
 
 
-def test_stl10_in_folders(class_sets: ModuleType, tmp_path: Path) -> None:
+def test_stl10_in_folders(tmp_path: Path) -> None:
     for part in ("train", "test"):
         class_sets.folders(tmp_path, class_sets.CIFAR10, 96, 1, part)
     class_sets.folders(tmp_path / "unlabeled", ("all",), 96, 7, "")
@@ -70,7 +68,7 @@ def test_imagenet_is_not_there(tmp_path: Path) -> None:
         open_published_images(PublishedImages(name="imagenet", root=tmp_path))
 
 
-def test_official_lists_of_imagenet(class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_official_lists_of_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_sets.write("imagenet", tmp_path, monkeypatch, each=15)
     parts = open_published_images(PublishedImages(name="imagenet", root=tmp_path))
     with pytest.raises(DataError, match=r"is read from .*splits/1%\.txt, which is not there\. .*--labels 13000"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,13 +11,14 @@ import pytest
 from semikit.data.class_readers import read_cifar10, read_cifar100, read_stl10, read_svhn
 from semikit.data.class_sources import ClassSource
 from semikit.errors import ConfigError, DataError
+from tests.helpers import class_sets
 
 
-def tells_classes(source: ClassSource, sets: ModuleType) -> bool:
+def tells_classes(source: ClassSource) -> bool:
     """Whether every image has the colour of its label, and rows and columns were not exchanged."""
     images = source.arrays()
     assert images is not None
-    expected = sets.images(source.labels, images.shape[1], seed=99)
+    expected = class_sets.images(source.labels, images.shape[1], seed=99)
     close = np.abs(images.mean((1, 2)) - expected.mean((1, 2))).max() < 4
     left, right = images[:, :, :4].mean(), images[:, :, -4:].mean()
     top, bottom = images[:, :4].mean(), images[:, -4:].mean()
@@ -26,9 +26,7 @@ def tells_classes(source: ClassSource, sets: ModuleType) -> bool:
 
 
 @pytest.mark.parametrize(("read", "name", "classes"), [(read_cifar10, "cifar10", 10), (read_cifar100, "cifar100", 100)])
-def test_cifar(
-    read: object, name: str, classes: int, class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cifar(read: object, name: str, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_sets.write(name, tmp_path, monkeypatch)
     parts = read(tmp_path)  # type: ignore[operator]
     assert (len(parts.train), len(parts.test), parts.val, parts.unlabeled) == (6 * classes, 2 * classes, None, ())
@@ -40,44 +38,42 @@ def test_cifar(
     assert images.dtype == np.uint8
     assert images.flags.c_contiguous
     assert np.array_equal(parts.train.image(5), images[5])
-    assert tells_classes(parts.train, class_sets)
-    assert tells_classes(parts.test, class_sets)
+    assert tells_classes(parts.train)
+    assert tells_classes(parts.test)
     assert parts.train.names[3] == "train/00003"
 
 
-def test_names_of_cifar10(class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_sets.write("cifar10", tmp_path, monkeypatch)
     assert read_cifar10(tmp_path).class_names == class_sets.CIFAR10
 
 
-def test_svhn_learns_from_train_and_extra(
-    class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_svhn_learns_from_train_and_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_sets.write("svhn", tmp_path, monkeypatch)
     parts = read_svhn(tmp_path)
     assert (len(parts.train), len(parts.test)) == (60 + 120, 20)
     assert np.bincount(parts.train.labels).tolist() == [18] * 10
     assert parts.class_names == tuple("0123456789")
-    assert tells_classes(parts.train, class_sets)
-    assert tells_classes(parts.test, class_sets)
+    assert tells_classes(parts.train)
+    assert tells_classes(parts.test)
     assert len(read_svhn(tmp_path, extra=False).train) == 60
 
 
-def test_svhn_without_scipy(class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svhn_without_scipy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     with pytest.raises(ConfigError, match=r'pip install "semikit\[svhn\]"'):
         read_svhn(tmp_path)
 
 
-def test_stl10_has_unlabelled_images(class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stl10_has_unlabelled_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_sets.write("stl10", tmp_path, monkeypatch)
     parts = read_stl10(tmp_path)
     (more,) = parts.unlabeled
     assert (len(parts.train), len(more), len(parts.test)) == (60, 120, 20)
     assert (more.labels == -1).all()
     assert np.bincount(parts.train.labels).tolist() == [6] * 10
-    assert tells_classes(parts.train, class_sets)
-    assert tells_classes(parts.test, class_sets)
+    assert tells_classes(parts.train)
+    assert tells_classes(parts.test)
     pixels = more.arrays()
     assert pixels is not None
     assert np.array_equal(pixels, class_sets.images(class_sets.labels(10, 12), 96, 7))
@@ -97,7 +93,7 @@ def test_nothing_there(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_some_files_are_missing(class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_some_files_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_sets.write("svhn", tmp_path, monkeypatch)
     (tmp_path / "extra_32x32.mat").unlink()
     with pytest.raises(DataError, match=r"not all of SVHN in .*: looked for extra_32x32.mat"):
@@ -107,7 +103,7 @@ def test_some_files_are_missing(class_sets: ModuleType, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
 def test_nothing_is_unpickled_where_a_checksum_is_wrong(
-    file: str, class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class_sets.write("cifar10", tmp_path, monkeypatch)
     (tmp_path / "cifar-10-batches-py" / file).write_bytes(b"cbuiltins\nexit\n(tR.")
@@ -123,7 +119,7 @@ def test_nothing_is_unpickled_where_a_checksum_is_wrong(
     assert [name for name in loads if name.endswith(file)] == []
 
 
-def test_damaged_stl10(class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_sets.write("stl10", tmp_path, monkeypatch)
     with (tmp_path / "stl10_binary/unlabeled_X.bin").open("ab") as file:
         file.write(b"\0")
@@ -132,9 +128,7 @@ def test_damaged_stl10(class_sets: ModuleType, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.filterwarnings("ignore:.*filter extracted tar:DeprecationWarning")
-def test_download_takes_an_archive_that_is_there(
-    class_sets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_download_takes_an_archive_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
     import tarfile
 

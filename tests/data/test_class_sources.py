@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 from semikit.data.class_parts import ClassPool
 from semikit.data.class_sources import ArraySource, FileSource, read_rgb
 from semikit.errors import FileFault
+from tests.helpers import georasters
 
 
 def files(*paths: Path) -> FileSource:
@@ -55,7 +55,7 @@ def test_deep_images_are_refused(tmp_path: Path) -> None:
         read_rgb(path)
 
 
-def test_rasters_need_three_bands(georasters: ModuleType, tmp_path: Path) -> None:
+def test_rasters_need_three_bands(tmp_path: Path) -> None:
     def raster(bands: int) -> Any:
         return georasters.save(tmp_path / f"{bands}.tif", np.full((bands, 8, 8), 7, np.uint8))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,13 @@ from affine import Affine
 from semikit.data.formats.images import read_grid
 from semikit.errors import FileFault
 from semikit.raster.grid import Grid
+from tests.helpers import georasters, pairs
 
 ORIGIN = (400000.0, 5800000.0)
 
 
 @pytest.fixture
-def grid(georasters: ModuleType, tmp_path: Path) -> Any:
+def grid(tmp_path: Path) -> Any:
     def make(**place: Any) -> Grid:
         shape = place.pop("shape", (20, 30))
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.tif"
@@ -27,7 +27,7 @@ def grid(georasters: ModuleType, tmp_path: Path) -> Any:
     return make
 
 
-def test_a_photo_has_a_size_and_no_place(pairs: ModuleType, tmp_path: Path) -> None:
+def test_a_photo_has_a_size_and_no_place(tmp_path: Path) -> None:
     found = read_grid(pairs.save(tmp_path / "a.png", np.zeros((4, 7, 3))))
     assert (found.size, found.placed, found.name) == ((4, 7), False, "no reference system")
 
@@ -70,7 +70,7 @@ def test_overlap_across_the_antimeridian(grid: Any) -> None:
     )
 
 
-def test_a_transform_without_a_system_is_kept(georasters: ModuleType, tmp_path: Path) -> None:
+def test_a_transform_without_a_system_is_kept(tmp_path: Path) -> None:
     place = Affine(2, 0, 7, 0, -2, 9)
     found = read_grid(georasters.save(tmp_path / "a.tif", np.zeros((4, 5), np.uint8), crs=None, transform=place))
     assert not found.placed

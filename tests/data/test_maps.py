@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,13 @@ from semikit.errors import RunError
 from semikit.raster.cog import MapFile, class_tags
 from semikit.raster.grid import Grid
 from semikit.raster.region import tiles
+from tests.helpers import georasters
 
 COLOURS = np.array([[40, 44, 52], [250, 200, 60]], np.uint8)
 
 
 @pytest.fixture
-def grid(georasters: ModuleType, tmp_path: Path) -> Grid:
+def grid(tmp_path: Path) -> Grid:
     (tmp_path / "in").mkdir()
     return read_grid(georasters.save(tmp_path / "in/a.tif", np.zeros((600, 700), np.uint8)))
 

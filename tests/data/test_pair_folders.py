@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from semikit.data.pair_folders import resolve_pairs
 from semikit.data.pair_spec import BINARY, PairSpec, load_pairs
 from semikit.errors import ConfigError, DataError, InputError
+from tests.helpers import georasters
 
 
 def spec(yaml: Path, text: str = "", root: Path | None = None) -> PairSpec:
@@ -63,7 +63,7 @@ class TestFolders:
         assert [found.train.has_mask(k) for k in range(8)] == [True] * 6 + [False] * 2
         assert (len(found.val), found.scale) == (3, None)
 
-    def test_a_pattern_with_a_star_for_the_name(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_a_pattern_with_a_star_for_the_name(self, tmp_path: Path) -> None:
         for name in ("paris", "rio", "rennes"):
             for date in "AB":
                 georasters.save(tmp_path / f"{name}/{date}.tif", georasters.ramp(20, 30, 4, "uint16") * 30)
@@ -81,7 +81,7 @@ class TestFolders:
         assert len(found.scale.max) == 4  # type: ignore[arg-type]
         assert found.val.scale == found.train.scale
 
-    def test_the_range_is_that_of_both_dates(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_the_range_is_that_of_both_dates(self, tmp_path: Path) -> None:
         for part in ("train", "val"):
             georasters.save(tmp_path / part / "A/one.tif", np.full((3, 20, 20), 100, np.uint16))
             georasters.save(tmp_path / part / "B/one.tif", np.full((3, 20, 20), 900, np.uint16))

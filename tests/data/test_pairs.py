@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from semikit.data.pairs import PairSource, aligned
 from semikit.errors import DataError, FileFault
 from semikit.raster import reading as rasters
 from semikit.raster.region import Region
+from tests.helpers import georasters, pairs
 
 BINARY = MaskValues(2, mapping=((255, 1),), exact=True)
 
@@ -28,7 +28,7 @@ def source(before: Path, after: Path, mask: Path | None = None, **more: Any) -> 
 
 class TestOneGrid:
     @pytest.fixture
-    def pair(self, georasters: ModuleType, tmp_path: Path) -> PairSource:
+    def pair(self, tmp_path: Path) -> PairSource:
         values = georasters.ramp(24, 36)
         label = np.where(values[0] > 100, 255, 0).astype(np.uint8)
         paths = [georasters.save(tmp_path / f"{k}.tif", v) for k, v in enumerate((values, 250 - values, label))]
@@ -82,7 +82,7 @@ class _Spy:
         return Reader(_parse_path(str(path)))
 
 
-def test_a_photo_pair_has_no_extent(pairs: ModuleType, tmp_path: Path) -> None:
+def test_a_photo_pair_has_no_extent(tmp_path: Path) -> None:
     before, after, labels = pairs.scene(np.random.default_rng(0))
     pair = source(*(pairs.save(tmp_path / f"{k}.png", v) for k, v in enumerate((before, after, labels))))
     assert pair.extent(0) is None
@@ -94,7 +94,7 @@ class TestTwoGrids:
     """Date B has pixels of 7 m in geographic coordinates or UTM; it is brought onto A's 10 m."""
 
     @pytest.fixture
-    def pair(self, georasters: ModuleType, tmp_path: Path) -> PairSource:
+    def pair(self, tmp_path: Path) -> PairSource:
         smooth = np.mgrid[0:60, 0:90][1].astype(np.uint8) * 2
         before = georasters.save(tmp_path / "a.tif", np.stack([smooth] * 3)[:, :40, :60])
         after = georasters.save(tmp_path / "b.tif", np.stack([smooth] * 3), pixel=7.0)
@@ -141,7 +141,7 @@ class TestTwoGrids:
         assert alignment.moved
         assert alignment.notice.endswith("b.tif (90x60 pixels) is brought onto the grid of a.tif")
 
-    def test_another_system(self, georasters: ModuleType, pair: PairSource, tmp_path: Path) -> None:
+    def test_another_system(self, pair: PairSource, tmp_path: Path) -> None:
         bright = np.full((3, 40, 40), 90, np.uint8)
         away = georasters.save(tmp_path / "c.tif", bright, crs="EPSG:4326", origin=(13.52, 52.345), pixel=0.0005)
         moved = replace(pair, after=(away,))
@@ -149,16 +149,14 @@ class TestTwoGrids:
         assert "EPSG:4326" in aligned(*moved.files(0)).notice
         assert (image[1][np.ones((40, 60), bool) if valid is None else valid] == 90).all()
 
-    def test_nowhere_in_common(self, georasters: ModuleType, pair: PairSource, tmp_path: Path) -> None:
+    def test_nowhere_in_common(self, pair: PairSource, tmp_path: Path) -> None:
         away = georasters.save(tmp_path / "c.tif", np.zeros((3, 9, 9), np.uint8), origin=(500000.0, 5800000.0))
         with pytest.raises(FileFault, match="without a place in common") as raised:
             replace(pair, after=(away,)).image(0)
         assert "a.tif: EPSG:32633, x 400000 to 400600, y 5799600 to 5800000" in str(raised.value)
         assert "c.tif: EPSG:32633, x 500000 to 500090" in str(raised.value)
 
-    def test_a_mask_on_another_grid_is_brought_onto_the_first(
-        self, georasters: ModuleType, pair: PairSource, tmp_path: Path
-    ) -> None:
+    def test_a_mask_on_another_grid_is_brought_onto_the_first(self, pair: PairSource, tmp_path: Path) -> None:
         label = np.zeros((60, 90), np.uint8)
         label[:, 45:] = 255
         mask = georasters.save(tmp_path / "m.tif", label, pixel=7.0)
@@ -167,9 +165,7 @@ class TestTwoGrids:
         assert not labels[:, :31].any()
         assert labels[:, 32:].all()
 
-    def test_what_a_mask_on_another_grid_does_not_cover_is_invalid(
-        self, georasters: ModuleType, pair: PairSource, tmp_path: Path
-    ) -> None:
+    def test_what_a_mask_on_another_grid_does_not_cover_is_invalid(self, pair: PairSource, tmp_path: Path) -> None:
         half = georasters.save(tmp_path / "m.tif", np.full((40, 40), 255, np.uint8), pixel=7.0, nodata=0)
         labels, valid = replace(pair, masks=(half,)).mask(0)
         assert valid[:27, :27].all()
@@ -180,9 +176,7 @@ class TestTwoGrids:
             replace(pair, masks=(away,)).mask(0)
 
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
-    def test_outside_is_invalid_whatever_the_type(
-        self, georasters: ModuleType, pair: PairSource, tmp_path: Path, dtype: str
-    ) -> None:
+    def test_outside_is_invalid_whatever_the_type(self, pair: PairSource, tmp_path: Path, dtype: str) -> None:
         small = georasters.save(tmp_path / "s.tif", np.full((3, 20, 30), 90, dtype), pixel=9.0)
         valid = replace(pair, after=(small,), scale=((0.0,), (255.0,))).image(0)[1]
         assert valid is not None
@@ -190,9 +184,7 @@ class TestTwoGrids:
         assert not valid[19:].any()
         assert not valid[:, 28:].any()
 
-    def test_a_mask_inside_the_second_date_is_kept(
-        self, georasters: ModuleType, pair: PairSource, tmp_path: Path
-    ) -> None:
+    def test_a_mask_inside_the_second_date_is_kept(self, pair: PairSource, tmp_path: Path) -> None:
         other = georasters.save(tmp_path / "o.tif", np.full((3, 80, 120), 90, np.uint8), pixel=5.0)
         shown = np.full((80, 120), 255, np.uint8)
         shown[:, :60] = 0
@@ -205,7 +197,7 @@ class TestTwoGrids:
 
 
 class TestInvalid:
-    def test_nodata_of_either_date(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_nodata_of_either_date(self, tmp_path: Path) -> None:
         values = georasters.ramp(20, 20, dtype="uint16") + 1
         first, second = values.copy(), values.copy()
         first[:, :5], second[:, :, 15:] = 0, 0
@@ -216,7 +208,7 @@ class TestInvalid:
         expected[:5] = expected[:, 15:] = False
         assert np.array_equal(valid, expected)
 
-    def test_numbers_that_are_none(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_numbers_that_are_none(self, tmp_path: Path) -> None:
         values = georasters.ramp(20, 20, dtype="float32")
         broken = values.copy()
         broken[1, 3, 4] = np.nan
@@ -228,7 +220,7 @@ class TestInvalid:
         assert (image[1][~valid] == 0).all()
 
     @pytest.mark.parametrize(("bands", "dtype"), [(3, "uint8"), (4, "uint8"), (4, "uint16"), (2, "float32")])
-    def test_an_alpha_band(self, georasters: ModuleType, tmp_path: Path, bands: int, dtype: str) -> None:
+    def test_an_alpha_band(self, tmp_path: Path, bands: int, dtype: str) -> None:
         """Beside any number of bands, in a file as it is and in one that is brought onto another grid."""
         shown = np.full((1, 20, 20), 255, dtype)
         shown[:, :, :4] = 0
@@ -248,7 +240,7 @@ class TestInvalid:
         assert sampled is not None
         assert np.array_equal(sampled, shown[0] > 0)
 
-    def test_a_mask_inside_the_file(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_a_mask_inside_the_file(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(20, 20)) for k in "ab"]
         shown = np.full((20, 20), 255, np.uint8)
         shown[:, :4] = 0
@@ -260,17 +252,17 @@ class TestInvalid:
 
 
 class TestRefused:
-    def test_other_sizes_without_place(self, pairs: ModuleType, tmp_path: Path) -> None:
+    def test_other_sizes_without_place(self, tmp_path: Path) -> None:
         paths = [pairs.save(tmp_path / f"{k}.png", np.zeros((8, 9 + k, 3))) for k in (0, 1)]
         with pytest.raises(FileFault, match=r"dates of other sizes.*0.png 9x8, .*1.png 10x8"):
             source(*paths).image(0)
 
-    def test_other_numbers_of_bands(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_other_numbers_of_bands(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(9, 9, k)) for k in (3, 5)]
         with pytest.raises(FileFault, match=r"other numbers of channels.*3.tif 3, .*5.tif 5.*`bands"):
             source(*paths).image(0)
 
-    def test_a_palette(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_a_palette(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", np.zeros((1, 20, 20), np.uint8)) for k in "ab"]
         with rasterio.open(paths[1], "r+") as file:
             file.write_colormap(1, {k: (k, 0, 255 - k, 255) for k in range(256)})
@@ -279,29 +271,29 @@ class TestRefused:
             pair.image(0)
         assert pair.mask(0)[0].shape == (20, 20)
 
-    def test_a_band_that_is_missing(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_a_band_that_is_missing(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(9, 9, k)) for k in (3, 1)]
         with pytest.raises(FileFault, match=r"band missing.*1.tif.*asked for bands \[3, 2, 1\], it has 1"):
             source(*paths, bands=(3, 2, 1)).image(0)
 
-    def test_a_mask_larger_than_its_raster(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_a_mask_larger_than_its_raster(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(20, 20)) for k in "ab"]
         mask = georasters.save(tmp_path / "m.tif", np.zeros((40, 40), np.uint8), crs=None)
         with pytest.raises(FileFault, match=r"mask of another size than its image.*image 20x20, mask 40x40"):
             source(*paths, mask).mask(0, Region(0, 0, 10, 10))
 
-    def test_a_transform_that_cannot_be_used(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_a_transform_that_cannot_be_used(self, tmp_path: Path) -> None:
         flat = georasters.save(tmp_path / "a.tif", georasters.ramp(20, 20), pixel=0.0)
         other = georasters.save(tmp_path / "b.tif", georasters.ramp(20, 20))
         with pytest.raises(FileFault, match="its pixels have no extent on the map"):
             aligned(flat, other)
 
-    def test_no_mask(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_no_mask(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(9, 9)) for k in "ab"]
         with pytest.raises(DataError, match="has no mask; only pairs with a mask"):
             source(*paths).mask(0)
 
-    def test_a_damaged_block_is_told_with_its_place(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_a_damaged_block_is_told_with_its_place(self, tmp_path: Path) -> None:
         tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
         rng = np.random.default_rng(0)
         paths = [
@@ -320,7 +312,7 @@ class TestRefused:
         assert 1 <= len(faults) <= 2
         assert all("b.tif" in fault and "rows " in fault and "columns 0 to 63" in fault for fault in faults)
 
-    def test_a_system_on_one_side_only(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_a_system_on_one_side_only(self, tmp_path: Path) -> None:
         first = georasters.save(tmp_path / "a.tif", georasters.ramp(9, 9))
         bare = georasters.save(tmp_path / "b.tif", georasters.ramp(9, 9), crs=None)
         assert aligned(first, bare).notice.endswith("b.tif has no coordinate reference system: taken pixel by pixel")
@@ -339,7 +331,7 @@ class TestRefused:
     ],
     ids=["COG", "GeoTIFF", "JPEG 2000"],
 )
-def test_kinds_of_rasters(georasters: ModuleType, tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
+def test_kinds_of_rasters(tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
     if (
         options.get("driver") == "JP2OpenJPEG"
         and "JP2OpenJPEG" not in rasterio.drivers.raster_driver_extensions().values()
@@ -355,7 +347,7 @@ def test_kinds_of_rasters(georasters: ModuleType, tmp_path: Path, suffix: str, o
     assert np.abs(part[0] - expected).max() <= 1
 
 
-def test_a_virtual_raster(georasters: ModuleType, tmp_path: Path) -> None:
+def test_a_virtual_raster(tmp_path: Path) -> None:
     from rasterio.shutil import copy
 
     before, after = (georasters.save(tmp_path / f"{k}.tif", georasters.ramp(30, 40)) for k in "ab")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from semikit.data.shards import reading as shard_reading
 from semikit.data.shards.files import Shard
 from semikit.data.shards.reading import Sample, read_shard
 from semikit.errors import FileFault, RunError
+from tests.helpers import tars
 
 PNG = frozenset({"png"})
 FILES = [(f"{k}.png", bytes([k]) * 700) for k in range(6)]
@@ -63,7 +63,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[], str]]:
     server.server_close()
 
 
-def test_files_of_one_name_are_a_sample(tars: ModuleType, tmp_path: Path) -> None:
+def test_files_of_one_name_are_a_sample(tmp_path: Path) -> None:
     files = [("d/a.b.PNG", b"1"), ("d/a.json", b"2"), ("e/a.png", b"3"), ("README", b"4"), ("e/a.cls", b"5")]
     path = tars.write(tmp_path / "x.tar", [*files, ("._f.png", b"6"), ("two words ü.png", b"7")])
     found, counted = read(local(path), frozenset({"png", "b.png"}))
@@ -73,7 +73,7 @@ def test_files_of_one_name_are_a_sample(tars: ModuleType, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("first", "stride"), [(0, 1), (2, 1), (1, 3), (5, 2), (6, 1), (99, 4)])
-def test_some_of_them(tars: ModuleType, tmp_path: Path, first: int, stride: int) -> None:
+def test_some_of_them(tmp_path: Path, first: int, stride: int) -> None:
     path = tars.write(tmp_path / "x.tar", FILES)
     found, counted = read(local(path), first=first, stride=stride)
     assert keys(found) == [str(k) for k in range(6)][first::stride]
@@ -81,7 +81,7 @@ def test_some_of_them(tars: ModuleType, tmp_path: Path, first: int, stride: int)
     assert counted == (6, True)
 
 
-def test_commands_and_addresses_are_read_alike(tars: ModuleType, tmp_path: Path, serve: Callable[[], str]) -> None:
+def test_commands_and_addresses_are_read_alike(tmp_path: Path, serve: Callable[[], str]) -> None:
     path = tars.write(tmp_path / "x.tar", FILES)
     wanted, counted = read(local(path), first=1, stride=2)
     for place in (f"pipe:cat '{path}'", f"{serve()}/x.tar", f"{serve()}/x.tar?sig=1"):
@@ -106,7 +106,7 @@ def test_only_plain_files_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 1, 511, 512, 900, 1536, 1537, 3000, 6 * 1536, 6 * 1536 + 100])
-def test_damage_is_a_fault_in_one_place(tars: ModuleType, tmp_path: Path, kept: int) -> None:
+def test_damage_is_a_fault_in_one_place(tmp_path: Path, kept: int) -> None:
     """However much is left, whole samples come first, then one fault; skipping finds it at the same number."""
     path = tars.write(tmp_path / "x.tar", FILES)
     path.write_bytes(path.read_bytes()[:kept])
@@ -123,7 +123,7 @@ def test_damage_is_a_fault_in_one_place(tars: ModuleType, tmp_path: Path, kept: 
     assert (skipped, again) == ([], counted)
 
 
-def test_a_flipped_header_in_the_middle(tars: ModuleType, tmp_path: Path) -> None:
+def test_a_flipped_header_in_the_middle(tmp_path: Path) -> None:
     path = tars.write(tmp_path / "x.tar", FILES)
     data = bytearray(path.read_bytes())
     data[3 * 1536 + 5] ^= 0xFF
@@ -143,7 +143,7 @@ def test_no_tar(tmp_path: Path, data: bytes) -> None:
         found[0].get()
 
 
-def test_a_file_that_is_gone(tars: ModuleType, tmp_path: Path) -> None:
+def test_a_file_that_is_gone(tmp_path: Path) -> None:
     shard = local(tars.write(tmp_path / "x.tar", FILES))
     (tmp_path / "x.tar").unlink()
     found, counted = read(shard)
@@ -152,7 +152,7 @@ def test_a_file_that_is_gone(tars: ModuleType, tmp_path: Path) -> None:
         found[0].get()
 
 
-def test_too_large_a_file_is_not_read(tars: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_a_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_reading, "LARGEST", 1000)
     monkeypatch.setattr(shard_files, "LARGEST", 1000)
     path = tars.write(tmp_path / "x.tar", [("a.png", b"1" * 5000), ("b.png", b"2" * 1000)])
@@ -163,7 +163,7 @@ def test_too_large_a_file_is_not_read(tars: ModuleType, tmp_path: Path, monkeypa
     assert counted == (2, True)
 
 
-def test_a_header_that_lies_of_its_size(tars: ModuleType, tmp_path: Path) -> None:
+def test_a_header_that_lies_of_its_size(tmp_path: Path) -> None:
     """A file of 8 GiB, says the header; and long names of as much, which tarfile would read at once."""
     for kind in (tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE):
         info = tarfile.TarInfo("a.png")
@@ -175,13 +175,13 @@ def test_a_header_that_lies_of_its_size(tars: ModuleType, tmp_path: Path) -> Non
         assert found[-1].fault is not None
 
 
-def test_one_name_twice(tars: ModuleType, tmp_path: Path) -> None:
+def test_one_name_twice(tmp_path: Path) -> None:
     path = tars.write(tmp_path / "x.tar", [("a.png", b"1"), ("a.PNG", b"2")])
     with pytest.raises(FileFault, match="two files of one name"):
         read(local(path))[0][0].get()
 
 
-def test_names_that_would_change_the_terminal(tars: ModuleType, tmp_path: Path) -> None:
+def test_names_that_would_change_the_terminal(tmp_path: Path) -> None:
     path = tars.write(tmp_path / "x.tar", [("a\x1b[2J\n.png", b"1")])
     assert keys(read(local(path))[0]) == ["a?[2J?"]
 
@@ -191,7 +191,7 @@ class TestCommandsThatFail:
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shard_reading, "_WAIT", 0.0)
 
-    def test_once_and_then_not(self, tars: ModuleType, tmp_path: Path) -> None:
+    def test_once_and_then_not(self, tmp_path: Path) -> None:
         """The first time it breaks off after two and a half samples; what was given out does not come again."""
         path, mark = tars.write(tmp_path / "x.tar", FILES), tmp_path / "mark"
         command = f"if [ -e '{mark}' ]; then cat '{path}'; else touch '{mark}'; head -c 4000 '{path}'; exit 9; fi"
@@ -205,7 +205,7 @@ class TestCommandsThatFail:
         with pytest.raises(RunError, match=r"gone\.tar: its command failed 2 times \(exit status 22\)"):
             read(remote(f"{serve()}/gone.tar"), tries=2)
 
-    def test_a_damaged_archive_by_a_command_that_does_not_fail(self, tars: ModuleType, tmp_path: Path) -> None:
+    def test_a_damaged_archive_by_a_command_that_does_not_fail(self, tmp_path: Path) -> None:
         path = tars.write(tmp_path / "x.tar", FILES)
         found, counted = read(remote(f"pipe:head -c 4000 '{path}'"))
         assert keys(found[:-1]) == ["0", "1"]
@@ -220,7 +220,7 @@ class TestCommandsThatFail:
         ],
     )
     def test_damage_in_the_middle_is_none_of_the_command(
-        self, tars: ModuleType, tmp_path: Path, serve: Callable[[], str], place: str
+        self, tmp_path: Path, serve: Callable[[], str], place: str
     ) -> None:
         """A command that could not write to its end, for nobody reads what comes after the damage, did not fail."""
         path = tars.write(tmp_path / "x.tar", [(f"{k}.png", bytes([k]) * 300_000) for k in range(6)])
@@ -237,7 +237,7 @@ class TestCommandsThatFail:
         assert time.monotonic() - began < 30
 
     def test_a_command_that_does_not_end_after_its_output(
-        self, tars: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(shard_files, "_PATIENCE", 0.2)
         path, pids = tars.write(tmp_path / "x.tar", FILES), tmp_path / "pids"
@@ -254,7 +254,7 @@ class TestCommandsThatFail:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
 
-    def test_left_before_the_end(self, tars: ModuleType, tmp_path: Path) -> None:
+    def test_left_before_the_end(self, tmp_path: Path) -> None:
         tars.write(tmp_path / "x.tar", [(f"{k}.png", bytes(100_000)) for k in range(20)])
         walk = read_shard(remote(f"pipe:cat '{tmp_path}/x.tar'"), PNG)
         assert next(walk).files["png"] == bytes(100_000)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from semikit.data.shards.files import ShardCounts, list_shards
 from semikit.data.shards.images import PoolImage
 from semikit.data.shards.pool import ShardPool, ShardStream
 from semikit.errors import DataError, FileFault, RunError
+from tests.helpers import tars
 
 SIZES = (7, 5, 6, 4, 8, 5)
 Numbers = Callable[..., list[list[int]]]
@@ -34,7 +34,7 @@ class Make:
 
 
 @pytest.fixture(scope="module")
-def pool(tars: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> ShardPool:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> ShardPool:
     return pool_of([str(path) for path in tars.pool(tmp_path_factory.mktemp("pool"), SIZES, 4)])
 
 
@@ -43,7 +43,7 @@ def pool_of(places: list[str], shuffle: int = 3) -> ShardPool:
 
 
 @pytest.fixture
-def numbers(tars: ModuleType, pool: ShardPool) -> Numbers:
+def numbers(pool: ShardPool) -> Numbers:
     """The images of each step, slot by slot."""
 
     def numbers(
@@ -71,9 +71,7 @@ def test_nothing_is_left_out(numbers: Numbers) -> None:
 
 
 @pytest.mark.parametrize("size", [5, 6])
-def test_a_pass_of_equal_shards_holds_each_image_once(
-    numbers: Numbers, tars: ModuleType, tmp_path: Path, size: int
-) -> None:
+def test_a_pass_of_equal_shards_holds_each_image_once(numbers: Numbers, tmp_path: Path, size: int) -> None:
     """6 shards over 3 positions, blocks of 1: 2 shards a slot and pass."""
     of = pool_of([str(path) for path in tars.pool(tmp_path, [size] * 6, 4)], 1)
     steps = 2 * size
@@ -92,7 +90,7 @@ def test_blocks_are_permutations_of_what_follows(numbers: Numbers, pool: ShardPo
         assert (np.sort(one[part], axis=0) == np.sort(other[part], axis=0)).all()
 
 
-def test_few_shards_are_dealt_out_image_by_image(numbers: Numbers, tars: ModuleType, tmp_path: Path) -> None:
+def test_few_shards_are_dealt_out_image_by_image(numbers: Numbers, tmp_path: Path) -> None:
     """One shard, four positions: no image twice in a step, every one once a pass."""
     of = pool_of([str(path) for path in tars.pool(tmp_path, [20], 4)], 5)
     found = np.array(numbers(range(10), 4, of=of))
@@ -115,7 +113,7 @@ def test_more_workers_than_slots(numbers: Numbers) -> None:
     assert numbers(range(6), 1, workers=2) == numbers(range(6), 1)
 
 
-def test_each_worker_reads_its_own_shards_alone(pool: ShardPool, tars: ModuleType, tmp_path: Path) -> None:
+def test_each_worker_reads_its_own_shards_alone(pool: ShardPool, tmp_path: Path) -> None:
     """Two workers, four positions: a slot's shards are opened by one process only."""
     stream = ShardStream(pool, 1, "unlabeled", 4, ShardCounts())
     made = list(StepLoader([Stream("unlabeled", None, 4)], Who(stream), 1, range(10), 2))
@@ -170,7 +168,7 @@ def test_what_was_counted_is_not_read_again(numbers: Numbers, tmp_path: Path, mo
     assert with_counts <= 4 * 3 < len(opened)
 
 
-def test_a_stream_goes_to_a_worker_without_open_files(pool: ShardPool, tars: ModuleType) -> None:
+def test_a_stream_goes_to_a_worker_without_open_files(pool: ShardPool) -> None:
     stream = ShardStream(pool, 1, "unlabeled", 4, ShardCounts())
     found = [tars.number_of(stream.image(k)[0]) for k in range(8)]
     copy = pickle.loads(pickle.dumps(stream))
@@ -179,9 +177,7 @@ def test_a_stream_goes_to_a_worker_without_open_files(pool: ShardPool, tars: Mod
     assert tars.number_of(stream.image(2)[0]) == tars.number_of(stream.image(2)[0]), "the same once more"
 
 
-def test_the_next_of_a_slot_may_be_asked_for_early(
-    pool: ShardPool, tars: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_of_a_slot_may_be_asked_for_early(pool: ShardPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stands in for a bad one; nothing is read again for it."""
     stream = ShardStream(pool, 1, "unlabeled", 4, ShardCounts())
     plain = [tars.number_of(stream.image(position)[0]) for position in range(80)]
@@ -196,7 +192,7 @@ def test_the_next_of_a_slot_may_be_asked_for_early(
     assert loads == [0] * 4
 
 
-def test_a_damaged_shard_is_one_fault_and_the_others_go_on(tars: ModuleType, tmp_path: Path, numbers: Numbers) -> None:
+def test_a_damaged_shard_is_one_fault_and_the_others_go_on(tmp_path: Path, numbers: Numbers) -> None:
     paths = tars.pool(tmp_path, [6, 6], 4)
     data = paths[0].read_bytes()
     paths[0].write_bytes(data[: len(data) // 2])
@@ -227,7 +223,7 @@ def fails(stream: ShardStream, position: int) -> bool:
     return False
 
 
-def test_shards_without_images(tars: ModuleType, tmp_path: Path) -> None:
+def test_shards_without_images(tmp_path: Path) -> None:
     pool = pool_of([str(path) for path in tars.pool(tmp_path, [0, 0], 4)])
     with pytest.raises(DataError, match="the shards hold no images"):
         ShardStream(pool, 0, "unlabeled", 2, ShardCounts()).image(0)
@@ -235,14 +231,14 @@ def test_shards_without_images(tars: ModuleType, tmp_path: Path) -> None:
         pool.first()
 
 
-def test_an_error_in_a_worker_arrives_as_itself(tars: ModuleType, tmp_path: Path, numbers: Numbers) -> None:
+def test_an_error_in_a_worker_arrives_as_itself(tmp_path: Path, numbers: Numbers) -> None:
     tars.write(tmp_path / "bad.tar", [("a.png", b"no image")])
     of = pool_of([str(tmp_path / "bad.tar")])
     with pytest.raises(FileFault, match=r"bad\.tar!a\.png"):
         numbers(range(2), 2, workers=2, of=of)
 
 
-def test_a_command_that_fails_stops_the_run(tars: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_fails_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semikit.data.shards.reading._WAIT", 0.0)
     pool = pool_of(["pipe:exit 7"])
     with pytest.raises(RunError, match=r"its command failed 4 times \(exit status 7\)"):

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ from safetensors import safe_open
 
 from semikit.training.checkpoint import BEST, LAST, read_best, read_checkpoint
 from semikit.training.tracking import read_rows
-
-Differences = Callable[..., list[str]]
+from tests.helpers import photos, trials
+from tests.helpers.equality import differences
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0
@@ -49,7 +48,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture
-def fuzzed(trials: ModuleType, tried: Callable[..., None], tmp_path: Path) -> Callable[..., Counter[str]]:
+def fuzzed(tried: Callable[..., None], tmp_path: Path) -> Callable[..., Counter[str]]:
     """`fuzzed(kind, make, count)` tries cases of a kind and counts how often each exit code came."""
 
     def fuzz(kind: str, make: Callable[..., Any], count: int) -> Counter[str]:
@@ -190,8 +189,8 @@ class Whole:
 class Trials:
     """Kills runs and goes on with them."""
 
-    def __init__(self, server: Server, command: list[Any], folder: Path, differences: Differences) -> None:
-        self.server, self.command, self.folder, self.differences = server, command, folder, differences
+    def __init__(self, server: Server, command: list[Any], folder: Path) -> None:
+        self.server, self.command, self.folder = server, command, folder
         self.number = 0
 
     def outcome(self, folder: Path) -> dict[str, Any]:
@@ -211,20 +210,14 @@ class Trials:
         ended = self.server.wait(self.go_on(folder))
         assert ended is not None, "hung"
         assert ended.code == 0, ended.out
-        assert not self.differences(outcome(folder), whole.outcome)
+        assert not differences(outcome(folder), whole.outcome)
 
 
 @pytest.fixture(scope="session")
-def many_runs(
-    server: Server,
-    photos: ModuleType,
-    photo_data: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    differences: Differences,
-) -> Trials:
+def many_runs(server: Server, photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trials:
     flags = ["--data", photo_data, *photos.FLAGS, "--labels", "4", "--quiet", "optimizer.lr=0.01"]
     flags += ["--iterations", STEPS, "--eval-every", 2, "--save-every", 1]
-    return Trials(server, ["train", "seg", *flags], tmp_path_factory.mktemp("kills"), differences)
+    return Trials(server, ["train", "seg", *flags], tmp_path_factory.mktemp("kills"))
 
 
 @pytest.fixture(scope="session")
@@ -235,5 +228,5 @@ def whole(many_runs: Trials) -> Whole:
     seconds = time.monotonic() - begun
     traced = many_runs.new()
     assert many_runs.server.run(*many_runs.command, "--out", traced, record=str(record)).code == 0
-    assert not many_runs.differences(outcome(traced), outcome(folder)), "two runs of one seed are equal"
+    assert not differences(outcome(traced), outcome(folder)), "two runs of one seed are equal"
     return Whole(folder, outcome(folder), seconds, json.loads(record.read_text()))

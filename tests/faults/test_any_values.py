@@ -28,6 +28,7 @@ from semikit.models.weights import metadata
 from semikit.run.config import resolve
 from semikit.run.recipes import parse_overrides
 from semikit.settings import yaml_text
+from tests.helpers import mutations
 
 Changed = Callable[[st.DataObject, Any], Any]
 
@@ -67,7 +68,7 @@ yaml_like = st.lists(
 
 
 @pytest.fixture
-def changed(mutations: ModuleType) -> Changed:
+def changed() -> Changed:
     """The same values with one to three of them in place of others, dropped or added."""
 
     def changed(data: st.DataObject, raw: Any) -> Any:

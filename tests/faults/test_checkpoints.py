@@ -12,6 +12,7 @@ from safetensors import safe_open
 from semikit.core.rng import rng_for
 from semikit.errors import WeightsError
 from semikit.training.checkpoint import BEST, LAST, PREVIOUS, read_best, read_checkpoint, read_last
+from tests.helpers.equality import differences
 
 Tried = Callable[..., None]
 
@@ -97,7 +98,7 @@ def test_resumed_from_the_one_before(many_runs: Any, whole: Any, run: Path, trie
     ended = many_runs.server.run("train", "seg", "--resume", run)
     assert ended.code == 0, ended.out
     assert "Going on from previous.ckpt at iteration 3" in " ".join(ended.out.split())
-    assert not many_runs.differences(read_checkpoint(path)["method"], whole.outcome["last"]["method"])
+    assert not differences(read_checkpoint(path)["method"], whole.outcome["last"]["method"])
     assert (run / "weights/damaged.ckpt").exists()
     tried("run with a damaged last.ckpt resumed: it ended as the uninterrupted one")
 

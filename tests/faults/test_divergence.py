@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,8 +22,9 @@ from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_checkpoint
 from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker, read_rows
+from tests.helpers import icons, pairs, photos
+from tests.helpers.equality import differences
 
-Differences = Callable[..., list[str]]
 Raw = dict[str, Any]
 IMAGES = 8
 """Labelled images of a step; batch norm needs two of them in each of four micro-batches."""
@@ -40,19 +40,19 @@ def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def larger_icons(icons: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def larger_icons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of 32 pixels: of 16 the last convolution sees 1 x 1, where torch's bf16 gradient on CPUs is arbitrary memory."""
     return Path(icons.write(tmp_path_factory.mktemp("icons"), side=32))
 
 
 @pytest.fixture
-def raw_of(request: pytest.FixtureRequest) -> Callable[[str], Raw]:
+def raw_of(photo_data: Path, pair_data: Path, larger_icons: Path) -> Callable[[str], Raw]:
     """The smallest configuration of a task: four steps of labelled and unlabelled images, each saved."""
-    data = {"seg": ("photos", "photo_data"), "cd": ("pairs", "pair_data"), "cls": ("icons", "larger_icons")}
+    small = {"seg": (photos, photo_data), "cd": (pairs, pair_data), "cls": (icons, larger_icons)}
 
     def raw(task: str) -> Raw:
-        kind, where = data[task]
-        made: Raw = request.getfixturevalue(kind).raw(request.getfixturevalue(where))
+        module, data = small[task]
+        made: Raw = module.raw(data)
         made["train"] |= {"iterations": 4, "batch": IMAGES, "eval_every": 4, "save_every": 1, "log_every": 1}
         return made
 
@@ -105,7 +105,7 @@ def started(raw: Raw, folder: Path, image: int | None = None, resume: bool = Fal
         tracker.close()
 
 
-def stops_and_goes_on(raw: Raw, folder: Path, precision: str, parts: int, part: int, differences: Differences) -> None:
+def stops_and_goes_on(raw: Raw, folder: Path, precision: str, parts: int, part: int) -> None:
     """One trial: the run stops at the bad step, nothing was changed by it, and it goes on at a lower rate."""
     raw["train"] |= {"precision": precision, "accumulate": parts}
     image = part * (IMAGES // parts)
@@ -146,25 +146,18 @@ def stops_and_goes_on(raw: Raw, folder: Path, precision: str, parts: int, part: 
     [("seg", "fp32", (4, 2)), ("cd", "bf16", (2, 1)), ("cls", "fp16", (4, 0)), ("cls", "fp32", (1, 0))],
 )
 def test_a_run_stops_and_goes_on(
-    raw_of: Callable[[str], Raw],
-    tmp_path: Path,
-    differences: Differences,
-    task: str,
-    precision: str,
-    place: tuple[int, int],
+    raw_of: Callable[[str], Raw], tmp_path: Path, task: str, precision: str, place: tuple[int, int]
 ) -> None:
-    stops_and_goes_on(raw_of(task), tmp_path / "run", precision, *place, differences)
+    stops_and_goes_on(raw_of(task), tmp_path / "run", precision, *place)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("task", ["seg", "cd", "cls"])
-def test_every_precision_and_accumulation(
-    raw_of: Callable[[str], Raw], tmp_path: Path, differences: Differences, task: str
-) -> None:
+def test_every_precision_and_accumulation(raw_of: Callable[[str], Raw], tmp_path: Path, task: str) -> None:
     """18 trials for each task."""
     for precision, (parts, part) in product(("fp32", "bf16", "fp16"), PLACES):
         folder = tmp_path / f"{precision}-{parts}-{part}"
-        stops_and_goes_on(raw_of(task), folder, precision, parts, part, differences)
+        stops_and_goes_on(raw_of(task), folder, precision, parts, part)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -196,9 +189,7 @@ def far_behind(raw_of: Callable[[str], Raw]) -> Raw:
     return raw
 
 
-def test_auto_does_without_a_teacher_that_stays_behind(
-    raw_of: Callable[[str], Raw], tmp_path: Path, differences: Differences
-) -> None:
+def test_auto_does_without_a_teacher_that_stays_behind(raw_of: Callable[[str], Raw], tmp_path: Path) -> None:
     raw, folder = far_behind(raw_of), tmp_path / "run"
     with started(raw, folder) as (run, tracker):
         run.trainer.fit(tracker)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.helpers import icons, mutations, pairs, photos, trials
 
 Fuzzed = Callable[..., Counter[str]]
 
@@ -38,7 +39,6 @@ FEW, MANY = (
 class Grounds:
     """What is made once and copied or linked by cases."""
 
-    mutations: ModuleType
     raw: dict[str, dict[str, Any]]
     data: dict[str, Path]
     flags: dict[str, list[str]]
@@ -47,15 +47,7 @@ class Grounds:
 
 
 @pytest.fixture(scope="module")
-def grounds(
-    mutations: ModuleType,
-    trials: ModuleType,
-    photos: ModuleType,
-    pairs: ModuleType,
-    icons: ModuleType,
-    miniature: Callable[[str], Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Grounds:
+def grounds(miniature: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Grounds:
     base = tmp_path_factory.mktemp("grounds")
     made = {
         "seg": (photos, photos.write(base / "seg", 4, 3, 1, 1)),
@@ -70,7 +62,7 @@ def grounds(
     assert (
         trials.called("data", "prepare", "pascal", "--source", miniature("pascal"), "--root", base / "root").code == 0
     )
-    return Grounds(mutations, raw, data, flags, run, base / "root")
+    return Grounds(raw, data, flags, run, base / "root")
 
 
 def _task(rng: Any) -> str:
@@ -80,7 +72,7 @@ def _task(rng: Any) -> str:
 def config(grounds: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     """A whole recipe of changed values."""
     task = _task(rng)
-    raw = grounds.mutations.altered(rng, grounds.raw[task])
+    raw = mutations.altered(rng, grounds.raw[task])
     (box / "recipe.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
     return trial(["train", task, "--config", "recipe.yaml", "--dry-run"])
 
@@ -89,7 +81,7 @@ def recipe(grounds: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     """A whole recipe whose text is changed."""
     task = _task(rng)
     text = yaml.safe_dump(grounds.raw[task], sort_keys=False)
-    (box / "recipe.yaml").write_bytes(grounds.mutations.garbled(rng, text))
+    (box / "recipe.yaml").write_bytes(mutations.garbled(rng, text))
     return trial(["train", task, "--config", "recipe.yaml", "--dry-run"])
 
 
@@ -98,9 +90,9 @@ def data(grounds: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     task = _task(rng)
     text = grounds.data[task].read_text()
     if rng.random() < 0.5:
-        changed = yaml.safe_dump(grounds.mutations.altered(rng, yaml.safe_load(text)), allow_unicode=True).encode()
+        changed = yaml.safe_dump(mutations.altered(rng, yaml.safe_load(text)), allow_unicode=True).encode()
     else:
-        changed = grounds.mutations.garbled(rng, text)
+        changed = mutations.garbled(rng, text)
     (box / "data.yaml").write_bytes(changed)
     folder = grounds.data[task].parent
     return trial(["train", task, "--data", "data.yaml", "--root", folder, *grounds.flags[task], "--dry-run"])
@@ -112,31 +104,31 @@ def override(grounds: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     places = [key for key in _keys(grounds.raw[task]) if not key.startswith("data")]
     given = []
     for _ in range(int(rng.integers(1, 4))):
-        value = grounds.mutations.pick(rng, grounds.mutations.JUNK)
+        value = mutations.pick(rng, mutations.JUNK)
         text = yaml.safe_dump(value, default_flow_style=True) if rng.random() < 0.6 else str(value)
-        given.append(f"{grounds.mutations.pick(rng, places)}={text.strip()}")
+        given.append(f"{mutations.pick(rng, places)}={text.strip()}")
     return trial(["train", task, "--data", grounds.data[task], *grounds.flags[task], "--dry-run", "--", *given])
 
 
 def run(grounds: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     """A run folder whose configuration or record is changed."""
     shutil.copytree(grounds.run, box / "run")
-    name = grounds.mutations.pick(rng, ("config.yaml", "config.yaml", "split.json", "results.csv"))
+    name = mutations.pick(rng, ("config.yaml", "config.yaml", "split.json", "results.csv"))
     path = box / "run" / name
     if name == "config.yaml" and rng.random() < 0.5:
-        raw = grounds.mutations.altered(rng, yaml.safe_load(path.read_text()))
+        raw = mutations.altered(rng, yaml.safe_load(path.read_text()))
         path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
     else:
-        path.write_bytes(grounds.mutations.garbled(rng, path.read_text()))
+        path.write_bytes(mutations.garbled(rng, path.read_text()))
     resume = ["train", "seg", "--resume", "run", "--quiet"]
-    return trial(grounds.mutations.pick(rng, (["evaluate", "run", "--quiet"], resume)))
+    return trial(mutations.pick(rng, (["evaluate", "run", "--quiet"], resume)))
 
 
 def labels(grounds: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     """A list of labelled images."""
     task = _task(rng)
     names = (grounds.run / "labeled.txt").read_text() if task == "seg" else "train0\ntrain1\n# all\n" * (task == "cd")
-    (box / "list.txt").write_bytes(grounds.mutations.garbled(rng, names or "blue/0\ngreen/1\nred/2\n"))
+    (box / "list.txt").write_bytes(mutations.garbled(rng, names or "blue/0\ngreen/1\nred/2\n"))
     flags = [*grounds.flags[task], "--labels", "list.txt"]
     return trial(["train", task, "--data", grounds.data[task], *flags, "--dry-run"])
 
@@ -144,25 +136,25 @@ def labels(grounds: Grounds, trial: Any, rng: Any, box: Path) -> Any:
 def root(grounds: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     """The record or a list of a prepared root."""
     shutil.copytree(grounds.root, box / "root", copy_function=_linked)
-    name = grounds.mutations.pick(rng, ("semikit.json", "lists/train.txt", "lists/val.txt"))
+    name = mutations.pick(rng, ("semikit.json", "lists/train.txt", "lists/val.txt"))
     path = box / "root" / name
     text = path.read_text()
     path.unlink()
     if name == "semikit.json" and rng.random() < 0.5:
-        path.write_text(json.dumps(grounds.mutations.altered(rng, json.loads(text)), default=str))
+        path.write_text(json.dumps(mutations.altered(rng, json.loads(text)), default=str))
     else:
-        path.write_bytes(grounds.mutations.garbled(rng, text))
+        path.write_bytes(mutations.garbled(rng, text))
     train = ["train", "seg", "--dataset", "pascal", *grounds.flags["seg"], "--root", "root", "--dry-run"]
     verify = ["data", "verify", "pascal", "--root", "root"]
     prepare = ["data", "prepare", "pascal", "--source", "root", "--root", "root"]
-    return trial(grounds.mutations.pick(rng, (train, verify, verify, prepare)))
+    return trial(mutations.pick(rng, (train, verify, verify, prepare)))
 
 
 def compare(grounds: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     """What a run wrote, beside the paper."""
     shutil.copytree(grounds.run, box / "run")
-    path = box / "run" / grounds.mutations.pick(rng, ("results.json", "results.csv", "config.yaml"))
-    path.write_bytes(grounds.mutations.garbled(rng, path.read_text()))
+    path = box / "run" / mutations.pick(rng, ("results.json", "results.csv", "config.yaml"))
+    path.write_bytes(mutations.garbled(rng, path.read_text()))
     return trial(["reproduce", "--compare", "table1", "run"])
 
 
@@ -181,13 +173,13 @@ KINDS |= {"run": run, "labels": labels, "root": root, "compare": compare}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_few(kind: str, grounds: Grounds, trials: ModuleType, fuzzed: Fuzzed) -> None:
+def test_a_few(kind: str, grounds: Grounds, fuzzed: Fuzzed) -> None:
     fuzzed(kind, partial(KINDS[kind], grounds, trials.Trial), FEW)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_many(kind: str, grounds: Grounds, trials: ModuleType, fuzzed: Fuzzed) -> None:
+def test_many(kind: str, grounds: Grounds, fuzzed: Fuzzed) -> None:
     ends = fuzzed(kind, partial(KINDS[kind], grounds, trials.Trial), MANY[kind])
     assert not ends or {"0", "2"} <= set(ends), "all refused or none: the changes are too large or too small"

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+from tests.helpers import georasters, icons, mutations, pairs, photos, trials
 
 Fuzzed = Callable[..., Counter[str]]
 
@@ -41,7 +42,6 @@ RASTERS = (
 class Grounds:
     """What is made once and linked by cases."""
 
-    mutations: ModuleType
     base: Path
     flags: dict[str, list[str]]
     others: list[bytes]
@@ -54,28 +54,19 @@ class Grounds:
 
     def damage(self, rng: Any, path: Path) -> None:
         """Put a damaged copy in the place of a file."""
-        content = self.mutations.damaged(rng, path.read_bytes(), self.others)
+        content = mutations.damaged(rng, path.read_bytes(), self.others)
         path.unlink()
         path.write_bytes(content)
 
     def any(self, rng: Any, folder: Path, pattern: str) -> Path:
-        return self.mutations.pick(rng, sorted(folder.glob(pattern)))
+        return mutations.pick(rng, sorted(folder.glob(pattern)))
 
 
 @pytest.fixture(scope="module")
-def grounds(
-    mutations: ModuleType,
-    trials: ModuleType,
-    photos: ModuleType,
-    pairs: ModuleType,
-    icons: ModuleType,
-    georasters: ModuleType,
-    miniature: Callable[[str], Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Grounds:
+def grounds(miniature: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Grounds:
     base = tmp_path_factory.mktemp("grounds")
-    _photos(base / "seg", photos)
-    _rasters(base / "cd", pairs, georasters)
+    _photos(base / "seg")
+    _rasters(base / "cd")
     icons.write(base / "cls", 2, 1, 1)
     _table(base / "cls")
     flags = {
@@ -94,10 +85,10 @@ def grounds(
         path.read_bytes() for pattern in ("seg/train/images/*", "cd/train/A/*", "whu/*") for path in base.glob(pattern)
     ]
     others += [b"<!DOCTYPE html><html>404</html>", (base / "photo-run/weights/best.safetensors").read_bytes()]
-    return Grounds(mutations, base, flags, others)
+    return Grounds(base, flags, others)
 
 
-def _photos(folder: Path, photos: ModuleType) -> None:
+def _photos(folder: Path) -> None:
     photos.write(folder, len(FORMATS), len(FORMATS), 1, 1)
     for k, suffix in enumerate(FORMATS):
         path = folder / f"train/images/train{k}.png"
@@ -109,7 +100,7 @@ def _photos(folder: Path, photos: ModuleType) -> None:
     palette.save(folder / "train/masks/train1.png")
 
 
-def _rasters(folder: Path, pairs: ModuleType, georasters: ModuleType) -> None:
+def _rasters(folder: Path) -> None:
     data = pairs.write(folder, 4, 4, 1, 1)
     for number, path in enumerate(sorted(folder.glob("*/*/*.png"))):
         values = np.array(Image.open(path))
@@ -180,7 +171,7 @@ def tables(g: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     path = g.linked("cls", box) / "table.csv"
     text = path.read_text()
     path.unlink()
-    changed = g.mutations.garbled(rng, text) if rng.random() < 0.7 else g.mutations.damaged(rng, text.encode())
+    changed = mutations.garbled(rng, text) if rng.random() < 0.7 else mutations.damaged(rng, text.encode())
     path.write_bytes(changed)
     return trial(["train", "cls", *g.flags["cls"], "--dry-run"])
 
@@ -190,7 +181,7 @@ def weights(g: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     path = g.any(rng, g.linked("weights", box), "*")
     g.damage(rng, path)
     if rng.random() < 0.05:
-        path = path.rename(path.with_suffix(g.mutations.pick(rng, (".pth", ".safetensors", ".ckpt"))))
+        path = path.rename(path.with_suffix(mutations.pick(rng, (".pth", ".safetensors", ".ckpt"))))
     g.linked("seg", box)
     return trial(["train", "seg", *g.flags["seg"], "--weights", path, "--dry-run"])
 
@@ -198,20 +189,20 @@ def weights(g: Grounds, trial: Any, rng: Any, box: Path) -> Any:
 def checkpoint(g: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     """What a run has saved: damaged, or whole with other values in it."""
     run = g.linked("photo-run", box)
-    path = run / "weights" / g.mutations.pick(rng, ("last.ckpt", "best.safetensors"))
+    path = run / "weights" / mutations.pick(rng, ("last.ckpt", "best.safetensors"))
     if rng.random() < 0.4:
         g.damage(rng, path)
-        g.mutations.sealed(path) if rng.random() < 0.6 else None
+        mutations.sealed(path) if rng.random() < 0.6 else None
     elif path.suffix == ".ckpt":
-        state = g.mutations.altered(rng, torch.load(path, weights_only=True))
+        state = mutations.altered(rng, torch.load(path, weights_only=True))
         path.unlink()
         torch.save(state, path)
-        g.mutations.sealed(path)
+        mutations.sealed(path)
     else:
-        _other_metadata(g, rng, path)
+        _other_metadata(rng, path)
     g.linked("seg", box)
     picture = g.any(rng, box, "seg/val/images/*")
-    return trial(*g.mutations.pick(rng, _uses(path, picture, box)))
+    return trial(*mutations.pick(rng, _uses(path, picture, box)))
 
 
 def _uses(path: Path, picture: Path, box: Path) -> list[tuple[Any, ...]]:
@@ -225,21 +216,21 @@ def _uses(path: Path, picture: Path, box: Path) -> list[tuple[Any, ...]]:
     ]
 
 
-def _other_metadata(g: Grounds, rng: Any, path: Path) -> None:
+def _other_metadata(rng: Any, path: Path) -> None:
     with safe_open(path, framework="pt") as file:
         text = file.metadata()["semikit"]
     tensors = load_file(path)
     path.unlink()
     if rng.random() < 0.7:
-        text = json.dumps(g.mutations.altered(rng, json.loads(text)), default=str)
+        text = json.dumps(mutations.altered(rng, json.loads(text)), default=str)
     else:
-        text = g.mutations.garbled(rng, text).decode("utf-8", "replace")
+        text = mutations.garbled(rng, text).decode("utf-8", "replace")
     save_file(tensors, path, {"semikit": text})
 
 
 def archives(g: Grounds, trial: Any, rng: Any, box: Path) -> Any:
     """An archive of a published data set."""
-    name = g.mutations.pick(rng, ("pascal", "whu"))
+    name = mutations.pick(rng, ("pascal", "whu"))
     g.damage(rng, g.any(rng, g.linked(name, box), "*"))
     return trial(["data", "prepare", name, "--source", name, "--root", "root"], [box / "root"], _root)
 
@@ -278,13 +269,13 @@ KINDS |= {"tables": tables, "weights": weights, "checkpoint": checkpoint, "archi
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_few(kind: str, grounds: Grounds, trials: ModuleType, fuzzed: Fuzzed) -> None:
+def test_a_few(kind: str, grounds: Grounds, fuzzed: Fuzzed) -> None:
     fuzzed(kind, partial(KINDS[kind], grounds, trials.Trial), FEW)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_many(kind: str, grounds: Grounds, trials: ModuleType, fuzzed: Fuzzed) -> None:
+def test_many(kind: str, grounds: Grounds, fuzzed: Fuzzed) -> None:
     ends = fuzzed(kind, partial(KINDS[kind], grounds, trials.Trial), MANY[kind])
     assert not ends or {"0", "2"} <= set(ends), "all refused or none: the changes are too large or too small"

@@ -11,7 +11,6 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from semikit.data.published import archives as bounds
 from semikit.data.published.archives import members
 from semikit.errors import DataError
+from tests.helpers import icons, mutations, photos, trials
 
 
 class Harm:
@@ -50,7 +50,7 @@ def mark(tmp_path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def run(trials: ModuleType, photos: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run beside its data; nobody may change what lies there."""
     folder = tmp_path_factory.mktemp("hostile")
     data = photos.write(folder, 3, 3, 1, 1)
@@ -77,9 +77,7 @@ def hostile(path: Path, mark: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "plain", "numpy"])
 @pytest.mark.parametrize("name", ["x.pth", "x.pt", "x.bin", "x.ckpt", "x.safetensors"])
-def test_weights_are_never_unpickled(
-    trials: ModuleType, photos: ModuleType, run: Path, mark: Path, tmp_path: Path, name: str, kind: str
-) -> None:
+def test_weights_are_never_unpickled(run: Path, mark: Path, tmp_path: Path, name: str, kind: str) -> None:
     path = hostile(tmp_path / name, mark, kind)
     data = run.parent / "data.yaml"
     told = [
@@ -92,9 +90,7 @@ def test_weights_are_never_unpickled(
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "plain"])
-def test_a_checkpoint_is_never_unpickled(
-    trials: ModuleType, mutations: ModuleType, run: Path, mark: Path, tmp_path: Path, kind: str
-) -> None:
+def test_a_checkpoint_is_never_unpickled(run: Path, mark: Path, tmp_path: Path, kind: str) -> None:
     shutil.copytree(run, tmp_path / "run")
     for name in ("last.ckpt", "previous.ckpt"):
         path = tmp_path / "run/weights" / name
@@ -104,17 +100,13 @@ def test_a_checkpoint_is_never_unpickled(
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pkl"])
-def test_other_pickles_are_not_even_opened(
-    trials: ModuleType, run: Path, mark: Path, tmp_path: Path, suffix: str
-) -> None:
+def test_other_pickles_are_not_even_opened(run: Path, mark: Path, tmp_path: Path, suffix: str) -> None:
     path = hostile(tmp_path / f"x{suffix}", mark, "plain")
     assert "weights end in .safetensors" in trials.refused("evaluate", path, "--data", run.parent / "data.yaml")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "stl10"])
-def test_published_files_are_read_only_as_they_were_published(
-    trials: ModuleType, icons: ModuleType, mark: Path, tmp_path: Path, name: str
-) -> None:
+def test_published_files_are_read_only_as_they_were_published(mark: Path, tmp_path: Path, name: str) -> None:
     """CIFAR comes as pickles: one with another checksum is not opened."""
     pytest.importorskip("scipy")
     from torchvision import datasets
@@ -156,7 +148,7 @@ def with_metadata(run: Path, path: Path, metadata: Any) -> Path:
         ),
     ],
 )
-def test_metadata_that_are_none(trials: ModuleType, run: Path, tmp_path: Path, metadata: Any, told: str) -> None:
+def test_metadata_that_are_none(run: Path, tmp_path: Path, metadata: Any, told: str) -> None:
     path = with_metadata(run, tmp_path / "x.safetensors", metadata)
     assert told in trials.refused("evaluate", path, "--data", run.parent / "data.yaml")
 
@@ -189,7 +181,7 @@ REFUSED = {
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.parametrize("flag", ["--config", "--data", "run"])
-def test_yaml(trials: ModuleType, photos: ModuleType, run: Path, tmp_path: Path, kind: str, flag: str) -> None:
+def test_yaml(run: Path, tmp_path: Path, kind: str, flag: str) -> None:
     text, told = REFUSED[kind]
     if flag != "--config" and kind in ("not a number", "infinite"):
         pytest.skip("of a recipe")
@@ -216,7 +208,7 @@ def test_yaml(trials: ModuleType, photos: ModuleType, run: Path, tmp_path: Path,
 
 
 @pytest.fixture
-def prepared(trials: ModuleType, tmp_path: Path) -> Callable[[Path], str]:
+def prepared(tmp_path: Path) -> Callable[[Path], str]:
     """`data prepare pascal` of an archive that is refused; nothing is written outside of the root."""
 
     def call(archive: Path) -> str:
@@ -332,9 +324,7 @@ def test_an_archive_inside_is_not_opened(prepared: Callable[[Path], str], tmp_pa
     assert "was found in" in prepared(tmp_path / "x.zip")
 
 
-def test_of_a_name_that_stands_twice_the_first_counts(
-    trials: ModuleType, miniature: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_of_a_name_that_stands_twice_the_first_counts(miniature: Callable[[str], Path], tmp_path: Path) -> None:
     shutil.copytree(miniature("pascal"), tmp_path / "given")
     path = tmp_path / "given/VOCtrainval_11-May-2012.tar"
     image = next(member for member in members(path) if member.name.endswith(".jpg"))
@@ -352,9 +342,7 @@ def test_of_a_name_that_stands_twice_the_first_counts(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files on this system")
-def test_a_pipe_in_the_source_is_passed_over(
-    trials: ModuleType, miniature: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_pipe_in_the_source_is_passed_over(miniature: Callable[[str], Path], tmp_path: Path) -> None:
     """Opening one would wait for ever."""
     shutil.copytree(miniature("pascal"), tmp_path / "given")
     os.mkfifo(tmp_path / "given/2007_000000.jpg")
@@ -362,7 +350,7 @@ def test_a_pipe_in_the_source_is_passed_over(
     assert trials.called(*prepare).code == 0
 
 
-def test_a_record_that_is_none(trials: ModuleType, miniature: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_record_that_is_none(miniature: Callable[[str], Path], tmp_path: Path) -> None:
     root = tmp_path / "root"
     assert trials.called("data", "prepare", "pascal", "--source", miniature("pascal"), "--root", root).code == 0
     for text in ("[" * 100_000, "[]", '{"dataset": 3}', '{"dataset": "pascal", "counts": {"train": 1e400}}', "\x00"):
@@ -370,7 +358,7 @@ def test_a_record_that_is_none(trials: ModuleType, miniature: Callable[[str], Pa
         assert "semikit.json" in trials.refused("data", "verify", "pascal", "--root", root)
 
 
-def test_a_list_of_a_root_that_is_no_text(trials: ModuleType, miniature: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_list_of_a_root_that_is_no_text(miniature: Callable[[str], Path], tmp_path: Path) -> None:
     root = tmp_path / "root"
     assert trials.called("data", "prepare", "pascal", "--source", miniature("pascal"), "--root", root).code == 0
     (root / "lists/train.txt").write_bytes(b"\xff\xfe")

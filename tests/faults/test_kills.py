@@ -13,6 +13,7 @@ import pytest
 from semikit.core.rng import rng_for
 from semikit.training.checkpoint import LAST, PREVIOUS, read_checkpoint
 from semikit.training.tracking import read_rows
+from tests.helpers.equality import differences
 
 Tried = Callable[..., None]
 
@@ -130,7 +131,7 @@ def test_killed_before_the_first_checkpoint(many_runs: Any, whole: Any) -> None:
     ended = many_runs.server.run("train", "seg", "--resume", folder)
     assert ended.code == 0, ended.out
     assert "has no checkpoint yet: beginning again at iteration 0" in " ".join(ended.out.split())
-    assert not many_runs.differences(many_runs.outcome(folder), whole.outcome)
+    assert not differences(many_runs.outcome(folder), whole.outcome)
 
 
 def test_workers_do_not_outlive_a_killed_run(many_runs: Any, photo_data: Path, tried: Tried) -> None:
@@ -166,7 +167,7 @@ def test_a_clock_set_back_changes_nothing(many_runs: Any, whole: Any, tried: Tri
     folder = many_runs.new()
     ended = many_runs.server.run(*many_runs.command, "--out", folder, clock=[86400.0])
     assert ended.code == 0, ended.out
-    assert not many_runs.differences(many_runs.outcome(folder), whole.outcome)
+    assert not differences(many_runs.outcome(folder), whole.outcome)
     results = json.loads((folder / "results.json").read_text())
     assert 0 < results["seconds"] < 3600
     assert results["images_per_second"] > 0

@@ -7,7 +7,6 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from semikit.data.loading.loader import StepLoader
 from semikit.data.loading.streams import Stream
 from semikit.errors import DataError, FileFault
 from semikit.training.checkpoint import LAST, read_checkpoint, read_last
+from tests.helpers import photos
 
 Tried = Callable[..., None]
 LENGTH = 40
@@ -94,7 +94,7 @@ def test_the_count_goes_on() -> None:
 
 
 @pytest.fixture
-def run(server: Any, photos: ModuleType, tmp_path: Path) -> Callable[..., Any]:
+def run(server: Any, tmp_path: Path) -> Callable[..., Any]:
     """Starts a run on photographs of its own; the images are below `tmp_path / "data"`."""
     data = photos.write(tmp_path / "data")
 
@@ -201,9 +201,7 @@ def test_an_image_of_30000_pixels_a_side(tmp_path: Path, tried: Tried) -> None:
     tried("PNG of 30,000 x 30,000 pixels: refused, the limit is stated")
 
 
-def test_a_raster_of_30000_pixels_a_side_is_read_by_windows(
-    server: Any, photos: ModuleType, tmp_path: Path, tried: Tried
-) -> None:
+def test_a_raster_of_30000_pixels_a_side_is_read_by_windows(server: Any, tmp_path: Path, tried: Tried) -> None:
     place = Affine(1, 0, 0, 0, -1, 9)
     data = photos.write(tmp_path / "data")
     profile = {"driver": "GTiff", "width": 30000, "height": 30000, "count": 3, "dtype": "uint8"}
@@ -221,7 +219,7 @@ def test_a_raster_of_30000_pixels_a_side_is_read_by_windows(
     tried("GeoTIFF of 30,000 x 30,000 pixels: trained on by windows")
 
 
-def test_links_in_a_circle(photos: ModuleType, tmp_path: Path, tried: Tried) -> None:
+def test_links_in_a_circle(tmp_path: Path, tried: Tried) -> None:
     folder = tmp_path / "images"
     photos.save(folder / "a/one.png", np.zeros((4, 4, 3)))
     for name in ("circle", "again", "a/up"):
@@ -243,9 +241,7 @@ def test_a_file_that_is_a_link_to_itself(server: Any, run: Callable[..., int], t
 
 
 @pytest.mark.parametrize("name", ["a b  c", "Straße", "日本語", "façade, № 1"])
-def test_names_with_spaces_and_letters_of_all_languages(
-    server: Any, photos: ModuleType, tmp_path: Path, tried: Tried, name: str
-) -> None:
+def test_names_with_spaces_and_letters_of_all_languages(server: Any, tmp_path: Path, tried: Tried, name: str) -> None:
     data = photos.write(tmp_path / f"data {name}")
     for part in ("train/images", "train/masks", "val/images", "val/masks", "test/images", "test/masks"):
         for path in sorted((data.parent / part).iterdir()):
@@ -266,9 +262,7 @@ def test_names_with_spaces_and_letters_of_all_languages(
 
 
 @pytest.mark.parametrize("name", [b"line\nbreak.png", b"no \xff text.png", b"bell\x07.png"])
-def test_names_that_cannot_stand_in_a_list(
-    server: Any, photos: ModuleType, tmp_path: Path, whole: Any, tried: Tried, name: bytes
-) -> None:
+def test_names_that_cannot_stand_in_a_list(server: Any, tmp_path: Path, whole: Any, tried: Tried, name: bytes) -> None:
     data = photos.write(tmp_path / "data")
     path = data.parent / "train/images" / os.fsdecode(name)
     path.write_bytes((data.parent / "train/images/train0.png").read_bytes())

@@ -14,6 +14,7 @@ import pytest
 from semikit.errors import InputError
 from semikit.run import lock
 from semikit.run.lock import LOCK, refuse_another, sole_writer
+from tests.helpers.equality import differences
 
 Tried = Callable[..., None]
 
@@ -49,7 +50,7 @@ def test_of_two_that_start_together_one_trains(many_runs: Any, whole: Any, tried
         pids = [many_runs.server.start(*many_runs.command, "--out", folder) for _ in range(2)]
         ended = [many_runs.server.wait(pid) for pid in pids]
         assert sorted(each.code for each in ended) == [0, 2], ended
-        assert not many_runs.differences(many_runs.outcome(folder), whole.outcome)
+        assert not differences(many_runs.outcome(folder), whole.outcome)
         tried("two runs started at once with one --out: one trains undisturbed, the other exits 2")
 
 
@@ -59,7 +60,7 @@ def test_of_two_that_resume_together_one_goes_on(many_runs: Any, whole: Any, tri
     pids = [many_runs.go_on(folder) for _ in range(2)]
     ended = [many_runs.server.wait(pid) for pid in pids]
     assert sorted(each.code for each in ended) == [0, 2], ended
-    assert not many_runs.differences(many_runs.outcome(folder), whole.outcome)
+    assert not differences(many_runs.outcome(folder), whole.outcome)
     tried("two --resume of one run at once: one goes on undisturbed, the other exits 2")
 
 

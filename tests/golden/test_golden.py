@@ -6,18 +6,13 @@ within rounding.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-_SPEC = importlib.util.spec_from_file_location("semikit_golden_cases", Path(__file__).with_name("cases.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-cases: ModuleType = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(cases)
+from tests.golden import cases
+
 STORED = json.loads(cases.VALUES.read_text())
 
 
@@ -26,7 +21,7 @@ def test_every_case_is_kept() -> None:
 
 
 @pytest.mark.parametrize("name", cases.CASES)
-def test_losses_are_those_that_were(name: str, small: dict[str, tuple[ModuleType, Path]], tmp_path: Path) -> None:
+def test_losses_are_those_that_were(name: str, small: cases.Small, tmp_path: Path) -> None:
     found, stored = cases.losses(name, small, tmp_path), STORED["losses"][name]
     if STORED["environment"] == cases.environment():
         assert found == stored

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 import torch
 
@@ -11,9 +9,10 @@ from semikit.core.batch import Requirements
 from semikit.errors import ConfigError
 from semikit.methods.fixmatch import FixMatch, FixMatchConfig
 from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
+from tests.helpers import tiny
 
 
-def test_is_unimatch_v2_with_one_stream_and_no_dropout(tiny: ModuleType) -> None:
+def test_is_unimatch_v2_with_one_stream_and_no_dropout() -> None:
     run_info = tiny.run_info()
     labeled, unlabeled = tiny.batch(run_info, FixMatch.requirements(FixMatchConfig()))
     results = []
@@ -32,7 +31,7 @@ def test_needs() -> None:
     assert not FixMatch.needs_full_batch(FixMatchConfig())
 
 
-def test_labels_inside_the_joint_pass(tiny: ModuleType) -> None:
+def test_labels_inside_the_joint_pass() -> None:
     run_info = tiny.run_info()
     config = FixMatchConfig(threshold=0.6, forward="joint", teacher="student")
     joint = FixMatch(tiny.network(), config, run_info)
@@ -42,6 +41,6 @@ def test_labels_inside_the_joint_pass(tiny: ModuleType) -> None:
     torch.testing.assert_close(*losses)
 
 
-def test_fused_with_batch_norm_is_refused(tiny: ModuleType) -> None:
+def test_fused_with_batch_norm_is_refused() -> None:
     with pytest.raises(ConfigError, match="batch norm"):
         FixMatch(tiny.network(batch_norm=True), FixMatchConfig(forward="fused"), tiny.run_info())

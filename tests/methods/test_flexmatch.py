@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 
 from semikit.core.batch import Requirements
 from semikit.methods.flexmatch import FlexMatchConfig, plugin
+from tests.helpers import tiny
 
 
-def test_the_label_of_each_image_is_remembered_by_its_number(tiny: ModuleType) -> None:
+def test_the_label_of_each_image_is_remembered_by_its_number() -> None:
     run_info, config = tiny.run_info(), FlexMatchConfig(threshold=0.5)
     method = plugin(tiny.network(pixels=False), config, run_info).train()
     labeled, unlabeled = tiny.batch(run_info, plugin.requirements(config), pixels=False)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 
 from semikit.core.mixing import mix_images
 from semikit.methods.mean_teacher import MeanTeacher, MeanTeacherConfig
+from tests.helpers import tiny
 
 
-def test_the_loss_is_the_squared_difference_of_probabilities(tiny: ModuleType) -> None:
+def test_the_loss_is_the_squared_difference_of_probabilities() -> None:
     run_info, config = tiny.run_info(), MeanTeacherConfig(ramp=0.0)
     method = MeanTeacher(tiny.network(), config, run_info).train()
     labeled, unlabeled = tiny.batch(run_info, MeanTeacher.requirements(config))
@@ -23,7 +22,7 @@ def test_the_loss_is_the_squared_difference_of_probabilities(tiny: ModuleType) -
     torch.testing.assert_close(result.logs["loss"], result.logs["loss_x"] + 50 * result.logs["loss_u"])
 
 
-def test_the_loss_grows_over_the_first_part_of_the_run(tiny: ModuleType) -> None:
+def test_the_loss_grows_over_the_first_part_of_the_run() -> None:
     method = MeanTeacher(tiny.network(), MeanTeacherConfig(), tiny.run_info(iterations=100))
     _, unlabeled = tiny.batch(tiny.run_info(), MeanTeacher.requirements(method.config))
     weights = []

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 import torch
 
 from semikit.core.batch import Requirements
 from semikit.methods.pseudo_label import PseudoLabel, PseudoLabelConfig
+from tests.helpers import tiny
 
 
 def test_asks_for_no_strong_view() -> None:
@@ -19,7 +18,7 @@ def test_asks_for_no_strong_view() -> None:
 
 @pytest.mark.parametrize("forward", ["separate", "joint"])
 @pytest.mark.parametrize("teacher", ["student", "ema"])
-def test_confident_positions_learn_their_own_label(tiny: ModuleType, teacher: str, forward: str) -> None:
+def test_confident_positions_learn_their_own_label(teacher: str, forward: str) -> None:
     run_info, config = tiny.run_info(), PseudoLabelConfig(threshold=0.6, ramp=0.0, teacher=teacher, forward=forward)
     method = PseudoLabel(tiny.network(), config, run_info).train()
     labeled, unlabeled = tiny.batch(run_info, PseudoLabel.requirements(config))

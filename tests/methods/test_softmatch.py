@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 
 from semikit.methods.softmatch import SoftMatchConfig, plugin
+from tests.helpers import tiny
 
 
-def test_alignment_changes_the_weight_but_not_the_label(tiny: ModuleType) -> None:
+def test_alignment_changes_the_weight_but_not_the_label() -> None:
     run_info = tiny.run_info()
     weights = []
     for alignment in ("ema", "none"):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 import torch.nn.functional as F
 
 from semikit.core.losses import Ohem
 from semikit.methods.supervised import Supervised, SupervisedConfig
+from tests.helpers import tiny
 
 
-def test_is_the_mean_cross_entropy_over_valid_positions(tiny: ModuleType) -> None:
+def test_is_the_mean_cross_entropy_over_valid_positions() -> None:
     run_info = tiny.run_info()
     method = Supervised(tiny.network(), SupervisedConfig(), run_info)
     labeled, unlabeled = tiny.batch(run_info, Supervised.requirements(SupervisedConfig()))
@@ -21,7 +20,7 @@ def test_is_the_mean_cross_entropy_over_valid_positions(tiny: ModuleType) -> Non
     torch.testing.assert_close(loss, F.cross_entropy(method.student(labeled.images), targets, ignore_index=255))
 
 
-def test_ohem_of_everything_is_the_plain_loss(tiny: ModuleType) -> None:
+def test_ohem_of_everything_is_the_plain_loss() -> None:
     run_info = tiny.run_info()
     labeled, _ = tiny.batch(run_info, Supervised.requirements(SupervisedConfig()))
     losses = [
@@ -31,7 +30,7 @@ def test_ohem_of_everything_is_the_plain_loss(tiny: ModuleType) -> None:
     torch.testing.assert_close(*losses)
 
 
-def test_learns(tiny: ModuleType) -> None:
+def test_learns() -> None:
     run_info = tiny.run_info()
     method = Supervised(tiny.network(), SupervisedConfig(), run_info).train()
     labeled, _ = tiny.batch(run_info, Supervised.requirements(SupervisedConfig()))

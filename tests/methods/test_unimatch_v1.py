@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import ModuleType
 
 import pytest
 import torch
 
 from semikit.core.batch import Requirements
 from semikit.methods.unimatch_v1 import UniMatchV1, UniMatchV1Config
+from tests.helpers import tiny
 
 
 @pytest.fixture
-def made(tiny: ModuleType) -> tuple:
+def made() -> tuple:
     config = UniMatchV1Config(threshold=0.5)
     run_info = tiny.run_info()
     method = UniMatchV1(tiny.network(), config, run_info)
@@ -73,7 +73,7 @@ def test_without_boxes_the_views_learn_the_weak_labels(made: tuple) -> None:
     assert torch.equal(first, second)
 
 
-def test_with_a_teacher_it_labels_all_and_the_batch_may_be_cut(tiny: ModuleType) -> None:
+def test_with_a_teacher_it_labels_all_and_the_batch_may_be_cut() -> None:
     """As in Table 5 of the V2 paper."""
     config = UniMatchV1Config(threshold=0.5, teacher="ema")
     assert not UniMatchV1.needs_full_batch(config)

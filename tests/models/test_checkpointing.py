@@ -19,8 +19,8 @@ from semikit.models.encoders.blocks import blocks_of, recompute
 from semikit.models.segmenter import build_segmenter
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import build_siamese
+from tests.helpers.equality import differences
 
-Differences = Callable[..., list[str]]
 OFF_ON = (False, True)
 
 VIT = {"depth": 4, "embed_dim": 32, "num_heads": 2}
@@ -92,7 +92,7 @@ def kept(network: nn.Module, images: Tensor) -> int:
     return sum(found.values())
 
 
-def same(differences: Differences, plain: Network, saving: Network, images: Tensor) -> None:
+def same(plain: Network, saving: Network, images: Tensor) -> None:
     assert torch.equal(taught(plain, images), taught(saving, images))
     gradients = [{name: p.grad for name, p in network.named_parameters()} for network in (plain, saving)]
     assert any(gradient is not None for gradient in gradients[0].values())
@@ -101,36 +101,36 @@ def same(differences: Differences, plain: Network, saving: Network, images: Tens
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_loss_gradients_and_statistics_are_the_same_bit_for_bit(kind: str, differences: Differences) -> None:
+def test_loss_gradients_and_statistics_are_the_same_bit_for_bit(kind: str) -> None:
     plain, saving, images = segmenters(kind)
-    same(differences, plain, saving, images)
+    same(plain, saving, images)
     assert kept(saving, images) < 0.9 * kept(plain, images)
 
 
 @pytest.mark.parametrize(
     ("name", "args"), [("wrn-28-2", {"blocks": 1}), ("vit_small_patch16_224", DEEP), ("resnet18", NARROW)]
 )
-def test_classifiers(name: str, args: dict[str, Any], differences: Differences) -> None:
+def test_classifiers(name: str, args: dict[str, Any]) -> None:
     settings = [ClassifierSettings(encoder=name, encoder_args=args, checkpointing=on) for on in OFF_ON]
     plain, saving = pair(lambda on: build_classifier(settings[on], 3))
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    same(differences, plain, saving, images)
+    same(plain, saving, images)
     assert kept(saving, images) < 0.9 * kept(plain, images)
 
 
-def test_two_dates_through_norms_of_batches(differences: Differences) -> None:
+def test_two_dates_through_norms_of_batches() -> None:
     settings = [ModelSettings(encoder="resnet18", encoder_args=NARROW, checkpointing=on, **SMALL) for on in OFF_ON]
     plain, saving = pair(lambda on: build_siamese(settings[on], 2))
-    same(differences, plain, saving, torch.randn(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    same(plain, saving, torch.randn(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
 
 
-def test_with_factors_beside_kept_weights(differences: Differences) -> None:
+def test_with_factors_beside_kept_weights() -> None:
     settings = [
         ModelSettings(encoder=ENCODERS["dinov2"][0], encoder_args=DEEP, lora={"rank": 2}, checkpointing=on, **DPT)
         for on in OFF_ON
     ]
     plain, saving = pair(lambda on: build_segmenter(settings[on], 3))
-    same(differences, plain, saving, torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(1)))
+    same(plain, saving, torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(1)))
 
 
 def test_a_copy_computes_its_own_blocks_and_nothing_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from semikit.registry import METHODS
 from semikit.training.optimizer import build_optimizer
 from semikit.training.settings import OptimizerSettings
 from semikit.training.step import Stepper
+from tests.helpers import tiny
 
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "vit": ("vit-tiny", {"depth": 2, "embed_dim": 32, "num_heads": 2, "patch_size": 4, "img_size": 16}),
@@ -208,7 +208,7 @@ def firm(network: Siamese, images: Tensor) -> Siamese:
 class Rig:
     """A method on two dates, with one batch and its steps."""
 
-    def __init__(self, tiny: ModuleType, method: str, encoder: str, accumulate: int = 1) -> None:
+    def __init__(self, method: str, encoder: str, accumulate: int = 1) -> None:
         cls: type[Method] = METHODS.get(method)
         wanted = {"threshold": 0.6, "weight": 0.5}
         config = cls.Config(**{key: value for key, value in wanted.items() if key in cls.Config.model_fields})
@@ -245,8 +245,8 @@ class Rig:
 
 @pytest.mark.parametrize("encoder", TINY)
 @pytest.mark.parametrize("method", METHODS.names())
-def test_every_method_learns_from_two_dates(tiny: ModuleType, method: str, encoder: str) -> None:
-    rig = Rig(tiny, method, encoder)
+def test_every_method_learns_from_two_dates(method: str, encoder: str) -> None:
+    rig = Rig(method, encoder)
     before = {name: p.clone() for name, p in rig.method.teacher.named_parameters()}
     logs = [rig.step(number) for number in range(3)]
     assert all(torch.isfinite(values["loss"]) and values["loss"] > 0 for values in logs)
@@ -259,8 +259,8 @@ def test_every_method_learns_from_two_dates(tiny: ModuleType, method: str, encod
     assert not any(module.training for module in rig.method.teacher.modules())
 
 
-def test_micro_batches_of_two_dates_add_up(tiny: ModuleType) -> None:
-    whole, cut = (Rig(tiny, "unimatch_v2", "vit", parts) for parts in (1, 2))
+def test_micro_batches_of_two_dates_add_up() -> None:
+    whole, cut = (Rig("unimatch_v2", "vit", parts) for parts in (1, 2))
     logs, logs_cut = whole.step(3), cut.step(3)
     assert 0 < logs["confident"] < 1
     torch.testing.assert_close(logs_cut, logs, rtol=0, atol=1e-6)

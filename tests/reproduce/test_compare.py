@@ -13,6 +13,7 @@ from semikit.reproduce.compare import best, compare
 from semikit.reproduce.plan import composed
 from semikit.run.config import resolve
 from semikit.run.recipes import merge
+from tests.helpers import photos
 
 ROWS = """iteration,epoch,student_mIoU,teacher_mIoU,confident
 639,1,77.1,77.0,0.6
@@ -77,7 +78,7 @@ def test_a_run_that_is_no_cell_is_put_beside_the_nearest(tmp_path: Path) -> None
     assert found.differences == ["views.weak.crop: 518 -> 434"]
 
 
-def test_a_run_on_the_users_own_data(tmp_path: Path, photos: Any, photo_data: Path) -> None:
+def test_a_run_on_the_users_own_data(tmp_path: Path, photo_data: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.yaml").write_text(resolve(photos.raw(photo_data)).to_yaml())

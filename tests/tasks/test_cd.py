@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from semikit.raster.region import Region
 from semikit.run import build
 from semikit.run.config import resolve
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
+from tests.helpers import georasters
 
 CPU = torch.device("cpu")
 PLAN = BatchLayout(batch=4, unlabeled_batch=4, group=4, seed=3)
@@ -73,7 +73,7 @@ def test_one_box_for_both_dates() -> None:
 
 class TestCrops:
     @pytest.fixture
-    def source(self, georasters: ModuleType, tmp_path: Path) -> PairSource:
+    def source(self, tmp_path: Path) -> PairSource:
         values = georasters.ramp(60, 90)
         label = np.where(values[0] > 120, 255, 0).astype(np.uint8)
         paths = [georasters.save(tmp_path / f"{k}.tif", v) for k, v in enumerate((values, values, label))]
@@ -105,7 +105,7 @@ class TestCrops:
             assert np.array_equal(part[3], full[3])
 
 
-def test_the_recipe_is_the_published_one(pairs: ModuleType, pair_data: Path) -> None:
+def test_the_recipe_is_the_published_one(pair_data: Path) -> None:
     from semikit.cli.train import compose
 
     config = resolve(compose("cd", data=pair_data, above={}))

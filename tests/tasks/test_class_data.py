@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ from semikit.data.class_sources import ClassSource
 from semikit.data.class_spec import folder_spec
 from semikit.errors import DataError
 from semikit.tasks._class_data import ClassData, open_classes
+from tests.helpers import class_sets
 
 
 @pytest.fixture
-def root(class_sets: ModuleType, tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     for part, each in (("train", 3), ("val", 1)):
         class_sets.folders(tmp_path / "own", ("cat", "dog"), 16, each, part)
     class_sets.folders(tmp_path, ("x",), 16, 4, "more")
@@ -56,7 +56,7 @@ def test_one_source(root: Path) -> None:
 
 class TestNoValidationImages:
     @pytest.fixture
-    def root(self, class_sets: ModuleType, tmp_path: Path) -> Path:
+    def root(self, tmp_path: Path) -> Path:
         for part, each in (("train", 20), ("test", 2)):
             class_sets.folders(tmp_path, ("cat", "dog"), 16, each, part)
         return tmp_path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +16,13 @@ from semikit.data.loading.loader import stack
 from semikit.data.synthetic.source import MadeSource
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
 from semikit.tasks._streams import SECOND, streams
+from tests.helpers.equality import differences
 
 CPU = torch.device("cpu")
 PLAN = BatchLayout(batch=2, unlabeled_batch=4, group=2, seed=3)
 V2, V1, SUPERVISED = Requirements(2), Requirements(2, partner_batch=True), Requirements(0, unlabeled=False)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 SIDE = 24
-Differences = Callable[..., list[str]]
 
 
 def crops(count: int, seed: int, labeled: bool = False) -> tuple[torch.Tensor, ...]:
@@ -118,7 +117,7 @@ def test_without_need_nothing_is_made() -> None:
     assert maker(SUPERVISED)(made, 0, CPU)[1] is None
 
 
-def test_draws_follow_the_step_and_the_seed_alone(differences: Differences) -> None:
+def test_draws_follow_the_step_and_the_seed_alone() -> None:
     def plain(unlabeled: Unlabeled) -> dict[str, Any]:
         return {"strong": unlabeled.strong, "boxes": unlabeled.boxes}
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from semikit.errors import DataError
 from semikit.inference.pictures import class_map, overlay
 from semikit.inference.predict_images import SegPredict, find_sources, predict_files
 from semikit.inference.windows import EvaluateSettings, normalized, original
+from tests.helpers import photos
 
 Make = Callable[..., Any]
 INFERENCE = Inference(torch.device("cpu"), nullcontext)
@@ -31,7 +31,7 @@ SIZES = {"a": (30, 40), "city/b": (28, 28), "city/c": (33, 17)}
 
 
 @pytest.fixture
-def source(photos: ModuleType, tmp_path: Path) -> Path:
+def source(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for name, size in SIZES.items():
         photos.save(tmp_path / "source" / f"{name}.jpg", rng.integers(0, 256, (*size, 3)))
@@ -97,13 +97,13 @@ def test_nothing_to_predict(source: Path, tmp_path: Path) -> None:
         find_sources(str(tmp_path / "empty"))
 
 
-def test_a_pattern_that_fits_two_files_of_one_name(photos: ModuleType, source: Path) -> None:
+def test_a_pattern_that_fits_two_files_of_one_name(source: Path) -> None:
     photos.save(source / "city/a.png", np.zeros((14, 14, 3)))
     with pytest.raises(DataError, match="have the same name"):
         find_sources(str(source / "**/*.*"))
 
 
-def test_images_are_never_overwritten(photos: ModuleType, pointwise: Make, tmp_path: Path) -> None:
+def test_images_are_never_overwritten(pointwise: Make, tmp_path: Path) -> None:
     path = photos.save(tmp_path / "a.png", np.zeros((14, 14, 3)))
     before = path.read_bytes()
     with pytest.raises(DataError, match=r"a\.png is one of the images to predict; it would be overwritten"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from semikit.core.network import Features, Network
 from semikit.core.task import Inference
 from semikit.errors import ConfigError, DataError, InputError
 from semikit.inference.predict_pairs import PairPredict, predict_pairs
+from tests.helpers import georasters, pairs
 
 INFERENCE = Inference(torch.device("cpu"), nullcontext)
 METADATA: dict[str, Any] = {
@@ -63,7 +63,7 @@ def predict(sources: Any, out: Path, progress: Any = None, metadata: Any = None,
 
 
 @pytest.fixture
-def rasters(georasters: ModuleType, tmp_path: Path) -> tuple[Path, Path, Any]:
+def rasters(tmp_path: Path) -> tuple[Path, Path, Any]:
     """A pair of 90 x 110 pixels and its truth; the first 10 rows of A have no data."""
     dark = np.full((3, 90, 110), 10, np.uint8)
     bright = dark.copy()
@@ -130,7 +130,7 @@ class TestRasters:
         assert np.array_equal(maps[0], maps[1])
         assert np.array_equal(maps[0], maps[2])
 
-    def test_two_grids_are_aligned_and_said(self, georasters: ModuleType, rasters: Any, tmp_path: Path) -> None:
+    def test_two_grids_are_aligned_and_said(self, rasters: Any, tmp_path: Path) -> None:
         before, _, truth = rasters
         fine = np.full((3, 180, 220), 10, np.uint8)
         fine[:, 60:120, 80:160] = 240
@@ -140,12 +140,12 @@ class TestRasters:
         with rasterio.open(tmp_path / "c.tif") as file:
             assert (file.read(1)[10:] == truth[10:]).mean() > 0.99
 
-    def test_without_a_system_it_works_and_is_said(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_without_a_system_it_works_and_is_said(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40), crs=None) for k in "ab"]
         done = predict(paths, tmp_path / "c.tif")
         assert "no coordinate reference system, and neither has the map" in done.notices[0]
 
-    def test_deeper_values_than_the_model_saw_have_one_range(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_deeper_values_than_the_model_saw_have_one_range(self, tmp_path: Path) -> None:
         """Percentiles of each window alone would show changes that are none."""
         rng = np.random.default_rng(0)
         before = (rng.integers(200, 260, (3, 96, 96)) + np.mgrid[0:96, 0:96][1] * 60).astype(np.uint16)
@@ -157,7 +157,7 @@ class TestRasters:
         with rasterio.open(tmp_path / "c.tif") as file:
             assert np.array_equal(file.read(1) == 1, (after != before)[0])
 
-    def test_nothing_valid(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_nothing_valid(self, tmp_path: Path) -> None:
         empty = georasters.save(tmp_path / "a.tif", np.zeros((3, 40, 40), np.uint8), nodata=0)
         other = georasters.save(tmp_path / "b.tif", georasters.ramp(40, 40) + 1)
         done = predict((empty, other), tmp_path / "c.tif")
@@ -171,7 +171,7 @@ class TestRasters:
         assert "in/a.tif" in done.notices[0]
         assert not predict(rasters[:2], tmp_path / "d.tif", metadata={"scale": {"min": 0, "max": 200}}).notices
 
-    def test_deeper_values_than_the_stated_range_are_said(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_deeper_values_than_the_stated_range_are_said(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40, 3, "uint16")) for k in "ab"]
         done = predict(paths, tmp_path / "c.tif", metadata={"scale": {"min": 0, "max": 255}})
         assert "values are taken from 0 to 255, and these rasters hold more than 8 bits" in done.notices[0]
@@ -190,7 +190,7 @@ class TestRasters:
 
 
 class TestPhotos:
-    def test_a_pair(self, pairs: ModuleType, tmp_path: Path) -> None:
+    def test_a_pair(self, tmp_path: Path) -> None:
         before, after = np.zeros((20, 30, 3)), np.zeros((20, 30, 3))
         after[4:12, 8:20] = 255
         sources = pairs.save(tmp_path / "a.png", before), pairs.save(tmp_path / "b.png", after)
@@ -202,7 +202,7 @@ class TestPhotos:
         assert (np.asarray(Image.open(tmp_path / "out/c-probability.png"))[4:12, 8:20] > 95).all()
         assert np.asarray(Image.open(tmp_path / "out/c-overlay.png")).shape == (20, 30, 3)
 
-    def test_folders(self, pairs: ModuleType, pair_data: Path, tmp_path: Path) -> None:
+    def test_folders(self, pair_data: Path, tmp_path: Path) -> None:
         val = pair_data.parent / "val"
         done = predict((val / "A", val / "B"), tmp_path / "maps")
         assert (done.count, list(done.notices)) == (3, [])
@@ -215,7 +215,7 @@ class TestPhotos:
         assert told == [("3 pairs", 1, 3), ("3 pairs", 2, 3), ("3 pairs", 3, 3)]
 
 
-def test_what_is_told_of_many_pairs_is_told_once(georasters: ModuleType, tmp_path: Path) -> None:
+def test_what_is_told_of_many_pairs_is_told_once(tmp_path: Path) -> None:
     for date in "ab":
         for k in range(5):
             georasters.save(tmp_path / f"{date}/{k}.tif", georasters.ramp(40, 40), crs=None)
@@ -256,7 +256,7 @@ class TestRefused:
         with pytest.raises(InputError, match=r"two outputs would be .*x-overlay.tif"):
             predict((tmp_path / "A", tmp_path / "B"), tmp_path / "out", overlay=True)
 
-    def test_one_pair_of_many_that_does_not_fit(self, georasters: ModuleType, rasters: Any, tmp_path: Path) -> None:
+    def test_one_pair_of_many_that_does_not_fit(self, rasters: Any, tmp_path: Path) -> None:
         for date, path in zip("AB", rasters[:2], strict=True):
             (tmp_path / date).mkdir()
             (tmp_path / date / "a.tif").write_bytes(path.read_bytes())
@@ -274,7 +274,7 @@ class TestRefused:
         with pytest.raises(InputError, match=r"c-overlay.tif is one of the images to predict"):
             predict((rasters[0], second), tmp_path / "in/c.tif", overlay=True)
 
-    def test_a_system_that_is_not_tied_to_the_earth(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_a_system_that_is_not_tied_to_the_earth(self, tmp_path: Path) -> None:
         """Found before anything is predicted, and the input is named."""
         local = 'LOCAL_CS["site",UNIT["metre",1]]'
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40), crs=local) for k in "ab"]
@@ -284,7 +284,7 @@ class TestRefused:
         assert not told
         assert not (tmp_path / "out").exists()
 
-    def test_the_second_of_two_pairs_is_looked_at_first(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_the_second_of_two_pairs_is_looked_at_first(self, tmp_path: Path) -> None:
         for date in "ab":
             for name, bands in (("one", 3), ("two", 5)):
                 georasters.save(tmp_path / date / f"{name}.tif", georasters.ramp(40, 40, bands))
@@ -314,7 +314,7 @@ class TestRefused:
         with pytest.raises(ConfigError, match=r"--overlap 20 is more than half of the tile, 32"):
             predict(rasters[:2], tmp_path / "c.tif", overlap=20)
 
-    def test_other_channels(self, georasters: ModuleType, tmp_path: Path) -> None:
+    def test_other_channels(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40, 5)) for k in "ab"]
         with pytest.raises(DataError, match="the images have 5 channels, but the model was made for 3"):
             predict(paths, tmp_path / "c.tif")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Together = Callable[..., None]
+from tests.helpers.processes import run_together
 
 PROGRAM = """
 import json, sys
@@ -40,14 +39,14 @@ if world > 1:
 """
 
 
-def scores(run_together: Together, world: int, folder: Path) -> list[object]:
+def scores(world: int, folder: Path) -> list[object]:
     folder.mkdir()
     run_together([sys.executable, "-c", PROGRAM], world, folder)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
 
 
 @pytest.mark.timeout(200)
-def test_two_processes_and_five_images(run_together: Together, tmp_path: Path) -> None:
-    (alone,) = scores(run_together, 1, tmp_path / "one")
-    first, second = scores(run_together, 2, tmp_path / "two")
+def test_two_processes_and_five_images(tmp_path: Path) -> None:
+    (alone,) = scores(1, tmp_path / "one")
+    first, second = scores(2, tmp_path / "two")
     assert first == second == alone

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,13 @@ from semikit.run import load as trained
 from semikit.run.config import Config, resolve
 from semikit.tasks.seg import Segmentation
 from semikit.training.checkpoint import save_best
+from tests.helpers import photos
 
 INFERENCE = Inference(torch.device("cpu"), nullcontext)
 
 
 @pytest.fixture
-def config(photos: ModuleType, photo_data: Path) -> Config:
+def config(photo_data: Path) -> Config:
     return resolve(photos.raw(photo_data))
 
 
@@ -56,7 +56,7 @@ def test_what_is_known_after_the_check(task: Segmentation) -> None:
     assert all(f"{name} 4" in task.notices[0] for name in ("sky", "road", "car"))
 
 
-def test_a_class_no_labelled_image_holds(photos: ModuleType, tmp_path: Path) -> None:
+def test_a_class_no_labelled_image_holds(tmp_path: Path) -> None:
     data = photos.write(tmp_path)
     raw = photos.raw(data)
     raw["data"]["folders"]["classes"] = [*photos.CLASSES, "unicorn"]
@@ -66,13 +66,13 @@ def test_a_class_no_labelled_image_holds(photos: ModuleType, tmp_path: Path) -> 
     assert any("no labelled image holds class 'unicorn'" in notice for notice in task.notices)
 
 
-def test_the_crop_must_fit_the_patch(photos: ModuleType, photo_data: Path) -> None:
+def test_the_crop_must_fit_the_patch(photo_data: Path) -> None:
     config = resolve(photos.raw(photo_data, views={"weak": {"crop": 40}}))
     with pytest.raises(ConfigError, match=r"crop 40 is not a multiple of the patch of test_vit, 16. Use 32 or 48"):
         build.build_task(config).network(config.model)
 
 
-def test_every_image_labelled_leaves_nothing_to_learn_from(photos: ModuleType, tmp_path: Path) -> None:
+def test_every_image_labelled_leaves_nothing_to_learn_from(tmp_path: Path) -> None:
     data = photos.write(tmp_path, train=3, masks=3)
     raw = photos.raw(data)
     del raw["data"]["labels"]
@@ -82,14 +82,14 @@ def test_every_image_labelled_leaves_nothing_to_learn_from(photos: ModuleType, t
     assert build.build_task(resolve(raw)).counts.unlabeled == 0
 
 
-def test_more_unlabelled_folders(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
+def test_more_unlabelled_folders(photo_data: Path, tmp_path: Path) -> None:
     for k in range(3):
         photos.save(tmp_path / f"more/{k}.png", np.zeros((20, 20, 3)))
     raw = photos.raw(photo_data, data={"unlabeled": [str(tmp_path / "more")]})
     assert build.build_task(resolve(raw)).counts.unlabeled == 7
 
 
-def test_one_source_of_data(photos: ModuleType, photo_data: Path) -> None:
+def test_one_source_of_data(photo_data: Path) -> None:
     for data, told in (
         ({}, "no data given: use --data FILE.yaml"),
         (
@@ -102,14 +102,14 @@ def test_one_source_of_data(photos: ModuleType, photo_data: Path) -> None:
             resolve({**photos.raw(photo_data), "data": data})
 
 
-def test_made_images(photos: ModuleType, photo_data: Path) -> None:
+def test_made_images(photo_data: Path) -> None:
     raw = {**photos.raw(photo_data), "data": {"shapes": {"size": 32, "train": 6, "val": 2, "test": 1}, "labels": "2"}}
     task = build.build_task(resolve(raw))
     assert (task.counts.labeled, task.counts.unlabeled, task.counts.val, task.counts.test) == (2, 4, 2, 1)
     assert len(task.class_names) == 6
 
 
-def test_rasters_of_many_bands_take_a_network_of_as_many(photos: ModuleType, tmp_path: Path) -> None:
+def test_rasters_of_many_bands_take_a_network_of_as_many(tmp_path: Path) -> None:
     import rasterio
 
     data = photos.write(tmp_path)
@@ -148,7 +148,7 @@ def test_a_network_is_rebuilt_as_it_was(task: Segmentation, config: Config, tmp_
 
 
 def test_normalisation_of_pretrained_weights_stays_with_them(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that learned on images in -1..1 is asked about images in -1..1."""
     from semikit.models.encoders import build as backbone

@@ -25,9 +25,9 @@ from semikit.training.checkpoint import (
     save_best,
     save_last,
 )
+from tests.helpers.equality import differences
 
 SIZE = 50
-Differences = Callable[..., list[str]]
 
 
 def state(step: int) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_was_written_is_read(weights: Path, differences: Differences) -> None:
+def test_what_was_written_is_read(weights: Path) -> None:
     assert not differences(read_checkpoint(weights / LAST), state(20))
 
 
@@ -82,9 +82,7 @@ def flip_in_a_tensor(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, empty, flip_in_a_tensor, Path.unlink])
-def test_falls_back_to_the_one_before_and_says_so(
-    weights: Path, damage: Callable[[Path], object], differences: Differences
-) -> None:
+def test_falls_back_to_the_one_before_and_says_so(weights: Path, damage: Callable[[Path], object]) -> None:
     damage(weights / LAST)
     found, notice = read_last(weights)
     assert not differences(found, state(10))
@@ -97,9 +95,7 @@ def test_an_undamaged_one_is_read_without_a_word(weights: Path) -> None:
     assert read_last(weights)[1] is None
 
 
-def test_one_that_is_replaced_while_it_is_read_is_whole(
-    weights: Path, monkeypatch: pytest.MonkeyPatch, differences: Differences
-) -> None:
+def test_one_that_is_replaced_while_it_is_read_is_whole(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verified = checkpoint._verified
 
     def verify_and_replace(file: BinaryIO) -> bool:

@@ -7,6 +7,7 @@ import torch
 
 from semikit.core.losses import LABELED, PREDICTED, class_counts
 from semikit.training.guards import ClassSums, CollapseGuard
+from tests.helpers.sync_counter import SyncCounter
 
 NAMES = ("road", "tree", "car")
 
@@ -40,9 +41,9 @@ def test_counts_are_those_of_a_loop(shape: tuple[int, ...]) -> None:
                                class_counts(labels, mask, 4))  # fmt: skip
 
 
-def test_counting_does_not_wait_for_the_device(count_syncs: type) -> None:
+def test_counting_does_not_wait_for_the_device() -> None:
     labels = torch.randint(4, (2, 8, 8))
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         class_counts(labels, labels > 1, 4)
     assert counter.total > 2
     assert not counter.found

@@ -10,11 +10,12 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from semikit.training.checkpoint import LAST
+from tests.helpers import photos
+from tests.helpers.processes import free_port
 
 Start = Callable[..., subprocess.Popen[str]]
 Wait = Callable[[Path, subprocess.Popen[str]], None]
@@ -49,7 +50,7 @@ def worker_of(agent: subprocess.Popen[str]) -> tuple[int, int]:
 class Agents:
     """Agents that share a run of `LENGTH` iterations; the first keeps the store in which they meet."""
 
-    def __init__(self, photos: ModuleType, data: Path, folder: Path, started: Start, port: int) -> None:
+    def __init__(self, data: Path, folder: Path, started: Start, port: int) -> None:
         self.folder, self.started, self.port = folder, started, port
         length = ["--iterations", str(LENGTH), "--eval-every", str(LENGTH), "--save-every", "2"]
         own = ["--labels", "4", "train.group=2", "--out", folder, *length]
@@ -63,10 +64,8 @@ class Agents:
 
 
 @pytest.fixture
-def agents(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start, free_port: Callable[[], int]
-) -> Agents:
-    return Agents(photos, photo_data, tmp_path / "run", started, free_port())
+def agents(photo_data: Path, tmp_path: Path, started: Start) -> Agents:
+    return Agents(photo_data, tmp_path / "run", started, free_port())
 
 
 def check(folder: Path, processes: int, times: int = 1) -> None:

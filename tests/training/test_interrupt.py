@@ -7,7 +7,6 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +18,8 @@ from semikit.run.recipes import read_yaml
 from semikit.training.checkpoint import LAST, read_checkpoint
 from semikit.training.reporter import Reporter
 from semikit.training.trainer import Trainer
+from tests.helpers import photos
+from tests.helpers.equality import differences
 
 PATIENCE = 120.0
 
@@ -27,12 +28,10 @@ PATIENCE = 120.0
     ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["terminate", "ctrl-c"]
 )
 def test_a_signal_saves_and_ends_with_130(
-    photos: ModuleType,
     photo_data: Path,
     tmp_path: Path,
     started: Callable[..., subprocess.Popen[str]],
     wait_for: Callable[[Path, subprocess.Popen[str]], None],
-    differences: Callable[..., list[str]],
     number: signal.Signals,
     whole_group: bool,
 ) -> None:

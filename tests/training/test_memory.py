@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -27,9 +26,10 @@ from semikit.training.reporter import Reporter
 from semikit.training.settings import OptimizerSettings
 from semikit.training.step import Stepper
 from semikit.training.tracking import Tracker
+from tests.helpers import photos, tiny
+from tests.helpers.equality import differences
 
 CPU = torch.device("cpu")
-Differences = Callable[..., list[str]]
 
 
 class Device:
@@ -104,7 +104,7 @@ def everything(method: Method) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", METHODS.names())
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_trying_leaves_no_trace(tiny: ModuleType, differences: Differences, name: str, optimizer: str) -> None:
+def test_trying_leaves_no_trace(name: str, optimizer: str) -> None:
     cls: type[Method] = METHODS.get(name)
     config, run_info = cls.Config(), tiny.run_info()
     requirements = cls.requirements(config)
@@ -131,7 +131,7 @@ def test_trying_leaves_no_trace(tiny: ModuleType, differences: Differences, name
     assert not differences(before, everything(method))
 
 
-def test_a_step_inside_would_leave_one(tiny: ModuleType, differences: Differences) -> None:
+def test_a_step_inside_would_leave_one() -> None:
     cls: type[Method] = METHODS.get("unimatch_v2")
     method = cls(tiny.network(batch_norm=True), cls.Config(), tiny.run_info())
     labeled, unlabeled = tiny.batch(tiny.run_info(), cls.requirements(cls.Config()))
@@ -146,7 +146,7 @@ def test_a_step_inside_would_leave_one(tiny: ModuleType, differences: Difference
     assert not hasattr(method.student, "extra")
 
 
-def test_other_processes_are_left_alone(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A partner in another process is pretended to lie in this one, and nothing is sent."""
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
@@ -189,7 +189,7 @@ def trained(raw: dict[str, Any], folder: Path) -> tuple[build.Run, list[str]]:
 
 
 @pytest.fixture
-def raw(photos: ModuleType, photo_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+def raw(photo_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     from semikit.training import tracking
 
     monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
@@ -207,7 +207,7 @@ def test_on_a_cpu_auto_is_one_and_says_so(raw: Callable[..., dict[str, Any]], tm
 
 
 def test_a_run_that_was_planned_is_the_run_with_that_number(
-    raw: Callable[..., dict[str, Any]], differences: Differences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raw: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, _ = trained(raw(accumulate=2), tmp_path / "told")
 

@@ -5,6 +5,7 @@ import torch
 
 from semikit.training import meter as module
 from semikit.training.meter import Meter
+from tests.helpers.sync_counter import SyncCounter
 
 
 @pytest.fixture
@@ -66,9 +67,9 @@ def test_an_evaluation_is_not_training_time(clock: list[float]) -> None:
     assert meter.read()["images_per_second"] == 5
 
 
-def test_adding_does_not_wait_for_the_device(count_syncs: type) -> None:
+def test_adding_does_not_wait_for_the_device() -> None:
     meter = Meter(2)
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         for _ in range(3):
             meter.add({"loss": torch.ones(()), "confident": torch.ones(())}, waited=0.0)
     assert not counter.found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-PROGRAM = Path(__file__).parents[1] / "contracts" / "shared_steps.py"
+from tests.helpers.processes import environment
+
 Found = dict[tuple[str, int, int], dict[str, Any]]
 
 SGD = {"name": "sgd", "lr": 0.05, "encoder_lr": 0.05, "momentum": 0.9}
@@ -88,8 +88,8 @@ def run(small: dict[str, tuple[ModuleType, Path]], tmp_path_factory: pytest.Temp
             for name, count, parts in keys
         ]
         (folder / "cases.json").write_text(json.dumps(cases))
-        command = [sys.executable, str(PROGRAM), str(folder), str(folder / "cases.json")]
-        answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        command = [sys.executable, "-m", "tests.helpers.shared_steps", str(folder), str(folder / "cases.json")]
+        answer = subprocess.run(command, capture_output=True, text=True, env=environment())
         assert answer.returncode == 0, answer.stderr[-3000:]
         return {key: torch.load(folder / f"{number}.pt", weights_only=True) for number, key in enumerate(keys)}
 

@@ -6,7 +6,6 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ import torch
 
 from semikit.training.checkpoint import BEST, LAST, PREVIOUS, read_best, read_checkpoint
 from semikit.training.tracking import read_rows
+from tests.helpers import photos
 
 Start = Callable[..., subprocess.Popen[str]]
 CLASSES = (
@@ -32,14 +32,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("task", ["seg", pytest.param("cls", marks=pytest.mark.long)])
-def test_a_sharded_run_is_the_run(
-    task: str,
-    photos: ModuleType,
-    photo_data: Path,
-    icon_data: Path,
-    tmp_path: Path,
-    started: Start,
-) -> None:
+def test_a_sharded_run_is_the_run(task: str, photo_data: Path, icon_data: Path, tmp_path: Path, started: Start) -> None:
     flags, data, labels = {"seg": (photos.FLAGS, photo_data, "4"), "cls": (CLASSES, icon_data, "6")}[task]
     train = ["train", task, "--data", data, *flags, *LENGTH, "--labels", labels, "train.group=2"]
     whole = started("semikit", *train, "--out", tmp_path / "whole")

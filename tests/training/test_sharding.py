@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,39 +12,29 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from semikit.errors import ConfigError
 from semikit.training.fsdp import check_sharding
+from tests.helpers import sharded
+from tests.helpers.processes import run_together
 
-PROGRAM = Path(__file__).parents[1] / "contracts" / "sharded.py"
 SHORT = ("seg", "seg parts", "seg adamw", "seg kept", "cd", "cls bank")
 COARSE = {"seg adamw": 1e-4, "seg bf16": 2e-4}
 """Tolerance where small differences are divided by small numbers or rounded; elsewhere 1e-5."""
-Together = Callable[..., None]
 Trials = dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
-@pytest.fixture(scope="module")
-def sharded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("semikit_tests_sharded", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def trials(run_together: Together, sharded: ModuleType, world: int, names: list[str], folder: Path) -> Trials:
+def trials(world: int, names: list[str], folder: Path) -> Trials:
     """What one process without sharding found, and what each of `world` found, by case."""
     alone = {name: sharded.reference(sharded.CASES[name]) for name in names}
     for name, found in alone.items():
         torch.save(found, folder / f"{name}.pt")
-    command = [sys.executable, "-W", "error::UserWarning", str(PROGRAM)]
+    command = [sys.executable, "-W", "error::UserWarning", "-m", "tests.helpers.sharded"]
     run_together(command, world, folder, ",".join(names), timeout=500)
     shared = [torch.load(folder / f"{rank}.out", weights_only=False) for rank in range(world)]
     return {name: (alone[name], [found[name] for found in shared]) for name in names}
 
 
 @pytest.fixture(scope="module")
-def two(run_together: Together, sharded: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    return trials(run_together, sharded, 2, list(SHORT), tmp_path_factory.mktemp("two"))
+def two(tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return trials(2, list(SHORT), tmp_path_factory.mktemp("two"))
 
 
 def same(found: Any, wanted: Any, rtol: float = 1e-4, atol: float = 1e-5) -> None:
@@ -64,7 +51,7 @@ def same(found: Any, wanted: Any, rtol: float = 1e-4, atol: float = 1e-5) -> Non
             assert a[path] == value, keystr(path)
 
 
-def check(sharded: ModuleType, name: str, alone: dict[str, Any], shared: list[dict[str, Any]]) -> None:
+def check(name: str, alone: dict[str, Any], shared: list[dict[str, Any]]) -> None:
     first, atol = shared[0], COARSE.get(name, 1e-5)
     torch.testing.assert_close(first["loss"], alone["loss"])
     same(first["state"], alone["state"], atol=atol)
@@ -85,11 +72,11 @@ def check(sharded: ModuleType, name: str, alone: dict[str, Any], shared: list[di
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", SHORT)
-def test_two_processes(sharded: ModuleType, two: Trials, name: str) -> None:
-    check(sharded, name, *two[name])
+def test_two_processes(two: Trials, name: str) -> None:
+    check(name, *two[name])
 
 
-def test_each_process_holds_its_part(sharded: ModuleType, two: Trials) -> None:
+def test_each_process_holds_its_part(two: Trials) -> None:
     for name, (_, shared) in two.items():
         method = sharded.method_of(sharded.CASES[name])
         learned = [*method.student.parameters(), *method.extra_parameters()]
@@ -98,7 +85,7 @@ def test_each_process_holds_its_part(sharded: ModuleType, two: Trials) -> None:
         assert min(held) > 0, name
 
 
-def test_whole_networks_are_those_of_one_process(sharded: ModuleType, two: Trials) -> None:
+def test_whole_networks_are_those_of_one_process(two: Trials) -> None:
     for name, (alone, shared) in two.items():
         method = sharded.method_of(sharded.CASES[name])
         method.load_state_dict(alone["state"]["method"])
@@ -115,20 +102,16 @@ def test_whole_networks_are_those_of_one_process(sharded: ModuleType, two: Trial
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_other_methods_and_encoders_in_two_processes(
-    run_together: Together, sharded: ModuleType, tmp_path: Path
-) -> None:
-    for name, found in trials(
-        run_together, sharded, 2, [name for name in sharded.CASES if name not in SHORT], tmp_path
-    ).items():
-        check(sharded, name, *found)
+def test_other_methods_and_encoders_in_two_processes(tmp_path: Path) -> None:
+    for name, found in trials(2, [name for name in sharded.CASES if name not in SHORT], tmp_path).items():
+        check(name, *found)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_four_processes(run_together: Together, sharded: ModuleType, tmp_path: Path) -> None:
-    for name, found in trials(run_together, sharded, 4, ["seg", "cls bank"], tmp_path).items():
-        check(sharded, name, *found)
+def test_four_processes(tmp_path: Path) -> None:
+    for name, found in trials(4, ["seg", "cls bank"], tmp_path).items():
+        check(name, *found)
 
 
 def test_one_process_has_nothing_to_share() -> None:

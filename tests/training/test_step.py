@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,21 +14,18 @@ from semikit.training.device import autocast, grad_scaler
 from semikit.training.optimizer import build_optimizer
 from semikit.training.settings import OptimizerSettings
 from semikit.training.step import Stepper
+from tests.helpers import tiny
+from tests.helpers.equality import differences
+from tests.helpers.sync_counter import SyncCounter
 
 CPU = torch.device("cpu")
-Differences = Callable[..., list[str]]
 
 
 class Rig:
     """A stepper on the tiny network, with one batch."""
 
     def __init__(
-        self,
-        tiny: ModuleType,
-        method: str = "unimatch_v2",
-        accumulate: int = 1,
-        precision: str = "fp32",
-        **options: Any,
+        self, method: str = "unimatch_v2", accumulate: int = 1, precision: str = "fp32", **options: Any
     ) -> None:
         cls: type[Method] = METHODS.get(method)
         threshold = {"threshold": 0.5} if "threshold" in cls.Config.model_fields else {}
@@ -64,8 +59,8 @@ class Rig:
 
 @pytest.mark.parametrize("method", ["supervised", "fixmatch", "unimatch_v2"])
 @pytest.mark.parametrize("parts", [2, 4])
-def test_micro_batches_give_the_gradients_of_the_whole_batch(tiny: ModuleType, method: str, parts: int) -> None:
-    whole, cut = Rig(tiny, method), Rig(tiny, method, accumulate=parts)
+def test_micro_batches_give_the_gradients_of_the_whole_batch(method: str, parts: int) -> None:
+    whole, cut = Rig(method), Rig(method, accumulate=parts)
     logs, logs_cut = whole.step(3), cut.step(3)
     for a, b in zip(whole.method.student.parameters(), cut.method.student.parameters(), strict=True):
         assert a.grad is not None
@@ -73,8 +68,8 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(tiny: ModuleType, m
     torch.testing.assert_close(logs_cut, logs, rtol=1e-5, atol=1e-7)
 
 
-def test_a_step_moves_student_and_teacher(tiny: ModuleType) -> None:
-    rig = Rig(tiny)
+def test_a_step_moves_student_and_teacher() -> None:
+    rig = Rig()
     before = {key: value for key, value in rig.state()["method"].items() if key.startswith(("student.", "teacher."))}
     logs = rig.step()
     assert {"loss", "loss_x", "loss_u", "confident"} <= logs.keys()
@@ -86,10 +81,8 @@ def test_a_step_moves_student_and_teacher(tiny: ModuleType) -> None:
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 @pytest.mark.parametrize("method", METHODS.names())
 @pytest.mark.parametrize("taken", [0, 2])
-def test_a_step_that_is_not_finite_leaves_everything(
-    tiny: ModuleType, differences: Differences, name: str, method: str, taken: int
-) -> None:
-    rig = Rig(tiny, method, name=name, batch_norm=True)
+def test_a_step_that_is_not_finite_leaves_everything(name: str, method: str, taken: int) -> None:
+    rig = Rig(method, name=name, batch_norm=True)
     for number in range(taken):
         rig.step(number)
     before = rig.state()
@@ -104,8 +97,8 @@ def test_a_step_that_is_not_finite_leaves_everything(
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_a_skipped_step_changes_nothing_that_follows(tiny: ModuleType, differences: Differences, name: str) -> None:
-    clean, other = Rig(tiny, name=name, batch_norm=True), Rig(tiny, name=name, batch_norm=True)
+def test_a_skipped_step_changes_nothing_that_follows(name: str) -> None:
+    clean, other = Rig(name=name, batch_norm=True), Rig(name=name, batch_norm=True)
     other.stepper(*other.break_batch(), 5)
     for number in range(3):
         clean.step(number)
@@ -113,8 +106,8 @@ def test_a_skipped_step_changes_nothing_that_follows(tiny: ModuleType, differenc
     assert not differences(clean.state(), other.state())
 
 
-def test_a_loss_that_is_finite_with_a_gradient_that_is_not(tiny: ModuleType) -> None:
-    rig = Rig(tiny)
+def test_a_loss_that_is_finite_with_a_gradient_that_is_not() -> None:
+    rig = Rig()
     parameter = next(iter(rig.method.student.parameters()))
     parameter.register_hook(lambda gradient: gradient * torch.inf)
     before = parameter.detach().clone()
@@ -125,11 +118,9 @@ def test_a_loss_that_is_finite_with_a_gradient_that_is_not(tiny: ModuleType) -> 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("alignment", ["queue", "ema"])
-def test_what_is_remembered_stays_finite_where_loss_and_gradient_are(
-    tiny: ModuleType, differences: Differences, alignment: str, precision: str
-) -> None:
+def test_what_is_remembered_stays_finite_where_loss_and_gradient_are(alignment: str, precision: str) -> None:
     """A weak view that is not a number is masked by its threshold, but not in the averages alignment keeps."""
-    rig = Rig(tiny, "fixmatch", precision=precision, config={"alignment": alignment})
+    rig = Rig("fixmatch", precision=precision, config={"alignment": alignment})
     rig.step(0)
     before = rig.state()
     assert rig.unlabeled is not None
@@ -142,8 +133,8 @@ def test_what_is_remembered_stays_finite_where_loss_and_gradient_are(
     assert torch.isfinite(rig.step(2)["confident"])
 
 
-def test_skipped_steps_are_counted_and_the_first_is_remembered(tiny: ModuleType) -> None:
-    rig = Rig(tiny)
+def test_skipped_steps_are_counted_and_the_first_is_remembered() -> None:
+    rig = Rig()
     rig.step(0)
     for number in (1, 2):
         rig.stepper(*rig.break_batch(), number)
@@ -153,8 +144,8 @@ def test_skipped_steps_are_counted_and_the_first_is_remembered(tiny: ModuleType)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_trains_weights_of_full_precision(tiny: ModuleType, precision: str) -> None:
-    rig = Rig(tiny, precision=precision)
+def test_half_precision_trains_weights_of_full_precision(precision: str) -> None:
+    rig = Rig(precision=precision)
     before = rig.state()["method"]["student.first.weight"]
     for number in range(3):
         logs = rig.step(number)
@@ -164,8 +155,8 @@ def test_half_precision_trains_weights_of_full_precision(tiny: ModuleType, preci
     assert not torch.equal(weight, before)
 
 
-def test_an_overflow_of_scaled_gradients_is_no_fault(tiny: ModuleType) -> None:
-    rig = Rig(tiny, precision="fp16")
+def test_an_overflow_of_scaled_gradients_is_no_fault() -> None:
+    rig = Rig(precision="fp16")
     rig.stepper.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     before = rig.state()["method"]
     rig.step(0)
@@ -175,8 +166,8 @@ def test_an_overflow_of_scaled_gradients_is_no_fault(tiny: ModuleType) -> None:
     assert torch.equal(rig.method.state_dict()["teacher.first.weight"], before["teacher.first.weight"])
 
 
-def test_overflows_without_end_are_a_fault(tiny: ModuleType) -> None:
-    rig = Rig(tiny, precision="fp16")
+def test_overflows_without_end_are_a_fault() -> None:
+    rig = Rig(precision="fp16")
     with torch.no_grad():
         rig.method.student.first.weight.register_hook(lambda gradient: gradient * torch.nan)
     for step in range(42):
@@ -188,21 +179,19 @@ def test_overflows_without_end_are_a_fault(tiny: ModuleType) -> None:
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("method", METHODS.names())
-def test_no_step_waits_for_the_device(
-    tiny: ModuleType, count_syncs: type, method: str, accumulate: int, name: str
-) -> None:
-    rig = Rig(tiny, method, accumulate=accumulate, name=name, batch_norm=True)
+def test_no_step_waits_for_the_device(method: str, accumulate: int, name: str) -> None:
+    rig = Rig(method, accumulate=accumulate, name=name, batch_norm=True)
     if rig.needs_full_batch and accumulate > 1:
         pytest.skip("its batch is never cut")
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         rig.step(0)
         rig.step(1)
     assert counter.total > 100
     assert not counter.found
 
 
-def test_the_forward_given_is_the_one_that_is_called(tiny: ModuleType) -> None:
-    rig = Rig(tiny)
+def test_the_forward_given_is_the_one_that_is_called() -> None:
+    rig = Rig()
     calls = []
     forward = rig.stepper.forward
     rig.stepper.forward = lambda *args: (calls.append(1), forward(*args))[1]

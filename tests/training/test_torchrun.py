@@ -9,12 +9,12 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
 from semikit.training.checkpoint import LAST, read_checkpoint, read_last
+from tests.helpers import icons, photos
 
 Start = Callable[..., subprocess.Popen[str]]
 Wait = Callable[[Path, subprocess.Popen[str]], None]
@@ -45,17 +45,15 @@ def process_of(rank: int, folder: Path) -> int:
     raise AssertionError(f"no process {rank} of {folder}")
 
 
-def flags(photos: ModuleType, data: Path, folder: Path, *more: str) -> list[str | Path]:
+def flags(data: Path, folder: Path, *more: str) -> list[str | Path]:
     own = ["--labels", "4", "train.group=2", "--out", folder, *more]
     return ["train", "seg", "--data", data, *photos.FLAGS, *own]
 
 
-def test_two_processes_train_what_one_does(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start
-) -> None:
+def test_two_processes_train_what_one_does(photo_data: Path, tmp_path: Path, started: Start) -> None:
     length = ["--iterations", "4", "--eval-every", "2", "optimizer.name=sgd"]
     runs = {
-        count: started("semikit", *flags(photos, photo_data, tmp_path / f"{count}", *length), "--gpus", str(count))
+        count: started("semikit", *flags(photo_data, tmp_path / f"{count}", *length), "--gpus", str(count))
         for count in (1, 2)
     }
     told = [end(process, 0)[0] for process in runs.values()]
@@ -75,11 +73,11 @@ def test_two_processes_train_what_one_does(
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_run(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start, wait_for: Wait, rank: int
+    photo_data: Path, tmp_path: Path, started: Start, wait_for: Wait, rank: int
 ) -> None:
     folder = tmp_path / "run"
     length = ["--iterations", "5000", "--eval-every", "5000", "--save-every", "2"]
-    process = started("semikit", *flags(photos, photo_data, folder, *length), "--gpus", "2")
+    process = started("semikit", *flags(photo_data, folder, *length), "--gpus", "2")
     wait_for(folder / "weights" / LAST, process)
     os.kill(process_of(rank, folder), signal.SIGKILL)
     _, told = end(process, 3)
@@ -99,10 +97,10 @@ def test_a_killed_process_ends_the_run(
     end(process, 130)
 
 
-def test_ctrl_c_saves(photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start, wait_for: Wait) -> None:
+def test_ctrl_c_saves(photo_data: Path, tmp_path: Path, started: Start, wait_for: Wait) -> None:
     folder = tmp_path / "run"
     length = ["--iterations", "5000", "--eval-every", "5000", "--save-every", "2"]
-    process = started("semikit", *flags(photos, photo_data, folder, *length), "--gpus", "2")
+    process = started("semikit", *flags(photo_data, folder, *length), "--gpus", "2")
     wait_for(folder / "weights" / LAST, process)
     os.killpg(process.pid, signal.SIGINT)
     _, told = end(process, 130)
@@ -110,9 +108,7 @@ def test_ctrl_c_saves(photos: ModuleType, photo_data: Path, tmp_path: Path, star
     assert f"interrupted at iteration {step}; saved" in told
 
 
-def test_torchrun_restarts_go_on(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start, wait_for: Wait
-) -> None:
+def test_torchrun_restarts_go_on(photo_data: Path, tmp_path: Path, started: Start, wait_for: Wait) -> None:
     folder = tmp_path / "run"
     length = ["--iterations", "60", "--eval-every", "60", "--save-every", "2", "--device", "cpu"]
     torchrun = [
@@ -125,7 +121,7 @@ def test_torchrun_restarts_go_on(
         "-m",
         "semikit",
     ]
-    process = started(*torchrun, *flags(photos, photo_data, folder, *length))
+    process = started(*torchrun, *flags(photo_data, folder, *length))
     wait_for(folder / "weights" / LAST, process)
     os.kill(process_of(1, folder), signal.SIGKILL)
     process.communicate(timeout=PATIENCE)
@@ -135,12 +131,12 @@ def test_torchrun_restarts_go_on(
     assert "going on at iteration" in log
 
 
-def test_wrong_input_is_told_once(photos: ModuleType, photo_data: Path, tmp_path: Path, started: Start) -> None:
-    wrong = started("semikit", *flags(photos, photo_data, tmp_path / "a", "--iterations", "2", "--gpus", "3"))
+def test_wrong_input_is_told_once(photo_data: Path, tmp_path: Path, started: Start) -> None:
+    wrong = started("semikit", *flags(photo_data, tmp_path / "a", "--iterations", "2", "--gpus", "3"))
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").write_text("mine")
-    taken = started("semikit", *flags(photos, photo_data, full, "--iterations", "2", "--gpus", "2"))
+    taken = started("semikit", *flags(photo_data, full, "--iterations", "2", "--gpus", "2"))
     _, told = end(wrong, 2)
     assert told.count("cannot be shared evenly by 3 processes") == 1
     assert not (tmp_path / "a").exists()
@@ -149,7 +145,7 @@ def test_wrong_input_is_told_once(photos: ModuleType, photo_data: Path, tmp_path
     assert told.count("error:") == 1
 
 
-def test_classes_are_chosen_on_test(icons: ModuleType, icon_data: Path, tmp_path: Path, started: Start) -> None:
+def test_classes_are_chosen_on_test(icon_data: Path, tmp_path: Path, started: Start) -> None:
     """Pictures are of val and drawn by the first process alone, while scores are of test and of all."""
     flags = [*icons.FLAGS, "--labels", "6", "--iterations", "2", "--eval-every", "1", "--protocol", "paper"]
     end(started("semikit", "train", "cls", "--data", icon_data, *flags, "--out", tmp_path / "a", "--gpus", "2"), 0)
@@ -158,13 +154,13 @@ def test_classes_are_chosen_on_test(icons: ModuleType, icon_data: Path, tmp_path
     assert (tmp_path / "a" / "images" / "confusion.png").exists()
 
 
-def test_a_bad_file_of_any_process_is_told(photos: ModuleType, tmp_path: Path, started: Start) -> None:
+def test_a_bad_file_of_any_process_is_told(tmp_path: Path, started: Start) -> None:
     """The unlabelled image goes bad after the data were looked through: unlabelled ones are not opened before."""
     data = photos.write(tmp_path / "data")
     bad = tmp_path / "data/train/images/train7.png"
     bad.write_bytes(bad.read_bytes()[:200])
     length = ["--iterations", "4", "--eval-every", "4"]
-    out, _ = end(started("semikit", *flags(photos, data, tmp_path / "a", *length), "--gpus", "2"), 0)
+    out, _ = end(started("semikit", *flags(data, tmp_path / "a", *length), "--gpus", "2"), 0)
     assert "unreadable file 1 of at most 10" in out
     results = json.loads((tmp_path / "a" / "results.json").read_text())
     assert [Path(name).name for name in results["bad_files"]] == ["train7.png"]

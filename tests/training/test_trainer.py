@@ -5,7 +5,6 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,8 +23,10 @@ from semikit.training.checkpoint import LAST, read_best, read_checkpoint
 from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker, read_rows
 from semikit.training.trainer import Interrupted
+from tests.helpers import photos
+from tests.helpers.equality import differences
+from tests.helpers.sync_counter import SyncCounter
 
-Differences = Callable[..., list[str]]
 Raw = dict[str, Any]
 
 
@@ -95,20 +96,20 @@ def table(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def whole(photos: ModuleType, photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def whole(photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of an uninterrupted run of a method."""
     made: dict[str, Path] = {}
 
     def folder(method: str) -> Path:
         if method not in made:
             made[method] = tmp_path_factory.mktemp(method)
-            train(settings(photos, photo_data, method), made[method])
+            train(settings(photo_data, method), made[method])
         return made[method]
 
     return folder
 
 
-def settings(photos: ModuleType, photo_data: Path, method: str = "unimatch_v2", **train: Any) -> Raw:
+def settings(photo_data: Path, method: str = "unimatch_v2", **train: Any) -> Raw:
     """Six steps, two an epoch, scored after every third; with drop path, which draws from torch's own generator."""
     raw: Raw = photos.raw(photo_data, method)
     raw["model"] = {**raw["model"], "encoder_args": {**photos.ENCODER_ARGS, "drop_path_rate": 0.3}}
@@ -121,15 +122,9 @@ def settings(photos: ModuleType, photo_data: Path, method: str = "unimatch_v2", 
     [("unimatch_v2", [1]), ("unimatch_v2", [2, 5]), ("fixmatch", [3]), ("unimatch_v1", [5]), ("supervised", [1, 4])],
 )
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
-    whole: Callable[[str], Path],
-    photos: ModuleType,
-    photo_data: Path,
-    tmp_path: Path,
-    differences: Differences,
-    method: str,
-    stops: list[int],
+    whole: Callable[[str], Path], photo_data: Path, tmp_path: Path, method: str, stops: list[int]
 ) -> None:
-    raw = settings(photos, photo_data, method)
+    raw = settings(photo_data, method)
     torch.manual_seed(77)  # what the caller drew before is of no consequence
     for number, stop in enumerate([*stops, None]):
         run = train(raw, tmp_path, stop, resume=number > 0)
@@ -142,20 +137,18 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
         assert row == pytest.approx(wanted, rel=1e-5)
 
 
-def test_training_moves_something(whole: Callable[[str], Path], photos: ModuleType, photo_data: Path) -> None:
+def test_training_moves_something(whole: Callable[[str], Path], photo_data: Path) -> None:
     """Or equality would mean little."""
     state = states(whole("unimatch_v2"))
-    fresh = build.build_run(resolve(settings(photos, photo_data)), Path("-"), Reporter()).trainer.method.state_dict()
+    fresh = build.build_run(resolve(settings(photo_data)), Path("-"), Reporter()).trainer.method.state_dict()
     learned = [key for key in fresh if key.endswith("weight")]
     assert not any(torch.equal(fresh[key], state["method"][key]) for key in learned)
     student = "student.classifier.weight"
     assert not torch.equal(state["method"][student], state["method"][student.replace("student", "teacher")])
 
 
-def test_resuming_from_the_one_before(
-    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences
-) -> None:
-    raw = settings(photos, photo_data)
+def test_resuming_from_the_one_before(whole: Callable[[str], Path], photo_data: Path, tmp_path: Path) -> None:
+    raw = settings(photo_data)
     train(raw, tmp_path, 5)
     (tmp_path / "weights" / LAST).write_bytes(b"damaged")
     reporter = Stopping()
@@ -170,47 +163,36 @@ def test_resuming_from_the_one_before(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(
-    whole: Callable[[str], Path],
-    photos: ModuleType,
-    photo_data: Path,
-    tmp_path: Path,
-    differences: Differences,
-    workers: int,
-) -> None:
-    train(settings(photos, photo_data, "unimatch_v1", workers=workers), tmp_path)
+def test_workers_change_nothing(whole: Callable[[str], Path], photo_data: Path, tmp_path: Path, workers: int) -> None:
+    train(settings(photo_data, "unimatch_v1", workers=workers), tmp_path)
     found, expected = states(tmp_path), states(whole("unimatch_v1"))
     assert not differences(found["method"], expected["method"])
     assert not differences(found["optimizer"], expected["optimizer"])
 
 
-def test_another_seed_is_another_run(
-    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path, tmp_path: Path
-) -> None:
-    raw = settings(photos, photo_data, seed=1, iterations=1)
+def test_another_seed_is_another_run(whole: Callable[[str], Path], photo_data: Path, tmp_path: Path) -> None:
+    raw = settings(photo_data, seed=1, iterations=1)
     train(raw, tmp_path)
     key = "student.classifier.weight"
     assert not torch.equal(states(tmp_path)["method"][key], states(whole("unimatch_v2"))["method"][key])
 
 
-def test_the_callers_generator_is_left_alone(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
+def test_the_callers_generator_is_left_alone(photo_data: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(settings(photos, photo_data, iterations=1), tmp_path)
+    train(settings(photo_data, iterations=1), tmp_path)
     assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize("method", METHODS.names())
-def test_a_whole_step_does_not_wait_for_the_device(
-    photos: ModuleType, photo_data: Path, count_syncs: type, method: str
-) -> None:
+def test_a_whole_step_does_not_wait_for_the_device(photo_data: Path, method: str) -> None:
     config = resolve(photos.raw(photo_data, method))
     if METHODS.get(method).requirements(config.method).whole_images:
         pytest.skip("learns classes of whole images only")
     run = build.build_run(config, Path("-"), Reporter())
     raw_batches = list(run.task.batches(range(2), 0, False))
-    with count_syncs() as counter:
+    with SyncCounter() as counter:
         for step, raw in enumerate(raw_batches):
             views = run.task.views(raw, step, torch.device("cpu"))
             run.trainer.meter.add(run.trainer.stepper(*views, step), 0.0)
@@ -218,8 +200,8 @@ def test_a_whole_step_does_not_wait_for_the_device(
     assert not counter.found
 
 
-def test_what_a_reporter_is_told(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
-    raw = settings(photos, photo_data, log_every=2, eval_every=4)
+def test_what_a_reporter_is_told(photo_data: Path, tmp_path: Path) -> None:
+    raw = settings(photo_data, log_every=2, eval_every=4)
     reporter = Stopping()
     run = build.build_run(resolve(raw), tmp_path, reporter)
     tracker = Tracker(tmp_path)
@@ -234,18 +216,16 @@ def test_what_a_reporter_is_told(photos: ModuleType, photo_data: Path, tmp_path:
     assert [row["epoch"] for row in rows] == [2, 3]
 
 
-def test_the_interrupted_run_scores_nothing_it_was_not_due_to(
-    photos: ModuleType, photo_data: Path, tmp_path: Path
-) -> None:
-    run = train(settings(photos, photo_data), tmp_path, 1)
+def test_the_interrupted_run_scores_nothing_it_was_not_due_to(photo_data: Path, tmp_path: Path) -> None:
+    run = train(settings(photo_data), tmp_path, 1)
     assert not run.trainer.latest
     assert read_checkpoint(tmp_path / "weights" / LAST)["step"] == 1
 
 
 def test_a_signal_during_an_evaluation_is_saved_too(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = settings(photos, photo_data, eval_every=1, save_every=1000)
+    raw = settings(photo_data, eval_every=1, save_every=1000)
     run = build.build_run(resolve(raw), tmp_path, Stopping())
     evaluate = run.task.evaluate
 
@@ -262,14 +242,9 @@ def test_a_signal_during_an_evaluation_is_saved_too(
 
 
 def test_an_evaluation_that_lost_a_process_is_made_up_for(
-    whole: Callable[[str], Path],
-    photos: ModuleType,
-    photo_data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    differences: Callable[..., list[str]],
+    whole: Callable[[str], Path], photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = settings(photos, photo_data, save_every=2)
+    raw = settings(photo_data, save_every=2)
     run = build.build_run(resolve(raw), tmp_path, Stopping(None))
 
     def lost(*_: Any) -> Any:
@@ -288,17 +263,13 @@ def test_an_evaluation_that_lost_a_process_is_made_up_for(
 
 
 @pytest.mark.parametrize("select", ["teacher", "student"])
-def test_the_best_may_be_chosen_of_one_network(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, select: str
-) -> None:
-    run = train(settings(photos, photo_data, select=select), tmp_path)
+def test_the_best_may_be_chosen_of_one_network(photo_data: Path, tmp_path: Path, select: str) -> None:
+    run = train(settings(photo_data, select=select), tmp_path)
     assert run.trainer.best["model"] == select
 
 
-def test_a_finished_run_is_only_scored_again(
-    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path, tmp_path: Path
-) -> None:
-    raw = settings(photos, photo_data)
+def test_a_finished_run_is_only_scored_again(whole: Callable[[str], Path], photo_data: Path, tmp_path: Path) -> None:
+    raw = settings(photo_data)
     train(raw, tmp_path)
     before = table(tmp_path)
     run = train(raw, tmp_path, resume=True)
@@ -310,9 +281,7 @@ def test_a_finished_run_is_only_scored_again(
 CONVOLUTIONAL = {"encoder": "test_resnet", "weights": "none", "decoder_channels": 8}
 
 
-def test_an_evaluation_changes_nothing(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_changes_nothing(photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch norm would learn from validation images and pictures if it were not in eval mode."""
     run = build.build_run(resolve({**photos.raw(photo_data), "model": CONVOLUTIONAL}), tmp_path, Reporter())
     trainer = run.trainer
@@ -326,9 +295,7 @@ def test_an_evaluation_changes_nothing(
     assert (tmp_path / "images/validation.png").exists()
 
 
-def test_a_resumed_run_of_a_network_with_batch_norm(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences
-) -> None:
+def test_a_resumed_run_of_a_network_with_batch_norm(photo_data: Path, tmp_path: Path) -> None:
     raw = {**photos.raw(photo_data, "unimatch_v1"), "model": CONVOLUTIONAL}
     train(raw, tmp_path / "whole")
     train(raw, tmp_path / "parts", 4)
@@ -336,9 +303,7 @@ def test_a_resumed_run_of_a_network_with_batch_norm(
     assert not differences(states(tmp_path / "parts"), states(tmp_path / "whole"))
 
 
-def test_a_resumed_run_may_keep_less_for_the_backward_pass(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences
-) -> None:
+def test_a_resumed_run_may_keep_less_for_the_backward_pass(photo_data: Path, tmp_path: Path) -> None:
     raw = {**photos.raw(photo_data, "unimatch_v1"), "model": CONVOLUTIONAL}
     train(raw, tmp_path / "whole")
     train(raw, tmp_path / "parts", 4)
@@ -364,10 +329,8 @@ class Breaking:
         return labeled, unlabeled
 
 
-def test_a_step_that_is_not_finite_stops_the_run_and_its_batch_is_kept(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, differences: Differences
-) -> None:
-    run = build.build_run(resolve(settings(photos, photo_data, "unimatch_v1", log_every=2)), tmp_path, Reporter())
+def test_a_step_that_is_not_finite_stops_the_run_and_its_batch_is_kept(photo_data: Path, tmp_path: Path) -> None:
+    run = build.build_run(resolve(settings(photo_data, "unimatch_v1", log_every=2)), tmp_path, Reporter())
     whole_task = run.trainer.task
     run.trainer.task = Breaking(whole_task, 1, 2)
     tracker = Tracker(tmp_path)
@@ -394,10 +357,8 @@ def test_a_step_that_is_not_finite_stops_the_run_and_its_batch_is_kept(
     assert not differences({key: kept[key] for key in expected}, expected)
 
 
-def test_some_skipped_steps_may_be_allowed_also_over_a_resumption(
-    photos: ModuleType, photo_data: Path, tmp_path: Path
-) -> None:
-    raw = settings(photos, photo_data, max_skipped=2, save_every=1)
+def test_some_skipped_steps_may_be_allowed_also_over_a_resumption(photo_data: Path, tmp_path: Path) -> None:
+    raw = settings(photo_data, max_skipped=2, save_every=1)
     run = build.build_run(resolve(raw), tmp_path, Stopping(3))
     run.trainer.task = Breaking(run.trainer.task, 1, 2)
     tracker = Tracker(tmp_path)
@@ -412,11 +373,9 @@ def test_some_skipped_steps_may_be_allowed_also_over_a_resumption(
     tracker.close()
 
 
-def test_data_that_vanish_stop_the_run_after_a_checkpoint(
-    photos: ModuleType, tmp_path: Path, differences: Differences
-) -> None:
+def test_data_that_vanish_stop_the_run_after_a_checkpoint(tmp_path: Path) -> None:
     data = photos.write(tmp_path / "data")
-    raw = settings(photos, data, max_bad_files=0)
+    raw = settings(data, max_bad_files=0)
     folder = tmp_path / "run"
     reporter = Stopping()
     run = build.build_run(resolve(raw), folder, reporter)
@@ -437,9 +396,9 @@ def test_data_that_vanish_stop_the_run_after_a_checkpoint(
     assert not differences(states(folder)["method"], states(tmp_path / "whole")["method"])
 
 
-def test_validation_images_that_vanish_stop_the_run(photos: ModuleType, tmp_path: Path) -> None:
+def test_validation_images_that_vanish_stop_the_run(tmp_path: Path) -> None:
     data = photos.write(tmp_path / "data")
-    run = build.build_run(resolve(settings(photos, data, iterations=1)), tmp_path / "run", Reporter())
+    run = build.build_run(resolve(settings(data, iterations=1)), tmp_path / "run", Reporter())
     (tmp_path / "run").mkdir()
     (data.parent / "val/images/val1.png").unlink()
     tracker = Tracker(tmp_path / "run")
@@ -448,40 +407,34 @@ def test_validation_images_that_vanish_stop_the_run(photos: ModuleType, tmp_path
     tracker.close()
 
 
-def test_a_full_disk_stops_the_run(
-    photos: ModuleType, photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_stops_the_run(photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(state: object, path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", no_space)
     with pytest.raises(RunError, match="No space left on device") as caught:
-        train(settings(photos, photo_data, iterations=1), tmp_path)
+        train(settings(photo_data, iterations=1), tmp_path)
     assert caught.value.exit_code == 3
 
 
-def test_another_configuration_is_not_resumed(
-    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path
-) -> None:
-    raw = settings(photos, photo_data)
+def test_another_configuration_is_not_resumed(whole: Callable[[str], Path], photo_data: Path) -> None:
+    raw = settings(photo_data)
     raw["optimizer"] = {**raw["optimizer"], "weight_decay": 0.5}
     run = build.build_run(resolve(raw), whole("unimatch_v2"), Reporter())
     with pytest.raises(ConfigError, match=r"optimizer\.weight_decay: 0\.01 -> 0\.5"):
         resuming.resume(run, Reporter())
 
 
-def test_what_does_not_change_the_result_may_change(
-    whole: Callable[[str], Path], photos: ModuleType, photo_data: Path
-) -> None:
-    raw = settings(photos, photo_data, workers=2, log_every=1, save_every=1)
+def test_what_does_not_change_the_result_may_change(whole: Callable[[str], Path], photo_data: Path) -> None:
+    raw = settings(photo_data, workers=2, log_every=1, save_every=1)
     run = build.build_run(resolve(raw), whole("unimatch_v2"), Reporter())
     resuming.resume(run, Reporter())
     assert run.trainer.step == 6
 
 
-def test_another_split_is_not_resumed(photos: ModuleType, tmp_path: Path) -> None:
+def test_another_split_is_not_resumed(tmp_path: Path) -> None:
     data = photos.write(tmp_path / "data")
-    raw = settings(photos, data, iterations=1)
+    raw = settings(data, iterations=1)
     train(raw, tmp_path / "run")
     photos.save(data.parent / "train/images/one_more.png", torch.zeros(40, 48, 3))
     run = build.build_run(resolve(raw), tmp_path / "run", Reporter())
@@ -489,7 +442,7 @@ def test_another_split_is_not_resumed(photos: ModuleType, tmp_path: Path) -> Non
         resuming.resume(run, Reporter())
 
 
-def test_nothing_to_resume(photos: ModuleType, photo_data: Path, tmp_path: Path) -> None:
-    run = build.build_run(resolve(settings(photos, photo_data)), tmp_path, Reporter())
+def test_nothing_to_resume(photo_data: Path, tmp_path: Path) -> None:
+    run = build.build_run(resolve(settings(photo_data)), tmp_path, Reporter())
     with pytest.raises(WeightsError, match="no checkpoint"):
         resuming.resume(run, Reporter())

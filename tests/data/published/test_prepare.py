@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from semikit.data.published.catalogue import read_published
 from semikit.data.published.prepare import PREPARERS, PrepareReport, prepare
 from semikit.data.published.prepared import BEGUN, RECORD, begin, open_prepared, read_list
 from semikit.errors import DataError, RunError, UnknownNameError
+from tests.helpers import miniatures
 
 Run = Callable[..., PrepareReport]
 Miniature = Callable[[str], Path]
@@ -121,9 +121,7 @@ def test_a_truncated_image_is_replaced(run: Run, miniature: Miniature, tmp_path:
     assert files(root) == before
 
 
-def test_archives_that_were_fetched_are_found(
-    run: Run, miniature: Miniature, miniatures: ModuleType, tmp_path: Path
-) -> None:
+def test_archives_that_were_fetched_are_found(run: Run, miniature: Miniature, tmp_path: Path) -> None:
     root = tmp_path / "root"
     miniatures.make("coco", root / "downloads")
     assert run("coco", root).record.counts == {"train": 8, "val": 3, "unlabeled": 4}
@@ -145,7 +143,7 @@ def test_folders_of_the_root_may_be_links(run: Run, miniature: Miniature, tmp_pa
     assert run("pascal", root).record.counts == {"train": 8, "val": 3}
 
 
-def test_nothing_that_is_known(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_nothing_that_is_known(run: Run, tmp_path: Path) -> None:
     source = miniatures.packed(tmp_path / "holiday", {"photos/a.jpg": b"x", "photos/b.jpg": b"x"})
     with pytest.raises(DataError, match=r"nothing of ADE20K.*Looked for: images/.*Found: holiday/photos \(2 files\)"):
         run("ade20k", source)
@@ -183,7 +181,7 @@ def test_an_unknown_name(run: Run, tmp_path: Path) -> None:
         run("cityscape", tmp_path)
 
 
-def test_an_archive_that_leads_out_of_the_folder_is_refused(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_an_archive_that_leads_out_of_the_folder_is_refused(run: Run, tmp_path: Path) -> None:
     bad = {**miniatures.voc(), "../../JPEGImages/evil.jpg": b"x"}
     archive = miniatures.packed(tmp_path / "bad.zip", bad)
     with pytest.raises(DataError, match=r"bad\.zip.*evil\.jpg"):
@@ -191,7 +189,7 @@ def test_an_archive_that_leads_out_of_the_folder_is_refused(run: Run, miniatures
     assert not (tmp_path / "root").exists()
 
 
-def test_a_damaged_archive_that_is_no_part_of_it(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_damaged_archive_that_is_no_part_of_it(run: Run, tmp_path: Path) -> None:
     miniatures.make("pascal", tmp_path / "source")
     (tmp_path / "source/other.zip").write_bytes(b"PK no zip")
     with pytest.raises(DataError, match=r"other\.zip.*is no part of the data set, move it out"):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from semikit.data.published.masks import train_ids
 from semikit.data.published.prepare import PrepareReport
 from semikit.data.published.prepared import open_prepared, read_list
 from semikit.errors import DataError
+from tests.helpers import miniatures
 
 Run = Callable[..., PrepareReport]
 Miniature = Callable[[str], Path]
@@ -24,13 +24,13 @@ TRAIN_IDS = {
 """As the label table of the data set has them."""
 
 
-def test_every_label_id(miniatures: ModuleType) -> None:
+def test_every_label_id() -> None:
     values = np.arange(34, dtype=np.uint8).reshape(2, 17)
     made = train_ids(miniatures.encoded(values, "PNG"), "x").ravel()
     assert made.tolist() == [TRAIN_IDS.get(k, 255) for k in range(34)]
 
 
-def test_label_ids_are_converted(run: Run, miniature: Miniature, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_label_ids_are_converted(run: Run, miniature: Miniature, tmp_path: Path) -> None:
     report = run("cityscapes", miniature("cityscapes"))
     root = tmp_path / "root"
     assert report.record.counts == {"train": 8, "val": 3, "train_extra": 4}
@@ -43,9 +43,7 @@ def test_label_ids_are_converted(run: Run, miniature: Miniature, miniatures: Mod
     assert not open_prepared("cityscapes", root).source("train_extra").has_mask(0)
 
 
-def test_masks_by_train_ids_are_taken_as_they_are(
-    run: Run, miniature: Miniature, miniatures: ModuleType, tmp_path: Path
-) -> None:
+def test_masks_by_train_ids_are_taken_as_they_are(run: Run, miniature: Miniature, tmp_path: Path) -> None:
     report = run("cityscapes", miniature("cityscapes-authors"))
     assert report.record.masks == "11 gtFine labelTrainIds as given"
     assert (tmp_path / "root" / MASK).read_bytes() == miniatures.fine("labelTrainIds")[MASK]
@@ -64,7 +62,7 @@ def test_in_place_masks_are_made_beside_the_label_ids(
     assert len(list(root.rglob("*_labelTrainIds.png"))) == len(list(root.rglob("*_labelIds.png"))) == 11
 
 
-def test_a_part_without_images_waits_for_them(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_part_without_images_waits_for_them(run: Run, tmp_path: Path) -> None:
     masks = miniatures.fine("labelTrainIds")
     images = {name: data for name, data in miniatures.left().items() if "/val/" in name}
     report = run("cityscapes", miniatures.packed(tmp_path / "source", {**masks, **images}))
@@ -75,13 +73,13 @@ def test_a_part_without_images_waits_for_them(run: Run, miniatures: ModuleType, 
     assert report.record.counts == {"train": 8, "val": 3}
 
 
-def test_images_alone(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_images_alone(run: Run, tmp_path: Path) -> None:
     archive = miniatures.packed(tmp_path / "leftImg8bit_trainvaltest.zip", miniatures.left())
     with pytest.raises(DataError, match=r"train: 8 of 8 images have no mask.*gtFine_trainvaltest\.zip"):
         run("cityscapes", archive)
 
 
-def test_train_ids_under_the_name_of_label_ids(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_train_ids_under_the_name_of_label_ids(run: Run, tmp_path: Path) -> None:
     swapped = {name.replace("labelTrainIds", "labelIds"): d for name, d in miniatures.fine("labelTrainIds").items()}
     source = miniatures.packed(tmp_path / "source", {**miniatures.left(), **swapped})
     with pytest.raises(DataError, match=r"mask value above 33: .*_labelIds\.png.*largest value 255.*labelTrainIds"):

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,12 +14,13 @@ from semikit.data.published.prepare import PrepareReport
 from semikit.data.published.prepared import read_list
 from semikit.data.published.preparers import coco as _instances
 from semikit.errors import ConfigError, DataError
+from tests.helpers import miniatures
 
 Run = Callable[..., PrepareReport]
 Miniature = Callable[[str], Path]
 
 
-def test_masks_are_drawn(run: Run, miniature: Miniature, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_masks_are_drawn(run: Run, miniature: Miniature, tmp_path: Path) -> None:
     report = run("coco", miniature("coco"))
     root = tmp_path / "root"
     assert report.record.counts == {"train": 8, "val": 3, "unlabeled": 4}
@@ -33,7 +33,7 @@ def test_masks_are_drawn(run: Run, miniature: Miniature, miniatures: ModuleType,
         assert set(np.unique(drawn)) == {0, 1, 2, 3}
 
 
-def test_the_first_instance_is_on_top(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_the_first_instance_is_on_top(run: Run, tmp_path: Path) -> None:
     text = miniatures.instances("val")
     box = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]
     number = text["images"][1]["id"]
@@ -44,9 +44,7 @@ def test_the_first_instance_is_on_top(run: Run, miniatures: ModuleType, tmp_path
     assert (read_mask(tmp_path / f"root/masks/{number:012d}.png")[10:30, 10:30] == 80).all()
 
 
-def test_crowds_and_images_without_instances(
-    run: Run, miniature: Miniature, miniatures: ModuleType, tmp_path: Path
-) -> None:
+def test_crowds_and_images_without_instances(run: Run, miniature: Miniature, tmp_path: Path) -> None:
     run("coco", miniature("coco"))
     assert not read_mask(tmp_path / "root/masks/000000000002.png").any()
     crowd = read_mask(tmp_path / "root/masks/000000000001.png") == 80
@@ -54,7 +52,7 @@ def test_crowds_and_images_without_instances(
     assert not crowd[:, :-2].any()
 
 
-def test_a_compressed_code_and_a_sliver_are_drawn(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_compressed_code_and_a_sliver_are_drawn(run: Run, tmp_path: Path) -> None:
     from pycocotools import mask as coder
 
     wanted = np.zeros(miniatures.SIZE, dtype=np.uint8)
@@ -104,7 +102,7 @@ def test_many_masks_are_drawn_by_several_processes(
         assert (tmp_path / "root/masks" / mask.name).read_bytes() == mask.read_bytes()
 
 
-def test_some_images_are_a_part(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_some_images_are_a_part(run: Run, tmp_path: Path) -> None:
     images = dict(list(miniatures.coco_images("train").items())[:3])
     text = json.dumps(miniatures.instances("train")).encode()
     report = run("coco", miniatures.packed(tmp_path / "source", {**images, "instances_train2017.json": text}))
@@ -112,7 +110,7 @@ def test_some_images_are_a_part(run: Run, miniatures: ModuleType, tmp_path: Path
     assert "a part: 3 of 118287 training images; official lists will be refused" in report.notices
 
 
-def test_an_image_that_the_annotations_do_not_know(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_an_image_that_the_annotations_do_not_know(run: Run, tmp_path: Path) -> None:
     extra = {"val2017/000000000777.jpg": miniatures.encoded(miniatures.scene(1)[0], "JPEG")}
     text = json.dumps(miniatures.instances("val")).encode()
     files = {**miniatures.coco_images("val"), **extra, "instances_val2017.json": text}
@@ -121,7 +119,7 @@ def test_an_image_that_the_annotations_do_not_know(run: Run, miniatures: ModuleT
     assert not (tmp_path / "root").exists()
 
 
-def test_maps_of_coco_stuff_are_not_masks(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_maps_of_coco_stuff_are_not_masks(run: Run, tmp_path: Path) -> None:
     stuff = {f"val2017/{k:012d}.png": miniatures.encoded(m[1], "PNG") for k, m in miniatures.coco_scenes("val")}
     with pytest.raises(DataError, match=r"val: 3 of 3 images have no mask.*COCO-Stuff \(171 classes\)"):
         run("coco", miniatures.packed(tmp_path / "source", {**miniatures.coco_images("val"), **stuff}))
@@ -135,9 +133,7 @@ def test_maps_of_coco_stuff_are_not_masks(run: Run, miniatures: ModuleType, tmp_
         (lambda text: text["annotations"][-1]["segmentation"].update(size=[3, 4]), r"a region of it \[3, 4\]"),
     ],
 )
-def test_other_annotations(
-    run: Run, miniatures: ModuleType, tmp_path: Path, change: Callable[[dict], object], told: str
-) -> None:
+def test_other_annotations(run: Run, tmp_path: Path, change: Callable[[dict], object], told: str) -> None:
     text = miniatures.instances("val")
     change(text)
     files = {**miniatures.coco_images("val"), "instances_val2017.json": json.dumps(text).encode()}
@@ -145,7 +141,7 @@ def test_other_annotations(
         run("coco", miniatures.packed(tmp_path / "source", files))
 
 
-def test_truncated_annotations(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_truncated_annotations(run: Run, tmp_path: Path) -> None:
     files = {**miniatures.coco_images("val"), "instances_val2017.json": b'{"images": [{"id'}
     with pytest.raises(DataError, match=r"Fetch annotations_trainval2017\.zip again"):
         run("coco", miniatures.packed(tmp_path / "source", files))

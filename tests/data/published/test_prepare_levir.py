@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from semikit.data.published.prepared import BEGUN, open_prepared, read_list
 from semikit.data.published.preparers.levir import official_names
 from semikit.data.published.verify import verify
 from semikit.errors import DataError
+from tests.helpers import miniatures
 
 Run = Callable[..., PrepareReport]
 Miniature = Callable[[str], Path]
@@ -39,7 +39,7 @@ def read(path: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def cut(miniatures: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PrepareReport]:
+def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PrepareReport]:
     """A root that was cut from scenes, and what was told; nobody may change it."""
     source, root = tmp_path_factory.mktemp("zips"), tmp_path_factory.mktemp("roots") / "levir"
     miniatures.make("levir", source)
@@ -49,7 +49,7 @@ def cut(miniatures: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tup
 # ------------------------------------------------------------------------------------------------------------ cutting
 
 
-def test_scenes_are_cut_row_by_row(cut: tuple[Path, PrepareReport], miniatures: ModuleType) -> None:
+def test_scenes_are_cut_row_by_row(cut: tuple[Path, PrepareReport]) -> None:
     root, report = cut
     assert report.record.counts == {"train": 32, "val": 16, "test": 16}
     assert report.record.masks == "64 tiles cut from scenes of 1024x1024"
@@ -89,7 +89,7 @@ def test_a_part_of_the_scenes_is_told(cut: tuple[Path, PrepareReport]) -> None:
     assert told in str(error.value)
 
 
-def test_pairs_are_read(cut: tuple[Path, PrepareReport], miniatures: ModuleType) -> None:
+def test_pairs_are_read(cut: tuple[Path, PrepareReport]) -> None:
     source = open_prepared("levir", cut[0]).source("test")
     made = miniatures.scenes("test")["test_1"]
     assert source.names[7] == "test_1_1"
@@ -131,7 +131,7 @@ def test_a_second_run_cuts_nothing(cut: tuple[Path, PrepareReport], miniature: M
     assert prepare("levir", root, root, quiet).record == cut[1].record
 
 
-def test_labels_of_0_and_1_become_0_and_255(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_labels_of_0_and_1_become_0_and_255(run: Run, tmp_path: Path) -> None:
     made = miniatures.change(3)
     run(
         "levir",
@@ -141,7 +141,7 @@ def test_labels_of_0_and_1_become_0_and_255(run: Run, miniatures: ModuleType, tm
     np.testing.assert_array_equal(tile, made["label"][:256, :256])
 
 
-def test_labels_of_tiles_become_0_and_255_once(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_labels_of_tiles_become_0_and_255_once(run: Run, tmp_path: Path) -> None:
     made = miniatures.change(3, 256, 256)
     files = miniatures.trio("val_1_1", {**made, "label": made["label"] // 255})
     source = miniatures.packed(
@@ -155,7 +155,7 @@ def test_labels_of_tiles_become_0_and_255_once(run: Run, miniatures: ModuleType,
     assert label.stat().st_mtime_ns == written
 
 
-def test_other_labels_are_refused(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_other_labels_are_refused(run: Run, tmp_path: Path) -> None:
     made = miniatures.change(3)
     smeared = np.where(made["label"] == 255, 250, 3).astype(np.uint8)
     source = miniatures.packed(tmp_path / "source", miniatures.trio("val_1", {**made, "label": smeared}))
@@ -166,7 +166,7 @@ def test_other_labels_are_refused(run: Run, miniatures: ModuleType, tmp_path: Pa
 # --------------------------------------------------------------------------------------------------------- which part
 
 
-def test_zips_without_folders_of_their_own(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_zips_without_folders_of_their_own(run: Run, tmp_path: Path) -> None:
     for part, name in (("train", "scene"), ("test", "other")):
         miniatures.packed(tmp_path / f"source/{part}.zip", miniatures.trio(name, miniatures.change(1)))
     report = run("levir", tmp_path / "source")
@@ -174,7 +174,7 @@ def test_zips_without_folders_of_their_own(run: Run, miniatures: ModuleType, tmp
     assert read_list(tmp_path / "root", "test")[0] == ("A/other_10.png", "label/other_10.png")
 
 
-def test_the_folder_decides_and_not_the_name(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_the_folder_decides_and_not_the_name(run: Run, tmp_path: Path) -> None:
     files = {
         **miniatures.trio("test_1", miniatures.change(1), "train/"),
         **miniatures.trio("val_1", miniatures.change(2)),
@@ -190,14 +190,14 @@ def test_the_folder_decides_and_not_the_name(run: Run, miniatures: ModuleType, t
     assert again.record == report.record, "in the root its own lists say which part a tile is of"
 
 
-def test_a_scene_in_two_parts(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_scene_in_two_parts(run: Run, tmp_path: Path) -> None:
     made = miniatures.change(1)
     files = {**miniatures.trio("train_1", made, "train/"), **miniatures.trio("train_1", made, "test/")}
     with pytest.raises(DataError, match=r"train_1\.png lies in both train/ and test/|in both test/ and train/"):
         run("levir", miniatures.packed(tmp_path / "source", files))
 
 
-def test_a_part_nobody_tells(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_part_nobody_tells(run: Run, tmp_path: Path) -> None:
     source = miniatures.packed(tmp_path / "source", miniatures.tiles(["a", "b"]))
     with pytest.raises(DataError, match=r"of 2 neither folder nor name says .* \(a, b\)\. Give train\.zip"):
         run("levir", source)
@@ -206,7 +206,7 @@ def test_a_part_nobody_tells(run: Run, miniatures: ModuleType, tmp_path: Path) -
 # --------------------------------------------------------------------------------------------------------------- tiles
 
 
-def test_tiles_are_taken_as_they_are(run: Run, miniature: Miniature, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_tiles_are_taken_as_they_are(run: Run, miniature: Miniature, tmp_path: Path) -> None:
     report = run("levir", miniature("levir-tiles"))
     assert report.record.counts == {"train": 8, "val": 3, "test": 2}
     assert report.record.masks == "13 tiles as given"
@@ -216,12 +216,12 @@ def test_tiles_are_taken_as_they_are(run: Run, miniature: Miniature, miniatures:
         assert (tmp_path / "root" / name).read_bytes() == content
 
 
-def test_tiles_in_folders_of_parts(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_tiles_in_folders_of_parts(run: Run, tmp_path: Path) -> None:
     files = {f"LEVIR-CD256/val/{name}": content for name, content in miniatures.tiles(["val_1_1", "val_2_1"]).items()}
     assert run("levir", miniatures.packed(tmp_path / "source", files)).record.counts == {"val": 2}
 
 
-def test_another_size(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_another_size(run: Run, tmp_path: Path) -> None:
     source = miniatures.packed(
         tmp_path / "source", miniatures.trio("train_1", miniatures.change(1, 512, 512), "train/")
     )
@@ -231,20 +231,20 @@ def test_another_size(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
     assert not (tmp_path / "root").exists()
 
 
-def test_files_of_a_pair_that_differ_in_size(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_files_of_a_pair_that_differ_in_size(run: Run, tmp_path: Path) -> None:
     made = {**miniatures.change(1), "label": miniatures.change(1, 256, 256)["label"]}
     source = miniatures.packed(tmp_path / "source", miniatures.trio("train_1", made))
     with pytest.raises(DataError, match=r"files of one pair that differ in size: .*label/train_1\.png \(256x256"):
         run("levir", source)
 
 
-def test_no_png(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_no_png(run: Run, tmp_path: Path) -> None:
     files = {**miniatures.tiles(["train_1_1"]), "B/train_1_1.png": b"\xff\xd8 a photo"}
     with pytest.raises(DataError, match=r"no PNG: .*B/train_1_1\.png"):
         run("levir", miniatures.packed(tmp_path / "source", files))
 
 
-def test_a_date_that_is_missing(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_date_that_is_missing(run: Run, tmp_path: Path) -> None:
     files = miniatures.tiles(["train_1_1", "train_1_2", "train_1_3"])
     del files["B/train_1_2.png"], files["label/train_1_3.png"]
     told = (
@@ -255,7 +255,7 @@ def test_a_date_that_is_missing(run: Run, miniatures: ModuleType, tmp_path: Path
     assert not (tmp_path / "root").exists()
 
 
-def test_a_damaged_scene(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_damaged_scene(run: Run, tmp_path: Path) -> None:
     files = miniatures.trio("train_1", miniatures.change(1))
     files["B/train_1.png"] = files["B/train_1.png"][:200]
     with pytest.raises(DataError, match=r"unreadable, truncated or far too large image: .*B/train_1\.png"):

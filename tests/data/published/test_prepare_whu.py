@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from semikit.data.published.prepare import PrepareReport, prepare
 from semikit.data.published.prepared import open_prepared, read_list
 from semikit.data.published.preparers import whu as _mosaics
 from semikit.errors import DataError
+from tests.helpers import miniatures
 
 Run = Callable[..., PrepareReport]
 Miniature = Callable[[str], Path]
@@ -35,9 +35,7 @@ def read(path: Path) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------ released tiles
 
 
-def test_lists_say_which_tile_is_of_which_part(
-    run: Run, miniature: Miniature, miniatures: ModuleType, tmp_path: Path
-) -> None:
+def test_lists_say_which_tile_is_of_which_part(run: Run, miniature: Miniature, tmp_path: Path) -> None:
     report = run("whu", miniature("whu"))
     root = tmp_path / "root"
     assert report.record.counts == {"train": 8, "val": 3, "test": 2}
@@ -61,9 +59,7 @@ def test_lists_that_are_not_the_official_ones_are_told(run: Run, miniature: Mini
         labeled_images(open_prepared("whu", tmp_path / "root"), "official:20%")
 
 
-def test_official_lists(
-    run: Run, miniature: Miniature, miniatures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_official_lists(run: Run, miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lists = {name: [hashlib.sha256(text).hexdigest(), 1] for name, text in miniatures.whu_lists().items()}
     made = Downloads.model_validate({"files": {}, "splits": {"urls": [], "lists": lists}})
     monkeypatch.setattr(official, "read_downloads", lambda: made)
@@ -72,7 +68,7 @@ def test_official_lists(
     assert "a part: 8 of 5947 training images; official lists will be refused" in report.notices
 
 
-def test_lists_that_were_fetched_are_in_the_root(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_lists_that_were_fetched_are_in_the_root(run: Run, tmp_path: Path) -> None:
     for part in miniatures.WHU:
         path = tmp_path / f"root/splits/{part}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +78,7 @@ def test_lists_that_were_fetched_are_in_the_root(run: Run, miniatures: ModuleTyp
     assert run("whu", archive).record.counts == {"train": 8, "val": 3, "test": 2}
 
 
-def test_without_lists(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_without_lists(run: Run, tmp_path: Path) -> None:
     source = miniatures.packed(tmp_path / "source", miniatures.tiles(["whucd_00001"]))
     with pytest.raises(DataError) as error:
         run("whu", source)
@@ -91,26 +87,26 @@ def test_without_lists(run: Run, miniatures: ModuleType, tmp_path: Path) -> None
     assert not (tmp_path / "root").exists()
 
 
-def test_a_tile_in_no_list(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_tile_in_no_list(run: Run, tmp_path: Path) -> None:
     files = {**miniatures.tiles(["whucd_00001", "whucd_07435"]), **miniatures.whu_lists()}
     with pytest.raises(DataError, match=r"1 of 2 tiles are in none of the lists \(whucd_07435\)\. .* 6096 / 762 / 762"):
         run("whu", miniatures.packed(tmp_path / "source", files))
 
 
-def test_another_tiling(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_another_tiling(run: Run, tmp_path: Path) -> None:
     files = {f"train/{name}": content for name, content in miniatures.tiles(["1", "2", "whu_3"]).items()}
     with pytest.raises(DataError, match=r"3 pairs are named otherwise than WHU-CD's \(1, 2, whu_3\)\. .* 6096 / 762"):
         run("whu", miniatures.packed(tmp_path / "source", {**files, **miniatures.whu_lists()}))
 
 
-def test_a_tile_that_misses_a_date(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_tile_that_misses_a_date(run: Run, tmp_path: Path) -> None:
     files = {**miniatures.tiles(["whucd_00001", "whucd_00002"]), **miniatures.whu_lists()}
     del files["B/whucd_00002.png"]
     with pytest.raises(DataError, match=r"1 of 2 pairs have no file in B/ \(whucd_00002\)\. Give WHU-CD\.zip"):
         run("whu", miniatures.packed(tmp_path / "source", files))
 
 
-def test_tiles_of_another_size(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_tiles_of_another_size(run: Run, tmp_path: Path) -> None:
     files = {**miniatures.trio("whucd_00001", miniatures.change(1, 512, 512)), **miniatures.whu_lists()}
     with pytest.raises(DataError, match=r"A/whucd_00001\.png \(512x512 .*Give files of 256x256 \(tiles\)"):
         run("whu", miniatures.packed(tmp_path / "source", files))
@@ -119,7 +115,7 @@ def test_tiles_of_another_size(run: Run, miniatures: ModuleType, tmp_path: Path)
 # ------------------------------------------------------------------------------------------------- the large GeoTIFFs
 
 
-def test_geotiffs_are_cut(run: Run, miniature: Miniature, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_geotiffs_are_cut(run: Run, miniature: Miniature, tmp_path: Path) -> None:
     report = run("whu", miniature("whu-originals"))
     root = tmp_path / "root"
     assert report.record.counts == {"train": 8, "val": 2, "test": 2}
@@ -173,7 +169,7 @@ def test_killed_while_cutting(run: Run, miniature: Miniature, tmp_path: Path) ->
         assert (tmp_path / "root" / path.relative_to(tmp_path / "whole/whu")).read_bytes() == path.read_bytes()
 
 
-def plain(miniatures: ModuleType, folder: Path, **changed: Any) -> Path:
+def plain(folder: Path, **changed: Any) -> Path:
     """Rasters of one area under short names; `changed` takes the place of some."""
     made = {**miniatures.change(0, 512, 512), **changed}
     names = {"A": "2012_train.tif", "B": "2016_train.TIF", "label": "change_label_train.tif"}
@@ -183,44 +179,44 @@ def plain(miniatures: ModuleType, folder: Path, **changed: Any) -> Path:
     return folder
 
 
-def test_labels_of_0_and_255(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
-    report = run("whu", plain(miniatures, tmp_path / "source"))
+def test_labels_of_0_and_255(run: Run, tmp_path: Path) -> None:
+    report = run("whu", plain(tmp_path / "source"))
     assert report.record.counts == {"train": 2, "val": 2}
     assert "not given: test" in report.lines
     tile = read(tmp_path / "root/label/train_r000_c000.png")
     np.testing.assert_array_equal(tile, miniatures.change(0, 512, 512)["label"][:256, :256])
 
 
-def test_labels_of_other_values(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_labels_of_other_values(run: Run, tmp_path: Path) -> None:
     label = miniatures.change(0, 512, 512)["label"] // 255
     label[-1, -1] = 255
     with pytest.raises(DataError, match=r"other values than two: .*change_label_train\.tif \(values 0, 1, 255\)"):
-        run("whu", plain(miniatures, tmp_path / "source", label=label))
+        run("whu", plain(tmp_path / "source", label=label))
     assert not list((tmp_path / "root").glob("*/*.png"))
 
 
-def test_geotiffs_of_other_sizes(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
-    source = plain(miniatures, tmp_path / "source", B=miniatures.change(0, 512, 600)["B"])
+def test_geotiffs_of_other_sizes(run: Run, tmp_path: Path) -> None:
+    source = plain(tmp_path / "source", B=miniatures.change(0, 512, 600)["B"])
     told = r"train: files of other sizes: 2012_train\.tif 512x512, 2016_train\.TIF 600x512, change_label_train"
     with pytest.raises(DataError, match=told):
         run("whu", source)
     assert not (tmp_path / "root").exists()
 
 
-def test_a_geotiff_that_is_missing(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_geotiff_that_is_missing(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train: no GeoTIFF of 2016 was found beside .*2012_train\.tif"):
-        run("whu", plain(miniatures, tmp_path / "source", B=None))
+        run("whu", plain(tmp_path / "source", B=None))
 
 
-def test_two_geotiffs_for_one(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
-    source = plain(miniatures, tmp_path / "source")
+def test_two_geotiffs_for_one(run: Run, tmp_path: Path) -> None:
+    source = plain(tmp_path / "source")
     (source / "copy of 2012_train.tif").write_bytes((source / "2012_train.tif").read_bytes())
     with pytest.raises(DataError, match=r"two files for A of train: .*2012_train\.tif and .*copy of 2012_train\.tif"):
         run("whu", source)
 
 
-def test_geotiffs_in_an_archive(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
-    source = plain(miniatures, tmp_path / "source")
+def test_geotiffs_in_an_archive(run: Run, tmp_path: Path) -> None:
+    source = plain(tmp_path / "source")
     files = {path.name: path.read_bytes() for path in source.iterdir()}
     archive = miniatures.packed(tmp_path / "whu.zip", files)
     with pytest.raises(DataError, match=r"whu\.zip has to be unpacked first"):
@@ -229,14 +225,12 @@ def test_geotiffs_in_an_archive(run: Run, miniatures: ModuleType, tmp_path: Path
     assert run("whu", source).record.counts == {"train": 2, "val": 2}, "what is unpacked beside it is taken"
 
 
-def test_a_geotiff_that_is_too_small(run: Run, miniatures: ModuleType, tmp_path: Path) -> None:
+def test_a_geotiff_that_is_too_small(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"change_label_train\.tif: too small; train needs two rows of tiles"):
-        run("whu", plain(miniatures, tmp_path / "source", **miniatures.change(0, 300, 512)))
+        run("whu", plain(tmp_path / "source", **miniatures.change(0, 300, 512)))
 
 
-def test_released_tiles_go_before_geotiffs(
-    run: Run, miniatures: ModuleType, miniature: Miniature, tmp_path: Path
-) -> None:
-    source = plain(miniatures, tmp_path / "source")
+def test_released_tiles_go_before_geotiffs(run: Run, miniature: Miniature, tmp_path: Path) -> None:
+    source = plain(tmp_path / "source")
     miniatures.make("whu", source)
     assert run("whu", source).record.counts == {"train": 8, "val": 3, "test": 2}

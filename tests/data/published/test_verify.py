@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -126,7 +125,7 @@ def written(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> list[str]
     return look(root).problems
 
 
-def test_label_ids_instead_of_train_ids(prepared_root: Root, miniatures: ModuleType) -> None:
+def test_label_ids_instead_of_train_ids(prepared_root: Root) -> None:
     table = np.zeros(256, np.uint8)
     table[:4], table[255] = (7, 11, 23, 26), 0
     (problem,) = written(prepared_root("cityscapes"), lambda values: table[values])

@@ -1,7 +1,7 @@
 """Hostile cases, each one command in a child process that is watched: crash, hang, fault, or what is left behind.
 
 A case is drawn from (seed, kind, number) alone, so every one can be repeated by itself: SEMIKIT_FUZZ=KIND:NUMBER.
-SEMIKIT_FUZZ_SHARE=0.1 tries the first tenth. Loaded by path.
+SEMIKIT_FUZZ_SHARE=0.1 tries the first tenth.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,9 @@ def tried(kind: str, make: Make, count: int, folder: Path) -> Counter[str]:
         AssertionError: names the cases that ended otherwise than with success or one message.
     """
     numbers = list(range(math.ceil(count * float(os.environ.get("SEMIKIT_FUZZ_SHARE", "1")))))
-    only, _, number = os.environ.get("SEMIKIT_FUZZ", "").partition(":")
+    only, _, chosen = os.environ.get("SEMIKIT_FUZZ", "").partition(":")
     if only:
-        numbers = [int(number)] if only == kind else []
+        numbers = [int(chosen)] if only == kind else []
     ends, wrong = Counter[str](), []
     for number, code, fault in _outcomes(kind, make, numbers, folder):
         ends[str(code)] += 1
@@ -104,7 +105,7 @@ def _outcomes(kind: str, make: Make, numbers: list[int], folder: Path) -> Iterat
     while waiting:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: those of torch sleep
-            child, answers = _forked(lambda tell, some=tuple(waiting): _child(kind, make, some, folder, tell))
+            child, answers = _forked(partial(_child, kind, make, tuple(waiting), folder))
         for line in _lines(answers, child):
             told = json.loads(line)
             assert waiting.pop(0) == told["number"]
@@ -126,6 +127,8 @@ def _forked(work: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
     os.close(reading)
     try:
         work(lambda line: (os.write(writing, line.encode() + b"\n"), None)[1])
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(0)
 

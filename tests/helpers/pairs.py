@@ -1,4 +1,4 @@
-"""Small pairs of two dates with masks, and the smallest configuration that trains on them. Loaded by path (`pairs`)."""
+"""Small pairs of two dates with masks, and the smallest configuration that trains on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small rasters with a place on the map. Loaded by path (`georasters`)."""
+"""Small rasters with a place on the map."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""A tiny network and batches for it: for pixels, or for whole images. Loaded by path (fixture `tiny`)."""
+"""A tiny network and batches for it: for pixels, or for whole images."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,21 +38,23 @@ class TinyNetwork(Network):
     def embed(self, features: Features) -> Tensor:
         fine, coarse = features.levels
         if not self.pixels:
-            return self.neck(torch.cat([fine, coarse], 1)).tanh()
+            vectors: Tensor = self.neck(torch.cat([fine, coarse], 1))
+            return vectors.tanh()
         joined = torch.cat([fine, F.interpolate(coarse, fine.shape[-2:])], 1)
-        return self.neck(joined.movedim(1, -1)).movedim(-1, 1).tanh()
+        embedding: Tensor = self.neck(joined.movedim(1, -1))
+        return embedding.movedim(-1, 1).tanh()
 
     def classify(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
+        logits: Tensor = self.head(embedding if not self.pixels else embedding.movedim(1, -1))
         if not self.pixels:
-            return self.head(embedding)
-        logits = self.head(embedding.movedim(1, -1)).movedim(-1, 1)
-        return F.interpolate(logits, size, mode="bilinear", align_corners=True)
+            return logits
+        return F.interpolate(logits.movedim(-1, 1), size, mode="bilinear", align_corners=True)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         return [*self.first.parameters(), *self.second.parameters()]
 
 
-def network(seed: int = 0, scale: float = 8.0, **options: int) -> TinyNetwork:
+def network(seed: int = 0, scale: float = 8.0, **options: Any) -> TinyNetwork:
     """A network from a seed; `scale` makes some of its predictions confident."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

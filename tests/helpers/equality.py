@@ -1,4 +1,4 @@
-"""Bit-for-bit comparison of nested states. Loaded by path (fixture `differences`)."""
+"""Bit-for-bit comparison of nested states."""
 
 from __future__ import annotations
 

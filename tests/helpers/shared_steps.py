@@ -1,14 +1,13 @@
 """Ten steps of SGD in several processes of one machine: a program, for processes that have nothing else in them.
 
-`python shared_steps.py OUT CASES.json` forks as many processes as each case says and writes what the first of them ends
-with to OUT/NUMBER.pt.
+`python -m tests.helpers.shared_steps OUT CASES.json` forks as many processes as each case says and writes what the
+first of them ends with to OUT/NUMBER.pt.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,9 @@ from semikit.distributed.groups import joined
 from semikit.run import build
 from semikit.run.config import resolve
 from semikit.training.reporter import Reporter
+from tests.helpers.processes import free_port
 
 STEPS = 10
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def train(raw: dict[str, Any], path: Path, rank: int) -> None:

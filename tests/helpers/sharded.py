@@ -1,4 +1,7 @@
-"""What each process of the trials of sharding runs: `python sharded.py RANK WORLD PORT FOLDER CASE,CASE`."""
+"""What each process of the trials of sharding runs.
+
+`python -m tests.helpers.sharded RANK WORLD PORT FOLDER CASE,CASE`.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,7 @@ def batch_of(case: dict[str, Any], method: Method, step: int, rank: int, world: 
     rng = torch.Generator().manual_seed(step)
     side, pixels = case.get("side", SIDE), case.get("pixels", True)
     size, shape = (BATCH, *case.get("shape", (3,)), side, side), (BATCH, side, side) if pixels else (BATCH,)
-    requirements = type(method).requirements(method.config)  # type: ignore[attr-defined]
+    requirements = type(method).requirements(method.config)
     labels, valid = torch.randint(3, shape, generator=rng), torch.rand(shape, generator=rng) > 0.2
     labeled, weak = torch.randn(size, generator=rng), torch.randn(size, generator=rng)
     strong = [torch.randn(size, generator=rng) for _ in range(requirements.strong_views)]

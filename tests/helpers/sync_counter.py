@@ -1,4 +1,4 @@
-"""Counts dispatched operations that make the host wait for the device. Loaded by path (fixture `count_syncs`)."""
+"""Counts dispatched operations that make the host wait for the device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WAITING = {
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 
 
-class SyncCounter(TorchDispatchMode):
+class SyncCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """`with SyncCounter() as counter: ...`; then `counter.found` names what would have waited, and how often.
 
     Counted on the CPU as well, where the same operations run without a device: reading a value (`item`, `bool`), shapes
@@ -34,7 +34,7 @@ class SyncCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: Counter[str] = Counter()
         self.total = 0
 

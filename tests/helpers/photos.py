@@ -1,4 +1,4 @@
-"""Small photographs with masks, and the smallest configuration that trains on them. Loaded by path (`photos`)."""
+"""Small photographs with masks, and the smallest configuration that trains on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tar shards with images that tell their number. Loaded by path (`tars`)."""
+"""Tar shards with images that tell their number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published data sets in miniature, packed as their originals are: `make(name, folder)`. Loaded by path.
+"""The published data sets in miniature, packed as their originals are: `make(name, folder)`.
 
 64 x 48 pixels, 8 images for training and 3 for validation; shapes whose colours belong to their classes. Of change
 detection: scenes, tiles and large rasters of plain blocks, some of them changed at the second date.
@@ -193,7 +193,7 @@ def ade_names() -> Iterable[tuple[str, Scene]]:
         yield f"{part}/ADE_{short}_{k + 1:08d}", made
 
 
-def annotations(kind: str, top: str = "") -> Files:
+def ade_masks(kind: str, top: str = "") -> Files:
     """ADE20K's masks, "original" (with 0 and 150) or "converted" (with 255 and 149)."""
     files = Files()
     for name, (_, classes, _) in ade_names():
@@ -209,13 +209,13 @@ def ade_images(top: str = "") -> Files:
 
 def ade20k(folder: Path) -> None:
     top = "ADEChallengeData2016/"
-    files = {**ade_images(top), **annotations("original", top), f"{top}objectInfo150.txt": b"Idx\n"}
+    files = {**ade_images(top), **ade_masks("original", top), f"{top}objectInfo150.txt": b"Idx\n"}
     packed(folder / "ADEChallengeData2016.zip", files)
 
 
 def ade20k_authors(folder: Path) -> None:
     packed(folder / "ADEChallengeData2016.zip", ade_images("ADEChallengeData2016/"))
-    packed(folder / "annotations.zip", annotations("converted"))
+    packed(folder / "annotations.zip", ade_masks("converted"))
 
 
 GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
@@ -229,7 +229,8 @@ def coco_scenes(part: str) -> list[tuple[int, Scene]]:
 def instances(part: str) -> dict[str, Any]:
     """Top shapes first, as the first in the file wins; a crowd and an image without any instance among them."""
     names = read_published("coco").classes[1:]
-    images, found = [], []
+    images: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for number, (_, _, shapes) in coco_scenes(part):
         images.append({"id": number, "file_name": f"{number:012d}.jpg", "height": SIZE[0], "width": SIZE[1]})
         if number == 2:

@@ -1,4 +1,4 @@
-"""Hostile versions of what users give: files, nested values and texts, changed at random. Loaded by path."""
+"""Hostile versions of what users give: files, nested values and texts, changed at random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published data sets of image classification in miniature, in the files their makers hand out. Loaded by path.
+"""The published data sets of image classification in miniature, in the files their makers hand out.
 
 `write(name, root, monkeypatch)`: plain images with a little noise whose colours belong to their classes; the checksums
 torchvision knows are replaced by those of these files. `folders(root, ...)`: the same in folders of classes.

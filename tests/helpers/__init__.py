@@ -1,0 +1,1 @@
+"""What several tests use: small data with configurations, tiny networks, hostile input, processes, comparisons."""
