@@ -46,8 +46,10 @@ class Run:
         metric = self.results["metric"]
         if "test" in self.results:
             test = dict(self.results["test"])
-            return Scores(metric, test.pop(metric), test.pop("per_class"), test)
-        return Scores(metric, self.results["best"]["value"], self.results["per_class"])
+            per_class, class_scores = test.pop("per_class"), test.pop("class_scores", {})
+            return Scores(metric, test.pop(metric), per_class, test, class_scores)
+        class_scores = self.results.get("class_scores", {})
+        return Scores(metric, self.results["best"]["value"], self.results["per_class"], class_scores=class_scores)
 
     @property
     def history(self) -> list[dict[str, float]]:

@@ -33,42 +33,57 @@ def need_space(folder: Path, needed: int) -> None:
     Raises:
         RunError: with both numbers, when they do not.
     """
-    place = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.is_dir())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(_existing(folder)).free
     if needed > free:
         told = f"{_gigabytes(needed)} and {_gigabytes(free)}"
         raise RunError(f"{folder} needs {told} are free there. Free space, or choose another disk.")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(above for above in (folder.absolute(), *folder.absolute().parents) if above.is_dir())
 
 
 def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count} bytes"
 
 
-def write_atomically(path: Path, write: Callable[[Path], None], keep: Path | None = None) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it to the disk, then rename it.
+RESUME = "Free space there or make it writable, then go on with --resume."
+OUTPUT = "Free space there or make it writable, or choose another -o."
+"""What to do when a file of a run, or one that was asked for, cannot be written."""
 
-    `keep` is the name the former file gets; without it the former file is replaced.
+
+def write_atomically(
+    path: Path,
+    write: Callable[[Path], None],
+    keep: Path | None = None,
+    remedy: str = RESUME,
+    durable: bool = True,
+) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it.
+
+    `keep` is the name the former file gets; without it the former file is replaced. A `durable` file is synced to the
+    disk before it is renamed, so that it outlives a power failure.
 
     Raises:
-        RunError: when the disk is full or the folder cannot be written; `path` is untouched then.
+        RunError: when the disk is full or the folder cannot be written; `path` is untouched then, and nothing is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         if keep is not None and path.exists():
             path.replace(keep)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except (OSError, RuntimeError, SafetensorError) as error:
         with suppress(OSError):  # of a disk that became read-only nothing can be taken away
             temporary.unlink(missing_ok=True)
-        left = shutil.disk_usage(path.parent).free / 2**20  # torch does not say that a disk is full
-        raise RunError(
-            f"could not write {path}: {error} ({left:.1f} MiB free on its disk). Free space there or make it writable, "
-            "then go on with --resume."
-        ) from error
+        left = shutil.disk_usage(_existing(path.parent)).free / 2**20  # torch does not say that a disk is full
+        raise RunError(f"could not write {path}: {error} ({left:.1f} MiB free on its disk). {remedy}") from error
 
 
 def write_text(path: Path, text: str) -> None:

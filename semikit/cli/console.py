@@ -114,19 +114,23 @@ def say_results(run: FinishedRun, console: Console, quiet: bool) -> None:
         console.print(f"test {results['metric']} {results['test'][results['metric']]:.2f} (read once)", highlight=False)
     if quiet:
         return
-    per_class = results.get("test", results)["per_class"]
-    console.print(class_table(per_class, f"{run.per_class} ({'test' if 'test' in results else best['split']})"))
+    found = results.get("test", results)
+    what = f"{run.per_class} ({'test' if 'test' in results else best['split']})"
+    console.print(class_table(found["per_class"], what, found.get("class_scores", {})))
     for line in (f"run folder: {run.folder}", f"next: semikit predict {run.folder} {run.example}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def class_table(per_class: Mapping[str, float], what: str) -> Table:
-    """`what` of each class, in percent; names are shown as they are."""
+def class_table(per_class: Mapping[str, float], what: str, more: Mapping[str, Mapping[str, float]]) -> Table:
+    """`what` of each class and `more` scores by name and class, in percent; names are shown as they are."""
     table = Table(box=None, header_style="bold")
     table.add_column("class")
-    table.add_column(what, justify="right")
-    for name, value in per_class.items():
-        table.add_row(escape(name), f"{value:.1f}")
+    columns = {what: per_class, **more}
+    for name in columns:
+        table.add_column(name, justify="right")
+    for label in dict.fromkeys(label for scores in columns.values() for label in scores):
+        cells = (f"{scores[label]:.1f}" if label in scores else "-" for scores in columns.values())
+        table.add_row(escape(label), *cells)
     return table
 
 

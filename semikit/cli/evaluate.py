@@ -42,13 +42,12 @@ def evaluate(
     line = f"{scores.metric} {scores.value:.2f} on {split} of {facts['data']} ({facts['images']} images)"
     console.print(line, highlight=False, markup=False)
     if not quiet:
-        console.print(class_table(scores.per_class, TASKS.get(facts["task"]).per_class))
+        console.print(class_table(scores.per_class, TASKS.get(facts["task"]).per_class, scores.class_scores))
         for key, score_of_key in scores.extra.items():
             console.print(f"{key} {score_of_key:.2f}", highlight=False)
         console.print(_made_by(facts), soft_wrap=True, highlight=False, markup=False)
     if json_file is not None:
-        values = {"metric": scores.metric, "value": scores.value, **facts}
-        write_json(json_file, {**values, **scores.extra, "per_class": dict(scores.per_class)})
+        write_json(json_file, {"metric": scores.metric, "value": scores.value, **facts, **scores.plain()})
 
 
 def _made_by(facts: Mapping[str, Any]) -> str:

@@ -55,12 +55,22 @@ class Counts:
 @final
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Result of an evaluation, in percent. `metric` names `value`, the one number runs are compared by."""
+    """Result of an evaluation, in percent. `metric` names `value`, the one number runs are compared by.
+
+    `per_class` is the score of each class, `extra` holds other scores by name, and `class_scores` those of each class
+    (precision, recall, F1), by name and class; a class for which a score is not defined is left out.
+    """
 
     metric: str
     value: float
     per_class: Mapping[str, float] = field(default_factory=dict)
     extra: Mapping[str, float] = field(default_factory=dict)
+    class_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values for JSON, each score under its name."""
+        per_class = {"per_class": dict(self.per_class), "class_scores": dict(self.class_scores)}
+        return {self.metric: self.value, **self.extra, **per_class}
 
 
 @final

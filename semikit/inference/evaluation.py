@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -17,46 +19,48 @@ from semikit.core.task import Inference, Scores
 from semikit.data.check import Part, missing_files, size_fault
 from semikit.data.palette import Palette
 from semikit.data.sources import PixelSource
-from semikit.distributed.collectives import own_share, sum_over_processes
-from semikit.distributed.groups import GO, agreed
+from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
-from semikit.inference.pictures import heat, sheet, shown_labels
+from semikit.inference.pictures import displayed, heat, sheet, shown_labels
 from semikit.inference.windows import (
     Coverage,
     EvaluateSettings,
+    grouped,
+    most_likely,
     normalized,
     predict_scores,
     predicted,
-    probabilities_of,
     read_ahead,
+    spread,
 )
-from semikit.metrics import confusion
+from semikit.metrics.scoring import nothing_counted, scored, scores_of
 from semikit.raster.region import Region, middle
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 Bytes = NDArray[np.uint8]
 
 _SHOWN = 768
 """Side of the part of a raster that a picture shows, pixels."""
+_EXAMPLES = 4
+"""Images of a picture."""
 _LEGEND = 24
 """Classes up to which a legend names all of them."""
-
-
-Score = Callable[[Tensor, Sequence[str], EvaluateSettings], Scores]
-"""Confusion matrix (K, K), names of the classes, settings -> scores in percent."""
 
 
 @final
 @dataclass(frozen=True)
 class PixelEvaluation:
-    """How networks that label pixels are scored and shown: classes, settings, training crop, colours, what is read off
-    the confusion matrix, and what the pictures of an image are called.
+    """How networks that label pixels are scored and shown: classes, settings, training crop, colours, the metrics for a
+    number of classes, and what the pictures of an image are called.
     """
 
     class_names: tuple[str, ...]
     settings: EvaluateSettings
     crop: int
     palette: Palette
-    score: Score
+    metrics: Callable[[int, EvaluateSettings], MetricCollection]
     titles: tuple[str, ...] = ("image",)
 
     def scores(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> dict[str, Scores]:
@@ -70,24 +74,20 @@ class PixelEvaluation:
         gone = missing_files([Part("scored images", source, range(len(source)), masks=True)])
         if gone:
             raise DataError(f"{gone[0]}.")
-        size, device = len(self.class_names), inference.device
-        matrices = {name: torch.zeros((size, size), dtype=torch.long, device=device) for name in networks}
         streamed, whole = self._parted(source, own_share(len(source)))
-        for index in streamed:
-            for name, network in networks.items():
-                matrices[name] += self._streamed(network, source, index, inference).to(device)
-        for images, labels, valid in _batches(source, whole, self.settings.batch):
-            truth, counted = torch.from_numpy(labels).to(device).long(), torch.from_numpy(valid).to(device)
-            for name, network in networks.items():
-                with torch.no_grad(), inference.autocast():
-                    inputs = normalized(network, images, device)
-                    predicted = predict_scores(network, inputs, self.settings, self.crop).argmax(1)
-                matrices[name] += confusion.count(predicted, truth, counted, size)
-        agreed(GO)  # the hosts wait here as long as one has to: what waits on the device is given up after minutes
-        matrices = {name: sum_over_processes(matrix) for name, matrix in matrices.items()}
-        if not all(matrix.any() for matrix in matrices.values()):
+        images = read_ahead(lambda k: _labeled_image(source, whole[k]), len(whole))
+        batches = chain(streamed, grouped(images, self.settings.batch, lambda item: item[0].shape))
+
+        def outputs(network: Network, batch: Any) -> Iterator[Mapping[str, Tensor]]:
+            if isinstance(batch, int):
+                return self._streamed(network, source, batch, inference)
+            return self._whole(network, batch, inference)
+
+        new_metrics = partial(self.metrics, len(self.class_names), self.settings)
+        found = scored(networks, new_metrics, inference.device, batches, outputs)
+        if any(map(nothing_counted, found.values())):
             raise DataError("nothing to score: no pixel of any mask is valid. Check `ignore` and `mapping`.")
-        return {name: self.score(matrix, self.class_names, self.settings) for name, matrix in matrices.items()}
+        return {name: scores_of(metrics, self.class_names) for name, metrics in found.items()}
 
     def _parted(self, source: PixelSource, indices: Sequence[int]) -> tuple[list[int], list[int]]:
         """The images of which windows are read, and those that are read whole."""
@@ -98,50 +98,48 @@ class PixelEvaluation:
             parts[source.extent(index) is None].append(index)
         return parts
 
-    def _streamed(self, network: Network, source: PixelSource, index: int, inference: Inference) -> Tensor:
-        """The confusion matrix (K, K) of a raster, of which only windows are read."""
+    def _whole(self, network: Network, batch: Sequence[Any], inference: Inference) -> Iterator[Mapping[str, Tensor]]:
+        """What is scored of images of one size, which are read whole."""
+        images, labels, valid = (np.stack(part) for part in zip(*batch, strict=True))
+        with torch.no_grad(), inference.autocast():
+            inputs = normalized(network, images, inference.device)
+            scores = predict_scores(network, inputs, self.settings, self.crop)
+        yield _counted(scores.argmax(1), labels, valid, inference.device)
+
+    def _streamed(
+        self, network: Network, source: PixelSource, index: int, inference: Inference
+    ) -> Iterator[Mapping[str, Tensor]]:
+        """What is scored of a raster, part by part; only windows of it are read."""
         extent, side = source.extent(index), self.settings.size or self.crop
         assert extent is not None
         windows = Coverage(extent, side, side - max(int(side * 2 / 3), 1), self.settings.batch, ramp=False)
-        classes = len(self.class_names)
-        matrix = torch.zeros((classes, classes), dtype=torch.long)
         for piece in predicted(lambda region: source.image(index, region), network, windows, inference):
-            labels, counted = source.mask(index, piece.region)
+            labels, valid = source.mask(index, piece.region)
             if labels.shape != piece.valid.shape:
                 raise size_fault(source, index, (*extent, 1), labels.shape)
-            truth, valid = torch.from_numpy(labels).long(), torch.from_numpy(counted & piece.valid)
-            matrix += confusion.count(piece.probabilities.argmax(0), truth, valid, classes)
-        return matrix
+            yield _counted(piece.probabilities.argmax(0), labels, valid & piece.valid, inference.device)
 
-    def picture(self, network: Network, source: PixelSource, inference: Inference) -> Image.Image:
-        """A few images spread over a source: image, truth, prediction, confidence."""
+    def comparison(
+        self, networks: Mapping[str, Network], source: PixelSource, inference: Inference, confidence: bool = False
+    ) -> Image.Image:
+        """A few images and their truth beside the prediction of each network, titled by its name; with `confidence`
+        that of the last one too.
+        """
         rows, present = [], set[int]()
-        for image, labels, valid in self._examples(source):
-            prediction, confidence = self._predicted(network, image, inference)
-            rows.append([*displayed(image), self._shown(labels, valid), self._shown(prediction), heat(confidence)])
-            present |= {*np.unique(labels[valid]).tolist(), *np.unique(prediction).tolist()}
-        return sheet(rows, (*self.titles, "truth", "prediction", "confidence"), self._legend(present))
-
-    def comparison(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> Image.Image:
-        """A few images and their truth beside the prediction of each network, titled by its name."""
-        rows, present = [], set[int]()
-        for image, labels, valid in self._examples(source):
-            predictions = [self._predicted(network, image, inference)[0] for network in networks.values()]
-            rows.append([*displayed(image), self._shown(labels, valid), *map(self._shown, predictions)])
-            present |= {*np.unique(labels[valid]).tolist(), *np.unique(np.stack(predictions)).tolist()}
-        return sheet(rows, (*self.titles, "truth", *networks), self._legend(present))
-
-    def _examples(self, source: PixelSource, count: int = 4) -> Iterator[tuple[Bytes, Bytes, NDArray[np.bool_]]]:
-        for index in sorted({int(i) for i in np.linspace(0, len(source) - 1, count)}):
+        for index in spread(len(source), _EXAMPLES):
             extent = source.extent(index)  # of a raster its middle is shown
-            yield _labeled_image(source, index, None if extent is None else middle(extent, _SHOWN))
-
-    def _predicted(self, network: Network, image: Bytes, inference: Inference) -> tuple[Bytes, NDArray[np.float32]]:
-        confidence, predicted = probabilities_of(network, image, self.settings, self.crop, inference).max(0)
-        return predicted.to(torch.uint8).cpu().numpy(), confidence.float().cpu().numpy()
-
-    def _shown(self, labels: Bytes, valid: NDArray[np.bool_] | None = None) -> Bytes:
-        return shown_labels(labels, valid, self.palette)
+            region = None if extent is None else middle(extent, _SHOWN)
+            image, labels, valid = _labeled_image(source, index, region)
+            predictions = [
+                most_likely(network, image, None, self.settings, self.crop, inference) for network in networks.values()
+            ]
+            every = [(labels, valid), *((classes, None) for classes, _ in predictions)]
+            rows.append([*displayed(image), *(shown_labels(*shown, self.palette) for shown in every)])
+            if confidence:
+                rows[-1].append(heat(predictions[-1][1].float().cpu().numpy()))
+            present.update(*(np.unique(classes[where]).tolist() for classes, where in every))
+        titles = (*self.titles, "truth", *networks, *(["confidence"] if confidence else []))
+        return sheet(rows, titles, self._legend(present))
 
     def _legend(self, present: set[int]) -> list[tuple[str, Bytes]]:
         """All classes, or where they are many those that are shown."""
@@ -151,18 +149,10 @@ class PixelEvaluation:
         ]
 
 
-def _batches(
-    source: PixelSource, indices: Sequence[int], size: int
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]]:
-    """Consecutive images of equal size together, at most `size`; read ahead by threads."""
-    waiting: list[tuple[Any, Any, Any]] = []
-    for item in read_ahead(lambda position: _labeled_image(source, indices[position]), len(indices)):
-        if waiting and (len(waiting) == size or waiting[0][0].shape != item[0].shape):
-            yield _stacked(waiting)
-            waiting = []
-        waiting.append(item)
-    if waiting:
-        yield _stacked(waiting)
+def _counted(predicted: Tensor, labels: Bytes, valid: NDArray[np.bool_], device: torch.device) -> Mapping[str, Tensor]:
+    """The arguments of a metric's `update`, on the device."""
+    truth, counted = torch.from_numpy(labels).to(device).long(), torch.from_numpy(valid).to(device)
+    return {"predicted": predicted.to(device), "labels": truth, "valid": counted}
 
 
 def _labeled_image(source: PixelSource, index: int, region: Region | None = None) -> tuple[Any, Any, Any]:
@@ -171,14 +161,3 @@ def _labeled_image(source: PixelSource, index: int, region: Region | None = None
     if labels.shape != image.shape[-3:-1]:
         raise size_fault(source, index, image.shape, labels.shape)
     return image, labels, valid if seen is None else valid & seen
-
-
-def _stacked(items: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
-    images, labels, valid = (np.stack(part) for part in zip(*items, strict=True))
-    return images, labels, valid
-
-
-def displayed(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Image (*T, H, W, C) as a picture (H, W, 3) of each date: the first three bands, or the first one three times."""
-    rgb = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
-    return list(rgb) if rgb.ndim > 3 else [rgb]

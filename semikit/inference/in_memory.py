@@ -20,9 +20,8 @@ from semikit.data.formats.images import is_raster, read_grid
 from semikit.data.formats.value_range import sampled_scale
 from semikit.errors import InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
-from semikit.inference.predict_images import most_likely
 from semikit.inference.predict_pairs import PairMaker, PairPredict
-from semikit.inference.windows import EvaluateSettings, bands_and_scale
+from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_likely
 from semikit.raster.polygons import NODATA
 
 Bytes = NDArray[np.uint8]

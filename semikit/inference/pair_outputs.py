@@ -18,7 +18,8 @@ from PIL import Image
 from semikit.data.formats.images import PHOTOS, RASTERS, files_of, is_raster
 from semikit.data.pair_folders import paired_files
 from semikit.data.palette import Palette
-from semikit.errors import DataError, InputError, RunError
+from semikit.errors import DataError, InputError
+from semikit.files import OUTPUT
 from semikit.inference.pictures import class_map, save_png
 from semikit.raster.cog import MapFile, class_tags
 from semikit.raster.grid import Grid
@@ -178,12 +179,8 @@ class _Picture:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            return
-        try:
-            save_png(self._image(), self.path)
-        except OSError as refused:
-            raise RunError(f"could not write {self.path}: {refused}. Free space or choose another -o.") from refused
+        if kind is None:
+            save_png(self._image(), self.path, OUTPUT)
 
     def _image(self) -> Image.Image:
         if self.colours is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,8 @@ import numpy.typing as npt
 from matplotlib import get_data_path
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from semikit.files import RESUME, write_atomically
 
 Pixels = npt.NDArray[np.uint8]
 _GAP = 6
@@ -39,6 +40,12 @@ def overlay(image: Pixels, labels: Pixels, colours: Pixels, opacity: float = 0.5
     """Image (H, W, 3) with the colours of its classes laid over it."""
     mixed = image * (1 - opacity) + colours[labels] * opacity
     return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def displayed(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Image (*T, H, W, C) as a picture (H, W, 3) of each date: the first three bands, or the first one three times."""
+    rgb = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    return list(rgb) if rgb.ndim > 3 else [rgb]
 
 
 def heat(confidence: npt.NDArray[np.floating]) -> Pixels:
@@ -103,20 +110,9 @@ def _legend_lines(legend: Sequence[tuple[str, Pixels]], width: int) -> list[list
     return lines
 
 
-def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG under a temporary name first, so that an interruption leaves no half picture.
-
-    Raises:
-        OSError: when the disk is full or the folder cannot be written; nothing is left then.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        image.save(temporary, format="PNG")
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):  # of a disk that became read-only nothing can be taken away
-            temporary.unlink(missing_ok=True)
-        raise
+def save_png(image: Image.Image, path: Path, remedy: str = RESUME) -> None:
+    """Write a PNG as `write_atomically` does."""
+    write_atomically(path, lambda temporary: image.save(temporary, format="PNG"), remedy=remedy, durable=False)
 
 
 Bytes = NDArray[np.uint8]

@@ -12,9 +12,11 @@ import numpy as np
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.class_sources import FileSource
-from semikit.errors import InputError, RunError
+from semikit.errors import InputError
+from semikit.files import OUTPUT, write_atomically
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.predict_images import find_sources
+from semikit.inference.windows import grouped, read_ahead
 from semikit.settings.base import Settings
 
 
@@ -53,28 +55,19 @@ def predict_classes(
     images = FileSource(tuple(files), tuple(files.values()), np.full(len(files), -1, np.int64))
     network.to(inference.device).eval()
     rows: list[list[str]] = []
-    side = metadata["side"]
-    for start in range(0, len(files), settings.batch):
-        part = range(start, min(start + settings.batch, len(files)))
-        read = [images.image(k) for k in part]
-        seen = np.stack([evaluation.fitted(image, side) for image in read])
-        shares = evaluation.logits(network, seen, inference).float().softmax(1).cpu().numpy()
-        for k, share in zip(part, shares, strict=True):
-            row = [str(images.paths[k]), names[int(share.argmax())], f"{share.max():.4f}"]
+    seen = read_ahead(lambda k: evaluation.fitted(images.image(k), metadata["side"]), len(files))
+    for group in grouped(seen, settings.batch):
+        shares = evaluation.logits(network, np.stack(group), inference).float().softmax(1).cpu().numpy()
+        for share in shares:
+            row = [str(images.paths[len(rows)]), names[int(share.argmax())], f"{share.max():.4f}"]
             rows.append([*row, *(f"{value:.4f}" for value in share)] if options.probability else row)
-        progress("predicting", part.stop, len(files))
+        progress("predicting", len(rows), len(files))
     head = ["file", "label", "probability", *(names if options.probability else ())]
-    _write(out, [head, *rows])
-    return Predicted(len(files))
 
-
-def _write(out: Path, rows: list[list[str]]) -> None:
-    """The table, whole or not at all."""
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
+    def write(temporary: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
-        temporary.replace(out)
-    except OSError as error:
-        raise RunError(f"could not write {out}: {error.strerror}. Free space or choose another -o.") from error
+            csv.writer(file).writerows([head, *rows])
+
+    write_atomically(out, write, remedy=OUTPUT, durable=False)
+    return Predicted(len(files))

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from semikit.core.network import Network
@@ -18,10 +16,9 @@ from semikit.core.task import Inference, Progress
 from semikit.data.folders import image_files, plain_source
 from semikit.data.palette import palette
 from semikit.errors import DataError
-from semikit.inference.evaluation import displayed
-from semikit.inference.pictures import class_map, overlay, save_png
-from semikit.inference.windows import EvaluateSettings, bands_and_scale, probabilities_of, read_ahead
-from semikit.raster.polygons import NODATA
+from semikit.files import OUTPUT
+from semikit.inference.pictures import class_map, displayed, overlay, save_png
+from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_likely, read_ahead
 from semikit.settings.base import Settings
 
 
@@ -99,28 +96,13 @@ def _predict(
         ids, confidence = most_likely(network, image, valid, settings, metadata["crop"], inference)
         target = out / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_png(class_map(ids, colours), target)
+        save_png(class_map(ids, colours), target, OUTPUT)
         if options.overlay:
-            save_png(overlay(displayed(image)[0], ids, colours), target.with_name(f"{target.stem}-overlay.png"))
+            tinted = overlay(displayed(image)[0], ids, colours)
+            save_png(tinted, target.with_name(f"{target.stem}-overlay.png"), OUTPUT)
         if options.confidence:
             share = (confidence.float().cpu().numpy() * 255).round().astype(np.uint8)
-            save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"))
-
-
-def most_likely(
-    network: Network,
-    image: NDArray[np.uint8],
-    valid: NDArray[np.bool_] | None,
-    settings: EvaluateSettings,
-    crop: int,
-    inference: Inference,
-) -> tuple[NDArray[np.uint8], torch.Tensor]:
-    """Class ids (H, W) uint8 of an image (H, W, C), 255 where not valid, and their confidence (H, W) on the device."""
-    confidence, labels = probabilities_of(network, image, settings, crop, inference).max(0)
-    ids: NDArray[np.uint8] = labels.to(torch.uint8).cpu().numpy()
-    if valid is not None:
-        ids[~valid] = NODATA
-    return ids, confidence
+            save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"), OUTPUT)
 
 
 @contextmanager

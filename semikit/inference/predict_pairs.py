@@ -21,9 +21,8 @@ from semikit.data.pairs import PairSource, aligned
 from semikit.data.palette import Palette, palette
 from semikit.data.spec import Scale
 from semikit.errors import ConfigError, some
-from semikit.inference.evaluation import displayed
 from semikit.inference.pair_outputs import Outputs, find_pairs, make_room, outputs_of
-from semikit.inference.pictures import overlay
+from semikit.inference.pictures import displayed, overlay
 from semikit.inference.windows import (
     Coverage,
     EvaluateSettings,

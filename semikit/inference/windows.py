@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 
 import numpy as np
 import torch
@@ -20,8 +20,11 @@ from semikit.core.network import Network
 from semikit.core.task import Inference
 from semikit.data.spec import Scale
 from semikit.errors import DataError
+from semikit.raster.polygons import NODATA
 from semikit.raster.region import Region
 from semikit.settings.base import Settings
+
+T = TypeVar("T")
 
 
 @final
@@ -77,6 +80,22 @@ def probabilities_of(
     with torch.no_grad(), inference.autocast():
         scores = predict_scores(network, normalized(network, image[None], inference.device), settings, crop)
     return probabilities(scores, settings)[0]
+
+
+def most_likely(
+    network: Network,
+    image: NDArray[np.uint8],
+    valid: NDArray[np.bool_] | None,
+    settings: EvaluateSettings,
+    crop: int,
+    inference: Inference,
+) -> tuple[NDArray[np.uint8], Tensor]:
+    """Class ids (H, W) uint8 of an image (H, W, C), 255 where not valid, and their confidence (H, W) on the device."""
+    confidence, labels = probabilities_of(network, image, settings, crop, inference).max(0)
+    ids: NDArray[np.uint8] = labels.to(torch.uint8).cpu().numpy()
+    if valid is not None:
+        ids[~valid] = NODATA
+    return ids, confidence
 
 
 def bands_and_scale(metadata: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, Scale | None]:
@@ -292,3 +311,20 @@ def read_ahead(read: Callable[[int], Any], count: int, threads: int = 4) -> Iter
         while futures:
             yield futures.pop(0).result()
             futures += [pool.submit(read, index) for index in islice(numbers, 1)]
+
+
+def grouped(items: Iterable[T], size: int, key: Callable[[T], Any] = lambda item: None) -> Iterator[list[T]]:
+    """Consecutive items with an equal `key` together, at most `size` of them."""
+    group: list[T] = []
+    for item in items:
+        if group and (len(group) == size or key(group[0]) != key(item)):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0..count-1, evenly, with the first and the last one."""
+    return sorted({int(k) for k in np.linspace(0, count - 1, most)})

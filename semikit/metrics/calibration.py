@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 
-def binned(confidence: Tensor, right: Tensor, bins: int) -> Tensor:
-    """Counts, sums of confidence and numbers right of equal bins of confidence, (3, bins) float64.
+@final
+class CalibrationError(Metric):
+    """Mean distance of confidence and accuracy over all images, by equal bins of confidence (arXiv 1706.04599), 0..1.
 
-    confidence (N,) in 0..1, right (N,) bool. Those of batches and processes add up.
+    The state `sums` (3, bins) holds for each bin the number of images, the sum of their confidence and how many are
+    right.
     """
-    cell = (confidence * bins).long().clamp(0, bins - 1)
-    sums = torch.zeros(3, bins, dtype=torch.float64, device=confidence.device)
-    values = torch.stack([torch.ones_like(confidence), confidence, right.to(confidence.dtype)]).double()
-    return sums.scatter_add_(1, cell.expand(3, -1), values)
 
+    full_state_update = False
+    sums: Tensor
 
-def expected_calibration_error(sums: Tensor) -> float:
-    """Mean distance of confidence and accuracy over all images, by bins (arXiv 1706.04599), 0..1."""
-    count, confidence, right = sums.cpu()
-    return float((confidence - right).abs().sum() / count.sum().clamp(min=1))
+    def __init__(self, bins: int, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__(sync_on_compute=False)
+        self.add_state("sums", torch.zeros(3, bins, dtype=dtype), dist_reduce_fx="sum")
+
+    def update(self, confidence: Tensor, predicted: Tensor, labels: Tensor) -> None:
+        """Confidence (B,) in 0..1, predicted and true classes (B,)."""
+        bins = self.sums.shape[1]
+        cell = (confidence * bins).long().clamp(0, bins - 1)
+        values = torch.stack([torch.ones_like(confidence), confidence, (predicted == labels).to(confidence.dtype)])
+        batch = torch.zeros_like(self.sums)
+        self.sums += batch.scatter_add_(1, cell.expand(3, -1), values.to(batch.dtype))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The expected calibration error; 0 of no image."""
+        count, confidence, right = self.sums.cpu().double()
+        return {"ECE": (confidence - right).abs().sum() / count.sum().clamp(min=1)}

@@ -5,10 +5,12 @@ K classes; matrix (K, K) int64, row = true class, column = predicted class.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 Average = Literal["paper", "present"]
 
@@ -39,7 +41,7 @@ def mean_iou(matrix: Tensor, average: Average = "paper") -> Tensor:
     return values.nan_to_num(nan=0.0).mean() if average == "paper" else values.nanmean()
 
 
-def pixel_accuracy(matrix: Tensor) -> Tensor:
+def accuracy(matrix: Tensor) -> Tensor:
     """Share of positions with the right class, (); NaN where nothing was counted."""
     matrix = matrix.cpu().double()
     return matrix.diagonal().sum() / matrix.sum()
@@ -61,3 +63,30 @@ def f1(matrix: Tensor) -> Tensor:
     """Harmonic mean of precision and recall, 2 · IoU / (1 + IoU), (K,); NaN where the IoU is."""
     values = iou(matrix)
     return 2 * values / (1 + values)
+
+
+class ConfusionMetric(Metric, ABC):
+    """Scores that are read off one confusion matrix, the state `matrix` (K, K) int64.
+
+    `compute` returns scores by name, () each, and those of the classes as `per_class/NAME`, (K,); see `scoring`.
+    """
+
+    full_state_update = False
+    matrix: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(sync_on_compute=False)  # `scoring.sum_over_processes` adds up all metrics in one collective
+        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, labels: Tensor, valid: Tensor) -> None:
+        """Count a batch; arguments as for `count`."""
+        self.matrix += count(predicted, labels, valid, len(self.matrix))
+
+    @abstractmethod
+    def compute(self) -> dict[str, Tensor]:
+        """The scores."""
+
+    def class_scores(self) -> dict[str, Tensor]:
+        """Precision, recall and F1 of each class."""
+        functions = {"precision": precision, "recall": recall, "F1": f1}
+        return {f"per_class/{name}": function(self.matrix) for name, function in functions.items()}

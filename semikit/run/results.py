@@ -9,13 +9,15 @@ from typing import Any
 import torch
 
 from semikit import __version__
-from semikit.core.task import Scores
 from semikit.distributed.collectives import process_count
 from semikit.distributed.groups import GO, agreed
 from semikit.run import build
 from semikit.run import load as trained
 from semikit.training.checkpoint import BEST
 from semikit.training.device import describe_device
+
+_APART = {"per_class", "class_scores", "protocol"}
+"""What `trainer.best` holds that results.json has beside "best"."""
 
 
 def results_of(run: build.Run) -> dict[str, Any]:
@@ -27,9 +29,10 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "dataset": config.name,
         "method": config.method_name,
         "metric": task.metric,
-        "best": {key: value for key, value in trainer.best.items() if key not in ("per_class", "protocol")},
-        **{name: _plain(scores) for name, scores in trainer.latest.items()},
+        "best": {key: value for key, value in trainer.best.items() if key not in _APART},
+        **{name: scores.plain() for name, scores in trainer.latest.items()},
         "per_class": trainer.best["per_class"],
+        "class_scores": trainer.best.get("class_scores", {}),  # checkpoints of before have none
         "checkpoint": weights_file(run.folder),
         "protocol": config.train.protocol,
         "evaluation": config.evaluate.model_dump(mode="json"),
@@ -49,7 +52,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
     if task.counts.test and config.train.protocol == "strict":
         network, _ = trained.load_network(run.folder)
         best = {"best": network.to(run.device)}
-        results["test"] = _plain(task.evaluate(best, "test", trainer.inference)["best"])
+        results["test"] = task.evaluate(best, "test", trainer.inference)["best"].plain()
     return results
 
 
@@ -58,7 +61,3 @@ def weights_file(path: Path) -> dict[str, str]:
     file = path / "weights" / BEST if path.is_dir() else path
     with file.open("rb") as stream:
         return {"path": str(file), "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
-
-
-def _plain(scores: Scores) -> dict[str, Any]:
-    return {scores.metric: scores.value, **scores.extra, "per_class": dict(scores.per_class)}

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -22,7 +22,7 @@ from semikit.data.sources import PixelSource, channels_of
 from semikit.data.spec import Scale
 from semikit.data.splits import choose, coverage, missing_classes
 from semikit.errors import ConfigError, DataError, some
-from semikit.inference.evaluation import PixelEvaluation, Score
+from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.pictures import save_png
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
@@ -33,6 +33,9 @@ from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
 from semikit.tasks._shards import look, pool_streams, shards_of
 from semikit.tasks._shards import told as pool_told
 from semikit.tasks._streams import SECOND, streams
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 _RAREST = 12
 _CHECKED = {"labelled": 1000, "val": 200, "test": 200}
@@ -47,12 +50,11 @@ def _large(source: PixelSource) -> list[int]:
 
 
 class PixelTask(Task, ABC):
-    """A task whose labels are maps (H, W). A task of this kind fills `open`, `build`, `score`, `titles`."""
+    """A task whose labels are maps (H, W). A task of this kind fills `open`, `build`, `metrics`, `titles`."""
 
     Model: ClassVar[type[Settings]] = ModelSettings
     Views: ClassVar[type[Settings]] = PixelViews
     Evaluate: ClassVar[type[Settings]] = EvaluateSettings
-    score: ClassVar[Score]
     titles: ClassVar[tuple[str, ...]]
     """What the pictures of an image are called."""
 
@@ -65,6 +67,11 @@ class PixelTask(Task, ABC):
     @abstractmethod
     def build(cls, settings: ModelSettings, num_classes: int) -> Network:
         """A new network."""
+
+    @staticmethod
+    @abstractmethod
+    def metrics(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
+        """What a network is scored by; see `semikit.metrics.scoring`."""
 
     def __init__(
         self, data: Any, views: PixelViews, evaluate: EvaluateSettings, layout: BatchLayout, requirements: Requirements
@@ -84,7 +91,7 @@ class PixelTask(Task, ABC):
             sources.test,
         )
         self.evaluation = PixelEvaluation(
-            sources.class_names, evaluate, views.weak.crop, sources.palette, type(self).score, self.titles
+            sources.class_names, evaluate, views.weak.crop, sources.palette, self.metrics, self.titles
         )
         seed = layout.seed if data.split_seed is None else data.split_seed
         self.split = choose(
@@ -242,5 +249,5 @@ class PixelTask(Task, ABC):
         """Four validation images: input, truth, prediction, confidence."""
         folder.mkdir(exist_ok=True)
         path = folder / "validation.png"
-        save_png(self.evaluation.picture(network, self.val, inference), path)
+        save_png(self.evaluation.comparison({"prediction": network}, self.val, inference, confidence=True), path)
         return [path]

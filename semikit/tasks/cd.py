@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
@@ -20,7 +20,9 @@ from semikit.settings.base import Settings
 from semikit.tasks._data import PixelSources
 from semikit.tasks._pair_data import PairData, alignment_notices, change_palette, open_pairs, write_sample
 from semikit.tasks._pixel_task import PixelTask
-from semikit.tasks._scores import change_scores
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 @final
@@ -32,7 +34,6 @@ class ChangeDetection(PixelTask):
     metric: ClassVar[str] = "IoU"
     dates: ClassVar[tuple[int, str]] = (2, "two dates, the earlier first")
     example: ClassVar[str] = "BEFORE.tif AFTER.tif -o change.tif --overlay"
-    score = change_scores
     titles: ClassVar[tuple[str, ...]] = ("date A", "date B")
 
     @classmethod
@@ -53,6 +54,13 @@ class ChangeDetection(PixelTask):
     def told(self) -> Sequence[str]:
         """Also the pairs and masks that are brought onto the grid of the first date."""
         return [*alignment_notices(parts_of(self.split, self.val, self.test)), *super().told()]
+
+    @staticmethod
+    def metrics(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
+        """See `semikit.metrics.change`."""
+        from semikit.metrics.change import change_metrics
+
+        return change_metrics(num_classes, settings.average)
 
     @classmethod
     def released(cls, found: ReleasedCheckpoint, name: str) -> tuple[Network, dict[str, Any]]:

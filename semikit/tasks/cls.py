@@ -21,10 +21,11 @@ from semikit.data.class_splits import choose_labeled
 from semikit.data.loading.loader import StepLoader
 from semikit.distributed.collectives import process_rank
 from semikit.errors import ConfigError, InputError
-from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, Tally, scores_of
+from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.in_memory import Prediction, classify
 from semikit.inference.pictures import confusion_picture, save_png
 from semikit.inference.predict_classes import ClassPredict, predict_classes
+from semikit.metrics.scoring import confusion_matrix, scores_of
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
 from semikit.models.unused import freeze_unused
 from semikit.settings.base import Settings
@@ -67,7 +68,7 @@ class Classification(Task):
         self.split = choose_labeled(data.labels, parts, seed)
         if parts.pool is not None:
             self.split = replace(self.split, unlabeled=())
-        self.scored: list[tuple[Network, Tally]] = []
+        self.scored: list[tuple[Network, torch.Tensor]] = []
         self.counts = Counts(
             labeled=len(self.split.labeled),
             unlabeled=len(self.split.unlabeled) if parts.pool is None else None,
@@ -194,21 +195,21 @@ class Classification(Task):
         """The scores of every network, over each image once."""
         source = self.val if split == "val" else self.test
         assert source is not None, split
-        tallies = self.evaluation.tallies(networks, source, inference)
+        metrics = self.evaluation.metrics(networks, source, inference)
         if source is self.val and process_rank() == 0:  # which draws the pictures and forgets them
-            self.scored = [(network, tallies[name]) for name, network in networks.items()]
-        return {name: scores_of(tally, self.class_names) for name, tally in tallies.items()}
+            self.scored = [(network, confusion_matrix(metrics[name])) for name, network in networks.items()]
+        return {name: scores_of(found, self.class_names) for name, found in metrics.items()}
 
     def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
         """The confusion matrix of the validation images, and some of them with their classes."""
         folder.mkdir(exist_ok=True)
         scored, self.scored = self.scored, []  # of this moment: the networks learn on
-        tally = next((tally for known, tally in scored if known is network), None)
-        if tally is None:
-            tally = self.evaluation.tallies({"best": network}, self.val, inference)["best"]
-        matrix = confusion_picture(tally.matrix.cpu().numpy(), self.class_names)
+        matrix = next((matrix for known, matrix in scored if known is network), None)
+        if matrix is None:
+            matrix = confusion_matrix(self.evaluation.metrics({"best": network}, self.val, inference)["best"])
         shown = self.evaluation.comparison({"predicted": network}, self.val, inference)
-        found = {"confusion.png": matrix, "validation.png": shown}
+        confusion = confusion_picture(matrix.cpu().numpy(), self.class_names)
+        found = {"confusion.png": confusion, "validation.png": shown}
         for name, picture in found.items():
             save_png(picture, folder / name)
         return [folder / name for name in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
@@ -19,7 +19,9 @@ from semikit.models.weights.released import ReleasedCheckpoint
 from semikit.settings.base import Settings
 from semikit.tasks._data import PixelData, PixelSources, open_sources
 from semikit.tasks._pixel_task import PixelTask
-from semikit.tasks._scores import mean_iou_scores
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 @final
@@ -29,7 +31,6 @@ class Segmentation(PixelTask):
     Data: ClassVar[type[Settings]] = PixelData
     Predict: ClassVar[type[Settings]] = SegPredict
     metric: ClassVar[str] = "mIoU"
-    score = mean_iou_scores
     titles: ClassVar[tuple[str, ...]] = ("image",)
 
     @classmethod
@@ -46,6 +47,13 @@ class Segmentation(PixelTask):
     def build(cls, settings: ModelSettings, num_classes: int) -> Segmenter:
         """Encoder, decoder and classifier."""
         return build_segmenter(settings, num_classes)
+
+    @staticmethod
+    def metrics(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
+        """See `semikit.metrics.segmentation`."""
+        from semikit.metrics.segmentation import segmentation_metrics
+
+        return segmentation_metrics(num_classes, settings.average)
 
     @classmethod
     def released(cls, found: ReleasedCheckpoint, name: str) -> tuple[Network, dict[str, Any]]:

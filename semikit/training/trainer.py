@@ -235,6 +235,7 @@ class Trainer:
             if chosen and (not self.best or scores.value > self.best["value"]):
                 self.best = {"model": name, "value": scores.value, "iteration": self.step, "split": split}
                 self.best |= {"protocol": self.train.protocol, "per_class": dict(scores.per_class)}
+                self.best["class_scores"] = dict(scores.class_scores)
                 if process_rank() == 0:
                     metadata = {**self.metadata, "best": self.best}
                     save_best(self.folder / "weights", networks[name].exported(), metadata)

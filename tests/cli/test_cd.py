@@ -48,7 +48,7 @@ class TestTheWholeWay:
         assert "semikit predict run BEFORE.tif AFTER.tif -o change.tif" in said(answer.out)
         results = json.loads(Path("run/results.json").read_text())
         assert (results["task"], results["metric"], results["protocol"]) == ("cd", "IoU", "strict")
-        assert set(results["test"]) == {"IoU", "F1", "precision", "recall", "OA", "per_class"}
+        assert set(results["test"]) == {"IoU", "F1", "precision", "recall", "OA", "per_class", "class_scores"}
         assert list(results["per_class"]) == ["unchanged", "changed"]
         with Image.open("run/images/validation.png") as picture:
             assert picture.width > picture.height * 0.5

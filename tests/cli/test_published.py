@@ -94,7 +94,7 @@ def test_change_detection_is_chosen_on_val_or_on_test(semikit: Call, miniature: 
     assert "test IoU" in told
     results = json.loads(Path("strict/results.json").read_text())
     assert (results["best"]["split"], results["protocol"], results["metric"]) == ("val", "strict", "IoU")
-    assert set(results["test"]) == {"IoU", "F1", "precision", "recall", "OA", "per_class"}
+    assert set(results["test"]) == {"IoU", "F1", "precision", "recall", "OA", "per_class", "class_scores"}
 
 
 def test_a_list_of_ones_own_names_pairs_as_the_official_ones_do(semikit: Call, miniature: Miniature) -> None:

@@ -9,7 +9,17 @@ from itertools import pairwise
 
 import pytest
 
-HEAVY = ("torch", "timm", "kornia", "torchvision", "matplotlib", "rasterio", "tensorboard", "transformers")
+HEAVY = (
+    "torch",
+    "timm",
+    "kornia",
+    "torchvision",
+    "matplotlib",
+    "rasterio",
+    "tensorboard",
+    "transformers",
+    "torchmetrics",
+)
 
 PROGRAM = f"""
 import io, json, sys, time

@@ -31,6 +31,7 @@ import matplotlib.figure
 import rasterio
 import torch
 import torch.utils.tensorboard
+import torchmetrics
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, PpmImagePlugin, TiffImagePlugin
 
 from semikit import files

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
-from semikit.inference.windows import EvaluateSettings, original
-from semikit.metrics import confusion
-from semikit.tasks._scores import mean_iou_scores
+from semikit.core.task import Scores
+from semikit.inference.windows import original
+from semikit.metrics.confusion import Average, count
+from semikit.metrics.scoring import confusion_matrix, scores_of
+from semikit.metrics.segmentation import segmentation_metrics
 
 IMAGES = 6
 
@@ -62,9 +64,15 @@ def evaluated(
         image, mask = torch.from_numpy(stored[f"img{k}"]), torch.from_numpy(stored[f"mask{k}"])
         with torch.no_grad():
             predicted = original(network, image).argmax(1)
-        matrix += confusion.count(predicted, mask, mask != 255, size)
+        matrix += count(predicted, mask, mask != 255, size)
         predictions.append(predicted.numpy())
     return matrix, predictions
+
+
+def scores_from(matrix: Tensor, average: Average = "paper") -> Scores:
+    metrics = segmentation_metrics(len(matrix), average)
+    confusion_matrix(metrics).add_(matrix)
+    return scores_of(metrics, [str(k) for k in range(len(matrix))])
 
 
 def test_sizes_predictions_and_scores(stored: dict[str, NDArray[Any]]) -> None:
@@ -73,14 +81,14 @@ def test_sizes_predictions_and_scores(stored: dict[str, NDArray[Any]]) -> None:
     assert network.sizes == stored["resized_hw"].tolist()
     for k, predicted in enumerate(predictions):
         assert np.mean(predicted == stored[f"pred{k}"]) > 0.9999, f"image {k}"
-    scores = mean_iou_scores(matrix, [str(k) for k in range(5)], EvaluateSettings())
+    scores = scores_from(matrix)
     assert scores.value == pytest.approx(float(stored["mIoU"]), abs=1e-3)
     assert list(scores.per_class.values()) == pytest.approx(stored["iou_class"].tolist(), abs=1e-3)
 
 
 def test_without_a_multiple(stored: dict[str, NDArray[Any]]) -> None:
     matrix, _ = evaluated(stored, Convolution(stored, 1))
-    scores = mean_iou_scores(matrix, [str(k) for k in range(5)], EvaluateSettings())
+    scores = scores_from(matrix)
     assert scores.value == pytest.approx(float(stored["mIoU_no_multiplier"]), abs=1e-3)
     assert list(scores.per_class.values()) == pytest.approx(stored["iou_class_no_multiplier"].tolist(), abs=1e-3)
 
@@ -89,16 +97,16 @@ def test_an_image_smaller_than_half_a_multiple_takes_one(stored: dict[str, NDArr
     network = Convolution(stored, 512)
     matrix, _ = evaluated(stored, network)
     assert network.sizes == [[512, 512]] * IMAGES
-    value = mean_iou_scores(matrix, [str(k) for k in range(5)], EvaluateSettings()).value
+    value = scores_from(matrix).value
     assert value == pytest.approx(float(stored["mIoU_multiplier512"]), abs=1e-3)
 
 
 def test_classes_that_are_absent(stored: dict[str, NDArray[Any]]) -> None:
     """The first image: class 4 is predicted but nowhere true, 5 and 6 are neither."""
     matrix, _ = evaluated(stored, Convolution(stored, 14, num_classes=7), images=1)
-    scores = mean_iou_scores(matrix, [str(k) for k in range(7)], EvaluateSettings())
+    scores = scores_from(matrix)
     assert scores.value == pytest.approx(float(stored["mIoU_nclass7_two_absent_classes"]), abs=1e-3)
     assert list(scores.per_class.values()) == pytest.approx(stored["iou_class_nclass7"].tolist(), abs=1e-3)
-    present = mean_iou_scores(matrix, [str(k) for k in range(7)], EvaluateSettings(average="present"))
+    present = scores_from(matrix, "present")
     assert present.value == pytest.approx(scores.value * 7 / 5, abs=1e-9)
     assert scores.extra["mIoU_present"] == present.value

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
-from semikit.inference.windows import EvaluateSettings, original
-from semikit.metrics import confusion
-from semikit.tasks._scores import change_scores
+from semikit.inference.windows import original
+from semikit.metrics.change import change_metrics
+from semikit.metrics.scoring import confusion_matrix, scores_of
 
 PAIRS = 3
 
@@ -51,19 +51,19 @@ class Convolution(Network):
 @pytest.mark.parametrize(("multiple", "suffix"), [(14, ""), (1, "_no_multiplier")])
 def test_both_classes_and_accuracy(stored: dict[str, NDArray[Any]], multiple: int, suffix: str) -> None:
     """Released: accuracy over all pixels, ignored ones counted as wrong; here over valid ones."""
-    network, matrix, pixels = Convolution(stored, multiple), torch.zeros((2, 2), dtype=torch.long), 0
+    network, metrics, pixels = Convolution(stored, multiple), change_metrics(2, "paper"), 0
     for k in range(PAIRS):
         pair = torch.stack([torch.from_numpy(stored[f"{date}{k}"]) for date in "ab"], dim=1)
         mask = torch.from_numpy(stored[f"mask{k}"])
         with torch.no_grad():
             predicted = original(network, pair).argmax(1)
-        matrix += confusion.count(predicted, mask, mask != 255, 2)
+        metrics.update(predicted, mask, mask != 255)
         pixels += mask.numel()
-    scores = change_scores(matrix, ("unchanged", "changed"), EvaluateSettings())
+    scores = scores_of(metrics, ("unchanged", "changed"))
     expected = stored[f"iou_class{suffix}"].tolist()
     assert list(scores.per_class.values()) == pytest.approx(expected, abs=1e-3)
     assert scores.value == pytest.approx(expected[1], abs=1e-3)
-    valid = int(matrix.sum())
+    valid = int(confusion_matrix(metrics).sum())
     assert valid < pixels
     assert scores.extra["OA"] * valid / pixels == pytest.approx(float(stored[f"overall_acc{suffix}"]), abs=1e-3)
     assert scores.extra["F1"] == pytest.approx(200 * expected[1] / (100 + expected[1]), abs=1e-3)

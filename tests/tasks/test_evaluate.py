@@ -17,7 +17,7 @@ from semikit.data.synthetic.source import MadeSource
 from semikit.errors import DataError
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.windows import EvaluateSettings, normalized, read_ahead
-from semikit.tasks._scores import mean_iou_scores
+from semikit.tasks.seg import Segmentation
 
 CPU = torch.device("cpu")
 INFERENCE = Inference(CPU, nullcontext)
@@ -51,7 +51,7 @@ SIZES = [(28, 28), (28, 28), (14, 42), (28, 28), (30, 20), (30, 20), (30, 20)]
 
 def evaluation(batch: int = 4, average: str = "paper", window: str = "original") -> PixelEvaluation:
     settings = EvaluateSettings(batch=batch, average=average, window=window)
-    return PixelEvaluation(("sky", "road", "car"), settings, 14, palette(3), mean_iou_scores)
+    return PixelEvaluation(("sky", "road", "car"), settings, 14, palette(3), Segmentation.metrics)
 
 
 @pytest.mark.parametrize("window", ["original", "sliding"])
@@ -102,18 +102,6 @@ def test_networks_are_normalised_each_by_its_own_statistics(pointwise: Make) -> 
     assert both["dark"] != both["plain"]
 
 
-def test_absent_classes_both_ways() -> None:
-    matrix = torch.tensor([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
-    paper, present = (mean_iou_scores(matrix, "abc", EvaluateSettings(average=way)) for way in ("paper", "present"))
-    assert paper.per_class == pytest.approx({"a": 75.0, "b": 100 * 4 / 6, "c": 0.0})
-    assert paper.value == pytest.approx((75 + 400 / 6) / 3)
-    assert present.value == pytest.approx((75 + 400 / 6) / 2)
-    for scores in (paper, present):
-        assert scores.extra["mIoU_paper"] == paper.value
-        assert scores.extra["mIoU_present"] == present.value
-        assert scores.extra["pixel_accuracy"] == pytest.approx(100 * 10 / 12)
-
-
 def test_reading_ahead_keeps_the_order_and_reads_each_once() -> None:
     seen: Counter[int] = Counter()
 
@@ -129,7 +117,7 @@ def test_reading_ahead_keeps_the_order_and_reads_each_once() -> None:
 def test_pictures_are_a_sheet_of_columns(pointwise: Make) -> None:
     source = Source([(50, 40)] * 6)
     networks = {"labelled-only": pointwise(), "semi-supervised": pointwise()}
-    sheet = evaluation().picture(pointwise(), source, INFERENCE)
+    sheet = evaluation().comparison({"prediction": pointwise()}, source, INFERENCE, confidence=True)
     assert sum(source.read.values()) == 4
     factor = -(-192 // 50)
     assert sheet.width == 4 * (40 * factor + 6) + 6
@@ -140,14 +128,14 @@ def test_pictures_are_a_sheet_of_columns(pointwise: Make) -> None:
 def test_of_many_classes_only_those_that_are_shown_are_named() -> None:
     few, many = (
         evaluation(),
-        PixelEvaluation(tuple(map(str, range(150))), EvaluateSettings(), 14, palette(150), mean_iou_scores),
+        PixelEvaluation(tuple(map(str, range(150))), EvaluateSettings(), 14, palette(150), Segmentation.metrics),
     )
     assert [name for name, _ in few._legend({1})] == ["sky", "road", "car"]
     assert [name for name, _ in many._legend({140, 3})] == ["3", "140"]
 
 
 def test_large_images_are_thinned_out_in_pictures(pointwise: Make) -> None:
-    sheet = evaluation().picture(pointwise(), Source([(700, 1400)]), INFERENCE)
+    sheet = evaluation().comparison({"prediction": pointwise()}, Source([(700, 1400)]), INFERENCE)
     assert sheet.width < 4 * 720
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from semikit.core.task import Inference
 from semikit.data.palette import palette
-from semikit.errors import DataError
+from semikit.errors import DataError, RunError
 from semikit.inference.pictures import class_map, overlay
 from semikit.inference.predict_images import SegPredict, find_sources, predict_files
 from semikit.inference.windows import EvaluateSettings, normalized, original
@@ -139,3 +139,18 @@ def test_overlays_are_halfway_between_image_and_colour() -> None:
     image, ids = np.full((2, 2, 3), 100, dtype=np.uint8), np.zeros((2, 2), dtype=np.uint8)
     expected = np.round((100 + palette(1)[0].astype(float)) / 2)
     assert np.array_equal(np.array(overlay(image, ids, palette(1)))[0, 0], expected)
+
+
+def test_a_map_that_cannot_be_written_leaves_nothing(
+    pointwise: Make, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(image: Image.Image, path: Path, **settings: str) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    with pytest.raises(RunError, match=r"could not write .*out/a\.png: .*No space left.* choose another -o\."):
+        predict_files(
+            pointwise(), METADATA, str(source), tmp_path / "out", SegPredict(), INFERENCE, lambda *progress: None
+        )
+    assert not (tmp_path / "out").exists()

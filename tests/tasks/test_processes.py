@@ -21,7 +21,7 @@ from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSou
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.windows import EvaluateSettings
 from semikit.data.palette import palette
-from semikit.tasks._scores import mean_iou_scores
+from semikit.tasks.seg import Segmentation
 from contextlib import nullcontext
 
 rank, world, port, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
@@ -31,9 +31,10 @@ torch.manual_seed(0)
 network = nn.Conv2d(3, len(CLASS_NAMES), 3, padding=1)
 network.mean, network.std, network.multiple, network.num_classes = (0.5,) * 3, (0.25,) * 3, 1, len(CLASS_NAMES)
 source = ShapesSource(ShapesSettings(size=32, train=1, val=5, test=1), "val")
-evaluation = PixelEvaluation(CLASS_NAMES, EvaluateSettings(batch=2), 32, palette(len(CLASS_NAMES)), mean_iou_scores)
+settings, colours = EvaluateSettings(batch=2), palette(len(CLASS_NAMES))
+evaluation = PixelEvaluation(CLASS_NAMES, settings, 32, colours, Segmentation.metrics)
 scores = evaluation.scores({"it": network}, source, Inference(torch.device("cpu"), nullcontext))["it"]
-(out / f"{rank}.json").write_text(json.dumps([scores.value, scores.per_class, scores.extra]))
+(out / f"{rank}.json").write_text(json.dumps([scores.value, scores.per_class, scores.extra, scores.class_scores]))
 if world > 1:
     dist.destroy_process_group()
 """

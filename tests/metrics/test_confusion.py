@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
-from semikit.metrics.confusion import count, f1, iou, mean_iou, pixel_accuracy, precision, recall
+from semikit.metrics.confusion import accuracy, count, f1, iou, mean_iou, precision, recall
 from tests.helpers.sync_counter import SyncCounter
 
 HAND = torch.tensor([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
@@ -18,7 +18,7 @@ def test_scores_by_hand() -> None:
     assert values[2].isnan()
     assert mean_iou(HAND, "paper").item() == pytest.approx((3 / 6 + 4 / 7) / 3)
     assert mean_iou(HAND, "present").item() == pytest.approx((3 / 6 + 4 / 7) / 2)
-    assert pixel_accuracy(HAND).item() == pytest.approx(0.7)
+    assert accuracy(HAND).item() == pytest.approx(0.7)
     assert precision(HAND)[:2].tolist() == pytest.approx([3 / 5, 4 / 5])
     assert recall(HAND)[:2].tolist() == pytest.approx([3 / 4, 4 / 6])
     assert f1(HAND)[:2].tolist() == pytest.approx([2 * 3 / 9, 2 * 4 / 11])
