@@ -74,7 +74,9 @@ class PixelEvaluation:
         gone = missing_files([Part("scored images", source, range(len(source)), masks=True)])
         if gone:
             raise DataError(f"{gone[0]}.")
-        streamed, whole = self._parted(source, own_share(len(source)))
+        mine, sliding = own_share(len(source)), self.settings.window == "sliding"
+        streamed = [k for k in mine if sliding and source.extent(k) is not None]
+        whole = sorted({*mine} - {*streamed})
         images = read_ahead(lambda k: _labeled_image(source, whole[k]), len(whole))
         batches = chain(streamed, grouped(images, self.settings.batch, lambda item: item[0].shape))
 
@@ -88,15 +90,6 @@ class PixelEvaluation:
         if any(map(nothing_counted, found.values())):
             raise DataError("nothing to score: no pixel of any mask is valid. Check `ignore` and `mapping`.")
         return {name: scores_of(metrics, self.class_names) for name, metrics in found.items()}
-
-    def _parted(self, source: PixelSource, indices: Sequence[int]) -> tuple[list[int], list[int]]:
-        """The images of which windows are read, and those that are read whole."""
-        if self.settings.window != "sliding":
-            return [], list(indices)
-        parts: tuple[list[int], list[int]] = [], []
-        for index in indices:
-            parts[source.extent(index) is None].append(index)
-        return parts
 
     def _whole(self, network: Network, batch: Sequence[Any], inference: Inference) -> Iterator[Mapping[str, Tensor]]:
         """What is scored of images of one size, which are read whole."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Protocol, Self, final
 
@@ -18,8 +17,8 @@ from PIL import Image
 from semikit.data.formats.images import PHOTOS, RASTERS, files_of, is_raster
 from semikit.data.pair_folders import paired_files
 from semikit.data.palette import Palette
-from semikit.errors import DataError, InputError
-from semikit.files import OUTPUT
+from semikit.errors import InputError
+from semikit.files import OUTPUT, make_folder
 from semikit.inference.pictures import class_map, save_png
 from semikit.raster.cog import MapFile, class_tags
 from semikit.raster.grid import Grid
@@ -145,19 +144,10 @@ def make_room(outputs: Sequence[Outputs], pairs: Sequence[tuple[Path, Path]]) ->
     if twice:
         raise InputError(f"two outputs would be {twice[0]}; choose other names for -o and --polygons.")
     for folder in dict.fromkeys(path.parent for path in files):
-        _make(folder)
+        make_folder(folder)
     for one in outputs:
         if one.polygons is not None:
             check_destination(one.polygons, one.classes)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror}. Choose another folder with -o.") from error
 
 
 @final

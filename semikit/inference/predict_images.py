@@ -16,7 +16,7 @@ from semikit.core.task import Inference, Progress
 from semikit.data.folders import image_files, plain_source
 from semikit.data.palette import palette
 from semikit.errors import DataError
-from semikit.files import OUTPUT
+from semikit.files import OUTPUT, make_folder
 from semikit.inference.pictures import class_map, displayed, overlay, save_png
 from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_likely, read_ahead
 from semikit.settings.base import Settings
@@ -109,22 +109,15 @@ def _predict(
 def _folder(out: Path) -> Iterator[None]:
     """The folder of the results; one that was made for them and holds none after a fault is taken away."""
     there = out.exists()
-    _make(out)
+    if there and not out.is_dir():
+        raise DataError(f"{out} is a file; -o takes a folder.")
+    make_folder(out)
     try:
         yield
     except BaseException:
         if not there and not any(out.iterdir()):
             out.rmdir()
         raise
-
-
-def _make(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; -o takes a folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}. Choose another folder with -o.") from error
 
 
 def _refuse_overwriting(files: Mapping[str, Path], out: Path) -> None:

@@ -19,10 +19,6 @@ class ChangeScores(ConfusionMetric):
     `present` it is left out of the means.
     """
 
-    def __init__(self, num_classes: int, average: Average = "paper") -> None:
-        super().__init__(num_classes)
-        self.average: Average = average
-
     def compute(self) -> dict[str, Tensor]:
         """Scores by name."""
         return {

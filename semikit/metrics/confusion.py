@@ -74,8 +74,9 @@ class ConfusionMetric(Metric, ABC):
     full_state_update = False
     matrix: Tensor
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(sync_on_compute=False)  # `scoring.sum_over_processes` adds up all metrics in one collective
+    def __init__(self, num_classes: int, average: Average = "paper") -> None:
+        super().__init__(sync_on_compute=False)  # `scoring.sum_states` adds up all metrics in one collective
+        self.average: Average = average
         self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, labels: Tensor, valid: Tensor) -> None:

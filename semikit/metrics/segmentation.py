@@ -17,10 +17,6 @@ class SegmentationScores(ConfusionMetric):
     A class that does not occur has IoU 0, as the paper counts it.
     """
 
-    def __init__(self, num_classes: int, average: Average = "paper") -> None:
-        super().__init__(num_classes)
-        self.average: Average = average
-
     def compute(self) -> dict[str, Tensor]:
         """Scores by name."""
         return {
