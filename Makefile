@@ -11,8 +11,8 @@ demo: $(VENV)/.installed
 
 WORKERS ?= 2
 test: $(VENV)/.installed-dev
-	$(BIN)/ruff check semikit tests
-	$(BIN)/ruff format --check semikit tests
+	$(BIN)/ruff check semikit tests benchmarks
+	$(BIN)/ruff format --check semikit tests benchmarks
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
@@ -28,9 +28,9 @@ faults: $(VENV)/.installed-dev
 CLOCK ?= wall
 bench: $(VENV)/.installed-dev
 	mkdir -p build/bench
-	$(BIN)/semikit benchmark seg --crop 126 --against reference --clock $(CLOCK) --json build/bench/seg.json
-	$(BIN)/semikit benchmark cd --crop 126 --against reference --clock $(CLOCK) --json build/bench/cd.json
-	$(BIN)/semikit benchmark cls --against reference --clock $(CLOCK) --json build/bench/cls.json
+	$(BIN)/python -m benchmarks.step seg --crop 126 --against reference --clock $(CLOCK) --json build/bench/seg.json
+	$(BIN)/python -m benchmarks.step cd --crop 126 --against reference --clock $(CLOCK) --json build/bench/cd.json
+	$(BIN)/python -m benchmarks.step cls --against reference --clock $(CLOCK) --json build/bench/cls.json
 	rm -rf build/bench/whole
 	$(BIN)/python benchmarks/whole_runs.py --out build/bench/whole --demo-iterations 100 \
 	  --runs seg,cd,cls$(if $(SEMIKIT_TEST_DATA),$(comma)camvid)

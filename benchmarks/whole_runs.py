@@ -16,10 +16,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from torch import Tensor
 
-from semikit.benchmark.watch import in_place_of
 from semikit.cli.app import run
 from semikit.training.meter import Meter
 
@@ -68,7 +68,7 @@ def measured(name: str, arguments: Sequence[str], folder: Path) -> list[dict[str
         add(meter, logs, waited)
 
     before, begun = os.getloadavg()[0], time.monotonic()
-    with in_place_of([(Meter, "add", recorded)]):
+    with patch.object(Meter, "add", recorded):
         code = run([*arguments, "--out", str(folder), "--quiet"])
     if code:
         raise SystemExit(code)

@@ -2,218 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import shlex
 from pathlib import Path
-from typing import Annotated, Any, final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from semikit.cli import options as o
+from semikit.cli.demo import DEMOS
 from semikit.cli.json_file import check_json, write_json
-from semikit.cli.step_tables import augment_table, loader_table, step_table
-from semikit.errors import InputError, unknown
+from semikit.errors import InputError
+from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
-from semikit.run.compose import flag_overrides
+from semikit.run.compose import compose, flag_overrides
 
-_REPEATS, _WARMUP, _WARMUP_COMPILED = 9, 1, 3
-_BATCH, _ITEMS = 2, 320
-_CROPS = {"seg": "126,266", "cd": "126,252"}
-_CLASSES = {"seg": 21, "cd": 2, "cls": 10}
-_FORMS = {"seg": ["reference"], "cd": ["reference"], "cls": ["contiguous", "reference"]}
+if TYPE_CHECKING:
+    from semikit.benchmark import LoaderSpeed, StepSpeed
+
+_WARMUP, _WARMUP_COMPILED = 2, 4
 
 
 def benchmark(
+    context: typer.Context,
     task: Annotated[str, typer.Argument(help="seg | cd | cls")],
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …", metavar="[KEY=VALUE]...")] = None,
+    dataset: o.Dataset = None,
+    data: o.Data = None,
+    root: o.Root = None,
+    labels: Annotated[str | None, typer.Option(help="How many or which are labelled: 46 | 1/8 | FILE.")] = None,
+    method: Annotated[str | None, typer.Option(help="semikit list methods (default: unimatch_v2)")] = None,
     encoder: Annotated[str | None, typer.Option(help="semikit list models; random weights.")] = None,
-    crop: Annotated[str | None, typer.Option(help="seg, cd: sides in pixels (default: 126,266; 126,252).")] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Labelled images per step (default: 2; cls: 8, with 56 others).")
-    ] = None,
-    classes: Annotated[int | None, typer.Option(min=2, help="Number of classes (default: 21; cd: 2; cls: 10).")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Measured steps (default: 9).")] = None,
-    against: Annotated[
-        str | None, typer.Option(help="reference: the step as public code makes it, by turns; cls also: contiguous.")
-    ] = None,
-    same_precision: Annotated[
-        bool, typer.Option("--same-precision", help="The reference runs in --precision too, not in fp32.")
+    decoder: Annotated[str | None, typer.Option(help="dpt | deeplabv3plus | pspnet")] = None,
+    config: Annotated[Path | None, typer.Option(help="A whole recipe as YAML, or a run's config.yaml.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A recipe by name (semikit list presets).")] = None,
+    synthetic: Annotated[
+        bool,
+        typer.Option("--synthetic", help="Built-in images in place of the recipe's (default where it names none)."),
     ] = False,
+    crop: Annotated[int | None, typer.Option(help="Side of the training crop, pixels.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Labelled images per step.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode and crop (with --loader).")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Measured steps.")] = 20,
+    loader: Annotated[bool, typer.Option("--loader", help="Measure the making of batches instead of steps.")] = False,
     peak: Annotated[
         float | None, typer.Option(min=0.001, help="TFLOP/s of the device (default: its data sheet's, if known).")
     ] = None,
-    profile: Annotated[
-        Path | None, typer.Option(help="Trace a step into this file; count its copies and waits.")
-    ] = None,
-    loader: Annotated[Path | None, typer.Option(help="Measure loading instead, of the data that --data takes.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="Crops measured with --loader (default: 320).")] = None,
-    clock: Annotated[str, typer.Option(help="wall | cpu: this process's share, on a machine others use too.")] = "wall",
+    profile: Annotated[Path | None, typer.Option(help="Write torch's trace of a few steps into this file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers as JSON.")] = None,
     device: o.Device = None,
     precision: o.Precision = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile the training step.")] = None,
+    against: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Time a training step and its parts, or the loader.
+    """Time the training step of a configuration and its parts, or its loader; nothing is written.
 
-    semikit benchmark seg --crop 126,266 --against reference
-    semikit benchmark cls --against reference method.name=unimatch_v2
+    semikit benchmark seg --data my.yaml --encoder dinov2-base --precision bf16 --compile
     """
-    wanted = _Wanted(task, classes, repeats, against, clock, same_precision, peak, profile)
-    wanted.check()
-    if loader is not None:
-        _only_with_steps(against=against, repeats=repeats, compile=compile_, peak=peak, profile=profile)
-    if task == "cls":
-        _only_with_crops(crop=crop, loader=loader, items=items)
-    sides = [] if task == "cls" else parse_crops(crop or _CROPS[task])
-    if profile is not None:
-        _check_profile(profile, sides)
+    TASKS.check(task)
+    if method is not None:
+        METHODS.check(method)
+    if against is not None:
+        command = shlex.join(["python", "-m", "benchmarks.step", *context.obj[1:]])
+        raise InputError(f"the step of public code is measured from the repository's folder: {command}")
+    if loader and (peak is not None or profile is not None):
+        raise InputError("--loader measures the loader, not steps; leave out --peak and --profile.")
+    if profile is not None and not profile.parent.is_dir():
+        raise InputError(f"cannot write to {profile}: there is no such folder. Make it, or choose another --profile.")
     check_json(json_file)
-    flags = {"encoder": encoder, "batch": batch, "device": device, "precision": precision, "compile": compile_}
-    above = recipes.merge(flag_overrides(flags), recipes.parse_overrides(overrides or []))
-    from semikit.benchmark.forms import threads as threads_of
+    flags = {
+        "labels": labels, "method": method, "encoder": encoder, "decoder": decoder, "crop": crop, "batch": batch,
+        "workers": workers, "device": device, "precision": precision, "compile": compile_,
+    }  # fmt: skip
+    above = recipes.merge(flag_overrides(flags, task), recipes.parse_overrides(overrides or []))
+    above = recipes.merge({"model": {"weights": "none"}}, above)
+    raw = compose(task, dataset=dataset, data=data, root=root, config=config, preset=preset, above=above)
+    if synthetic or not set(raw["data"]) - {"labels", "unlabeled"}:
+        raw |= {"name": "synthetic", "data": _built_in(task)}
+    _measure(raw, steps, loader, peak, profile, json_file)
 
-    with threads_of(threads):
-        if loader is not None:
-            found = _loading(loader, above, sides, items or _ITEMS, wanted)
-        else:
-            found = _stepping(above, sides, wanted)
+
+def _built_in(task: str) -> dict[str, Any]:
+    """The section `data` of the task's built-in images."""
+    section: dict[str, Any] = recipes.read_recipe("datasets", DEMOS[task][0], task)["data"]
+    return section
+
+
+def _measure(
+    raw: dict[str, Any], steps: int, loader: bool, peak: float | None, profile: Path | None, json_file: Path | None
+) -> None:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler says on stderr that there is no GPU
+    from semikit import benchmark as speed
+    from semikit.run.config import resolve
+
+    config, console = resolve(raw), Console()
+    where = speed.environment(config)
+    console.print(" · ".join(where.values()), highlight=False, markup=False, soft_wrap=True)
+    if loader:
+        made = speed.measure_loader(config, steps)
+        console.print(_loader_line(made), highlight=False, soft_wrap=True)
+        found = {"environment": where, "loader": made.as_plain()}
+    else:
+        warmup = _WARMUP_COMPILED if config.train.compile else _WARMUP
+        step = speed.measure_step(config, steps, warmup, peak, profile)
+        console.print(_step_table(step, f"{config.method_name}, mean of {steps} steps"))
+        console.print("\n".join(_step_lines(step)), highlight=False, soft_wrap=True)
+        found = {"environment": where, "step": step.as_plain()}
     if json_file is not None:
         write_json(json_file, found)
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    task: str
-    classes: int | None
-    repeats: int | None
-    against: str | None
-    clock: str
-    same_precision: bool
-    peak: float | None
-    profile: Path | None
+def _step_table(step: StepSpeed, title: str) -> Table:
+    """The parts and what they leave."""
+    table = Table(box=None, header_style="bold", title=title, title_justify="left")
+    for column in ("", "ms", "share"):
+        table.add_column(column, justify="right" if column else "left")
+    rest = max(step.seconds - sum(step.parts.values()), 0.0)
+    for name, seconds in {**step.parts, "the rest": rest, "whole step": step.seconds}.items():
+        table.add_row(name.removeprefix("semikit "), f"{1000 * seconds:.1f}", f"{100 * seconds / step.seconds:.1f} %")
+    return table
 
-    def check(self) -> None:
-        """Raise for names nobody knows."""
-        if self.task not in _FORMS:
-            raise unknown("task to benchmark", self.task, list(_FORMS))
-        if self.against is not None and self.against not in _FORMS[self.task]:
-            raise unknown("--against", self.against, _FORMS[self.task])
-        if self.clock not in ("wall", "cpu"):
-            raise unknown("--clock", self.clock, ["wall", "cpu"])
-        if self.same_precision and self.against != "reference":
-            raise InputError("--same-precision is about the reference; give --against reference, or leave it out.")
 
-    def asked(self, compiled: bool) -> Any:
-        """The same for the measurement."""
-        from semikit.benchmark.steps import Asked
-        from semikit.benchmark.watch import CLOCKS
-
-        return Asked(
-            num_classes=self.classes or _CLASSES[self.task],
-            repeats=self.repeats or _REPEATS,
-            warmup=_WARMUP_COMPILED if compiled else _WARMUP,
-            against=self.against,
-            clock=CLOCKS[self.clock],
-            same_precision=self.same_precision,
-            peak=self.peak,
-            trace=self.profile,
+def _step_lines(step: StepSpeed) -> list[str]:
+    share = ""
+    if step.peak is not None and step.share_of_peak is not None:
+        share = f", {100 * step.share_of_peak:.1f} % of {step.peak.tflops:g} TFLOP/s ({step.peak.source})"
+    lines = [
+        f"{step.steps_per_second:.2f} steps/s, {step.images_per_second:.1f} images/s; "
+        f"memory {step.memory / 2**20:.0f} MiB",
+        f"{step.tflop:.4g} TFLOP a step, {step.tflops:.4g} TFLOP/s{share}",
+    ]
+    if step.waits is not None:
+        lines.append(
+            f"in {step.waits.steps} steps the host waited in {step.waits.waits} calls, {step.waits.pageable} copies to "
+            f"the device from memory that is not page-locked, {step.waits.to_host} copies back"
         )
+    return lines
 
 
-def _config(task: str, above: Mapping[str, Any], side: int | None) -> Any:
-    if side is None:
-        from semikit.benchmark.class_workload import configure_classes
-
-        return configure_classes(above)
-    from semikit.benchmark.workload import configure
-
-    return configure(recipes.merge({"views": {"weak": {"crop": side}}, "train": {"batch": _BATCH}}, above), task)
-
-
-def _told(config: Any, clock: str, console: Console) -> dict[str, Any]:
-    """Where the measurement is made, printed and for the file."""
-    from semikit.benchmark.environment import environment
-
-    found = {**environment(config), "clock": f"{clock} time"}
-    console.print(" · ".join(found.values()), highlight=False, markup=False, soft_wrap=True)
-    return {"environment": found}
-
-
-def _stepping(above: Mapping[str, Any], sides: list[int], wanted: _Wanted) -> dict[str, Any]:
-    """The step, at each side of the crops where there are any; and RandAugment where classes of images are learned."""
-    from semikit.benchmark.steps import measure_steps
-
-    console, found = Console(), dict[str, Any]()
-    places: list[int | None] = [*sides] or [None]
-    for side in places:
-        config = _config(wanted.task, above, side)
-        found = found or _told(config, wanted.clock, console)
-        asked = wanted.asked(config.train.compile)
-        measured = measure_steps(config, asked)
-        title = config.method_name if side is None else f"crop {side}"
-        console.print(step_table(title, measured, asked.repeats))
-        found[f"step, {title}"] = measured.as_plain()
-        if side is None:
-            found["RandAugment"] = _augmenting(config, asked, console)
-    return found
-
-
-def _augmenting(config: Any, asked: Any, console: Console) -> list[dict[str, Any]]:
-    """RandAugment of a step's unlabelled images, and of the recipe's 448, beside PIL's loop."""
-    from semikit.benchmark.augment_speed import measure_augment
-    from semikit.training.device import choose_device
-
-    train, device = config.train, choose_device(config.train.device)
-    sizes = sorted({train.batch * train.ratio, 448})
-    speeds = [measure_augment(config.views.strong, size, asked.repeats, device, asked.clock) for size in sizes]
-    console.print(augment_table(speeds))
-    return [speed.as_plain() for speed in speeds]
-
-
-def _loading(spec: Path, above: Mapping[str, Any], sides: list[int], items: int, wanted: _Wanted) -> dict[str, Any]:
-    """The loader, at each side of the crops."""
-    from semikit.benchmark.loading import measure_loading
-    from semikit.benchmark.watch import CLOCKS
-
-    console = Console()
-    found = _told(_config(wanted.task, above, sides[0]), wanted.clock, console)
-    for side in sides:
-        weak = _config(wanted.task, above, side).views.weak
-        speeds = measure_loading(spec, weak, items, CLOCKS[wanted.clock], wanted.task)
-        console.print(loader_table(side, speeds))
-        found[f"loader, crop {side}"] = [speed.as_plain() for speed in speeds]
-    return found
-
-
-def _only_with_crops(**given: object) -> None:
-    wrong = [f"--{name}" for name, value in given.items() if value is not None]
-    if wrong:
-        raise InputError(f"cls is measured on images that live on the device; leave out {', '.join(wrong)}.")
-
-
-def _only_with_steps(**given: object) -> None:
-    wrong = [f"--{name}" for name, value in given.items() if value is not None]
-    if wrong:
-        raise InputError(f"--loader measures loading, not steps; leave out {', '.join(wrong)}.")
-
-
-def _check_profile(path: Path, sides: list[int]) -> None:
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write to {path}: there is no such folder. Make it, or choose another --profile.")
-    if len(sides) > 1:
-        raise InputError(f"--profile traces one step; with it give one --crop, not {len(sides)}.")
-
-
-def parse_crops(text: str) -> list[int]:
-    """`"126,266"` -> [126, 266].
-
-    Raises:
-        InputError: for anything but whole numbers above 0.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"--crop takes whole numbers with commas between them, e.g. 126,266; got {text!r}.")
-    return [int(part) for part in parts]
+def _loader_line(made: LoaderSpeed) -> str:
+    return (
+        f"loader, {made.workers or 'no'} workers: {1000 * made.seconds:.1f} ms a step, {made.images_per_second:.1f} "
+        f"images/s; first batch after {made.first_batch:.2f} s"
+    )

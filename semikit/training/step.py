@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor, optim
 from torch.nn.utils import get_total_norm
+from torch.profiler import record_function
 
 from semikit.core.batch import Labeled, Pseudo, StepResult, Unlabeled, share_of, take
 from semikit.core.flat import flat, spread
@@ -24,6 +25,14 @@ if TYPE_CHECKING:  # its library takes a second to import
 Forward = Callable[[Labeled, Unlabeled | None, Pseudo | None], StepResult]
 
 
+PARTS = PSEUDO_LABELS, FORWARD, BACKWARD, UPDATE, AFTER_STEP = (
+    "semikit pseudo_labels",
+    "semikit forward",
+    "semikit backward",
+    "semikit optimizer update",
+    "semikit after_step",
+)
+"""The ranges of a step that a profiler shows. They lie outside what is compiled, and cost microseconds a step."""
 _OVERFLOWS = 40
 """Halvings in a row that take the first loss scale (2 ** 16) far below 1."""
 
@@ -75,24 +84,29 @@ class Stepper:
         before = flat(self.buffers)
         try:
             logs = self._learn(labeled, unlabeled, step)
-            applied = self._update(logs["loss"], before, step)
+            with record_function(UPDATE):
+                applied = self._update(logs["loss"], before, step)
         except RuntimeError:
             spread(before, self.buffers)
             raise
-        self.method.after_step(step, applied)
+        with record_function(AFTER_STEP):
+            self.method.after_step(step, applied)
         return logs
 
     def _learn(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
         """Pseudo-labels and gradients, micro-batch by micro-batch; the logs add up."""
-        with self.autocast():
+        with record_function(PSEUDO_LABELS), self.autocast():
             pseudo = self.method.pseudo_labels(unlabeled, step)
         self.optimizer.zero_grad(set_to_none=True)
         logs: dict[str, Tensor] = {}
         for number, part in enumerate(self._parts(labeled, unlabeled, pseudo), 1):
-            with self.no_sync() if number < self.accumulate else nullcontext(), self.autocast():
+            # DistributedDataParallel decides in forward whether the backward pass sums over processes.
+            summed = nullcontext() if number == self.accumulate else self.no_sync()
+            with record_function(FORWARD), summed, self.autocast():
                 result = self.forward(*part)
             loss = result.loss if self.scaler is None else self.scaler.scale(result.loss)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with record_function(BACKWARD):
+                loss.backward()  # type: ignore[no-untyped-call]
             for name, value in result.logs.items():
                 logs[name] = logs[name] + value if name in logs else value
         return logs

@@ -89,6 +89,6 @@ def test_rasterio_and_its_like_are_imported_only_where_rasters_are_read() -> Non
 
 def test_tests_mirror_the_sources() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
-    extra = {"api", "contracts", "properties", "parity", "architecture", "faults", "golden"}
+    extra = {"api", "benchmarks", "contracts", "properties", "parity", "architecture", "faults", "golden"}
     for folder in folders - {Path()}:
         assert folder.parts[0] in extra or (ROOT / "semikit" / folder).is_dir(), folder

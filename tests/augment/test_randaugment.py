@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.step.pil_augment import pil_randaugment
 from semikit.augment.randaugment import (
     BLENDS,
     MOVES,
@@ -23,7 +24,6 @@ from semikit.augment.randaugment import (
     static_randaugment,
 )
 from semikit.augment.settings import RandAugmentSettings
-from semikit.benchmark.pil_augment import pil_randaugment
 from tests.helpers.sync_counter import SyncCounter
 
 FILL = (125, 123, 114)

@@ -1,0 +1,1 @@
+"""Measurements of the repository; not in the wheel."""

@@ -1,0 +1,1 @@
+"""The training step in its parts, the forms of public code beside it, RandAugment beside PIL's, and the loader."""
