@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.helpers import icons, miniatures, pairs, photos
+from tests.helpers.processes import Server
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -67,3 +68,11 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return made[name]
 
     return source
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The process that forks others."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()

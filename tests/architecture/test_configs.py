@@ -103,7 +103,7 @@ def shrunk_classes(raw: dict[str, Any], root: Path) -> dict[str, Any]:
     """The same for whole images."""
     encoder = raw["model"]["encoder"]
     kind = "wide" if encoder in WIDE else family(check_encoder(encoder))
-    args = {"wide": {}, "resnet": NARROW_RESNET}.get(kind, photos.ENCODER_ARGS)
+    args = {"wide": {"blocks": 1}, "resnet": NARROW_RESNET}.get(kind, photos.ENCODER_ARGS)
     train = {"iterations": 2, "batch": 3, "ratio": 1, "group": 3, "workers": 0, "device": "cpu"}
     above: dict[str, Any] = {
         "model": {"weights": "none", "encoder_args": args},

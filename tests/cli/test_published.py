@@ -28,6 +28,8 @@ SMALL = (
     "--crop", "32", "--device", "cpu", "--workers", "0", "train.group=1",
     "model.encoder_args={layers: [1, 1, 1, 1], channels: [8, 8, 8, 8], stem_width: 8}",
 )  # fmt: skip
+TINY = ("--weights", "none", "model.encoder_args={depth: 2, embed_dim: 32, num_heads: 2}", "model.decoder_channels=8")
+"""A network that a plan of the published lengths does not wait for."""
 FIRST = {
     "pascal": ("JPEGImages",),
     "cityscapes": ("leftImg8bit/val",),
@@ -269,7 +271,7 @@ def test_an_official_split(semikit: Call, tmp_path: Path) -> None:
     lists, root = _lists(tmp_path), tmp_path / "pascal"
     root.mkdir()
     _whole_pascal(root, lists)
-    arguments = ("train", "seg", "--preset", "pascal-92-dinov2-s", "--root", root, "--weights", "none")
+    arguments = ("train", "seg", "--preset", "pascal-92-dinov2-s", "--root", root, *TINY)
     told = done(semikit(*arguments, "--dry-run"))
     assert "92 labelled · 10490 unlabelled · 1449 validation" in told
     assert "39300 iterations of 16 + 16 images, 60.0 epochs" in told
@@ -327,7 +329,7 @@ def test_official_splits_of_pairs(semikit: Call, tmp_path: Path, preset: str, to
     lists, root = _lists(tmp_path).parents[1] / "remote-sensing/splits" / name, tmp_path / name
     root.mkdir()
     _whole_pairs(name, root, lists)
-    answer = done(semikit("train", "cd", "--preset", preset, "--root", root, "--weights", "none", "--dry-run"))
+    answer = done(semikit("train", "cd", "--preset", preset, "--root", root, *TINY, "--dry-run"))
     assert all(text in answer for text in told)
     list_of = ("data", "split", "cd", "--dataset", name, "--root", root, "--labels", f"official:{split}")
     done(semikit(*list_of, "-o", "list.txt"))

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,9 +17,8 @@ from semikit.training.checkpoint import BEST, LAST, read_best, read_checkpoint
 from semikit.training.tracking import read_rows
 from tests.helpers import photos, trials
 from tests.helpers.equality import differences
+from tests.helpers.processes import Server
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 240.0
 _tried: Counter[str] = Counter()
 
 
@@ -75,81 +70,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("trials that ended as they should")
         for kind, count in sorted(_tried.items()):
             terminalreporter.write_line(f"{count:6d}  {kind}")
-
-
-@dataclass
-class Ended:
-    """How a process ended: its exit code (minus the signal) and all it wrote."""
-
-    code: int
-    out: str
-
-
-class Server:
-    """Forks processes that run one command of semikit each; see server.py."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.number = folder, 0
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("server.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-        assert json.loads(self.process.stdout.readline())["threads"] == 1, "only a process of one thread may fork"
-        self.outs: dict[int, Path] = {}
-
-    def ask(self, **message: Any) -> dict[str, Any]:
-        self.process.stdin.write(json.dumps(message) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def start(self, *arguments: object, **plan: Any) -> int:
-        """Begin a command; returns the process."""
-        self.number += 1
-        out = self.folder / f"{self.number}.txt"
-        message = {"arguments": list(map(str, arguments)), "folder": str(self.folder), "out": str(out), "plan": plan}
-        pid = int(self.ask(start=message)["pid"])
-        self.outs[pid] = out
-        return pid
-
-    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
-        self.ask(kill=pid, signal=number)
-
-    def wait(self, pid: int, seconds: float = PATIENCE) -> Ended | None:
-        """How it ended; None: it still runs after so many seconds."""
-        code = self.ask(wait=pid, seconds=seconds)["code"]
-        return None if code is None else Ended(code, self.outs[pid].read_text(errors="backslashreplace"))
-
-    def run(self, *arguments: object, **plan: Any) -> Ended:
-        """A command from beginning to end."""
-        pid = self.start(*arguments, **plan)
-        ended = self.wait(pid)
-        if ended is None:
-            self.kill(pid)
-            self.wait(pid)
-            raise AssertionError(f"{arguments} hung: {self.outs[pid].read_text()}")
-        return ended
-
-    def killed_after(self, seconds: float, *arguments: object, **plan: Any) -> Ended:
-        """A command killed at a moment, unless it is done before."""
-        pid = self.start(*arguments, **plan)
-        ended = self.wait(pid, seconds)
-        if ended is None:
-            self.kill(pid)
-            ended = self.wait(pid)
-        assert ended is not None
-        return ended
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The process that forks runs."""
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.process.stdin.close()
-    server.process.wait(30)
-    server.process.stdout.close()
 
 
 STEPS = 4

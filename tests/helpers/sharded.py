@@ -1,11 +1,12 @@
 """What each process of the trials of sharding runs.
 
-`python -m tests.helpers.sharded RANK WORLD PORT FOLDER CASE,CASE`.
+`python -m tests.helpers.sharded FOLDER CASE,CASE`, with the environment of torchrun; writes FOLDER/RANK.out.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,10 +191,10 @@ def trial(case: dict[str, Any], rank: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    rank, world, port, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+    warnings.simplefilter("error", UserWarning)
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    names = sys.argv[5].split(",")
+    dist.init_process_group("gloo")
+    rank, folder, names = dist.get_rank(), Path(sys.argv[1]), sys.argv[2].split(",")
     torch.save({name: trial({**CASES[name], "name": name}, rank, folder) for name in names}, folder / f"{rank}.out")
     dist.destroy_process_group()
 

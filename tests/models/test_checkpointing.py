@@ -147,7 +147,7 @@ def test_a_copy_computes_its_own_blocks_and_nothing_without_a_gradient(monkeypat
     assert calls == [*saving.blocks(), *reversed(saving.blocks())]
 
 
-@pytest.mark.parametrize("kind", ["vit", "resnet"])
+@pytest.mark.parametrize("kind", ["vit", pytest.param("resnet", marks=pytest.mark.long)])
 def test_compiled(kind: str) -> None:
     plain, saving, images = segmenters(kind)
     for network in (plain, saving):  # drop path draws other numbers when compiled

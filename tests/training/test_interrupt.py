@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +18,31 @@ from semikit.training.reporter import Reporter
 from semikit.training.trainer import Trainer
 from tests.helpers import photos
 from tests.helpers.equality import differences
-
-PATIENCE = 120.0
+from tests.helpers.processes import Server
 
 
 @pytest.mark.parametrize(
     ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["terminate", "ctrl-c"]
 )
 def test_a_signal_saves_and_ends_with_130(
-    photo_data: Path,
-    tmp_path: Path,
-    started: Callable[..., subprocess.Popen[str]],
-    wait_for: Callable[[Path, subprocess.Popen[str]], None],
-    number: signal.Signals,
-    whole_group: bool,
+    photo_data: Path, tmp_path: Path, server: Server, number: signal.Signals, whole_group: bool
 ) -> None:
     """Ctrl-C reaches every process of the group, also the loader's workers."""
     folder = tmp_path / "run"
     flags = [*photos.FLAGS, "--workers", "1", "--labels", "4", "--iterations", "5000", "--eval-every", "5000"]
-    process = started("semikit", "train", "seg", "--data", photo_data, *flags, "--save-every", "2", "--out", folder)
-    wait_for(folder / "weights" / LAST, process)
+    process = server.start("train", "seg", "--data", photo_data, *flags, "--save-every", "2", "--out", folder)
+    server.wait_for(folder / "weights" / LAST, process)
     if whole_group:
-        os.killpg(process.pid, number)
+        os.killpg(process, number)
     else:
-        process.send_signal(number)
-    _, told = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130, told
-    assert f"--resume {folder}" in told
-    assert "Traceback" not in told
+        os.kill(process, number)
+    ended = server.ended(process)
+    assert ended.code == 130, ended.out
+    assert f"--resume {folder}" in ended.out
+    assert "Traceback" not in ended.out
     state = read_checkpoint(folder / "weights" / LAST)
     step = state["step"]
-    assert f"interrupted at iteration {step}" in told
+    assert f"interrupted at iteration {step}" in ended.out
     raw = read_yaml(folder / "config.yaml")
     reached = run_until(raw, tmp_path / "other", step)
     assert not differences(reached.method.state_dict(), state["method"])

@@ -20,34 +20,31 @@ Found = dict[tuple[str, int, int], dict[str, Any]]
 SGD = {"name": "sgd", "lr": 0.05, "encoder_lr": 0.05, "momentum": 0.9}
 TRAIN = {"batch": 4, "group": 4, "iterations": 10, "eval_every": 10}
 VIT = {"encoder": "test_vit", "weights": "none", "encoder_args": {"depth": 2, "embed_dim": 32, "num_heads": 2}}
-EVERY = ((1, 2), (1, 4), (2, 1), (2, 2), (4, 1))
-"""Processes and micro-batches; shares of one image and of less than a group are among them."""
 SHARED: dict[str, tuple[tuple[int, int], ...]] = {
-    "seg unimatch_v2": EVERY,
-    "seg unimatch_v1": ((2, 2),),
-    "seg freematch": ((2, 1),),
+    "seg unimatch_v2": ((1, 4), (2, 2), (4, 1)),
+    "seg hard examples": ((2, 1),),
+    "seg uneven groups, total": ((3, 2),),
+    "seg uneven groups, process": ((3, 1),),
+    "cd unimatch_v2": ((2, 1),),
+    "cls unimatch_v2": ((2, 2),),
+    "cls simmatch": ((2, 1),),
+}
+"""Processes and micro-batches; shares of one image and of less than a group are among them."""
+MORE: dict[str, tuple[tuple[int, int], ...]] = {
+    "seg unimatch_v2": ((1, 2), (2, 1)),
+    "seg unimatch_v1": ((1, 2), (1, 4), (2, 1), (2, 2), (4, 1)),
+    "seg freematch": ((2, 1), (4, 1)),
     "seg mean_teacher": ((2, 2),),
     "seg supervised": ((2, 2),),
-    "seg hard examples": ((2, 1),),
-    "seg uneven groups, total": ((3, 1), (3, 2)),
-    "seg uneven groups, process": ((3, 1), (3, 2)),
-    "cd unimatch_v2": ((1, 4), (2, 1), (4, 1)),
-    "cls unimatch_v2": EVERY,
-    "cls flexmatch": ((2, 1),),
-    "cls simmatch": ((2, 1),),
-    "cls softmatch": ((2, 1),),
-}
-MORE: dict[str, tuple[tuple[int, int], ...]] = {
-    "seg unimatch_v1": ((1, 2), (1, 4), (2, 1), (4, 1)),
-    "seg freematch": ((4, 1),),
     "seg hard examples": ((1, 2),),
-    "seg uneven groups, total": ((2, 1),),
-    "seg uneven groups, process": ((2, 1),),
-    "cd unimatch_v2": ((1, 2), (2, 2)),
-    "cls flexmatch": ((4, 1),),
+    "seg uneven groups, total": ((2, 1), (3, 1)),
+    "seg uneven groups, process": ((2, 1), (3, 2)),
+    "cd unimatch_v2": ((1, 2), (1, 4), (2, 2), (4, 1)),
+    "cls unimatch_v2": ((1, 2), (1, 4), (2, 1), (4, 1)),
+    "cls flexmatch": ((2, 1), (4, 1)),
     "cls freematch": ((2, 1), (4, 1)),
     "cls simmatch": ((4, 1),),
-    "cls softmatch": ((4, 1),),
+    "cls softmatch": ((2, 1), (4, 1)),
 }
 """The rest of the ways, for `make faults`."""
 

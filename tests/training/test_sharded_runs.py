@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ import torch
 from semikit.training.checkpoint import BEST, LAST, PREVIOUS, read_best, read_checkpoint
 from semikit.training.tracking import read_rows
 from tests.helpers import photos
+from tests.helpers.processes import Ended, Server
 
-Start = Callable[..., subprocess.Popen[str]]
 CLASSES = (
     *("--encoder", "test_vit", "model.encoder_args={depth: 2, embed_dim: 32, num_heads: 2}"),
     *("--batch", "4", "--workers", "0", "--device", "cpu"),
@@ -23,30 +21,27 @@ CLASSES = (
 LENGTH = ("--iterations", "4", "--eval-every", "2", "--save-every", "2", "optimizer.name=sgd", "model.weights=none")
 
 
-def ended(process: subprocess.Popen[str]) -> str:
-    out, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told
-    assert "Traceback" not in told, told
-    return out
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("task", ["seg", pytest.param("cls", marks=pytest.mark.long)])
-def test_a_sharded_run_is_the_run(task: str, photo_data: Path, icon_data: Path, tmp_path: Path, started: Start) -> None:
+def test_a_sharded_run_is_the_run(task: str, photo_data: Path, icon_data: Path, tmp_path: Path, server: Server) -> None:
     flags, data, labels = {"seg": (photos.FLAGS, photo_data, "4"), "cls": (CLASSES, icon_data, "6")}[task]
     train = ["train", task, "--data", data, *flags, *LENGTH, "--labels", labels, "train.group=2"]
-    whole = started("semikit", *train, "--out", tmp_path / "whole")
-    sharded = started("semikit", *train, "--out", tmp_path / "sharded", "--gpus", "2", "train.shard=true")
-    ended(whole)
-    ended(sharded)
+    done(server.run(*train, "--out", tmp_path / "whole"))
+    done(*server.run_together(2, *train, "--out", tmp_path / "sharded", "train.shard=true"))
     same(tmp_path)
     # One process goes on from the middle of it.
     weights = tmp_path / "sharded" / "weights"
     (weights / PREVIOUS).replace(weights / LAST)
     assert read_checkpoint(weights / LAST)["step"] == 2
     (tmp_path / "sharded" / "results.json").unlink()
-    ended(started("semikit", "train", task, "--resume", tmp_path / "sharded", "train.shard=false"))
+    done(server.run("train", task, "--resume", tmp_path / "sharded", "train.shard=false"))
     same(tmp_path)
+
+
+def done(*processes: Ended) -> None:
+    for process in processes:
+        assert process.code == 0, process.out
+        assert "Traceback" not in process.out, process.out
 
 
 def same(folder: Path) -> None:

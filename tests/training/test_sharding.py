@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,28 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 from semikit.errors import ConfigError
 from semikit.training.fsdp import check_sharding
 from tests.helpers import sharded
-from tests.helpers.processes import run_together
+from tests.helpers.processes import Server
 
-SHORT = ("seg", "seg parts", "seg adamw", "seg kept", "cd", "cls bank")
+SHORT = ("seg", "seg parts", "cls bank")
 COARSE = {"seg adamw": 1e-4, "seg bf16": 2e-4}
 """Tolerance where small differences are divided by small numbers or rounded; elsewhere 1e-5."""
 Trials = dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
 
 
-def trials(world: int, names: list[str], folder: Path) -> Trials:
+def trials(server: Server, world: int, names: list[str], folder: Path) -> Trials:
     """What one process without sharding found, and what each of `world` found, by case."""
     alone = {name: sharded.reference(sharded.CASES[name]) for name in names}
     for name, found in alone.items():
         torch.save(found, folder / f"{name}.pt")
-    command = [sys.executable, "-W", "error::UserWarning", "-m", "tests.helpers.sharded"]
-    run_together(command, world, folder, ",".join(names), timeout=500)
+    for ended in server.run_together(world, "-m", "tests.helpers.sharded", folder, ",".join(names)):
+        assert ended.code == 0, ended.out[-4000:]
     shared = [torch.load(folder / f"{rank}.out", weights_only=False) for rank in range(world)]
     return {name: (alone[name], [found[name] for found in shared]) for name in names}
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    return trials(2, list(SHORT), tmp_path_factory.mktemp("two"))
+def two(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return trials(server, 2, list(SHORT), tmp_path_factory.mktemp("two"))
 
 
 def same(found: Any, wanted: Any, rtol: float = 1e-4, atol: float = 1e-5) -> None:
@@ -102,15 +101,16 @@ def test_whole_networks_are_those_of_one_process(two: Trials) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_other_methods_and_encoders_in_two_processes(tmp_path: Path) -> None:
-    for name, found in trials(2, [name for name in sharded.CASES if name not in SHORT], tmp_path).items():
+def test_other_methods_and_encoders_in_two_processes(server: Server, tmp_path: Path) -> None:
+    rest = [name for name in sharded.CASES if name not in SHORT]
+    for name, found in trials(server, 2, rest, tmp_path).items():
         check(name, *found)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_four_processes(tmp_path: Path) -> None:
-    for name, found in trials(4, ["seg", "cls bank"], tmp_path).items():
+def test_four_processes(server: Server, tmp_path: Path) -> None:
+    for name, found in trials(server, 4, ["seg", "cls bank"], tmp_path).items():
         check(name, *found)
 
 

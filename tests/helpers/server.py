@@ -1,13 +1,14 @@
 """A process that has imported everything once and forks a child for every command; it is told what to do on stdin.
 
-    {"start": {"arguments": [...], "folder": DIR, "out": FILE, "plan": {...}}} -> {"pid": N}
+    {"start": {"arguments": [...], "folder": DIR, "out": FILE, "environment": {...}, "plan": {...}}} -> {"pid": N}
     {"wait": N, "seconds": S} -> {"code": exit code, minus the signal, or null: it still runs}
     {"kill": N, "signal": S} -> {}
 
-A plan says what befalls the child: `line` [FILE, LINE, n] kills it before the n-th execution of a line; `half`
-[NAME, n] when the n-th file is half written; `error` [NAME, n, errno] lets a function fail from its n-th call; `clock`
-[S] sets `time.time` back at its third call; `record` FILE writes how often each line ran. Curves are drawn only with
-`curves`. `memory` FILE writes by how many MiB the peak of memory grew.
+The arguments are those of `semikit`, or of another module after "-m". A plan says what befalls the child: `line`
+[FILE, LINE, n] kills it before the n-th execution of a line; `half` [NAME, n] when the n-th file is half written;
+`error` [NAME, n, errno] lets a function fail from its n-th call; `clock` [S] sets `time.time` back at its third call;
+`record` FILE writes how often each line ran. Curves are drawn only with `curves`. `memory` FILE writes by how many MiB
+the peak of memory grew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import runpy
 import signal
 import sys
 import time
@@ -146,10 +148,15 @@ def few_pixels(rows: Any, path: Path) -> None:
     files.write_atomically(path, lambda place: Image.new("L", (1, 1)).save(place, format="PNG"))
 
 
-PLANS = {"line": kill_at, "half": kill_half_way, "clock": set_clock_back, "error": fail_at}
+PLANS: dict[str, Callable[..., None]] = {
+    "line": kill_at,
+    "half": kill_half_way,
+    "clock": set_clock_back,
+    "error": fail_at,
+}
 
 
-def prepare(plan: dict[str, Any]) -> Callable[[], None]:
+def prepare(plan: dict[str, Any]) -> Callable[[], object]:
     """Arrange what befalls this process; what is returned is called at its end."""
     if not plan.pop("curves", False):
         tracking.draw_curves = few_pixels
@@ -167,12 +174,13 @@ def prepare(plan: dict[str, Any]) -> Callable[[], None]:
     return lambda: Path(plan["record"]).write_text(json.dumps(counts)) if "record" in plan else None
 
 
-def start(arguments: list[str], folder: str, out: str, plan: dict[str, Any]) -> int:
+def start(arguments: list[str], folder: str, out: str, environment: dict[str, str], plan: dict[str, Any]) -> int:
     child = os.fork()
     if child:
         return child
     os.setsid()
     os.chdir(folder)
+    os.environ |= environment
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for target in (1, 2):
         os.dup2(descriptor, target)
@@ -181,13 +189,19 @@ def start(arguments: list[str], folder: str, out: str, plan: dict[str, Any]) -> 
     code = 99
     try:
         finished = prepare(plan)
-        code = app.run(arguments)
+        code = run_module(arguments[1:]) if arguments[0] == "-m" else app.run(arguments)
         finished()
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+def run_module(arguments: list[str]) -> int:
+    sys.argv = arguments
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    return 0
 
 
 def wait(pid: int, seconds: float) -> int | None:
@@ -205,16 +219,22 @@ def main() -> None:
     torch.set_num_threads(1)
     threads = len(list(Path("/proc/self/task").iterdir()))
     print(json.dumps({"threads": threads}), flush=True)
+    running: set[int] = set()
     for line in sys.stdin:
         message = json.loads(line)
         answer: dict[str, Any] = {}
         if "start" in message:
             answer["pid"] = start(**message["start"])
+            running.add(answer["pid"])
         elif "wait" in message:
             answer["code"] = wait(message["wait"], message["seconds"])
+            if answer["code"] is not None:
+                running.discard(message["wait"])
         elif "kill" in message:
             os.kill(message["kill"], message["signal"])
         print(json.dumps(answer), flush=True)
+    for child in running:
+        os.killpg(child, signal.SIGKILL)
 
 
 if __name__ == "__main__":
