@@ -1,11 +1,15 @@
-"""One writer for a run folder: a lock file that the kernel frees when its process dies, however it dies."""
+"""One writer for a run folder: a lock file that the system frees when its process dies, however it dies.
+
+`filelock` and `portalocker` empty the file when they open it, and with it the name of the process that holds it; and a
+forked loader worker would go on holding their lock.
+"""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +21,8 @@ from semikit.files import remove_unfinished
 LOCK = ".lock"
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_LOCKED_BYTE = 2**30
+"""Windows locks bytes, and nobody else may read them: one far behind the owner's name, which need not exist."""
 _held: set[int] = set()
 
 
@@ -34,7 +40,7 @@ def sole_writer(folder: Path) -> Iterator[str | None]:
         descriptor, notice = _acquired(path)
         os.ftruncate(descriptor, 0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
         remove_unfinished(folder)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -44,9 +50,12 @@ def sole_writer(folder: Path) -> Iterator[str | None]:
         yield notice
     finally:
         if descriptor in _held:  # not in a forked process
+            if os.name == "nt":  # Windows removes no open file
+                _close(descriptor)
             with suppress(OSError):  # one that stays on a disk gone read-only keeps nobody out
                 path.unlink()
-            _close(descriptor)
+            if descriptor in _held:
+                _close(descriptor)
 
 
 def refuse_another(folder: Path) -> None:
@@ -81,9 +90,9 @@ def _acquired(path: Path) -> tuple[int, str | None]:
 
 def _lock(descriptor: int, path: Path) -> str | None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(descriptor, 400, 0).decode(errors="replace") or "another process"
+        _try_to_take(descriptor)
+    except (BlockingIOError, PermissionError):
+        owner = os.read(descriptor, 400).decode(errors="replace") or "another process"
         raise InputError(
             f"{path.parent} is in use by {owner}. Wait for it or stop it, or choose another folder with --out. If that "
             f"process is gone (a network disk can keep the lock of a machine that died), delete {path} and try again."
@@ -93,6 +102,22 @@ def _lock(descriptor: int, path: Path) -> str | None:
             raise
         return f"the disk of {path.parent} has no file locks: take care that no second run writes to this folder"
     return None
+
+
+def _try_to_take(descriptor: int) -> None:
+    """Lock an open file without waiting; BlockingIOError (Windows: PermissionError) where another process holds it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _close(descriptor: int) -> None:
@@ -105,5 +130,5 @@ def _let_go() -> None:
         _close(descriptor)
 
 
-# Loader workers would keep the lock of a process that died.
-os.register_at_fork(after_in_child=_let_go)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_let_go)  # loader workers would keep the lock of a process that died

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -59,9 +60,11 @@ def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler | 
 
 
 def peak_memory(device: torch.device) -> float:
-    """Most memory in use so far, bytes: of a CUDA device its own, else that of this process."""
+    """Most memory in use so far, bytes: of a CUDA device its own, else that of this process (NaN on Windows)."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return math.nan
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 
 from semikit.errors import InputError
-from semikit.run import lock
 from semikit.run.lock import LOCK, refuse_another, sole_writer
 from tests.helpers.equality import differences
 
@@ -93,9 +93,9 @@ def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
 
 def test_a_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(descriptor: int, how: int) -> None:
-        raise OSError(lock.errno.ENOLCK, "No locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", none)
+    monkeypatch.setattr("fcntl.flock", none)
     with sole_writer(tmp_path) as notice:
         assert notice is not None
         assert "has no file locks" in notice

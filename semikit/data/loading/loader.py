@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -184,7 +185,7 @@ def _begun(loader: DataLoader[_Made]) -> Any:
 
     Torch's handler of SIGCHLD would raise wherever the process is, also in the middle of an update of the weights.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         return iter(loader)
     former = signal.getsignal(signal.SIGCHLD)
     try:
