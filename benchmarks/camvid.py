@@ -143,9 +143,9 @@ class Watcher(Reporter):
         """Share of pixels at or above the threshold, and how many of them are right, over 60 unlabelled images."""
         task: Any = self.run.task
         confident = right = total = 0
-        for index in task.split.unlabeled[:60]:
-            image, _ = task.train.image(index)
-            labels, valid = (torch.from_numpy(part) for part in task.train.mask(index))
+        for index in task.learned.split.unlabeled[:60]:
+            image, _ = task.learned.train.image(index)
+            labels, valid = (torch.from_numpy(part) for part in task.learned.train.target(index))
             with torch.no_grad():
                 teacher = self.run.trainer.method.teacher
                 share, predicted = teacher(normalized(teacher, image[None], self.run.device)).softmax(1)[0].max(0)

@@ -28,6 +28,16 @@ def at_home(path: Path) -> Path:
         raise DataError(f"{path}: {path.parts[0]} is no user's home folder here. Write the whole path.") from None
 
 
+def no_such_file(path: Path) -> DataError:
+    """The error for a file that is not there or a folder, with the YAML files that are."""
+    folder = path if path.is_dir() else path.parent
+    near = sorted(item.name for pattern in ("*.yaml", "*.yml") for item in folder.glob(pattern))
+    hint = f" YAML files there: {', '.join(near[:10])}." if near else ""
+    if path.is_dir():
+        return DataError(f"{path} is a folder, and here a YAML file is read that describes the data.{hint}")
+    return DataError(f"no such file: {path}.{hint}")
+
+
 def need_space(folder: Path, needed: int) -> None:
     """Check that `needed` bytes fit where `folder` lies or will lie.
 

@@ -37,7 +37,7 @@ from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
 from semikit.models.classifier import Classifier
 from semikit.models.encoders.wide_resnet import SLOPE, Block, WideResNet
 from semikit.run.config import Config
-from semikit.tasks._streams import LABELED
+from semikit.tasks._training_data import LABELED
 from semikit.training.device import autocast
 from semikit.training.optimizer import build_optimizer
 

@@ -21,7 +21,7 @@ from semikit.run import build
 from semikit.run.config import Config, resolve
 from semikit.run.recipes import compose, merge
 from semikit.tasks._class_views import ClassViewMaker, ClassViews, numbers_of
-from semikit.tasks._streams import LABELED, UNLABELED
+from semikit.tasks._training_data import LABELED, UNLABELED
 from semikit.training.device import choose_device
 from semikit.training.step import Stepper
 

@@ -15,7 +15,7 @@ from benchmarks.step.watch import Clock
 from semikit.augment.settings import WeakSettings
 from semikit.data.loading.loader import StepLoader
 from semikit.data.loading.streams import Stream
-from semikit.data.sources import PixelSource
+from semikit.data.samples import Samples
 from semikit.errors import DataError
 from semikit.registry import TASKS
 from semikit.tasks._pixels import Crops
@@ -49,7 +49,7 @@ def measure_loading(
     measured: Any = TASKS.get(task)
     source = measured.open(measured.Data.model_validate(measured.custom_data(spec, None))).train
     everything = list(range(len(source)))
-    labeled = [index for index in everything if source.has_mask(index)]
+    labeled = [index for index in everything if source.has_target(index)]
     if not labeled:
         raise DataError(f"{spec}: no training image has a mask, so there is no labelled stream to measure.")
     found = []
@@ -59,7 +59,7 @@ def measure_loading(
 
 
 def _measure(
-    stream: str, source: PixelSource, indices: Sequence[int], weak: WeakSettings, items: int, clock: Clock
+    stream: str, source: Samples, indices: Sequence[int], weak: WeakSettings, items: int, clock: Clock
 ) -> LoadingSpeed:
     make = Crops({stream: [(source, index) for index in indices]}, frozenset({"labeled"}), weak)
     blocks = max(1, items // BLOCK)

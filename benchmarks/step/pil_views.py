@@ -17,7 +17,7 @@ from semikit.augment.randaugment import draw_boxes, draw_operations
 from semikit.augment.resampling import draw_shifts
 from semikit.core.rng import rng_for
 from semikit.tasks._class_views import ClassViews
-from semikit.tasks._streams import LABELED, UNLABELED
+from semikit.tasks._training_data import LABELED, UNLABELED
 
 Drawn = npt.NDArray[np.generic]
 

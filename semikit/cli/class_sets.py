@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from semikit.data.class_published import CLASS_SETS, SCORED, PublishedImages, class_set, open_published_images
 from semikit.data.published.catalogue import default_root, published_names, root_of
+from semikit.data.published.class_sets import CLASS_SETS, SCORED, PublishedImages, class_set, open_published_images
 from semikit.errors import InputError, unknown
 
 

@@ -121,7 +121,7 @@ def _compare(folder: Path, seed: int) -> list[str]:
     task: Any = build_task(config)
     path = folder / "comparison.png"
     inference = inference_of(config, choose_device("cpu"))
-    save_png(task.evaluation.comparison(networks, task.val, inference), path)
+    save_png(task.evaluation.comparison(networks, task.learned.val, inference), path)
     lines = [f"picture:     {path}", f"run folders: {folder}"]
     samples = task.samples(folder / "sample")
     if samples:

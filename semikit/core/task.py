@@ -10,13 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, Protocol, final
 
 import torch
 
-from semikit.core.bad_files import BadFiles
 from semikit.core.batch import Labeled, Normalise, Requirements, Unlabeled
 from semikit.core.network import Network
 from semikit.errors import ConfigError, InputError
@@ -95,6 +93,17 @@ Progress = Callable[[str, int, int], None]
 """What is being done, how many parts of it are done, how many there are."""
 
 
+class BadFileCounter(Protocol):
+    """Counts files that cannot be read, for which other images stand in."""
+
+    limit: int
+    """Files that may be counted."""
+
+    def add(self, faults: Iterable[tuple[str, str]]) -> None:
+        """Count (file, what is wrong with it); raises DataError where they are too many."""
+        ...
+
+
 class Task(ABC):
     """One kind of prediction.
 
@@ -119,6 +128,8 @@ class Task(ABC):
 
     class_names: tuple[str, ...]
     counts: Counts
+    bad_files: BadFileCounter | None = None
+    """Who counts the files that `batches` cannot read; none: every file has to be read."""
     run_folder: Path | None = None
     """Where the run is kept, once it is known."""
     notices: Sequence[str] = ()
@@ -128,11 +139,6 @@ class Task(ABC):
     def __init__(
         self, data: Any, views: Any, evaluate: Any, layout: BatchLayout, requirements: Requirements
     ) -> None: ...
-
-    @cached_property
-    def bad_files(self) -> BadFiles:
-        """The files that `batches` could not read so far; other images stood in for them."""
-        return BadFiles()
 
     @abstractmethod
     def network(self, settings: Any) -> Network:

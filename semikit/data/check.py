@@ -1,49 +1,81 @@
-"""Look through all files before training: everything that is wrong, in one message."""
+"""Open the files of a data set before training: everything that is wrong, in one message."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semikit.data.formats.images import read_info
-from semikit.data.sources import PixelSource, regions_of
+from semikit.data.labeled_images import LARGEST
+from semikit.data.samples import UNKNOWN, Samples, regions_of
 from semikit.data.splits import Split
 from semikit.errors import DataError, FileFault, mask_size_fault, some
 from semikit.raster.region import Region
 
 Progress = Callable[[int, int], None]
 
+_ONE_SIZE = 0.9
+"""Share of images of one small size from which the others are taken for mistakes."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Images to be looked at; `masks`: each needs one; `learned`: and each mask needs a valid pixel."""
+    """Samples to be opened; `masks`: each needs one; `learned`: and each mask needs a valid pixel."""
 
     name: str
-    source: PixelSource
+    source: Samples
     indices: Sequence[int]
-    masks: bool
+    masks: bool = False
     learned: bool = False
+
+    def sampled(self, most: int) -> Part:
+        """At most so many of them, spread over the part."""
+        return replace(self, indices=self.indices[:: max(1, -(-len(self.indices) // most))])
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one image showed."""
+    """What one sample showed: its part, its name, the image's size (H, W) and channels, whether a pixel counts."""
 
+    part: str
     name: str
-    channels: int | None = None
-    counted: bool = False
-    fault: FileFault | None = None
+    size: tuple[int, int]
+    channels: int
+    counted: bool
 
 
-def check_sources(parts: Sequence[Part], num_classes: int, progress: Progress | None = None) -> None:
+def parts_of(split: Split, val: Samples, test: Samples | None = None, masks: bool = True) -> list[Part]:
+    """What a run will use: labelled, unlabelled (images alone), val, test; `masks`: targets are maps in files."""
+    parts = [
+        Part("labelled", split.pool.sources[0], split.labeled, masks, learned=masks),
+        Part("unlabelled", split.pool, split.unlabeled),
+        Part("val", val, range(len(val)), masks),
+    ]
+    return [*parts, Part("test", test, range(len(test)), masks)] if test is not None else parts
+
+
+def missing_files(parts: Sequence[Part]) -> list[str]:
+    """A sentence for each part whose files are not all there: three of them and the number of the others."""
+    found = []
+    for part in parts:
+        source = part.source
+        files = [path for i in part.indices for path in source.files(i)]
+        files += [path for i in part.indices if part.masks and (path := source.target_file(i)) is not None]
+        gone = [str(path) for path in files if not path.is_file()]
+        if gone:
+            found.append(f"{part.name}: {len(gone)} of {len(files)} files are missing: {some(gone)}")
+    return found
+
+
+def check_samples(parts: Sequence[Part], num_classes: int, progress: Progress | None = None) -> None:
     """Decode every image and every mask that will be used.
 
     Raises:
@@ -56,66 +88,78 @@ def check_sources(parts: Sequence[Part], num_classes: int, progress: Progress | 
         raise DataError("\n- ".join([f"{len(problems)} problems with the data:", *problems]))
 
 
-def missing_files(parts: Sequence[Part]) -> list[str]:
-    """A sentence for each part whose files are not all there: three of them and the number of the others."""
-    told = []
-    for part in parts:
-        source = part.source
-        files = [path for i in part.indices for path in source.files(i)]
-        files += [path for i in part.indices if part.masks and (path := source.mask_file(i)) is not None]
-        gone = [str(path) for path in files if not path.is_file()]
-        if gone:
-            told.append(f"{part.name}: {len(gone)} of {len(files)} files are missing: {some(gone)}")
-    return told
-
-
-def sampled(part: Part, most: int) -> Part:
-    """At most so many images of a part, spread over it."""
-    step = max(1, -(-len(part.indices) // most))
-    return replace(part, indices=part.indices[::step])
-
-
-def parts_of(split: Split, val: PixelSource, test: PixelSource | None = None) -> list[Part]:
-    """What a run will use: labelled, unlabelled (images alone), val, test."""
-    parts = [
-        Part("labelled", split.pool.sources[0], split.labeled, masks=True, learned=True),
-        Part("unlabelled", split.pool, split.unlabeled, masks=False),
-        Part("val", val, range(len(val)), masks=True),
-    ]
-    return [*parts, Part("test", test, range(len(test)), masks=True)] if test is not None else parts
-
-
 def find_problems(parts: Sequence[Part], num_classes: int, progress: Progress | None = None) -> list[str]:
     """A sentence for each kind of problem in each part, with at most three files and the number of the others.
 
     Kinds: unreadable or truncated image, missing mask, mask of another size, colour mask, value outside the classes
-    0..num_classes-1, no pixel that counts (in a labelled image; in all that are scored), another number of channels.
-    Images are decoded by threads; `progress` is told (done, all) after each.
+    0..num_classes-1, no pixel that counts (in a labelled image; in all that are scored), another number of channels;
+    of whole images another size, where nine of ten have one of at most 96 pixels a side: the others would keep all
+    from being held in memory. Samples that are generated or in memory are sound. Images are decoded by threads;
+    `progress` is called with (done, all) after each.
     """
-    total, done = sum(len(part.indices) for part in parts), 0
+    listed = [[index for index in part.indices if part.source.files(index)] for part in parts]
+    total, done = sum(map(len, listed)), 0
     faults: dict[tuple[str, str], list[FileFault]] = {}
-    channels: list[tuple[str, _Seen]] = []
+    every: list[_Seen] = []
     with ThreadPoolExecutor() as threads:
-        for part in parts:
-            look, counted, before = _looker(part, num_classes), False, len(faults)
-            for seen in threads.map(look, part.indices):
+        for part, indices in zip(parts, listed, strict=True):
+            counted, before = False, len(faults)
+            for seen in threads.map(_opener(part, num_classes), indices):
                 done += 1
                 if progress is not None:
                     progress(done, total)
-                counted |= seen.counted
-                if seen.fault is not None:
-                    faults.setdefault((part.name, seen.fault.kind), []).append(seen.fault)
-                elif seen.channels is not None:
-                    channels.append((part.name, seen))
-            if part.masks and part.indices and not counted and len(faults) == before:
+                if isinstance(seen, FileFault):
+                    faults.setdefault((part.name, seen.kind), []).append(seen)
+                else:
+                    counted |= seen.counted
+                    every.append(seen)
+            if part.masks and indices and not counted and len(faults) == before:
                 fault = FileFault("masks of which no pixel counts", "all", "", "Check `ignore` and `mapping`.")
                 faults[part.name, fault.kind] = [fault]
-    for name, fault in _other_channels(channels):
+    sizes = [] if any(part.masks for part in parts) else _other_sizes(every)
+    for name, fault in (*_other_channels(every), *sizes):
         faults.setdefault((name, fault.kind), []).append(fault)
-    return [_told(name, kind, found) for (name, kind), found in faults.items()]
+    return [
+        f"{part}: {kind}: {some([fault.where for fault in found])}. {found[0].remedy}"
+        for (part, kind), found in faults.items()
+    ]
 
 
-def orientation_notice(source: PixelSource, indices: Sequence[int]) -> str | None:
+def refuse_other_size(part: str, source: Samples | None, size: tuple[int, int]) -> None:
+    """Raise where images that are scored are not of the `size` (H, W) of those that are learned from.
+
+    Raises:
+        DataError: says which size they have, or that they have several.
+    """
+    held = None if source is None else source.arrays()
+    if source is None or (held is not None and held.shape[1:3] == size):
+        return
+    theirs = "several sizes" if held is None else f"{held.shape[2]}x{held.shape[1]}"
+    raise DataError(
+        f"{part}: images of {theirs}, while those that are learned from have {size[1]}x{size[0]} (width x height). "
+        "Bring all to one size, or crop them all: views.size=224."
+    )
+
+
+def balance_notice(split: Split, class_names: Sequence[str]) -> str:
+    """How many labelled images each class has, and how many of the unlabelled a label is known of (for the logs)."""
+    labels = np.asarray(split.pool.labels)
+    counts = np.bincount(labels[list(split.labeled)], minlength=len(class_names))
+    least, most = int(counts.min()), int(counts.max())
+    each = f"{least}" if least == most else f"{least} to {most}"
+    absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    notice = f"labelled images of each of {len(class_names)} classes: {each}"
+    if absent:
+        notice += f"; none of {some(absent)}: what has no label cannot be learned"
+    if not split.unlabeled:  # they come out of shards
+        return notice
+    known = int((labels[np.asarray(split.unlabeled)] != UNKNOWN).sum())
+    return (
+        f"{notice}. Of {known} of {len(split.unlabeled)} unlabelled images the class is known; it is used for logs only"
+    )
+
+
+def orientation_notice(source: Samples, indices: Sequence[int]) -> str | None:
     """A warning where images carry a camera's orientation, which is not applied; reads headers only."""
     turned = [source.names[index] for index in indices if _turned(source, index)]
     if not turned:
@@ -126,58 +170,7 @@ def orientation_notice(source: PixelSource, indices: Sequence[int]) -> str | Non
     )
 
 
-def _looker(part: Part, num_classes: int) -> Callable[[int], _Seen]:
-    def look(index: int) -> _Seen:
-        name = part.source.names[index]
-        try:
-            channels, counted = _looked(part, index, name, num_classes)
-            return _Seen(name, channels, counted)
-        except FileFault as fault:
-            return _Seen(name, fault=fault)
-
-    return look
-
-
-def _looked(part: Part, index: int, name: str, num_classes: int) -> tuple[int, bool]:
-    """Channels of an image that is sound, as is its mask, and whether a pixel counts; rasters are read by tiles."""
-    if part.masks and not part.source.has_mask(index):
-        remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
-        raise FileFault("image without mask", name, "", remedy)
-    channels, shown, counted = 0, False, False
-    for region in regions_of(part.source, index):
-        image, valid = part.source.image(index, region)
-        channels, seen = int(image.shape[-1]), np.True_ if valid is None else valid
-        shown |= bool(seen.any())
-        if part.masks:
-            counted |= bool((seen & _mask_looked(part.source, index, image, region, num_classes)).any())
-    if not shown:
-        remedy = "Take it out, or check its nodata value and, of a pair, that of the other date."
-        raise FileFault("image without a valid pixel", name, "", remedy)
-    if part.learned and not counted:
-        remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
-        raise FileFault("mask without a valid pixel", name, "", remedy)
-    return channels, counted
-
-
-def _mask_looked(
-    source: PixelSource, index: int, image: NDArray[np.uint8], region: Region | None, num_classes: int
-) -> NDArray[np.bool_]:
-    """Valid pixels of a mask that is sound."""
-    labels, valid = source.mask(index, region)
-    if labels.shape != image.shape[-3:-1]:
-        raise size_fault(source, index, image.shape, labels.shape)
-    if valid.any() and int(labels[valid].max()) >= num_classes:
-        name, detail = source.names[index], f"{int(labels[valid].max())}"
-        raise FileFault(f"label outside the classes 0 to {num_classes - 1}", name, detail, "Correct the labels.")
-    return valid
-
-
-def _turned(source: PixelSource, index: int, least: int = 2) -> bool:
-    """Whether a camera's orientation of at least so much (1: upright, from 5: on its side) is stored with an image."""
-    return any(read_info(path).orientation >= least for path in source.files(index))
-
-
-def size_fault(source: PixelSource, index: int, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
+def size_fault(source: Samples, index: int, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
     """The fault of an image (*T, H, W, C) and its mask (H, W) that differ in size; says so where EXIF turned one."""
     sizes = (image[-3], image[-2]), (mask[0], mask[1])
     if not _turned(source, index, 5):
@@ -189,18 +182,77 @@ def size_fault(source: PixelSource, index: int, image: tuple[int, ...], mask: tu
     return mask_size_fault(source.names[index], *sizes, remedy)
 
 
-def _other_channels(seen: Sequence[tuple[str, _Seen]]) -> list[tuple[str, FileFault]]:
+def _turned(source: Samples, index: int, least: int = 2) -> bool:
+    """Whether a camera's orientation of at least so much (1: upright, from 5: on its side) is stored with an image."""
+    return any(read_info(path).orientation >= least for path in source.files(index))
+
+
+def _opener(part: Part, num_classes: int) -> Callable[[int], _Seen | FileFault]:
+    def opened(index: int) -> _Seen | FileFault:
+        try:
+            return _opened(part, index, part.source.names[index], num_classes)
+        except FileFault as fault:
+            return fault
+
+    return opened
+
+
+def _opened(part: Part, index: int, name: str, num_classes: int) -> _Seen:
+    """A sample that is sound; rasters are read by tiles."""
+    if part.masks and not part.source.has_target(index):
+        remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
+        raise FileFault("image without mask", name, "", remedy)
+    shape: Any = ()
+    shown, counted = False, False
+    for region in regions_of(part.source, index):
+        image, valid = part.source.image(index, region)
+        shape, seen = image.shape, np.True_ if valid is None else valid
+        shown |= bool(seen.any())
+        if part.masks:
+            counted |= bool((seen & _valid_mask(part.source, index, image, region, num_classes)).any())
+    if not shown:
+        remedy = "Take it out, or check its nodata value and, of a pair, that of the other date."
+        raise FileFault("image without a valid pixel", name, "", remedy)
+    if part.learned and not counted:
+        remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
+        raise FileFault("mask without a valid pixel", name, "", remedy)
+    return _Seen(part.name, name, shape[-3:-1], shape[-1], counted)
+
+
+def _valid_mask(
+    source: Samples, index: int, image: NDArray[np.uint8], region: Region | None, num_classes: int
+) -> NDArray[np.bool_]:
+    """Valid pixels of a mask that is sound."""
+    labels, valid = source.target(index, region)
+    if labels.shape != image.shape[-3:-1]:
+        raise size_fault(source, index, image.shape, labels.shape)
+    if valid.any() and int(labels[valid].max()) >= num_classes:
+        name, detail = source.names[index], f"{int(labels[valid].max())}"
+        raise FileFault(f"label outside the classes 0 to {num_classes - 1}", name, detail, "Correct the labels.")
+    return valid
+
+
+def _other_channels(seen: Sequence[_Seen]) -> Iterable[tuple[str, FileFault]]:
     """Images that differ from the most common number of channels."""
-    counts = Counter(item.channels for _, item in seen)
-    if len(counts) <= 1:
-        return []
-    common = counts.most_common(1)[0][0]
+    if not seen:
+        return
+    ((common, _),) = Counter(item.channels for item in seen).most_common(1)
     kind = f"image with another number of channels than most ({common})"
     remedy = "Choose the same for all with `bands: [...]`, or convert the images."
-    return [
-        (part, FileFault(kind, item.name, str(item.channels), remedy)) for part, item in seen if item.channels != common
-    ]
+    for item in seen:
+        if item.channels != common:
+            yield item.part, FileFault(kind, item.name, str(item.channels), remedy)
 
 
-def _told(part: str, kind: str, faults: Sequence[FileFault]) -> str:
-    return f"{part}: {kind}: {some([fault.where for fault in faults])}. {faults[0].remedy}"
+def _other_sizes(seen: Sequence[_Seen]) -> Iterable[tuple[str, FileFault]]:
+    """Images that differ from a small size that nearly all have."""
+    if not seen:
+        return
+    ((common, count),) = Counter(item.size for item in seen).most_common(1)
+    if max(common) > LARGEST or count < _ONE_SIZE * len(seen):
+        return
+    kind = f"image of another size than most ({common[1]}x{common[0]}, width x height)"
+    remedy = "Bring all to one size, or take these out."
+    for item in seen:
+        if item.size != common:
+            yield item.part, FileFault(kind, item.name, f"{item.size[1]}x{item.size[0]}", remedy)

@@ -6,50 +6,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, final
+from typing import Any, Self, final
 
 from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from semikit.data.shards.files import Shard
-from semikit.data.sources import Filed
-from semikit.data.splits import Family
+from semikit.data.splits import Family, Split
 from semikit.errors import DataError, some
 from semikit.settings.base import Settings
 from semikit.settings.messages import explain
-
-
-class Chosen(Protocol):
-    """What a record is made of: a `Split` of masks or of labels."""
-
-    @property
-    def labeled(self) -> Sequence[int]:
-        """Numbers of the labelled images in `pool`."""
-        ...
-
-    @property
-    def unlabeled(self) -> Sequence[int]:
-        """Numbers of the unlabelled images in `pool`."""
-        ...
-
-    @property
-    def pool(self) -> Filed:
-        """All images that are learned from."""
-        ...
-
-    @property
-    def family(self) -> Family:
-        """How labelled images were chosen."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Seed of a random choice."""
-        ...
-
-    @property
-    def masked(self) -> int:
-        """Images of train that have a mask or a label."""
-        ...
 
 
 @final
@@ -108,7 +73,7 @@ class Manifest(Settings):
     """Of a pool in shards: all of them, in their order; how many images they hold is not known."""
 
     @classmethod
-    def of(cls, split: Chosen, shards: Sequence[Shard] = ()) -> Self:
+    def of(cls, split: Split, shards: Sequence[Shard] = ()) -> Self:
         """The record of a split, and of the shards that are its unlabelled images."""
         labeled, unlabeled = names(split)
         counts = Counts(labeled=len(labeled), unlabeled=len(unlabeled), masked=split.masked)
@@ -146,7 +111,7 @@ class Manifest(Settings):
         return manifest
 
 
-def names(split: Chosen) -> tuple[list[str], list[str]]:
+def names(split: Split) -> tuple[list[str], list[str]]:
     """Names of the labelled and of the unlabelled images."""
     every = split.pool.names
     return [every[index] for index in split.labeled], [every[index] for index in split.unlabeled]
@@ -157,7 +122,7 @@ def digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
-def write(folder: Path, split: Chosen, shards: Sequence[Shard] = ()) -> Manifest:
+def write(folder: Path, split: Split, shards: Sequence[Shard] = ()) -> Manifest:
     """Write split.json, labeled.txt and unlabeled.txt into a run folder.
 
     Raises:

@@ -6,61 +6,23 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, final
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.data.formats.mask_values import MaskValues
-from semikit.data.shards.spec import Shards, kind_of
+from semikit.data.formats.rescale import Scale
+from semikit.data.shards.spec import Shards
 from semikit.errors import DataError
-from semikit.files import at_home
-from semikit.settings.base import Location, Settings, one_or_many
+from semikit.files import at_home, no_such_file
+from semikit.settings.base import Settings
 from semikit.settings.messages import validate
 from semikit.settings.yaml_text import parse
 
 _PARTS = ("train", "unlabeled", "val", "test")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
-
-@final
-class Folders(Settings):
-    """A folder of images and the folder of their masks."""
-
-    images: Location
-    """Folder of images, searched with its subfolders."""
-    masks: Location | None = None
-    """Folder of masks: same subfolder, same stem, any image type."""
-
-
-@final
-class ImageFolder(Settings):
-    """A folder of images without masks."""
-
-    images: Location
-    """Folder of images, searched with its subfolders."""
-
-
-@final
-class Scale(Settings):
-    """The range of stored values that becomes 0..255; one number for all bands or one per band."""
-
-    min: float | tuple[float, ...]
-    """Stored value that becomes 0."""
-    max: float | tuple[float, ...]
-    """Stored value that becomes 255."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        low, high = (value if isinstance(value, tuple) else (value,) for value in (self.min, self.max))
-        if len(low) != len(high) or not all(a < b for a, b in zip(low, high, strict=True)):
-            raise ValueError(f"min must be below max, band by band; got min {self.min}, max {self.max}")
-        return self
-
-    @property
-    def told(self) -> str:
-        """The range for people: "0 to 10000"; of several bands their bounds, one after the other."""
-        low, high = (value if isinstance(value, tuple) else (value,) for value in (self.min, self.max))
-        return f"{', '.join(f'{v:g}' for v in low)} to {', '.join(f'{v:g}' for v in high)}"
+S = TypeVar("S", bound=Settings)
 
 
 def _class_names(raw: Any) -> Any:
@@ -131,34 +93,6 @@ class ClassSpec(Settings):
         return MaskValues(self.num_classes, self.ignore, tuple(sorted(self.mapping.items())))
 
 
-@final
-class DataSpec(ClassSpec):
-    """Folders and classes of a segmentation data set of the user's own."""
-
-    train: Folders
-    """Images to learn from; those with a mask can be labelled."""
-    unlabeled: Annotated[
-        tuple[
-            Annotated[Annotated[ImageFolder, Tag("folder")] | Annotated[Shards, Tag("pool")], Discriminator(kind_of)],
-            ...,
-        ],
-        BeforeValidator(one_or_many),
-    ] = ()
-    """More images to learn from, without masks; one folder or a list, or the shards of a large pool."""
-    val: Folders
-    """Images the best model is chosen on; each needs a mask."""
-    test: Folders | None = None
-    """Images for the final score; each needs a mask."""
-
-
-S = TypeVar("S", bound=Settings)
-
-
-def load_spec(data: Path | Mapping[str, Any], root: Path | None = None) -> DataSpec:
-    """The segmentation data set a YAML file or mapping describes; see `read_spec`."""
-    return read_spec(DataSpec, data, root)
-
-
 def read_spec(kind: type[S], data: Path | Mapping[str, Any], root: Path | None = None) -> S:
     """The data set a YAML file, or a mapping with the content of one, describes; paths in it count from `root`, the
     file's folder or the current one, and come back absolute.
@@ -199,16 +133,6 @@ def read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise no_such_file(path)
     return parse(path.read_bytes(), str(path))
-
-
-def no_such_file(path: Path) -> DataError:
-    """The error for a file that is not there or a folder, with the YAML files that are."""
-    folder = path if path.is_dir() else path.parent
-    near = sorted(item.name for pattern in ("*.yaml", "*.yml") for item in folder.glob(pattern))
-    hint = f" YAML files there: {', '.join(near[:10])}." if near else ""
-    if path.is_dir():
-        return DataError(f"{path} is a folder, and here a YAML file is read that describes the data.{hint}")
-    return DataError(f"no such file: {path}.{hint}")
 
 
 def _expanded(value: Any, path: Path) -> Any:

@@ -1,13 +1,13 @@
-"""Which images are labelled: a number, a fraction, a list in a file, or every image with a mask."""
+"""Which images are labelled: a number, a fraction, an official or own list, or all that can be."""
 
 from __future__ import annotations
 
 import filecmp
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, final
@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 
 from semikit.core.rng import rng_for
 from semikit.data.formats.name_lists import listed
-from semikit.data.sources import Filed, PixelSource, Pool, regions_of
-from semikit.errors import DataError
+from semikit.data.samples import DataParts, Pool, Samples, Subset, regions_of
+from semikit.errors import DataError, some
 
 Family = Literal["random", "file", "all", "official"]
-Official = Callable[[str], Sequence[str]]
-"""Name of an official split, "1/16" -> names of its labelled images."""
+Members = Sequence[NDArray[np.int64]]
+"""Which images are of each class."""
 
 OFFICIAL = "official:"
-_LOOKED = 4096
-"""Bytes of a file that are looked at before two are compared."""
+_COMPARED = 4096
+"""Bytes of a file that are compared by a checksum before whole files are."""
+_MOST_HELD = 5000
 _ALLOWED = "a number (46), a fraction (1/16), a file with one name a line, or all"
+_BALANCED = "a number over all classes (250), a fraction of every class (1/10), a file with one name a line, or all"
 
 
 @final
@@ -35,69 +37,190 @@ _ALLOWED = "a number (46), a fraction (1/16), a file with one name a line, or al
 class Split:
     """Labelled numbers count over train; unlabelled ones over `pool`, which is train and then the extra sources.
 
-    `masked` is how many images of train have a mask; a fraction was taken of that number. `seed` matters to the family
-    "random" alone.
+    Of pixels the unlabelled are all the others; of whole images all, the labelled included, as the field has it.
+    `masked` is how many images of train can be labelled; a fraction was taken of that number. `seed` matters to the
+    family "random" alone.
     """
 
     labeled: tuple[int, ...]
-    unlabeled: tuple[int, ...]
+    unlabeled: Sequence[int]
     pool: Pool
     family: Family
     seed: int
     masked: int
 
 
-def choose(
-    labels: str | None,
-    train: PixelSource,
-    val: PixelSource,
-    unlabeled: Sequence[PixelSource] = (),
-    *,
-    seed: int = 0,
-    test: PixelSource | None = None,
-    official: Official | None = None,
-) -> Split:
-    """The labelled images and, as unlabelled ones, all the rest of train and the extra sources.
+def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
+    """The labelled images of train, and the unlabelled ones; of shards none has a number.
 
-    `labels`: "46" | "1/16" (round(N*f), of the images with a mask) | path of a list | "official:1/16", which `official`
-    resolves | "all" or None (all with a mask). Of one seed, fewer labels are a subset of more.
+    `labels`: "46" | "1/16" (round(N*f), of the images that can be labelled; where `parts.balanced`, of every class) |
+    path of a list | "official:1/16", which `parts.official` resolves | "all". None means all, and is refused where
+    `parts.balanced`. Of one seed, fewer labels are a subset of more. No image of val and test may be labelled; of
+    published data their names are compared alone, as empty tiles of WHU-CD may be equal.
 
     Raises:
-        DataError: more asked than there are, a malformed option, an unknown file entry, a labelled file that is also
-            in val or test, an official split of data that have none.
+        DataError: more asked than there are, a number that the classes do not divide, a malformed option, an unknown
+            file entry, a labelled file that is also in val or test, an official split of data that have none.
     """
-    candidates = [index for index in range(len(train)) if train.has_mask(index)]
-    if not candidates:
+    train = parts.train
+    able = np.array([index for index in range(len(train)) if train.has_target(index)], np.int64)
+    if not len(able):
         raise DataError("no image of train has a mask, so none can be labelled; state the folder as train.masks.")
+    family, labeled = _labeled(labels, parts, able, seed)
+    if not parts.published:
+        refuse_shared(train, labeled, parts.val, "val")
+        refuse_shared(train, labeled, parts.test, "test")
+    pool = Pool((train, *parts.unlabeled))
+    unlabeled: Sequence[int] = range(len(pool))
+    if parts.pool is not None:
+        unlabeled = ()
+    elif not parts.balanced:
+        taken = set(labeled)
+        unlabeled = tuple(index for index in range(len(pool)) if index not in taken)
+    return Split(tuple(labeled), unlabeled, pool, family, seed, len(able))
+
+
+def _labeled(labels: str | None, parts: DataParts, able: NDArray[np.int64], seed: int) -> tuple[Family, list[int]]:
+    allowed = _BALANCED if parts.balanced else _ALLOWED
+    if labels is None and parts.balanced:
+        raise DataError(f"how many images are labelled? Give --labels {allowed}. {_most(_members(parts))}")
     if labels is None or labels == "all":
-        family: Family = "all"
-        labeled = candidates
-    elif labels.startswith(OFFICIAL):
-        family = "official"
-        labeled = _official(labels, train, official)
-    elif (count := _count(labels, len(candidates))) is not None:
-        family = "random"
-        order = rng_for(seed, "split").permutation(len(candidates))
-        labeled = sorted(candidates[k] for k in order[:count])
-    else:
-        family = "file"
-        labeled = listed(Path(labels), train, {"val": val, "test": test}, _ALLOWED, train.has_mask)
-    if official is None:  # the parts of a published data set are what they are; empty tiles of WHU-CD may be equal
-        for part, other in (("val", val), ("test", test)):
-            refuse_shared(train, labeled, other, part)
-    pool = Pool((train, *unlabeled))
-    taken = set(labeled)
-    rest = tuple(index for index in range(len(pool)) if index not in taken)
-    return Split(tuple(labeled), rest, pool, family, seed, len(candidates))
+        return "all", able.tolist()
+    if labels.startswith(OFFICIAL):
+        if parts.official is None:
+            raise DataError(
+                f"labels {labels!r}: these data have no official splits, as only published sets have. Give {allowed}."
+            )
+        return "official", sorted(parts.official(labels.removeprefix(OFFICIAL), parts))
+    if re.fullmatch(r"\d+(/\d+)?", labels):
+        return "random", (_drawn_by_class(labels, parts, seed) if parts.balanced else _drawn(labels, able, seed))
+    if Path(labels).is_file():
+        what = "label" if parts.balanced else "mask"
+        return "file", from_list(Path(labels), parts, allowed, what)
+    raise DataError(f"labels {labels!r}: no such file, and neither a number nor a fraction. Give {allowed}.")
 
 
-def coverage(source: PixelSource, indices: Sequence[int], num_classes: int) -> NDArray[np.int64]:
+def from_list(path: Path, parts: DataParts, allowed: str = _ALLOWED, what: str = "label") -> list[int]:
+    """The images of train that a file names; see `listed`."""
+    return listed(path, parts.train, {"val": parts.val, "test": parts.test}, allowed, parts.train.has_target, what)
+
+
+def _drawn(labels: str, able: NDArray[np.int64], seed: int) -> list[int]:
+    """So many of the images that can be labelled."""
+    available = len(able)
+    count = round(available * _fraction(labels, _ALLOWED)) if "/" in labels else int(labels)
+    if count < 1:
+        raise DataError(f"labels {labels!r} is {count} of {available} images with a mask; at least 1 is needed.")
+    if count > available:
+        raise DataError(f"labels {labels!r} asks for {count} images, but only {available} of train have a mask.")
+    return sorted(able[rng_for(seed, "split").permutation(available)[:count]].tolist())
+
+
+def _fraction(labels: str, allowed: str) -> Fraction:
+    above, below = (int(part) for part in labels.split("/"))
+    if below == 0 or above > below:
+        raise DataError(f"labels {labels!r} is not a fraction between 0 and 1. Give {allowed}.")
+    return Fraction(above, below)
+
+
+# ------------------------------------------------------------------------------------------------------ class by class
+
+
+def _members(parts: DataParts) -> Members:
+    return [np.flatnonzero(parts.train.labels == number) for number in range(len(parts.class_names))]
+
+
+def _drawn_by_class(labels: str, parts: DataParts, seed: int) -> list[int]:
+    members, names = _members(parts), parts.class_names
+    counts = _shares(labels, members, names) if "/" in labels else _balanced(int(labels), members, names)
+    return _drawn_of_each(members, counts, seed)
+
+
+def held_out(parts: DataParts, count: int | None) -> DataParts:
+    """The same data with validation images taken out of train, in balance over the classes.
+
+    They are the same ones for every seed, so that runs can be compared. `count` None: a tenth of the images with a
+    label, at most 5000, rounded down to what the classes divide.
+
+    Raises:
+        DataError: a number that the classes do not divide, or a class with fewer images.
+    """
+    train, names, members = parts.train, parts.class_names, _members(parts)
+    if count is None:
+        share = min(_MOST_HELD, sum(map(len, members)) // 10, min(map(len, members)) * len(names) // 2)
+        count = max(1, share // len(names)) * len(names)
+    if count // len(names) >= min(map(len, members)):
+        raise DataError(f"data.validation {count} would take all images of a class out of train. {_most(members)}")
+    chosen = np.array(
+        _drawn_of_each(members, _balanced(count, members, names, "data.validation"), 0, "validation"), np.int64
+    )
+    rest = np.setdiff1d(np.arange(len(train)), chosen)
+    told = f"{count} images of train are held out to choose the best on (data.validation says how many)"
+    return replace(parts, train=Subset(train, rest), val=Subset(train, chosen), notices=(*parts.notices, told))
+
+
+def _balanced(count: int, members: Members, names: Sequence[str], what: str = "labels") -> list[int]:
+    """How many of each class, the same for all.
+
+    Raises:
+        DataError: not divisible, or a class with fewer images.
+    """
+    classes = len(members)
+    each, rest = divmod(count, classes)
+    if rest or not each:
+        near = [str(number) for number in (each * classes, (each + 1) * classes) if number]
+        raise DataError(
+            f"{what} {count} cannot be balanced over {classes} classes; the nearest that can: {', '.join(near)}. "
+            "For other numbers list the images in a file."
+        )
+    short = [f"{name!r} has {len(of)}" for name, of in zip(names, members, strict=True) if len(of) < each]
+    if short:
+        raise DataError(
+            f"{what} {count} asks for {each} of each of {classes} classes, but {some(short, 5)}. {_most(members)}"
+        )
+    return [each] * classes
+
+
+def _most(members: Members) -> str:
+    each = min(map(len, members))
+    return f"At most {each * len(members)} can be labelled in balance ({each} of each class); all takes every label."
+
+
+def _shares(labels: str, members: Members, names: Sequence[str]) -> list[int]:
+    """How many of each class: its share, rounded so that the sum is round(N*f) (largest remainders first).
+
+    Raises:
+        DataError: no fraction, or a class of which nothing would be left.
+    """
+    exact = [len(of) * _fraction(labels, _BALANCED) for of in members]
+    counts = [int(share) for share in exact]
+    order = sorted(range(len(exact)), key=lambda k: (counts[k] - exact[k], k))
+    for k in order[: round(sum(exact)) - sum(counts)]:
+        counts[k] += 1
+    none = [f"{name!r} ({len(of)})" for name, of, count in zip(names, members, counts, strict=True) if not count]
+    if none:
+        raise DataError(f"labels {labels!r} leaves no labelled image of {some(none, 5)}. Ask for more.")
+    return counts
+
+
+def _drawn_of_each(members: Members, counts: Sequence[int], seed: int, stream: str = "split") -> list[int]:
+    """So many of each class; each class has its own order, drawn from the seed."""
+    chosen: list[int] = []
+    for number, (of, count) in enumerate(zip(members, counts, strict=True)):
+        chosen += rng_for(seed, stream, number).permutation(of)[:count].tolist()
+    return sorted(chosen)
+
+
+# ------------------------------------------------------------------------------------------- what the choice comes to
+
+
+def coverage(source: Samples, indices: Sequence[int], num_classes: int) -> NDArray[np.int64]:
     """How many of the images hold each class (K,); opens their masks."""
 
     def present(index: int) -> NDArray[np.bool_]:
         held = np.zeros(num_classes, np.bool_)
         for region in regions_of(source, index):
-            labels, valid = source.mask(index, region)
+            labels, valid = source.target(index, region)
             held |= np.bincount(labels[valid], minlength=num_classes) > 0
         return held
 
@@ -117,7 +240,7 @@ def missing_classes(counts: NDArray[np.int64], names: Sequence[str]) -> str | No
     )
 
 
-def shared_files(source: Filed, indices: Iterable[int], other: Filed) -> list[tuple[str, str]]:
+def shared_files(source: Samples, indices: Iterable[int], other: Samples) -> list[tuple[str, str]]:
     """Pairs of names whose image files hold the same bytes; none where a source is not made of files.
 
     Files that are missing are equal to none; they are told of when the data are checked.
@@ -135,16 +258,16 @@ def shared_files(source: Filed, indices: Iterable[int], other: Filed) -> list[tu
     return [(source.names[i], other.names[j]) for i, j in pairs if _same_bytes(source.files(i), other.files(j))]
 
 
-def _beginning(source: Filed, index: int) -> int:
+def _beginning(source: Samples, index: int) -> int:
     """A checksum of how an image's files begin: of ten thousand small ones many are equally long."""
     total = 0
     for path in source.files(index):
         with path.open("rb") as file:
-            total = zlib.crc32(file.read(_LOOKED), total)
+            total = zlib.crc32(file.read(_COMPARED), total)
     return total
 
 
-def _sizes(source: Filed, index: int) -> tuple[int, ...] | None:
+def _sizes(source: Samples, index: int) -> tuple[int, ...] | None:
     """Bytes of an image's files; None where one is missing or it is made."""
     files = source.files(index)
     return tuple(path.stat().st_size for path in files) if files and all(path.is_file() for path in files) else None
@@ -155,7 +278,7 @@ def _same_bytes(files: Sequence[Path], others: Sequence[Path]) -> bool:
     return all(filecmp.cmp(path, other, shallow=False) for path, other in zip(files, others, strict=True))
 
 
-def refuse_shared(train: Filed, labeled: Sequence[int], other: Filed | None, part: str) -> None:
+def refuse_shared(train: Samples, labeled: Sequence[int], other: Samples | None, part: str) -> None:
     """Raise where a labelled file of train lies in another part too, under whatever name.
 
     Raises:
@@ -166,34 +289,3 @@ def refuse_shared(train: Filed, labeled: Sequence[int], other: Filed | None, par
         told = ", ".join(name if name == twin else f"{name} (there {twin})" for name, twin in shared[:3])
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
         raise DataError(f"labelled files that are also in {part}: {told}{more}. Take them out of train or of {part}.")
-
-
-def _official(labels: str, train: PixelSource, official: Official | None) -> list[int]:
-    if official is None:
-        raise DataError(f"labels {labels!r}: only published data sets have official splits. Give {_ALLOWED}.")
-    numbers = {name: index for index, name in enumerate(train.names)}
-    return sorted(numbers[name] for name in official(labels.removeprefix(OFFICIAL)))
-
-
-def _count(labels: str, available: int) -> int | None:
-    """The number asked for; None where `labels` is a file."""
-    if re.fullmatch(r"\d+", labels):
-        count = int(labels)
-    elif re.fullmatch(r"\d+/\d+", labels):
-        count = round(available * _fraction(labels))
-    elif Path(labels).is_file():
-        return None
-    else:
-        raise DataError(f"labels {labels!r}: no such file, and neither a number nor a fraction. Give {_ALLOWED}.")
-    if count < 1:
-        raise DataError(f"labels {labels!r} is {count} of {available} images with a mask; at least 1 is needed.")
-    if count > available:
-        raise DataError(f"labels {labels!r} asks for {count} images, but only {available} of train have a mask.")
-    return count
-
-
-def _fraction(labels: str) -> Fraction:
-    above, below = (int(part) for part in labels.split("/"))
-    if below == 0 or above > below:
-        raise DataError(f"labels {labels!r} is not a fraction between 0 and 1. Give {_ALLOWED}.")
-    return Fraction(above, below)

@@ -17,7 +17,7 @@ from torch import Tensor
 from semikit.augment.weak import middle_crop, squeezed
 from semikit.core.network import Network
 from semikit.core.task import Inference
-from semikit.data.class_sources import ClassSource
+from semikit.data.samples import Samples
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
 from semikit.inference.pictures import Example, gallery
@@ -54,7 +54,7 @@ class ClassEvaluation:
     size: int | None
 
     def metrics(
-        self, networks: Mapping[str, Network], source: ClassSource, inference: Inference
+        self, networks: Mapping[str, Network], source: Samples, inference: Inference
     ) -> dict[str, MetricCollection]:
         """The metrics of each network over all labelled images of a source, each counted once, over all processes.
 
@@ -85,7 +85,7 @@ class ClassEvaluation:
         new_metrics = partial(classification_metrics, len(self.class_names), self.settings.bins, device)
         return scored(networks, new_metrics, device, self.batches(source, mine), outputs)
 
-    def comparison(self, networks: Mapping[str, Network], source: ClassSource, inference: Inference) -> Image.Image:
+    def comparison(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> Image.Image:
         """Some images spread over a source, each with its class and what every network takes it for."""
         chosen = np.array(spread(len(source), _SHOWN))
         images = np.concatenate([part for part, _ in self.batches(source, chosen)])
@@ -103,14 +103,14 @@ class ClassEvaluation:
             logits: Tensor = network(normalized(network, images, inference.device))
         return logits
 
-    def batches(self, source: ClassSource, indices: NDArray[np.intp]) -> Iterator[tuple[Bytes, NDArray[np.intp]]]:
+    def batches(self, source: Samples, indices: NDArray[np.intp]) -> Iterator[tuple[Bytes, NDArray[np.intp]]]:
         """Images (B, H, W, C) and their numbers, one batch after the other; files are read ahead by threads."""
         stored, size = source.arrays() if self.size is None else None, self.settings.batch
         parts = (indices[start : start + size] for start in range(0, len(indices), size))
         if stored is not None:
             yield from ((stored[part], part) for part in parts)
             return
-        images = read_ahead(lambda k: self.cropped(source.image(int(indices[k]))), len(indices))
+        images = read_ahead(lambda k: self.cropped(source.image(int(indices[k]))[0]), len(indices))
         yield from ((np.stack(group), part) for group, part in zip(grouped(images, size), parts, strict=True))
 
     def cropped(self, image: Bytes) -> Bytes:

@@ -18,7 +18,7 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Scores
 from semikit.data.check import Part, missing_files, size_fault
 from semikit.data.palette import Palette
-from semikit.data.sources import PixelSource
+from semikit.data.samples import Samples
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
 from semikit.inference.pictures import displayed, heat, sheet, shown_labels
@@ -63,7 +63,7 @@ class PixelEvaluation:
     metrics: Callable[[int, EvaluateSettings], MetricCollection]
     titles: tuple[str, ...] = ("image",)
 
-    def scores(self, networks: Mapping[str, Network], source: PixelSource, inference: Inference) -> dict[str, Scores]:
+    def scores(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> dict[str, Scores]:
         """Scores of each network over all images of a source, each counted once, at its own size.
 
         Processes share the images without padding their number, and every one of them gets the scores of all.
@@ -100,20 +100,20 @@ class PixelEvaluation:
         yield _counted(scores.argmax(1), labels, valid, inference.device)
 
     def _streamed(
-        self, network: Network, source: PixelSource, index: int, inference: Inference
+        self, network: Network, source: Samples, index: int, inference: Inference
     ) -> Iterator[Mapping[str, Tensor]]:
         """What is scored of a raster, part by part; only windows of it are read."""
         extent, side = source.extent(index), self.settings.size or self.crop
         assert extent is not None
         windows = Coverage(extent, side, side - max(int(side * 2 / 3), 1), self.settings.batch, ramp=False)
         for piece in predicted(lambda region: source.image(index, region), network, windows, inference):
-            labels, valid = source.mask(index, piece.region)
+            labels, valid = source.target(index, piece.region)
             if labels.shape != piece.valid.shape:
                 raise size_fault(source, index, (*extent, 1), labels.shape)
             yield _counted(piece.probabilities.argmax(0), labels, valid & piece.valid, inference.device)
 
     def comparison(
-        self, networks: Mapping[str, Network], source: PixelSource, inference: Inference, confidence: bool = False
+        self, networks: Mapping[str, Network], source: Samples, inference: Inference, confidence: bool = False
     ) -> Image.Image:
         """A few images and their truth beside the prediction of each network, titled by its name; with `confidence`
         that of the last one too.
@@ -148,9 +148,9 @@ def _counted(predicted: Tensor, labels: Bytes, valid: NDArray[np.bool_], device:
     return {"predicted": predicted.to(device), "labels": truth, "valid": counted}
 
 
-def _labeled_image(source: PixelSource, index: int, region: Region | None = None) -> tuple[Any, Any, Any]:
+def _labeled_image(source: Samples, index: int, region: Region | None = None) -> tuple[Any, Any, Any]:
     image, seen = source.image(index, region)
-    labels, valid = source.mask(index, region)
+    labels, valid = source.target(index, region)
     if labels.shape != image.shape[-3:-1]:
         raise size_fault(source, index, image.shape, labels.shape)
     return image, labels, valid if seen is None else valid & seen

@@ -14,10 +14,9 @@ from PIL import Image
 
 from semikit.core.network import Network
 from semikit.core.task import Inference
-from semikit.data.class_sources import read_rgb
-from semikit.data.folders import plain_source
-from semikit.data.formats.images import is_raster, read_grid
+from semikit.data.formats.images import is_raster, read_grid, read_rgb
 from semikit.data.formats.value_range import sampled_scale
+from semikit.data.masked_images import plain_images
 from semikit.errors import InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.predict_pairs import PairMaker, PairPredict
@@ -49,7 +48,7 @@ def segment(network: Network, metadata: Mapping[str, Any], image: Any, inference
         InputError: an array of another shape or type; DataError: a file that cannot be read or does not fit.
     """
     if isinstance(image, str | PathLike):
-        pixels, valid = plain_source([Path(image)], *bands_and_scale(metadata)).image(0)
+        pixels, valid = plain_images({Path(image).stem: Path(image)}, None, *bands_and_scale(metadata)).image(0)
     else:
         pixels, valid = _pixels(image, len(metadata["mean"])), None
     settings = EvaluateSettings.model_validate(metadata["evaluate"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semikit.data.formats.images import PHOTOS, RASTERS, files_of, is_raster
-from semikit.data.pair_folders import paired_files
+from semikit.data.image_pairs import paired_files
 from semikit.data.palette import Palette
 from semikit.errors import InputError
 from semikit.files import OUTPUT, make_folder

@@ -11,7 +11,7 @@ import numpy as np
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
-from semikit.data.class_sources import FileSource
+from semikit.data.formats.images import read_rgb
 from semikit.errors import InputError
 from semikit.files import OUTPUT, write_atomically
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
@@ -52,14 +52,14 @@ def predict_classes(
     names = tuple(metadata["class_names"])
     settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
     evaluation = ClassEvaluation(names, settings, metadata["size"])
-    images = FileSource(tuple(files), tuple(files.values()), np.full(len(files), -1, np.int64))
+    paths = list(files.values())
     network.to(inference.device).eval()
     rows: list[list[str]] = []
-    seen = read_ahead(lambda k: evaluation.fitted(images.image(k), metadata["side"]), len(files))
+    seen = read_ahead(lambda k: evaluation.fitted(read_rgb(paths[k]), metadata["side"]), len(files))
     for group in grouped(seen, settings.batch):
         shares = evaluation.logits(network, np.stack(group), inference).float().softmax(1).cpu().numpy()
         for share in shares:
-            row = [str(images.paths[len(rows)]), names[int(share.argmax())], f"{share.max():.4f}"]
+            row = [str(paths[len(rows)]), names[int(share.argmax())], f"{share.max():.4f}"]
             rows.append([*row, *(f"{value:.4f}" for value in share)] if options.probability else row)
         progress("predicting", len(rows), len(files))
     head = ["file", "label", "probability", *(names if options.probability else ())]

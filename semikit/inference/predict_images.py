@@ -13,7 +13,8 @@ from PIL import Image
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Progress
-from semikit.data.folders import image_files, plain_source
+from semikit.data.folders import image_files
+from semikit.data.masked_images import plain_images
 from semikit.data.palette import palette
 from semikit.errors import DataError
 from semikit.files import OUTPUT, make_folder
@@ -86,7 +87,7 @@ def _predict(
     inference: Inference,
     progress: Progress,
 ) -> None:
-    images = plain_source(list(files.values()), *bands_and_scale(metadata))
+    images = plain_images(files, None, *bands_and_scale(metadata))
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
     colours = palette(len(metadata["class_names"]), metadata.get("palette"))
     network.to(inference.device).eval()

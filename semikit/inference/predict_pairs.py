@@ -16,10 +16,11 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import is_raster, read_grid
 from semikit.data.formats.mask_values import MaskValues
-from semikit.data.formats.value_range import depth_notice, sampled_scale, value_range
-from semikit.data.pairs import PairSource, aligned
+from semikit.data.formats.rescale import Scale
+from semikit.data.formats.value_range import depth_notice, sampled_scale
+from semikit.data.image_pairs import ImagePairs
+from semikit.data.pair_grids import aligned
 from semikit.data.palette import Palette, palette
-from semikit.data.spec import Scale
 from semikit.errors import ConfigError, some
 from semikit.inference.pair_outputs import Outputs, find_pairs, make_room, outputs_of
 from semikit.inference.pictures import displayed, overlay
@@ -171,7 +172,7 @@ class PairMaker:
         grid = read_grid(files[0])
         scale = self.scale or sampled_scale(files, self.bands)
         if scale is not None and scale is not self.scale:
-            notices[DEEP] = f"the model was trained on 8-bit images; values from {scale.told} are brought to 0..255"
+            notices[DEEP] = f"the model was trained on 8-bit images; values from {scale.text} are brought to 0..255"
         look = self.reader(files, scale)
         seen = False
         with ExitStack() as stack:
@@ -197,10 +198,10 @@ class PairMaker:
             notices[POLYGONS] = polygons_told(report, outputs.polygons, grid.placed)
         return notices
 
-    def _source(self, files: tuple[Path, Path], scale: Scale | None) -> PairSource:
-        bounds = None if scale is None else value_range(scale)
+    def _source(self, files: tuple[Path, Path], scale: Scale | None) -> ImagePairs:
+        bounds = None if scale is None else scale.bounds
         (before, after), values = files, MaskValues(len(self.class_names))
-        return PairSource((before.stem,), (before,), (after,), (None,), values, self.bands, bounds)
+        return ImagePairs((before.stem,), (before,), (after,), (None,), values, self.bands, bounds)
 
     def reader(self, files: tuple[Path, Path], scale: Scale | None) -> Look:
         """Reads regions of a pair: of rasters from the disk, of photos from memory."""

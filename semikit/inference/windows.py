@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.core.network import Network
 from semikit.core.task import Inference
-from semikit.data.spec import Scale
+from semikit.data.formats.rescale import Scale
 from semikit.errors import DataError
 from semikit.raster.polygons import NODATA
 from semikit.raster.region import Region

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any, final
 
 from semikit.core.task import Counts
-from semikit.data.class_published import class_set
 from semikit.data.published.catalogue import read_published
+from semikit.data.published.class_sets import class_set
 from semikit.data.published.prepared import part_of
 from semikit.errors import InputError
 from semikit.reproduce.cells import Cell, command, percent

@@ -18,6 +18,7 @@ from semikit.errors import ConfigError, DataError
 from semikit.models.settings import buildable
 from semikit.registry import METHODS, TASKS
 from semikit.run.config import FORMAT, Config
+from semikit.training.bad_files import BadFiles
 from semikit.training.device import autocast, choose_device, grad_scaler
 from semikit.training.memory import planned_micro_batches
 from semikit.training.optimizer import build_optimizer
@@ -161,7 +162,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     device = choose_device(train.device)
     task = task or build_task(config)
     task.run_folder = folder
-    task.bad_files.limit = train.max_bad_files
+    task.bad_files = bad_files = BadFiles(train.max_bad_files)
     schedule = schedule_of(train, task.counts, requirements_of(config).unlabeled)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
@@ -192,6 +193,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
         inference=inference_of(config, device),
         folder=folder,
         reporter=reporter,
+        bad_files=bad_files,
         metadata={"task": config.task, "name": config.name, **task.metadata()},
         snapshot={"format": FORMAT, "config": config.to_raw(), "manifest": dict(task.manifest())},
         images_per_step=train.batch * (1 + train.ratio * requirements_of(config).unlabeled),

@@ -110,7 +110,7 @@ def at_root(raw: dict[str, Any], root: Path) -> dict[str, Any]:
 
 def _own_data(task: str, data: Path | Mapping[str, Any], root: Path | None) -> dict[str, Any]:
     """The user's own data as the task reads them."""
-    from semikit.data.spec import no_such_file
+    from semikit.files import no_such_file
 
     if isinstance(data, Mapping):
         return {"name": "data", "data": dict(TASKS.get(task).custom_data(data, root))}

@@ -37,7 +37,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "protocol": config.train.protocol,
         "evaluation": config.evaluate.model_dump(mode="json"),
         "iterations": trainer.step,
-        "bad_files": dict(task.bad_files.found),
+        "bad_files": dict(trainer.bad_files.found),
         "seconds": round(trainer.seconds, 1),
         "first_batch_seconds": trainer.meter.first_batch,
         "images_per_second": round(trainer.step * trainer.meter.images_per_step / max(trainer.seconds, 1e-9), 2),

@@ -21,12 +21,10 @@ from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, to_d
 from semikit.core.losses import denominators
 from semikit.core.rng import rng_for
 from semikit.core.task import BatchLayout
-from semikit.data.class_sources import ClassSource
 from semikit.data.loading.streams import Stream, items_at
-from semikit.data.shards.pool import ShardStream
 from semikit.distributed.collectives import own_part, own_positions
 from semikit.settings.base import Settings
-from semikit.tasks._streams import LABELED, SECOND, UNLABELED
+from semikit.tasks._training_data import LABELED, SECOND, UNLABELED, Pools
 
 
 @final
@@ -49,7 +47,7 @@ class ClassViews(Settings):
 class ClassCrops:
     """Makes the crops of one image, in a worker: (crops (1 + V, C, S, S) uint8, index); labelled: V = 0."""
 
-    pools: Mapping[str, Sequence[tuple[ClassSource, int]] | ShardStream]
+    pools: Pools
     settings: ClassViews
     strong_views: int
 
@@ -57,7 +55,7 @@ class ClassCrops:
         """One image of a stream; everything random comes from `rng`."""
         assert self.settings.size is not None
         source, position = self.pools[stream][index]
-        image = source.image(position)
+        image, _ = source.image(position)
         count = 1 + (self.strong_views if stream == UNLABELED else 0)
         crops = [
             random_crop(image, self.settings.size, rng, self.settings.crop, self.settings.weak.flip)

@@ -1,33 +1,30 @@
-"""Where tasks of pixels take images and masks from: the user's folders, a published data set, made images."""
+"""Where tasks take their samples from: the user's own data, a published data set, generated images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from semikit.data.folders import Sources, apart, in_real_folder, resolve, unlabeled_folder
-from semikit.data.formats.mask_values import MaskValues
-from semikit.data.formats.value_range import value_range
-from semikit.data.palette import Palette, palette
+from semikit.data.palette import palette
 from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names, read_published
 from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
+from semikit.data.samples import DataParts, Samples, refuse_overlap
+from semikit.data.shards.files import list_shards
 from semikit.data.shards.images import PoolImage, PoolPair
-from semikit.data.shards.pool import ShardPool
-from semikit.data.shards.spec import pool_among
-from semikit.data.sources import PixelSource
-from semikit.data.spec import ClassSpec, DataSpec, ImageFolder, Scale
-from semikit.data.splits import Official
-from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
+from semikit.data.shards.pool import SampleDecoder, ShardPool
+from semikit.data.shards.spec import Shards, pool_among
+from semikit.data.spec import ClassSpec
 from semikit.errors import DataError
 from semikit.settings.base import Location, Settings
-from semikit.tasks._shards import open_pool
 
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+
+S = TypeVar("S", bound=ClassSpec)
 
 
 def _text(value: Any) -> Any:
@@ -45,7 +42,7 @@ class PublishedData(Settings):
 
 
 class SourceSettings(Settings):
-    """What all tasks on pixels say of their data; one of the fields in `KINDS` tells where they come from."""
+    """What all tasks say of their data; one of the fields in `KINDS` names where they come from."""
 
     KINDS: ClassVar[tuple[str, ...]]
 
@@ -72,70 +69,15 @@ class SourceSettings(Settings):
         return self
 
 
-@final
-class PixelData(SourceSettings):
-    """Where images and masks come from; one of `folders`, `published` and `shapes`."""
-
-    KINDS = ("folders", "published", "shapes")
-
-    folders: DataSpec | None = None
-    """The user's own folders, as in the data YAML."""
-    shapes: ShapesSettings | None = None
-    """The built-in procedural images."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class PixelSources:
-    """Everything a task on pixels reads, opened: no image is, unless a range of values had to be sampled.
-
-    `official` resolves official splits and is None where there are none; `scale` is the range of raster values in use,
-    `bands` the chosen ones; `synthetic` says that images are made, so that there are no files to check; `pool` are
-    shards, which are then all that is unlabelled.
-    """
-
-    train: PixelSource
-    unlabeled: Sequence[PixelSource]
-    val: PixelSource
-    test: PixelSource | None
-    class_names: tuple[str, ...]
-    palette: Palette
-    bands: tuple[int, ...] | None = None
-    scale: Scale | None = None
-    official: Official | None = None
-    synthetic: bool = False
-    pool: ShardPool | None = None
-
-
-def open_sources(data: PixelData) -> PixelSources:
-    """The sources a configuration names.
-
-    Raises:
-        DataError: folders or prepared roots that are not as described.
-    """
-    if data.shapes is not None:
-        train, val, test = (ShapesSource(data.shapes, name) for name in SPLITS)
-        return PixelSources(train, (), val, test, CLASS_NAMES, palette(len(CLASS_NAMES)), synthetic=True)
-    if data.published is not None:
-        return open_published(data, data.published, unlabeled_folder)
-    assert data.folders is not None
-    return open_folders(data, data.folders, "seg", lambda folder: ImageFolder(images=folder), resolve, PoolImage)
-
-
-S = TypeVar("S", bound=ClassSpec)
-
-
-def open_folders(
+def open_own(
     data: SourceSettings,
     spec: S,
     task: str,
     folder: Callable[[Path], Settings],
-    resolve: Callable[[S], Sources[Any]],
+    opened: Callable[[S], DataParts],
     decoder: type[PoolImage] | type[PoolPair],
-    colours: Callable[[int], Palette] = palette,
-) -> PixelSources:
-    """The sources of one's own data; `folder` describes a folder of more unlabelled images, `decoder` reads those
-    of shards.
+) -> DataParts:
+    """A data set of the user's own; `folder` describes a folder of `data.unlabeled`, `decoder` reads images of shards.
 
     Raises:
         DataError: folders or prepared roots that are not as described.
@@ -143,57 +85,59 @@ def open_folders(
     entries, shards = pool_among(spec.unlabeled, data.unlabeled)
     named = {text: prepared_part(text, None, task) for text in data.unlabeled}
     more = [folder(Path(text).absolute()) for text, source in named.items() if source is None]
-    found = resolve(spec.model_copy(update={"unlabeled": (*entries, *more)}))
-    bounds = None if found.scale is None else value_range(found.scale)
+    parts = opened(spec.model_copy(update={"unlabeled": (*entries, *more)}))
     prepared = {text: source for text, source in named.items() if source is not None}
-    apart({"train": found.train, "val": found.val, "test": found.test, **prepared}, in_real_folder)
-    return PixelSources(
-        train=found.train,
-        unlabeled=(*found.unlabeled, *prepared.values()),
-        val=found.val,
-        test=found.test,
-        class_names=spec.classes,
-        palette=colours(spec.num_classes),
-        bands=spec.bands,
-        scale=found.scale,
-        pool=None if shards is None else open_pool(shards, decoder(spec.bands, bounds)),
-    )
+    refuse_overlap({**replace(parts, unlabeled=()).named(), **prepared})
+    decode = decoder(parts.bands, parts.scale and parts.scale.bounds)
+    return with_pool(replace(parts, unlabeled=(*parts.unlabeled, *prepared.values())), shards, decode)
+
+
+def with_pool(parts: DataParts, shards: Shards | None, decode: SampleDecoder) -> DataParts:
+    """The same data with shards as the unlabelled images, if there are any; files are looked for, not opened.
+
+    Raises:
+        DataError: missing files, places named twice.
+    """
+    if shards is None:
+        return parts
+    return replace(parts, pool=ShardPool(list_shards(shards.shards), shards.shuffle, decode))
 
 
 def open_published(
-    data: SourceSettings, named: PublishedData, folder: Callable[[Path, MaskValues, str], PixelSource]
-) -> PixelSources:
-    """The sources of a published data set; `folder` opens a folder of more unlabelled images.
+    data: SourceSettings, named: PublishedData, folder: Callable[[Path, Any, str], Samples]
+) -> DataParts:
+    """A published data set; `folder` opens a folder of more unlabelled images: (path, its description, key).
 
     Raises:
         DataError: prepared roots that are not as described.
     """
     prepared = open_prepared(named.name, named.root)
     known = prepared.published
-    train, val = prepared.source("train"), prepared.source("val")
-    test = prepared.source("test") if "test" in prepared.record.counts else None
     extra = {
         f"unlabeled[{k}]": prepared_part(text, prepared, known.task)
         or folder(Path(text).absolute(), known.values, f"unlabeled[{k}]")
         for k, text in enumerate(data.unlabeled)
     }
-    apart({"train": train, "val": val, "test": test, **extra}, in_real_folder)
 
-    def names(split: str) -> list[str]:
-        return [known.named(image) for image in official.labeled_images(prepared, split)]
+    def labeled(split: str, parts: DataParts) -> Sequence[int]:
+        numbers = {name: index for index, name in enumerate(parts.train.names)}
+        return [numbers[known.named(image)] for image in official.labeled_images(prepared, split)]
 
-    return PixelSources(
-        train=train,
+    parts = DataParts(
+        train=prepared.source("train"),
         unlabeled=tuple(extra.values()),
-        val=val,
-        test=test,
+        val=prepared.source("val"),
+        test=prepared.source("test") if "test" in prepared.record.counts else None,
         class_names=known.classes,
         palette=palette(len(known.classes), known.palette),
-        official=names,
+        official=labeled,
+        published=True,
     )
+    refuse_overlap(parts.named())
+    return parts
 
 
-def prepared_part(text: str, own: Prepared | None, task: str) -> PixelSource | None:
+def prepared_part(text: str, own: Prepared | None, task: str) -> Samples | None:
     """The images of a part of a prepared root, given by name (`coco:unlabeled`) or by folder (`DIR:unlabeled`); of the
     run's own data set they are taken from its own root. None where this is a folder of images.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,15 +11,12 @@ import torch
 
 from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Counts, Inference, Scores, Split, Task
-from semikit.data import manifest
-from semikit.data.check import check_sources, missing_files, orientation_notice, parts_of, sampled
+from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
+from semikit.data.check import check_samples, missing_files, orientation_notice, parts_of
+from semikit.data.formats.rescale import Scale
 from semikit.data.formats.value_range import depth_notice
-from semikit.data.loading.loader import StepLoader
-from semikit.data.shards.pool import ShardStream
-from semikit.data.sources import PixelSource, channels_of
-from semikit.data.spec import Scale
-from semikit.data.splits import choose, coverage, missing_classes
+from semikit.data.samples import DataParts, Samples, channels_of
+from semikit.data.splits import coverage, missing_classes
 from semikit.errors import ConfigError, DataError, some
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.pictures import save_png
@@ -28,11 +24,8 @@ from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
 from semikit.models.unused import freeze_unused
 from semikit.settings.base import Settings
-from semikit.tasks._data import PixelSources
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
-from semikit.tasks._shards import look, pool_streams, shards_of
-from semikit.tasks._shards import told as pool_told
-from semikit.tasks._streams import SECOND, streams
+from semikit.tasks._training_data import LABELED, Pools, TrainingData
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -45,7 +38,7 @@ _CHECKED = {"labelled": 1000, "val": 200, "test": 200}
 _LARGE = 2048
 
 
-def _large(source: PixelSource) -> list[int]:
+def _large(source: Samples) -> list[int]:
     return [k for k in range(len(source)) if max(source.extent(k) or (0,)) > _LARGE]
 
 
@@ -60,7 +53,7 @@ class PixelTask(Task, ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, data: Any) -> PixelSources:
+    def open(cls, data: Any) -> DataParts:
         """The sources that a section `data` names."""
 
     @classmethod
@@ -83,34 +76,20 @@ class PixelTask(Task, ABC):
                 "freematch or softmatch, whose thresholds adapt too, or unimatch_v2."
             )
         self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
-        self.sources = sources = self.open(data)
-        self.class_names, self.train, self.val, self.test = (
-            sources.class_names,
-            sources.train,
-            sources.val,
-            sources.test,
-        )
+        self.parts = parts = self.open(data)
+        assert parts.palette is not None
+        self.class_names = parts.class_names
         self.evaluation = PixelEvaluation(
-            sources.class_names, evaluate, views.weak.crop, sources.palette, self.metrics, self.titles
+            parts.class_names, evaluate, views.weak.crop, parts.palette, self.metrics, self.titles
         )
-        seed = layout.seed if data.split_seed is None else data.split_seed
-        self.split = choose(
-            data.labels, self.train, self.val, sources.unlabeled, seed=seed, test=self.test, official=sources.official
-        )
-        if sources.pool is not None:
-            self.split = replace(self.split, unlabeled=())
-        self.counts = Counts(
-            labeled=len(self.split.labeled),
-            unlabeled=len(self.split.unlabeled) if sources.pool is None else None,
-            val=len(self.val),
-            test=0 if self.test is None else len(self.test),
-        )
+        self.learned = TrainingData(parts, data, layout, requirements)
+        self.counts = self.learned.counts
 
     # -------------------------------------------------------------------------------------------- before training
 
     def network(self, settings: ModelSettings) -> Network:
         """A new network for the classes and bands of the data."""
-        channels = channels_of(self.train, self.split.labeled[0])
+        channels = self._channels()
         if settings.in_channels not in (3, channels):
             raise ConfigError(
                 f"model.in_channels is {settings.in_channels}, but the images have {channels} channels. Leave it out."
@@ -130,6 +109,9 @@ class PixelTask(Task, ABC):
         self.maker = PixelViewMaker(self.settings, self.layout, self.requirements, network.mean, network.std)
         return network  # type: ignore[no-any-return]
 
+    def _channels(self) -> int:
+        return channels_of(self.learned.train, self.learned.split.labeled[0])
+
     def check(self, thorough: bool = False) -> None:
         """Labelled, validation and test images with their masks; with `thorough` the unlabelled images too.
 
@@ -137,42 +119,37 @@ class PixelTask(Task, ABC):
         labelled). Afterwards `notices` tells how many labelled images hold each class, and what else a person should
         know.
         """
-        published = self.data.published is not None
-        if not self.sources.synthetic:
-            parts = parts_of(self.split, self.val, self.test)
-            gone = missing_files(parts) if published else []
-            if gone:
-                raise DataError("; ".join(gone) + ". Run `semikit data verify`, then prepare the root again.")
-            parts = [part for part in parts if part.masks or (thorough and not published)]
-            if published and not thorough:
-                parts = [sampled(part, _CHECKED[part.name]) for part in parts]
-            check_sources(parts, len(self.class_names))
-        if self.sources.pool is not None:
-            look(self.sources.pool, channels_of(self.train, self.split.labeled[0]))
-        looked = self.split.labeled
+        published, learned = self.parts.published, self.learned
+        parts = parts_of(learned.split, learned.val, learned.test)
+        gone = missing_files(parts) if published else []
+        if gone:
+            raise DataError("; ".join(gone) + ". Run `semikit data verify`, then prepare the root again.")
+        parts = [part for part in parts if part.masks or (thorough and not published)]
         if published and not thorough:
-            looked = looked[:: max(1, -(-len(looked) // _CHECKED["labelled"]))]
-        counts = coverage(self.train, looked, len(self.class_names))
+            parts = [part.sampled(_CHECKED[part.name]) for part in parts]
+        check_samples(parts, len(self.class_names))
+        pool_notices = learned.check_pool(self._channels())
+        looked = parts[0].indices
+        counts = coverage(learned.train, looked, len(self.class_names))
         pairs = sorted(zip(counts.tolist(), self.class_names, strict=True))
         held = ", ".join(f"{name} {count}" for count, name in pairs[:_RAREST])
         more = f" (the {_RAREST} rarest of {len(pairs)})" if len(pairs) > _RAREST else ""
-        part = "" if len(looked) == len(self.split.labeled) else f" of {len(looked)} looked at"
+        part = "" if len(looked) == len(learned.split.labeled) else f" of {len(looked)} looked at"
         found = (
             f"labelled images{part} that hold each class: {held}{more}",
             None if part else missing_classes(counts, self.class_names),
-            orientation_notice(self.train, looked),
+            orientation_notice(learned.train, looked),
             *self.told(),
+            *pool_notices,
         )
         self.notices = [notice for notice in found if notice is not None]
 
     def told(self) -> Sequence[str]:
         """What else a person should know of the data before training."""
-        pool = self.split.pool
-        depth = depth_notice([path for k in range(len(pool)) for path in pool.files(k)], self.sources.scale)
+        pool = self.learned.split.pool
+        depth = depth_notice([path for k in range(len(pool)) for path in pool.files(k)], self.parts.scale)
         told = [] if depth is None else [depth]
-        if self.sources.pool is not None:
-            told.append(pool_told(self.sources.pool, len(self.train) - len(self.split.labeled)))
-        large = [source.names[k] for source in (self.val, self.test) if source for k in _large(source)]
+        large = [source.names[k] for source in (self.learned.val, self.learned.test) if source for k in _large(source)]
         if not large or self.evaluation.settings.window == "sliding":
             return told
         return [
@@ -183,18 +160,18 @@ class PixelTask(Task, ABC):
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""
-        return manifest.Manifest.of(self.split, shards_of(self.sources.pool)).model_dump(mode="json")
+        return self.learned.manifest()
 
     def write_split(self, folder: Path) -> None:
         """Write split.json, labeled.txt and unlabeled.txt."""
-        manifest.write(folder, self.split, shards_of(self.sources.pool))
+        self.learned.write_split(folder)
 
     def metadata(self) -> Mapping[str, Any]:
         """Classes, network, inference and how pixels are read."""
-        bands, scale = self.sources.bands, self.sources.scale
+        bands, scale = self.parts.bands, self.parts.scale
         return {
             "class_names": list(self.class_names),
-            "palette": self.sources.palette[: len(self.class_names)].tolist(),
+            "palette": self.evaluation.palette[: len(self.class_names)].tolist(),
             "model": self.model.model_copy(update={"weights": "none", "lora": None}).model_dump(mode="json"),
             **self.statistics,
             "evaluate": self.evaluation.settings.model_dump(mode="json"),
@@ -224,16 +201,11 @@ class PixelTask(Task, ABC):
 
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Raw crops, step by step."""
-        pools: dict[str, list[tuple[PixelSource, int]] | ShardStream] = {
-            "labeled": [(self.train, index) for index in self.split.labeled],
-            "unlabeled": [(self.split.pool, index) for index in self.split.unlabeled],
-        }
-        pools[SECOND] = pools["unlabeled"]
-        if self.sources.pool is not None:
-            pools |= pool_streams(self.sources.pool, self.layout, self.run_folder)
-        make = Crops(pools, frozenset({"labeled"}), self.settings.weak)
-        found = streams(pools, self.layout, self.requirements)
-        return StepLoader(found, make, self.layout.seed, steps, workers, pin=pin, bad_files=self.bad_files)
+
+        def make(pools: Pools) -> Crops:
+            return Crops(pools, frozenset({LABELED}), self.settings.weak)
+
+        return self.learned.batches(make, steps, workers, self.run_folder, pin=pin, bad_files=self.bad_files)
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Strong views, mixing and normalisation, on the device."""
@@ -241,7 +213,7 @@ class PixelTask(Task, ABC):
 
     def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
-        source = self.val if split == "val" else self.test
+        source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split
         return self.evaluation.scores(networks, source, inference)
 
@@ -249,5 +221,7 @@ class PixelTask(Task, ABC):
         """Four validation images: input, truth, prediction, confidence."""
         folder.mkdir(exist_ok=True)
         path = folder / "validation.png"
-        save_png(self.evaluation.comparison({"prediction": network}, self.val, inference, confidence=True), path)
+        save_png(
+            self.evaluation.comparison({"prediction": network}, self.learned.val, inference, confidence=True), path
+        )
         return [path]

@@ -22,11 +22,10 @@ from semikit.core.rng import rng_for
 from semikit.core.task import BatchLayout
 from semikit.data.check import size_fault
 from semikit.data.shards.pool import ShardStream
-from semikit.data.sources import PixelSource
 from semikit.distributed.collectives import gather_over_processes, own_part, own_positions
 from semikit.raster.region import Region
 from semikit.settings.base import Settings
-from semikit.tasks._streams import SECOND
+from semikit.tasks._training_data import SECOND, Pools
 
 _DATED = 5
 """Axes of images of two dates, (B, 2, C, H, W)."""
@@ -53,7 +52,7 @@ class Crops:
     three; the masks of unlabelled images are not opened. Of rasters only the part is read that a crop shows.
     """
 
-    pools: Mapping[str, Sequence[tuple[PixelSource, int]] | ShardStream]
+    pools: Pools
     labeled: frozenset[str]
     weak: WeakSettings
 
@@ -73,7 +72,7 @@ class Crops:
         if stream not in self.labeled:
             return pixels, cut_valid(valid, window, origin), index
         assert not isinstance(source, ShardStream), stream
-        labels, labeled = source.mask(position, region)
+        labels, labeled = source.target(position, region)
         if labels.shape != image.shape[-3:-1]:
             raise size_fault(source, position, image.shape, labels.shape)
         both = cut_valid(labeled if valid is None else labeled & valid, window, origin)

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.check import parts_of
-from semikit.data.pair_spec import BINARY, load_pairs
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.image_pairs import (
+    BINARY,
+    ImagePairs,
+    PairImages,
+    PairSpec,
+    image_pairs,
+    load_pairs,
+    open_pair_folders,
+)
+from semikit.data.pair_grids import alignment_notices
+from semikit.data.palette import Palette, palette
+from semikit.data.samples import DataParts
+from semikit.data.shards.images import PoolPair
+from semikit.data.synthetic.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, write_sample
 from semikit.inference.in_memory import Prediction, detect_change
 from semikit.inference.predict_pairs import PairPredict, predict_pairs
 from semikit.inference.windows import EvaluateSettings
@@ -17,12 +32,26 @@ from semikit.models.settings import ModelSettings
 from semikit.models.siamese import Siamese, build_siamese, siamese_state
 from semikit.models.weights.released import ReleasedCheckpoint
 from semikit.settings.base import Settings
-from semikit.tasks._data import PixelSources
-from semikit.tasks._pair_data import PairData, alignment_notices, change_palette, open_pairs, write_sample
+from semikit.tasks._data import SPLITS, SourceSettings, open_own, open_published
 from semikit.tasks._pixel_task import PixelTask
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
+
+_COLOURS = ((40, 44, 52), (229, 38, 110))
+"""Unchanged and changed: dark and light, also for those who see no colours."""
+
+
+@final
+class PairData(SourceSettings):
+    """Where pairs and masks come from; one of `folders`, `published` and `scenes`."""
+
+    KINDS = ("folders", "published", "scenes")
+
+    folders: PairSpec | None = None
+    """The user's own folders, as in the data YAML."""
+    scenes: ScenesSettings | None = None
+    """The built-in procedural scenes."""
 
 
 @final
@@ -42,9 +71,21 @@ class ChangeDetection(PixelTask):
         return {"folders": load_pairs(data, root).model_dump(mode="json", exclude_none=True)}
 
     @classmethod
-    def open(cls, data: PairData) -> PixelSources:
-        """The user's folders, a published data set, or made scenes."""
-        return open_pairs(data)
+    def open(cls, data: PairData) -> DataParts:
+        """The user's folders, a published data set, or generated scenes.
+
+        Raises:
+            DataError: folders or prepared roots that are not as described.
+        """
+        if data.scenes is not None:
+            train, val, test = (ScenesSource(data.scenes, name) for name in SPLITS)
+            parts = DataParts(train, (), val, test, CLASS_NAMES)
+        elif data.published is not None:
+            return open_published(data, data.published, _unlabeled)
+        else:
+            assert data.folders is not None
+            parts = open_own(data, data.folders, "cd", _folder, open_pair_folders, PoolPair)
+        return replace(parts, palette=change_palette(len(parts.class_names)))
 
     @classmethod
     def build(cls, settings: ModelSettings, num_classes: int) -> Siamese:
@@ -53,7 +94,8 @@ class ChangeDetection(PixelTask):
 
     def told(self) -> Sequence[str]:
         """Also the pairs and masks that are brought onto the grid of the first date."""
-        return [*alignment_notices(parts_of(self.split, self.val, self.test)), *super().told()]
+        parts = parts_of(self.learned.split, self.learned.val, self.learned.test)
+        return [*alignment_notices((part.source, index) for part in parts for index in part.indices), *super().told()]
 
     @staticmethod
     def metrics(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
@@ -103,6 +145,21 @@ class ChangeDetection(PixelTask):
     ) -> Prediction:
         """See `in_memory.detect_change`."""
         return detect_change(network, metadata, dates, inference)
+
+
+def change_palette(num_classes: int) -> Palette:
+    """Colours (256, 3) uint8 of maps of change: the unchanged is dark, changes stand out."""
+    colours = palette(num_classes)
+    colours[:2] = _COLOURS
+    return colours
+
+
+def _folder(folder: Path) -> PairImages:
+    return PairImages(images_a=folder / "A", images_b=folder / "B")
+
+
+def _unlabeled(folder: Path, values: MaskValues, key: str) -> ImagePairs:
+    return image_pairs(_folder(folder), values, key)
 
 
 plugin = ChangeDetection

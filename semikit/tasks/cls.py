@@ -9,16 +9,19 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Counts, Inference, Predicted, Progress, Scores, Split, Task
-from semikit.data import manifest
-from semikit.data.class_check import Looked, balance_told, check_images, refuse_other_size, spread
-from semikit.data.class_sources import ClassSource
-from semikit.data.class_spec import load_labels
-from semikit.data.class_splits import choose_labeled
-from semikit.data.loading.loader import StepLoader
+from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
+from semikit.data.check import balance_notice, check_samples, parts_of, refuse_other_size
+from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
+from semikit.data.published.class_sets import PublishedImages, open_published_images
+from semikit.data.samples import DataParts, refuse_overlap
+from semikit.data.shards.images import PoolRgb
+from semikit.data.shards.spec import pool_among
+from semikit.data.splits import held_out
+from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
 from semikit.distributed.collectives import process_rank
 from semikit.errors import ConfigError, InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
@@ -29,13 +32,29 @@ from semikit.metrics.scoring import confusion_matrix, scores_of
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
 from semikit.models.unused import freeze_unused
 from semikit.settings.base import Settings
-from semikit.tasks._class_data import ClassData, open_classes
 from semikit.tasks._class_views import ClassCrops, ClassViewMaker, ClassViews, numbers_of
-from semikit.tasks._shards import look, pool_streams, shards_of, told
-from semikit.tasks._streams import LABELED, SECOND, UNLABELED, streams
+from semikit.tasks._data import SourceSettings, with_pool
+from semikit.tasks._training_data import LABELED, SECOND, UNLABELED, Pools, TrainingData
 
 _CHECKED = 500
-"""Images of each part of a published data set that are looked at before training."""
+"""Images of each part of a published data set that are opened before training."""
+
+
+@final
+class ClassData(SourceSettings):
+    """Where labelled images come from; one of `folders`, `published` and `shapes`."""
+
+    KINDS = ("folders", "published", "shapes")
+
+    folders: LabelSpec | None = None
+    """The user's own images, as in the data YAML."""
+    published: PublishedImages | None = None  # type: ignore[assignment]
+    """A published data set."""
+    validation: int | None = Field(None, ge=1)
+    """Images of train held out to choose the best on, in balance, where there are none for that and it is not chosen on
+    the test images (`--protocol paper`); null: a tenth, at most 5000."""
+    shapes: ClassShapesSettings | None = None
+    """The built-in procedural images."""
 
 
 @final
@@ -61,20 +80,12 @@ class Classification(Task):
         requirements: Requirements,
     ) -> None:
         self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
-        seed = layout.seed if data.split_seed is None else data.split_seed
-        self.parts, self.val = parts, _ = open_classes(data, layout.on_test)
-        self.class_names, self.train, self.test = parts.class_names, parts.train, parts.test
+        self.parts = parts = open_classes(data, layout.on_test)
+        self.class_names = parts.class_names
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
-        self.split = choose_labeled(data.labels, parts, seed)
-        if parts.pool is not None:
-            self.split = replace(self.split, unlabeled=())
+        self.learned = TrainingData(parts, data, layout, requirements)
+        self.counts = self.learned.counts
         self.scored: list[tuple[Network, torch.Tensor]] = []
-        self.counts = Counts(
-            labeled=len(self.split.labeled),
-            unlabeled=len(self.split.unlabeled) if parts.pool is None else None,
-            val=len(self.val),
-            test=0 if parts.test is None else len(parts.test),
-        )
 
     # -------------------------------------------------------------------------------------------- before training
 
@@ -83,8 +94,9 @@ class Classification(Task):
         self.model = settings
         network = build_classifier(settings, len(self.class_names))
         self.statistics = {"mean": list(network.mean), "std": list(network.std)}
-        labels = torch.from_numpy(np.asarray(self.train.labels)[list(self.split.labeled)])
-        truth = torch.from_numpy(np.asarray(self.split.pool.labels)[np.asarray(self.split.unlabeled, np.int64)])
+        split = self.learned.split
+        labels = torch.from_numpy(np.asarray(self.learned.train.labels)[list(split.labeled)])
+        truth = torch.from_numpy(np.asarray(split.pool.labels)[np.asarray(split.unlabeled, np.int64)])
         small, rows = self._small()
         self.side = (self.settings.size, self.settings.size) if small is None else tuple(small.shape[-2:])
         self.maker = ClassViewMaker(
@@ -102,41 +114,40 @@ class Classification(Task):
                 "views.size is not set, but images of shards are read while training. Say the side they are cropped "
                 "to: views.size=224."
             )
-        stored = self.split.pool.arrays()
+        split = self.learned.split
+        stored = split.pool.arrays()
         if stored is None:
             raise ConfigError(
                 "views.size is not set, so all images have to be of one size of at most 96 pixels a side, and these "
                 "are not. Say the side they are cropped to: views.size=224."
             )
-        for part, source in (("val", self.val), ("test", self.test)):
+        for part, source in (("val", self.learned.val), ("test", self.learned.test)):
             refuse_other_size(part, source, stored.shape[1:3])
-        unlabeled = torch.tensor(self.split.unlabeled)
-        rows = {LABELED: torch.tensor(self.split.labeled), UNLABELED: unlabeled, SECOND: unlabeled}
+        unlabeled = torch.tensor(split.unlabeled)
+        rows = {LABELED: torch.tensor(split.labeled), UNLABELED: unlabeled, SECOND: unlabeled}
         return torch.from_numpy(stored).movedim(-1, 1), rows
 
     def check(self, thorough: bool = False) -> None:
         """Labelled and scored images, of a published data set some; with `thorough` all, and the unlabelled."""
-        pool, taken = self.split.pool, set(self.split.labeled)
-        looked = [Looked("labelled", pool, self.split.labeled), Looked("val", self.val, range(len(self.val)))]
-        if self.test is not None:
-            looked.append(Looked("test", self.test, range(len(self.test))))
+        learned, split = self.learned, self.learned.split
+        labelled, unlabelled, *scored = parts_of(split, learned.val, learned.test, masks=False)
+        opened = [labelled, *scored]
         if thorough:
-            looked.append(Looked("unlabelled", pool, [index for index in self.split.unlabeled if index not in taken]))
+            taken = set(split.labeled)
+            rest = [index for index in split.unlabeled if index not in taken]
+            opened.append(replace(unlabelled, indices=rest))
         elif self.parts.published:
-            looked = [spread(part, _CHECKED) for part in looked]
-        check_images(looked)
-        self.notices = [*self.parts.notices, balance_told(self.split, self.class_names)]
-        if self.parts.pool is not None:
-            look(self.parts.pool, 3)
-            self.notices.append(told(self.parts.pool, len(self.train) - len(self.split.labeled)))
+            opened = [part.sampled(_CHECKED) for part in opened]
+        check_samples(opened, len(self.class_names))
+        self.notices = [*self.parts.notices, balance_notice(split, self.class_names), *learned.check_pool(3)]
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""
-        return manifest.Manifest.of(self.split, shards_of(self.parts.pool)).model_dump(mode="json")
+        return self.learned.manifest()
 
     def write_split(self, folder: Path) -> None:
         """Write split.json, labeled.txt and unlabeled.txt."""
-        manifest.write(folder, self.split, shards_of(self.parts.pool))
+        self.learned.write_split(folder)
 
     def metadata(self) -> Mapping[str, Any]:
         """Classes, network and how images are read."""
@@ -173,19 +184,16 @@ class Classification(Task):
 
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Numbers of images that live on the device, or raw crops, step by step."""
-        labeled, unlabeled = self.split.labeled, self.split.unlabeled
-        pool = self.parts.pool
-        shards = {} if pool is None else pool_streams(pool, self.layout, self.run_folder)
-        found = streams(
-            {LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled, **shards}, self.layout, self.requirements
-        )
+        learned = self.learned
         if self.settings.size is None:
-            return numbers_of(found, self.layout.seed, steps)
-        listed: list[tuple[ClassSource, int]] = [(self.split.pool, index) for index in unlabeled]
-        of: list[tuple[ClassSource, int]] = [(self.train, index) for index in labeled]
-        pools: dict[str, Any] = {LABELED: of, UNLABELED: listed, SECOND: listed, **shards}
-        make = ClassCrops(pools, self.settings, self.requirements.strong_views)
-        return StepLoader(found, make, self.layout.seed, steps, workers, pin=pin, bad_files=self.bad_files)
+            labeled, unlabeled = learned.split.labeled, learned.split.unlabeled
+            numbered = learned.streams({LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled})
+            return numbers_of(numbered, self.layout.seed, steps)
+
+        def make(pools: Pools) -> ClassCrops:
+            return ClassCrops(pools, self.settings, self.requirements.strong_views)
+
+        return learned.batches(make, steps, workers, self.run_folder, pin=pin, bad_files=self.bad_files)
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Weak and strong views and normalisation, on the device."""
@@ -193,10 +201,10 @@ class Classification(Task):
 
     def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
-        source = self.val if split == "val" else self.test
+        source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split
         metrics = self.evaluation.metrics(networks, source, inference)
-        if source is self.val and process_rank() == 0:  # which draws the pictures and forgets them
+        if source is self.learned.val and process_rank() == 0:  # which draws the pictures and forgets them
             self.scored = [(network, confusion_matrix(metrics[name])) for name, network in networks.items()]
         return {name: scores_of(found, self.class_names) for name, found in metrics.items()}
 
@@ -206,8 +214,8 @@ class Classification(Task):
         scored, self.scored = self.scored, []  # of this moment: the networks learn on
         matrix = next((matrix for known, matrix in scored if known is network), None)
         if matrix is None:
-            matrix = confusion_matrix(self.evaluation.metrics({"best": network}, self.val, inference)["best"])
-        shown = self.evaluation.comparison({"predicted": network}, self.val, inference)
+            matrix = confusion_matrix(self.evaluation.metrics({"best": network}, self.learned.val, inference)["best"])
+        shown = self.evaluation.comparison({"predicted": network}, self.learned.val, inference)
         confusion = confusion_picture(matrix.cpu().numpy(), self.class_names)
         found = {"confusion.png": confusion, "validation.png": shown}
         for name, picture in found.items():
@@ -240,6 +248,31 @@ class Classification(Task):
     ) -> Prediction:
         """See `in_memory.classify`."""
         return classify(network, metadata, dates[0], inference)
+
+
+def open_classes(data: ClassData, on_test: bool) -> DataParts:
+    """The data set a configuration names, with images to choose the best on; `on_test`: these are the test images.
+
+    Raises:
+        DataError: folders, tables or roots that are not as described.
+    """
+    parts = _opened(data)
+    return held_out(parts, data.validation) if parts.val is None and not (on_test and parts.test) else parts
+
+
+def _opened(data: ClassData) -> DataParts:
+    if data.shapes is not None:
+        return open_shapes(data.shapes)
+    places = tuple(Path(text).absolute() for text in data.unlabeled)
+    if data.folders is not None:
+        folders, shards = pool_among(data.folders.unlabeled, data.unlabeled)
+        parts = open_labeled(data.folders.model_copy(update={"unlabeled": (*folders, *places)}))
+        return with_pool(parts, shards, PoolRgb())
+    assert data.published is not None
+    parts = open_published_images(data.published)
+    more = {f"--unlabeled {place}": unlabeled_files(place, f"--unlabeled {place}") for place in places}
+    refuse_overlap({**replace(parts, unlabeled=()).named(), **more})
+    return replace(parts, unlabeled=(*parts.unlabeled, *more.values()))
 
 
 plugin = Classification

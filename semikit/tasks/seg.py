@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
-from semikit.data.spec import load_spec
+from semikit.data.folders import image_files
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.masked_images import DataSpec, ImageFolder, MaskedImages, load_spec, open_folders, plain_images
+from semikit.data.palette import palette
+from semikit.data.samples import DataParts
+from semikit.data.shards.images import PoolImage
+from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.errors import InputError
 from semikit.inference.in_memory import Prediction, segment
 from semikit.inference.predict_images import SegPredict, predict_files
@@ -17,11 +24,23 @@ from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
 from semikit.models.weights.released import ReleasedCheckpoint
 from semikit.settings.base import Settings
-from semikit.tasks._data import PixelData, PixelSources, open_sources
+from semikit.tasks._data import SPLITS, SourceSettings, open_own, open_published
 from semikit.tasks._pixel_task import PixelTask
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
+
+
+@final
+class PixelData(SourceSettings):
+    """Where images and masks come from; one of `folders`, `published` and `shapes`."""
+
+    KINDS = ("folders", "published", "shapes")
+
+    folders: DataSpec | None = None
+    """The user's own folders, as in the data YAML."""
+    shapes: ShapesSettings | None = None
+    """The built-in procedural images."""
 
 
 @final
@@ -39,9 +58,20 @@ class Segmentation(PixelTask):
         return {"folders": load_spec(data, root).model_dump(mode="json", exclude_none=True)}
 
     @classmethod
-    def open(cls, data: PixelData) -> PixelSources:
-        """The user's folders, a published data set, or made images."""
-        return open_sources(data)
+    def open(cls, data: PixelData) -> DataParts:
+        """The user's folders, a published data set, or generated images.
+
+        Raises:
+            DataError: folders or prepared roots that are not as described.
+        """
+        if data.shapes is not None:
+            train, val, test = (ShapesSource(data.shapes, name) for name in SPLITS)
+            return DataParts(train, (), val, test, CLASS_NAMES, palette(len(CLASS_NAMES)))
+        if data.published is not None:
+            return open_published(data, data.published, _unlabeled)
+        assert data.folders is not None
+        parts = open_own(data, data.folders, "seg", lambda folder: ImageFolder(images=folder), open_folders, PoolImage)
+        return replace(parts, palette=palette(len(parts.class_names)))
 
     @classmethod
     def build(cls, settings: ModelSettings, num_classes: int) -> Segmenter:
@@ -102,6 +132,10 @@ class Segmentation(PixelTask):
     ) -> Prediction:
         """See `in_memory.segment`."""
         return segment(network, metadata, dates[0], inference)
+
+
+def _unlabeled(folder: Path, values: MaskValues, key: str) -> MaskedImages:
+    return plain_images(image_files(folder, key), values)
 
 
 plugin = Segmentation

@@ -14,7 +14,6 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from semikit.core.bad_files import count_bad_files
 from semikit.core.batch import Labeled, Unlabeled
 from semikit.core.method import Method
 from semikit.core.network import Network
@@ -24,6 +23,7 @@ from semikit.distributed.collectives import alone, process_count, process_rank
 from semikit.distributed.groups import FAILED, GO, STOP, LostError, agreed, everywhere, translate_dist_errors
 from semikit.errors import DataError, RunError, of_all
 from semikit.files import write_atomically
+from semikit.training.bad_files import BadFiles, count_bad_files
 from semikit.training.checkpoint import (
     LAST,
     PREVIOUS,
@@ -70,13 +70,14 @@ class Trainer:
         inference: Inference,
         folder: Path,
         reporter: Reporter,
+        bad_files: BadFiles,
         metadata: Mapping[str, Any],
         snapshot: Mapping[str, Any],
         images_per_step: int,
     ) -> None:
         self.task, self.method, self.stepper, self.schedule = task, method, stepper, schedule
         self.train, self.optimizer_settings, self.inference = train, optimizer_settings, inference
-        self.folder, self.reporter = folder, reporter
+        self.folder, self.reporter, self.bad_files = folder, reporter, bad_files
         self.metadata, self.snapshot = metadata, snapshot
         self.meter = Meter(images_per_step)
         self.guards = guards_of(method)
@@ -139,7 +140,7 @@ class Trainer:
                 fault = error
         state = agreed(STOP if asked else GO if fault is None else FAILED)
         if state == GO:
-            self._tell(self.task.bad_files.news())
+            self._tell(self.bad_files.news())
             fault = self.too_many_bad
             if fault is None:
                 return raw
@@ -174,12 +175,12 @@ class Trainer:
     def _read(self) -> None:
         """Read what gathered on the device; the only place of the loop that waits for it."""
         begun = time.monotonic()
-        self.too_many_bad = count_bad_files(self.task.bad_files)
-        self._tell(self.task.bad_files.news())
+        self.too_many_bad = count_bad_files(self.bad_files)
+        self._tell(self.bad_files.news())
         values = self.meter.read()
         skipped = int(self.stepper.skipped)
         self.seconds += time.monotonic() - begun
-        counts = {"skipped": skipped, "bad_files": len(self.task.bad_files.found)}
+        counts = {"skipped": skipped, "bad_files": len(self.bad_files.found)}
         values |= {name: float(count) for name, count in counts.items() if count}
         self.reporter.log(values)
         self.rate = values.get("images_per_second", 0.0)
@@ -251,7 +252,7 @@ class Trainer:
             **learned,
             "best": self.best,
             "seconds": self.seconds,
-            "bad_files": dict(self.task.bad_files.found),
+            "bad_files": dict(self.bad_files.found),
             "guards": {guard.name: guard.state_dict() for guard in self.guards},
             "metadata": dict(self.metadata),
             **self.snapshot,
@@ -267,7 +268,7 @@ class Trainer:
         self.best = dict(state["best"])
         assert not self.best or self.best.keys() >= {"model", "value", "iteration", "split", "per_class"}, self.best
         self.seconds = float(state["seconds"])
-        self.task.bad_files.restore(state.get("bad_files", {}))
+        self.bad_files.restore(state.get("bad_files", {}))
 
 
 def rebuilt(task: Task, step: int, folder: Path, device: torch.device) -> Path:

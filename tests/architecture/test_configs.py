@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from semikit.cli.train import compose
-from semikit.data.pair_spec import load_pairs
+from semikit.data.image_pairs import load_pairs
+from semikit.data.masked_images import load_spec
 from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepare import prepare
-from semikit.data.spec import load_spec
 from semikit.models.encoders.build import TRANSFORMERS, check_encoder, family
 from semikit.models.encoders.catalogue import WIDE
 from semikit.models.segmenter import build_segmenter

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from semikit.data.spec import DataSpec
+from semikit.data.masked_images import DataSpec
 
 Save = Callable[..., Path]
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.check import Part, check_sources, find_problems, orientation_notice, parts_of
-from semikit.data.folders import resolve
-from semikit.data.spec import DataSpec
+from semikit.data.check import Part, check_samples, find_problems, orientation_notice, parts_of
+from semikit.data.masked_images import DataSpec, open_folders
 from semikit.data.splits import choose
 from semikit.errors import DataError
 
@@ -17,13 +16,13 @@ Save = Callable[..., Path]
 
 
 def problems(spec: DataSpec) -> list[str]:
-    sources = resolve(spec)
-    return find_problems(parts_of(choose(None, sources.train, sources.val), sources.val), spec.num_classes)
+    sources = open_folders(spec)
+    return find_problems(parts_of(choose(None, sources), sources.val), spec.num_classes)
 
 
 def test_sound_data_pass_and_progress_is_told(spec: DataSpec) -> None:
-    sources = resolve(spec)
-    parts = parts_of(choose("2", sources.train, sources.val), sources.val, sources.val)
+    sources = open_folders(spec)
+    parts = parts_of(choose("2", sources), sources.val, sources.val)
     assert [(part.name, len(part.indices)) for part in parts] == [
         ("labelled", 2),
         ("unlabelled", 6),
@@ -31,7 +30,7 @@ def test_sound_data_pass_and_progress_is_told(spec: DataSpec) -> None:
         ("test", 3),
     ]
     told: list[tuple[int, int]] = []
-    check_sources(parts, 3, lambda done, total: told.append((done, total)))
+    check_samples(parts, 3, lambda done, total: told.append((done, total)))
     assert told == [(k, 14) for k in range(1, 15)]
 
 
@@ -53,7 +52,7 @@ def test_images_without_masks_are_counted(folder: Path, spec: DataSpec) -> None:
         "val: image without mask: val0, val1. Add a mask of the same name (the suffix may differ), "
         "or take the image out of the list."
     ]
-    train = resolve(spec).train
+    train = open_folders(spec).train
     (found,) = find_problems([Part("labelled", train, [*range(5), 6, 7, 6, 7], masks=True)], 3)
     assert found.startswith("labelled: image without mask: train6, train7, train6 and 1 more. ")
 
@@ -70,7 +69,7 @@ def test_another_size_by_a_camera_s_orientation(folder: Path, save: Save, spec: 
     exif = Image.Exif()
     exif[0x0112] = 6
     save("train/images/train2.jpg", np.zeros((12, 16, 3), dtype=np.uint8), exif=exif)
-    train = resolve(spec).train
+    train = open_folders(spec).train
     assert str(orientation_notice(train, range(6))).startswith("1 labelled images (train2) carry an EXIF orientation")
     assert orientation_notice(train, [0, 1]) is None
     assert problems(spec) == []
@@ -129,13 +128,13 @@ def test_numbers_of_channels(folder: Path, spec: DataSpec) -> None:
 def test_all_problems_come_in_one_message(save: Save, spec: DataSpec) -> None:
     save("train/masks/train0.png", np.full((12, 16), 77, dtype=np.uint8))
     save("val/masks/val0.png", np.zeros((3, 3), dtype=np.uint8))
-    sources = resolve(spec)
-    parts = parts_of(choose(None, sources.train, sources.val), sources.val)
+    sources = open_folders(spec)
+    parts = parts_of(choose(None, sources), sources.val)
     with pytest.raises(DataError) as caught:
-        check_sources(parts, 3)
+        check_samples(parts, 3)
     lines = str(caught.value).split("\n")
     assert lines[0] == "2 problems with the data:"
     assert lines[1].startswith("- labelled: mask value outside the classes 0 to 2: ")
     assert lines[2].startswith("- val: mask of another size than its image: val0 (image 16x12, mask 3x3")
     with pytest.raises(DataError, match=r"^val: mask of another size"):
-        check_sources(parts[2:], 3)
+        check_samples(parts[2:], 3)

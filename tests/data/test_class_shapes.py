@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from semikit.data.class_sources import ArraySource
+from semikit.data.labeled_images import LabeledArrays
 from semikit.data.synthetic.class_shapes import (
     CLASS_NAMES,
     SIDE,
@@ -21,7 +21,7 @@ MEAN = 88.278
 
 
 @pytest.fixture(scope="module")
-def train() -> ArraySource:
+def train() -> LabeledArrays:
     return shapes_source(ClassShapesSettings(train=960, seed=7), "train")
 
 
@@ -37,11 +37,11 @@ def test_three_splits() -> None:
     assert parts.class_names == CLASS_NAMES
 
 
-def test_classes_are_equally_frequent(train: ArraySource) -> None:
+def test_classes_are_equally_frequent(train: LabeledArrays) -> None:
     assert np.bincount(train.labels).tolist() == [120] * 8
 
 
-def test_an_image_depends_on_seed_split_and_number_alone(train: ArraySource) -> None:
+def test_an_image_depends_on_seed_split_and_number_alone(train: LabeledArrays) -> None:
     fewer = shapes_source(ClassShapesSettings(train=300, seed=7), "train")
     assert np.array_equal(fewer.data, train.data[:300])
     assert np.array_equal(fewer.labels, train.labels[:300])
@@ -50,13 +50,13 @@ def test_an_image_depends_on_seed_split_and_number_alone(train: ArraySource) -> 
     assert len({hashlib.sha256(images.tobytes()).hexdigest() for images, _ in blocks}) == 4
 
 
-def test_a_change_of_the_generator_is_noticed(train: ArraySource) -> None:
+def test_a_change_of_the_generator_is_noticed(train: LabeledArrays) -> None:
     """Scores are compared between versions, so the images may not drift."""
     assert train.labels[:16].tolist() == LABELS
     assert train.data.mean() == pytest.approx(MEAN, abs=0.01)
 
 
-def test_neither_colour_nor_brightness_tells_the_class(train: ArraySource) -> None:
+def test_neither_colour_nor_brightness_tells_the_class(train: LabeledArrays) -> None:
     """The nearest class mean in colour and contrast is hardly better than guessing among eight."""
     pixels = train.data.reshape(len(train), -1, 3).astype(np.float64)
     known = np.concatenate([pixels.mean(1), np.quantile(pixels, 0.1, axis=1)], axis=1)
@@ -66,7 +66,7 @@ def test_neither_colour_nor_brightness_tells_the_class(train: ArraySource) -> No
     assert (guess == train.labels[480:]).mean() < 0.35
 
 
-def test_shapes_are_lighter_than_what_lies_around(train: ArraySource) -> None:
+def test_shapes_are_lighter_than_what_lies_around(train: LabeledArrays) -> None:
     middle = train.data[train.labels == 0][:, 12:20, 12:20].mean()
     corners = train.data[train.labels == 0][:, :3, :3].mean()
     assert middle - corners > 50

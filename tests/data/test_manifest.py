@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.folders import resolve
 from semikit.data.manifest import Manifest, difference, load, write
-from semikit.data.spec import DataSpec
+from semikit.data.masked_images import DataSpec, open_folders
 from semikit.data.splits import Split, choose
 from semikit.errors import DataError
 
 
 def split_of(spec: DataSpec, labels: str | None, seed: int = 0) -> Split:
-    sources = resolve(spec)
-    return choose(labels, sources.train, sources.val, seed=seed)
+    sources = open_folders(spec)
+    return choose(labels, sources, seed)
 
 
 def test_written_and_read(spec: DataSpec, tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from semikit.data.check import find_problems, parts_of
-from semikit.data.folders import resolve
-from semikit.data.spec import load_spec
+from semikit.data.masked_images import load_spec, open_folders
 from semikit.data.splits import choose, coverage, missing_classes
 
 CAMVID = """
@@ -22,8 +21,8 @@ def test_street_photos(tmp_path: Path) -> None:
     path = tmp_path / "camvid.yaml"
     path.write_text(CAMVID)
     spec = load_spec(path)
-    sources = resolve(spec)
-    split = choose("1/8", sources.train, sources.val, seed=0)
+    sources = open_folders(spec)
+    split = choose("1/8", sources, 0)
     assert (len(split.labeled), len(split.unlabeled), len(sources.val)) == (46, 321, 101)
     assert missing_classes(coverage(sources.train, split.labeled, 11), spec.classes) is None
     assert find_problems(parts_of(split, sources.val), 11) == []

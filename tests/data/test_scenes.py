@@ -36,12 +36,12 @@ def train() -> ScenesSource:
 @pytest.fixture(scope="module")
 def all_pairs(train: ScenesSource) -> Pairs:
     pairs = np.stack([train.image(i)[0] for i in range(60)]).astype(np.float32)
-    return pairs, np.stack([train.mask(i)[0] for i in range(60)])
+    return pairs, np.stack([train.target(i)[0] for i in range(60)])
 
 
 def test_offers_pairs_and_their_labels(train: ScenesSource) -> None:
     pair, valid = train.image(0)
-    labels, labeled = train.mask(0)
+    labels, labeled = train.target(0)
     assert pair.shape == (2, 96, 96, 3)
     assert labels.shape == labeled.shape == (96, 96)
     assert pair.dtype == labels.dtype == np.uint8
@@ -50,8 +50,8 @@ def test_offers_pairs_and_their_labels(train: ScenesSource) -> None:
     assert labeled.all()
     assert len(train) == len(set(train.names)) == 60
     assert train.names[3] == "train-00003"
-    assert train.has_mask(59)
-    assert not train.has_mask(60)
+    assert train.has_target(59)
+    assert not train.has_target(60)
     assert train.extent(0) is None
     assert train.files(0) == ()
     assert CLASS_NAMES == ("unchanged", "changed")
@@ -60,8 +60,8 @@ def test_offers_pairs_and_their_labels(train: ScenesSource) -> None:
 def test_a_region_is_cut_from_both_dates_and_the_labels(train: ScenesSource) -> None:
     region = Region(top=10, left=40, height=24, width=32)
     assert np.array_equal(train.image(1, region)[0], train.image(1)[0][:, 10:34, 40:72])
-    labels, labeled = train.mask(1, region)
-    assert np.array_equal(labels, train.mask(1)[0][10:34, 40:72])
+    labels, labeled = train.target(1, region)
+    assert np.array_equal(labels, train.target(1)[0][10:34, 40:72])
     assert labeled.shape == (24, 32)
     assert labeled.all()
 
@@ -70,7 +70,7 @@ def test_a_pair_depends_on_seed_split_index_and_size_alone(train: ScenesSource) 
     other = ScenesSource(ScenesSettings(train=9, seed=7), "train")
     other.image(8)
     assert np.array_equal(other.image(4)[0], train.image(4)[0])
-    assert np.array_equal(other.mask(4)[0], train.mask(4)[0])
+    assert np.array_equal(other.target(4)[0], train.target(4)[0])
     makers = [partial(make_pair, 7, "train", 4), partial(make_pair, 8, "train", 4), partial(make_pair, 7, "val", 4)]
     makers.append(partial(make_pair, 7, "train", 5))
     pixels = [make(96)[0] for make in makers]
@@ -80,19 +80,19 @@ def test_a_pair_depends_on_seed_split_index_and_size_alone(train: ScenesSource) 
 
 def test_a_change_of_the_generator_is_noticed(train: ScenesSource) -> None:
     """Scores are compared between versions, so the scenes may not drift; labels are free of rounding."""
-    assert [int(train.mask(i)[0].sum()) for i in range(6)] == CHANGED
+    assert [int(train.target(i)[0].sum()) for i in range(6)] == CHANGED
     assert train.image(0)[0].mean(axis=(1, 2, 3)) == pytest.approx(MEANS, abs=0.01)
 
 
 def test_what_is_kept_cannot_be_changed_from_outside(train: ScenesSource) -> None:
-    before, labels = train.image(2)[0].copy(), train.mask(2)[0].copy()
+    before, labels = train.image(2)[0].copy(), train.target(2)[0].copy()
     corner = Region(0, 0, 40, 40)
     train.image(2)[0][:] = 0
     train.image(2, corner)[0][:] = 0
-    train.mask(2)[0][:] = 5
-    train.mask(2, corner)[0][:] = 5
+    train.target(2)[0][:] = 5
+    train.target(2, corner)[0][:] = 5
     assert np.array_equal(train.image(2)[0], before)
-    assert np.array_equal(train.mask(2)[0], labels)
+    assert np.array_equal(train.target(2)[0], labels)
 
 
 def test_pickles_without_its_images(train: ScenesSource) -> None:
@@ -242,7 +242,7 @@ def test_refuses_an_unknown_split() -> None:
 @pytest.mark.parametrize("index", [-1, 3])
 def test_refuses_an_index_outside(index: int) -> None:
     with pytest.raises(IndexError, match=re.escape("of 3 in shapes-cd/val")):
-        ScenesSource(FEW, "val").mask(index)
+        ScenesSource(FEW, "val").target(index)
 
 
 def test_refuses_settings_out_of_range() -> None:

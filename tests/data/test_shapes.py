@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from semikit.data.sources import PixelSource
+from semikit.data.samples import Samples
 from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource, make_scene
 from semikit.errors import DataError
 
@@ -24,9 +24,9 @@ def train() -> ShapesSource:
 
 
 def test_offers_what_the_loader_asks_of_a_source(train: ShapesSource) -> None:
-    source: PixelSource = train
+    source: Samples = train
     image, valid = source.image(0)
-    labels, labeled = source.mask(0)
+    labels, labeled = source.target(0)
     assert image.shape == (80, 80, 3)
     assert labels.shape == (80, 80)
     assert image.dtype == labels.dtype == np.uint8
@@ -34,15 +34,15 @@ def test_offers_what_the_loader_asks_of_a_source(train: ShapesSource) -> None:
     assert labeled.dtype == bool
     assert labeled.all()
     assert len(source) == len(set(source.names)) == 60
-    assert source.has_mask(59)
-    assert not source.has_mask(60)
+    assert source.has_target(59)
+    assert not source.has_target(60)
 
 
 def test_an_image_depends_on_seed_split_and_index_alone(train: ShapesSource) -> None:
     other = ShapesSource(ShapesSettings(train=9, seed=7), "train")
     other.image(8)
     assert np.array_equal(other.image(4)[0], train.image(4)[0])
-    assert np.array_equal(other.mask(4)[0], train.mask(4)[0])
+    assert np.array_equal(other.target(4)[0], train.target(4)[0])
     pixels = [make_scene(7, "train", 4, 80)[0], make_scene(8, "train", 4, 80)[0], make_scene(7, "val", 4, 80)[0]]
     pixels.append(make_scene(7, "train", 5, 80)[0])
     assert np.array_equal(pixels[0], train.image(4)[0])
@@ -51,7 +51,7 @@ def test_an_image_depends_on_seed_split_and_index_alone(train: ShapesSource) -> 
 
 def test_a_change_of_the_generator_is_noticed(train: ShapesSource) -> None:
     """Scores are compared between versions, so the images may not drift; labels are free of rounding."""
-    labels = train.mask(0)[0]
+    labels = train.target(0)[0]
     assert np.bincount(labels.ravel(), minlength=6).tolist() == COUNTS
     assert train.image(0)[0].mean() == pytest.approx(MEAN, abs=0.01)
 
@@ -59,9 +59,9 @@ def test_a_change_of_the_generator_is_noticed(train: ShapesSource) -> None:
 def test_what_is_kept_cannot_be_changed_from_outside(train: ShapesSource) -> None:
     before = train.image(2)[0].copy()
     train.image(2)[0][:] = 0
-    train.mask(2)[0][:] = 5
+    train.target(2)[0][:] = 5
     assert np.array_equal(train.image(2)[0], before)
-    assert np.array_equal(train.mask(2)[0], make_scene(7, "train", 2, 80)[1])
+    assert np.array_equal(train.target(2)[0], make_scene(7, "train", 2, 80)[1])
 
 
 def test_pickles_without_its_images(train: ShapesSource) -> None:
@@ -72,7 +72,7 @@ def test_pickles_without_its_images(train: ShapesSource) -> None:
 
 
 def test_classes_are_balanced_and_the_background_does_not_dominate(train: ShapesSource) -> None:
-    labels = np.stack([train.mask(i)[0] for i in range(60)])
+    labels = np.stack([train.target(i)[0] for i in range(60)])
     share = np.bincount(labels.ravel(), minlength=len(CLASS_NAMES)) / labels.size
     assert 0.2 < share[0] < 0.4
     assert share[1:].min() > 0.08
@@ -83,7 +83,7 @@ def test_mean_colour_does_not_tell_the_class(train: ShapesSource) -> None:
     """The nearest class mean in colour is hardly better than guessing among the five patterns."""
     colours, classes = [], []
     for i in range(60):
-        image, labels = train.image(i)[0], train.mask(i)[0]
+        image, labels = train.image(i)[0], train.target(i)[0]
         for label in np.unique(labels[labels > 0]):
             colours.append(image[labels == label].mean(axis=0))
             classes.append(label)

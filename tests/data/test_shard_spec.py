@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.class_spec import LabelSpec
-from semikit.data.pair_spec import PairImages, PairSpec
+from semikit.data.image_pairs import PairImages, PairSpec
+from semikit.data.labeled_images import LabelSpec
+from semikit.data.masked_images import DataSpec, ImageFolder
 from semikit.data.shards.spec import Shards, expanded, pool_among
-from semikit.data.spec import DataSpec, ImageFolder, placed
+from semikit.data.spec import placed
 from semikit.errors import ConfigError, DataError
 from semikit.settings.messages import validate
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from semikit.data.spec import DataSpec, load_spec
+from semikit.data.masked_images import DataSpec, load_spec
 from semikit.errors import ConfigError, DataError
 
 BASE: dict[str, Any] = {

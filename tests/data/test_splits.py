@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semikit.data.check import check_sources, parts_of
-from semikit.data.folders import resolve
+from semikit.data.check import check_samples, parts_of
 from semikit.data.loading.loader import StepLoader
 from semikit.data.loading.streams import Stream
-from semikit.data.spec import DataSpec
+from semikit.data.masked_images import DataSpec, open_folders
+from semikit.data.samples import DataParts, Samples
 from semikit.data.splits import choose, coverage, missing_classes, shared_files
-from semikit.data.synthetic.source import MadeSource
 from semikit.errors import DataError
 
 
 @dataclass(frozen=True)
-class Made(MadeSource):
+class Made(Samples):
     """A source of names; some have masks."""
 
     names: tuple[str, ...]
@@ -32,10 +31,10 @@ class Made(MadeSource):
     def image(self, index: int, region: Any = None) -> Any:
         raise AssertionError("not opened")
 
-    def mask(self, index: int, region: Any = None) -> Any:
+    def target(self, index: int, region: Any = None) -> Any:
         raise AssertionError("not opened")
 
-    def has_mask(self, index: int) -> bool:
+    def has_target(self, index: int) -> bool:
         return index in self.masked
 
 
@@ -46,6 +45,10 @@ def made(count: int, part: str = "train", masked: int | None = None) -> Made:
 VAL = made(5, "val")
 
 
+def parts(train: Made, *unlabeled: Made) -> DataParts:
+    return DataParts(train, unlabeled, VAL, None, ("a", "b"))
+
+
 @given(st.data())
 def test_labelled_and_unlabelled_part_everything(data: st.DataObject) -> None:
     total = data.draw(st.integers(1, 200))
@@ -54,12 +57,12 @@ def test_labelled_and_unlabelled_part_everything(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, len(masked)))
     train = Made(made(total).names, frozenset(masked))
     seed = data.draw(st.integers(0, 2**31))
-    split = choose(str(count), train, VAL, [made(k, f"extra{k}") for k in extra], seed=seed)
+    split = choose(str(count), parts(train, *(made(k, f"extra{k}") for k in extra)), seed)
     assert len(split.labeled) == len(set(split.labeled)) == count
     assert set(split.labeled) <= masked
     assert not set(split.labeled) & set(split.unlabeled)
     assert sorted((*split.labeled, *split.unlabeled)) == list(range(total + sum(extra)))
-    more = choose(str(data.draw(st.integers(count, len(masked)))), train, VAL, seed=seed)
+    more = choose(str(data.draw(st.integers(count, len(masked)))), parts(train), seed)
     assert set(split.labeled) <= set(more.labeled)
 
 
@@ -67,26 +70,26 @@ def test_labelled_and_unlabelled_part_everything(data: st.DataObject) -> None:
 def test_a_fraction_is_rounded(above: int, below: int, total: int) -> None:
     if above > below or round(total * above / below) == 0:
         return
-    split = choose(f"{above}/{below}", made(total + 7, masked=total), VAL)
+    split = choose(f"{above}/{below}", parts(made(total + 7, masked=total)))
     assert abs(len(split.labeled) - total * above / below) <= 0.5
     assert split.masked == total
 
 
 def test_known_counts() -> None:
-    assert len(choose("1/8", made(367), VAL).labeled) == 46
-    assert len(choose("1/16", made(2975), VAL).labeled) == 186
-    assert len(choose("1/2", made(2975), VAL).labeled) == 1488
+    assert len(choose("1/8", parts(made(367))).labeled) == 46
+    assert len(choose("1/16", parts(made(2975))).labeled) == 186
+    assert len(choose("1/2", parts(made(2975))).labeled) == 1488
 
 
 def test_a_seed_is_a_choice() -> None:
-    first, again, other = (choose("20", made(100), VAL, seed=seed).labeled for seed in (0, 0, 1))
+    first, again, other = (choose("20", parts(made(100)), seed).labeled for seed in (0, 0, 1))
     assert first == again
     assert first != other
     assert first != tuple(range(20))
 
 
 def test_without_labels_all_with_masks_are_labelled() -> None:
-    split = choose(None, made(10, masked=4), VAL)
+    split = choose(None, parts(made(10, masked=4)))
     assert (split.family, split.labeled, split.unlabeled) == ("all", (0, 1, 2, 3), (4, 5, 6, 7, 8, 9))
 
 
@@ -109,12 +112,12 @@ def test_without_labels_all_with_masks_are_labelled() -> None:
 )
 def test_wrong_options(labels: str, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        choose(labels, made(12, masked=10), VAL)
+        choose(labels, parts(made(12, masked=10)))
 
 
 def test_no_mask_at_all() -> None:
     with pytest.raises(DataError, match="no image of train has a mask"):
-        choose("1", made(3, masked=0), VAL)
+        choose("1", parts(made(3, masked=0)))
 
 
 @pytest.mark.parametrize("entry", ["city/b1", "city/b1.png", "b1", "b1.jpg", "/data/train/city/b1.png", "city/b1 "])
@@ -122,7 +125,7 @@ def test_a_list_names_images_in_many_ways(tmp_path: Path, entry: str) -> None:
     train = Made(("city/a1", "city/b1", "town/a1"), frozenset({0, 1, 2}))
     path = tmp_path / "list.txt"
     path.write_text(f"# chosen by hand\n\n{entry}\n")
-    split = choose(str(path), train, VAL)
+    split = choose(str(path), parts(train))
     assert (split.family, split.labeled, split.unlabeled) == ("file", (1,), (0, 2))
 
 
@@ -142,22 +145,22 @@ def test_wrong_lists(tmp_path: Path, lines: str, sentence: str) -> None:
     path = tmp_path / "list.txt"
     path.write_text(lines)
     with pytest.raises(DataError, match=sentence):
-        choose(str(path), train, VAL)
+        choose(str(path), parts(train))
 
 
 def test_a_labelled_file_that_is_also_in_val(folder: Path, spec: DataSpec) -> None:
     (folder / "val/images/val1.png").write_bytes((folder / "train/images/train2.png").read_bytes())
-    sources = resolve(spec)
+    sources = open_folders(spec)
     assert shared_files(sources.train, range(8), sources.val) == [("train2", "val1")]
     with pytest.raises(DataError, match=r"labelled files that are also in val: train2 \(there val1\)"):
-        choose(None, sources.train, sources.val)
+        choose(None, sources)
 
 
 def test_one_name_in_train_and_val_is_fine_where_the_files_differ(folder: Path, spec: DataSpec) -> None:
     for part in ("images", "masks"):
         (folder / f"val/{part}/val1.png").rename(folder / f"val/{part}/train1.png")
-    sources = resolve(spec)
-    assert len(choose(None, sources.train, sources.val).labeled) == 6
+    sources = open_folders(spec)
+    assert len(choose(None, sources).labeled) == 6
 
 
 def test_coverage_counts_images(spec: DataSpec, folder: Path) -> None:
@@ -166,7 +169,7 @@ def test_coverage_counts_images(spec: DataSpec, folder: Path) -> None:
     for k, values in enumerate(([0], [0, 1], [9], [0], [2], [1])):
         mask = np.resize(np.array(values, dtype=np.uint8), (12, 16))
         Image.fromarray(mask).save(folder / f"train/masks/train{k}.png")
-    train = resolve(spec).train
+    train = open_folders(spec).train
     assert coverage(train, range(6), 3).tolist() == [3, 2, 1]
     counts = coverage(train, [0, 1], 3)
     assert missing_classes(counts, spec.classes) == (
@@ -181,7 +184,7 @@ def test_masks_of_unlabelled_images_are_never_opened(
     folder: Path, spec: DataSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Their masks are broken, and every mask that is opened is written down."""
-    import semikit.data.sources as module
+    import semikit.data.masked_images as module
 
     opened: list[str] = []
     read = module.read_mask
@@ -190,15 +193,15 @@ def test_masks_of_unlabelled_images_are_never_opened(
     listed.write_text("train1\ntrain4\n")
     for k in (0, 2, 3, 5):
         (folder / f"train/masks/train{k}.png").write_text("broken")
-    sources = resolve(spec)
-    split = choose(str(listed), sources.train, sources.val)
+    sources = open_folders(spec)
+    split = choose(str(listed), sources)
     coverage(sources.train, split.labeled, 3)
-    check_sources(parts_of(split, sources.val), 3)
+    check_samples(parts_of(split, sources.val), 3)
 
     def make(stream: str, index: int, rng: np.random.Generator) -> Any:
         if stream == "unlabeled":
             return split.pool.image(split.unlabeled[index])[0]
-        return sources.train.mask(split.labeled[index])
+        return sources.train.target(split.labeled[index])
 
     streams = [Stream("labeled", len(split.labeled), 2), Stream("unlabeled", len(split.unlabeled), 2)]
     loader: StepLoader[Any] = StepLoader(streams, make, 0, range(6))
@@ -209,7 +212,7 @@ def test_masks_of_unlabelled_images_are_never_opened(
 def test_equal_files_in_two_parts_of_a_published_set_are_taken_as_published(folder: Path, spec: DataSpec) -> None:
     twin = (folder / "val/images/val0.png").read_bytes()
     (folder / "train/images/train0.png").write_bytes(twin)
-    sources = resolve(spec)
+    sources = open_folders(spec)
     with pytest.raises(DataError, match="labelled files that are also in val"):
-        choose("all", sources.train, sources.val)
-    assert choose("all", sources.train, sources.val, official=lambda split: []).labeled
+        choose("all", sources)
+    assert choose("all", replace(sources, published=True)).labeled

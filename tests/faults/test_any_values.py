@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from semikit.data import manifest
-from semikit.data.class_spec import LabelSpec
-from semikit.data.pair_spec import PairSpec
-from semikit.data.spec import DataSpec, read_spec
+from semikit.data.image_pairs import PairSpec
+from semikit.data.labeled_images import LabelSpec
+from semikit.data.masked_images import DataSpec
+from semikit.data.spec import read_spec
 from semikit.errors import SemikitError
 from semikit.models.weights import metadata
 from semikit.run.config import resolve

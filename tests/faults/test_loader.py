@@ -15,13 +15,13 @@ import rasterio
 import torch
 from affine import Affine
 
-from semikit.core.bad_files import BadFiles
-from semikit.data.class_folders import plain_images
 from semikit.data.folders import image_files
 from semikit.data.formats.images import read_image
+from semikit.data.labeled_images import unlabeled_files
 from semikit.data.loading.loader import StepLoader
 from semikit.data.loading.streams import Stream
 from semikit.errors import DataError, FileFault
+from semikit.training.bad_files import BadFiles
 from semikit.training.checkpoint import LAST, read_checkpoint, read_last
 from tests.helpers import photos
 
@@ -225,7 +225,7 @@ def test_links_in_a_circle(tmp_path: Path, tried: Tried) -> None:
     for name in ("circle", "again", "a/up"):
         (folder / name).symlink_to(folder, target_is_directory=True)
     assert list(image_files(folder, "train")) == ["a/one"]
-    assert list(plain_images(folder, "train").names) == ["a/one"]
+    assert list(unlabeled_files(folder, "train").names) == ["a/one"]
     tried("links of folders in a circle: not followed", 2)
 
 
@@ -275,7 +275,7 @@ def test_names_that_cannot_stand_in_a_list(server: Any, tmp_path: Path, whole: A
         assert "Traceback" not in ended.out
     assert not (tmp_path / "run").exists()
     with pytest.raises(DataError, match="Rename it"):
-        plain_images(data.parent / "train/images", "train")
+        unlabeled_files(data.parent / "train/images", "train")
     tried("names with line breaks, control characters or bytes that are no text: refused, exit 2")
 
 

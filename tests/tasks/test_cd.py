@@ -13,8 +13,8 @@ from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
 from semikit.core.batch import Requirements, Unlabeled
 from semikit.core.task import BatchLayout
 from semikit.data.formats.mask_values import MaskValues
+from semikit.data.image_pairs import ImagePairs
 from semikit.data.loading.loader import stack
-from semikit.data.pairs import PairSource
 from semikit.raster.region import Region
 from semikit.run import build
 from semikit.run.config import resolve
@@ -73,13 +73,13 @@ def test_one_box_for_both_dates() -> None:
 
 class TestCrops:
     @pytest.fixture
-    def source(self, tmp_path: Path) -> PairSource:
+    def source(self, tmp_path: Path) -> ImagePairs:
         values = georasters.ramp(60, 90)
         label = np.where(values[0] > 120, 255, 0).astype(np.uint8)
         paths = [georasters.save(tmp_path / f"{k}.tif", v) for k, v in enumerate((values, values, label))]
-        return PairSource(("one",), (paths[0],), (paths[1],), (paths[2],), ONCE)
+        return ImagePairs(("one",), (paths[0],), (paths[1],), (paths[2],), ONCE)
 
-    def test_geometry_is_shared_by_dates_and_mask(self, source: PairSource) -> None:
+    def test_geometry_is_shared_by_dates_and_mask(self, source: ImagePairs) -> None:
         make = Crops({"labeled": [(source, 0)]}, frozenset({"labeled"}), WeakSettings(crop=32, scale=(0.8, 1.2)))
         for seed in range(8):
             pixels, valid, _, labels = make("labeled", 0, np.random.default_rng(seed))
@@ -89,15 +89,15 @@ class TestCrops:
             assert ((pixels[0, 0] > 120) == (labels == 1))[clear].mean() > 0.93
 
     def test_a_raster_gives_the_crop_of_the_whole_image_and_is_not_read_whole(
-        self, source: PairSource, monkeypatch: pytest.MonkeyPatch
+        self, source: ImagePairs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make = Crops({"labeled": [(source, 0)]}, frozenset({"labeled"}), WeakSettings(crop=20, scale=(0.8, 1.2)))
         asked: list[Region | None] = []
-        image = PairSource.image
-        monkeypatch.setattr(PairSource, "image", lambda s, k, r=None: (asked.append(r), image(s, k, r))[1])
+        image = ImagePairs.image
+        monkeypatch.setattr(ImagePairs, "image", lambda s, k, r=None: (asked.append(r), image(s, k, r))[1])
         windowed = [make("labeled", 0, np.random.default_rng(seed)) for seed in range(6)]
         assert all(region is not None and region.height < 45 and region.width < 45 for region in asked)
-        monkeypatch.setattr(PairSource, "extent", lambda self, index: None)
+        monkeypatch.setattr(ImagePairs, "extent", lambda self, index: None)
         whole = [make("labeled", 0, np.random.default_rng(seed)) for seed in range(6)]
         for part, full in zip(windowed, whole, strict=True):
             assert np.abs(part[0].astype(int) - full[0]).max() <= 2

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from semikit.core.task import Inference
 from semikit.data.palette import palette
-from semikit.data.synthetic.source import MadeSource
+from semikit.data.samples import Samples
 from semikit.errors import DataError
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.windows import EvaluateSettings, normalized, read_ahead
@@ -24,7 +24,7 @@ INFERENCE = Inference(CPU, nullcontext)
 Make = Callable[..., Any]
 
 
-class Source(MadeSource):
+class Source(Samples):
     """Images in memory, some of one size after another; counts how often each is read."""
 
     def __init__(self, sizes: list[tuple[int, int]], all_ignored: bool = False) -> None:
@@ -42,7 +42,7 @@ class Source(MadeSource):
         self.read[index] += 1
         return self.images[index], None
 
-    def mask(self, index: int, region: Any = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def target(self, index: int, region: Any = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         return self.labels[index], self.valid[index]
 
 

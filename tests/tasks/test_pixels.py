@@ -13,9 +13,10 @@ from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
 from semikit.core.batch import Requirements, Unlabeled
 from semikit.core.task import BatchLayout
 from semikit.data.loading.loader import stack
-from semikit.data.synthetic.source import MadeSource
+from semikit.data.samples import DataParts, Samples
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
-from semikit.tasks._streams import SECOND, streams
+from semikit.tasks._training_data import SECOND, TrainingData
+from semikit.tasks.seg import PixelData
 from tests.helpers.equality import differences
 
 CPU = torch.device("cpu")
@@ -140,7 +141,7 @@ def test_denominators_count_valid_pixels(normalise: str) -> None:
     assert torch.equal(labeled.denominator, expected)
 
 
-class Source(MadeSource):
+class Source(Samples):
     """One image with a mask; says when its mask is opened."""
 
     names = ("only",)
@@ -155,12 +156,12 @@ class Source(MadeSource):
         values = np.arange(30 * 20, dtype=np.uint8).reshape(30, 20)
         return values[..., None].repeat(3, 2), values < 250
 
-    def mask(self, index: int, region: Any = None) -> tuple[Any, Any]:
+    def target(self, index: int, region: Any = None) -> tuple[Any, Any]:
         self.opened += 1
         values = np.arange(30 * 20, dtype=np.uint8).reshape(30, 20)
         return values, values > 5
 
-    def has_mask(self, index: int) -> bool:
+    def has_target(self, index: int) -> bool:
         return True
 
 
@@ -189,6 +190,9 @@ def test_masks_of_unlabelled_images_stay_closed() -> None:
 )
 def test_streams_are_what_the_method_needs(requirements: Requirements, names: list[str]) -> None:
     pools = {"labeled": [0] * 5, "unlabeled": [0] * 7, SECOND: [0] * 7}
-    found = streams(pools, PLAN, requirements)
+    source = Source()
+    parts = DataParts(source, (), source, None, ("a", "b"))
+    data = PixelData.model_validate({"shapes": {}, "labels": 1})
+    found = TrainingData(parts, data, PLAN, requirements).streams(pools)
     assert [stream.name for stream in found] == names
     assert [stream.batch for stream in found] == [2, 4, 4][: len(names)]

@@ -93,6 +93,22 @@ def read_values(
     return (values if bands is None else _chosen(values, bands, path)), None
 
 
+def read_rgb(path: Path, data: bytes | None = None) -> Bytes:
+    """An image file as RGB (H, W, 3) uint8; `data` is what a file of this name holds that is not on the disk.
+
+    Raises:
+        FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
+    """
+    values, _ = read_values(path, data=data)
+    if values.dtype != np.uint8:
+        remedy = "Classification reads images of 8 bits: bring all of them to 0..255 in one way and save them so."
+        raise FileFault("image of more than 8 bits", path, str(values.dtype), remedy)
+    if values.shape[2] != 3:
+        remedy = "Classification reads RGB: save three bands."
+        raise FileFault("raster that has not three bands", path, f"{values.shape[2]} bands", remedy)
+    return values
+
+
 def sample_values(path: Path, bands: Sequence[int] | None = None) -> tuple[NDArray[Any], Mask | None]:
     """What `read_values` gives; of a large raster only some rows and columns.
 

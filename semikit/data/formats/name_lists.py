@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from semikit.data.sources import Filed
+from semikit.data.samples import Samples
 from semikit.errors import DataError
 
 _COMPARED = 5000
@@ -32,8 +32,8 @@ def read_entries(path: Path, allowed: str) -> list[str]:
 
 def listed(
     path: Path,
-    train: Filed,
-    others: Mapping[str, Filed | None],
+    train: Samples,
+    others: Mapping[str, Samples | None],
     allowed: str,
     has: Callable[[int], bool],
     what: str = "mask",
@@ -107,7 +107,7 @@ def _find(entry: str, by_name: Mapping[str, list[int]], names: Sequence[str]) ->
 
 
 def _refuse_theirs(
-    entry: str, path: Path, theirs: Mapping[str, tuple[Filed, dict[str, list[int]]]], *, anyhow: bool
+    entry: str, path: Path, theirs: Mapping[str, tuple[Samples, dict[str, list[int]]]], *, anyhow: bool
 ) -> None:
     """Raise where an entry is an image of another part: as it stands or, with `anyhow`, by an end of its path."""
     for part, (source, numbers) in theirs.items():
@@ -116,7 +116,7 @@ def _refuse_theirs(
             raise DataError(f"{path}: {entry!r} is an image of {part}, not of train; it must not be labelled.")
 
 
-def _as_it_stands(entry: str, source: Filed, index: int) -> bool:
+def _as_it_stands(entry: str, source: Samples, index: int) -> bool:
     """Whether an image's place (its name, where it has no file) ends with the whole entry, suffix or not."""
     files = source.files(index)
     place = files[0].as_posix() if files else source.names[index]

@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
+
+from semikit.settings.base import Settings
 
 Range = tuple[Sequence[float], Sequence[float]]
 """Lowest and highest value, each one number for all bands or one per band."""
+
+
+@final
+class Scale(Settings):
+    """The range of stored values that becomes 0..255; one number for all bands or one per band."""
+
+    min: float | tuple[float, ...]
+    """Stored value that becomes 0."""
+    max: float | tuple[float, ...]
+    """Stored value that becomes 255."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.bounds
+        if len(low) != len(high) or not all(a < b for a, b in zip(low, high, strict=True)):
+            raise ValueError(f"min must be below max, band by band; got min {self.min}, max {self.max}")
+        return self
+
+    @property
+    def bounds(self) -> Range:
+        """Lowest and highest values, each one number or one per band."""
+        low, high = (value if isinstance(value, tuple) else (value,) for value in (self.min, self.max))
+        return low, high
+
+    @property
+    def text(self) -> str:
+        """The range for people: "0 to 10000"; of several bands their bounds, one after the other."""
+        low, high = self.bounds
+        return f"{', '.join(f'{v:g}' for v in low)} to {', '.join(f'{v:g}' for v in high)}"
 
 
 def to_uint8(values: NDArray[Any], scale: Range | None, valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:

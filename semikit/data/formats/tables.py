@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from semikit.data.formats.images import PHOTOS, RASTERS
 from semikit.data.formats.name_lists import near
-from semikit.data.spec import no_such_file
 from semikit.errors import DataError, some
+from semikit.files import no_such_file
 
 Table = dict[str, tuple[Path, str | None]]
 """Name -> (file, class name; None where the cell is empty)."""

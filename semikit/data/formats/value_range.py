@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from semikit.data.formats.images import is_raster, read_info, sample_values
-from semikit.data.formats.rescale import Range, percentiles
-from semikit.data.spec import Scale
+from semikit.data.formats.rescale import Scale, percentiles
+from semikit.data.samples import DataParts, Samples, refuse_overlap
 from semikit.errors import DataError, some
 
 _SAMPLED_IMAGES, _SAMPLED_SIDE = 32, 256
 _BYTE = 255
+
+
+def rescaled(parts: DataParts, stated: Scale | None) -> DataParts:
+    """The parts of a data set in folders, read with the range that is stated or, over all dates of train, sampled.
+
+    Raises:
+        DataError: a file in two parts; images whose values cannot be brought to one range.
+    """
+    named = parts.named()
+    refuse_overlap(named, lambda path: Path(os.path.realpath(path)))
+    scale = stated or sampled_scale(_files(parts.train), parts.bands)
+    for name, part in () if scale is not None else named.items():
+        if name != "train":
+            refuse_deep(_files(part))
+
+    def read(part: Any) -> Any:
+        return part and replace(part, scale=scale and scale.bounds)
+
+    return replace(
+        parts,
+        train=read(parts.train),
+        unlabeled=tuple(map(read, parts.unlabeled)),
+        val=read(parts.val),
+        test=read(parts.test),
+        scale=scale,
+    )
+
+
+def _files(part: Samples) -> list[Path]:
+    return [path for k in range(len(part)) for path in part.files(k)]
 
 
 def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scale | None:
@@ -55,14 +88,14 @@ def depth_notice(images: Sequence[Path], scale: Scale | None) -> str | None:
     """A warning where rasters do not have the depth that a stated range is of; at most 32 headers are read."""
     if scale is None:
         return None
-    deep = max(value_range(scale)[1]) > _BYTE
+    deep = max(scale.bounds[1]) > _BYTE
     kinds = {path: read_info(path).dtype for path in _spread(images) if is_raster(path)}
     shallow = [str(path) for path, kind in kinds.items() if kind == "uint8"]
     deeper = [str(path) for path, kind in kinds.items() if kind != "uint8"]
     if deep and shallow:
-        return f"values are taken from {scale.told}, and these rasters hold 8 bits, all dark in it: {some(shallow)}"
+        return f"values are taken from {scale.text}, and these rasters hold 8 bits, all dark in it: {some(shallow)}"
     if not deep and deeper:
-        return f"values are taken from {scale.told}, and these rasters hold more than 8 bits: {some(deeper)}"
+        return f"values are taken from {scale.text}, and these rasters hold more than 8 bits: {some(deeper)}"
     return None
 
 
@@ -77,9 +110,3 @@ def _sample(path: Path, bands: tuple[int, ...] | None) -> np.ndarray[tuple[int, 
     grid = (slice(None, None, steps[0]), slice(None, None, steps[1]))
     pixels = values[grid].reshape(-1, values.shape[2]).astype(np.float32)
     return pixels if valid is None else pixels[valid[grid].ravel()]
-
-
-def value_range(scale: Scale) -> Range:
-    """The range as lowest and highest values, each one number or one per band."""
-    low, high = (value if isinstance(value, tuple) else (value,) for value in (scale.min, scale.max))
-    return low, high

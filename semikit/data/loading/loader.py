@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from semikit.core.bad_files import BadFiles
 from semikit.core.batch import share_of
 from semikit.core.rng import rng_for
+from semikit.core.task import BadFileCounter
 from semikit.data.loading.streams import Stream, item_at
 from semikit.errors import DataError, FileFault, RunError, SemikitError
 
@@ -60,14 +60,14 @@ class StepLoader(Generic[R]):
         *,
         pin: bool = False,
         prefetch: int = 2,
-        bad_files: BadFiles | None = None,
+        bad_files: BadFileCounter | None = None,
     ) -> None:
         assert all(stream.length != 0 for stream in streams if stream.batch), streams
-        self.steps, self.pin, self.bad_files = steps, pin, bad_files or BadFiles()
+        self.steps, self.pin, self.bad_files = steps, pin, bad_files
         # What comes out of shards is read once only if each worker keeps to positions of its own.
         self.parts = workers if workers and any(stream.length is None for stream in streams) else 1
         self._loader: DataLoader[_Made] = DataLoader(
-            _Steps(tuple(streams), make, seed, self.bad_files.limit),
+            _Steps(tuple(streams), make, seed, 0 if bad_files is None else bad_files.limit),
             batch_size=None,
             sampler=StepParts(steps, self.parts) if self.parts > 1 else steps,
             num_workers=workers,
@@ -107,7 +107,10 @@ class StepLoader(Generic[R]):
             if not self._loader.num_workers:
                 raise
             raise _dead_worker(f"{type(error).__name__} while a batch was handed over") from None
-        self.bad_files.add(item.bad)
+        if self.bad_files is not None:
+            self.bad_files.add(item.bad)
+        elif item.bad:
+            raise DataError("; ".join(reason for _, reason in item.bad))
         if item.error is not None:
             raise item.error
         return item.batch

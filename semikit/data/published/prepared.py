@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from semikit.data.pairs import PairSource
+from semikit.data.image_pairs import ImagePairs
+from semikit.data.masked_images import MaskedImages
 from semikit.data.published.catalogue import Published, read_published, root_of
-from semikit.data.sources import FolderSource, PixelSource
+from semikit.data.samples import Samples
 from semikit.errors import ConfigError, DataError, unknown
 from semikit.settings.base import Settings
 from semikit.settings.messages import validate
@@ -57,7 +58,7 @@ class Prepared:
     path: Path
     record: Record
 
-    def source(self, part: str) -> PixelSource:
+    def source(self, part: str) -> Samples:
         """The images or pairs of a part (train, val, test, or one without masks), in the order of its list; opens none.
 
         Raises:
@@ -74,9 +75,9 @@ class Prepared:
         images = tuple(self.path / image for image, _ in listed)
         masks = tuple(None if mask is None else self.path / mask for _, mask in listed)
         if not self.published.pairs:
-            return FolderSource(names, images, masks, self.published.values)
+            return MaskedImages(names, images, masks, self.published.values)
         after = tuple(self.path / self.published.files(image)[1] for image, _ in listed)
-        return PairSource(names, images, after, masks, self.published.values)
+        return ImagePairs(names, images, after, masks, self.published.values)
 
     def files(self, pair: Pair) -> list[str]:
         """The files of a line, as paths below the root: the image (or both dates) and the mask."""

@@ -8,12 +8,10 @@ from typing import final
 
 import numpy as np
 
-from semikit.data.class_sources import read_rgb
-from semikit.data.formats.images import read_image, read_values
+from semikit.data.formats.images import Bytes, Mask, read_image, read_rgb, read_values
 from semikit.data.formats.rescale import Range
-from semikit.data.pairs import both_dates
+from semikit.data.pair_grids import both_dates
 from semikit.data.shards.reading import Sample
-from semikit.data.sources import Bytes, Mask
 from semikit.errors import FileFault, some
 
 TYPES = ("jpg", "jpeg", "png", "webp", "tif", "tiff")
@@ -59,13 +57,13 @@ class PoolPair:
 @final
 @dataclass(frozen=True, slots=True)
 class PoolRgb:
-    """An image (H, W, 3) uint8; `key.jpg`."""
+    """An image (H, W, 3) uint8, and None: all its pixels are valid; `key.jpg`."""
 
     wanted: frozenset[str] = _SINGLE
 
-    def __call__(self, sample: Sample) -> Bytes:
+    def __call__(self, sample: Sample) -> tuple[Bytes, None]:
         """The image; raises FileFault."""
-        return read_rgb(*_chosen(sample, self.wanted))
+        return read_rgb(*_chosen(sample, self.wanted)), None
 
 
 def _chosen(sample: Sample, kinds: frozenset[str]) -> tuple[Path, bytes]:

@@ -22,6 +22,8 @@ from semikit.data.shards.reading import Sample, read_shard
 from semikit.errors import DataError, RunError
 from semikit.raster.region import Region
 
+Image = tuple[NDArray[np.uint8], NDArray[np.bool_] | None]
+
 
 class SampleDecoder(Protocol):
     """What makes an image of a sample; `wanted` are the extensions of the files it needs."""
@@ -31,8 +33,8 @@ class SampleDecoder(Protocol):
         """Extensions in lower case, without the first dot."""
         ...
 
-    def __call__(self, sample: Sample) -> Any:
-        """An image; raises FileFault."""
+    def __call__(self, sample: Sample) -> Image:
+        """An image (*T, H, W, C) uint8 and valid (H, W) bool, None where all pixels are; raises FileFault."""
         ...
 
 
@@ -45,7 +47,7 @@ class ShardPool:
     shuffle: int
     decode: SampleDecoder
 
-    def first(self) -> Any:
+    def first(self) -> Image:
         """The first image of the first shard, for a look before training.
 
         Raises:
@@ -83,7 +85,7 @@ class ShardStream:
         """None: images are read whole."""
         return
 
-    def image(self, position: int, region: Region | None = None) -> Any:
+    def image(self, position: int, region: Region | None = None) -> Image:
         """The image at a position, decoded; quick where slots of a slot follow each other.
 
         Raises:

@@ -8,6 +8,7 @@ haze, cars, trees that grow, pads of soil or asphalt that come and go, repainted
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -19,7 +20,10 @@ from semikit.data.synthetic.scenery.blocks import draw_plan
 from semikit.data.synthetic.scenery.light import draw_light, photograph
 from semikit.data.synthetic.scenery.paint import Canvas, Clouds, footprints, paint
 from semikit.data.synthetic.scenery.plan import MARGIN
-from semikit.data.synthetic.source import SPLITS, MadeSplit, Split
+from semikit.data.synthetic.source import SPLITS, GeneratedSamples, Split
+from semikit.raster.cog import MapFile
+from semikit.raster.grid import Grid
+from semikit.raster.region import Region
 from semikit.settings.base import Settings
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -27,6 +31,9 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 CLASS_NAMES = ("unchanged", "changed")
 
 _SHIFT = 1.5
+
+_SAMPLE, _SAMPLE_SIDE, _SAMPLE_CORNER = 1_000_000, 384, (390000.0, 5820000.0)
+"""Number, side (pixels) and upper left corner of the scene to try prediction on; no split has that number."""
 
 
 @final
@@ -46,7 +53,7 @@ class ScenesSettings(Settings):
 
 
 @final
-class ScenesSource(MadeSplit):
+class ScenesSource(GeneratedSamples):
     """One split of `shapes-cd`: pairs are made when first asked for and kept (63 KiB each at 96 pixels)."""
 
     name = "shapes-cd"
@@ -72,3 +79,19 @@ def make_pair(seed: int, split: Split, index: int, size: int) -> Pair:
         paint(plan, date, clouds, canvas)
         images.append(photograph(canvas, draw_light(rng), rng))
     return np.stack(images), footprints(plan, canvases[0])[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
+
+
+def write_sample(seed: int, folder: Path) -> tuple[Path, Path]:
+    """Write a made scene at two dates as GeoTIFFs of half a metre a pixel, in UTM zone 33; before.tif and after.tif."""
+    from affine import Affine
+    from rasterio.crs import CRS
+
+    pair, _ = make_pair(seed, "test", _SAMPLE, _SAMPLE_SIDE)
+    west, north = _SAMPLE_CORNER
+    grid = Grid((_SAMPLE_SIDE, _SAMPLE_SIDE), CRS.from_epsg(32633), Affine(0.5, 0.0, west, 0.0, -0.5, north))
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / "before.tif", folder / "after.tif"
+    for path, image in zip(paths, pair, strict=True):
+        with MapFile(path, grid, bands=3, nodata=None, average=True) as file:
+            file.write(Region(0, 0, *grid.size), image)
+    return paths

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from semikit.core.rng import rng_for
-from semikit.data.synthetic.source import SPLITS, MadeSplit, Split
+from semikit.data.synthetic.source import SPLITS, GeneratedSamples, Split
 from semikit.settings.base import Settings
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ class ShapesSettings(Settings):
 
 
 @final
-class ShapesSource(MadeSplit):
+class ShapesSource(GeneratedSamples):
     """One split of `shapes`: images are made when first asked for and kept (25 KiB each at 80 pixels)."""
 
     name = "shapes"

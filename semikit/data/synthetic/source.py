@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semikit.data.samples import Bytes, Samples
 from semikit.errors import DataError
 from semikit.raster.region import Region
 
 Split = Literal["train", "val", "test"]
-Bytes = NDArray[np.uint8]
 SPLITS: dict[str, int] = {"train": 0, "val": 1, "test": 2}
 """Number of each split, by which its draws differ from the others'."""
 
 
-class MadeSource(ABC):
-    """What made images have in common: every one has its labels, none has a file, all are made whole."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    def extent(self, index: int) -> None:
-        """None: images are made whole."""
-        return
-
-    def files(self, index: int) -> tuple[Path, ...]:
-        """None."""
-        return ()
-
-    def has_mask(self, index: int) -> bool:
-        """True for every image."""
-        return 0 <= index < len(self)
-
-    def mask_file(self, index: int) -> None:
-        """None."""
-        return
-
-
-class MadeSplit(MadeSource, ABC):
+class GeneratedSamples(Samples, ABC):
     """One split of a built-in data set; images are made when first asked for and kept.
 
     Raises:
@@ -68,12 +44,16 @@ class MadeSplit(MadeSource, ABC):
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_made": {}}
 
+    def has_target(self, index: int) -> bool:
+        """True for every image."""
+        return 0 <= index < len(self)
+
     def image(self, index: int, region: Region | None = None) -> tuple[Bytes, None]:
         """Image (*T, H, W, C) uint8, of the region if one is given, and None: all its pixels are valid."""
         image = self._kept(index)[0]
         return (image if region is None else image[..., *region.slices, :]).copy(), None
 
-    def mask(self, index: int, region: Region | None = None) -> tuple[Bytes, NDArray[np.bool_]]:
+    def target(self, index: int, region: Region | None = None) -> tuple[Bytes, NDArray[np.bool_]]:
         """Labels (H, W) uint8 and valid (H, W) bool, true everywhere."""
         labels = self._kept(index)[1]
         labels = (labels if region is None else labels[region.slices]).copy()

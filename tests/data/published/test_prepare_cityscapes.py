@@ -40,7 +40,7 @@ def test_label_ids_are_converted(run: Run, miniature: Miniature, tmp_path: Path)
     image, mask = read_list(root, "train_extra")[0]
     assert image == "leftImg8bit/train_extra/augsburg/augsburg_000030_000000_leftImg8bit.png"
     assert mask is None
-    assert not open_prepared("cityscapes", root).source("train_extra").has_mask(0)
+    assert not open_prepared("cityscapes", root).source("train_extra").has_target(0)
 
 
 def test_masks_by_train_ids_are_taken_as_they_are(run: Run, miniature: Miniature, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_pairs_are_read(cut: tuple[Path, PrepareReport]) -> None:
     images, valid = source.image(7)
     np.testing.assert_array_equal(images, np.stack([made["A"], made["B"]])[:, :256, :256])
     assert valid is None
-    labels, counted = source.mask(7)
+    labels, counted = source.target(7)
     np.testing.assert_array_equal(labels, made["label"][:256, :256] // 255)
     assert counted.all()
 

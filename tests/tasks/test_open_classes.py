@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from semikit.data.class_parts import ClassParts
-from semikit.data.class_sources import ClassSource
-from semikit.data.class_spec import folder_spec
+from semikit.data.labeled_images import folder_spec
+from semikit.data.samples import DataParts, Samples
 from semikit.errors import DataError
-from semikit.tasks._class_data import ClassData, open_classes
+from semikit.tasks.cls import ClassData, open_classes
 from tests.helpers import class_sets
 
 
@@ -24,7 +23,8 @@ def root(tmp_path: Path) -> Path:
 
 def test_own_folders_with_more_images(root: Path) -> None:
     data = ClassData(folders=folder_spec(root / "own"), labels="2", unlabeled=(str(root / "more"),))
-    parts, val = open_classes(data, on_test=False)
+    parts = open_classes(data, on_test=False)
+    val = parts.val
     assert val is parts.val
     assert (len(parts.train), len(val), [len(more) for more in parts.unlabeled]) == (6, 2, [4])
     assert not parts.published
@@ -32,7 +32,7 @@ def test_own_folders_with_more_images(root: Path) -> None:
 
 def test_a_published_root_with_more_images(root: Path) -> None:
     raw = {"published": {"name": "cifar10", "root": str(root / "own")}, "labels": 2, "unlabeled": [str(root / "more")]}
-    parts, _ = open_classes(ClassData.model_validate(raw), on_test=False)
+    parts = open_classes(ClassData.model_validate(raw), on_test=False)
     assert [len(more) for more in parts.unlabeled] == [4]
     assert parts.published
     with pytest.raises(DataError, match="is in both val and --unlabeled"):
@@ -41,7 +41,7 @@ def test_a_published_root_with_more_images(root: Path) -> None:
 
 def test_shapes() -> None:
     data = ClassData.model_validate({"shapes": {"train": 24, "val": 8, "test": 8}, "labels": 16})
-    parts, _ = open_classes(data, on_test=False)
+    parts = open_classes(data, on_test=False)
     assert (len(parts.train), len(parts.val), parts.unlabeled) == (24, 8, ())
 
 
@@ -61,8 +61,9 @@ class TestNoValidationImages:
             class_sets.folders(tmp_path, ("cat", "dog"), 16, each, part)
         return tmp_path
 
-    def opened(self, root: Path, *, on_test: bool = False, **more: int) -> tuple[ClassParts, ClassSource]:
-        return open_classes(ClassData(folders=folder_spec(root), labels="2", **more), on_test)  # type: ignore[arg-type]
+    def opened(self, root: Path, *, on_test: bool = False, **more: int) -> tuple[DataParts, Samples]:
+        parts = open_classes(ClassData(folders=folder_spec(root), labels="2", **more), on_test)  # type: ignore[arg-type]
+        return parts, parts.val or parts.test  # type: ignore[return-value]
 
     def test_a_tenth_of_train_is_held_out_in_balance(self, root: Path) -> None:
         parts, val = self.opened(root)
@@ -73,7 +74,7 @@ class TestNoValidationImages:
         assert "4 images of train are held out" in parts.notices[-1]
         arrays = val.arrays()
         assert arrays is not None
-        assert all(np.array_equal(arrays[k], val.image(k)) for k in range(4))
+        assert all(np.array_equal(arrays[k], val.image(k)[0]) for k in range(4))
 
     def test_as_many_as_are_asked_for(self, root: Path) -> None:
         assert len(self.opened(root, validation=10)[1]) == 10

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.class_check import Looked, check_images
-from semikit.data.class_folders import resolve_labels
-from semikit.data.class_parts import ClassParts
-from semikit.data.class_spec import folder_spec
+from semikit.data.check import Part, check_samples
+from semikit.data.labeled_images import folder_spec, open_labeled
+from semikit.data.samples import DataParts
 from semikit.errors import DataError
 from tests.helpers import class_sets
 
@@ -21,18 +20,18 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def looked(root: Path) -> list[Looked]:
-    parts = resolve_labels(folder_spec(root))
+def looked(root: Path) -> list[Part]:
+    parts = open_labeled(folder_spec(root))
     return [
-        Looked("labelled", parts.train, range(0, len(parts.train), 2)),
-        Looked("val", parts.val, range(len(parts.val))),
+        Part("labelled", parts.train, range(0, len(parts.train), 2)),
+        Part("val", parts.val, range(len(parts.val))),
     ]
 
 
 def test_sound_images(root: Path) -> None:
     calls: list[tuple[int, int]] = []
     (root / "train/cat/0001.png").write_text("broken, and not asked for")
-    check_images(looked(root), lambda done, total: calls.append((done, total)))
+    check_samples(looked(root), 2, lambda done, total: calls.append((done, total)))
     assert calls == [(k, 16) for k in range(1, 17)]
 
 
@@ -42,7 +41,7 @@ def test_everything_at_once(root: Path) -> None:
     Image.fromarray(np.full((16, 16), 3000, np.uint16)).save(root / "val/dog/0001.png")
     Image.new("RGB", (16, 20)).save(root / "train/dog/0004.png")
     with pytest.raises(DataError) as raised:
-        check_images(looked(root))
+        check_samples(looked(root), 2)
     told = str(raised.value).splitlines()
     assert told[0] == "3 problems with the data:"
     assert told[1].startswith("- labelled: unreadable or truncated image: ")
@@ -58,26 +57,26 @@ def test_everything_at_once(root: Path) -> None:
 def test_one_problem_is_one_sentence(root: Path) -> None:
     (root / "val/dog/0001.png").write_text("no image")
     with pytest.raises(DataError, match=r"^val: unreadable or truncated image: .*0001\.png"):
-        check_images(looked(root))
+        check_samples(looked(root), 2)
 
 
 def test_photographs_of_many_sizes_are_fine(root: Path) -> None:
     for k in range(0, 12, 2):
         Image.new("RGB", (16 + k, 20)).save(root / f"train/dog/{k:04d}.png")
-    check_images(looked(root))
+    check_samples(looked(root), 2)
 
 
 def test_large_photographs_of_two_sizes_are_fine(root: Path) -> None:
     for path in root.rglob("*.png"):
         Image.new("RGB", (100, 80)).save(path)
     Image.new("RGB", (80, 100)).save(root / "train/dog/0004.png")
-    check_images(looked(root))
+    check_samples(looked(root), 2)
 
 
 def test_images_in_memory_are_not_looked_at() -> None:
     from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
 
-    parts: ClassParts = open_shapes(ClassShapesSettings(train=8, val=8, test=8))
+    parts: DataParts = open_shapes(ClassShapesSettings(train=8, val=8, test=8))
     calls: list[tuple[int, int]] = []
-    check_images([Looked("labelled", parts.train, range(8))], lambda *told: calls.append(told))
+    check_samples([Part("labelled", parts.train, range(8))], 2, lambda *told: calls.append(told))
     assert calls == []

@@ -13,7 +13,8 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import reproject
 
 from semikit.data.formats.mask_values import MaskValues
-from semikit.data.pairs import PairSource, aligned
+from semikit.data.image_pairs import ImagePairs
+from semikit.data.pair_grids import aligned
 from semikit.errors import DataError, FileFault
 from semikit.raster import reading as rasters
 from semikit.raster.region import Region
@@ -22,36 +23,36 @@ from tests.helpers import georasters, pairs
 BINARY = MaskValues(2, mapping=((255, 1),), exact=True)
 
 
-def source(before: Path, after: Path, mask: Path | None = None, **more: Any) -> PairSource:
-    return PairSource(("one",), (before,), (after,), (mask,), BINARY, **more)
+def source(before: Path, after: Path, mask: Path | None = None, **more: Any) -> ImagePairs:
+    return ImagePairs(("one",), (before,), (after,), (mask,), BINARY, **more)
 
 
 class TestOneGrid:
     @pytest.fixture
-    def pair(self, tmp_path: Path) -> PairSource:
+    def pair(self, tmp_path: Path) -> ImagePairs:
         values = georasters.ramp(24, 36)
         label = np.where(values[0] > 100, 255, 0).astype(np.uint8)
         paths = [georasters.save(tmp_path / f"{k}.tif", v) for k, v in enumerate((values, 250 - values, label))]
         return source(*paths)
 
-    def test_both_dates_as_stored(self, pair: PairSource) -> None:
+    def test_both_dates_as_stored(self, pair: ImagePairs) -> None:
         image, valid = pair.image(0)
         assert (image.shape, image.dtype, valid) == ((2, 24, 36, 3), np.uint8, None)
         assert (image[0].astype(int) + image[1] == 250).all()
         assert pair.extent(0) == (24, 36)
 
-    def test_a_region_is_that_part(self, pair: PairSource) -> None:
+    def test_a_region_is_that_part(self, pair: ImagePairs) -> None:
         region = Region(3, 10, 7, 20)
         rows, columns = region.slices
         assert np.array_equal(pair.image(0, region)[0], pair.image(0)[0][:, rows, columns])
-        assert np.array_equal(pair.mask(0, region)[0], pair.mask(0)[0][region.slices])
+        assert np.array_equal(pair.target(0, region)[0], pair.target(0)[0][region.slices])
 
-    def test_labels_are_classes(self, pair: PairSource) -> None:
-        labels, valid = pair.mask(0)
+    def test_labels_are_classes(self, pair: ImagePairs) -> None:
+        labels, valid = pair.target(0)
         assert valid.all()
         assert set(np.unique(labels)) == {0, 1}
 
-    def test_only_the_region_is_read(self, pair: PairSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_only_the_region_is_read(self, pair: ImagePairs, monkeypatch: pytest.MonkeyPatch) -> None:
         read: list[tuple[float, float]] = []
         whole = rasterio.DatasetReader.read
 
@@ -87,20 +88,20 @@ def test_a_photo_pair_has_no_extent(tmp_path: Path) -> None:
     pair = source(*(pairs.save(tmp_path / f"{k}.png", v) for k, v in enumerate((before, after, labels))))
     assert pair.extent(0) is None
     assert np.array_equal(pair.image(0)[0], np.stack([before, after]))
-    assert np.array_equal(pair.mask(0)[0], labels // 255)
+    assert np.array_equal(pair.target(0)[0], labels // 255)
 
 
 class TestTwoGrids:
     """Date B has pixels of 7 m in geographic coordinates or UTM; it is brought onto A's 10 m."""
 
     @pytest.fixture
-    def pair(self, tmp_path: Path) -> PairSource:
+    def pair(self, tmp_path: Path) -> ImagePairs:
         smooth = np.mgrid[0:60, 0:90][1].astype(np.uint8) * 2
         before = georasters.save(tmp_path / "a.tif", np.stack([smooth] * 3)[:, :40, :60])
         after = georasters.save(tmp_path / "b.tif", np.stack([smooth] * 3), pixel=7.0)
         return source(before, after)
 
-    def test_the_second_lies_on_the_grid_of_the_first(self, pair: PairSource) -> None:
+    def test_the_second_lies_on_the_grid_of_the_first(self, pair: ImagePairs) -> None:
         image, valid = pair.image(0)
         assert image.shape == (2, 40, 60, 3)
         expected = np.zeros((40, 60), np.uint8)
@@ -114,7 +115,7 @@ class TestTwoGrids:
         # 10 m a pixel of A are 10/7 pixels of B, whose values grow by 2 a pixel.
         assert image[1, 20, 30, 0] == pytest.approx(2 * (30.5 * 10 / 7 - 0.5), abs=1)
 
-    def test_what_the_second_does_not_show_is_invalid(self, pair: PairSource) -> None:
+    def test_what_the_second_does_not_show_is_invalid(self, pair: ImagePairs) -> None:
         """B is 630 m wide and 420 m high, A 600 m and 400 m."""
         turned = replace(pair, before=pair.after, after=pair.before)
         valid = turned.image(0)[1]
@@ -125,7 +126,7 @@ class TestTwoGrids:
         assert not valid[58:].any()
         assert not valid[:, 87:].any()
 
-    def test_a_region_is_that_part(self, pair: PairSource) -> None:
+    def test_a_region_is_that_part(self, pair: ImagePairs) -> None:
         region = Region(11, 5, 16, 30)
         rows, columns = region.slices
         image, valid = pair.image(0)
@@ -136,12 +137,12 @@ class TestTwoGrids:
             np.ones(part.shape[1:3], bool) if part_valid is None else part_valid, whole[rows, columns]
         )
 
-    def test_it_is_said(self, pair: PairSource) -> None:
+    def test_it_is_said(self, pair: ImagePairs) -> None:
         alignment = aligned(*pair.files(0))
         assert alignment.moved
         assert alignment.notice.endswith("b.tif (90x60 pixels) is brought onto the grid of a.tif")
 
-    def test_another_system(self, pair: PairSource, tmp_path: Path) -> None:
+    def test_another_system(self, pair: ImagePairs, tmp_path: Path) -> None:
         bright = np.full((3, 40, 40), 90, np.uint8)
         away = georasters.save(tmp_path / "c.tif", bright, crs="EPSG:4326", origin=(13.52, 52.345), pixel=0.0005)
         moved = replace(pair, after=(away,))
@@ -149,34 +150,34 @@ class TestTwoGrids:
         assert "EPSG:4326" in aligned(*moved.files(0)).notice
         assert (image[1][np.ones((40, 60), bool) if valid is None else valid] == 90).all()
 
-    def test_nowhere_in_common(self, pair: PairSource, tmp_path: Path) -> None:
+    def test_nowhere_in_common(self, pair: ImagePairs, tmp_path: Path) -> None:
         away = georasters.save(tmp_path / "c.tif", np.zeros((3, 9, 9), np.uint8), origin=(500000.0, 5800000.0))
         with pytest.raises(FileFault, match="without a place in common") as raised:
             replace(pair, after=(away,)).image(0)
         assert "a.tif: EPSG:32633, x 400000 to 400600, y 5799600 to 5800000" in str(raised.value)
         assert "c.tif: EPSG:32633, x 500000 to 500090" in str(raised.value)
 
-    def test_a_mask_on_another_grid_is_brought_onto_the_first(self, pair: PairSource, tmp_path: Path) -> None:
+    def test_a_mask_on_another_grid_is_brought_onto_the_first(self, pair: ImagePairs, tmp_path: Path) -> None:
         label = np.zeros((60, 90), np.uint8)
         label[:, 45:] = 255
         mask = georasters.save(tmp_path / "m.tif", label, pixel=7.0)
-        labels, _ = replace(pair, masks=(mask,)).mask(0)
+        labels, _ = replace(pair, masks=(mask,)).target(0)
         assert labels.shape == (40, 60)
         assert not labels[:, :31].any()
         assert labels[:, 32:].all()
 
-    def test_what_a_mask_on_another_grid_does_not_cover_is_invalid(self, pair: PairSource, tmp_path: Path) -> None:
+    def test_what_a_mask_on_another_grid_does_not_cover_is_invalid(self, pair: ImagePairs, tmp_path: Path) -> None:
         half = georasters.save(tmp_path / "m.tif", np.full((40, 40), 255, np.uint8), pixel=7.0, nodata=0)
-        labels, valid = replace(pair, masks=(half,)).mask(0)
+        labels, valid = replace(pair, masks=(half,)).target(0)
         assert valid[:27, :27].all()
         assert not valid[29:].any()
         assert not labels[~valid].any()
         away = georasters.save(tmp_path / "n.tif", np.zeros((40, 60), np.uint8), origin=(800000.0, 5800000.0))
         with pytest.raises(FileFault, match="a mask without a place in common with its image"):
-            replace(pair, masks=(away,)).mask(0)
+            replace(pair, masks=(away,)).target(0)
 
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
-    def test_outside_is_invalid_whatever_the_type(self, pair: PairSource, tmp_path: Path, dtype: str) -> None:
+    def test_outside_is_invalid_whatever_the_type(self, pair: ImagePairs, tmp_path: Path, dtype: str) -> None:
         small = georasters.save(tmp_path / "s.tif", np.full((3, 20, 30), 90, dtype), pixel=9.0)
         valid = replace(pair, after=(small,), scale=((0.0,), (255.0,))).image(0)[1]
         assert valid is not None
@@ -184,7 +185,7 @@ class TestTwoGrids:
         assert not valid[19:].any()
         assert not valid[:, 28:].any()
 
-    def test_a_mask_inside_the_second_date_is_kept(self, pair: PairSource, tmp_path: Path) -> None:
+    def test_a_mask_inside_the_second_date_is_kept(self, pair: ImagePairs, tmp_path: Path) -> None:
         other = georasters.save(tmp_path / "o.tif", np.full((3, 80, 120), 90, np.uint8), pixel=5.0)
         shown = np.full((80, 120), 255, np.uint8)
         shown[:, :60] = 0
@@ -269,7 +270,7 @@ class TestRefused:
         pair = source(paths[0], paths[1], paths[1])
         with pytest.raises(FileFault, match=r"a palette as an image: .*b\.tif\. Its values .*-expand rgb"):
             pair.image(0)
-        assert pair.mask(0)[0].shape == (20, 20)
+        assert pair.target(0)[0].shape == (20, 20)
 
     def test_a_band_that_is_missing(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(9, 9, k)) for k in (3, 1)]
@@ -280,7 +281,7 @@ class TestRefused:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(20, 20)) for k in "ab"]
         mask = georasters.save(tmp_path / "m.tif", np.zeros((40, 40), np.uint8), crs=None)
         with pytest.raises(FileFault, match=r"mask of another size than its image.*image 20x20, mask 40x40"):
-            source(*paths, mask).mask(0, Region(0, 0, 10, 10))
+            source(*paths, mask).target(0, Region(0, 0, 10, 10))
 
     def test_a_transform_that_cannot_be_used(self, tmp_path: Path) -> None:
         flat = georasters.save(tmp_path / "a.tif", georasters.ramp(20, 20), pixel=0.0)
@@ -291,7 +292,7 @@ class TestRefused:
     def test_no_mask(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(9, 9)) for k in "ab"]
         with pytest.raises(DataError, match="has no mask; only pairs with a mask"):
-            source(*paths).mask(0)
+            source(*paths).target(0)
 
     def test_a_damaged_block_is_told_with_its_place(self, tmp_path: Path) -> None:
         tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}

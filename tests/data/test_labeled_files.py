@@ -8,19 +8,20 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from semikit.data.class_parts import ClassPool
-from semikit.data.class_sources import ArraySource, FileSource, read_rgb
+from semikit.data.formats.images import read_rgb
+from semikit.data.labeled_images import LabeledArrays, LabeledFiles
+from semikit.data.samples import Pool
 from semikit.errors import FileFault
 from tests.helpers import georasters
 
 
-def files(*paths: Path) -> FileSource:
-    return FileSource(tuple(path.stem for path in paths), paths, np.zeros(len(paths), np.int64))
+def files(*paths: Path) -> LabeledFiles:
+    return LabeledFiles(tuple(path.stem for path in paths), paths, np.zeros(len(paths), np.int64))
 
 
-def made(count: int, side: int = 4, part: str = "train", first: int = 0) -> ArraySource:
+def made(count: int, side: int = 4, part: str = "train", first: int = 0) -> LabeledArrays:
     data = np.arange(first, first + count, dtype=np.uint8)[:, None, None, None]
-    return ArraySource(part, np.broadcast_to(data, (count, side, side, 3)).copy(), np.arange(count) % 3)
+    return LabeledArrays(part, np.broadcast_to(data, (count, side, side, 3)).copy(), np.arange(count) % 3)
 
 
 RED = np.full((8, 8, 3), (200, 30, 30), np.uint8)
@@ -94,16 +95,16 @@ def test_other_sizes_are_streamed(tmp_path: Path) -> None:
 def test_arrays_are_not_copied() -> None:
     source = made(5)
     assert source.arrays() is source.data
-    assert np.shares_memory(source.image(2), source.data)
-    assert (source.image(2) == 2).all()
+    assert np.shares_memory(source.image(2)[0], source.data)
+    assert (source.image(2)[0] == 2).all()
     assert source.names == [f"train/0000{k}" for k in range(5)]
     assert source.files(0) == ()
 
 
 def test_a_pool_puts_sources_behind_each_other() -> None:
-    pool = ClassPool((made(5), made(1, first=50), made(4, first=100, part="more")))
+    pool = Pool((made(5), made(1, first=50), made(4, first=100, part="more")))
     assert len(pool) == 10
-    assert [int(pool.image(k)[0, 0, 0]) for k in range(10)] == [0, 1, 2, 3, 4, 50, 100, 101, 102, 103]
+    assert [int(pool.image(k)[0][0, 0, 0]) for k in range(10)] == [0, 1, 2, 3, 4, 50, 100, 101, 102, 103]
     assert pool.labels.tolist() == [0, 1, 2, 0, 1, 0, 0, 1, 2, 0]
     assert pool.names[4:7] == ["train/00004", "unlabeled-1/train/00000", "unlabeled-2/more/00000"]
     together = pool.arrays()
@@ -113,15 +114,15 @@ def test_a_pool_puts_sources_behind_each_other() -> None:
 
 def test_a_pool_of_one_source_copies_nothing() -> None:
     source = made(3)
-    assert ClassPool((source,)).arrays() is source.data
+    assert Pool((source,)).arrays() is source.data
 
 
 def test_a_pool_of_several_sizes_is_streamed(tmp_path: Path) -> None:
-    assert ClassPool((made(3), made(2, side=5))).arrays() is None
-    assert ClassPool((made(3), files(noise(tmp_path / "a.png", 97, 4, 0)[0]))).arrays() is None
+    assert Pool((made(3), made(2, side=5))).arrays() is None
+    assert Pool((made(3), files(noise(tmp_path / "a.png", 97, 4, 0)[0]))).arrays() is None
 
 
 def test_files_of_a_pool(tmp_path: Path) -> None:
-    pool = ClassPool((made(2), files(tmp_path / "a.png")))
+    pool = Pool((made(2), files(tmp_path / "a.png")))
     assert pool.files(1) == ()
     assert pool.files(2) == (tmp_path / "a.png",)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.folders import folder_source, image_files, plain_source, resolve
-from semikit.data.sources import Pool
-from semikit.data.spec import DataSpec, Scale
+from semikit.data.folders import image_files
+from semikit.data.formats.rescale import Scale
+from semikit.data.masked_images import DataSpec, masked_images, open_folders, plain_images
+from semikit.data.samples import Pool
 from semikit.errors import DataError
 
 Save = Callable[..., Path]
@@ -19,24 +20,24 @@ GRAY = np.zeros((12, 16), dtype=np.uint8)
 
 
 def test_images_and_masks_meet_by_name(spec: DataSpec, folder: Path) -> None:
-    sources = resolve(spec)
+    sources = open_folders(spec)
     train = sources.train
     assert train.names == tuple(f"train{k}" for k in range(8))
-    assert [train.has_mask(k) for k in range(8)] == [True] * 6 + [False] * 2
+    assert [train.has_target(k) for k in range(8)] == [True] * 6 + [False] * 2
     image, valid = train.image(3)
     assert valid is None
     np.testing.assert_array_equal(image, np.array(Image.open(folder / "train/images/train3.png")))
     raw = np.array(Image.open(folder / "train/masks/train3.png"))
-    labels, valid = train.mask(3)
+    labels, valid = train.target(3)
     np.testing.assert_array_equal(valid, raw != 9)
     np.testing.assert_array_equal(labels, np.where(raw == 9, 0, raw))
     assert (len(sources.val), sources.test, sources.unlabeled, sources.scale) == (3, None, (), None)
     with pytest.raises(DataError, match=r"train7\.png has no mask"):
-        train.mask(7)
+        train.target(7)
 
 
 def test_a_source_travels_to_workers(spec: DataSpec) -> None:
-    train = resolve(spec).train
+    train = open_folders(spec).train
     assert pickle.loads(pickle.dumps(train)) == train
 
 
@@ -44,17 +45,25 @@ def test_subfolders_other_suffixes_and_hidden_files(tmp_path: Path, save: Save, 
     for name in ("i/b/1.JPG", "i/a/2.bmp", "i/a.b.png", "m/b/1.png", "i/.thumbs/x.png", "i/._1.png"):
         save(name, GRAY)
     (tmp_path / "i/notes.txt").write_text("no image")
-    source = folder_source(tmp_path / "i", tmp_path / "m", spec_of(tmp_path), "train")
+    source = masked_images(tmp_path / "i", tmp_path / "m", spec_of(tmp_path), "train")
     assert source.names == ("a.b", "a/2", "b/1")
-    assert [source.has_mask(k) for k in range(3)] == [False, False, True]
+    assert [source.has_target(k) for k in range(3)] == [False, False, True]
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path, save: Save) -> None:
+    save("elsewhere/1.png", GRAY)
+    (tmp_path / "i/a").mkdir(parents=True)
+    (tmp_path / "i/b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "i/a/up").symlink_to(tmp_path / "i")
+    assert list(image_files(tmp_path / "i", "train.images")) == ["b/1"]
 
 
 def test_masks_below_the_images_are_no_images(tmp_path: Path, save: Save, spec_of: SpecOf) -> None:
     save("i/1.png", GRAY)
     save("i/masks/1.png", GRAY)
-    source = folder_source(tmp_path / "i", tmp_path / "i/masks", spec_of(tmp_path), "train")
+    source = masked_images(tmp_path / "i", tmp_path / "i/masks", spec_of(tmp_path), "train")
     assert source.names == ("1",)
-    assert source.has_mask(0)
+    assert source.has_target(0)
 
 
 def test_missing_and_empty_folders(folder: Path, spec_of: SpecOf) -> None:
@@ -62,10 +71,10 @@ def test_missing_and_empty_folders(folder: Path, spec_of: SpecOf) -> None:
     with pytest.raises(
         DataError, match=r"train\.images: no such folder: .*trein/images\. .* has the folders: train, val"
     ):
-        resolve(spec_of(folder, train=bad))
+        open_folders(spec_of(folder, train=bad))
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match=r"unlabeled\[0\]\.images: no image in .*empty\. Known types: .*\.png"):
-        resolve(spec_of(folder, unlabeled={"images": folder / "empty"}))
+        open_folders(spec_of(folder, unlabeled={"images": folder / "empty"}))
     with pytest.raises(DataError, match="not a folder"):
         image_files(folder / "train/images/train0.png", "train.images")
 
@@ -73,38 +82,38 @@ def test_missing_and_empty_folders(folder: Path, spec_of: SpecOf) -> None:
 def test_two_files_of_one_name(folder: Path, save: Save, spec: DataSpec) -> None:
     save("train/images/train1.jpg", GRAY)
     with pytest.raises(DataError, match=r"train\.images: two files of one name: .*train1\.jpg and train1\.png"):
-        resolve(spec)
+        open_folders(spec)
 
 
 def test_names_that_never_meet(tmp_path: Path, save: Save, spec_of: SpecOf) -> None:
     save("i/1.png", GRAY)
     save("m/1_mask.png", GRAY)
     with pytest.raises(DataError, match=r"no image has a mask\. Images are named '1' in .*, masks '1_mask'"):
-        folder_source(tmp_path / "i", tmp_path / "m", spec_of(tmp_path), "val")
+        masked_images(tmp_path / "i", tmp_path / "m", spec_of(tmp_path), "val")
 
 
 def test_one_file_in_two_parts(folder: Path, spec_of: SpecOf) -> None:
     with pytest.raises(DataError, match=r"val0\.png is in both unlabeled\[0\] and val"):
-        resolve(spec_of(folder, unlabeled={"images": folder / "val/images"}))
+        open_folders(spec_of(folder, unlabeled={"images": folder / "val/images"}))
 
 
 def test_the_range_of_deep_images_is_sampled_from_train(folder: Path, save: Save, spec_of: SpecOf) -> None:
     for k in range(8):
         save(f"train/images/train{k}.png", np.linspace(1000, 3000, 192).reshape(12, 16).astype(np.uint16))
     save("val/images/val0.png", np.full((12, 16), 2000, dtype=np.uint16))
-    sources = resolve(spec_of(folder))
+    sources = open_folders(spec_of(folder))
     assert sources.scale is not None
     assert isinstance(sources.scale.min, tuple)
     assert sources.scale.min == pytest.approx((1031,) * 3, abs=15)
     assert np.unique(sources.val.image(0)[0]).tolist() == [128]
-    stated = resolve(spec_of(folder, scale={"min": 0, "max": 4000}))
+    stated = open_folders(spec_of(folder, scale={"min": 0, "max": 4000}))
     assert stated.scale == Scale(min=0.0, max=4000.0)
     assert np.unique(stated.val.image(0)[0]).tolist() == [128]
     assert stated.train.image(0)[0].min() == 64
 
 
 def test_a_pool_joins_sources_and_keeps_masks_closed(spec: DataSpec) -> None:
-    sources = resolve(spec)
+    sources = open_folders(spec)
     pool = Pool((sources.train, sources.val, sources.val))
     assert len(pool) == 14
     assert list(pool.names)[7:12] == [
@@ -117,13 +126,13 @@ def test_a_pool_joins_sources_and_keeps_masks_closed(spec: DataSpec) -> None:
     np.testing.assert_array_equal(pool.image(9)[0], sources.val.image(1)[0])
     np.testing.assert_array_equal(pool.image(13)[0], sources.val.image(2)[0])
     np.testing.assert_array_equal(pool.image(7)[0], sources.train.image(7)[0])
-    assert not pool.has_mask(0)
+    assert not pool.has_target(0)
     with pytest.raises(DataError, match="mask of the unlabelled image 'train0'"):
-        pool.mask(0)
+        pool.target(0)
 
 
-def test_a_plain_source_takes_files_as_they_come(folder: Path) -> None:
+def test_a_plain_images_takes_files_as_they_come(folder: Path) -> None:
     paths = [folder / "val/images/val2.png", folder / "val/images/val0.png"]
-    source = plain_source(paths, None, None)
+    source = plain_images({path.stem: path for path in paths})
     assert source.names == ("val2", "val0")
     assert source.image(0)[0].shape == (12, 16, 3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,29 +10,29 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from semikit.data import manifest
-from semikit.data.class_folders import resolve_labels
-from semikit.data.class_parts import ClassParts, OfficialList
-from semikit.data.class_sources import ArraySource
-from semikit.data.class_spec import folder_spec
-from semikit.data.class_splits import ClassSplit, choose_labeled
-from semikit.errors import DataError
+from semikit.data.labeled_images import LabeledArrays, folder_spec, open_labeled
+from semikit.data.published.class_sets import class_set, official_lists
+from semikit.data.samples import DataParts, Official
+from semikit.data.splits import Split, choose
+from semikit.errors import DataError, UnknownNameError
 
 NAMES = ("cat", "dog", "owl")
 
 
-def made(part: str, sizes: list[int], unknown: int = 0) -> ArraySource:
+def made(part: str, sizes: list[int], unknown: int = 0) -> LabeledArrays:
     labels = np.concatenate([np.repeat(np.arange(len(sizes)), sizes), np.full(unknown, -1)])
     labels = np.random.default_rng(0).permutation(labels)
-    return ArraySource(part, np.zeros((len(labels), 2, 2, 3), np.uint8), labels)
+    return LabeledArrays(part, np.zeros((len(labels), 2, 2, 3), np.uint8), labels)
 
 
-def parts(sizes: list[int], unknown: int = 0, extra: int = 0, official: OfficialList | None = None) -> ClassParts:
+def parts(sizes: list[int], unknown: int = 0, extra: int = 0, official: Official | None = None) -> DataParts:
     names = NAMES if len(sizes) == 3 else tuple(f"class {k}" for k in range(len(sizes)))
     more = (made("more", [0] * len(sizes), extra),) if extra else ()
-    return ClassParts(made("train", sizes, unknown), more, made("val", [2] * len(sizes)), None, names, official)
+    train, val = made("train", sizes, unknown), made("val", [2] * len(sizes))
+    return DataParts(train, more, val, None, names, balanced=True, official=official)
 
 
-def per_class(split: ClassSplit, of: ClassParts) -> list[int]:
+def per_class(split: Split, of: DataParts) -> list[int]:
     return np.bincount(of.train.labels[list(split.labeled)], minlength=len(of.class_names)).tolist()
 
 
@@ -41,19 +42,19 @@ def test_a_number_is_balanced_and_unlabelled_is_everything(data: st.DataObject) 
     unknown, extra = data.draw(st.integers(0, 9)), data.draw(st.integers(0, 9))
     each, seed = data.draw(st.integers(1, min(sizes))), data.draw(st.integers(0, 2**31))
     of = parts(sizes, unknown, extra)
-    split = choose_labeled(str(each * len(sizes)), of, seed)
+    split = choose(str(each * len(sizes)), of, seed)
     assert per_class(split, of) == [each] * len(sizes)
     assert len(set(split.labeled)) == each * len(sizes)
     assert list(split.labeled) == sorted(split.labeled)
     assert list(split.unlabeled) == list(range(sum(sizes) + unknown + extra))
     assert (split.family, split.seed, split.masked) == ("random", seed, sum(sizes))
-    more = choose_labeled(str(data.draw(st.integers(each, min(sizes))) * len(sizes)), of, seed)
+    more = choose(str(data.draw(st.integers(each, min(sizes))) * len(sizes)), of, seed)
     assert set(split.labeled) <= set(more.labeled)
 
 
 def test_a_seed_is_a_choice() -> None:
     of = parts([50, 50, 50])
-    first, again, other = (choose_labeled("30", of, seed).labeled for seed in (0, 0, 1))
+    first, again, other = (choose("30", of, seed).labeled for seed in (0, 0, 1))
     assert first == again
     assert first != other
 
@@ -61,10 +62,10 @@ def test_a_seed_is_a_choice() -> None:
 def test_one_class_does_not_change_the_choice_in_others() -> None:
     """The images of a class are drawn from it alone."""
     labels = np.repeat([0, 1], 20)
-    fewer = ArraySource("train", np.zeros((40, 2, 2, 3), np.uint8), labels)
-    more = ArraySource("train", np.zeros((60, 2, 2, 3), np.uint8), np.concatenate([labels, np.ones(20, np.int64)]))
+    fewer = LabeledArrays("train", np.zeros((40, 2, 2, 3), np.uint8), labels)
+    more = LabeledArrays("train", np.zeros((60, 2, 2, 3), np.uint8), np.concatenate([labels, np.ones(20, np.int64)]))
     chosen = [
-        choose_labeled("10", ClassParts(train, (), made("val", [1, 1]), None, ("a", "b"))).labeled[:5]
+        choose("10", DataParts(train, (), made("val", [1, 1]), None, ("a", "b"), balanced=True)).labeled[:5]
         for train in (fewer, more)
     ]
     assert chosen[0] == chosen[1]
@@ -73,21 +74,21 @@ def test_one_class_does_not_change_the_choice_in_others() -> None:
 @given(st.lists(st.integers(10, 60), min_size=2, max_size=5), st.integers(1, 9))
 def test_a_fraction_is_taken_of_every_class(sizes: list[int], above: int) -> None:
     of = parts(sizes, unknown=3)
-    counts = per_class(choose_labeled(f"{above}/10", of), of)
+    counts = per_class(choose(f"{above}/10", of), of)
     assert sum(counts) == round(sum(sizes) * above / 10) or (sum(sizes) * above) % 10 == 5
     assert all(abs(count - size * above / 10) < 1 for count, size in zip(counts, sizes, strict=True))
 
 
 def test_a_tenth() -> None:
     of = parts([100, 50, 30])
-    assert per_class(choose_labeled("1/10", of), of) == [10, 5, 3]
+    assert per_class(choose("1/10", of), of) == [10, 5, 3]
     uneven = parts([14, 14, 12])
-    assert per_class(choose_labeled("1/10", uneven), uneven) == [2, 1, 1]
+    assert per_class(choose("1/10", uneven), uneven) == [2, 1, 1]
 
 
 def test_all_are_those_with_a_label() -> None:
     of = parts([4, 3, 2], unknown=5)
-    split = choose_labeled("all", of)
+    split = choose("all", of)
     assert per_class(split, of) == [4, 3, 2]
     assert (split.family, len(split.unlabeled)) == ("all", 14)
 
@@ -109,7 +110,7 @@ def test_all_are_those_with_a_label() -> None:
 )
 def test_wrong_options(labels: str | None, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        choose_labeled(labels, parts([40, 30, 4]))
+        choose(labels, parts([40, 30, 4]))
 
 
 def listed(tmp_path: Path, text: str) -> str:
@@ -119,7 +120,7 @@ def listed(tmp_path: Path, text: str) -> str:
 
 
 def test_a_list(tmp_path: Path) -> None:
-    split = choose_labeled(listed(tmp_path, "train/00007\n00002.png\n# no\ntrain/00003\n"), parts([5, 5, 5]))
+    split = choose(listed(tmp_path, "train/00007\n00002.png\n# no\ntrain/00003\n"), parts([5, 5, 5]))
     assert (split.labeled, split.family) == ((2, 3, 7), "file")
 
 
@@ -134,32 +135,32 @@ def test_a_list(tmp_path: Path) -> None:
 )
 def test_wrong_lists(text: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=sentence):
-        choose_labeled(listed(tmp_path, text), parts([5, 5, 5]))
+        choose(listed(tmp_path, text), parts([5, 5, 5]))
 
 
 def test_an_image_of_unknown_class_cannot_be_labelled(tmp_path: Path) -> None:
     of = parts([5, 5, 5], unknown=1)
     name = of.train.names[int(np.flatnonzero(of.train.labels == -1)[0])]
     with pytest.raises(DataError, match="has no label, so it cannot be labelled"):
-        choose_labeled(listed(tmp_path, name), of)
+        choose(listed(tmp_path, name), of)
 
 
 def test_an_official_list(tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    def official(split: str) -> tuple[Path, int]:
-        asked.append(split)
-        return tmp_path / "list.txt", 2
-
-    of = parts([5, 5, 5], official=official)
+    known = replace(class_set("imagenet"), official={"1%": 2})
+    of = parts([5, 5, 5], official=official_lists("imagenet", known, tmp_path))
+    with pytest.raises(DataError, match=r"official:1% is read from .*1%\.txt, which is not there"):
+        choose("official:1%", of)
     names = [of.train.names[k] for number in range(3) for k in np.flatnonzero(of.train.labels == number)[:2]]
-    listed(tmp_path, "\n".join(f"{name}.JPEG" for name in names))
-    split = choose_labeled("official:1%", of)
-    assert asked == ["1%"]
+    (tmp_path / "splits").mkdir()
+    file = tmp_path / "splits/1%.txt"
+    file.write_text("\n".join(f"{name}.JPEG" for name in names))
+    split = choose("official:1%", of)
     assert (split.family, per_class(split, of)) == ("official", [2, 2, 2])
-    listed(tmp_path, "\n".join(names[:-1]))
+    file.write_text("\n".join(names[:-1]))
     with pytest.raises(DataError, match=r"is not the official list, .* 2 images of each class: 'owl' 1\. Another"):
-        choose_labeled("official:1%", of)
+        choose("official:1%", of)
+    with pytest.raises(UnknownNameError, match="official split of imagenet"):
+        choose("official:2%", of)
 
 
 def test_a_labelled_file_that_is_also_in_val(tmp_path: Path) -> None:
@@ -169,12 +170,12 @@ def test_a_labelled_file_that_is_also_in_val(tmp_path: Path) -> None:
             for k in range(2):
                 pixels = np.full((4, 4, 3), 50 * number + 10 * k + (100 if part == "val" else 0), np.uint8)
                 Image.fromarray(pixels).save(tmp_path / part / name / f"{k}.png")
-    of = resolve_labels(folder_spec(tmp_path))
-    assert len(choose_labeled("all", of).labeled) == 4
+    of = open_labeled(folder_spec(tmp_path))
+    assert len(choose("all", of).labeled) == 4
     (tmp_path / "val/dog/0.png").write_bytes((tmp_path / "train/cat/1.png").read_bytes())
     with pytest.raises(DataError, match=r"labelled files that are also in val: cat/1 \(there dog/0\)"):
-        choose_labeled("all", of)
-    assert choose_labeled("all", ClassParts(of.train, (), of.val, None, of.class_names, published=True)).labeled
+        choose("all", of)
+    assert choose("all", replace(of, published=True)).labeled
 
 
 @pytest.mark.parametrize("entry", ["val/cat/1.png", "val/cat/1"])
@@ -185,20 +186,20 @@ def test_a_path_of_val_is_not_taken_for_a_name_of_train(entry: str, tmp_path: Pa
             (tmp_path / part / name).mkdir(parents=True)
             for k in range(3):
                 Image.new("RGB", (4, 4), (value + k, 0, 0)).save(tmp_path / part / name / f"{k}.png")
-    of = resolve_labels(folder_spec(tmp_path))
+    of = open_labeled(folder_spec(tmp_path))
     with pytest.raises(DataError, match=rf"{entry!r} is an image of val, not of train; it must not be labelled"):
-        choose_labeled(listed(tmp_path, entry), of)
+        choose(listed(tmp_path, entry), of)
     for fine in ("cat/1", "train/cat/1.png", str(tmp_path / "train/cat/1.png"), "/elsewhere/train/cat/1.png"):
-        assert choose_labeled(listed(tmp_path, fine), of).labeled == (1,)
+        assert choose(listed(tmp_path, fine), of).labeled == (1,)
 
 
 def test_the_record_of_a_split(tmp_path: Path) -> None:
     of = parts([5, 5, 5], extra=2)
-    split = choose_labeled("6", of, 3)
+    split = choose("6", of, 3)
     record = manifest.write(tmp_path, split)
     assert manifest.load(tmp_path) == record
     assert (record.counts.labeled, record.counts.unlabeled, record.counts.masked) == (6, 17, 15)
     assert (tmp_path / "labeled.txt").read_text().splitlines() == [of.train.names[k] for k in split.labeled]
     assert (tmp_path / "unlabeled.txt").read_text().splitlines()[-1] == "unlabeled-1/more/00001"
-    again = choose_labeled(str(tmp_path / "labeled.txt"), of)
+    again = choose(str(tmp_path / "labeled.txt"), of)
     assert again.labeled == split.labeled

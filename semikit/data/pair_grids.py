@@ -1,9 +1,9 @@
-"""Pairs of images of two dates, the second brought onto the grid of the first."""
+"""How two dates of one place, and their mask, lie: on one grid, or brought onto that of the first date."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,14 +12,11 @@ from typing import final
 
 import numpy as np
 
-from semikit.data.formats.images import is_raster, read_grid, read_image, read_mask_onto
-from semikit.data.formats.mask_values import MaskValues
-from semikit.data.formats.rescale import Range
-from semikit.data.sources import Bytes, Mask, refuse_other_size
-from semikit.errors import DataError, FileFault
+from semikit.data.formats.images import Bytes, Mask, is_raster, read_grid
+from semikit.data.samples import Samples
+from semikit.errors import FileFault, some
 from semikit.raster import reading as rasters
 from semikit.raster.grid import Grid
-from semikit.raster.region import Region
 
 _APART = "dates without a place in common"
 
@@ -33,75 +30,6 @@ class GridAlignment:
     moved: bool
     notice: str = ""
     """What a person should know; empty where both have one grid."""
-
-
-@final
-@dataclass(frozen=True)
-class PairSource:
-    """Pairs of images and their masks; nothing is opened before it is asked for.
-
-    `before` and `after` are the files of the two dates; `masks`, on the grid of the first, holds None where there is
-    none.
-    """
-
-    names: tuple[str, ...]
-    before: tuple[Path, ...]
-    after: tuple[Path, ...]
-    masks: tuple[Path | None, ...]
-    values: MaskValues
-    bands: tuple[int, ...] | None = None
-    scale: Range | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def extent(self, index: int) -> tuple[int, int] | None:
-        """(H, W) of the first date where both are rasters, else None."""
-        paths = self.files(index)
-        return aligned(*paths).grid.size if all(map(is_raster, paths)) else None
-
-    def files(self, index: int) -> tuple[Path, Path]:
-        """The files of both dates."""
-        return self.before[index], self.after[index]
-
-    def image(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask | None]:
-        """Both dates (2, H, W, C) uint8 on the grid of the first, and valid (H, W) bool, None where all pixels are.
-
-        A pixel is valid where it is valid at both dates.
-
-        Raises:
-            FileFault: cannot be read, other sizes or numbers of channels, no place in common.
-        """
-        before, after = self.files(index)
-        onto = _onto(before, after)
-        first = read_image(before, self.bands, self.scale, region)
-        second = read_image(after, self.bands, self.scale, region, onto)
-        return both_dates(before, after, first, second)
-
-    def mask(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
-        """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
-
-        Raises:
-            FileFault: cannot be read, a colour mask, a value outside the classes.
-            DataError: there is no mask.
-        """
-        path = self.masks[index]
-        if path is None:
-            raise DataError(f"{self.before[index]} has no mask; only pairs with a mask can be labelled or scored.")
-        onto = mask_grid(self.before[index], path)
-        if region is not None and onto is None:
-            refuse_other_size(path, self.extent(index))
-        values, covered = read_mask_onto(path, region, onto)
-        labels, valid = self.values.decode(values, path)
-        return (labels, valid) if covered is None else (np.where(covered, labels, 0).astype(np.uint8), valid & covered)
-
-    def has_mask(self, index: int) -> bool:
-        """Whether there is a mask of the same name."""
-        return self.masks[index] is not None
-
-    def mask_file(self, index: int) -> Path | None:
-        """The mask of the same name, if any."""
-        return self.masks[index]
 
 
 def both_dates(
@@ -119,7 +47,7 @@ def both_dates(
     return np.stack([a, b]), valid
 
 
-def _onto(before: Path, other: Path) -> Grid | None:
+def date_grid(before: Path, other: Path) -> Grid | None:
     """The grid that `other` has to be brought onto, None where it lies there already."""
     if not (is_raster(before) and is_raster(other)):
         return None
@@ -201,3 +129,29 @@ def _other_size(before: Path, after: Path, a: tuple[int, int], b: tuple[int, int
     detail = f"{before} {a[1]}x{a[0]}, {after} {b[1]}x{b[0]} (width x height)"
     remedy = "Cut both to the same pixels, or give georeferenced rasters, which are aligned."
     return FileFault("dates of other sizes", after, detail, remedy)
+
+
+def alignment_notices(samples: Iterable[tuple[Samples, int]]) -> list[str]:
+    """What a person should know of rasters that lie on other grids than the first date of their pair; reads headers.
+
+    Raises:
+        FileFault: two dates, or a date and its mask, without a place in common.
+    """
+    dates: list[str] = []
+    masks: list[str] = []
+    bare: list[str] = []
+    for source, index in samples:
+        files, mask = source.files(index), source.target_file(index)
+        if files and all(map(is_raster, files)):
+            alignment = aligned(*files)
+            dates += [alignment.notice] if alignment.notice else []
+            bare += [] if alignment.notice or alignment.grid.placed else [str(files[0])]
+        if mask is not None and mask_grid(files[0], mask) is not None:
+            masks.append(str(mask))
+    if len(dates) > 1:
+        dates = [f"{len(dates)} pairs of rasters do not lie on one grid: {some(dates)}"]
+    if masks:
+        dates.append(f"masks on another grid than date A are brought onto it: {some(masks)}")
+    if bare:
+        dates.append(f"rasters without a coordinate reference system, taken pixel by pixel: {some(bare)}")
+    return dates

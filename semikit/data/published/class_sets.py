@@ -9,16 +9,15 @@ from typing import final
 
 import numpy as np
 
-from semikit.data.class_folders import find_images, resolve_labels
-from semikit.data.class_parts import ClassParts, OfficialList
-from semikit.data.class_readers import read_cifar10, read_cifar100, read_stl10, read_svhn
-from semikit.data.class_sources import FileSource
-from semikit.data.class_spec import LabelledImages, folder_spec
+from semikit.data.labeled_images import LabeledFiles, LabelledImages, find_images, folder_spec, open_labeled
 from semikit.data.published.catalogue import root_of
-from semikit.errors import DataError, unknown
+from semikit.data.published.class_files import read_cifar10, read_cifar100, read_stl10, read_svhn
+from semikit.data.samples import DataParts, Official
+from semikit.data.splits import from_list
+from semikit.errors import DataError, some, unknown
 from semikit.settings.base import Location, Settings
 
-Reader = Callable[[Path, bool, bool], ClassParts]
+Reader = Callable[[Path, bool, bool], DataParts]
 """(root, download, extra) -> a data set in the files its makers hand out."""
 SCORED = ("val", "test")
 """Parts that nothing is learned from."""
@@ -93,7 +92,7 @@ class PublishedImages(Settings):
     """svhn: the part `extra` belongs to train, as in published results."""
 
 
-def open_published_images(named: PublishedImages) -> ClassParts:
+def open_published_images(named: PublishedImages) -> DataParts:
     """The parts of a published data set, from the files as handed out or from folders of classes.
 
     Raises:
@@ -108,8 +107,8 @@ def open_published_images(named: PublishedImages) -> ClassParts:
         parts = known.read(root, named.download, named.extra)
     else:
         raise DataError(_how_to_get_imagenet(root))
-    official = _official(named.name, known, root) if known.official else None
-    return replace(parts, official=official, published=True)
+    official = official_lists(named.name, known, root) if known.official else None
+    return replace(parts, official=official, published=True, balanced=True)
 
 
 def _has_class_folders(root: Path) -> bool:
@@ -117,15 +116,15 @@ def _has_class_folders(root: Path) -> bool:
     return train.is_dir() and any(item.is_dir() for item in train.iterdir())
 
 
-def _from_folders(named: PublishedImages, known: ClassSet, root: Path) -> ClassParts:
+def _from_folders(named: PublishedImages, known: ClassSet, root: Path) -> DataParts:
     """A root in folders of classes: train/CLASS/*, test/CLASS/* or val/CLASS/*, unlabeled/*, of svhn extra/CLASS/*."""
-    parts, notices = resolve_labels(folder_spec(root)), []
+    parts, notices = open_labeled(folder_spec(root)), []
     if len(parts.class_names) != known.classes:
         notices.append(f"{known.title} has {known.classes} classes, {root / 'train'} {len(parts.class_names)}")
     if named.name == "svhn" and named.extra:
         if (root / "extra").is_dir():
             more = find_images(LabelledImages(images=root / "extra"), "extra").source(parts.class_names)
-            assert isinstance(parts.train, FileSource)
+            assert isinstance(parts.train, LabeledFiles)
             parts = replace(parts, train=_joined(parts.train, more))
         else:
             notices.append(
@@ -136,13 +135,20 @@ def _from_folders(named: PublishedImages, known: ClassSet, root: Path) -> ClassP
     return replace(parts, notices=tuple(notices))
 
 
-def _joined(train: FileSource, extra: FileSource) -> FileSource:
+def _joined(train: LabeledFiles, extra: LabeledFiles) -> LabeledFiles:
     names = (*train.names, *(f"extra/{name}" for name in extra.names))
-    return FileSource(names, (*train.paths, *extra.paths), np.concatenate([train.labels, extra.labels]))
+    return LabeledFiles(names, (*train.paths, *extra.paths), np.concatenate([train.labels, extra.labels]))
 
 
-def _official(name: str, known: ClassSet, root: Path) -> OfficialList:
-    def found(split: str) -> tuple[Path, int]:
+def official_lists(name: str, known: ClassSet, root: Path) -> Official:
+    """The images of an official list.
+
+    Raises (when called):
+        UnknownNameError: another split than those of the data set.
+        DataError: there is none, or a list that has not as many images of each class as the official one.
+    """
+
+    def labeled(split: str, parts: DataParts) -> list[int]:
         if split not in known.official:
             raise unknown(f"official split of {name}", split, known.official)
         path, each = root / "splits" / f"{split}.txt", known.official[split]
@@ -152,9 +158,17 @@ def _official(name: str, known: ClassSet, root: Path) -> OfficialList:
                 f"line, {each} of each class; SimMatch and SimCLR hand it out), or draw as many by seed: "
                 f"--labels {each * known.classes}."
             )
-        return path, each
+        found = from_list(path, parts)
+        counts = np.bincount(parts.train.labels[found], minlength=len(parts.class_names))
+        other = [f"{name!r} {count}" for name, count in zip(parts.class_names, counts, strict=True) if count != each]
+        if other:
+            raise DataError(
+                f"{path} is not the official list, which has {each} images of each class: {some(other)}. "
+                f"Another list is given by its path: --labels {path}."
+            )
+        return found
 
-    return found
+    return labeled
 
 
 def _how_to_get_imagenet(root: Path) -> str:

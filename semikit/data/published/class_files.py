@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from semikit.data.class_parts import ClassParts
-from semikit.data.class_sources import UNKNOWN, ArraySource, Bytes, Numbers
+from semikit.data.labeled_images import LabeledArrays
+from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels
 from semikit.errors import ConfigError, DataError, some
 
 DIGITS = tuple("0123456789")
 STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 
 
-def read_cifar10(root: Path, download: bool = False, extra: bool = True) -> ClassParts:
+def read_cifar10(root: Path, download: bool = False, extra: bool = True) -> DataParts:
     """50,000 training images and 10,000 test images of 32x32; looked for in cifar-10-batches-py.
 
     Raises:
@@ -27,7 +27,7 @@ def read_cifar10(root: Path, download: bool = False, extra: bool = True) -> Clas
     return _cifar(CIFAR10, root, download)
 
 
-def read_cifar100(root: Path, download: bool = False, extra: bool = True) -> ClassParts:
+def read_cifar100(root: Path, download: bool = False, extra: bool = True) -> DataParts:
     """50,000 training images and 10,000 test images of 32x32; looked for in cifar-100-python.
 
     Raises:
@@ -38,7 +38,7 @@ def read_cifar100(root: Path, download: bool = False, extra: bool = True) -> Cla
     return _cifar(CIFAR100, root, download)
 
 
-def read_svhn(root: Path, download: bool = False, extra: bool = True) -> ClassParts:
+def read_svhn(root: Path, download: bool = False, extra: bool = True) -> DataParts:
     """73,257 training images with 531,131 extra ones and 26,032 test images of 32x32.
 
     Raises:
@@ -60,10 +60,10 @@ def read_svhn(root: Path, download: bool = False, extra: bool = True) -> ClassPa
     data = np.concatenate([part.data.transpose(0, 2, 3, 1) for part in train])
     labels = np.concatenate([part.labels for part in train])
     test = _source("test", read["test"].data.transpose(0, 2, 3, 1), read["test"].labels)
-    return ClassParts(_source("train", data, labels), (), None, test, DIGITS)
+    return DataParts(_source("train", data, labels), (), None, test, DIGITS)
 
 
-def read_stl10(root: Path, download: bool = False, extra: bool = True) -> ClassParts:
+def read_stl10(root: Path, download: bool = False, extra: bool = True) -> DataParts:
     """5,000 labelled and 100,000 unlabelled images and 8,000 test images of 96x96; looked for in stl10_binary.
 
     Raises:
@@ -84,15 +84,15 @@ def read_stl10(root: Path, download: bool = False, extra: bool = True) -> ClassP
     test = _source("test", read.data.transpose(0, 2, 3, 1), read.labels)
     read = Checked(root, split="unlabeled")
     more = _source("unlabeled", read.data.transpose(0, 2, 3, 1), np.full(len(read.data), UNKNOWN))
-    return ClassParts(train, (more,), None, test, STL10)
+    return DataParts(train, (more,), None, test, STL10)
 
 
-def _cifar(reader: Any, root: Path, download: bool) -> ClassParts:
+def _cifar(reader: Any, root: Path, download: bool) -> DataParts:
     listed = [*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])]
     files = [(reader.url, f"{reader.base_folder}/{name}", md5) for name, md5 in listed]
     train = _opened(reader, root, download, files, train=True)
     test = _opened(reader, root, False, files, train=False)
-    return ClassParts(
+    return DataParts(
         _source("train", train.data, train.targets),
         (),
         None,
@@ -101,9 +101,9 @@ def _cifar(reader: Any, root: Path, download: bool) -> ClassParts:
     )
 
 
-def _source(part: str, data: Bytes, labels: Numbers | Sequence[int]) -> ArraySource:
+def _source(part: str, data: Bytes, labels: Labels | Sequence[int]) -> LabeledArrays:
     """Images (N, H, W, 3), in that order in memory too."""
-    return ArraySource(part, np.ascontiguousarray(data), np.asarray(labels, np.int64))
+    return LabeledArrays(part, np.ascontiguousarray(data), np.asarray(labels, np.int64))
 
 
 def _opened(reader: Any, root: Path, download: bool, files: Sequence[tuple[str, ...]], **options: Any) -> Any:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semikit.data.pair_folders import resolve_pairs
-from semikit.data.pair_spec import BINARY, PairSpec, load_pairs
+from semikit.data.image_pairs import BINARY, PairSpec, load_pairs, open_pair_folders
 from semikit.errors import ConfigError, DataError, InputError
 from tests.helpers import georasters
 
@@ -57,10 +56,10 @@ class TestDescription:
 
 class TestFolders:
     def test_names_dates_and_masks_go_together(self, pair_data: Path) -> None:
-        found = resolve_pairs(spec(pair_data))
+        found = open_pair_folders(spec(pair_data))
         assert found.train.names == tuple(f"train{k}" for k in range(8))
         assert [path.parent.name for path in found.train.files(3)] == ["A", "B"]
-        assert [found.train.has_mask(k) for k in range(8)] == [True] * 6 + [False] * 2
+        assert [found.train.has_target(k) for k in range(8)] == [True] * 6 + [False] * 2
         assert (len(found.val), found.scale) == (3, None)
 
     def test_a_pattern_with_a_star_for_the_name(self, tmp_path: Path) -> None:
@@ -71,12 +70,12 @@ class TestFolders:
         part = "{{images_a: '*/A.tif', images_b: '*/B.tif', masks: '*/label.tif', names: [{}]}}"
         text = f"train: {part.format('rio, paris')}\nval: {part.format('paris')}\n"
         with pytest.raises(DataError, match="is in both train and val"):
-            resolve_pairs(spec(tmp_path / "data.yaml", text))
+            open_pair_folders(spec(tmp_path / "data.yaml", text))
         val = "{images_a: '*/A.tif', images_b: '*/B.tif', names: [rennes]}"
-        found = resolve_pairs(spec(tmp_path / "data.yaml", f"train: {part.format('rio, paris')}\nval: {val}\n"))
+        found = open_pair_folders(spec(tmp_path / "data.yaml", f"train: {part.format('rio, paris')}\nval: {val}\n"))
         assert found.train.names == ("paris", "rio")
         assert found.train.files(1) == (tmp_path / "rio/A.tif", tmp_path / "rio/B.tif")
-        assert [found.train.has_mask(k) for k in (0, 1)] == [True, False]
+        assert [found.train.has_target(k) for k in (0, 1)] == [True, False]
         assert found.scale is not None
         assert len(found.scale.max) == 4  # type: ignore[arg-type]
         assert found.val.scale == found.train.scale
@@ -86,7 +85,7 @@ class TestFolders:
             georasters.save(tmp_path / part / "A/one.tif", np.full((3, 20, 20), 100, np.uint16))
             georasters.save(tmp_path / part / "B/one.tif", np.full((3, 20, 20), 900, np.uint16))
             georasters.save(tmp_path / part / "label/one.tif", np.zeros((20, 20), np.uint8))
-        scale = resolve_pairs(load_pairs(tmp_path)).scale
+        scale = open_pair_folders(load_pairs(tmp_path)).scale
         assert scale is not None
         assert (scale.min, scale.max) == ((100.0,) * 3, (900.0,) * 3)
 
@@ -104,4 +103,4 @@ class TestFolders:
         inner = ", ".join(f"{key}: {value}" for key, value in part.items())
         text = f"train: {{{inner}}}\nval: val\nmapping: {{255: 1}}\n"
         with pytest.raises(InputError, match=words.replace("[", r"\[")):
-            resolve_pairs(spec(tmp_path / "data.yaml", text, root=pair_data.parent))
+            open_pair_folders(spec(tmp_path / "data.yaml", text, root=pair_data.parent))

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.class_folders import plain_images, resolve_labels
-from semikit.data.class_spec import LabelSpec, load_labels
+from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
 from semikit.errors import DataError
 
 
@@ -33,7 +32,7 @@ def spec(root: Path, **changes: Any) -> LabelSpec:
 
 
 def test_classes_are_folders_in_the_order_of_the_alphabet(root: Path) -> None:
-    parts = resolve_labels(load_labels(root))
+    parts = open_labeled(load_labels(root))
     assert parts.class_names == ("cat", "dog", "owl")
     assert list(parts.train.names) == [
         "cat/train0",
@@ -44,14 +43,14 @@ def test_classes_are_folders_in_the_order_of_the_alphabet(root: Path) -> None:
         "owl/train0",
     ]
     assert parts.train.labels.tolist() == [0, 0, 0, 1, 1, 2]
-    assert parts.train.image(4)[0, 0].tolist() == [41, 0, 0]
+    assert parts.train.image(4)[0][0, 0].tolist() == [41, 0, 0]
     assert parts.train.files(4) == (root / "train/dog/train1.png",)
     assert parts.val.labels.tolist() == [0, 1, 2]
     assert (parts.test, parts.unlabeled) == (None, ())
 
 
 def test_classes_in_an_order_of_their_own(root: Path) -> None:
-    parts = resolve_labels(spec(root, classes=("owl", "cat", "dog")))
+    parts = open_labeled(spec(root, classes=("owl", "cat", "dog")))
     assert parts.class_names == ("owl", "cat", "dog")
     assert parts.train.labels.tolist() == [1, 1, 1, 2, 2, 0]
 
@@ -62,7 +61,7 @@ def test_subfolders_hidden_files_and_other_files(root: Path) -> None:
     image(root / "train/.cache/x.png")
     (root / "train/notes.txt").write_text("no image")
     (root / "train/cat/Thumbs.db").write_text("no image")
-    parts = resolve_labels(spec(root))
+    parts = open_labeled(spec(root))
     assert parts.class_names == ("cat", "dog", "owl")
     assert parts.train.names[0] == "cat/more/a"
     assert len(parts.train) == 7
@@ -73,11 +72,11 @@ def test_unlabelled_folders_and_lists(root: Path) -> None:
     image(root / "more/a/1.png")
     image(root / "other/x.png", 200)
     (root / "other/list.txt").write_text("# found\nx.png\n\n")
-    parts = resolve_labels(spec(root, unlabeled=[str(root / "more"), str(root / "other/list.txt")]))
+    parts = open_labeled(spec(root, unlabeled=[str(root / "more"), str(root / "other/list.txt")]))
     first, second = parts.unlabeled
     assert list(first.names) == ["a/1", "b/1"]
     assert first.labels.tolist() == [-1, -1]
-    assert second.image(0)[0, 0, 0] == 200
+    assert second.image(0)[0][0, 0, 0] == 200
 
 
 def empty(root: Path) -> None:
@@ -136,25 +135,25 @@ def linked(root: Path) -> None:
 def test_wrong_folders(root: Path, harm: Any, sentence: str) -> None:
     harm(root)
     with pytest.raises(DataError, match=sentence):
-        resolve_labels(spec(root))
+        open_labeled(spec(root))
 
 
 def test_a_class_without_images(root: Path) -> None:
     with pytest.raises(
         DataError, match=r"no image of the classes 'wolf', which `classes` names\. Found: cat, dog, owl"
     ):
-        resolve_labels(spec(root, classes=("cat", "dog", "owl", "wolf")))
+        open_labeled(spec(root, classes=("cat", "dog", "owl", "wolf")))
 
 
 def test_a_folder_that_classes_does_not_name(root: Path) -> None:
     with pytest.raises(DataError, match=r"train \(.*\): 1 images are of classes that `classes` does not have: 'owl'"):
-        resolve_labels(spec(root, classes=("cat", "dog")))
+        open_labeled(spec(root, classes=("cat", "dog")))
 
 
 def test_an_empty_folder_of_unlabelled_images(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     with pytest.raises(DataError, match=r"unlabeled: no image in .*/more\. Known types: \.bmp"):
-        plain_images(tmp_path / "more", "unlabeled")
+        unlabeled_files(tmp_path / "more", "unlabeled")
 
 
 def test_tables(root: Path) -> None:
@@ -162,15 +161,15 @@ def test_tables(root: Path) -> None:
         "id;File;LABEL\n7;train/cat/train0.png;cat\n8;train/owl/train0.png;\n9;train/dog/train1.png;dog\n"
     )
     (root / "val.csv").write_text("file,label\nval/dog/val0.png,dog\n")
-    parts = resolve_labels(LabelSpec.model_validate({"train": str(root / "train.csv"), "val": str(root / "val.csv")}))
+    parts = open_labeled(LabelSpec.model_validate({"train": str(root / "train.csv"), "val": str(root / "val.csv")}))
     assert parts.class_names == ("cat", "dog")
     assert list(parts.train.names) == ["train/cat/train0", "train/dog/train1", "train/owl/train0"]
     assert parts.train.labels.tolist() == [0, 1, -1]
     assert parts.val.labels.tolist() == [1]
-    assert np.array_equal(parts.val.image(0)[0, 0], [140, 0, 0])
+    assert np.array_equal(parts.val.image(0)[0][0, 0], [140, 0, 0])
 
 
 def test_a_table_in_val_needs_every_label(root: Path) -> None:
     (root / "val.csv").write_text("file,label\nval/dog/val0.png,dog\nval/cat/val0.png,\n")
     with pytest.raises(DataError, match=r"val: images without a label: val/cat/val0\. Every image that is scored"):
-        resolve_labels(spec(root, val=str(root / "val.csv")))
+        open_labeled(spec(root, val=str(root / "val.csv")))

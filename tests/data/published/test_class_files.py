@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semikit.data.class_readers import read_cifar10, read_cifar100, read_stl10, read_svhn
-from semikit.data.class_sources import ClassSource
+from semikit.data.published.class_files import read_cifar10, read_cifar100, read_stl10, read_svhn
+from semikit.data.samples import Samples
 from semikit.errors import ConfigError, DataError
 from tests.helpers import class_sets
 
 
-def tells_classes(source: ClassSource) -> bool:
+def tells_classes(source: Samples) -> bool:
     """Whether every image has the colour of its label, and rows and columns were not exchanged."""
     images = source.arrays()
     assert images is not None
@@ -37,7 +37,7 @@ def test_cifar(read: object, name: str, classes: int, tmp_path: Path, monkeypatc
     assert images.shape == (6 * classes, 32, 32, 3)
     assert images.dtype == np.uint8
     assert images.flags.c_contiguous
-    assert np.array_equal(parts.train.image(5), images[5])
+    assert np.array_equal(parts.train.image(5)[0], images[5])
     assert tells_classes(parts.train)
     assert tells_classes(parts.test)
     assert parts.train.names[3] == "train/00003"

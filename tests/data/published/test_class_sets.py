@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semikit.data.class_published import CLASS_SETS, PublishedImages, open_published_images
-from semikit.data.class_splits import choose_labeled
+from semikit.data.published.class_sets import CLASS_SETS, PublishedImages, open_published_images
+from semikit.data.splits import choose
 from semikit.errors import DataError, UnknownNameError
 from tests.helpers import class_sets
 
@@ -21,7 +21,7 @@ def test_every_data_set_as_handed_out(name: str, tmp_path: Path, monkeypatch: py
     assert (len(parts.train), sum(map(len, parts.unlabeled))) == COUNTS[name]
     assert parts.published
     assert (parts.official is not None) == (name == "imagenet")
-    split = choose_labeled(str(2 * len(parts.class_names)), parts)
+    split = choose(str(2 * len(parts.class_names)), parts)
     assert len(split.unlabeled) == sum(COUNTS[name])
 
 
@@ -72,13 +72,13 @@ def test_official_lists_of_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     class_sets.write("imagenet", tmp_path, monkeypatch, each=15)
     parts = open_published_images(PublishedImages(name="imagenet", root=tmp_path))
     with pytest.raises(DataError, match=r"is read from .*splits/1%\.txt, which is not there\. .*--labels 13000"):
-        choose_labeled("official:1%", parts)
+        choose("official:1%", parts)
     with pytest.raises(UnknownNameError, match="unknown official split of imagenet '5%'"):
-        choose_labeled("official:5%", parts)
+        choose("official:5%", parts)
     (tmp_path / "splits").mkdir()
     lines = [f"{wnid}_train{k}.JPEG" for wnid in class_sets.WNIDS for k in range(13)]
     (tmp_path / "splits/1%.txt").write_text("\n".join(lines))
-    split = choose_labeled("official:1%", parts)
+    split = choose("official:1%", parts)
     assert np.bincount(parts.train.labels[list(split.labeled)]).tolist() == [13, 13, 13]
 
 

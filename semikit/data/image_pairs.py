@@ -1,0 +1,280 @@
+"""Pairs of images of two dates: how they are described, found and read, the second on the grid of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, final
+
+import numpy as np
+from pydantic import BeforeValidator, Discriminator, Tag
+
+from semikit.data.folders import image_files, matching_files
+from semikit.data.formats.images import is_raster, read_image, read_mask_onto
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.rescale import Range
+from semikit.data.formats.value_range import rescaled
+from semikit.data.masked_images import refuse_other_size
+from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid
+from semikit.data.samples import Bytes, DataParts, Mask, Samples
+from semikit.data.shards.spec import Shards, kind_of, pool_among
+from semikit.data.spec import ClassSpec, placed, read_spec
+from semikit.errors import DataError, some, unknown
+from semikit.raster.region import Region
+from semikit.settings.base import Location, Settings, one_or_many
+
+BINARY = ("unchanged", "changed")
+PARTS = ("train", "val", "test", "unlabeled")
+_FOLDER, _POOL = Tag("folder"), Tag("pool")
+
+
+def _with_masks(raw: Any) -> Any:
+    """A folder by its path stands for its A/, B/ and label/."""
+    if not isinstance(raw, (str, Path)):
+        return raw
+    return {"images_a": Path(raw, "A"), "images_b": Path(raw, "B"), "masks": Path(raw, "label")}
+
+
+def _without_masks(raw: Any) -> Any:
+    return {"images_a": Path(raw, "A"), "images_b": Path(raw, "B")} if isinstance(raw, (str, Path)) else raw
+
+
+class PairImages(Settings):
+    """Images of two dates. Each entry is a folder, searched with its subfolders, or a pattern such as scenes/*/A.tif,
+    where the star stands for the pair's name.
+    """
+
+    images_a: Location
+    """Images of the first date; maps are drawn on their grid."""
+    images_b: Location
+    """Images of the second date, under the same names."""
+    names: tuple[str, ...] | None = None
+    """Only the pairs of these names; default all."""
+
+
+@final
+class PairFolders(PairImages):
+    """Images of two dates and the folder of their masks."""
+
+    masks: Location | None = None
+    """Masks of the same names, on the grid of the first date."""
+
+
+@final
+class PairSpec(ClassSpec):
+    """Folders and classes of a change detection data set of the user's own.
+
+    A class that `mapping` leads to is stored as `mapping` says and under no other value: with {255: 1} a mask that
+    holds 1 is refused, for in a map of 0 and 255 it would be a mistake.
+    """
+
+    classes: Annotated[tuple[str, ...], *ClassSpec.model_fields["classes"].metadata] = BINARY
+    """Names of the classes 0..K-1; class 0 is where nothing changed."""
+    train: Annotated[PairFolders, BeforeValidator(_with_masks)]
+    """Pairs to learn from; those with a mask can be labelled."""
+    unlabeled: Annotated[
+        tuple[
+            Annotated[
+                Annotated[PairImages, BeforeValidator(_without_masks), _FOLDER] | Annotated[Shards, _POOL],
+                Discriminator(kind_of),
+            ],
+            ...,
+        ],
+        BeforeValidator(one_or_many),
+    ] = ()
+    """More pairs to learn from, without masks; one or a list, or the shards of a large pool."""
+    val: Annotated[PairFolders, BeforeValidator(_with_masks)]
+    """Pairs the best model is chosen on; each needs a mask."""
+    test: Annotated[PairFolders | None, BeforeValidator(_with_masks)] = None
+    """Pairs for the final score; each needs a mask."""
+
+    @property
+    def values(self) -> MaskValues:
+        """How mask values become classes."""
+        return MaskValues(self.num_classes, self.ignore, tuple(sorted(self.mapping.items())), exact=True)
+
+
+def load_pairs(data: Path | Mapping[str, Any], root: Path | None = None) -> PairSpec:
+    """The data set of a YAML file or mapping, or of a folder of pairs: train/ and val/ (test/, unlabeled/), each with
+    A/ B/ label/.
+
+    Masks of such a folder hold 0 and 255, as those of LEVIR-CD; for others write a YAML file.
+
+    Raises:
+        DataError: no such file or folder, or a folder without train/ and val/.
+        ConfigError: with everything that is wrong in the file, one line each.
+    """
+    if isinstance(data, Mapping) or not data.is_dir():
+        return read_spec(PairSpec, data, root)
+    found = {part: str(data / part) for part in PARTS if (data / part).is_dir()}
+    missing = [part for part in ("train", "val") if part not in found]
+    if missing:
+        inner = ", ".join(sorted(item.name for item in data.iterdir())[:10]) or "nothing"
+        raise DataError(
+            f"--data {data} has no {' and no '.join(missing)}/, only {inner}. A folder of pairs holds train/ and val/ "
+            "(test/, unlabeled/), each with A/, B/ and label/; other layouts are described by a YAML file."
+        )
+    spec = PairSpec.model_validate({**found, "mapping": {255: 1}})
+    return placed(spec, Path.cwd())
+
+
+@final
+@dataclass(frozen=True)
+class ImagePairs(Samples):
+    """Pairs of images and their masks; nothing is opened before it is asked for.
+
+    `before` and `after` are the files of the two dates; `masks`, on the grid of the first, holds None where there is
+    none.
+    """
+
+    names: tuple[str, ...]
+    before: tuple[Path, ...]
+    after: tuple[Path, ...]
+    masks: tuple[Path | None, ...]
+    values: MaskValues
+    bands: tuple[int, ...] | None = None
+    scale: Range | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def extent(self, index: int) -> tuple[int, int] | None:
+        """(H, W) of the first date where both are rasters, else None."""
+        paths = self.files(index)
+        return aligned(*paths).grid.size if all(map(is_raster, paths)) else None
+
+    def files(self, index: int) -> tuple[Path, Path]:
+        """The files of both dates."""
+        return self.before[index], self.after[index]
+
+    def image(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask | None]:
+        """Both dates (2, H, W, C) uint8 on the grid of the first, and valid (H, W) bool, None where all pixels are.
+
+        A pixel is valid where it is valid at both dates.
+
+        Raises:
+            FileFault: cannot be read, other sizes or numbers of channels, no place in common.
+        """
+        before, after = self.files(index)
+        onto = date_grid(before, after)
+        first = read_image(before, self.bands, self.scale, region)
+        second = read_image(after, self.bands, self.scale, region, onto)
+        return both_dates(before, after, first, second)
+
+    def target(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
+        """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
+
+        Raises:
+            FileFault: cannot be read, a colour mask, a value outside the classes.
+            DataError: there is no mask.
+        """
+        path = self.masks[index]
+        if path is None:
+            raise DataError(f"{self.before[index]} has no mask; only pairs with a mask can be labelled or scored.")
+        onto = mask_grid(self.before[index], path)
+        if region is not None and onto is None:
+            refuse_other_size(path, self.extent(index))
+        values, covered = read_mask_onto(path, region, onto)
+        labels, valid = self.values.decode(values, path)
+        return (labels, valid) if covered is None else (np.where(covered, labels, 0).astype(np.uint8), valid & covered)
+
+    def has_target(self, index: int) -> bool:
+        """Whether there is a mask of the same name."""
+        return self.masks[index] is not None
+
+    def target_file(self, index: int) -> Path | None:
+        """The mask of the same name, if any."""
+        return self.masks[index]
+
+
+def open_pair_folders(spec: PairSpec) -> DataParts:
+    """A data set, opened; lists folders, opens a few images only where a range of values has to be sampled.
+
+    Raises:
+        DataError: missing or empty folder, pairs that miss a date, no mask that fits, a file in two parts.
+    """
+
+    def opened(part: PairImages, key: str) -> ImagePairs:
+        return image_pairs(part, spec.values, key, spec.bands)
+
+    folders, _ = pool_among(spec.unlabeled)
+    more = tuple(opened(part, f"unlabeled[{k}]") for k, part in enumerate(folders))
+    test = None if spec.test is None else opened(spec.test, "test")
+    parts = DataParts(opened(spec.train, "train"), more, opened(spec.val, "val"), test, spec.classes, bands=spec.bands)
+    return rescaled(parts, spec.scale)
+
+
+def image_pairs(part: PairImages, values: MaskValues, key: str, bands: tuple[int, ...] | None = None) -> ImagePairs:
+    """The pairs of a part, sorted by name.
+
+    Raises:
+        DataError: missing or empty folder, pairs that miss a date, no mask that fits.
+    """
+    before = _listed(part.images_a, f"{key}.images_a")
+    after = _listed(part.images_b, f"{key}.images_b")
+    names = _chosen(part.names, before, after, key)
+    _refuse_single(names, before, after, key)
+    _refuse_one_date(names, before, after, key)
+    masks: dict[str, Path] = {}
+    if isinstance(part, PairFolders) and part.masks is not None:
+        masks = _listed(part.masks, f"{key}.masks")
+        if not any(name in masks for name in names):
+            raise DataError(
+                f"{key}: no pair has a mask. Pairs are named {some(names)}, masks {some(list(masks))} in {part.masks}. "
+                "A mask has its pair's name; the suffix may differ."
+            )
+    return ImagePairs(
+        names=tuple(names),
+        before=tuple(before[name] for name in names),
+        after=tuple(after[name] for name in names),
+        masks=tuple(masks.get(name) for name in names),
+        values=values,
+        bands=bands,
+    )
+
+
+def paired_files(before: Path, after: Path) -> dict[str, tuple[Path, Path]]:
+    """Name -> files of both dates, of two folders.
+
+    Raises:
+        DataError: missing or empty folder, pairs that miss a date.
+    """
+    a, b = image_files(before, "SOURCE"), image_files(after, "SOURCE_B")
+    _refuse_single(dict.fromkeys([*a, *b]), a, b, "prediction")
+    return {name: (a[name], b[name]) for name in a}
+
+
+def _chosen(given: tuple[str, ...] | None, before: dict[str, Path], after: dict[str, Path], key: str) -> list[str]:
+    known = dict.fromkeys([*before, *after])
+    for name in given or ():
+        if name not in known:
+            raise unknown(f"pair in {key}.names:", name, known)
+    return list(known) if given is None else sorted(set(given))
+
+
+def _refuse_single(names: Iterable[str], before: dict[str, Path], after: dict[str, Path], key: str) -> None:
+    """Raise where a name has one date only."""
+    for here, there, date in ((before, after, "second"), (after, before, "first")):
+        alone = [name for name in names if name in here and name not in there]
+        if alone:
+            raise DataError(
+                f"{key}: {len(alone)} of {len(here)} images have no partner of the {date} date: {some(alone)}. Both "
+                "dates of a pair have one name (the suffix may differ) in the same subfolder. Add the missing files or "
+                "take these out."
+            )
+
+
+def _refuse_one_date(names: Iterable[str], before: dict[str, Path], after: dict[str, Path], key: str) -> None:
+    """Raise where both dates are one file: nothing changes between them."""
+    same = [name for name in names if before[name].resolve() == after[name].resolve()]
+    if same:
+        raise DataError(
+            f"{key}: images_a and images_b are the same file for {len(same)} pairs: {some(same)}. Give the images of "
+            "the second date as images_b."
+        )
+
+
+def _listed(place: Path, key: str) -> dict[str, Path]:
+    """Name -> file of a folder, or of a pattern with a star where the name stands."""
+    return (matching_files if "*" in str(place) else image_files)(place, key)

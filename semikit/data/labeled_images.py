@@ -1,0 +1,308 @@
+"""Images of one class each: how they are described, found and read, from files or from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self, final
+
+import numpy as np
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from semikit.data.folders import TYPES, image_files
+from semikit.data.formats.images import image_size, read_rgb
+from semikit.data.formats.name_lists import near
+from semikit.data.formats.tables import read_list, read_table
+from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Samples, refuse_overlap
+from semikit.data.shards.spec import Shards, kind_of, pool_among
+from semikit.data.spec import placed, read_spec
+from semikit.errors import DataError, some
+from semikit.raster.region import Region
+from semikit.settings.base import Location, Settings, one_or_many
+
+LARGEST = 96
+"""Side up to which images of one size are held in memory (and on the device), pixels."""
+
+TABLES = frozenset({".csv", ".tsv", ".txt"})
+"""Suffixes of lists; anything else is a folder."""
+
+
+def _labelled(raw: Any) -> Any:
+    """A path stands for a folder of classes or, by its suffix, for a table of labels."""
+    if not isinstance(raw, (str, Path)):
+        return raw
+    return {"labels" if Path(raw).suffix.lower() in TABLES else "images": raw}
+
+
+@final
+class LabelledImages(Settings):
+    """Images of known class: a folder CLASS/*.jpg, or a table `file,label`."""
+
+    images: Location | None = None
+    """Folder with one subfolder for each class; beside `labels`, the folder its files are below."""
+    labels: Location | None = None
+    """CSV with the columns file and label; files count from `images`, else from the CSV's folder."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.images is None and self.labels is None:
+            raise ValueError("give a folder with one subfolder for each class (images), or a CSV file,label (labels)")
+        return self
+
+
+Part = Annotated[LabelledImages, BeforeValidator(_labelled)]
+
+
+@final
+class LabelSpec(Settings):
+    """Folders, tables and classes of a classification data set of the user's own."""
+
+    train: Part
+    """Images to learn from; a folder of classes or a CSV file,label. No label: never labelled."""
+    unlabeled: Annotated[
+        tuple[
+            Annotated[Annotated[Location, Tag("folder")] | Annotated[Shards, Tag("pool")], Discriminator(kind_of)], ...
+        ],
+        BeforeValidator(one_or_many),
+    ] = ()
+    """More images to learn from: folders, searched with their subfolders, or lists with one file a line; or the shards
+    of a large pool."""
+    val: Annotated[LabelledImages | None, BeforeValidator(_labelled)] = None
+    """Images the best model is chosen on; without them some of train are held out."""
+    test: Annotated[LabelledImages | None, BeforeValidator(_labelled)] = None
+    """Images for the final score."""
+    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    """Names of the classes 0..K-1; default those of train, sorted."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = self.classes or ()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"class names must differ, got twice: {', '.join(twice)}")
+        return self
+
+
+def load_labels(data: Path | Mapping[str, Any], root: Path | None = None) -> LabelSpec:
+    """The data set of a YAML file or mapping, or of a folder with train/CLASS/* (val/CLASS/* …).
+
+    Raises:
+        DataError: no such file or folder, or a folder without train/.
+        ConfigError: with everything that is wrong in the file, one line each.
+    """
+    if isinstance(data, Mapping) or not data.is_dir():
+        return read_spec(LabelSpec, data, root)
+    return folder_spec(data)
+
+
+def folder_spec(folder: Path) -> LabelSpec:
+    """The data set of a folder with train/CLASS/* (val/CLASS/*, test/CLASS/*, unlabeled/*).
+
+    Raises:
+        DataError: without train/.
+    """
+    found = {part: str(folder / part) for part in ("train", "val", "test", "unlabeled") if (folder / part).is_dir()}
+    if "train" not in found:
+        inner = ", ".join(sorted(item.name for item in folder.iterdir())[:10]) or "nothing"
+        raise DataError(
+            f"{folder} has no train/, only {inner}. A folder of images holds train/CLASS/* (val/CLASS/*, test/CLASS/*, "
+            "unlabeled/*); other layouts are described by a YAML file."
+        )
+    return placed(LabelSpec.model_validate(found), Path.cwd())
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LabeledArrays(Samples):
+    """Images in memory: `data` (N, H, W, 3) uint8, `labels` (N,) int64; names are "part/00042"."""
+
+    part: str
+    data: Bytes
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        assert self.data.ndim == 4, self.data.shape
+        assert self.data.shape[3] == 3, self.data.shape
+        assert len(self.data) == len(self.labels), (len(self.data), len(self.labels))
+
+    @cached_property
+    def names(self) -> Sequence[str]:  # type: ignore[override]
+        """The part and the number of each image."""
+        return [f"{self.part}/{index:05d}" for index in range(len(self.labels))]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int, region: Region | None = None) -> tuple[Bytes, None]:
+        """One image (H, W, 3) uint8, a view."""
+        return self.data[index], None
+
+    def arrays(self) -> Bytes:
+        """All of them (N, H, W, 3) uint8, not copied."""
+        return self.data
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LabeledFiles(Samples):
+    """Images in files, decoded when they are asked for; `names` are paths below their folder without suffix."""
+
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The image's file."""
+        return (self.paths[index],)
+
+    def image(self, index: int, region: Region | None = None) -> tuple[Bytes, None]:
+        """One image (H, W, 3) uint8; gray, palette and CMYK become RGB, alpha is dropped.
+
+        Raises:
+            FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
+        """
+        return read_rgb(self.paths[index]), None
+
+    def arrays(self) -> Bytes | None:
+        """All images (N, H, W, 3) uint8, decoded by threads once, where all have one size of at most 96 pixels a side.
+
+        Raises:
+            FileFault: as `image`.
+        """
+        return self._decoded
+
+    @cached_property
+    def _decoded(self) -> Bytes | None:
+        size = image_size(self.paths[0])
+        if max(size) > LARGEST:
+            return None
+        found = np.empty((len(self), *size, 3), np.uint8)
+
+        def decoded(numbers: range) -> bool:
+            for index in numbers:
+                image, _ = self.image(index)
+                if image.shape[:2] != size:
+                    return False
+                found[index] = image
+            return True
+
+        with ThreadPoolExecutor() as threads:
+            pieces = [range(start, min(start + 500, len(self))) for start in range(0, len(self), 500)]
+            return found if all(threads.map(decoded, pieces)) else None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The images of a part: name -> (file, class name; None where it is not known), sorted by name."""
+
+    images: dict[str, tuple[Path, str | None]]
+    where: str
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that occur, sorted."""
+        return sorted({label for _, label in self.images.values() if label is not None})
+
+    def source(self, classes: Sequence[str], owner: str = "train") -> LabeledFiles:
+        """The images with the numbers of their classes; `owner` of the classes is told in errors.
+
+        Raises:
+            DataError: a class that is not among `classes`.
+        """
+        numbers = {name: number for number, name in enumerate(classes)}
+        foreign = [name for name in self.classes if name not in numbers]
+        if foreign:
+            of = sum(label in foreign for _, label in self.images.values())
+            told = "; ".join(f"{name!r}{near(name, classes)}" for name in foreign[:3])
+            more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+            raise DataError(
+                f"{self.where}: {of} images are of classes that {owner} does not have: {told}{more}. "
+                f"Classes of {owner}: {some(list(classes), 10)}."
+            )
+        labels = [UNKNOWN if label is None else numbers[label] for _, label in self.images.values()]
+        paths = tuple(path for path, _ in self.images.values())
+        return LabeledFiles(tuple(self.images), paths, np.array(labels, np.int64))
+
+
+def open_labeled(spec: LabelSpec) -> DataParts:
+    """A data set, opened; lists folders and reads tables, opens no image.
+
+    Raises:
+        DataError: missing or empty folders, images beside class folders, wrong tables, classes that do not fit, a file
+            in two parts.
+    """
+    train = find_images(spec.train, "train")
+    classes = tuple(train.classes) if spec.classes is None else spec.classes
+    if spec.classes is not None and (absent := [name for name in classes if name not in set(train.classes)]):
+        raise DataError(
+            f"{train.where}: no image of the classes {some([repr(name) for name in absent])}, which `classes` names. "
+            f"Found: {some(train.classes, 10)}."
+        )
+    if len(classes) < 2:
+        raise DataError(f"{train.where}: {len(classes)} class ({some(classes)}); at least 2 are needed.")
+    first = train.source(classes, "`classes`")
+    places = enumerate(pool_among(spec.unlabeled)[0])
+    more = tuple(unlabeled_files(place, f"unlabeled[{k}]") for k, place in places)
+    val = None if spec.val is None else _scored(spec.val, "val", classes)
+    test = None if spec.test is None else _scored(spec.test, "test", classes)
+    parts = DataParts(first, more, val, test, classes, balanced=True)
+    refuse_overlap(parts.named())
+    return parts
+
+
+def find_images(part: LabelledImages, key: str) -> Listing:
+    """The images of a folder of classes or of a table; `key` is told in errors.
+
+    Raises:
+        DataError: missing or empty folder, images beside class folders, a wrong table.
+    """
+    if part.labels is not None:
+        return Listing(read_table(part.labels, part.images, key), f"{key} ({part.labels})")
+    assert part.images is not None
+    return Listing(_in_class_folders(part.images, key), f"{key} ({part.images})")
+
+
+def unlabeled_files(place: Path, key: str) -> LabeledFiles:
+    """Images without labels: of a folder with its subfolders, or of a list with one file a line.
+
+    Raises:
+        DataError: missing or empty folder, a wrong list, two files of one name.
+    """
+    found = read_list(place, key) if place.is_file() else image_files(place, key)
+    return LabeledFiles(tuple(found), tuple(found.values()), np.full(len(found), UNKNOWN, np.int64))
+
+
+def _scored(part: LabelledImages, key: str, classes: Sequence[str]) -> LabeledFiles:
+    source = find_images(part, key).source(classes)
+    unknown = [source.names[k] for k in np.flatnonzero(source.labels == UNKNOWN)[:4]]
+    if unknown:
+        raise DataError(f"{key}: images without a label: {some(unknown)}. Every image that is scored needs one.")
+    return source
+
+
+def _in_class_folders(folder: Path, key: str) -> dict[str, tuple[Path, str | None]]:
+    files = image_files(folder, key, empty=True)
+    beside = [path.name for name, path in files.items() if "/" not in name]
+    names = sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
+    if not names:
+        raise DataError(f"{key}: {folder} has no class folders. Put each image into a folder named after its class.")
+    if beside:
+        raise DataError(
+            f"{key}: {len(beside)} images lie beside the class folders of {folder}: {some(beside)}. "
+            "Put each image into the folder of its class."
+        )
+    held = {name.partition("/")[0] for name in files}
+    empty = [name for name in names if name not in held]
+    if empty:
+        raise DataError(
+            f"{key}: class folders without an image in {folder}: {some(empty)}. Add images or remove the folders. "
+            f"Known types: {TYPES}."
+        )
+    return {name: (path, name.partition("/")[0]) for name, path in files.items()}

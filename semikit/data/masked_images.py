@@ -1,0 +1,183 @@
+"""Images with masks: how they are described, found and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, final
+
+from pydantic import BeforeValidator, Discriminator, Tag
+
+from semikit.data.folders import image_files
+from semikit.data.formats.images import image_size, is_raster, read_image, read_mask
+from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.rescale import Range, Scale
+from semikit.data.formats.value_range import rescaled
+from semikit.data.samples import Bytes, DataParts, Mask, Samples
+from semikit.data.shards.spec import Shards, kind_of, pool_among
+from semikit.data.spec import ClassSpec, read_spec
+from semikit.errors import DataError, mask_size_fault
+from semikit.raster.region import Region
+from semikit.settings.base import Location, Settings, one_or_many
+
+
+@final
+class Folders(Settings):
+    """A folder of images and the folder of their masks."""
+
+    images: Location
+    """Folder of images, searched with its subfolders."""
+    masks: Location | None = None
+    """Folder of masks: same subfolder, same stem, any image type."""
+
+
+@final
+class ImageFolder(Settings):
+    """A folder of images without masks."""
+
+    images: Location
+    """Folder of images, searched with its subfolders."""
+
+
+@final
+class DataSpec(ClassSpec):
+    """Folders and classes of a segmentation data set of the user's own."""
+
+    train: Folders
+    """Images to learn from; those with a mask can be labelled."""
+    unlabeled: Annotated[
+        tuple[
+            Annotated[Annotated[ImageFolder, Tag("folder")] | Annotated[Shards, Tag("pool")], Discriminator(kind_of)],
+            ...,
+        ],
+        BeforeValidator(one_or_many),
+    ] = ()
+    """More images to learn from, without masks; one folder or a list, or the shards of a large pool."""
+    val: Folders
+    """Images the best model is chosen on; each needs a mask."""
+    test: Folders | None = None
+    """Images for the final score; each needs a mask."""
+
+
+def load_spec(data: Path | Mapping[str, Any], root: Path | None = None) -> DataSpec:
+    """The segmentation data set a YAML file or mapping describes; see `read_spec`."""
+    return read_spec(DataSpec, data, root)
+
+
+@final
+@dataclass(frozen=True)
+class MaskedImages(Samples):
+    """Images in files and their masks; nothing is opened before it is asked for.
+
+    `names` are paths below the folder without suffix ("city/0001"); `masks` holds None where there is none.
+    """
+
+    names: tuple[str, ...]
+    images: tuple[Path, ...]
+    masks: tuple[Path | None, ...]
+    values: MaskValues
+    bands: tuple[int, ...] | None = None
+    scale: Range | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def extent(self, index: int) -> tuple[int, int] | None:
+        """(H, W) of a raster, from its header; None for a photo."""
+        return _raster_size(self.images[index]) if is_raster(self.images[index]) else None
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The image's file."""
+        return (self.images[index],)
+
+    def image(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask | None]:
+        """Image (H, W, C) uint8 and valid (H, W) bool, None where all pixels are.
+
+        Raises:
+            FileFault: cannot be read.
+        """
+        return read_image(self.images[index], self.bands, self.scale, region)
+
+    def target(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
+        """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
+
+        Raises:
+            FileFault: cannot be read, a colour mask, a value outside the classes.
+            DataError: there is no mask.
+        """
+        path = self.masks[index]
+        if path is None:
+            raise DataError(f"{self.images[index]} has no mask; only images with a mask can be labelled or scored.")
+        if region is not None:
+            refuse_other_size(path, self.extent(index))
+        return self.values.decode(read_mask(path, region), path)
+
+    def has_target(self, index: int) -> bool:
+        """Whether there is a mask of the same name."""
+        return self.masks[index] is not None
+
+    def target_file(self, index: int) -> Path | None:
+        """The mask of the same name, if any."""
+        return self.masks[index]
+
+
+@lru_cache(maxsize=4096)
+def _raster_size(path: Path) -> tuple[int, int]:
+    """(H, W) from the header, which every crop would open again."""
+    return image_size(path)
+
+
+def refuse_other_size(mask: Path, extent: tuple[int, int] | None) -> None:
+    """Raise where a mask is not as large as its raster: a region of it would fit all the same."""
+    size = _raster_size(mask)
+    if extent is not None and size != extent:
+        raise mask_size_fault(mask, extent, size)
+
+
+def open_folders(spec: DataSpec) -> DataParts:
+    """A data set, opened; lists folders, opens a few images only where a range of values has to be sampled.
+
+    Raises:
+        DataError: missing or empty folder, two images of one name, no mask that fits, a file in two parts.
+    """
+    train = masked_images(spec.train.images, spec.train.masks, spec, "train")
+    folders, _ = pool_among(spec.unlabeled)
+    more = tuple(masked_images(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(folders))
+    val = masked_images(spec.val.images, spec.val.masks, spec, "val")
+    test = None if spec.test is None else masked_images(spec.test.images, spec.test.masks, spec, "test")
+    return rescaled(DataParts(train, more, val, test, spec.classes, bands=spec.bands), spec.scale)
+
+
+def masked_images(images: Path, masks: Path | None, spec: DataSpec, part: str) -> MaskedImages:
+    """The images below a folder, sorted by name, each with the mask of the same name.
+
+    Raises:
+        DataError: missing or empty folder, two files of one name, no mask that fits.
+    """
+    found = image_files(images, f"{part}.images", without=masks)
+    drawn = {} if masks is None else image_files(masks, f"{part}.masks")
+    if masks is not None and not any(name in drawn for name in found):
+        raise DataError(
+            f"{part}: no image has a mask. Images are named {_first(found)} in {images}, masks {_first(drawn)} "
+            f"in {masks}. A mask has its image's name (the suffix may differ) in the same subfolder."
+        )
+    pairs = tuple(drawn.get(name) for name in found)
+    return MaskedImages(tuple(found), tuple(found.values()), pairs, spec.values, spec.bands)
+
+
+def plain_images(
+    files: Mapping[str, Path],
+    values: MaskValues | None = None,
+    bands: tuple[int, ...] | None = None,
+    scale: Scale | None = None,
+) -> MaskedImages:
+    """Images by name, without masks."""
+    bounds = None if scale is None else scale.bounds
+    nothing = (None,) * len(files)
+    return MaskedImages(tuple(files), tuple(files.values()), nothing, values or MaskValues(1), bands, bounds)
+
+
+def _first(names: Mapping[str, Path]) -> str:
+    return ", ".join(repr(name) for name in list(names)[:3])

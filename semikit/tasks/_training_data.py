@@ -1,0 +1,114 @@
+"""What a run learns from and is scored on: the samples of each part, which are labelled, and the batches of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import Any, final
+
+from semikit.core.batch import Requirements
+from semikit.core.task import BatchLayout, Counts
+from semikit.data import manifest
+from semikit.data.loading.loader import Make, StepLoader
+from semikit.data.loading.streams import Stream
+from semikit.data.samples import DataParts, Samples
+from semikit.data.shards.files import COUNTS, ShardCounts
+from semikit.data.shards.pool import ShardStream
+from semikit.data.splits import choose
+from semikit.distributed.collectives import own_positions
+from semikit.errors import FileFault
+from semikit.tasks._data import SourceSettings
+
+LABELED, UNLABELED = "labeled", "unlabeled"
+SECOND = "second"
+"""Name of the stream CutMix partners come from where a method wants a batch of their own."""
+
+Pools = Mapping[str, Sequence[tuple[Samples, int]] | ShardStream]
+"""The images of each stream, as (samples, index among them)."""
+
+
+@final
+class TrainingData:
+    """The parts of a data set, their split, and what a step reads: labelled, unlabelled and, where the method wants it,
+    a second unlabelled batch.
+
+    Raises:
+        DataError: labelled images that cannot be chosen as asked.
+    """
+
+    def __init__(
+        self, parts: DataParts, settings: SourceSettings, layout: BatchLayout, requirements: Requirements
+    ) -> None:
+        val = parts.test if parts.val is None else parts.val
+        assert val is not None
+        self.parts, self.layout, self.requirements = parts, layout, requirements
+        self.train, self.val, self.test = parts.train, val, parts.test
+        self.split = choose(settings.labels, parts, layout.seed if settings.split_seed is None else settings.split_seed)
+        self.shards = () if parts.pool is None else parts.pool.shards
+        self.counts = Counts(
+            labeled=len(self.split.labeled),
+            unlabeled=len(self.split.unlabeled) if parts.pool is None else None,
+            val=len(val),
+            test=0 if parts.test is None else len(parts.test),
+        )
+
+    def manifest(self) -> Mapping[str, Any]:
+        """The split as plain values."""
+        return manifest.Manifest.of(self.split, self.shards).model_dump(mode="json")
+
+    def write_split(self, folder: Path) -> None:
+        """Write split.json, labeled.txt and unlabeled.txt."""
+        manifest.write(folder, self.split, self.shards)
+
+    def check_pool(self, channels: int) -> list[str]:
+        """Open the first image of shards, which has to have as many channels as train; what a person should know.
+
+        Raises:
+            DataError: it cannot be read, or has another number of channels.
+        """
+        pool = self.parts.pool
+        if pool is None:
+            return []
+        image, _ = pool.first()
+        if image.shape[-1] != channels:
+            remedy = "Choose the same with `bands: [...]`."
+            detail = f"{image.shape[-1]}, those of train {channels}"
+            raise FileFault("images of shards with another number of channels", pool.shards[0].place, detail, remedy)
+        unused = len(self.train) - len(self.split.labeled)
+        rest = f"; {unused} images of train that are not labelled are not learned from" if unused else ""
+        return [
+            f"unlabelled images come out of {len(pool.shards)} shards alone{rest}. Of these only the first image was "
+            "looked at; an epoch is a pass over the labelled images"
+        ]
+
+    def batches(
+        self, make: Callable[[Pools], Make[Any]], steps: range, workers: int, folder: Path | None, **options: Any
+    ) -> StepLoader[Any]:
+        """The batches of `steps`; `make` of the images of each stream makes one item in a worker.
+
+        `folder` is the run's, where it is known how many images shards hold. `options` are those of `StepLoader`.
+        """
+        unlabeled = [(self.split.pool, index) for index in self.split.unlabeled]
+        pools: dict[str, Any] = {
+            LABELED: [(self.train, index) for index in self.split.labeled],
+            UNLABELED: unlabeled,
+            SECOND: unlabeled,
+        }
+        if self.parts.pool is not None:
+            counts = ShardCounts.read(None if folder is None else folder / COUNTS)
+            for name in (UNLABELED, SECOND):
+                pools[name] = ShardStream(self.parts.pool, self.layout.seed, name, self.layout.unlabeled_batch, counts)
+        return StepLoader(self.streams(pools), make(pools), self.layout.seed, steps, workers, **options)
+
+    def streams(self, pools: Mapping[str, Sized | ShardStream]) -> list[Stream]:
+        """The streams of a step, of which this process makes its share."""
+        batches = {LABELED: self.layout.batch}
+        if self.requirements.unlabeled:
+            batches[UNLABELED] = self.layout.unlabeled_batch
+        if self.requirements.partner_batch:
+            batches[SECOND] = self.layout.unlabeled_batch
+        return [Stream(name, _length(pools[name]), batch, own_positions(batch)) for name, batch in batches.items()]
+
+
+def _length(pool: Sized | ShardStream) -> int | None:
+    return None if isinstance(pool, ShardStream) else len(pool)
