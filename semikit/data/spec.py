@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +12,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.rescale import Scale
 from semikit.data.shards.spec import Shards
-from semikit.errors import DataError
 from semikit.files import at_home, no_such_file
 from semikit.settings.base import Settings
 from semikit.settings.messages import validate
-from semikit.settings.yaml_text import parse
+from semikit.settings.yaml_text import expand, parse
 
 _PARTS = ("train", "unlabeled", "val", "test")
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 S = TypeVar("S", bound=Settings)
 
@@ -98,11 +95,12 @@ def read_spec(kind: type[S], data: Path | Mapping[str, Any], root: Path | None =
     file's folder or the current one, and come back absolute.
 
     Raises:
-        DataError: no such file, or a `${NAME}` that the environment does not have.
-        ConfigError: with everything that is wrong in the file, one line each.
+        DataError: no such file.
+        ConfigError: a `${NAME}` that the environment does not have, or everything that is wrong in the file, one line
+            each.
     """
     path = Path("data") if isinstance(data, Mapping) else data
-    raw = _expanded(dict(data) if isinstance(data, Mapping) else read_yaml(data), path)
+    raw = expand(dict(data) if isinstance(data, Mapping) else read_yaml(data), str(path))
     return placed(validate(kind, raw, str(path)), at_home(root or path.parent).absolute())
 
 
@@ -133,21 +131,3 @@ def read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise no_such_file(path)
     return parse(path.read_bytes(), str(path))
-
-
-def _expanded(value: Any, path: Path) -> Any:
-    """`${NAME}` in every text replaced by the environment's value."""
-    if isinstance(value, str):
-        return _VARIABLE.sub(lambda match: _variable(match[1], path), value)
-    if isinstance(value, list):
-        return [_expanded(item, path) for item in value]
-    return {key: _expanded(item, path) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _variable(name: str, path: Path) -> str:
-    if not os.environ.get(name):
-        raise DataError(
-            f"{path} asks for ${{{name}}}, but the environment variable {name} is not set. "
-            f"Set it (export {name}=/path) or write the path into the file."
-        )
-    return os.environ[name]

@@ -5,8 +5,6 @@ All errors of all sections are gathered into one message. Where the values come 
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from semikit.registry import METHODS, TASKS
 from semikit.run.recipes import difference, merge
 from semikit.settings.base import Settings
 from semikit.settings.messages import validate
+from semikit.settings.yaml_text import expand
 from semikit.training.settings import OptimizerSettings, TrainSettings
 
 FORMAT = 2
@@ -91,7 +90,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: every unknown key, missing key and wrong value of all sections, one line each.
     """
-    raw = _substitute(dict(raw))
+    raw = expand(_written(dict(raw)), "the configuration")
     task_class = TASKS.get(str(raw.get("task", "")))
     method_raw = _mapping(raw, "method")
     name = str(method_raw.pop("name", "unimatch_v2"))
@@ -152,25 +151,17 @@ def _unknown_sections(raw: Mapping[str, Any]) -> list[str]:
     return [str(unknown("section of the configuration", key, known)) for key in raw if key not in known]
 
 
-def _substitute(value: Any) -> Any:
-    """`${NAME}` in any text becomes the environment's value."""
-    if isinstance(value, dict):
-        return {_written(key): _substitute(item) for key, item in value.items()}
+def _written(value: Any) -> Any:
+    """The same values, whose keys can be written to a file.
+
+    Raises:
+        ConfigError: a key cannot.
+    """
     if isinstance(value, list):
-        return [_substitute(item) for item in value]
-    if isinstance(value, str):
-        return re.sub(r"\$\{(\w+)\}", lambda match: _environment(match[1]), value)
-    return value
-
-
-def _written(key: Any) -> Any:
-    """A key that can be written to a file."""
-    if isinstance(key, str) and any("\ud800" <= letter <= "\udfff" for letter in key):
-        raise ConfigError(f"the configuration has the key {key!r}, which is no text (half of a surrogate pair).")
-    return key
-
-
-def _environment(name: str) -> str:
-    if name not in os.environ:
-        raise ConfigError(f"the configuration uses ${{{name}}}, but the environment variable {name} is not set.")
-    return os.environ[name]
+        return [_written(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    for key in value:
+        if isinstance(key, str) and any("\ud800" <= letter <= "\udfff" for letter in key):
+            raise ConfigError(f"the configuration has the key {key!r}, which is no text (half of a surrogate pair).")
+    return {key: _written(item) for key, item in value.items()}

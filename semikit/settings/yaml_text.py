@@ -1,12 +1,13 @@
-"""YAML as people write it: plain values, each key once, and no more than a description can need.
+"""YAML as people write it: plain values, each key once, no more than a description can need, and `${NAME}` in texts.
 
-Nothing is ever built but mappings, lists, texts, numbers and dates. What a text would grow to is counted before it is:
-a few lines of aliases can stand for more values than a memory holds, and deep nesting ends the process.
+A few lines of aliases can stand for more values than a memory holds, so values are counted while nodes are composed,
+when an alias is still the node it stands for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import re
 from typing import Any, final
 
 import yaml
@@ -19,12 +20,12 @@ MOST_VALUES = 200_000
 DEEPEST = 64
 """Levels of mappings and lists inside one another."""
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_WRONG = (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_WRONG = (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 """What the reader raises: of `2020-99-99`, `!!bool x`, `!!timestamp 3` it is no YAMLError."""
 _SPOKEN = (yaml.YAMLError, ValueError)
 """Of these, the ones whose words tell a person something."""
 _MERGE = "<<"
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def parse(content: bytes | str, where: str) -> Any:
@@ -36,91 +37,90 @@ def parse(content: bytes | str, where: str) -> Any:
     if len(content) > MOST_BYTES:
         raise ConfigError(f"{where} has {len(content)} bytes; a description of up to {MOST_BYTES} is read.")
     try:
-        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
-        _Look(where).through(text)
-        return yaml.load(text, Loader=_LOADER)
-    except ConfigError:
-        raise
+        return _Loader(content.decode("utf-8-sig") if isinstance(content, bytes) else content).get_single_data()
+    except _Refused as refused:
+        raise ConfigError(f"{where}, {refused}.") from None
     except _WRONG as error:
         told = " ".join(str(error).split()) if isinstance(error, _SPOKEN) else "a value does not fit the tag before it"
         raise ConfigError(f"{where} is not valid YAML: {told}") from None
 
 
+def expand(value: Any, where: str) -> Any:
+    """Plain values with `${NAME}` in every text replaced by the environment's value; `where` begins messages.
+
+    Raises:
+        ConfigError: the environment does not have the variable, or it is empty.
+    """
+    if isinstance(value, dict):
+        return {key: expand(item, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand(item, where) for item in value]
+    return _VARIABLE.sub(lambda match: _variable(match[1], where), value) if isinstance(value, str) else value
+
+
+def _variable(name: str, where: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(
+            f"{where} uses ${{{name}}}, but the environment variable {name} is not set. Set it (export {name}=…) or "
+            "write its value in place of it."
+        )
+    return value
+
+
+class _Refused(Exception):
+    """What is YAML, but not read; with its line."""
+
+    def __init__(self, node: Any, reason: str) -> None:
+        super().__init__(f"line {node.start_mark.line + 1}: {reason}")
+
+
 @final
-@dataclass(slots=True)
-class _Level:
-    """A mapping or list that is open."""
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that stand twice, and more values or deeper levels than the limits above."""
 
-    anchor: str | None
-    mapping: bool
-    size: int = 1
-    keys: dict[str, int] = field(default_factory=dict)
-    """Key -> line, of a mapping."""
-    children: int = 0
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._open: list[int] = []
+        """Values so far in each node that is being composed, outermost first."""
+        self._sizes: dict[int, int] = {}
+        """Identity of a composed node -> its values."""
 
-
-@final
-class _Look:
-    """Passes over a text without building anything from it."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._open: list[_Level] = []
-        self._sizes: dict[str, int] = {}
-
-    def through(self, text: str) -> None:
-        """Raises ConfigError where something is refused."""
-        for event in yaml.parse(text, Loader=_LOADER):
-            line = event.start_mark.line + 1 if event.start_mark else 0
-            if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
-                self._enter(event, line)
-            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-                level = self._open.pop()
-                self._add(level.anchor, level.size, line)
-            elif isinstance(event, yaml.ScalarEvent):
-                self._look(event, line)
-                self._add(event.anchor, 1, line)
-            elif isinstance(event, yaml.AliasEvent):
-                self._use(str(event.anchor), line)
-
-    def _enter(self, event: Any, line: int) -> None:
-        self._child(None, line)
-        if len(self._open) >= DEEPEST:
-            raise self._refused(line, f"mappings and lists lie more than {DEEPEST} deep in one another")
-        self._open.append(_Level(event.anchor, isinstance(event, yaml.MappingStartEvent)))
-
-    def _look(self, event: Any, line: int) -> None:
-        self._child(event.value, line)
-        if "\0" in event.value:
-            raise self._refused(line, "a text holds the character NUL")
-
-    def _child(self, text: str | None, line: int) -> None:
-        """Count what begins in the level that is open; of a mapping every second one is a key."""
-        if not self._open:
-            return
-        level = self._open[-1]
-        is_key = level.mapping and level.children % 2 == 0
-        level.children += 1
-        if not is_key or text is None or text == _MERGE:
-            return
-        if text in level.keys:
-            raise self._refused(line, f"the key {text!r} stands in line {level.keys[text]} already; keep one of them")
-        level.keys[text] = line
-
-    def _use(self, anchor: str, line: int) -> None:
-        self._child(None, line)
-        if anchor in {level.anchor for level in self._open}:
-            raise self._refused(line, f"*{anchor} stands inside of what it stands for")
-        self._add(None, self._sizes.get(anchor, 1), line)
-
-    def _add(self, anchor: str | None, size: int, line: int) -> None:
-        if anchor is not None:
-            self._sizes[anchor] = size
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """As the parent class does, counting."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if len(self._open) >= DEEPEST and isinstance(event, yaml.CollectionStartEvent):
+            raise _Refused(event, f"mappings and lists lie more than {DEEPEST} deep in one another")
+        self._open.append(1)
+        node = super().compose_node(parent, index)
+        size = self._open.pop()
+        if isinstance(event, yaml.AliasEvent):
+            if id(node) not in self._sizes:
+                raise _Refused(event, f"*{event.anchor} stands inside of what it stands for")
+            size = self._sizes[id(node)]
+        self._sizes[id(node)] = size
         if self._open:
-            self._open[-1].size += size
-            size = self._open[-1].size
+            size = self._open[-1] = self._open[-1] + size
         if size > MOST_VALUES:
-            raise self._refused(line, f"it holds more than {MOST_VALUES} values, aliases (*name) counted in full")
+            raise _Refused(event, f"it holds more than {MOST_VALUES} values, aliases (*name) counted in full")
+        return node
 
-    def _refused(self, line: int, reason: str) -> ConfigError:
-        return ConfigError(f"{self._where}, line {line}: {reason}.")
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """As the parent class does, each key once; what is merged into a mapping (<<) may have the same keys."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == _MERGE:
+                continue
+            if key.value in lines:
+                told = f"the key {key.value!r} stands in line {lines[key.value]} already; keep one of them"
+                raise _Refused(key, told)
+            lines[key.value] = key.start_mark.line + 1
+        return node
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        """As the parent class does; a path with NUL would be no path."""
+        node = super().compose_scalar_node(anchor)
+        if "\0" in node.value:
+            raise _Refused(node, "a text holds the character NUL")
+        return node

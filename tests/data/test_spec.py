@@ -70,7 +70,7 @@ def test_environment_variables_are_read(tmp_path: Path, monkeypatch: pytest.Monk
     path = write(tmp_path, val={"images": "${MY_DATA}/i", "masks": "${MY_DATA}/m"})
     assert load_spec(path).val.images == Path("/big/i")
     monkeypatch.delenv("MY_DATA")
-    with pytest.raises(DataError, match=r"\$\{MY_DATA\}, but the environment variable MY_DATA is not set"):
+    with pytest.raises(ConfigError, match=r"\$\{MY_DATA\}, but the environment variable MY_DATA is not set"):
         load_spec(path)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from semikit.errors import ConfigError
 from semikit.settings import yaml_text
-from semikit.settings.yaml_text import parse
+from semikit.settings.yaml_text import expand, parse
 
 
 def test_plain_values() -> None:
@@ -19,6 +19,37 @@ def test_aliases_and_merged_mappings() -> None:
     text = "base: &base {a: 1, b: 2}\none: {<<: *base, b: 3}\ntwo: [*base, *base]\n"
     given = {"a": 1, "b": 2}
     assert parse(text, "x") == {"base": given, "one": {"a": 1, "b": 3}, "two": [given, given]}
+
+
+def test_what_is_merged_may_be_merged_itself() -> None:
+    text = "base: &base {a: 1, b: 2}\nx: {y: {z: &deep {<<: *base, b: 3}}}\nu: {<<: *deep, b: 4}\n"
+    read = parse(text, "x")
+    assert (read["x"]["y"]["z"], read["u"]) == ({"a": 1, "b": 3}, {"a": 1, "b": 4})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &a [1, *a]", r"x, line 1: \*a stands inside of what it stands for"),
+        ('a: 1\nb: "c\\0d"', "x, line 2: a text holds the character NUL"),
+        ("a: !!python/name:os.system x", "x is not valid YAML: could not determine a constructor"),
+        ("a: *b", "x is not valid YAML: found undefined alias"),
+        ("a: 2020-99-99", "x is not valid YAML: month must be in 1..12"),
+    ],
+)
+def test_what_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse(text, "x")
+
+
+def test_variables_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", "/data")
+    monkeypatch.setenv("EMPTY", "")
+    assert expand({"a": ["${PLACE}/x", 3], "b": "${"}, "x") == {"a": ["/data/x", 3], "b": "${"}
+    for name in ("EMPTY", "NO_SUCH_VARIABLE", ""):
+        words = rf"x uses \$\{{{name}\}}, but the environment variable {name} is not set"
+        with pytest.raises(ConfigError, match=words):
+            expand([f"${{{name}}}"], "x")
 
 
 def test_as_deep_and_as_large_as_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
