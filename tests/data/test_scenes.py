@@ -12,12 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from semikit.data.synthetic.scenery.blocks import draw_plan
-from semikit.data.synthetic.scenery.light import Light, photograph
-from semikit.data.synthetic.scenery.lots import Block
-from semikit.data.synthetic.scenery.paint import Canvas, Clouds, footprints, paint
-from semikit.data.synthetic.scenery.plan import MARGIN, Plan, Slab, draw_streets
-from semikit.data.synthetic.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, make_pair
+from semikit.data.synthetic.scene_images import Canvas, Clouds, Light, footprints, paint, photograph
+from semikit.data.synthetic.scene_parts import MARGIN, Block, Plan, Slab, draw_streets
+from semikit.data.synthetic.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, draw_plan, make_pair
 from semikit.errors import DataError
 from semikit.raster.region import Region
 
