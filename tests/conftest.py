@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     missing = [name for name in marker.args if not Path(folder, name).exists()]
     if missing:
         pytest.skip(f"{folder} has no {', '.join(missing)}")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collections of garbage, which some tests ask for, need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

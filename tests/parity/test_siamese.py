@@ -57,7 +57,7 @@ def test_levels_are_differences_after_the_final_norm(network: Siamese, expected:
         features = network.encode(expected["x"][None])
     assert features.size == (70, 98)
     for i, level in enumerate(features.levels):
-        torch.testing.assert_close(level, change(expected, f"feat{i}"), rtol=0, atol=1e-5)
+        torch.testing.assert_close(level, change(expected, f"feat{i}"), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(features.levels[3], change(expected, "feat3_before_final_norm"), atol=0.01)
 
 
@@ -69,7 +69,7 @@ def test_the_head_sees_the_difference_alone(network: Siamese, expected: dict[str
         logits = network(pairs)
         changed = head.classify(head.decoder(levels), (70, 98))
         same = head.classify(head.decoder(tuple(torch.zeros_like(level) for level in levels)), (70, 98))
-    torch.testing.assert_close(logits, torch.cat((changed, changed, same)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits, torch.cat((changed, changed, same)), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(changed, same, atol=0.01)
 
 
@@ -85,10 +85,10 @@ def test_masks_act_after_the_difference_one_for_each_pair(network: Siamese, expe
         undropped = network(pairs)
         for logits, mask in zip(views, masks, strict=True):
             dropped = tuple(level * mask[:, :, None, None] for level in levels)
-            torch.testing.assert_close(logits, head.classify(head.decoder(dropped), (70, 98)), rtol=0, atol=1e-5)
+            torch.testing.assert_close(logits, head.classify(head.decoder(dropped), (70, 98)), rtol=1e-5, atol=1e-5)
     kept = (masks[0] == 1).all(dim=1)
     assert kept.sum() == 1
-    torch.testing.assert_close(views[0][kept], undropped[kept], rtol=0, atol=1e-6)
+    torch.testing.assert_close(views[0][kept], undropped[kept], rtol=1e-6, atol=1e-6)
     assert not torch.allclose(views[0][~kept], undropped[~kept], atol=0.01)
 
 

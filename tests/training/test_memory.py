@@ -44,13 +44,6 @@ class Device:
             raise self.error(self.text)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is collected: a suite's heap is large, and a pretended device keeps nothing."""
-    monkeypatch.setattr(memory.gc, "collect", lambda: 0)
-
-
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("room", range(1, 40))
 def test_the_largest_that_fits_is_found(room: int) -> None:
     sizes, device = micro_batch_sizes(24), Device(room)

@@ -110,13 +110,13 @@ def test_ctrl_c_saves(photo_data: Path, tmp_path: Path, server: Server) -> None:
 
 def test_torchrun_restarts_go_on(photo_data: Path, tmp_path: Path, server: Server) -> None:
     folder = tmp_path / "run"
-    length = ["--iterations", "60", "--eval-every", "60", "--save-every", "2", "--device", "cpu"]
+    length = ["--iterations", "30", "--eval-every", "30", "--save-every", "2", "--device", "cpu"]
     torchrun = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "semikit"]
     agent = server.start("-m", "torch.distributed.run", *torchrun, *flags(photo_data, folder, *length))
     server.wait_for(folder / "weights" / LAST, agent)
     os.kill(process_of(1, folder), signal.SIGKILL)
     assert server.ended(agent).code == 0
-    assert json.loads((folder / "results.json").read_text())["iterations"] == 60
+    assert json.loads((folder / "results.json").read_text())["iterations"] == 30
     assert "going on at iteration" in (folder / "log.txt").read_text()
 
 
