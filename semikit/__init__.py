@@ -1,8 +1,10 @@
 """semikit: few labels, many images. The public names; each lives in `semikit.api` unless a line below says otherwise.
 
-    train, load, evaluate, predict               what `semikit train`, `evaluate` and `predict` do
+    train, plan, load, evaluate, predict         what `semikit train` (plan: its `--dry-run`), `evaluate`, `predict` do
     list_methods, list_models, list_datasets, list_presets
-    Run, Model                                   what `train` and `load` return
+    Run                                          what `train` returns
+    Model            semikit.run.load            what `load` returns
+    Plan             semikit.run.lifecycle       what `plan` returns
     Prediction       semikit.inference.in_memory what `Model.predict` returns
     Scores           semikit.core.task           what `evaluate` returns
     Reporter         semikit.training.reporter   follows a run
@@ -16,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from semikit.api import (
-        Model,
         Run,
         evaluate,
         list_datasets,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         list_models,
         list_presets,
         load,
+        plan,
         predict,
         train,
     )
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from semikit.inference.in_memory import Prediction
+    from semikit.run.lifecycle import Plan
+    from semikit.run.load import Model
     from semikit.training.reporter import Reporter
 
 __version__ = "0.1.0"
@@ -47,6 +51,7 @@ __all__ = [
     "DataError",
     "InputError",
     "Model",
+    "Plan",
     "Prediction",
     "Reporter",
     "Run",
@@ -61,11 +66,14 @@ __all__ = [
     "list_models",
     "list_presets",
     "load",
+    "plan",
     "predict",
     "train",
 ]
 
 _ELSEWHERE = {
+    "Model": "semikit.run.load",
+    "Plan": "semikit.run.lifecycle",
     "Prediction": "semikit.inference.in_memory",
     "Reporter": "semikit.training.reporter",
     "Scores": "semikit.core.task",

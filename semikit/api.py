@@ -1,31 +1,30 @@
-"""What Python programs call; the command line calls the same. Errors are those of `semikit.errors`."""
+"""What Python programs call; the command line calls the same. Errors are those of `semikit.errors`.
+
+Nothing heavy is imported before it is needed: a mistyped name is answered at once.
+"""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
-from torch import Tensor, nn
-
-from semikit.core.network import Network
-from semikit.core.task import Inference, Predicted, Scores
-from semikit.errors import InputError
-from semikit.inference.in_memory import Prediction
+from semikit.errors import InputError, RunError
+from semikit.files import write_text
 from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
-from semikit.run.compose import compose, flag_overrides
-from semikit.run.evaluate import score
-from semikit.run.folder import existing_run
-from semikit.run.lifecycle import begin, go_on
-from semikit.run.load import load_network
-from semikit.settings.messages import validate
-from semikit.training.device import autocast, choose_device
-from semikit.training.reporter import Reporter
-from semikit.training.tracking import read_rows
+from semikit.run.compose import asked
+from semikit.run.folder import existing_run, find_run, new_folder
+
+if TYPE_CHECKING:
+    from semikit.core.task import Inference, Predicted, Scores
+    from semikit.run.lifecycle import Plan
+    from semikit.run.load import Model
+    from semikit.training.reporter import Reporter
 
 Place = str | PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -35,15 +34,21 @@ Progress = Callable[[str, int, int], None]
 @final
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run: its folder, and what `results.json` holds."""
+    """A finished run: its folder, and what `results.json` holds; of several seeds what `summary.json` does."""
 
     folder: Path
     results: Mapping[str, Any]
 
     @property
     def scores(self) -> Scores:
-        """Those of the best network: on the test images where they were read, else on those it was chosen on."""
+        """Those of the best network: on the test images where they were read, else on those it was chosen on; of
+        several seeds their mean.
+        """
+        from semikit.core.task import Scores
+
         metric = self.results["metric"]
+        if "seeds" in self.results:
+            return Scores(metric, self.results.get("test", self.results)["mean"])
         if "test" in self.results:
             test = dict(self.results["test"])
             per_class, class_scores = test.pop("per_class"), test.pop("class_scores", {})
@@ -54,53 +59,13 @@ class Run:
     @property
     def history(self) -> list[dict[str, float]]:
         """The rows of `results.csv`, one an evaluation."""
+        from semikit.training.tracking import read_rows
+
         return read_rows(self.folder)
 
     def load(self, device: str = "auto") -> Model:
         """The best network of the run."""
         return load(self.folder, device)
-
-
-@final
-class Model(nn.Module):
-    """A trained network that takes images as people have them. `class_names` are in the order of their numbers."""
-
-    def __init__(self, network: Network, metadata: Mapping[str, Any], inference: Inference) -> None:
-        super().__init__()
-        self.network = network
-        self.metadata = dict(metadata)
-        self.inference = inference
-        self.class_names = tuple(metadata["class_names"])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W), of two dates (B, 2, C, H, W), -> logits (B, K, *S)."""
-        logits: Tensor = self.network(images)
-        return logits
-
-    def predict(self, image: Any, second: Any = None) -> Prediction | list[Prediction]:
-        """What the model says of an image; change detection takes two, the earlier first.
-
-        An image is a path, a PIL image or an array (H, W, C) uint8. A list of them (two lists for two dates) gives a
-        list.
-
-        Raises:
-            InputError: one date too many or too few, lists of unequal length, an array of another shape or type.
-            DataError: a file that cannot be read or does not fit the model.
-        """
-        dates = (image,) if second is None else (image, second)
-        if not isinstance(image, list):
-            return self._predict(dates)
-        if any(not isinstance(date, list) or len(date) != len(image) for date in dates):
-            raise InputError("lists of two dates have to have equal lengths, one image of the later for each earlier.")
-        return [self._predict(pair) for pair in zip(*dates, strict=True)]
-
-    def _predict(self, dates: Sequence[Any]) -> Prediction:
-        task = TASKS.get(self.metadata["task"])
-        count, what = task.dates
-        if len(dates) != count:
-            raise InputError(f"a model of {self.metadata['task']} predicts {what}; it was given {len(dates)}.")
-        found: Prediction = task.predict_in_memory(self.network, self.metadata, dates, self.inference)
-        return found
 
 
 def train(
@@ -122,56 +87,92 @@ def train(
     crop: int | None = None,
     batch: int | None = None,
     seed: int | None = None,
+    seeds: Sequence[int] | None = None,
     protocol: str | None = None,
     eval_every: int | None = None,
     save_every: int | None = None,
     workers: int | None = None,
+    gpus: int | None = None,
     device: str | None = None,
     precision: str | None = None,
     compile: bool | None = None,
     out: Place | None = None,
     resume: Place | None = None,
     settings: Mapping[str, Any] | None = None,
-    reporter: Reporter | None = None,
+    reporter: Reporter | Callable[[], Reporter] | None = None,
 ) -> Run:
-    """Train a model, as `semikit train` does; every keyword is a flag of it.
+    """Train a model, as `semikit train` does; every keyword is a flag of it (for `--dry-run` see `plan`).
 
     `data` is a folder, a YAML file, or a mapping with the content of one (relative paths count from `root` or the
     current folder); `labels` a number, "1/8" or a file; `settings` holds any other key, as `{"optimizer.lr": 1e-4}`;
-    `resume` a run folder or "last", with which only settings of the run may be given. `reporter` follows the run.
+    `seeds` trains once for each; `resume` is a run folder or "last", with which only settings of the run may be given;
+    `gpus` starts as many processes. `reporter` follows the run (or what makes one, for each of several seeds); other
+    processes than this one know none.
 
     Raises:
         InputError: something that was given is wrong; RunError: the run could not go on.
     """
-    TASKS.check(task)
-    names = [unlabeled] if isinstance(unlabeled, str) else list(unlabeled)
-    given = {
-        "labels": None if labels is None else str(labels), "unlabeled": names, "method": method, "encoder": encoder,
-        "decoder": decoder, "weights": weights, "iterations": iterations, "epochs": epochs, "crop": crop,
-        "batch": batch,
-        "seed": seed, "protocol": protocol, "eval_every": eval_every, "save_every": save_every, "workers": workers,
-        "device": device, "precision": precision, "compile": compile,
-    }  # fmt: skip
-    above = recipes.merge(flag_overrides(given, task), _nested(settings or {}))
+    given = {name: value for name, value in locals().items() if value is not None}
+    raw, above = asked(**given)
+    if gpus is not None and gpus > 1:
+        return _train_in_processes(raw, given)
+    from semikit.run.lifecycle import begin, go_on
+    from semikit.training.reporter import Reporter
 
     def observer() -> Reporter:
-        return Reporter() if reporter is None else reporter
+        return Reporter() if reporter is None else reporter() if callable(reporter) else reporter
 
-    if resume is not None:
-        _only_with_a_new_run(data=data, dataset=dataset, root=root, config=config, preset=preset, out=out)
-        results = go_on(task, str(resume), above, observer)
-    else:
-        raw = compose(
-            task,
-            dataset=dataset,
-            data=Path(data) if isinstance(data, str | PathLike) else data,
-            root=_path(root),
-            config=_path(config),
-            preset=preset,
-            above=above,
-        )
-        results = begin(raw, _path(out), None, observer)
-    return Run(Path(results["checkpoint"]["path"]).parents[1], results)
+    done = begin(raw, _path(out), seeds, observer) if resume is None else go_on(task, str(resume), above, observer)
+    return Run(*done)
+
+
+def plan(task: str, *, gpus: int = 1, **options: Any) -> Plan:
+    """What `train` with the same keywords would do: the data are read through, nothing is trained or written.
+
+    Raises:
+        InputError: something that was given is wrong, with all faults of the data.
+    """
+    from semikit.run.lifecycle import plan as planned
+
+    known = train.__kwdefaults__ or {}
+    strange = [name for name in options if name not in known or name in ("resume", "reporter")]
+    if strange:
+        raise InputError(f"plan takes the keywords of train without resume and reporter; got {', '.join(strange)}.")
+    return planned(asked(task, **{name: value for name, value in options.items() if value is not None})[0], gpus)
+
+
+def _train_in_processes(raw: Mapping[str, Any], given: Mapping[str, Any]) -> Run:
+    """The same command in several processes of this machine."""
+    from semikit.run.launch import launch_again
+
+    task, gpus, resume = given["task"], given["gpus"], given.get("resume")
+    folder = new_folder(raw, _path(given.get("out"))) if resume is None else find_run(task, str(resume))
+    with tempfile.TemporaryDirectory() as temporary:
+        code = launch_again(gpus, raw, _arguments(given, folder, Path(temporary) / "data.yaml"))
+    if code:
+        raise RunError(f"one of {gpus} processes ended with exit code {code}; what it printed says why.")
+    file = folder / ("summary.json" if "seeds" in given else "results.json")
+    return Run(folder, json.loads(file.read_text(encoding="utf-8")))
+
+
+def _arguments(given: Mapping[str, Any], folder: Path, file: Path) -> list[str]:
+    """Keywords of `train` as a command line; data given as a mapping go into a file."""
+    flags = {name: value for name, value in given.items() if name not in ("task", "gpus", "settings", "reporter")}
+    flags |= {"resume": folder} if "resume" in given else {"out": folder}
+    if isinstance(flags.get("data"), Mapping):
+        write_text(file, json.dumps(flags["data"], default=str))
+        flags |= {"data": file, "root": given.get("root", Path.cwd())}
+    if "seeds" in given:
+        flags["seeds"] = ",".join(map(str, given["seeds"]))
+    arguments = ["train", given["task"]]
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            arguments += [flag] if value else []
+        else:
+            values = value if isinstance(value, list | tuple) else [value]
+            arguments += [text for item in values for text in (flag, str(item))]
+    return [*arguments, *(f"{key}={json.dumps(value)}" for key, value in given.get("settings", {}).items())]
 
 
 def load(path: Place, device: str = "auto", precision: str = "fp32") -> Model:
@@ -180,6 +181,8 @@ def load(path: Place, device: str = "auto", precision: str = "fp32") -> Model:
     Raises:
         WeightsError: there is nothing to load, or it cannot be read.
     """
+    from semikit.run.load import Model, load_network
+
     network, metadata = load_network(existing_run(path))
     return Model(network, metadata, _inference(device, precision)).eval()
 
@@ -201,10 +204,13 @@ def evaluate(
     Raises:
         InputError: no data known, other classes, or no such split.
     """
-    settings = {key: value for key, value in (("average", average), ("window", window)) if value}
-    train = {key: value for key, value in (("device", device), ("precision", precision)) if value}
+    from semikit.run.evaluate import score
+
     given = Path(data) if isinstance(data, str | PathLike) else data
-    return score(existing_run(run), dataset, given, _path(root), split, settings, train)[0]
+    return score(
+        existing_run(run), dataset=dataset, data=given, root=_path(root), split=split, average=average, window=window,
+        device=device, precision=precision,
+    )[0]  # fmt: skip
 
 
 def predict(
@@ -223,6 +229,9 @@ def predict(
         InputError: an option that the task does not have, outputs that cannot be written; DataError: images that cannot
             be read or do not fit.
     """
+    from semikit.run.load import load_network
+    from semikit.settings.messages import validate
+
     network, metadata = load_network(existing_run(run))
     task = TASKS.get(metadata["task"])
     strange = [f"--{name.replace('_', '-')}" for name in options if name not in task.Predict.model_fields]
@@ -256,27 +265,13 @@ def list_presets(task: str | None = None) -> list[str]:
     return recipes.recipe_names("presets", task)
 
 
-def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"optimizer.lr": 1e-4}` as `{"optimizer": {"lr": 1e-4}}`."""
-    nested: dict[str, Any] = {}
-    for key, value in settings.items():
-        inner: Any = json.loads(json.dumps(value))
-        for part in reversed(key.split(".")):
-            inner = {part: inner}
-        nested = recipes.merge(nested, inner)
-    return nested
-
-
-def _only_with_a_new_run(**given: object) -> None:
-    wrong = [name for name, value in given.items() if value is not None]
-    if wrong:
-        raise InputError(f"resume takes data and recipe from the run; leave out {', '.join(wrong)}.")
-
-
 def _path(given: Place | None) -> Path | None:
     return None if given is None else Path(given)
 
 
 def _inference(device: str, precision: str) -> Inference:
+    from semikit.core.task import Inference
+    from semikit.training.device import autocast, choose_device
+
     where = choose_device(device)
     return Inference(where, autocast(where, precision))

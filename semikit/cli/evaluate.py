@@ -35,9 +35,10 @@ def evaluate(
     from semikit.registry import TASKS
     from semikit.run.evaluate import score
 
-    settings = {key: value for key, value in (("average", average), ("window", window)) if value}
-    train = {key: value for key, value in (("device", device), ("precision", precision)) if value}
-    scores, facts = score(run, dataset, data, root, split, settings, train)
+    scores, facts = score(
+        run, dataset=dataset, data=data, root=root, split=split, average=average, window=window, device=device,
+        precision=precision,
+    )  # fmt: skip
     console = Console()
     line = f"{scores.metric} {scores.value:.2f} on {split} of {facts['data']} ({facts['images']} images)"
     console.print(line, highlight=False, markup=False)

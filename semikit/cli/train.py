@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from semikit.cli import options as o
 from semikit.errors import InputError
-from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
-from semikit.run.compose import compose, flag_overrides
+from semikit.run.compose import asked
+
+_NO_KEYWORDS = ("context", "overrides", "seeds", "compile_", "dry_run", "quiet")
 
 
 def train(
@@ -55,106 +55,31 @@ def train(
 
     semikit train seg --data my.yaml --labels 1/8
     """
-    TASKS.check(task)
-    if method is not None:
-        METHODS.check(method)
-    flags = flag_overrides(
-        {
-            "labels": labels,
-            "unlabeled": unlabeled,
-            "encoder": encoder,
-            "decoder": decoder,
-            "weights": weights,
-            "method": method,
-            "iterations": iterations,
-            "epochs": epochs,
-            "batch": batch,
-            "seed": seed,
-            "device": device,
-            "precision": precision,
-            "compile": compile_,
-            "protocol": protocol,
-            "eval_every": eval_every,
-            "save_every": save_every,
-            "workers": workers,
-            "crop": crop,
-        },
-        task,
-    )
-    above = recipes.merge(flags, recipes.parse_overrides(overrides or []))
+    given = {name: value for name, value in locals().items() if name not in _NO_KEYWORDS and value not in (None, [])}
+    given["settings"] = recipes.parse_overrides(overrides or [])
+    given |= {} if compile_ is None else {"compile": compile_}
+    given |= {} if seeds is None else {"seeds": parse_seeds(seeds)}
     console = Console(quiet=False)
-    if resume is not None:
-        _only_with_a_new_run(
-            dataset=dataset, data=data, root=root, config=config, preset=preset, out=out, seeds=seeds,
-            dry_run=dry_run or None,
-        )  # fmt: skip
-        raw = resumed(task, resume, above)
-    else:
-        raw = compose(task, dataset=dataset, data=data, root=root, config=config, preset=preset, above=above)
-    numbers = None if seeds is None else _several(seeds, above)
+    raw, _ = asked(**given)  # what is mistyped is answered before anything heavy is imported
     if gpus is not None and gpus > 1 and not dry_run:
-        launch_again(gpus, _device(raw), context.obj)
+        from semikit.run.launch import launch_again, without_gpus
+
+        code = launch_again(gpus, raw, without_gpus(context.obj))
+        if code:
+            raise typer.Exit(code)
         return
-    from semikit.cli.console import make_reporter, print_plan
-    from semikit.run.lifecycle import go_on, plan
-
-    if resume is not None:
-        go_on(task, resume, above, lambda: make_reporter(console, quiet))
-    elif dry_run:
-        print_plan(plan(raw, gpus or 1), console)
-    else:
-        _begin(raw, out, numbers, console, quiet)
-
-
-def _begin(raw: Mapping[str, Any], out: Path | None, seeds: list[int] | None, console: Console, quiet: bool) -> None:
-    """Train in a new folder; of several seeds say mean and standard deviation."""
-    from semikit.cli.console import make_reporter, print_seeds
+    from semikit import api
+    from semikit.cli.console import make_reporter, print_plan, print_seeds
     from semikit.distributed.collectives import process_rank
-    from semikit.run.lifecycle import begin
 
-    results = begin(raw, out, seeds, lambda: make_reporter(console, quiet))
+    if dry_run:
+        if resume is not None:
+            raise InputError("--resume takes data and recipe from the run; leave out --dry-run.")
+        print_plan(api.plan(**given), console)
+        return
+    run = api.train(**given, reporter=lambda: make_reporter(console, quiet))
     if seeds is not None and process_rank() == 0:
-        print_seeds(results, console)
-
-
-def resumed(task: str, resume: str, above: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of the run to go on with, under what was given."""
-    from semikit.run.folder import find_run
-
-    return recipes.merge(recipes.read_yaml(find_run(task, resume) / "config.yaml"), above)
-
-
-def _device(raw: Mapping[str, Any]) -> str | None:
-    """The device a configuration asks for."""
-    train = raw.get("train")
-    given = train.get("device") if isinstance(train, Mapping) else None
-    return None if given is None else str(given)
-
-
-def launch_again(gpus: int, device: str | None, arguments: list[str]) -> None:
-    """The same command in `gpus` processes.
-
-    Raises:
-        InputError: when there are not as many GPUs.
-        typer.Exit: with the code of the first process that failed.
-    """
-    from semikit.distributed.groups import started_by_torchrun
-    from semikit.run.launch import check_gpus, launch, without_gpus
-
-    if started_by_torchrun():
-        raise InputError(f"--gpus {gpus} starts processes, and torchrun has started some already; leave it out.")
-    check_gpus(gpus, device)
-    code = launch(gpus, without_gpus(arguments))
-    if code:
-        raise typer.Exit(code)
-
-
-def _several(seeds: str, above: dict[str, Any]) -> list[int]:
-    """The seeds, unless one seed is given too."""
-    train = above.get("train")
-    if isinstance(train, dict) and "seed" in train:
-        raise InputError(f"both --seeds {seeds} and one seed, {train['seed']}, were given; give one of them.")
-    return parse_seeds(seeds)
+        print_seeds(run.results, console)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -167,9 +92,3 @@ def parse_seeds(text: str) -> list[int]:
     if not all(part.strip().isdigit() for part in parts) or len({int(part) for part in parts}) != len(parts):
         raise InputError(f"--seeds takes different whole numbers with commas between them, e.g. 0,1,2; got {text!r}.")
     return [int(part) for part in parts]
-
-
-def _only_with_a_new_run(**given: object) -> None:
-    wrong = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
-    if wrong:
-        raise InputError(f"--resume takes data and recipe from the run; leave out {', '.join(wrong)}.")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from semikit.errors import InputError
-from semikit.registry import TASKS
+from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
+from semikit.run.folder import find_run
 
 KEYS: Mapping[str, str] = {
     "labels": "data.labels",
@@ -36,6 +39,44 @@ KEYS: Mapping[str, str] = {
 
 KEYS_OF_TASK: Mapping[str, Mapping[str, str]] = {"cls": {"crop": "views.size"}}
 """Task -> flags that mean another key there."""
+
+
+_OF_A_NEW_RUN = ("dataset", "data", "root", "config", "preset", "out", "seeds")
+_NO_FLAGS = (*_OF_A_NEW_RUN, "gpus", "resume", "settings", "reporter")
+
+
+def asked(task: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configuration that keywords of `train` ask for, as plain values, and what they lay over recipes or a run."""
+    TASKS.check(task)
+    if "method" in given:
+        METHODS.check(given["method"])
+    flags = {name: value for name, value in given.items() if name not in _NO_FLAGS}
+    if "labels" in flags:
+        flags["labels"] = str(flags["labels"])
+    if "unlabeled" in flags:
+        flags["unlabeled"] = [flags["unlabeled"]] if isinstance(flags["unlabeled"], str) else list(flags["unlabeled"])
+    above = recipes.merge(flag_overrides(flags, task), _nested(given.get("settings", {})))
+    if "seeds" in given and "seed" in (above.get("train") or {}):
+        numbers = ",".join(map(str, given["seeds"]))
+        raise InputError(
+            f"both --seeds {numbers} and one seed, {above['train']['seed']}, were given; give one of them."
+        )
+    if "resume" in given:
+        wrong = [f"--{name}" for name in _OF_A_NEW_RUN if name in given]
+        if wrong:
+            raise InputError(f"--resume takes data and recipe from the run; leave out {', '.join(wrong)}.")
+        return recipes.merge(recipes.read_yaml(find_run(task, str(given["resume"])) / "config.yaml"), above), above
+    data = given.get("data")
+    raw = compose(
+        task,
+        dataset=given.get("dataset"),
+        data=Path(data) if isinstance(data, str | PathLike) else data,
+        root=_path(given.get("root")),
+        config=_path(given.get("config")),
+        preset=given.get("preset"),
+        above=above,
+    )
+    return raw, above
 
 
 def flag_overrides(flags: Mapping[str, Any], task: str = "") -> dict[str, Any]:
@@ -118,3 +159,18 @@ def _own_data(task: str, data: Path | Mapping[str, Any], root: Path | None) -> d
         raise no_such_file(data)
     name = data.resolve().name if data.is_dir() else data.stem
     return {"name": name, "data": dict(TASKS.get(task).custom_data(data, root))}
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"optimizer.lr": 1e-4}` as `{"optimizer": {"lr": 1e-4}}`."""
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner: Any = json.loads(json.dumps(value))
+        for part in reversed(key.split(".")):
+            inner = {part: inner}
+        nested = recipes.merge(nested, inner)
+    return nested
+
+
+def _path(given: str | PathLike[str] | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -19,12 +19,15 @@ from semikit.training.device import autocast, choose_device
 
 def score(
     path: Path,
-    dataset: str | None,
-    data: Path | Mapping[str, Any] | None,
-    root: Path | None,
-    split: str,
-    settings: Mapping[str, Any],
-    train: Mapping[str, Any],
+    *,
+    dataset: str | None = None,
+    data: Path | Mapping[str, Any] | None = None,
+    root: Path | None = None,
+    split: str = "val",
+    average: str | None = None,
+    window: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
 ) -> tuple[Scores, dict[str, Any]]:
     """Scores, and all that a number needs beside it: data, split, images, weights, whose they are, how it was made.
 
@@ -37,8 +40,8 @@ def score(
     raw = _raw(path, metadata["task"], dataset, data, root)
     above: dict[str, Any] = {
         "method": {"name": "supervised"},
-        "evaluate": {**metadata.get("evaluate", {}), **settings},
-        "train": dict(train),
+        "evaluate": {**metadata.get("evaluate", {}), **_given(average=average, window=window)},
+        "train": _given(device=device, precision=precision),
         "views": dict(TASKS.get(metadata["task"]).views_of(metadata)),
     }
     config = resolve(recipes.merge(_read_alike(raw, metadata), above))
@@ -46,9 +49,9 @@ def score(
     _same_classes(metadata["class_names"], task.class_names)
     if split == "test" and not task.counts.test:
         raise InputError(f"{config.name} has no test split. Use --split val, or state `test:` in the data YAML.")
-    device = choose_device(config.train.device)
-    inference = Inference(device, autocast(device, config.train.precision))
-    network.to(device).eval()
+    place = choose_device(config.train.device)
+    inference = Inference(place, autocast(place, config.train.precision))
+    network.to(place).eval()
     scores = task.evaluate({"model": network}, split, inference)["model"]  # type: ignore[arg-type]
     best = metadata.get("best", {})
     return scores, {
@@ -62,6 +65,10 @@ def score(
         "iteration": best.get("iteration"),
         "checkpoint": weights_file(path),
     }
+
+
+def _given(**options: str | None) -> dict[str, str]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _same_classes(model: Sequence[str], data: Sequence[str]) -> None:

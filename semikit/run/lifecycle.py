@@ -42,9 +42,9 @@ MakeReporter = Callable[[], Reporter]
 
 def begin(
     raw: Mapping[str, Any], out: Path | None, seeds: Sequence[int] | None, reporter: MakeReporter
-) -> dict[str, Any]:
+) -> tuple[Path, dict[str, Any]]:
     """Train in a new folder, together with the other processes that torchrun started; where torchrun starts them anew
-    after a failure, go on with what they had begun.
+    after a failure, go on with what they had begun. Returns the folder and the results.
     """
     config = resolve(raw)
     if seeds is not None and may_restart():
@@ -55,19 +55,19 @@ def begin(
         if begun is not None:
             # How a step is shared is planned anew: there may be another number of processes.
             sharing = {"train": {"accumulate": config.train.accumulate}}
-            return resume_run(config.task, Path(begun), sharing, reporter)
+            return Path(begun), resume_run(config.task, Path(begun), sharing, reporter)
         folder = Path(on_first(lambda: str(new_folder(raw, out))))
         seen_by_all(folder)
         if seeds is None:
-            return start_run(raw, folder, reporter)
-        return start_runs(raw, folder, seeds, reporter)
+            return folder, start_run(raw, folder, reporter)
+        return folder, start_runs(raw, folder, seeds, reporter)
 
 
-def go_on(task: str, given: str, overrides: Mapping[str, Any], reporter: MakeReporter) -> dict[str, Any]:
-    """Go on with a run, together with the other processes that torchrun started."""
+def go_on(task: str, given: str, overrides: Mapping[str, Any], reporter: MakeReporter) -> tuple[Path, dict[str, Any]]:
+    """Go on with a run, together with the other processes that torchrun started; its folder and the results."""
     folder = find_run(task, given)
     with joined(resuming.read_run_config(folder, overrides).train.device):
-        return resume_run(task, folder, overrides, reporter)
+        return folder, resume_run(task, folder, overrides, reporter)
 
 
 def start_run(raw: Mapping[str, Any], folder: Path, reporter: MakeReporter) -> dict[str, Any]:

@@ -1,12 +1,17 @@
-"""A path becomes a trained network."""
+"""A path becomes a trained network, and a network a model that takes images as people have them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
+
+from torch import Tensor, nn
 
 from semikit.core.network import Network
-from semikit.errors import WeightsError
+from semikit.core.task import Inference
+from semikit.errors import InputError, WeightsError
+from semikit.inference.in_memory import Prediction
 from semikit.models.encoders.lora import merged
 from semikit.models.settings import EncoderSettings
 from semikit.models.weights.metadata import checked
@@ -52,3 +57,45 @@ def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
         model: EncoderSettings = TASKS.get(metadata["task"]).Model.model_validate(state["config"]["model"])
         network.load_state_dict(weights if model.lora is None else merged(weights, model.lora))
     return network.eval(), metadata
+
+
+@final
+class Model(nn.Module):
+    """A trained network that takes images as people have them. `class_names` are in the order of their numbers."""
+
+    def __init__(self, network: Network, metadata: Mapping[str, Any], inference: Inference) -> None:
+        super().__init__()
+        self.network = network
+        self.metadata = dict(metadata)
+        self.inference = inference
+        self.class_names = tuple(metadata["class_names"])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, C, H, W), of two dates (B, 2, C, H, W), -> logits (B, K, *S)."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def predict(self, image: Any, second: Any = None) -> Prediction | list[Prediction]:
+        """What the model says of an image; change detection takes two, the earlier first.
+
+        An image is a path, a PIL image or an array (H, W, C) uint8. A list of them (two lists for two dates) gives a
+        list.
+
+        Raises:
+            InputError: one date too many or too few, lists of unequal length, an array of another shape or type.
+            DataError: a file that cannot be read or does not fit the model.
+        """
+        dates = (image,) if second is None else (image, second)
+        if not isinstance(image, list):
+            return self._predict(dates)
+        if any(not isinstance(date, list) or len(date) != len(image) for date in dates):
+            raise InputError("lists of two dates have to have equal lengths, one image of the later for each earlier.")
+        return [self._predict(pair) for pair in zip(*dates, strict=True)]
+
+    def _predict(self, dates: Sequence[Any]) -> Prediction:
+        task = TASKS.get(self.metadata["task"])
+        count, what = task.dates
+        if len(dates) != count:
+            raise InputError(f"a model of {self.metadata['task']} predicts {what}; it was given {len(dates)}.")
+        found: Prediction = task.predict_in_memory(self.network, self.metadata, dates, self.inference)
+        return found

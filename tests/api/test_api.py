@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -145,7 +148,7 @@ def test_wrong_calls_are_refused(runs: dict[str, semikit.Run], small: Small, tmp
         semikit.train("seg", data=small["seg"][1], method="unimatch_v3")
     with pytest.raises(semikit.ConfigError, match=r"unknown key 'lrr'. Did you mean 'lr'"):
         semikit.train("seg", data=small["seg"][1], settings={"optimizer.lrr": 1})
-    with pytest.raises(semikit.InputError, match="resume takes data and recipe from the run; leave out data"):
+    with pytest.raises(semikit.InputError, match="--resume takes data and recipe from the run; leave out --data"):
         semikit.train("seg", data=small["seg"][1], resume=runs["seg"].folder)
     with pytest.raises(semikit.InputError, match=r"does not exist. Give a run folder"):
         semikit.load(tmp_path / "nothing")
@@ -187,3 +190,49 @@ def test_what_can_be_named() -> None:
     assert "cifar10" in semikit.list_datasets("cls")
     assert "cifar10" not in semikit.list_datasets("seg")
     assert "pascal-92-dinov2-s" in semikit.list_presets("seg")
+
+
+def test_several_processes_get_the_same_run(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keywords as a command line, which the command line reads as the same configuration."""
+    module, yaml = small["seg"]
+    mapping = {key: value for key, value in module.raw(yaml)["data"]["folders"].items() if value is not None}
+    given: dict[str, Any] = {
+        "data": mapping, "labels": 4, "iterations": 2, "batch": 2, "device": "cpu", "eval_every": 1, "compile": False,
+        "settings": {"model.weights": "none", "views.weak.crop": 28, "method.threshold": 0.5, "train.group": 1},
+    }  # fmt: skip
+    wanted = semikit.plan("seg", gpus=2, **given)
+    printed: list[str] = []
+
+    def launch_again(gpus: int, raw: Any, arguments: list[str]) -> int:
+        out = arguments.index("--out")
+        folder = Path(arguments[out + 1])
+        (folder / "results.json").write_text(json.dumps({"metric": "mIoU"}))
+        with redirect_stdout(io.StringIO()) as text:
+            assert command([*arguments[:out], *arguments[out + 2 :], "--gpus", str(gpus), "--dry-run"]) == 0
+        printed.append(text.getvalue())
+        return 0
+
+    monkeypatch.setattr("semikit.run.launch.launch_again", launch_again)
+    run = semikit.train("seg", **given, gpus=2, out=tmp_path / "shared")
+    assert run.results == {"metric": "mIoU"}
+    assert printed[0].startswith(wanted.config.to_yaml())
+    monkeypatch.setattr("semikit.run.launch.launch_again", lambda *_: 3)
+    with pytest.raises(semikit.RunError, match="one of 2 processes ended with exit code 3"):
+        semikit.train("seg", **given, gpus=2, out=tmp_path / "failed")
+
+
+def test_several_seeds(small: Small, tmp_path: Path) -> None:
+    module, yaml = small["cls"]
+    raw = module.raw(yaml)
+    settings = {f"{section}.{key}": value for section in ("model", "views") for key, value in raw[section].items()}
+    run = semikit.train(
+        "cls", data=yaml, labels=6, iterations=1, batch=raw["train"]["batch"], device="cpu", workers=0, seeds=(0, 1),
+        out=tmp_path / "two", settings={**settings, "train.group": raw["train"]["group"]},
+    )  # fmt: skip
+    assert run.folder == tmp_path / "two"
+    assert run.results["seeds"] == [0, 1]
+    assert run.scores.value == pytest.approx(run.results["test"]["mean"])
+    with pytest.raises(semikit.InputError, match="both --seeds 0,1 and one seed, 3, were given"):
+        semikit.train("cls", data=yaml, labels=6, seeds=(0, 1), seed=3)
+    with pytest.raises(semikit.InputError, match="plan takes the keywords of train without resume"):
+        semikit.plan("cls", data=yaml, epoch=3)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from semikit.cli.train import compose, parse_seeds
+from semikit.cli.train import parse_seeds
+from semikit.run.compose import compose
 from semikit.registry import METHODS
 from semikit.run.recipes import read_recipe, read_yaml
 from semikit.training.checkpoint import read_best, read_checkpoint
