@@ -117,4 +117,6 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
 
 
 def _short(value: float) -> float | int:
-    return int(value) if float(value).is_integer() and abs(value) < 1e15 else float(f"{value:.6g}")
+    # Rounded first: what is read back and written again has to be the same text.
+    short = float(value) if float(value).is_integer() else float(f"{value:.6g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short

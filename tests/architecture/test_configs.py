@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from semikit.cli.train import compose
 from semikit.data.image_pairs import load_pairs
 from semikit.data.masked_images import load_spec
 from semikit.data.published.catalogue import published_names, read_published
@@ -18,6 +17,7 @@ from semikit.models.encoders.build import TRANSFORMERS, check_encoder, family
 from semikit.models.encoders.catalogue import WIDE
 from semikit.models.segmenter import build_segmenter
 from semikit.registry import TASKS
+from semikit.run.compose import compose
 from semikit.run.config import resolve
 from semikit.run.lifecycle import start_run
 from semikit.run.recipes import RECIPES, merge, read_yaml, recipe_names

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from semikit.cli.train import parse_seeds
-from semikit.run.compose import compose
 from semikit.registry import METHODS
+from semikit.run.compose import compose
 from semikit.run.recipes import read_recipe, read_yaml
 from semikit.training.checkpoint import read_best, read_checkpoint
 from semikit.training.step import Stepper

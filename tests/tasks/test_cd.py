@@ -106,7 +106,7 @@ class TestCrops:
 
 
 def test_the_recipe_is_the_published_one(pair_data: Path) -> None:
-    from semikit.cli.train import compose
+    from semikit.run.compose import compose
 
     config = resolve(compose("cd", data=pair_data, above={}))
     weak, strong = config.views.weak, config.views.strong  # type: ignore[attr-defined]
