@@ -12,17 +12,15 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from semikit.data.published.catalogue import DATES, Published
-from semikit.data.published.downloads import read_downloads
+from semikit.data.published.catalogue import DATES, Published, read_downloads
 from semikit.data.published.prepared import Pair, Prepared, read_list
-from semikit.errors import DataError, unknown
+from semikit.errors import DataError, some, unknown
 
 SPLITS = "splits"
 """The folder of a root that holds the lists."""
 
 _GENERATED = ("ade20k",)
 _PREFIX = "official:"
-_SHOWN = 3
 
 
 def is_generated(name: str) -> bool:
@@ -70,7 +68,7 @@ def labeled_images(prepared: Prepared, split: str) -> list[str]:
     if missing:
         raise DataError(
             f"{_PREFIX}{name}: {len(missing)} of {len(images)} images of the list are not among the training images "
-            f"of {prepared.path}: {', '.join(missing[:_SHOWN])}. Prepare the root from the published archives."
+            f"of {prepared.path}: {some(missing)}. Prepare the root from the published archives."
         )
     return images
 

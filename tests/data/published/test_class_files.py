@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semikit.data.published.class_files import read_cifar10, read_cifar100, read_stl10, read_svhn
+from semikit.data.published.class_sets import read_cifar10, read_cifar100, read_stl10, read_svhn
 from semikit.data.samples import Samples
 from semikit.errors import ConfigError, DataError
 from tests.helpers import class_sets

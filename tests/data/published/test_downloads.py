@@ -6,8 +6,7 @@ from urllib.parse import unquote
 import pytest
 from pydantic import ValidationError
 
-from semikit.data.published.catalogue import published_names, read_published
-from semikit.data.published.downloads import Download, downloads_of, read_downloads
+from semikit.data.published.catalogue import Download, downloads_of, published_names, read_downloads, read_published
 from semikit.errors import UnknownNameError
 
 NAMES = published_names()

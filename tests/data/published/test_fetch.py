@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 from semikit import files as disk
-from semikit.data.published.download import download
-from semikit.data.published.downloads import Downloads
-from semikit.data.published.fetch import fetch
+from semikit.data.published.catalogue import Downloads
+from semikit.data.published.fetch import download, fetch
 from semikit.errors import RunError, UnknownNameError
 
 DATA = bytes(range(256)) * 2000
@@ -430,7 +429,7 @@ def local(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.routes["/remote-sensing/splits/levir/train.txt"] = good(PAIRS * 2)
     raw = {"files": {"pascal": files, "ade20k": files}, "splits": {"urls": [server.url("/{path}")], "lists": lists}}
     made = Downloads.model_validate(raw)
-    for module in ("downloads", "fetch"):
+    for module in ("catalogue", "fetch"):
         monkeypatch.setattr(f"semikit.data.published.{module}.read_downloads", lambda: made)
 
 

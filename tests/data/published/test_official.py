@@ -9,8 +9,7 @@ import pytest
 
 from semikit.data.published import official
 from semikit.data.published.archives import members
-from semikit.data.published.catalogue import read_published
-from semikit.data.published.downloads import Downloads, read_downloads
+from semikit.data.published.catalogue import Downloads, read_downloads, read_published
 from semikit.data.published.official import labeled_images, list_file, shuffled, split_name
 from semikit.data.published.prepared import Pair, Prepared, Record, write_list
 from semikit.errors import DataError, UnknownNameError

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.published.catalogue import read_published
-from semikit.data.published.downloads import read_downloads
+from semikit.data.published.catalogue import read_downloads, read_published
 from semikit.data.published.official import labeled_images
 from semikit.data.published.prepare import PrepareReport, prepare
 from semikit.data.published.prepared import BEGUN, open_prepared, read_list

@@ -11,7 +11,7 @@ from PIL import Image
 
 from semikit.data.formats.images import read_image
 from semikit.data.published import official
-from semikit.data.published.downloads import Downloads
+from semikit.data.published.catalogue import Downloads
 from semikit.data.published.official import labeled_images
 from semikit.data.published.prepare import PrepareReport, prepare
 from semikit.data.published.prepared import open_prepared, read_list

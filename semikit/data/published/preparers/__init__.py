@@ -14,14 +14,12 @@ from semikit.data.published.catalogue import Published
 from semikit.data.published.inputs import Found, Inputs, Progress
 from semikit.data.published.masks import Bytes
 from semikit.data.published.prepared import Pair
-from semikit.errors import DataError
+from semikit.errors import DataError, some
 
 Convert = Callable[[bytes, str], Bytes]
 """Content of a published mask, and its name for errors -> class numbers (H, W)."""
 Matched = tuple[re.Match[str], Found]
 K = TypeVar("K", bound=Hashable)
-
-_SHOWN = 3
 
 
 @final
@@ -105,8 +103,8 @@ def paired(part: str, images: Mapping[K, Job], masks: Mapping[K, str], remedy: s
         return []
     bare = [job.target for key, job in images.items() if key not in masks]
     lost = [target for key, target in masks.items() if key not in images]
-    told = [f"{len(bare)} of {len(images)} images have no mask ({some(bare)})"] if bare else []
-    told += [f"{len(lost)} of {len(masks)} masks have no image ({some(lost)})"] if lost else []
+    told = [f"{len(bare)} of {len(images)} images have no mask ({some(sorted(bare))})"] if bare else []
+    told += [f"{len(lost)} of {len(masks)} masks have no image ({some(sorted(lost))})"] if lost else []
     if told:
         raise DataError(f"{part}: {'; '.join(told)}. {remedy}")
     return [(job.target, masks[key]) for key, job in images.items()]
@@ -115,12 +113,6 @@ def paired(part: str, images: Mapping[K, Job], masks: Mapping[K, str], remedy: s
 def targets(jobs: Mapping[K, Job]) -> dict[K, str]:
     """Where the files of jobs go."""
     return {key: job.target for key, job in jobs.items()}
-
-
-def some(names: Iterable[str]) -> str:
-    """Three examples."""
-    listed = sorted(names)
-    return ", ".join(listed[:_SHOWN]) + (", …" if len(listed) > _SHOWN else "")
 
 
 def counted(kinds: Mapping[str, int]) -> str:
