@@ -17,10 +17,10 @@ test: $(VENV)/.installed-dev
 	PYTHONPATH=. $(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-# The long trials of kills, broken files, hostile input and shared steps, and their counts: about an hour.
+# The long trials of kills, broken files, hostile input, shared steps and compilation, and their counts: about an hour.
 faults: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/faults tests/training -m "long or not long" --timeout=7200 \
-	  --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest tests/faults tests/training tests/augment tests/models tests/reproduce -m "long or not long" \
+	  --timeout=7200 --numprocesses $(WORKERS) --dist loadfile
 
 # The step of each task beside the form of public code, short whole runs, and a pool of 20,000 images in shards in place of
 # the million (under a minute of it): some minutes on a quiet machine; the numbers go to build/bench.

@@ -253,6 +253,7 @@ def test_compiles_as_one_graph() -> None:
     assert torch.equal(compiled(images, draws), randaugment(images, draws))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU with g++")
 def test_compiled_it_gives_the_same_numbers() -> None:
     """One operation an image keeps the compilation short; the second batch of draws shows that nothing is fixed."""

@@ -120,8 +120,10 @@ def test_a_folder_that_becomes_read_only(many_runs: Any, whole: Any, tried: Trie
     tried("folder becoming read-only (a real one) in the middle of a run: exit 3, one message, resumed")
 
 
-@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO], ids=errno.errorcode.get)
-@pytest.mark.parametrize(("name", "number"), [("fsync", 5), ("replace", 4)])
+@pytest.mark.parametrize(
+    ("name", "number", "fault"),
+    [("fsync", 5, errno.ENOSPC), ("fsync", 5, errno.EIO), ("replace", 4, errno.EROFS), ("replace", 4, errno.EACCES)],
+)
 def test_a_write_that_fails(many_runs: Any, whole: Any, tried: Tried, name: str, number: int, fault: int) -> None:
     failing(many_runs, whole, name, number, fault, tried)
 
