@@ -22,7 +22,7 @@ DEEPEST = 64
 
 _WRONG = (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 """What the reader raises: of `2020-99-99`, `!!bool x`, `!!timestamp 3` it is no YAMLError."""
-_SPOKEN = (yaml.YAMLError, ValueError)
+_EXPLAINED = (yaml.YAMLError, ValueError)
 """Of these, the ones whose words tell a person something."""
 _MERGE = "<<"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
@@ -41,8 +41,10 @@ def parse(content: bytes | str, where: str) -> Any:
     except _Refused as refused:
         raise ConfigError(f"{where}, {refused}.") from None
     except _WRONG as error:
-        told = " ".join(str(error).split()) if isinstance(error, _SPOKEN) else "a value does not fit the tag before it"
-        raise ConfigError(f"{where} is not valid YAML: {told}") from None
+        reason = (
+            " ".join(str(error).split()) if isinstance(error, _EXPLAINED) else "a value does not fit the tag before it"
+        )
+        raise ConfigError(f"{where} is not valid YAML: {reason}") from None
 
 
 def expand(value: Any, where: str) -> Any:
@@ -113,8 +115,8 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.value == _MERGE:
                 continue
             if key.value in lines:
-                told = f"the key {key.value!r} stands in line {lines[key.value]} already; keep one of them"
-                raise _Refused(key, told)
+                reason = f"the key {key.value!r} stands in line {lines[key.value]} already; keep one of them"
+                raise _Refused(key, reason)
             lines[key.value] = key.start_mark.line + 1
         return node
 

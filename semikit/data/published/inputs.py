@@ -97,13 +97,14 @@ class Inputs:
 
     def read(self, wanted: Iterable[Found]) -> Iterator[tuple[Found, bytes]]:
         """Contents, in stored order; each archive is passed once."""
-        return ((found, member.read()) for found, member in self._members(wanted))
+        return ((found, member.read()) for found, member in self.members(wanted))
 
     def heads(self, wanted: Iterable[Found], count: int) -> Iterator[tuple[Found, bytes]]:
         """The first bytes of contents, in stored order."""
-        return ((found, member.head(count)) for found, member in self._members(wanted))
+        return ((found, member.head(count)) for found, member in self.members(wanted))
 
-    def _members(self, wanted: Iterable[Found]) -> Iterator[tuple[Found, Member]]:
+    def members(self, wanted: Iterable[Found]) -> Iterator[tuple[Found, Member]]:
+        """The members themselves, in stored order; each has to be read before the next is taken."""
         by_place: dict[Place, dict[str, Found]] = {}
         for found in wanted:
             by_place.setdefault(found.place, {})[found.name] = found

@@ -76,7 +76,7 @@ def _lay_out(plan: Plan, jobs: list[Job], inputs: Inputs, record: Record, progre
         prepared.begin(root, record.masks)
         if plan.before is not None:
             plan.before()
-        _copy(jobs, root, progress)
+        _copy(jobs, inputs, progress)
         if plan.after is not None:
             plan.after(progress)
         for part in record.counts:
@@ -89,19 +89,11 @@ def _lay_out(plan: Plan, jobs: list[Job], inputs: Inputs, record: Record, progre
         ) from None
 
 
-def _copy(jobs: list[Job], root: Path, progress: Progress) -> None:
-    by_place: dict[Place, dict[str, Job]] = {}
-    for job in jobs:
-        by_place.setdefault(job.found.place, {})[job.found.name] = job
-    done = 0
-    for place, waiting in by_place.items():
-        for name, member in place.members():
-            if name in waiting:
-                _write(waiting.pop(name), member, root)
-                done += 1
-                progress("laying out files", done, len(jobs))
-            if not waiting:
-                break
+def _copy(jobs: list[Job], inputs: Inputs, progress: Progress) -> None:
+    waiting = {job.found: job for job in jobs}
+    for done, (found, member) in enumerate(inputs.members(waiting), start=1):
+        _write(waiting[found], member, inputs.root)
+        progress("laying out files", done, len(jobs))
 
 
 def _write(job: Job, member: Member, root: Path) -> None:

@@ -197,7 +197,7 @@ def diagnose(published: Published, masks: Masks) -> list[str]:
     outside = sorted(present - published.stored.keys() - set(published.ignore))
     if outside:
         files = [file for file, values in masks.items() if values & set(outside)]
-        told = _few(outside)
+        told = some([str(value) for value in outside], 5)
         problems.append(
             f"{len(files)} masks hold values that are neither a class (0 to {len(published.classes) - 1}) nor "
             f"{' or '.join(str(value) for value in published.ignore)}: {told} in {some(files)}. "
@@ -223,7 +223,8 @@ def _of_change(published: Published, masks: Masks, present: frozenset[int]) -> l
     outside = sorted(present - published.stored.keys())
     if outside:
         files = [file for file, values in masks.items() if values & set(outside)]
-        told = f"{len(files)} masks hold other values than {wanted}: {_few(outside)} in {some(files)}."
+        values = some([str(value) for value in outside], 5)
+        told = f"{len(files)} masks hold other values than {wanted}: {values} in {some(files)}."
         if present <= {0, 1}:
             return [
                 f"{told} {_DIVIDED} Prepare this root into another, which writes 255 for 1: `semikit data prepare "
@@ -238,10 +239,6 @@ def _of_change(published: Published, masks: Masks, present: frozenset[int]) -> l
             "again from the original labels."
         ]
     return []
-
-
-def _few(values: Sequence[int]) -> str:
-    return ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
 
 
 _DIVIDED = "They hold 1 for what changed, as after a division by 255; read as 0 and 255, all of it would be unchanged."
