@@ -1,6 +1,6 @@
 """Every error semikit raises on purpose.
 
-SemikitError                    a sentence for a person: what was given, what is allowed, what to do
+SemikitError                    a sentence for the user: what was given, what is allowed, what to do
 ├── InputError (ValueError)     the user's input is wrong                         exit code 2
 │   ├── ConfigError             a key, type or value of the configuration
 │   ├── UnknownNameError    a name that no registry knows (nearest names are given)
@@ -61,9 +61,9 @@ def of_all(error: RunError) -> RunError:
 
 
 _MANY = 40
-"""Names up to which an error tells all."""
+"""Names up to which an error lists all."""
 _LONG = 200
-"""Characters of a name that are told."""
+"""Characters of a name that are shown."""
 
 
 def unknown(kind: str, given: object, known: Iterable[str]) -> UnknownNameError:
@@ -75,8 +75,8 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> UnknownNameError:
     shown = names if len(names) <= _MANY else [*names[: _MANY // 2], f"… and {len(names) - _MANY // 2} more"]
     near = get_close_matches(str(given)[:_LONG], names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    told = repr(given) if len(repr(given)) <= _LONG else f"{repr(given)[:_LONG]}…"
-    return UnknownNameError(f"unknown {kind} {told}.{hint} Known: {', '.join(shown) or 'none'}.")
+    shown_name = repr(given) if len(repr(given)) <= _LONG else f"{repr(given)[:_LONG]}…"
+    return UnknownNameError(f"unknown {kind} {shown_name}.{hint} Known: {', '.join(shown) or 'none'}.")
 
 
 def some(items: Sequence[str], shown: int = 3) -> str:
@@ -89,8 +89,8 @@ def some(items: Sequence[str], shown: int = 3) -> str:
 class FileFault(DataError):
     """One file is wrong.
 
-    `kind` is the same for all files that suffer the same, so that they can be told together; `detail` is this file's
-    own (may be empty), `remedy` says what to do.
+    `kind` is the same for all files with the same fault, which are reported together; `detail` is this file's own (may
+    be empty), `remedy` says what to do.
     """
 
     def __init__(self, kind: str, file: Path | str, detail: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Paths that people give, room on disks, and files that are written whole or not at all."""
+"""Paths that users give, room on disks, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def need_space(folder: Path, needed: int) -> None:
     """
     free = shutil.disk_usage(_existing(folder)).free
     if needed > free:
-        told = f"{_gigabytes(needed)} and {_gigabytes(free)}"
-        raise RunError(f"{folder} needs {told} are free there. Free space, or choose another disk.")
+        sizes = f"{_gigabytes(needed)} and {_gigabytes(free)}"
+        raise RunError(f"{folder} needs {sizes} are free there. Free space, or choose another disk.")
 
 
 def _existing(folder: Path) -> Path:

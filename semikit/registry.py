@@ -83,7 +83,7 @@ class Registry:
 
 @lru_cache
 def _points(group: str) -> dict[str, Any]:
-    """Entry points of a group; what is installed does not change while a command runs, and looking takes 6 ms."""
+    """Entry points of a group; what is installed does not change while a command runs, and searching takes 6 ms."""
     return {point.name: point for point in entry_points(group=group)}
 
 

@@ -1,4 +1,4 @@
-"""The weak view of the workers: resize, crop and flip, drawn once and applied alike to images, labels and valid.
+"""The weak view of the workers: resize, crop and flip, one draw for image, labels and valid.
 
 The random scale and crop are drawn first (`Window`), then only the part of the source that the crop shows is
 resampled. Arrays are numpy, without torch, so that workers stay light.
@@ -74,8 +74,8 @@ def draw_window(size: tuple[int, int], rng: np.random.Generator, settings: WeakS
 def cut(image: _Bytes, window: Window, origin: Origin = (0, 0)) -> _Bytes:
     """Image (*T, H, W, C) uint8 with any C -> its crop (*T, crop, crop, C) uint8, padded with 0.
 
-    Bilinear with antialiasing; several dates (T) are cut alike. Equals resizing the whole image and cropping it up to
-    rounding (at most 2 of 255): the pixels around the window still count. `image` may be only the part of the source
+    Bilinear with antialiasing, the same window for all dates (T). Equals resizing the whole image and cropping it up
+    to rounding (at most 2 of 255): the pixels around the window still count. `image` may be only the part of the source
     that is `needed`, or more, beginning at row and column `origin`.
     """
     assert image.dtype == np.uint8, image.dtype

@@ -37,7 +37,7 @@ app.command("demo")(demo.demo)
 
 _INTERRUPTED = 130
 _LONG = 200
-"""Characters of a path that are told."""
+"""Characters of a path that are shown."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _PLACE = {
     errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
@@ -72,8 +72,8 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _told_elsewhere(error: SemikitError) -> bool:
-    """Whether another process tells it: the first, or for wrong input the first of each machine."""
+def _reported_elsewhere(error: SemikitError) -> bool:
+    """Whether another process reports it: the first, or for wrong input the first of each machine."""
     if os.environ.get("RANK", "0") == "0":
         return False
     return error.of_all or (isinstance(error, InputError) and os.environ.get("LOCAL_RANK") != "0")
@@ -87,10 +87,10 @@ def _tell(error: Exception) -> int:
         )
     if isinstance(error, OSError) and error.errno in _PLACE and error.filename is not None:
         name = str(error.filename)
-        told = name if len(name) <= _LONG else f"{name[:_LONG]}…"
-        error = InputError(f"{told}: {error.strerror}. Check the path, and that it may be read and written.")
+        shown = name if len(name) <= _LONG else f"{name[:_LONG]}…"
+        error = InputError(f"{shown}: {error.strerror}. Check the path, and that it may be read and written.")
     if isinstance(error, SemikitError):
-        if _told_elsewhere(error):
+        if _reported_elsewhere(error):
             return error.exit_code
         code, word, text = error.exit_code, "stopped" if error.exit_code == 130 else "error", str(error)
     else:

@@ -101,9 +101,9 @@ def _measure(
     where = speed.environment(config)
     console.print(" · ".join(where.values()), highlight=False, markup=False, soft_wrap=True)
     if loader:
-        made = speed.measure_loader(config, steps)
-        console.print(_loader_line(made), highlight=False, soft_wrap=True)
-        found = {"environment": where, "loader": made.as_plain()}
+        measured = speed.measure_loader(config, steps)
+        console.print(_loader_line(measured), highlight=False, soft_wrap=True)
+        found = {"environment": where, "loader": measured.as_plain()}
     else:
         warmup = _WARMUP_COMPILED if config.train.compile else _WARMUP
         step = speed.measure_step(config, steps, warmup, peak, profile)
@@ -142,8 +142,8 @@ def _step_lines(step: StepSpeed) -> list[str]:
     return lines
 
 
-def _loader_line(made: LoaderSpeed) -> str:
+def _loader_line(measured: LoaderSpeed) -> str:
     return (
-        f"loader, {made.workers or 'no'} workers: {1000 * made.seconds:.1f} ms a step, {made.images_per_second:.1f} "
-        f"images/s; first batch after {made.first_batch:.2f} s"
+        f"loader, {measured.workers or 'no'} workers: {1000 * measured.seconds:.1f} ms a step, "
+        f"{measured.images_per_second:.1f} images/s; first batch after {measured.first_batch:.2f} s"
     )

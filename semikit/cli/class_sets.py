@@ -56,9 +56,9 @@ def fetch_class_set(name: str, root: Path | None, parts: Sequence[str], splits: 
     place = root_of(name, root)
     found = open_published_images(PublishedImages(name=name, root=place, download=True))
     scored = {"val": found.val, "test": found.test}
-    told = [f"train {len(found.train)}", *(f"{part} {len(part_of)}" for part, part_of in scored.items() if part_of)]
-    told += [f"unlabeled {len(more)}" for more in found.unlabeled]
-    return [f"{name} in {place}: {', '.join(told)} images", f"next: {_training(name, place)}"]
+    counts = [f"train {len(found.train)}", *(f"{part} {len(part_of)}" for part, part_of in scored.items() if part_of)]
+    counts += [f"unlabeled {len(more)}" for more in found.unlabeled]
+    return [f"{name} in {place}: {', '.join(counts)} images", f"next: {_training(name, place)}"]
 
 
 def no_preparation(name: str, root: Path | None) -> InputError:
@@ -68,7 +68,7 @@ def no_preparation(name: str, root: Path | None) -> InputError:
     return InputError(
         f"{known.title} is read as its makers hand it out, or from folders of classes, and checked when it is read: "
         f"nothing has to be prepared or verified. `semikit data fetch {name} --root {place}` {got}. Then train, or "
-        f"look through all images with --dry-run: {_training(name, place)}"
+        f"check all images with --dry-run: {_training(name, place)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: bars on a terminal, plain lines elsewhere, nothing with --quiet."""
+"""What a terminal shows while a run goes on: bars on a terminal, plain lines elsewhere, nothing with --quiet."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _print_line(console: Console, text: str) -> None:
 
 
 def print_plan(plan: Plan, console: Console) -> None:
-    """The configuration as YAML, the panel, and what a person should know."""
+    """The configuration as YAML, the panel, and the notices."""
     console.out(plan.config.to_yaml(), highlight=False)
     start_panel(console, "plan", plan.facts)
     for notice in plan.notices:

@@ -130,7 +130,7 @@ def verify(
     root: Root = None,
     every: Annotated[bool, typer.Option("--all", help="Open every mask with its image, not 200 masks.")] = False,
 ) -> None:
-    """Count a prepared data set, look into its masks, and say what is wrong and how it is mended."""
+    """Count a prepared data set, open its masks, and say what is wrong and how it is mended."""
     _refuse_class_set(name, root)
     from semikit.data.published import verify as verifying
 

@@ -1,4 +1,4 @@
-"""`semikit demo`: labelled-only against semi-supervised, on images made on the spot."""
+"""`semikit demo`: labelled-only against semi-supervised, on generated images."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def run_folder(folder: Path, seed: int, side: str) -> Path:
 
 
 def _compare(folder: Path, seed: int) -> list[str]:
-    """Write comparison.png (image, truth, both sides) and samples; returns what to look at and to type next."""
+    """Write comparison.png (image, truth, both sides) and samples; returns what was written and what to type next."""
     from semikit.inference.pictures import save_png
     from semikit.run.build import build_task, inference_of
     from semikit.run.load import load_network

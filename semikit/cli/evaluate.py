@@ -60,7 +60,7 @@ def _made_by(facts: Mapping[str, Any]) -> str:
 
 
 def _check(run: Path, split: str, average: str | None, window: str | None) -> None:
-    """What can be told wrong before anything heavy is imported."""
+    """What can be refused before anything heavy is imported."""
     for name, value, known in (
         ("split", split, ("val", "test")),
         ("average", average, ("paper", "present", None)),

@@ -77,5 +77,5 @@ def predict(
         console = Console()
         for notice in done.notices:
             console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
-        told = f"{done.count} image{'s' if done.count != 1 else ''} predicted into {out}"
-        console.print(told, soft_wrap=True, highlight=False, markup=False)
+        line = f"{done.count} image{'s' if done.count != 1 else ''} predicted into {out}"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

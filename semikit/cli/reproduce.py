@@ -118,7 +118,7 @@ def _tables() -> None:
 
 
 def _list(found: list[Cell]) -> None:
-    """Cells with what was published, and other people's rows of the same table."""
+    """Cells with what was published, and rows of other papers in the same table."""
     show_table(
         ["cell", "published", ""], [[cell.id, _values(cell.values.values()), cell.waits or ""] for cell in found]
     )
@@ -127,10 +127,10 @@ def _list(found: list[Cell]) -> None:
     for name in sorted(tables) if len(tables) == 1 else ():
         table = read_table(name)
         if table.references:
-            _say(console, "", "Other people's, for reference:")
+            _say(console, "", "Other papers', for reference:")
             for item in table.references:
-                told = " | ".join(_values(values) for values in table.scores(item.values).values())
-                _say(console, f"  {' '.join((item.method, item.encoder)).strip()}: {told}")
+                scores = " | ".join(_values(values) for values in table.scores(item.values).values())
+                _say(console, f"  {' '.join((item.method, item.encoder)).strip()}: {scores}")
     _say(console, f"{len(found)} cells. With filters that leave up to {FEW}, the whole plan of each is shown.")
 
 
@@ -140,10 +140,10 @@ def _plans(found: list[Cell]) -> None:
     console = Console()
     for cell in found:
         if cell.waits is None:
-            told = facts(plan_cell(cell))
+            lines = facts(plan_cell(cell))
         else:
-            told = {"published": published(cell), "note": cell.waits, "command": command(cell)}
-        _say(console, cell.id, *(f"  {name:<11}{text}" for name, text in told.items()), "")
+            lines = {"published": published(cell), "note": cell.waits, "command": command(cell)}
+        _say(console, cell.id, *(f"  {name:<11}{text}" for name, text in lines.items()), "")
 
 
 def _compare(folders: list[str], among: list[Cell]) -> None:
@@ -191,10 +191,10 @@ def _early(found: Comparison, console: Console) -> None:
     rows = []
     for item in found.early:
         logged = {} if item.logged is None else item.logged.model_dump()
-        told = []
+        cells = []
         for name, digits in (("student", 2), ("teacher", 2), ("confident", 3)):
-            told.append(f"{_number(item.measured.get(name), digits)} | {_number(logged.get(name), digits)}")
-        rows.append([str(item.epoch), *told])
+            cells.append(f"{_number(item.measured.get(name), digits)} | {_number(logged.get(name), digits)}")
+        rows.append([str(item.epoch), *cells])
     _say(console, "after an epoch: run | authors' log")
     show_table(["epoch", "student", "teacher", "confident"], rows)
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 _PIPE = 300
-"""Columns where nobody looks: what a script will read is not folded."""
+"""Columns where there is no terminal: what a script will read is not folded."""
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

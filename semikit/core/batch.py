@@ -25,7 +25,7 @@ class RunInfo:
     """What a method may know of the run.
 
     `group` is the number of consecutive images of a step that were one process's batch in the published recipe (CutMix
-    partners, kept half of the dropout, OHEM); `seed` is the run's.
+    partners, undropped half of the batch, OHEM); `seed` is the run's.
     """
 
     num_classes: int
@@ -86,7 +86,7 @@ class Unlabeled:
     boxes: V tensors (B, *S) bool, true where the partner was pasted (empty where the task does not mix);
     partner (B,) int64: which image was pasted, counted over this batch or, where there is one, over `partner_batch`;
     index (B,) int64 into the unlabelled list; positions: where these images stand in the total batch of the step, over
-    all processes; truth (B, *S) int64, -1 unknown: the classes where somebody knows them, which only the logs may look
+    all processes; truth (B, *S) int64, -1 unknown: the classes where they are known, which only the logs may look
     at. Where `cross_rank` partners lie in other processes too, and `partner` is counted over the total batch.
     """
 
@@ -170,7 +170,7 @@ def share_of(length: int, i: int, parts: int) -> slice:
 def take(batch: T, part: slice) -> T:
     """The images `part` (along B) of any of the structures above: how a batch is cut into micro-batches.
 
-    Targets, masks and boxes are cut alike; denominators were counted over the whole batch before and stay as they are.
+    So are targets, masks and boxes; denominators were counted over the whole batch before and stay as they are.
     `partner` keeps its whole-batch meaning: mixing is over by then.
     """
     if isinstance(batch, Tensor):

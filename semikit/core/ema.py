@@ -18,10 +18,10 @@ def ema_decay(step: int, cap: float, ramp: bool = True) -> float:
 
 @torch.no_grad()
 def update(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor) -> None:
-    """Teacher <- decay · teacher + (1 - decay) · student, parameters and buffers alike; integer buffers are copied.
+    """Teacher <- decay · teacher + (1 - decay) · student, parameters and buffers; integer buffers are copied.
 
     Parameters the student does not learn (a frozen encoder) are left out: the two are equal there from the start. Where
-    both are shared out over processes alike, each averages its shards.
+    both are sharded over processes in the same way, each averages its shards.
 
     `applied` () float is 1, or 0 where the optimiser skipped its step: then the teacher keeps every value. It is read
     on the device. A skipped step must have left the student's parameters finite (as a masked optimiser does); its
@@ -31,7 +31,7 @@ def update(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor
         return
     weight = applied * (1 - decay)
     learned = [pair for pair in zip(teacher.parameters(), student.parameters(), strict=True) if pair[1].requires_grad]
-    _average(own_shards([kept for kept, _ in learned]), own_shards([new for _, new in learned]), weight)
+    _average(own_shards([average for average, _ in learned]), own_shards([new for _, new in learned]), weight)
     buffers = list(teacher.buffers())
     spread(
         [_mixed(*pair, weight, applied) for pair in zip(flat(buffers), flat([*student.buffers()]), strict=True)],
@@ -39,9 +39,9 @@ def update(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor
     )
 
 
-def _mixed(kept: Tensor, new: Tensor, weight: Tensor, applied: Tensor) -> Tensor:
-    mixed = torch.lerp(kept, new, weight.to(kept.dtype)) if kept.is_floating_point() else new
-    return torch.where(applied > 0, mixed, kept)
+def _mixed(average: Tensor, new: Tensor, weight: Tensor, applied: Tensor) -> Tensor:
+    mixed = torch.lerp(average, new, weight.to(average.dtype)) if average.is_floating_point() else new
+    return torch.where(applied > 0, mixed, average)
 
 
 def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor) -> None:

@@ -49,12 +49,12 @@ class FeatureBank(nn.Module):
         self.register_buffer("seen", torch.zeros(size + 1, dtype=torch.bool))
 
     def similarity(self, features: Tensor, temperature: float) -> Tensor:
-        """Features (B, D) -> logarithm of how alike they are to each image, (B, N): a softmax over the images.
+        """Features (B, D) -> logarithm of their similarity to each image, (B, N): a softmax over the images.
 
         The rows are copied: they may be written before the gradient is taken.
         """
-        alike = features @ self.rows[:-1].clone().t() / temperature
-        return alike.masked_fill(~self.seen[:-1], torch.finfo(alike.dtype).min).log_softmax(dim=1)
+        similarity = features @ self.rows[:-1].clone().t() / temperature
+        return similarity.masked_fill(~self.seen[:-1], torch.finfo(similarity.dtype).min).log_softmax(dim=1)
 
     def by_image(self, probabilities: Tensor) -> Tensor:
         """Probabilities (B, K) of classes -> for each image that of its class, (B, N)."""

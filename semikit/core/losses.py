@@ -69,8 +69,8 @@ def _masked_sum(loss: Tensor, mask: Tensor, denominator: Tensor) -> Tensor:
     """The sum over images of (sum over positions of loss (B, *S) · mask (B, *S)) / denominator (B,), ()."""
     if mask.is_floating_point():
         loss = loss * mask
-    kept = torch.where(mask > 0, loss, 0.0)
-    return (kept.reshape(len(kept), -1).sum(dim=1) / denominator).sum()
+    masked = torch.where(mask > 0, loss, 0.0)
+    return (masked.reshape(len(masked), -1).sum(dim=1) / denominator).sum()
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -90,20 +90,20 @@ def ohem_cross_entropy(
     A group's loss is the mean over its hard positions (as released); it counts by its share of valid positions, which
     is the plain mean over groups where `denominators` was called with 'process'. Shapes as `masked_cross_entropy`.
     """
-    kept, scale = [], []
+    chosen, scale = [], []
     for start in range(0, len(labels), group):
         part = slice(start, start + group)
         hard = hard_positions(logits[part].detach(), labels[part], valid[part], ohem)
-        kept.append(hard)
+        chosen.append(hard)
         scale.append((hard.sum().clamp(min=1) / valid[part].sum().clamp(min=1)).expand(len(hard)))
-    return masked_cross_entropy(logits, labels, torch.cat(kept), denominator * torch.cat(scale))
+    return masked_cross_entropy(logits, labels, torch.cat(chosen), denominator * torch.cat(scale))
 
 
 def hard_positions(logits: Tensor, labels: Tensor, valid: Tensor, ohem: Ohem) -> Tensor:
     """Valid positions where the true class is improbable, (B, *S) bool.
 
     Improbable is at most `threshold`, or the `min_kept`-th smallest probability if that is larger; with `min_kept` 0
-    or fewer valid positions than that all valid ones are kept (as released). Static shapes.
+    or fewer valid positions than that all valid ones are learned from (as released). Static shapes.
     """
     if ohem.min_kept == 0:
         return valid

@@ -32,8 +32,8 @@ def mean_of(values: Tensor, valid: Tensor) -> Mean:
 
 def class_mean_of(probabilities: Tensor, valid: Tensor) -> Mean:
     """The mean of probabilities (B, K, *S) over valid positions (B, *S) bool, (K,)."""
-    kept = torch.where(valid.unsqueeze(1), probabilities, 0.0)
-    summed = kept.reshape(*kept.shape[:2], -1).sum(dim=(0, 2))
+    masked = torch.where(valid.unsqueeze(1), probabilities, 0.0)
+    summed = masked.reshape(*masked.shape[:2], -1).sum(dim=(0, 2))
     summed = sum_over_processes(torch.cat([summed, valid.sum().to(summed.dtype).view(1)]))
     return Mean(summed[:-1] / summed[-1].clamp(min=1), summed[-1])
 

@@ -43,7 +43,7 @@ class Ohem(Settings):
     threshold: float = Field(default=0.7, ge=0, le=1)
     """Positions whose true class has at most this probability are hard (0..1)."""
     min_kept: int = Field(default=200_000, ge=0)
-    """At least this many positions (pixels) of a group are kept; 0: all are kept, as released."""
+    """At least this many positions (pixels) of a group are learned from; 0: all are, as released."""
 
 
 class MethodSettings(Settings):

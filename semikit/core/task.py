@@ -83,7 +83,7 @@ class Inference:
 @final
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What prediction came to: the number of images, and what a person should know."""
+    """What prediction came to: the number of images, and notices for the user."""
 
     count: int
     notices: Sequence[str] = ()
@@ -124,7 +124,7 @@ class Task(ABC):
     dates: ClassVar[tuple[int, str]] = (1, "an image of one date")
     """How many images a prediction in memory takes, and what they are."""
     example: ClassVar[str] = "IMAGES -o predictions --overlay"
-    """What a person may type after `semikit predict RUN`."""
+    """What a user may type after `semikit predict RUN`."""
 
     class_names: tuple[str, ...]
     counts: Counts
@@ -133,7 +133,7 @@ class Task(ABC):
     run_folder: Path | None = None
     """Where the run is kept, once it is known."""
     notices: Sequence[str] = ()
-    """What a person should know about the data before training (a class without a labelled image)."""
+    """Notices about the data before training (a class without a labelled image)."""
 
     @abstractmethod
     def __init__(

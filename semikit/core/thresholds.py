@@ -23,7 +23,7 @@ class ClassBalance(nn.Module):
 
     Keeps `share` (K,), the moving share of each class among the confident positions (sums to 1, equal at first), and
     weighs class c by share_c ** -power, normalised so that a confident position weighs 1 on average. `power` 0..1:
-    0 changes nothing, at 1 all classes count alike in sum.
+    0 changes nothing, at 1 all classes have the same total weight.
     """
 
     share: Tensor

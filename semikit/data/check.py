@@ -69,9 +69,9 @@ def missing_files(parts: Sequence[Part]) -> list[str]:
         source = part.source
         files = [path for i in part.indices for path in source.files(i)]
         files += [path for i in part.indices if part.masks and (path := source.target_file(i)) is not None]
-        gone = [str(path) for path in files if not path.is_file()]
-        if gone:
-            found.append(f"{part.name}: {len(gone)} of {len(files)} files are missing: {some(gone)}")
+        missing = [str(path) for path in files if not path.is_file()]
+        if missing:
+            found.append(f"{part.name}: {len(missing)} of {len(files)} files are missing: {some(missing)}")
     return found
 
 
@@ -94,7 +94,7 @@ def find_problems(parts: Sequence[Part], num_classes: int, progress: Progress | 
     Kinds: unreadable or truncated image, missing mask, mask of another size, colour mask, value outside the classes
     0..num_classes-1, no pixel that counts (in a labelled image; in all that are scored), another number of channels;
     of whole images another size, where nine of ten have one of at most 96 pixels a side: the others would keep all
-    from being held in memory. Samples that are generated or in memory are sound. Images are decoded by threads;
+    from being held in memory. Samples that are generated or in memory have no faults. Images are decoded by threads;
     `progress` is called with (done, all) after each.
     """
     listed = [[index for index in part.indices if part.source.files(index)] for part in parts]
@@ -198,7 +198,7 @@ def _opener(part: Part, num_classes: int) -> Callable[[int], _Seen | FileFault]:
 
 
 def _opened(part: Part, index: int, name: str, num_classes: int) -> _Seen:
-    """A sample that is sound; rasters are read by tiles."""
+    """A sample without faults; rasters are read by tiles."""
     if part.masks and not part.source.has_target(index):
         remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
         raise FileFault("image without mask", name, "", remedy)
@@ -222,7 +222,7 @@ def _opened(part: Part, index: int, name: str, num_classes: int) -> _Seen:
 def _valid_mask(
     source: Samples, index: int, image: NDArray[np.uint8], region: Region | None, num_classes: int
 ) -> NDArray[np.bool_]:
-    """Valid pixels of a mask that is sound."""
+    """Valid pixels of a mask without faults."""
     labels, valid = source.target(index, region)
     if labels.shape != image.shape[-3:-1]:
         raise size_fault(source, index, image.shape, labels.shape)

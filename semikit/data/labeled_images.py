@@ -211,7 +211,7 @@ class Listing:
         return sorted({label for _, label in self.images.values() if label is not None})
 
     def source(self, classes: Sequence[str], owner: str = "train") -> LabeledFiles:
-        """The images with the numbers of their classes; `owner` of the classes is told in errors.
+        """The images with the numbers of their classes; `owner` of the classes stands in errors.
 
         Raises:
             DataError: a class that is not among `classes`.
@@ -220,10 +220,10 @@ class Listing:
         foreign = [name for name in self.classes if name not in numbers]
         if foreign:
             of = sum(label in foreign for _, label in self.images.values())
-            told = "; ".join(f"{name!r}{near(name, classes)}" for name in foreign[:3])
+            examples = "; ".join(f"{name!r}{near(name, classes)}" for name in foreign[:3])
             more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
             raise DataError(
-                f"{self.where}: {of} images are of classes that {owner} does not have: {told}{more}. "
+                f"{self.where}: {of} images are of classes that {owner} does not have: {examples}{more}. "
                 f"Classes of {owner}: {some(list(classes), 10)}."
             )
         labels = [UNKNOWN if label is None else numbers[label] for _, label in self.images.values()]
@@ -258,7 +258,7 @@ def open_labeled(spec: LabelSpec) -> DataParts:
 
 
 def find_images(part: LabelledImages, key: str) -> Listing:
-    """The images of a folder of classes or of a table; `key` is told in errors.
+    """The images of a folder of classes or of a table; `key` stands in errors.
 
     Raises:
         DataError: missing or empty folder, images beside class folders, a wrong table.

@@ -29,7 +29,7 @@ class GridAlignment:
     grid: Grid
     moved: bool
     notice: str = ""
-    """What a person should know; empty where both have one grid."""
+    """What a user should know; empty where both have one grid."""
 
 
 def both_dates(
@@ -97,7 +97,7 @@ def _refuse_apart(before: Path, after: Path, first: Grid, second: Grid, kind: st
     with _georeferenced(before, after):
         if first.overlaps(second):
             return
-        detail = f"{before}: {first.told()}; {after}: {second.told()}"
+        detail = f"{before}: {first.text()}; {after}: {second.text()}"
     remedy = "Give files of one place, or correct the reference system of one of them."
     raise FileFault(kind, after, detail, remedy)
 
@@ -132,7 +132,7 @@ def _other_size(before: Path, after: Path, a: tuple[int, int], b: tuple[int, int
 
 
 def alignment_notices(samples: Iterable[tuple[Samples, int]]) -> list[str]:
-    """What a person should know of rasters that lie on other grids than the first date of their pair; reads headers.
+    """Notices about rasters that lie on other grids than the first date of their pair; reads headers.
 
     Raises:
         FileFault: two dates, or a date and its mask, without a place in common.

@@ -1,6 +1,6 @@
 """The one protocol of samples: segmentation, change detection and classification all read their data through it.
 
-What is loaded, checked, split, recorded and evaluated is written against `Samples` alone; what a sample is made of
+What is loaded, checked, split, recorded and evaluated is written against `Samples` alone; what lies behind a sample
 (files, two dates, arrays, a generator) is known only to the class behind it. The contract:
 
 - **name**: one for each sample, unique within a source; what lists, `split.json` and messages call it.
@@ -235,7 +235,7 @@ class DataParts:
     `val` is None where there are no validation images (CIFAR, SVHN, STL). `balanced`: labelled images are drawn class
     by class. `official` resolves official splits, None where there are none. `published`: the parts are as somebody
     published them. `bands` are the chosen bands, `scale` the range of raster values in use. `pool` are shards, which
-    are then all that is unlabelled. `notices` are for people.
+    are then all that is unlabelled. `notices` are for the user.
     """
 
     train: Samples

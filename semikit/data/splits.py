@@ -155,8 +155,8 @@ def held_out(parts: DataParts, count: int | None) -> DataParts:
         _drawn_of_each(members, _balanced(count, members, names, "data.validation"), 0, "validation"), np.int64
     )
     rest = np.setdiff1d(np.arange(len(train)), chosen)
-    told = f"{count} images of train are held out to choose the best on (data.validation says how many)"
-    return replace(parts, train=Subset(train, rest), val=Subset(train, chosen), notices=(*parts.notices, told))
+    notice = f"{count} images of train are held out to choose the best on (data.validation says how many)"
+    return replace(parts, train=Subset(train, rest), val=Subset(train, chosen), notices=(*parts.notices, notice))
 
 
 def _balanced(count: int, members: Members, names: Sequence[str], what: str = "labels") -> list[int]:
@@ -243,17 +243,17 @@ def missing_classes(counts: NDArray[np.int64], names: Sequence[str]) -> str | No
 def shared_files(source: Samples, indices: Iterable[int], other: Samples) -> list[tuple[str, str]]:
     """Pairs of names whose image files hold the same bytes; none where a source is not made of files.
 
-    Files that are missing are equal to none; they are told of when the data are checked.
+    Files that are missing are equal to none; they are reported when the data are checked.
     """
     sizes = {i: size for i in indices if (size := _sizes(source, i))}
     wanted, held = set(sizes.values()), set()
-    alike: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    candidates: dict[tuple[tuple[int, ...], int], list[int]] = {}
     for j in range(len(other)):
         size = _sizes(other, j)
         if size is not None and size in wanted:
             held.add(size)
-            alike.setdefault((size, _beginning(other, j)), []).append(j)
-    near = {i: alike.get((size, _beginning(source, i)), []) for i, size in sizes.items() if size in held}
+            candidates.setdefault((size, _beginning(other, j)), []).append(j)
+    near = {i: candidates.get((size, _beginning(source, i)), []) for i, size in sizes.items() if size in held}
     pairs = [(i, j) for i, found in near.items() for j in found]
     return [(source.names[i], other.names[j]) for i, j in pairs if _same_bytes(source.files(i), other.files(j))]
 
@@ -268,7 +268,7 @@ def _beginning(source: Samples, index: int) -> int:
 
 
 def _sizes(source: Samples, index: int) -> tuple[int, ...] | None:
-    """Bytes of an image's files; None where one is missing or it is made."""
+    """Bytes of an image's files; None where one is missing or it is generated."""
     files = source.files(index)
     return tuple(path.stat().st_size for path in files) if files and all(path.is_file() for path in files) else None
 
@@ -286,6 +286,6 @@ def refuse_shared(train: Samples, labeled: Sequence[int], other: Samples | None,
     """
     shared = [] if other is None else shared_files(train, labeled, other)
     if shared:
-        told = ", ".join(name if name == twin else f"{name} (there {twin})" for name, twin in shared[:3])
+        files = ", ".join(name if name == twin else f"{name} (there {twin})" for name, twin in shared[:3])
         more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
-        raise DataError(f"labelled files that are also in {part}: {told}{more}. Take them out of train or of {part}.")
+        raise DataError(f"labelled files that are also in {part}: {files}{more}. Take them out of train or of {part}.")

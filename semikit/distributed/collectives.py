@@ -98,5 +98,5 @@ def gather_over_processes(value: Tensor) -> Tensor:
 
 
 def own_share(count: int) -> range:
-    """The numbers of 0..count-1 that this process looks at; over all processes each one comes once."""
+    """The numbers of 0..count-1 that are this process's share; over all processes each one comes once."""
     return range(process_rank(), count, process_count())

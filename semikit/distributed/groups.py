@@ -38,7 +38,7 @@ _hosts: dist.ProcessGroup | None = None
 
 
 class LostError(RunError):
-    """Another process of the run is gone."""
+    """Another process of the run ended."""
 
     of_all = True
 
@@ -115,7 +115,7 @@ def agreed(mine: int) -> int:
     """The largest number any process gives; all have to call it. No device waits.
 
     Raises:
-        LostError: a process is gone.
+        LostError: a process ended.
     """
     if process_count() == 1:
         return mine
@@ -129,7 +129,7 @@ def everywhere(mine: list[T]) -> list[T]:
     """The items of all processes, in order of rank; plain values. All have to call it.
 
     Raises:
-        LostError: a process is gone.
+        LostError: a process ended.
     """
     if process_count() == 1:
         return mine
@@ -147,20 +147,20 @@ def on_first(action: Callable[[], T]) -> T:
     """
     if process_count() == 1:
         return action()
-    told: list[object] = [None, None]
+    outcome: list[object] = [None, None]
     failed: Exception | None = None
     if process_rank() == 0:
         try:
-            told[0] = action()
+            outcome[0] = action()
         except Exception as error:
-            failed, told[1] = error, isinstance(error, InputError)
+            failed, outcome[1] = error, isinstance(error, InputError)
     with translate_dist_errors():
-        dist.broadcast_object_list(told, src=0, group=_hosts)
+        dist.broadcast_object_list(outcome, src=0, group=_hosts)
     if failed is not None:
         raise failed
-    if told[1] is not None:
-        raise ElsewhereError("the first process refused") if told[1] else LostError("the first process failed")
-    return told[0]  # type: ignore[return-value]
+    if outcome[1] is not None:
+        raise ElsewhereError("the first process refused") if outcome[1] else LostError("the first process failed")
+    return outcome[0]  # type: ignore[return-value]
 
 
 def seen_by_all(folder: Path) -> None:
@@ -188,7 +188,7 @@ def same_step(step: int, folder: Path) -> None:
 
 @contextmanager
 def translate_dist_errors() -> Iterator[None]:
-    """What torch raises when another process is gone, as an error of ours.
+    """What torch raises when another process ended, as an error of ours.
 
     Raises:
         LostError: in its place.

@@ -12,7 +12,7 @@ _PATIENCE = timedelta(minutes=30)
 """How long the first process waits for the others, as torch's store lets each of them wait for the first."""
 
 _PAUSE = 0.05
-"""Seconds between two looks of the first process at who asks."""
+"""Seconds between two polls of the first process."""
 
 
 def scoped_store(store: Store, rank: int, count: int) -> Store:

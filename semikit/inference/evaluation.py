@@ -71,9 +71,9 @@ class PixelEvaluation:
         Raises:
             DataError: when no pixel of any mask is valid, or a file is at fault.
         """
-        gone = missing_files([Part("scored images", source, range(len(source)), masks=True)])
-        if gone:
-            raise DataError(f"{gone[0]}.")
+        missing = missing_files([Part("scored images", source, range(len(source)), masks=True)])
+        if missing:
+            raise DataError(f"{missing[0]}.")
         mine, sliding = own_share(len(source)), self.settings.window == "sliding"
         streamed = [k for k in mine if sliding and source.extent(k) is not None]
         whole = sorted({*mine} - {*streamed})

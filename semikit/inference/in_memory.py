@@ -74,19 +74,19 @@ def detect_change(
     if paths:
         files = (paths[0], paths[1])
         size, rasters = read_grid(files[0]).size, all(map(is_raster, files))
-        look = maker.reader(files, maker.scale or sampled_scale(files, maker.bands))
+        read = maker.reader(files, maker.scale or sampled_scale(files, maker.bands))
     else:
         before, after = (_pixels(image, len(metadata["mean"])) for image in images)
         if before.shape != after.shape:
             raise InputError(f"the two dates have shapes {before.shape} and {after.shape}; they have to be equal.")
         pair, size, rasters = np.stack([before, after]), (before.shape[0], before.shape[1]), False
 
-        def look(region: Any) -> tuple[Bytes, None]:
+        def read(region: Any) -> tuple[Bytes, None]:
             rows, columns = region.slices
             return pair[:, rows, columns], None
 
     classes, confidence = np.full(size, NODATA, np.uint8), np.zeros(size, np.float32)
-    for piece in maker.pieces(look, size, rasters):
+    for piece in maker.pieces(read, size, rasters):
         shares, found = (values.numpy() for values in piece.probabilities.max(0))
         classes[piece.region.slices] = np.where(piece.valid, found.astype(np.uint8), np.uint8(NODATA))
         confidence[piece.region.slices] = shares

@@ -73,7 +73,8 @@ def find_pairs(sources: Sequence[str]) -> dict[str, tuple[Path, Path]]:
     """
     if len(sources) != 2:
         raise InputError(
-            f"a run of cd predicts pairs: give two files or two folders, the earlier date first, not {len(sources)}."
+            "a change-detection run predicts pairs: give two files or two folders, the earlier date first, "
+            f"not {len(sources)}."
         )
     before, after = map(Path, sources)
     for path in (before, after):
@@ -128,7 +129,7 @@ def _polygons(name: str, given: Path | None, folders: bool) -> Path | None:
 
 
 def make_room(outputs: Sequence[Outputs], pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Make the folders of all outputs, and look that nothing is lost by writing them.
+    """Make the folders of all outputs, and refuse to overwrite inputs.
 
     Raises:
         InputError: an output that would take the place of a source (also one that a virtual raster refers to) or of

@@ -1,4 +1,4 @@
-"""Pictures for people: image, truth, prediction and confidence side by side; class maps; overlays."""
+"""Pictures: image, truth, prediction and confidence side by side; class maps; overlays."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ from semikit.inference.pictures import displayed, overlay
 from semikit.inference.windows import (
     Coverage,
     EvaluateSettings,
-    Look,
     Piece,
+    ReadRegion,
     bands_and_scale,
     predicted,
     probabilities_of,
@@ -41,7 +41,7 @@ from semikit.settings.base import Location, Settings
 _PIXELS = 1 << 20
 """About as many pixels of windows pass the network together."""
 
-Told = Callable[[int, int], None]
+PartProgress = Callable[[int, int], None]
 """Parts that are done, and all."""
 
 
@@ -106,10 +106,10 @@ def predict_pairs(
     with small_cache() if any(is_raster(path) for files in pairs.values() for path in files) else ExitStack():
         for done, (name, files) in enumerate(pairs.items()):
 
-            def told(part: int, of: int, done: int = done) -> None:
+            def part_progress(part: int, of: int, done: int = done) -> None:
                 progress(what, done * of + part, len(pairs) * of)
 
-            for kind, text in maker.write(files, outputs[name], told).items():
+            for kind, text in maker.write(files, outputs[name], part_progress).items():
                 notices.setdefault(kind, []).append(text)
     return Predicted(len(pairs), gathered(notices))
 
@@ -159,25 +159,25 @@ class PairMaker:
         )
 
     def check(self, files: tuple[Path, Path], outputs: Outputs) -> None:
-        """Look at a corner of two rasters, and whether their changes could be outlined."""
+        """ReadRegion at a corner of two rasters, and whether their changes could be outlined."""
         if outputs.polygons is not None:
             check_outlines(read_grid(files[0]), files[0], outputs.polygons)
         if all(map(is_raster, files)):
             self._source(files, None).image(0, Region(0, 0, 1, 1))
 
-    def write(self, files: tuple[Path, Path], outputs: Outputs, told: Told) -> dict[str, str]:
-        """All outputs of one pair; returns what a person should know, by its kind."""
+    def write(self, files: tuple[Path, Path], outputs: Outputs, progress: PartProgress) -> dict[str, str]:
+        """All outputs of one pair; returns notices for the user, by their kind."""
         rasters = all(map(is_raster, files))
         notices = notices_of(files, self.scale)
         grid = read_grid(files[0])
         scale = self.scale or sampled_scale(files, self.bands)
         if scale is not None and scale is not self.scale:
             notices[DEEP] = f"the model was trained on 8-bit images; values from {scale.text} are brought to 0..255"
-        look = self.reader(files, scale)
+        read = self.reader(files, scale)
         seen = False
         with ExitStack() as stack:
             sinks = outputs.open(stack, grid, self.colours, self.class_names)
-            for piece in self.pieces(look, grid.size, rasters, told):
+            for piece in self.pieces(read, grid.size, rasters, progress):
                 seen |= bool(piece.valid.any())
                 confidence, classes = (values.numpy() for values in piece.probabilities.max(0))
                 ids = classes.astype(np.uint8)
@@ -187,7 +187,7 @@ class PairMaker:
                 if "probability" in sinks:
                     sinks["probability"].write(piece.region, _percent(1 - piece.probabilities[0].numpy()), piece.valid)
                 if "overlay" in sinks:
-                    sinks["overlay"].write(piece.region, self._overlay(look, piece.region, ids, piece.valid))
+                    sinks["overlay"].write(piece.region, self._overlay(read, piece.region, ids, piece.valid))
         if not seen:
             notices[NOTHING] = f"{outputs.classes}: no pixel is valid at both dates, so all of it is nodata"
         if outputs.polygons is not None:
@@ -195,7 +195,7 @@ class PairMaker:
                 outputs.classes, outputs.polygons, self.class_names,
                 min_area=self.options.min_area, simplify=self.options.simplify,
             )  # fmt: skip
-            notices[POLYGONS] = polygons_told(report, outputs.polygons, grid.placed)
+            notices[POLYGONS] = polygons_notice(report, outputs.polygons, grid.placed)
         return notices
 
     def _source(self, files: tuple[Path, Path], scale: Scale | None) -> ImagePairs:
@@ -203,7 +203,7 @@ class PairMaker:
         (before, after), values = files, MaskValues(len(self.class_names))
         return ImagePairs((before.stem,), (before,), (after,), (None,), values, self.bands, bounds)
 
-    def reader(self, files: tuple[Path, Path], scale: Scale | None) -> Look:
+    def reader(self, files: tuple[Path, Path], scale: Scale | None) -> ReadRegion:
         """Reads regions of a pair: of rasters from the disk, of photos from memory."""
         source = self._source(files, scale)
         if all(map(is_raster, files)):
@@ -217,25 +217,25 @@ class PairMaker:
         return part
 
     def pieces(
-        self, look: Look, size: tuple[int, int], rasters: bool, told: Told = lambda done, total: None
+        self, read: ReadRegion, size: tuple[int, int], rasters: bool, progress: PartProgress = lambda done, total: None
     ) -> Iterator[Piece]:
         """The parts of the map, every pixel once."""
         if rasters or self.options.tile is not None:
             batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
             coverage = Coverage(size, self.side, self.overlap, batch)
-            yield from predicted(look, self.network, coverage, self.inference, told)
+            yield from predicted(read, self.network, coverage, self.inference, progress)
             return
         region = Region(0, 0, *size)
-        image, valid = look(region)
+        image, valid = read(region)
         shares = probabilities_of(self.network, image, self.settings, self.crop, self.inference).float().cpu()
-        told(1, 1)
+        progress(1, 1)
         yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
 
     def _overlay(
-        self, look: Look, region: Region, ids: NDArray[np.uint8], valid: NDArray[np.bool_]
+        self, read: ReadRegion, region: Region, ids: NDArray[np.uint8], valid: NDArray[np.bool_]
     ) -> NDArray[np.uint8]:
         """The second date with the colours of its changes over it; black where not valid."""
-        picture = displayed(look(region)[0])[-1]
+        picture = displayed(read(region)[0])[-1]
         tinted = np.asarray(overlay(picture, ids, self.colours))
         shown = np.where((ids > 0)[..., None], tinted, picture)
         return np.where(valid[..., None], shown, np.uint8(0)).astype(np.uint8)
@@ -251,21 +251,21 @@ _DEPTH = "have another depth than the model learned from"
 
 
 def notices_of(files: tuple[Path, Path], scale: Scale | None) -> dict[str, str]:
-    """What a person should know of two images before they are predicted, by its kind; `scale` is the model's."""
-    told: dict[str, str] = {}
+    """Notices about two images before they are predicted, by their kind; `scale` is the model's."""
+    found: dict[str, str] = {}
     if files[0].resolve() == files[1].resolve():
-        told[_ONE] = f"{files[0]} was given for both dates: nothing changes between them"
+        found[_ONE] = f"{files[0]} was given for both dates: nothing changes between them"
     elif all(map(is_raster, files)):
         alignment = aligned(*files)
         if alignment.notice:
-            told[_MOVED] = alignment.notice
+            found[_MOVED] = alignment.notice
         elif not alignment.grid.placed:
-            told[_BARE] = f"{files[0]} has no coordinate reference system, and neither has the map"
+            found[_BARE] = f"{files[0]} has no coordinate reference system, and neither has the map"
     depth = depth_notice(files, scale)
-    return told if depth is None else {**told, _DEPTH: depth}
+    return found if depth is None else {**found, _DEPTH: depth}
 
 
-def polygons_told(report: PolygonReport, path: Path, placed: bool) -> str:
+def polygons_notice(report: PolygonReport, path: Path, placed: bool) -> str:
     """How many polygons were written, and their area."""
     unit = "m2" if placed else "pixels"
     left = f"; {report.dropped} smaller ones left out" if report.dropped else ""
@@ -273,7 +273,7 @@ def polygons_told(report: PolygonReport, path: Path, placed: bool) -> str:
 
 
 def gathered(notices: Mapping[str, Sequence[str]]) -> list[str]:
-    """A sentence for each kind: of one pair what is told of it, of several their number and the first."""
+    """A sentence for each kind: of one pair the notice itself, of several their number and the first."""
     return [
         texts[0] if len(texts) == 1 else f"{len(texts)} pairs {kind}: {some(texts)}" for kind, texts in notices.items()
     ]

@@ -151,7 +151,7 @@ _STRIP_BYTES = 16 << 20
 _MOST_WAITING = 64
 """Windows that are kept, with those that need no network, before the next go through it."""
 
-Look = Callable[[Region], tuple[NDArray[np.uint8], NDArray[np.bool_] | None]]
+ReadRegion = Callable[[Region], tuple[NDArray[np.uint8], NDArray[np.bool_] | None]]
 """A region of an image -> pixels (*T, h, w, C) and valid (h, w), None where all are."""
 
 
@@ -203,28 +203,29 @@ class Coverage:
 
 
 def predicted(
-    look: Look,
+    read: ReadRegion,
     network: Network,
     coverage: Coverage,
     inference: Inference,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Piece]:
     """The parts of an image, every pixel once, with the mean of the windows' softmax by their weights.
 
-    Windows without a valid pixel are not predicted. `told` is told how many rows of windows are done, and of how many.
+    Windows without a valid pixel are not predicted. `progress` is called with
+    the rows of windows that are done, and their number.
     """
     strips, tops = coverage.strips(network.num_classes), coverage.starts(0)
     bottoms, shape = [*tops[1:], coverage.size[0]], coverage.shape()
     for number, strip in enumerate(strips):
         lefts = [left for left in coverage.starts(1) if left < strip[1] and left + shape[1] > strip[0]]
         regions = [Region(top, left, *shape) for top in tops for left in lefts]
-        windows = _in_order(look, network, regions, coverage.batch, inference)
+        windows = _in_order(read, network, regions, coverage.batch, inference)
         sums = _Sums(coverage, network.num_classes, strip)
         for row, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
             for window in islice(windows, len(lefts)):
                 sums.add(*window)
             yield sums.take(top, bottom - top)
-            told(number * len(tops) + row + 1, len(strips) * len(tops))
+            progress(number * len(tops) + row + 1, len(strips) * len(tops))
 
 
 Window = tuple[int, Tensor | None, NDArray[np.bool_] | None]
@@ -232,12 +233,12 @@ Window = tuple[int, Tensor | None, NDArray[np.bool_] | None]
 
 
 def _in_order(
-    look: Look, network: Network, regions: Sequence[Region], batch: int, inference: Inference
+    read: ReadRegion, network: Network, regions: Sequence[Region], batch: int, inference: Inference
 ) -> Iterator[Window]:
     """Every region in order, `batch` of them together through the network."""
     waiting: list[tuple[Region, Any, Any]] = []
     count = 0
-    for region, (image, valid) in zip(regions, read_ahead(lambda k: look(regions[k]), len(regions), 2), strict=True):
+    for region, (image, valid) in zip(regions, read_ahead(lambda k: read(regions[k]), len(regions), 2), strict=True):
         empty = valid is not None and not valid.any()
         waiting.append((region, None if empty else image, valid))
         count += not empty
@@ -289,8 +290,8 @@ class _Sums:
         done = self.total[:, :count] / self.weight[:count]
         piece = Piece(Region(top, self.strip[0], count, self.strip[1] - self.strip[0]), done, self.valid[:count].copy())
         for sums, axis in ((self.total, 1), (self.weight, 0)):
-            kept = sums.narrow(axis, count, sums.shape[axis] - count).clone()
-            sums.zero_().narrow(axis, 0, kept.shape[axis]).copy_(kept)
+            rest = sums.narrow(axis, count, sums.shape[axis] - count).clone()
+            sums.zero_().narrow(axis, 0, rest.shape[axis]).copy_(rest)
         kept_valid = self.valid[count:].copy()
         self.valid[:] = False
         self.valid[: len(kept_valid)] = kept_valid

@@ -50,7 +50,7 @@ def freematch(network: Network, config: FreeMatchConfig, run_info: RunInfo) -> F
 def fairness(logits: Tensor, target: Target, probability: Tensor, share: Tensor) -> Tensor:
     """Negative cross-entropy between the classes as they usually come and as they come in this batch, () (eq. 9-11).
 
-    Logits (B, K, *S) of the strong view; only positions that count are looked at, without any the loss is 0. Usual
+    Logits (B, K, *S) of the strong view; only positions that count enter, without any the loss is 0. Usual
     mean `probability` (K,) and `share` (K,) of the pseudo-labels; both sides are probabilities relative to shares, so
     that a class is not favoured for being common. Taken over the images of all processes.
     """

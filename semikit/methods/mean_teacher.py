@@ -1,4 +1,4 @@
-"""Mean Teacher (Tarvainen and Valpola 2017): the student agrees with its average, also where the average is unsure."""
+"""Mean Teacher (Tarvainen and Valpola 2017): the student agrees with its EMA teacher everywhere."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class PseudoLabelConfig(UnlabeledSettings):
     threshold: float = Field(default=0.95, ge=0, le=1)
     """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
     teacher: Literal["ema", "student", "auto"] = "student"
-    """Who gives the pseudo-labels: the student in its own training pass, the average, or auto (see ema)."""
+    """Who gives the pseudo-labels: the student in its own training pass, the EMA teacher, or auto (see ema)."""
     forward: Literal["separate", "joint"] = "separate"
     """separate: labelled images, then weak views; joint: both in one call."""
     loss: Literal["released", "paper"] = "paper"
@@ -31,7 +31,7 @@ class PseudoLabelConfig(UnlabeledSettings):
     ramp: float = Field(default=0.4, ge=0)
     """λ grows linearly from 0 over this share of the run (up to 1) or this many iterations (above 1); 0: no ramp."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    """What the average keeps of itself at each step (0..1)."""
+    """Decay of the EMA teacher (0..1)."""
     ema_ramp: bool = False
     """Whether the decay starts at 0 and grows as 1 - 1 / (step + 1) up to `ema_decay`."""
 

@@ -37,7 +37,7 @@ class SimMatchConfig(JointSettings):
     follow: Literal["paper", "released"] = "paper"
     """released: averaged features are normalised over the images of the step, as USB does, not each for itself."""
     teacher: Literal["student", "ema"] = "student"
-    """Who labels and fills the bank: the student in its own training pass, or the average."""
+    """Who labels and fills the bank: the student in its own training pass, or the EMA teacher."""
     forward: Literal["joint"] = "joint"
     """All images pass through the student in one call: labelled, weak (where it labels) and strong."""
     soft_labels: float | None = Field(default=1.0, gt=0)
@@ -51,7 +51,7 @@ class SimMatchConfig(JointSettings):
     smoothing: float = Field(default=0.9, ge=0, le=1)
     """Share of the class probabilities in a pseudo-label; the rest comes from the labels of like images (eq. 9)."""
     bank_momentum: float | None = Field(default=None, ge=0, lt=1)
-    """What the bank keeps of an image's features (0..1); null: 0.7 where the student fills it, 0 where the average."""
+    """What the bank keeps of an image's features (0..1); null: 0.7 where the student fills it, else 0."""
     width: int = Field(default=128, ge=1)
     """Length of the features that are compared."""
 

@@ -16,7 +16,7 @@ class SupervisedConfig(MethodSettings):
 
 @final
 class Supervised(Method):
-    """Cross-entropy on labelled images; the teacher is kept for evaluation only."""
+    """Cross-entropy on labelled images; the teacher is for evaluation only."""
 
     Config = SupervisedConfig
     config: SupervisedConfig

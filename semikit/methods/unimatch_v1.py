@@ -24,7 +24,7 @@ from semikit.distributed.collectives import over_all_processes
 
 @final
 class UniMatchV1Config(UnlabeledSettings):
-    """Settings of UniMatch V1. It was published without a teacher: with `teacher: student` the average is kept for
+    """Settings of UniMatch V1. It was published without a teacher: with `teacher: student` there is an EMA teacher for
     evaluation only. The V1 of the V2 paper's Table 5 has `teacher: ema`.
     """
 

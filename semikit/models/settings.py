@@ -106,7 +106,7 @@ MISFITS = (
 
 @contextmanager
 def buildable(settings: EncoderSettings) -> Iterator[None]:
-    """What goes wrong while a network is built from its settings, as an error for people.
+    """What goes wrong while a network is built from its settings, as an error for the user.
 
     Raises:
         ConfigError: sizes that do not fit one another, or a network that does not fit into the memory.

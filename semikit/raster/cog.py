@@ -33,7 +33,7 @@ class MapFile:
 
     Used as a context. It is written beside its name, without compression, and on a regular end copied into the final
     form (COG: tiled, compressed, with overviews); on any other end nothing is left. `nodata` is what `write` puts
-    where it is told so; `colours` (K, 3) make a palette; `tags` are kept in the file; `average` overviews are smoothed.
+    where it is marked so; `colours` (K, 3) make a palette; `tags` stand in the file; `average` smooths overviews.
 
     Raises:
         RunError: when the disk is full or the folder cannot be written.
@@ -53,7 +53,7 @@ class MapFile:
         self.path, self.grid, self.bands, self.nodata = path, grid, bands, nodata
         self.colours, self.tags, self.average = colours, dict(tags or {}), average
         self.raw = path.with_name(f".{path.name}.{os.getpid()}.raw.tif")
-        self.made = path.with_name(f".{path.name}.{os.getpid()}.tif")
+        self.finished = path.with_name(f".{path.name}.{os.getpid()}.tif")
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -114,13 +114,13 @@ class MapFile:
             "OVERVIEW_RESAMPLING": "AVERAGE" if self.average else "NEAREST",
         }
         need_space(self.path.parent, int(self.raw.stat().st_size * _ROOM))
-        copy(self.raw, self.made, **options)
-        self.made.replace(self.path)
+        copy(self.raw, self.finished, **options)
+        self.finished.replace(self.path)
         for suffix in _BESIDE:  # of a former map of this name
             self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
 
     def _remove(self) -> None:
-        for path in (self.raw, self.made):
+        for path in (self.raw, self.finished):
             for suffix in ("", *_BESIDE, ".ovr.tmp"):
                 with suppress(OSError):
                     path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)

@@ -22,10 +22,10 @@ _REMEDY = "Give it the CRS it was made in (rio edit-info --crs EPSG:NUMBER FILE)
 
 
 @final
-class Earth:
+class Geodesic:
     """The place of a raster: takes polygons in pixels (column, row; row 0 is the upper edge) to the Earth.
 
-    `transform` is the raster's affine transformation, `wkt` its CRS, `file` is told in errors.
+    `transform` is the raster's affine transformation, `wkt` its CRS, `file` stands in errors.
 
     Raises:
         FileFault: the CRS is not tied to the Earth.

@@ -57,11 +57,11 @@ class Grid:
 
     @property
     def name(self) -> str:
-        """What people call the reference system."""
+        """The usual name of the reference system."""
         code = self.crs.to_epsg() if self.placed else None
         return f"EPSG:{code}" if code else "an unnamed reference system" if self.placed else "no reference system"
 
-    def told(self) -> str:
+    def text(self) -> str:
         """Reference system and extent, for messages."""
         left, bottom, right, top = self.bounds
         return f"{self.name}, x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
@@ -95,7 +95,7 @@ def _applied(transform: Any, point: tuple[float, float]) -> tuple[float, float]:
 
 
 def _brought(grid: Grid, crs: Any) -> Box:
-    """The rectangle around a grid in another reference system; infinite where it cannot be told."""
+    """The rectangle around a grid in another reference system; infinite where it is not known."""
     if grid.crs == crs:
         return grid.bounds
     from rasterio.warp import transform_bounds

@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 
 from semikit.errors import ConfigError, FileFault, RunError, some
-from semikit.raster.geodesic import Earth, Geometries, Points
+from semikit.raster.geodesic import Geodesic, Geometries, Points
 from semikit.raster.grid import Grid
 from semikit.raster.vectors import GEOPACKAGE, Batch, check_destination, replacing, write_geojson, write_geopackage
 
@@ -69,10 +69,10 @@ def write_polygons(
     _check_libraries(out)
     with _opened(classes) as raster:
         mapped = _count_mapped(raster, classes, names)
-        earth = _earth(Grid.of(raster), classes)
-        tracing = _Tracing(raster, earth, min_area, simplify)
+        geodesic = _geodesic(Grid.of(raster), classes)
+        tracing = _Tracing(raster, geodesic, min_area, simplify)
         with replacing(out) as unfinished:
-            (write_geopackage if as_geopackage else write_geojson)(unfinished, tracing, earth, names)
+            (write_geopackage if as_geopackage else write_geojson)(unfinished, tracing, geodesic, names)
             if tracing.pixels != mapped:
                 raise RunError(
                     f"{classes}: its polygons cover {tracing.pixels} of {mapped} pixels, so it was not traced to the "
@@ -89,19 +89,19 @@ def check_outlines(grid: Grid, file: Path, out: Path) -> None:
         FileFault: a CRS that is not tied to the Earth.
     """
     _check_libraries(out)
-    _earth(grid, file)
+    _geodesic(grid, file)
 
 
-def _earth(grid: Grid, file: Path) -> Earth | None:
-    return Earth(grid.transform, grid.crs.to_wkt(version="WKT2_2019"), file) if grid.placed else None
+def _geodesic(grid: Grid, file: Path) -> Geodesic | None:
+    return Geodesic(grid.transform, grid.crs.to_wkt(version="WKT2_2019"), file) if grid.placed else None
 
 
 @final
 class _Tracing:
     """Polygons of a raster, batch by batch, and a count of what went by; `pixels` are those of all polygons."""
 
-    def __init__(self, raster: Any, earth: Earth | None, min_area: float, simplify: float) -> None:
-        self._raster, self._earth, self._min_area, self._simplify = raster, earth, min_area, simplify
+    def __init__(self, raster: Any, geodesic: Geodesic | None, min_area: float, simplify: float) -> None:
+        self._raster, self._geodesic, self._min_area, self._simplify = raster, geodesic, min_area, simplify
         self.count, self.area, self.dropped, self.pixels = 0, 0.0, 0, 0
 
     def __iter__(self) -> Iterator[Batch]:
@@ -112,13 +112,13 @@ class _Tracing:
             polygons = transform(np.array([polygon for polygon, _ in batch], dtype=object), self._in_pixels)
             values = np.array([value for _, value in batch], dtype=np.int32)
             pixels = area(polygons)
-            areas = self._earth.areas(polygons) if self._earth else pixels
-            kept = areas >= self._min_area
+            areas = self._geodesic.areas(polygons) if self._geodesic else pixels
+            large = areas >= self._min_area
             self.pixels += round(pixels.sum())
-            self.count += int(kept.sum())
-            self.dropped += int((~kept).sum())
-            self.area += float(areas[kept].sum())
-            yield Batch(self._simplified(polygons[kept]), values[kept], areas[kept])
+            self.count += int(large.sum())
+            self.dropped += int((~large).sum())
+            self.area += float(areas[large].sum())
+            yield Batch(self._simplified(polygons[large]), values[large], areas[large])
 
     def _in_pixels(self, points: Points) -> Points:
         # GDAL traces a band in the raster's coordinates. Boundaries of pixels are whole numbers, so nothing is lost.
@@ -142,7 +142,7 @@ class _Tracing:
 
         if not self._simplify or not len(polygons):
             return polygons
-        sizes = self._earth.pixel_sizes(polygons) if self._earth else np.ones((len(polygons), 2))
+        sizes = self._geodesic.pixel_sizes(polygons) if self._geodesic else np.ones((len(polygons), 2))
         points, owner = get_coordinates(polygons, return_index=True)
         fewer = simplify(set_coordinates(polygons.copy(), points * sizes[owner]), self._simplify)
         points, owner = get_coordinates(fewer, return_index=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.errors import DataError, RunError
-from semikit.raster.geodesic import Earth, Geometries
+from semikit.raster.geodesic import Geodesic, Geometries
 
 GEOPACKAGE = ".gpkg"
 SUFFIXES = (".geojson", ".json", GEOPACKAGE)
@@ -78,29 +78,29 @@ def replacing(out: Path) -> Iterator[Path]:
         raise RunError(f"{out} cannot be written: {error}. Make room, or choose another place for it.") from error
 
 
-def write_geojson(path: Path, batches: Iterable[Batch], earth: Earth | None, names: Sequence[str]) -> None:
-    """GeoJSON in longitude and latitude; without `earth` in pixels, which its member "notice" says.
+def write_geojson(path: Path, batches: Iterable[Batch], geodesic: Geodesic | None, names: Sequence[str]) -> None:
+    """GeoJSON in longitude and latitude; without `geodesic` in pixels, which its member "notice" says.
 
     Source: RFC 7946.
     """
     from shapely.geometry import mapping
 
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        notice = "" if earth else f'"notice": {json.dumps(_IN_PIXELS)}, '
+        notice = "" if geodesic else f'"notice": {json.dumps(_IN_PIXELS)}, '
         file.write(f'{{"type": "FeatureCollection", {notice}"features": [')
         between = "\n"
         for batch in batches:
-            places = earth.geojson(batch.polygons) if earth else batch.polygons
-            for place, value, area in zip(places, batch.values.tolist(), batch.areas.tolist(), strict=True):
-                properties = {"class": value, "name": names[value], _area_key(earth): round(area, _DECIMALS)}
+            shapes = geodesic.geojson(batch.polygons) if geodesic else batch.polygons
+            for place, value, area in zip(shapes, batch.values.tolist(), batch.areas.tolist(), strict=True):
+                properties = {"class": value, "name": names[value], _area_key(geodesic): round(area, _DECIMALS)}
                 feature = {"type": "Feature", "properties": properties, "geometry": mapping(_right_handed(place))}
                 file.write(between + json.dumps(feature, ensure_ascii=False, allow_nan=False))
                 between = ",\n"
         file.write("\n]}\n")
 
 
-def write_geopackage(path: Path, batches: Iterable[Batch], earth: Earth | None, names: Sequence[str]) -> None:
-    """GeoPackage with one layer, named like the file, in the CRS of the raster; without `earth` in pixels.
+def write_geopackage(path: Path, batches: Iterable[Batch], geodesic: Geodesic | None, names: Sequence[str]) -> None:
+    """GeoPackage with one layer, named like the file, in the CRS of the raster; without `geodesic` in pixels.
 
     Raises:
         RuntimeError: it does not hold what was written (on a full disk SQLite does not always say so).
@@ -110,18 +110,18 @@ def write_geopackage(path: Path, batches: Iterable[Batch], earth: Earth | None, 
 
     written = 0
     nothing = np.array([], dtype=object)
-    _append(path, earth, nothing, [nothing.astype(np.int32), nothing, nothing.astype(np.float64)])
+    _append(path, geodesic, nothing, [nothing.astype(np.int32), nothing, nothing.astype(np.float64)])
     for batch in batches:
         if len(batch.polygons):
-            places = transform(batch.polygons, earth.in_crs) if earth else batch.polygons
-            called = np.array([names[value] for value in batch.values], dtype=object)
-            _append(path, earth, places, [batch.values, called, batch.areas.round(_DECIMALS)])
+            shapes = transform(batch.polygons, geodesic.in_crs) if geodesic else batch.polygons
+            labels = np.array([names[value] for value in batch.values], dtype=object)
+            _append(path, geodesic, shapes, [batch.values, labels, batch.areas.round(_DECIMALS)])
             written += len(batch.polygons)
     if read_info(path)["features"] != written:
         raise RuntimeError(f"it does not hold the {written} polygons that were written")
 
 
-def _append(path: Path, earth: Earth | None, places: Geometries, columns: list[NDArray[Any]]) -> None:
+def _append(path: Path, geodesic: Geodesic | None, shapes: Geometries, columns: list[NDArray[Any]]) -> None:
     """Write rows to the layer, which the first call makes."""
     from pyogrio.raw import write
     from shapely import to_wkb
@@ -129,14 +129,14 @@ def _append(path: Path, earth: Earth | None, places: Geometries, columns: list[N
     begun = path.exists()
     write(
         path,
-        to_wkb(np.array([_right_handed(place) for place in places], dtype=object)),
+        to_wkb(np.array([_right_handed(place) for place in shapes], dtype=object)),
         columns,
-        ["class", "name", _area_key(earth)],
+        ["class", "name", _area_key(geodesic)],
         driver="GPKG",
         geometry_type="Polygon",
-        crs=earth.wkt if earth else _PLANE,
+        crs=geodesic.wkt if geodesic else _PLANE,
         append=begun,
-        layer_options=None if earth or begun else {"DESCRIPTION": _IN_PIXELS},
+        layer_options=None if geodesic or begun else {"DESCRIPTION": _IN_PIXELS},
     )
 
 
@@ -148,5 +148,5 @@ def _right_handed(place: Any) -> Any:
     return MultiPolygon([orient(part) for part in place.geoms]) if place.geom_type == "MultiPolygon" else orient(place)
 
 
-def _area_key(earth: Earth | None) -> str:
-    return "area_m2" if earth else "area_px"
+def _area_key(geodesic: Geodesic | None) -> str:
+    return "area_m2" if geodesic else "area_px"

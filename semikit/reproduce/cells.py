@@ -101,8 +101,8 @@ def cells(table: str | None = None, **filters: str | None) -> list[Cell]:
             raise unknown(key, given, {getattr(cell, key) for cell in known} - {""})
         chosen = [cell for cell in chosen if getattr(cell, key) == value]
     if not chosen:
-        told = ", ".join(f"{key} {value}" for key, value in wanted.items())
-        raise InputError(f"no cell of {table or 'the paper'} has {told}. Leave out one of them.")
+        asked = ", ".join(f"{key} {value}" for key, value in wanted.items())
+        raise InputError(f"no cell of {table or 'the paper'} has {asked}. Leave out one of them.")
     return chosen
 
 

@@ -26,7 +26,7 @@ _FREE = {
         "save_every", "seed", "select", "workers",
     ),
 }  # fmt: skip
-"""What does not change which cell a run is of: where and how fast it trains, what it draws, when it is looked at."""
+"""What does not change which cell a run is of: where and how fast it trains, what it draws, when it is evaluated."""
 
 _PLACE = ("root", "download")
 """Where the files of a published data set come from."""
@@ -90,12 +90,12 @@ def compare(folder: Path, among: Sequence[Cell]) -> Comparison:
 
 def comparable(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved configuration without what does not matter, so that equal ones train the same."""
-    kept = {key: value for key, value in raw.items() if key != "name"}
+    compared = {key: value for key, value in raw.items() if key != "name"}
     for section, keys in _FREE.items():
-        kept[section] = {key: value for key, value in kept[section].items() if key not in keys}
-    if isinstance(known := kept["data"].get("published"), Mapping):
-        kept["data"]["published"] = {key: value for key, value in known.items() if key not in _PLACE}
-    plain: dict[str, Any] = json.loads(json.dumps(kept))
+        compared[section] = {key: value for key, value in compared[section].items() if key not in keys}
+    if isinstance(known := compared["data"].get("published"), Mapping):
+        compared["data"]["published"] = {key: value for key, value in known.items() if key not in _PLACE}
+    plain: dict[str, Any] = json.loads(json.dumps(compared))
     return plain
 
 

@@ -94,7 +94,7 @@ def facts(plan: CellPlan) -> dict[str, str]:
     model, optimizer = config.model, config.optimizer
     rate = optimizer.lr if optimizer.encoder_lr is None else optimizer.encoder_lr
     frozen = ", frozen" if model.freeze else ""
-    told = {
+    texts = {
         "published": f"{published(cell)} ({cell.reports if cell.reports != 'better' else 'the better network'})",
         "log": ", ".join(f"{name} {percent(value)}" for name, value in cell.logged.items()),
         "note": cell.note,
@@ -108,7 +108,7 @@ def facts(plan: CellPlan) -> dict[str, str]:
         "evaluation": _evaluation(plan),
         "command": command(cell),
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in texts.items() if text}
 
 
 def changed_settings(config: Config) -> list[str]:

@@ -16,7 +16,7 @@ from semikit.settings.messages import validate
 PAPER = RECIPES / "paper"
 
 Reports = Literal["teacher", "student", "better"]
-"""Whose score the paper reports: the average's, the student's, or the better one."""
+"""Whose score the paper reports: the EMA teacher's, the student's, or the better one."""
 Values = tuple[float | None, ...] | dict[str, tuple[float | None, ...]]
 
 
@@ -44,7 +44,7 @@ class Row(Settings):
 
 @final
 class Reference(Settings):
-    """A row of other people's: values to look at, nothing to train."""
+    """A row of another paper: values for comparison, nothing to train."""
 
     method: str
     """As the paper has it."""
@@ -75,7 +75,7 @@ class Table(Settings):
     rows: dict[str, Row]
     """By name."""
     references: tuple[Reference, ...] = ()
-    """Other people's rows."""
+    """Rows of other papers."""
 
     @property
     def places(self) -> list[tuple[str, str, int | None]]:

@@ -1,6 +1,6 @@
 """A run's configuration: one object that is never changed, its sections validated by the classes that own them.
 
-All errors of all sections are gathered into one message. Where the values come from is told in `semikit.run.recipes`.
+All errors of all sections are gathered into one message. Where the values come from: `semikit.run.recipes`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TOLD = (
     *("optimizer.lr:", "optimizer.encoder_lr:", "train.precision:", "train.max_skipped:"),
     "train.accumulate:",
 )
-"""What may differ too, so that a run that diverged, or is shared otherwise, can go on; it is told and recorded."""
+"""What may differ too, so that a run that diverged, or is shared otherwise, can go on; it is reported and recorded."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -121,7 +121,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
 
 def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[str]:
     """What is other than in the configuration `before` (plain values) that the run in `folder` was trained with, and
-    has to be told and recorded; one line each.
+    has to be reported and recorded; one line each.
 
     Raises:
         ConfigError: for any change that would make it another run.

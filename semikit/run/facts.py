@@ -1,4 +1,4 @@
-"""What a person reads before training begins: the facts of the run, and what to know about it."""
+"""The facts of a run and notices about it, shown before training begins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semikit.training.settings import describe_step
 
 
 def notices_of(run: build.Run, processes: int) -> list[str]:
-    """What a person should know before training in so many processes."""
+    """Notices for the user before training in so many processes."""
     notices = list(run.task.notices)
     if (processes > 1 or run.config.train.micro_batches > 1) and has_batch_norm(run.network):
         notices.append(

@@ -47,7 +47,7 @@ def check_gpus(count: int, device: str | None) -> None:
 
 def without_gpus(arguments: Sequence[str]) -> list[str]:
     """The command line for each process."""
-    kept: list[str] = []
+    arguments_of_each: list[str] = []
     skip = False
     for item in arguments:
         if skip or item.startswith("--gpus="):
@@ -55,8 +55,8 @@ def without_gpus(arguments: Sequence[str]) -> list[str]:
         elif item == "--gpus":
             skip = True
         else:
-            kept.append(item)
-    return kept
+            arguments_of_each.append(item)
+    return arguments_of_each
 
 
 def launch(count: int, arguments: Sequence[str]) -> int:
@@ -69,7 +69,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # What it logs of processes that fail they have told themselves.
+    # Processes that fail have reported that themselves.
     for name in ("agent.server.api", "multiprocessing.api"):
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
@@ -84,7 +84,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     )
     try:
         elastic_launch(config, sys.executable)("-m", "semikit", *arguments)
-    except SignalException:  # the first process has told
+    except SignalException:  # the first process has reported it
         return 130
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()

@@ -89,7 +89,7 @@ def start_run(raw: Mapping[str, Any], folder: Path, reporter: MakeReporter) -> d
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[str | None]:
-    """The first process holds the run folder while the block runs; gives what a person should know of that."""
+    """The first process holds the run folder while the block runs; gives a notice about that, if any."""
     with ExitStack() as held:
         yield on_first(lambda: held.enter_context(sole_writer(folder)))
 
@@ -108,7 +108,7 @@ def _start(config: Config, folder: Path, reporter: MakeReporter, notice: str | N
 
 
 def _checked(config: Config, folder: Path, reporter: Reporter) -> build.Run:
-    """All objects of a run; the first process has looked through the data."""
+    """All objects of a run; the first process has checked the data."""
     task = build.build_task(config)
     on_first(task.check)
     return build.build_run(config, folder, reporter, task)
@@ -163,7 +163,7 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 @final
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would be: its resolved configuration, facts by their name, and what a person should know."""
+    """What a run would be: its resolved configuration, facts by their name, and notices for the user."""
 
     config: Config
     facts: Mapping[str, str]
@@ -171,7 +171,7 @@ class Plan:
 
 
 def plan(raw: Mapping[str, Any], processes: int) -> Plan:
-    """Resolve, look through all data, and plan for so many processes; write and train nothing."""
+    """Resolve, check all data, and plan for so many processes; write and train nothing."""
     config = resolve(raw)
     alone = build.alone(config, processes)
     task = build.build_task(alone)
@@ -183,18 +183,18 @@ def plan(raw: Mapping[str, Any], processes: int) -> Plan:
     return Plan(config, facts_of(run, processes), notices)
 
 
-def _train(run: build.Run, first: int, told: str | None) -> dict[str, Any]:
+def _train(run: build.Run, first: int, lock_notice: str | None) -> dict[str, Any]:
     leads = process_rank() == 0
     facts = facts_of(run, process_count())
     if leads:
         run.trainer.reporter.planned(f"semikit train {run.config.task}", facts)
         with (run.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(f"{name}: {fact}\n" for name, fact in facts.items())
-    for notice in [*notices_of(run, process_count()), *([told] if told else [])]:
+    for notice in [*notices_of(run, process_count()), *([lock_notice] if lock_notice else [])]:
         run.trainer.reporter.notice(notice)
     tracker = Tracker(run.folder, first) if leads else None
     try:
-        with _faults_told(run):
+        with _translated_faults(run):
             run.trainer.fit(tracker)
             with translate_dist_errors():
                 if not run.trainer.latest:
@@ -210,7 +210,7 @@ def _train(run: build.Run, first: int, told: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _faults_told(run: build.Run) -> Iterator[None]:
+def _translated_faults(run: build.Run) -> Iterator[None]:
     """What torch and the disk raise, as an error that says what to do."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""A path becomes a trained network, and a network a model that takes images as people have them."""
+"""A path becomes a trained network, and a network a model that predicts paths, PIL images and arrays."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
 
 @final
 class Model(nn.Module):
-    """A trained network that takes images as people have them. `class_names` are in the order of their numbers."""
+    """A trained network that predicts paths, PIL images and arrays. `class_names` are in the order of their numbers."""
 
     def __init__(self, network: Network, metadata: Mapping[str, Any], inference: Inference) -> None:
         super().__init__()

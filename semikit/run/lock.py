@@ -30,7 +30,7 @@ _held: set[int] = set()
 def sole_writer(folder: Path) -> Iterator[str | None]:
     """Hold a run folder for this process while the block runs, without what killed processes left half written there.
 
-    Gives a sentence for the person where the disk has no locks; the folder is not protected then.
+    Gives a notice for the user where the disk has no locks; the folder is not protected then.
 
     Raises:
         InputError: another process holds it, or nothing can be written there.

@@ -116,12 +116,12 @@ def compose(
 
 
 def _refuse_no_mappings(layer: Mapping[str, Any]) -> None:
-    """Raise where what is looked into before the whole is validated has another shape."""
+    """Raise where what is read before the whole is validated has another shape."""
     variants, data = layer.get("by_method"), layer.get("data")
-    looked = {"data": data, "by_method": variants}
+    mappings = {"data": data, "by_method": variants}
     if isinstance(variants, Mapping):
-        looked |= {f"by_method.{name}": variant for name, variant in variants.items()}
-    for key, value in looked.items():
+        mappings |= {f"by_method.{name}": variant for name, variant in variants.items()}
+    for key, value in mappings.items():
         if value is not None and not isinstance(value, Mapping):
             raise ConfigError(f"{key}: expected a mapping (key: value), got {value!r}.")
 

@@ -12,7 +12,7 @@ from semikit.training.reporter import FinishedRun, Reporter
 
 @final
 class Both(Reporter):
-    """Two reporters that are told the same."""
+    """Two reporters that receive the same."""
 
     def __init__(self, first: Reporter, second: Reporter) -> None:
         self.both = (first, second)

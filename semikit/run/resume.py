@@ -65,8 +65,8 @@ def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter) -> None:
     changed = resumable(run.folder, state["config"], run.config)
     split = difference(state["manifest"], _known_before(state["manifest"], run.task.manifest()))
     if split:
-        told = f"{run.folder} was trained on another split:\n  " + "\n  ".join(split[:10])
-        raise DataError(f"{told}\nRestore the data, or begin a new run with another --out.")
+        message = f"{run.folder} was trained on another split:\n  " + "\n  ".join(split[:10])
+        raise DataError(f"{message}\nRestore the data, or begin a new run with another --out.")
     if "step" in state:
         run.trainer.restore(state)
         _record(run, changed, list(state.get("changed", [])), reporter)

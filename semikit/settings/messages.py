@@ -1,4 +1,4 @@
-"""Raw values -> settings; pydantic's errors -> sentences for a person."""
+"""Raw values -> settings; pydantic's errors -> readable sentences."""
 
 from __future__ import annotations
 

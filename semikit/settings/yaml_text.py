@@ -1,4 +1,4 @@
-"""YAML as people write it: plain values, each key once, no more than a description can need, and `${NAME}` in texts.
+"""YAML as users write it: plain values, each key once, no more than a description can need, and `${NAME}` in texts.
 
 A few lines of aliases can stand for more values than a memory holds, so values are counted while nodes are composed,
 when an alias is still the node it stands for.
@@ -23,7 +23,7 @@ DEEPEST = 64
 _WRONG = (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 """What the reader raises: of `2020-99-99`, `!!bool x`, `!!timestamp 3` it is no YAMLError."""
 _EXPLAINED = (yaml.YAMLError, ValueError)
-"""Of these, the ones whose words tell a person something."""
+"""Of these, the ones whose own message helps the user."""
 _MERGE = "<<"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 

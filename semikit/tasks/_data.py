@@ -65,7 +65,7 @@ class SourceSettings(Settings):
         if len(given) > 1:
             raise ValueError(f"{' and '.join(f'data.{name}' for name in given)} are given together; keep one")
         if given[0] not in ("folders", "published") and self.unlabeled:
-            raise ValueError("data.unlabeled: the made images take no others; leave out --unlabeled")
+            raise ValueError("data.unlabeled: generated images take no others; leave out --unlabeled")
         return self
 
 

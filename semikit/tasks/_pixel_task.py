@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _RAREST = 12
 _CHECKED = {"labelled": 1000, "val": 200, "test": 200}
-"""Images of a published data set that are looked through before training; `--dry-run` and `data verify` do more."""
+"""Images of a published data set that are opened before training; `--dry-run` and `data verify` do more."""
 
 
 _LARGE = 2048
@@ -116,44 +116,43 @@ class PixelTask(Task, ABC):
         """Labelled, validation and test images with their masks; with `thorough` the unlabelled images too.
 
         Of a published data set every file has to be there, and a part of them is opened (with `thorough` all that are
-        labelled). Afterwards `notices` tells how many labelled images hold each class, and what else a person should
-        know.
+        labelled). Afterwards `notices` says how many labelled images hold each class, and what else a user should know.
         """
         published, learned = self.parts.published, self.learned
         parts = parts_of(learned.split, learned.val, learned.test)
-        gone = missing_files(parts) if published else []
-        if gone:
-            raise DataError("; ".join(gone) + ". Run `semikit data verify`, then prepare the root again.")
+        missing = missing_files(parts) if published else []
+        if missing:
+            raise DataError("; ".join(missing) + ". Run `semikit data verify`, then prepare the root again.")
         parts = [part for part in parts if part.masks or (thorough and not published)]
         if published and not thorough:
             parts = [part.sampled(_CHECKED[part.name]) for part in parts]
         check_samples(parts, len(self.class_names))
         pool_notices = learned.check_pool(self._channels())
-        looked = parts[0].indices
-        counts = coverage(learned.train, looked, len(self.class_names))
+        opened = parts[0].indices
+        counts = coverage(learned.train, opened, len(self.class_names))
         pairs = sorted(zip(counts.tolist(), self.class_names, strict=True))
         held = ", ".join(f"{name} {count}" for count, name in pairs[:_RAREST])
         more = f" (the {_RAREST} rarest of {len(pairs)})" if len(pairs) > _RAREST else ""
-        part = "" if len(looked) == len(learned.split.labeled) else f" of {len(looked)} looked at"
+        part = "" if len(opened) == len(learned.split.labeled) else f" of {len(opened)} opened"
         found = (
             f"labelled images{part} that hold each class: {held}{more}",
             None if part else missing_classes(counts, self.class_names),
-            orientation_notice(learned.train, looked),
-            *self.told(),
+            orientation_notice(learned.train, opened),
+            *self.data_notices(),
             *pool_notices,
         )
         self.notices = [notice for notice in found if notice is not None]
 
-    def told(self) -> Sequence[str]:
-        """What else a person should know of the data before training."""
+    def data_notices(self) -> Sequence[str]:
+        """What else a user should know of the data before training."""
         pool = self.learned.split.pool
         depth = depth_notice([path for k in range(len(pool)) for path in pool.files(k)], self.parts.scale)
-        told = [] if depth is None else [depth]
+        notices = [] if depth is None else [depth]
         large = [source.names[k] for source in (self.learned.val, self.learned.test) if source for k in _large(source)]
         if not large or self.evaluation.settings.window == "sliding":
-            return told
+            return notices
         return [
-            *told,
+            *notices,
             f"{len(large)} scored rasters ({some(large)}) have more than {_LARGE} pixels a side and are evaluated as a "
             "whole; evaluate.window=sliding reads them window by window",
         ]
@@ -182,7 +181,7 @@ class PixelTask(Task, ABC):
 
     @classmethod
     def rebuild(cls, metadata: Mapping[str, Any]) -> Network:
-        """The network of a weights file; what prediction reads later is looked at now."""
+        """The network of a weights file; what prediction reads later is validated now."""
         EvaluateSettings.model_validate(metadata["evaluate"])
         if metadata.get("scale") is not None:
             Scale.model_validate(metadata["scale"])

@@ -21,7 +21,7 @@ from semikit.tasks._data import SourceSettings
 
 LABELED, UNLABELED = "labeled", "unlabeled"
 SECOND = "second"
-"""Name of the stream CutMix partners come from where a method wants a batch of their own."""
+"""Name of the stream CutMix partners come from where a method needs a batch of their own."""
 
 Pools = Mapping[str, Sequence[tuple[Samples, int]] | ShardStream]
 """The images of each stream, as (samples, index among them)."""
@@ -29,7 +29,7 @@ Pools = Mapping[str, Sequence[tuple[Samples, int]] | ShardStream]
 
 @final
 class TrainingData:
-    """The parts of a data set, their split, and what a step reads: labelled, unlabelled and, where the method wants it,
+    """The parts of a data set, their split, and what a step reads: labelled, unlabelled and, where the method needs it,
     a second unlabelled batch.
 
     Raises:
@@ -61,7 +61,7 @@ class TrainingData:
         manifest.write(folder, self.split, self.shards)
 
     def check_pool(self, channels: int) -> list[str]:
-        """Open the first image of shards, which has to have as many channels as train; what a person should know.
+        """Open the first image of shards, which has to have as many channels as train; returns notices for the user.
 
         Raises:
             DataError: it cannot be read, or has another number of channels.
@@ -78,7 +78,7 @@ class TrainingData:
         rest = f"; {unused} images of train that are not labelled are not learned from" if unused else ""
         return [
             f"unlabelled images come out of {len(pool.shards)} shards alone{rest}. Of these only the first image was "
-            "looked at; an epoch is a pass over the labelled images"
+            "opened; an epoch is a pass over the labelled images"
         ]
 
     def batches(

@@ -92,10 +92,13 @@ class ChangeDetection(PixelTask):
         """A shared encoder, the difference of both dates, decoder and classifier."""
         return build_siamese(settings, num_classes)
 
-    def told(self) -> Sequence[str]:
+    def data_notices(self) -> Sequence[str]:
         """Also the pairs and masks that are brought onto the grid of the first date."""
         parts = parts_of(self.learned.split, self.learned.val, self.learned.test)
-        return [*alignment_notices((part.source, index) for part in parts for index in part.indices), *super().told()]
+        return [
+            *alignment_notices((part.source, index) for part in parts for index in part.indices),
+            *super().data_notices(),
+        ]
 
     @staticmethod
     def metrics(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
@@ -122,7 +125,7 @@ class ChangeDetection(PixelTask):
         return network.eval(), metadata
 
     def samples(self, folder: Path) -> Sequence[Path]:
-        """Two GeoTIFFs of one made scene: before.tif and after.tif."""
+        """Two GeoTIFFs of one generated scene: before.tif and after.tif."""
         return () if self.data.scenes is None else write_sample(self.data.scenes.seed, folder)
 
     @classmethod

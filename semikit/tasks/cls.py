@@ -162,7 +162,7 @@ class Classification(Task):
 
     @classmethod
     def rebuild(cls, metadata: Mapping[str, Any]) -> Classifier:
-        """The network of a weights file; what prediction reads later is looked at now."""
+        """The network of a weights file; what prediction reads later is validated now."""
         ClassEvaluateSettings.model_validate(metadata["evaluate"])
         if metadata["size"] is None and metadata["side"] is None:
             raise TypeError("size and side: one of them has to be a number of pixels")

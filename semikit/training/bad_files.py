@@ -23,7 +23,7 @@ class BadFiles:
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
         self.found: dict[str, str] = {}
-        self._untold: list[str] = []
+        self._unreported: list[str] = []
 
     def add(self, faults: Iterable[tuple[str, str]]) -> None:
         """Count files (file, what is wrong).
@@ -31,27 +31,27 @@ class BadFiles:
         Raises:
             DataError: these are more than allowed; all are named, and none of the new ones is counted.
         """
-        new = {file: told for file, told in faults if file not in self.found}
+        new = {file: reason for file, reason in faults if file not in self.found}
         if len(self.found) + len(new) > self.limit:
             raise self._too_many({**self.found, **new})
-        for file, told in new.items():
-            self.found[file] = told
+        for file, reason in new.items():
+            self.found[file] = reason
             count = f"{len(self.found)} of at most {self.limit} (train.max_bad_files)"
-            self._untold.append(f"unreadable file {count}: {told} Another image stands in for it.")
+            self._unreported.append(f"unreadable file {count}: {reason} Another image stands in for it.")
 
     def news(self) -> list[str]:
         """A sentence for each file counted since the last call."""
-        told, self._untold = self._untold, []
-        return told
+        news, self._unreported = self._unreported, []
+        return news
 
     def restore(self, found: Mapping[str, str]) -> None:
         """Go on counting from those of a checkpoint."""
-        self.found, self._untold = dict(found), []
+        self.found, self._unreported = dict(found), []
 
     def _too_many(self, found: Mapping[str, str]) -> DataError:
         if len(found) == 1:
             return DataError(next(iter(found.values())))
-        lines = [f"\n  {told}" for told in list(found.values())[:_SHOWN]]
+        lines = [f"\n  {reason}" for reason in list(found.values())[:_SHOWN]]
         more = f"\n  … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         return DataError(
             f"{len(found)} files could not be read, more than train.max_bad_files={self.limit}:{''.join(lines)}{more}\n"

@@ -37,7 +37,7 @@ BEST = "best.safetensors"
 _MARK = b"semikit1"
 _TAIL = len(_MARK) + hashlib.sha256().digest_size
 _KEYS = {"step", "method", "optimizer", "best", "metadata"}
-_TOLD, _SUM = "semikit", "sha256"
+_METADATA, _SUM = "semikit", "sha256"
 
 
 def save_last(folder: Path, state: Mapping[str, Any]) -> None:
@@ -144,7 +144,7 @@ def save_best(folder: Path, state: Mapping[str, Tensor], metadata: Mapping[str, 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
     # One entry: safetensors writes several in an order of chance, and equal weights would be unequal files.
-    text = {_TOLD: json.dumps({**metadata, _SUM: _sum_of(tensors, metadata)})}
+    text = {_METADATA: json.dumps({**metadata, _SUM: _sum_of(tensors, metadata)})}
     write_atomically(folder / BEST, lambda path: write_tensors(tensors, path, metadata=text))
 
 
@@ -163,20 +163,20 @@ def read_best(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            told = json.loads((file.metadata() or {}).get(_TOLD, "{}"))
+            values = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
-    if not isinstance(told, dict) or not told:
+    if not isinstance(values, dict) or not values:
         raise WeightsError(f"{path} holds weights but not how to build their network; give the run folder instead")
-    summed = told.pop(_SUM, None)
-    renamed = summed is None and any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in told.values())
-    if renamed or (summed is not None and summed != _sum_of(tensors, told)):
+    summed = values.pop(_SUM, None)
+    renamed = summed is None and any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in values.values())
+    if renamed or (summed is not None and summed != _sum_of(tensors, values)):
         raise WeightsError(
             f"{path} is damaged: its content does not match its checksum. Restore it from a copy, or use "
             f"weights/{LAST} of its run instead."
         )
-    return tensors, told
+    return tensors, values
 
 
 def _sum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
@@ -233,7 +233,7 @@ def whole_networks(method: Method, stepper: Stepper) -> Iterator[dict[str, Netwo
 
 @contextmanager
 def contents_of(path: Path) -> Iterator[None]:
-    """What goes wrong while a network or run takes over what a file holds, as an error for people.
+    """What goes wrong while a network or run takes over what a file holds, as an error for the user.
 
     Raises:
         WeightsError: an entry that is missing, has another type, or does not fit the network.

@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """A name for people and reports."""
+    """A readable name, for messages and reports."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "mps":

@@ -92,8 +92,8 @@ class Sharding:
     @torch.no_grad()
     def _copy(self, network: Network) -> Network:
         copied = deepcopy(self._plain[network]).to_empty(device=self.device)
-        for new, kept in zip(copied.parameters(), network.parameters(), strict=True):
-            new.copy_(_full(kept))
+        for new, old in zip(copied.parameters(), network.parameters(), strict=True):
+            new.copy_(_full(old))
         for copy, buffer in zip(copied.buffers(), network.buffers(), strict=True):
             copy.copy_(buffer)
         return copied.eval()

@@ -1,4 +1,4 @@
-"""Callbacks that look at every evaluation and warn early: a useless teacher, pseudo-labels that collapse. K classes."""
+"""Callbacks that follow the evaluations and warn early: a useless teacher, pseudo-labels that collapse. K classes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ENOUGH = 5.0
 """Positions of a class that would be expected before their absence means anything."""
 
 _ONE, _CLASS = (1, 3), (2, 3)
-"""Evaluations in a row before it is told: where it was otherwise before, and where it never was."""
+"""Evaluations in a row before a warning: where it was otherwise before, and where it never was."""
 
 _NAMED = 5
 """Classes that are named in one warning."""
@@ -74,13 +74,13 @@ class ClassSums:
 
 
 class Guard(ABC):
-    """Looks at every evaluation of a run; what it remembers is kept in checkpoints under `name`."""
+    """Follows the evaluations of a run; its state is stored in checkpoints under `name`."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def evaluated(self, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None) -> list[str]:
-        """What a person should know after an evaluation.
+        """Notices for the user after an evaluation.
 
         `scores` are those of "student" and "teacher" in percent; since the evaluation before, `confident` is the mean
         share of confident positions (0..1) and `classes` how often each class came, None where the method has none.
@@ -92,7 +92,7 @@ class Guard(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what was kept."""
+        """Restore the state of a checkpoint."""
 
 
 def guards_of(method: Method) -> list[Guard]:
@@ -144,7 +144,7 @@ class TeacherGuard(Guard):
         ]
 
     def _shared(self, confident: float) -> list[str]:
-        """What a person should know of the confident share (0..1) since the evaluation before."""
+        """Notices about the confident share (0..1) since the evaluation before."""
         # The last bits depend on where a resumed run was interrupted.
         before, self.share = self.share, max(self.share, round(confident, 6))
         if before <= 0 or confident >= FALLEN * before:

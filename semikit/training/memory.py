@@ -134,10 +134,10 @@ def left_as_it_was(method: Method, device: torch.device) -> Iterator[None]:
         with torch.no_grad():
             for tensor, value in zip(tensors, values, strict=True):
                 tensor.copy_(value)
-        for module, kept in attributes.items():
-            for name in _attributes(module).keys() - kept.keys():
+        for module, before in attributes.items():
+            for name in _attributes(module).keys() - before.keys():
                 del module.__dict__[name]
-            module.__dict__.update(kept)
+            module.__dict__.update(before)
 
 
 def _attributes(module: nn.Module) -> dict[str, object]:

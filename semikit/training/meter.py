@@ -17,7 +17,7 @@ from semikit.distributed.collectives import mean_over_processes
 class Meter:
     """Sums logs on the device and reads them all at once; keeps the time and the time spent waiting for data.
 
-    Logs are scalars () or vectors (K > 1,); means are told of scalars only. `images` are counted per step; `read`
+    Logs are scalars () or vectors (K > 1,); means are reported of scalars only. `images` are counted per step; `read`
     resets the short-term sums, `mean_since_evaluation` the long-term ones, in which every log is a list. The first
     batch comes after the workers' start, so its seconds are kept in `first_batch` and count for nothing else.
     """

@@ -1,4 +1,4 @@
-"""The progress of a run, for whoever wants to follow it: the command line, log.txt, a notebook."""
+"""The progress of a run, for what follows it: the command line, log.txt, a notebook."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FinishedRun:
 
 
 class Reporter:
-    """Is told what happens in a run, in this order: planned, start, then log, evaluation and notice, end, finished."""
+    """Receives what happens in a run, in this order: planned, start, then log, evaluation and notice, end, finished."""
 
     def start(self, first: int, total: int) -> None:
         """Training begins at iteration `first` (0-based) of `total`."""
@@ -39,7 +39,7 @@ class Reporter:
         """Networks were evaluated after `iteration` steps."""
 
     def notice(self, text: str) -> None:
-        """Something a person should read."""
+        """Something the user should read."""
 
     def end(self) -> None:
         """Training is over, whatever the reason."""

@@ -145,14 +145,14 @@ class Stepper:
             self.optimizer.step()
             bad = ~finite
         else:
-            gradients[0].mul_(torch.where(sound, 1.0, torch.nan))  # the scaler looks at gradients only
+            gradients[0].mul_(torch.where(sound, 1.0, torch.nan))  # the scaler checks gradients only
             self.scaler.step(self.optimizer)
             self.scaler.update()
             # An overflow of scaled gradients is how the scale is found; so many in a row are not.
             self.overflows.copy_(torch.where(finite, 0, self.overflows + 1))
             bad = ~sound | (self.overflows > _OVERFLOWS)
-        kept = [torch.where(finite, new, old) for new, old in zip(after, before, strict=True)]
-        spread(kept, self.buffers)
+        settled = [torch.where(finite, new, old) for new, old in zip(after, before, strict=True)]
+        spread(settled, self.buffers)
         self.first_skipped.copy_(torch.where(bad & (self.skipped == 0), step, self.first_skipped))
         self.skipped += bad
         return applied
@@ -167,7 +167,7 @@ class Stepper:
 
 def _stayed_finite(before: list[Tensor], after: list[Tensor]) -> Tensor:
     """Whether no value of these vectors stopped being finite, (): masked pseudo-labels that are not numbers leave loss
-    and gradient alone, but not the averages that are kept of them.
+    and gradient alone, but not the running averages of them.
     """
     pairs = zip(before, after, strict=True)
     stayed = [(new.isfinite() | ~old.isfinite()).all() for old, new in pairs if new.is_floating_point()]

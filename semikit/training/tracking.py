@@ -86,8 +86,8 @@ def read_rows(folder: Path) -> list[dict[str, float]]:
             rows = [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
         return sorted(rows, key=lambda row: row["iteration"])
     except (ValueError, TypeError, KeyError, csv.Error) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path} cannot be read ({told}). semikit train writes it; restore or remove it.") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} cannot be read ({reason}). semikit train writes it; restore or remove it.") from None
 
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:

@@ -94,7 +94,7 @@ class Trainer:
         Raises:
             Interrupted: after SIGINT or SIGTERM to any process, when the checkpoint is written.
             RunError: more steps than allowed were not finite, data cannot be read any more, or the disk is full.
-            LostError: another process is gone.
+            LostError: another process ended.
         """
         total = self.schedule.iterations
         self.method.train()
@@ -149,8 +149,10 @@ class Trainer:
         self.save()
         if state == STOP:
             raise Interrupted(f"interrupted at iteration {self.step}; saved. Go on with: --resume {self.folder}")
-        told = f"data could not be read at iteration {self.step}; saved. {' '.join(faults)} Then go on with: --resume"
-        raise of_all(RunError(f"{told} {self.folder}")) from fault
+        message = (
+            f"data could not be read at iteration {self.step}; saved. {' '.join(faults)} Then go on with: --resume"
+        )
+        raise of_all(RunError(f"{message} {self.folder}")) from fault
 
     def _lost(self, error: LostError) -> LostError:
         """Save what is there, where no device hangs in what the lost process left undone; what to tell."""
@@ -187,8 +189,8 @@ class Trainer:
         self.waiting = values.get("waiting", 0.0)
         if skipped > self.train.max_skipped:
             first = int(self.stepper.first_skipped)
-            kept = rebuilt(self.task, first, self.folder, self.inference.device)
-            raise of_all(not_finite(first, skipped, self.train, self.optimizer_settings, kept))
+            batch_file = rebuilt(self.task, first, self.folder, self.inference.device)
+            raise of_all(not_finite(first, skipped, self.train, self.optimizer_settings, batch_file))
 
     def evaluate(self, tracker: Tracker | None) -> None:
         """Score student and teacher, keep the best, draw pictures, add a row to the table."""
@@ -196,8 +198,8 @@ class Trainer:
             try:
                 self._score(networks)
             except DataError as error:
-                told = f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
-                raise RunError(told) from error
+                message = f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
+                raise RunError(message) from error
             if tracker is not None:
                 with alone():
                     self.task.pictures(networks[self.best["model"]], self.folder / "images", self.inference)
@@ -301,13 +303,13 @@ def keep_batch(path: Path, labeled: Labeled, unlabeled: Unlabeled | None) -> Non
 
 
 def not_finite(
-    iteration: int, skipped: int, train: TrainSettings, optimizer: OptimizerSettings, kept: Path
+    iteration: int, skipped: int, train: TrainSettings, optimizer: OptimizerSettings, batch_file: Path
 ) -> RunError:
     """What stops a run after more than the allowed steps were not finite; a resumed run may change all that it names.
 
-    `iteration` is the first of them, whose batch lies at `kept` in the run folder.
+    `iteration` is the first of them, whose batch lies at `batch_file` in the run folder.
     """
-    folder = kept.parent
+    folder = batch_file.parent
     saved = any((folder / "weights" / name).is_file() for name in (LAST, PREVIOUS))
     begin = f"Go on from the checkpoint before with --resume {folder} and" if saved else "Nothing is saved: begin with"
     rates = f"optimizer.lr={optimizer.lr / 10:g}"
@@ -315,7 +317,7 @@ def not_finite(
         rates += f" optimizer.encoder_lr={optimizer.encoder_lr / 10:g}"
     return RunError(
         f"loss or gradient was not finite at iteration {iteration} ({skipped} skipped, train.max_skipped="
-        f"{train.max_skipped}). Its batch was rebuilt into {kept}. {begin} a lower learning rate ({rates}), with "
+        f"{train.max_skipped}). Its batch was rebuilt into {batch_file}. {begin} a lower learning rate ({rates}), with "
         "--precision bf16 or fp32 instead of fp16, or, where only few steps are bad, with more of them allowed "
         f"(train.max_skipped={10 * skipped})."
     )

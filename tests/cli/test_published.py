@@ -177,7 +177,7 @@ def test_another_set_by_its_folder(semikit: Call, miniature: Miniature) -> None:
     twice = semikit(*base, "--unlabeled", "sets/coco", "--unlabeled", "sets/coco")
     assert "is in both unlabeled[0] and unlabeled[1]" in twice.err
     own = semikit(*base, "--unlabeled", "sets/ade20k/images/validation")
-    assert "is in both val and unlabeled[0]" in own.err
+    assert "is in both unlabeled[0] and val" in own.err
     prepared.begin(Path("half"))
     assert "was begun and not finished there" in semikit(*base, "--unlabeled", "half").err
     assert "give its folder, --unlabeled DIR" in semikit(*base, "--unlabeled", "pascal").err
@@ -206,7 +206,7 @@ def test_masks_that_are_not_prepared_ones(semikit: Call, miniature: Miniature) -
         (["--dataset", "pascal", "--root", "root", "--labels", "3", "--unlabeled", "pascal"], "these are the train"),
         (["--dataset", "pascal", "--root", "root", "--labels", "3", "--unlabeled", "pascal:more"], "unknown part"),
         (["--dataset", "shapes", "--root", "root"], "semikit data list"),
-        (["--dataset", "shapes", "--labels", "official:92"], "only published data sets have official splits"),
+        (["--dataset", "shapes", "--labels", "official:92"], "these data have no official splits"),
     ],
 )
 def test_bad_input(semikit: Call, miniature: Miniature, arguments: list[str], told: str) -> None:

@@ -45,7 +45,7 @@ def test_equal_to_a_hundredth_of_a_pixel(grid: Any) -> None:
 def test_bounds_and_name(grid: Any) -> None:
     found = grid()
     assert found.bounds == (400000.0, 5799800.0, 400300.0, 5800000.0)
-    assert found.told() == "EPSG:32633, x 400000 to 400300, y 5799800 to 5800000"
+    assert found.text() == "EPSG:32633, x 400000 to 400300, y 5799800 to 5800000"
 
 
 def test_overlap_in_one_system(grid: Any) -> None:

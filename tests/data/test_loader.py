@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semikit.core.rng import rng_for
-from semikit.data.loading.loader import StepLoader, _Made, stack
+from semikit.data.loading.loader import StepLoader, _StepResult, stack
 from semikit.data.loading.streams import Stream, item_at
 from semikit.errors import DataError, FileFault, RunError, SemikitError
 
@@ -183,7 +183,7 @@ def test_pinning_reaches_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch pins a batch of a kind it does not know by calling its `pin_memory`."""
     pinned: list[Tensor] = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(tensor), tensor + 1)[1])
-    items = _Made({"s": stack([make("s", 0, rng_for(0, "t")), make("s", 1, rng_for(0, "t"))])}).pin_memory()
+    items = _StepResult({"s": stack([make("s", 0, rng_for(0, "t")), make("s", 1, rng_for(0, "t"))])}).pin_memory()
     assert len(pinned) == 5
     assert items.batch["s"].index.tolist() == [1, 2]
     assert items.batch["s"].valid is None

@@ -24,7 +24,7 @@ from shapely.geometry import shape
 
 from semikit.errors import ConfigError, DataError, FileFault, RunError
 from semikit.raster import polygons
-from semikit.raster.geodesic import Earth
+from semikit.raster.geodesic import Geodesic
 from semikit.raster.polygons import PolygonReport, write_polygons
 
 NAMES = ["unchanged", "built", "gone"]
@@ -299,9 +299,9 @@ def test_an_interruption_leaves_nothing(
     out.parent.mkdir()
     if former:
         out.write_bytes(former)
-    areas, batches, half = Earth.areas, [], []
+    areas, batches, half = Geodesic.areas, [], []
 
-    def interrupted(self: Earth, found: NDArray[Any]) -> NDArray[Any]:
+    def interrupted(self: Geodesic, found: NDArray[Any]) -> NDArray[Any]:
         batches.append(len(found))
         if len(batches) == 4:
             half.extend(path.name for path in out.parent.rglob("*") if path.is_file() and path != out)
@@ -309,7 +309,7 @@ def test_an_interruption_leaves_nothing(
         return areas(self, found)
 
     monkeypatch.setattr(polygons, "_BATCH", 10)
-    monkeypatch.setattr(Earth, "areas", interrupted)
+    monkeypatch.setattr(Geodesic, "areas", interrupted)
     with pytest.raises(interruption):
         write_polygons(classes, out, NAMES)
     assert name in half, "it was interrupted midway"

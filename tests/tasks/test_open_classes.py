@@ -50,7 +50,7 @@ def test_one_source(root: Path) -> None:
         ClassData()
     with pytest.raises(ValidationError, match=r"data\.folders and data\.shapes are given together"):
         ClassData.model_validate({"folders": folder_spec(root / "own").model_dump(), "shapes": {}})
-    with pytest.raises(ValidationError, match="the made images take no others"):
+    with pytest.raises(ValidationError, match="generated images take no others"):
         ClassData.model_validate({"shapes": {}, "unlabeled": [str(root / "more")]})
 
 

@@ -96,7 +96,7 @@ def test_one_source_of_data(photo_data: Path) -> None:
             {"shapes": {}, "folders": photos.raw(photo_data)["data"]["folders"]},
             "data.folders and data.shapes",
         ),
-        ({"shapes": {}, "unlabeled": ["more"]}, "the made images take no others"),
+        ({"shapes": {}, "unlabeled": ["more"]}, "generated images take no others"),
     ):
         with pytest.raises(ConfigError, match=told):
             resolve({**photos.raw(photo_data), "data": data})

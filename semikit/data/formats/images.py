@@ -189,7 +189,7 @@ def _dtype(mode: str) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Only cameras' formats: of a PNG, Pillow decodes the whole image to look for it.
+    # Only cameras' formats: of a PNG, Pillow decodes the whole image to find it.
     return int(image.getexif().get(_ORIENTATION, 1)) if image.format in {"JPEG", "MPO", "WEBP"} else 1
 
 
@@ -256,8 +256,8 @@ def _damage() -> tuple[type[Exception], ...]:
 
 def _reason(error: BaseException, path: Path) -> str:
     """The error's own words, without the path that stands before them."""
-    told = error.__cause__ if isinstance(error, rasters.errors()) and error.__cause__ else error  # GDAL's own words
-    text = " ".join(str(told).split()) or type(error).__name__
+    cause = error.__cause__ if isinstance(error, rasters.errors()) and error.__cause__ else error  # GDAL's own words
+    text = " ".join(str(cause).split()) or type(error).__name__
     return _IN_MEMORY.sub("it", text.replace(repr(str(path)), "it").replace(str(path), "it"))
 
 

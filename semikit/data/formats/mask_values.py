@@ -66,13 +66,13 @@ class MaskValues:
 
     def _fault(self, raw: NDArray[Any], outside: NDArray[np.bool_], file: Path | str) -> FileFault:
         values, counts = np.unique(raw[outside], return_counts=True)
-        told = [f"{value}: {count} pixels" for value, count in zip(values[:5], counts[:5], strict=True)]
-        told += [f"and {len(values) - 5} more values"] if len(values) > 5 else []
+        counted = [f"{value}: {count} pixels" for value, count in zip(values[:5], counts[:5], strict=True)]
+        counted += [f"and {len(values) - 5} more values"] if len(values) > 5 else []
         kind = f"mask value outside the classes 0 to {self.num_classes - 1}"
         if self.exact and set(values.tolist()) <= set(dict(self.mapping).values()):
             kind = "mask value of a class that is stored otherwise"
         remedy = self._remedy({int(value) for value in np.unique(raw)}, {int(value) for value in values})
-        return FileFault(kind, file, ", ".join(told), remedy + _lossy(file))
+        return FileFault(kind, file, ", ".join(counted), remedy + _lossy(file))
 
     def _remedy(self, present: set[int], outside: set[int]) -> str:
         """What is most likely meant, as a line for the data file."""

@@ -57,8 +57,8 @@ def listed(
         if not found:
             raise DataError(f"{path}: no image of train is named {entry!r}.{near(entry, names)}")
         if len(found) > 1:
-            told = ", ".join(names[k] for k in found[:3])
-            raise DataError(f"{path}: {entry!r} fits {len(found)} images: {told}. Write the subfolder too.")
+            fitting = ", ".join(names[k] for k in found[:3])
+            raise DataError(f"{path}: {entry!r} fits {len(found)} images: {fitting}. Write the subfolder too.")
         if found[0] in chosen:
             raise DataError(f"{path}: {entry!r} and {chosen[found[0]]!r} are the same image; name each once.")
         if not has(found[0]):

@@ -39,7 +39,7 @@ class Scale(Settings):
 
     @property
     def text(self) -> str:
-        """The range for people: "0 to 10000"; of several bands their bounds, one after the other."""
+        """The range in words: "0 to 10000"; of several bands their bounds, one after the other."""
         low, high = self.bounds
         return f"{', '.join(f'{v:g}' for v in low)} to {', '.join(f'{v:g}' for v in high)}"
 

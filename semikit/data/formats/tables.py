@@ -1,4 +1,4 @@
-"""Tables `file,label` and lists of files, as people write them."""
+"""Tables `file,label` and lists of files, as users write them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Table = dict[str, tuple[Path, str | None]]
 """Name -> (file, class name; None where the cell is empty)."""
 
 FILE, LABEL = "file", "label"
-"""The columns a table must have; others are not looked at."""
+"""The columns a table must have; others are ignored."""
 
 
 def read_table(path: Path, images: Path | None, key: str) -> Table:
@@ -117,12 +117,12 @@ def _files(path: Path, base: Path, entries: Sequence[tuple[str, int]], key: str)
             f"{key}: {path} names {len(foreign)} files that are no images: {some(foreign)}. "
             f"Known types: {', '.join(sorted(PHOTOS | RASTERS))}."
         )
-    gone = [file for file, _ in found if not file.is_file()]
-    if gone:
-        beside = [item.name for item in gone[0].parent.iterdir()] if gone[0].parent.is_dir() else []
+    missing = [file for file, _ in found if not file.is_file()]
+    if missing:
+        beside = [item.name for item in missing[0].parent.iterdir()] if missing[0].parent.is_dir() else []
         raise DataError(
-            f"{key}: {path} names {len(gone)} of {len(found)} files that are not there: "
-            f"{some([str(file) for file in gone])}.{near(gone[0].name, beside)} Files count from {base}."
+            f"{key}: {path} names {len(missing)} of {len(found)} files that are not there: "
+            f"{some([str(file) for file in missing])}.{near(missing[0].name, beside)} Files count from {base}."
         )
     named = [(_name(file, base), file, number) for file, number in found]
     twice = [name for name, count in Counter(name for name, _, _ in named).items() if count > 1]

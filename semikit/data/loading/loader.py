@@ -66,7 +66,7 @@ class StepLoader(Generic[R]):
         self.steps, self.pin, self.bad_files = steps, pin, bad_files
         # What comes out of shards is read once only if each worker keeps to positions of its own.
         self.parts = workers if workers and any(stream.length is None for stream in streams) else 1
-        self._loader: DataLoader[_Made] = DataLoader(
+        self._loader: DataLoader[_StepResult] = DataLoader(
             _Steps(tuple(streams), make, seed, 0 if bad_files is None else bad_files.limit),
             batch_size=None,
             sampler=StepParts(steps, self.parts) if self.parts > 1 else steps,
@@ -94,7 +94,7 @@ class StepLoader(Generic[R]):
             if self._loader.num_workers:
                 made._shutdown_workers()
 
-    def _next(self, made: Iterator[_Made]) -> Any:
+    def _next(self, made: Iterator[_StepResult]) -> Any:
         """The batches of the next step; a bug in `make` comes as torch wraps it."""
         try:
             item = next(made)
@@ -118,7 +118,7 @@ class StepLoader(Generic[R]):
 
 @final
 @dataclass(slots=True)
-class _Made:
+class _StepResult:
     """A step's batches, or the error that came instead (torch would wrap it in a traceback).
 
     `bad` are the files that could not be read, with what is wrong.
@@ -128,19 +128,19 @@ class _Made:
     error: SemikitError | None = None
     bad: tuple[tuple[str, str], ...] = ()
 
-    def pin_memory(self, device: Any = None) -> _Made:
+    def pin_memory(self, device: Any = None) -> _StepResult:
         """Called by torch's pinning thread."""
-        return _Made(mapped(torch.Tensor.pin_memory, self.batch), self.error, self.bad)
+        return _StepResult(mapped(torch.Tensor.pin_memory, self.batch), self.error, self.bad)
 
 
 @final
-class _Steps(Dataset[_Made]):
+class _Steps(Dataset[_StepResult]):
     """Step number -> its batches."""
 
     def __init__(self, streams: tuple[Stream, ...], make: Make[Any], seed: int, allowed: int) -> None:
         self.streams, self.make, self.seed, self.allowed = streams, make, seed, allowed
 
-    def __getitem__(self, key: int | tuple[int, int, int]) -> _Made:
+    def __getitem__(self, key: int | tuple[int, int, int]) -> _StepResult:
         step, part, parts = (key, 0, 1) if isinstance(key, int) else key
         bad: dict[str, str] = {}
         try:
@@ -148,10 +148,10 @@ class _Steps(Dataset[_Made]):
             found = ((stream.name, self._items(stream, step, part, parts, bad)) for stream in read)
             made = {name: stack(items) for name, items in found if items}
         except _TooMany:
-            return _Made(None, bad=tuple(bad.items()))
+            return _StepResult(None, bad=tuple(bad.items()))
         except SemikitError as error:
-            return _Made(None, error.with_traceback(None), tuple(bad.items()))
-        return _Made(made, bad=tuple(bad.items()))
+            return _StepResult(None, error.with_traceback(None), tuple(bad.items()))
+        return _StepResult(made, bad=tuple(bad.items()))
 
     def _items(self, stream: Stream, step: int, part: int, parts: int, bad: dict[str, str]) -> list[Any]:
         positions = range(stream.batch) if stream.positions is None else stream.positions
@@ -183,7 +183,7 @@ class _Steps(Dataset[_Made]):
             yield (first + number) % stream.length
 
 
-def _begun(loader: DataLoader[_Made]) -> Any:
+def _begun(loader: DataLoader[_StepResult]) -> Any:
     """The loader's iterator, whose dead workers are found when a batch is fetched.
 
     Torch's handler of SIGCHLD would raise wherever the process is, also in the middle of an update of the weights.

@@ -25,7 +25,7 @@ _PATIENCE = 60
 """Seconds in which a command has to end that sends no more."""
 
 _GRACE = 5
-"""Seconds in which a command has to end that is told to; then it is killed."""
+"""Seconds in which a command has to end once it was terminated; then it is killed."""
 
 _SKIPPED = 2**20
 """Bytes that are read at a time to come further in a stream."""
@@ -42,7 +42,7 @@ class Shard:
 
 
 def list_shards(patterns: Sequence[str]) -> tuple[Shard, ...]:
-    """All shards that patterns name, in their order; of paths it is looked whether they are there.
+    """All shards that patterns name, in their order; paths have to exist.
 
     Raises:
         DataError: missing files, the same place twice, patterns that fit nothing.
@@ -57,9 +57,11 @@ def list_shards(patterns: Sequence[str]) -> tuple[Shard, ...]:
             f"shards {some(unknown)}: addresses are http://, https:// or a command, such as "
             f"'{COMMAND}aws s3 cp s3://bucket/pool-{{000..999}}.tar -'."
         )
-    gone = [place for place in places if not is_remote(place) and not Path(place).is_file()]
-    if gone:
-        raise DataError(f"{len(gone)} of {len(places)} shards are missing: {some(gone)}. Restore them or list fewer.")
+    missing = [place for place in places if not is_remote(place) and not Path(place).is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(places)} shards are missing: {some(missing)}. Restore them or list fewer."
+        )
     return tuple(_shard(place) for place in places)
 
 
@@ -74,7 +76,7 @@ def _shard(place: str) -> Shard:
 
 @final
 class ShardReader:
-    """A shard as the file that `tarfile` wants: forward only where it comes from a command, and never read at once in
+    """A shard as the file that `tarfile` needs: forward only where it comes from a command, and never read at once in
     pieces of more than `LARGEST` bytes, whatever a header says.
     """
 

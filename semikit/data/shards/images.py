@@ -74,10 +74,10 @@ def _chosen(sample: Sample, kinds: frozenset[str]) -> tuple[Path, bytes]:
     """
     found = {name: data for name, data in sample.get().items() if name in kinds}
     if len(found) != 1:
-        told = f"{len(found)}: {some(sorted(found))}" if found else "none"
+        detail = f"{len(found)}: {some(sorted(found))}" if found else "none"
         endings = ", ".join(f".{kind}" for kind in sorted(kinds))
         remedy = f"Each sample needs one file NAME with one of {endings}; NAME has no dot."
-        raise FileFault("sample of a shard without its one image", sample.name, told, remedy)
+        raise FileFault("sample of a shard without its one image", sample.name, detail, remedy)
     ((name, data),) = found.items()
     return Path(f"{sample.name}.{name}"), data
 

@@ -48,7 +48,7 @@ class ShardPool:
     decode: SampleDecoder
 
     def first(self) -> Image:
-        """The first image of the first shard, for a look before training.
+        """The first image of the first shard, for a check before training.
 
         Raises:
             DataError: it cannot be read, there is none, a command or an address fails.

@@ -129,7 +129,7 @@ def _files(stream: ShardReader) -> Iterator[tuple[str | None, str, tarfile.TarIn
     """
     from webdataset.tariterators import base_plus_ext
 
-    # Undecodable names are spelt out: they are told in messages.
+    # Undecodable names are spelt out: they stand in messages.
     archive = tarfile.TarFile(fileobj=stream, mode="r", errors="backslashreplace")  # type: ignore[arg-type]
     before = None
     while (info := archive.next()) is not None:

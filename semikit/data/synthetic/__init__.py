@@ -1,1 +1,1 @@
-"""Images made on the spot."""
+"""Generated images."""

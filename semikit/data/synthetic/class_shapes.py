@@ -3,7 +3,7 @@
 Every image is a pure function of (seed, split, number). A pale shape of some size, turn, stretch and place lies on a
 darker, cloudy background; a bar may cross it, spots and texture lie about, tints, light, blur and grain vary. None of
 that tells anything about the class. Colours are held back on purpose: with free ones a small network learns the colours
-of 64 labelled images by heart and not one outline. Images are made in blocks, all of a block at once.
+of 64 labelled images by heart and not one outline. Images are generated in blocks, all of a block at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLASS_NAMES = ("disc", "ring", "square", "triangle", "star", "cross", "crescent"
 
 SIDE = 32
 _BLOCK = 30 * len(CLASS_NAMES)
-"""Images that are made together; in each block every class is equally frequent."""
+"""Images that are generated together; in each block every class is equally frequent."""
 
 
 @final
@@ -45,7 +45,7 @@ class ClassShapesSettings(Settings):
 
 
 def open_shapes(settings: ClassShapesSettings) -> DataParts:
-    """All three splits, made now (about 4000 images a second)."""
+    """All three splits, generated now (about 4000 images a second)."""
     train, val, test = shapes_source(settings, "train"), shapes_source(settings, "val"), shapes_source(settings, "test")
     return DataParts(train, (), val, test, CLASS_NAMES, balanced=True)
 

@@ -1,4 +1,4 @@
-"""A made scene becomes images: colour and height of every pixel at one date, then sun, shadows, haze, camera."""
+"""A generated scene becomes images: colour and height of every pixel at one date, then sun, shadows, haze, camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in a made scene: along streets buildings, pads, car parks, cars and trees, some of which change."""
+"""What stands in a generated scene: along streets buildings, pads, car parks, cars and trees, some of which change."""
 
 from __future__ import annotations
 

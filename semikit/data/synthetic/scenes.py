@@ -220,7 +220,7 @@ class ScenesSettings(Settings):
 
 @final
 class ScenesSource(GeneratedSamples):
-    """One split of `shapes-cd`: pairs are made when first asked for and kept (63 KiB each at 96 pixels)."""
+    """One split of `shapes-cd`: pairs are generated when first asked for, and cached (63 KiB each at 96 pixels)."""
 
     name = "shapes-cd"
 
@@ -248,7 +248,7 @@ def make_pair(seed: int, split: Split, index: int, size: int) -> Pair:
 
 
 def write_sample(seed: int, folder: Path) -> tuple[Path, Path]:
-    """Write a made scene at two dates as GeoTIFFs of half a metre a pixel, in UTM zone 33; before.tif and after.tif."""
+    """Write a generated scene at two dates as GeoTIFFs (0.5 m a pixel, UTM zone 33); before.tif and after.tif."""
     from affine import Affine
     from rasterio.crs import CRS
 

@@ -47,7 +47,7 @@ class ShapesSettings(Settings):
 
 @final
 class ShapesSource(GeneratedSamples):
-    """One split of `shapes`: images are made when first asked for and kept (25 KiB each at 80 pixels)."""
+    """One split of `shapes`: images are generated when first asked for, and cached (25 KiB each at 80 pixels)."""
 
     name = "shapes"
 

@@ -1,4 +1,4 @@
-"""Sources whose images are made, not read."""
+"""Samples whose images are generated, not read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLITS: dict[str, int] = {"train": 0, "val": 1, "test": 2}
 
 
 class GeneratedSamples(Samples, ABC):
-    """One split of a built-in data set; images are made when first asked for and kept.
+    """One split of a built-in data set; images are generated when first asked for, and cached.
 
     Raises:
         DataError: when the split is not one of train, val, test.

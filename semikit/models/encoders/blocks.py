@@ -93,14 +93,14 @@ class _StatisticsKept(AbstractContextManager[None]):
 
     def __init__(self, block: nn.Module) -> None:
         self.norms = [module for module in block.modules() if isinstance(module, BATCH_NORMS)]
-        self.kept: list[dict[str, Tensor | None]] = []
+        self.saved: list[dict[str, Tensor | None]] = []
 
     def __enter__(self) -> None:
-        self.kept = [dict(norm._buffers) for norm in self.norms]
+        self.saved = [dict(norm._buffers) for norm in self.norms]
         for norm in self.norms:
             for name, buffer in norm._buffers.items():
                 norm._buffers[name] = None if buffer is None else buffer.clone()
 
     def __exit__(self, *_: object) -> None:
-        for norm, kept in zip(self.norms, self.kept, strict=True):
-            norm._buffers.update(kept)
+        for norm, saved in zip(self.norms, self.saved, strict=True):
+            norm._buffers.update(saved)

@@ -90,11 +90,11 @@ def _checkpoint(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        told = f"({asked[1]})" if asked else "(it is no plain pickle of tensors)"
+        reason = f"({asked[1]})" if asked else "(it is no plain pickle of tensors)"
         raise WeightsError(
-            f"{path} is refused: reading it could run code that lies in it {told}. Save its weights as .safetensors "
+            f"{path} is refused: reading it could run code that lies in it {reason}. Save its weights as .safetensors "
             "where you trust it, and give that file."
         ) from error
     except Exception as error:  # what the reader of a damaged pickle may raise has no end
-        told = f"{type(error).__name__}: {error}"
-        raise WeightsError(f"{path} is damaged or no checkpoint ({told}). Fetch it again.") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{path} is damaged or no checkpoint ({reason}). Fetch it again.") from error

@@ -1,4 +1,4 @@
-"""What a file of weights says of its network: looked at before anything is built from it."""
+"""What a file of weights says of its network: validated before anything is built from it."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def checked(raw: Any, path: Path) -> dict[str, Any]:
     try:
         Metadata.model_validate(dict(raw))
     except ValidationError as error:
-        told = explain(error, Metadata).replace("\n", "; ")
-        raise WeightsError(f"{path}: what it says of its network is damaged: {told}. {_REMEDY}") from None
+        reason = explain(error, Metadata).replace("\n", "; ")
+        raise WeightsError(f"{path}: what it says of its network is damaged: {reason}. {_REMEDY}") from None
     return dict(raw)
 
 

@@ -14,14 +14,14 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from semikit.errors import FileFault
-from semikit.raster.geodesic import Earth
+from semikit.raster.geodesic import Geodesic
 
 A, F = 6378137.0, 1 / 298.257223563
 E2 = F * (2 - F)
 
 
-def earth(crs: Any, transform: Affine) -> Earth:
-    return Earth(transform, CRS.from_user_input(crs).to_wkt(version="WKT2_2019"), Path("map.tif"))
+def earth(crs: Any, transform: Affine) -> Geodesic:
+    return Geodesic(transform, CRS.from_user_input(crs).to_wkt(version="WKT2_2019"), Path("map.tif"))
 
 
 def boxes(*bounds: tuple[float, float, float, float]) -> Any:
