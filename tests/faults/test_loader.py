@@ -24,6 +24,7 @@ from semikit.errors import DataError, FileFault
 from semikit.training.bad_files import BadFiles
 from semikit.training.checkpoint import LAST, read_checkpoint, read_last
 from tests.helpers import photos
+from tests.helpers.processes import Server
 
 Tried = Callable[..., None]
 LENGTH = 40
@@ -94,7 +95,7 @@ def test_the_count_goes_on() -> None:
 
 
 @pytest.fixture
-def run(server: Any, tmp_path: Path) -> Callable[..., Any]:
+def run(server: Server, tmp_path: Path) -> Callable[..., Any]:
     """Starts a run on photographs of its own; the images are below `tmp_path / "data"`."""
     data = photos.write(tmp_path / "data")
 
@@ -105,18 +106,11 @@ def run(server: Any, tmp_path: Path) -> Callable[..., Any]:
     return start
 
 
-def wait_for(server: Any, pid: int, path: Path) -> None:
-    end = time.monotonic() + 60
-    while not path.exists():
-        assert server.wait(pid, 0.02) is None
-        assert time.monotonic() < end
-
-
-def test_files_that_go_bad_in_the_middle(server: Any, run: Callable[..., int], tmp_path: Path, tried: Tried) -> None:
+def test_files_that_go_bad_in_the_middle(server: Server, run: Callable[..., int], tmp_path: Path, tried: Tried) -> None:
     """One vanishes, one is cut off, a mask too: each is named once; with one more the run stops and is resumed."""
     pid = run("--iterations", "100000", "train.max_bad_files=3")
     images, folder = tmp_path / "data/train/images", tmp_path / "run"
-    wait_for(server, pid, folder / "weights" / LAST)
+    server.wait_for(folder / "weights" / LAST, pid)
     (images / "train7.png").unlink()
     (images / "train6.png").write_bytes((images / "train6.png").read_bytes()[:100])
     labelled = (folder / "labeled.txt").read_text().split()
@@ -139,7 +133,7 @@ def test_files_that_go_bad_in_the_middle(server: Any, run: Callable[..., int], t
     tried("files vanishing or going bad in the middle: named, counted, skipped up to the number, then exit 3", 4)
 
 
-def test_the_results_name_bad_files(server: Any, run: Callable[..., int], tmp_path: Path, tried: Tried) -> None:
+def test_the_results_name_bad_files(server: Server, run: Callable[..., int], tmp_path: Path, tried: Tried) -> None:
     path = tmp_path / "data/train/images/train7.png"
     path.write_bytes(path.read_bytes()[:300])
     ended = server.wait(run("--iterations", "4"))
@@ -151,9 +145,9 @@ def test_the_results_name_bad_files(server: Any, run: Callable[..., int], tmp_pa
     tried("bad file from the beginning: named in the log and in results.json")
 
 
-def test_a_killed_worker(server: Any, run: Callable[..., int], tmp_path: Path, tried: Tried) -> None:
+def test_a_killed_worker(server: Server, run: Callable[..., int], tmp_path: Path, tried: Tried) -> None:
     pid, folder = run("--iterations", "100000", "--workers", "2"), tmp_path / "run"
-    wait_for(server, pid, folder / "weights" / LAST)
+    server.wait_for(folder / "weights" / LAST, pid)
     workers = [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     os.kill(workers[0], 9)
     ended = server.wait(pid)
@@ -201,7 +195,7 @@ def test_an_image_of_30000_pixels_a_side(tmp_path: Path, tried: Tried) -> None:
     tried("PNG of 30,000 x 30,000 pixels: refused, the limit is stated")
 
 
-def test_a_raster_of_30000_pixels_a_side_is_read_by_windows(server: Any, tmp_path: Path, tried: Tried) -> None:
+def test_a_raster_of_30000_pixels_a_side_is_read_by_windows(server: Server, tmp_path: Path, tried: Tried) -> None:
     place = Affine(1, 0, 0, 0, -1, 9)
     data = photos.write(tmp_path / "data")
     profile = {"driver": "GTiff", "width": 30000, "height": 30000, "count": 3, "dtype": "uint8"}
@@ -229,7 +223,7 @@ def test_links_in_a_circle(tmp_path: Path, tried: Tried) -> None:
     tried("links of folders in a circle: not followed", 2)
 
 
-def test_a_file_that_is_a_link_to_itself(server: Any, run: Callable[..., int], tmp_path: Path, tried: Tried) -> None:
+def test_a_file_that_is_a_link_to_itself(server: Server, run: Callable[..., int], tmp_path: Path, tried: Tried) -> None:
     path = tmp_path / "data/train/images/train7.png"
     path.unlink()
     path.symlink_to(path)
@@ -241,7 +235,9 @@ def test_a_file_that_is_a_link_to_itself(server: Any, run: Callable[..., int], t
 
 
 @pytest.mark.parametrize("name", ["a b  c", "Straße", "日本語", "façade, № 1"])
-def test_names_with_spaces_and_letters_of_all_languages(server: Any, tmp_path: Path, tried: Tried, name: str) -> None:
+def test_names_with_spaces_and_letters_of_all_languages(
+    server: Server, tmp_path: Path, tried: Tried, name: str
+) -> None:
     data = photos.write(tmp_path / f"data {name}")
     for part in ("train/images", "train/masks", "val/images", "val/masks", "test/images", "test/masks"):
         for path in sorted((data.parent / part).iterdir()):
@@ -262,7 +258,9 @@ def test_names_with_spaces_and_letters_of_all_languages(server: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("name", [b"line\nbreak.png", b"no \xff text.png", b"bell\x07.png"])
-def test_names_that_cannot_stand_in_a_list(server: Any, tmp_path: Path, whole: Any, tried: Tried, name: bytes) -> None:
+def test_names_that_cannot_stand_in_a_list(
+    server: Server, tmp_path: Path, whole: Any, tried: Tried, name: bytes
+) -> None:
     data = photos.write(tmp_path / "data")
     path = data.parent / "train/images" / os.fsdecode(name)
     path.write_bytes((data.parent / "train/images/train0.png").read_bytes())
