@@ -104,7 +104,7 @@ def _in(value: Tensor, state: dict[str, Tensor]) -> bool:
     return any(value.shape == other.shape and torch.equal(value, other) for other in state.values())
 
 
-@pytest.mark.parametrize("family", ["dinov2", "beit"])
+@pytest.mark.parametrize("family", ["dinov2", pytest.param("beit", marks=pytest.mark.long)])
 def test_compiled_whole(family: str) -> None:
     network = trained(adapted(family))
     compiled = torch.compile(network.encoder, fullgraph=True, backend="eager")

@@ -127,6 +127,7 @@ def test_training_draws_nothing() -> None:
     assert built.training
 
 
+@pytest.mark.long
 def test_compiled_whole() -> None:
     built = encoder()
     images = torch.randn(2, 3, 64, 32)
