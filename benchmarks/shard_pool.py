@@ -19,10 +19,10 @@ from PIL import Image
 from semikit.core.rng import rng_for
 from semikit.data.loading.loader import StepLoader
 from semikit.data.loading.streams import Stream
-from semikit.data.shards.files import ShardCounts, list_shards
-from semikit.data.shards.images import PoolRgb
+from semikit.data.shards.decoders import PoolRgb
 from semikit.data.shards.pool import ShardPool, ShardStream
-from semikit.data.shards.reading import read_shard
+from semikit.data.shards.tar_files import ShardCounts, list_shards
+from semikit.data.shards.tar_samples import read_shard
 
 SIDE = 32
 

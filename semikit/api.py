@@ -250,7 +250,7 @@ def list_methods() -> list[str]:
 
 def list_models() -> list[str]:
     """Names for `encoder` that have a short name; any other timm encoder works by its timm name."""
-    from semikit.models.encoders.catalogue import ENCODERS
+    from semikit.models.encoders.names import ENCODERS
 
     return list(ENCODERS)
 

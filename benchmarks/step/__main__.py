@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.step.tables import augment_table, loader_table, step_table
 from semikit.cli import options as o
-from semikit.cli.json_file import check_json, write_json
+from semikit.cli.output import check_json, write_json
 from semikit.errors import InputError, SemikitError, unknown
 from semikit.run import recipes
 from semikit.run.compose import flag_overrides

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from semikit.cli import options as o
 from semikit.cli.demo import DEMOS
-from semikit.cli.json_file import check_json, write_json
+from semikit.cli.output import check_json, write_json
 from semikit.errors import InputError
 from semikit.registry import METHODS, TASKS
 from semikit.run import recipes

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from semikit.cli import options as o
-from semikit.cli.json_file import check_json, write_json
+from semikit.cli.output import check_json, write_json
 from semikit.errors import unknown
 from semikit.run.folder import existing_run
 

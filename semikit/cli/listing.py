@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from semikit.cli.tables import show_table
+from semikit.cli.output import show_table
 from semikit.errors import unknown
 from semikit.registry import DECODERS, METHODS
 from semikit.run import recipes
@@ -35,7 +35,7 @@ def _recipes(what: str) -> None:
 
 
 def _models(what: str) -> None:
-    from semikit.models.encoders.catalogue import ALIASES, ENCODERS, WIDE
+    from semikit.models.encoders.names import ALIASES, ENCODERS, WIDE
 
     also = {name: [alias for alias, known in ALIASES.items() if known == name] for name in ENCODERS}
     rows = [

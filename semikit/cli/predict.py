@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from semikit.cli import options as o
-from semikit.cli.progress import progress_bar
+from semikit.cli.output import progress_bar
 from semikit.run.folder import existing_run
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from semikit.cli import options as o
-from semikit.cli.tables import show_table
+from semikit.cli.output import show_table
 from semikit.errors import InputError, UnknownNameError
 from semikit.reproduce.cells import Cell, cells, command, percent
 from semikit.reproduce.tables import read_table, table_name, table_names

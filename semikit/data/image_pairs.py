@@ -18,7 +18,7 @@ from semikit.data.formats.value_range import rescaled
 from semikit.data.masked_images import refuse_other_size
 from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
-from semikit.data.shards.spec import Shards, kind_of, pool_among
+from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import ClassSpec, placed, read_spec
 from semikit.errors import DataError, some, unknown
 from semikit.raster.region import Region

@@ -14,10 +14,10 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from semikit.data.folders import TYPES, image_files
 from semikit.data.formats.images import image_size, read_rgb
+from semikit.data.formats.label_tables import read_list, read_table
 from semikit.data.formats.name_lists import near
-from semikit.data.formats.tables import read_list, read_table
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Samples, refuse_overlap
-from semikit.data.shards.spec import Shards, kind_of, pool_among
+from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import placed, read_spec
 from semikit.errors import DataError, some
 from semikit.raster.region import Region

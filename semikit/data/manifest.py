@@ -10,7 +10,7 @@ from typing import Any, Self, final
 
 from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from semikit.data.shards.files import Shard
+from semikit.data.shards.tar_files import Shard
 from semikit.data.splits import Family, Split
 from semikit.errors import DataError, some
 from semikit.settings.base import Settings

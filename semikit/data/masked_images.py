@@ -16,7 +16,7 @@ from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.rescale import Range, Scale
 from semikit.data.formats.value_range import rescaled
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
-from semikit.data.shards.spec import Shards, kind_of, pool_among
+from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import ClassSpec, read_spec
 from semikit.errors import DataError, mask_size_fault
 from semikit.raster.region import Region

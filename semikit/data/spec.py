@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.rescale import Scale
-from semikit.data.shards.spec import Shards
+from semikit.data.shards.pool_spec import Shards
 from semikit.files import at_home, no_such_file
 from semikit.settings.base import Settings
 from semikit.settings.messages import validate

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,11 +18,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import DistStoreError, PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from semikit.distributed.collectives import process_count, process_rank
-from semikit.distributed.rendezvous import scoped_store
 from semikit.errors import ConfigError, InputError, RunError, SemikitError
 
 T = TypeVar("T")
@@ -207,3 +208,38 @@ def _is_loss(error: RuntimeError) -> bool:
     """Whether a collective failed; gloo's failures have no class of their own."""
     distributed = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
     return isinstance(error, distributed) or "gloo" in str(error) or "Connection" in str(error)
+
+
+_JOIN_TIMEOUT = timedelta(minutes=30)
+"""How long the first process waits for the others, as torch's store lets each of them wait for the first."""
+
+_PAUSE = 0.05
+"""Seconds between two polls of the first process."""
+
+
+def scoped_store(store: Store, rank: int, count: int) -> Store:
+    """The part of `store` in which the `count` processes that start now tell each other their addresses.
+
+    Agents of torchrun keep one store for all processes they start one after another, in which those of before have left
+    their addresses. No count of restarts tells them apart, for each of several machines counts its own. So the first
+    process makes up a name, and tells it to whoever asks with a word that only that one has made up.
+
+    Raises:
+        DistStoreError: a process did not come in time.
+    """
+    if rank:
+        word = uuid.uuid4().hex
+        store.set(f"asked/{rank}", word)
+        own = PrefixStore(store.get(f"named/{word}").decode(), store)
+        own.add("came", 1)
+        return own
+    name = uuid.uuid4().hex
+    own = PrefixStore(name, store)
+    limit = time.monotonic() + _JOIN_TIMEOUT.total_seconds()
+    while (came := own.add("came", 0)) < count - 1:
+        if time.monotonic() > limit:
+            raise DistStoreError(f"{came + 1} of {count} processes came within {_JOIN_TIMEOUT}")
+        for other in range(1, count):
+            store.set(f"named/{store.get(f'asked/{other}').decode()}", name)
+        time.sleep(_PAUSE)
+    return own

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
 from semikit.errors import ConfigError, SemikitError
-from semikit.models.encoders.base import statistics
 from semikit.models.encoders.blocks import blocks_of, recompute
-from semikit.models.encoders.build import TRANSFORMERS, check_encoder, family
-from semikit.models.encoders.catalogue import WIDE, canonical, is_mit
+from semikit.models.encoders.create import TRANSFORMERS, check_encoder, family
+from semikit.models.encoders.encoder import statistics
+from semikit.models.encoders.names import WIDE, canonical, is_mit
 from semikit.models.encoders.wide_resnet import WideResNet
 from semikit.models.settings import MISFITS, EncoderSettings, Numbers, reason
 from semikit.models.weights.file import read_weights

@@ -10,9 +10,9 @@ from torch.nn import functional
 from semikit.core.network import Features, Network
 from semikit.errors import ConfigError
 from semikit.models.decoders._base import Decoder
-from semikit.models.encoders.base import Encoder
 from semikit.models.encoders.blocks import blocks_of
-from semikit.models.encoders.build import build_encoder
+from semikit.models.encoders.create import build_encoder
+from semikit.models.encoders.encoder import Encoder
 from semikit.models.encoders.lora import merged
 from semikit.models.settings import ModelSettings
 from semikit.registry import DECODERS

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from semikit.errors import ConfigError, SemikitError
-from semikit.models.encoders.catalogue import canonical
+from semikit.models.encoders.names import canonical
 from semikit.settings.base import Settings
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from semikit.core.network import Features, Network
 from semikit.core.student_views import has_batch_norm
 from semikit.errors import ConfigError
-from semikit.models.encoders.base import Encoder
+from semikit.models.encoders.encoder import Encoder
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
 

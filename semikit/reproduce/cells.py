@@ -10,7 +10,7 @@ from typing import Any, final
 import yaml
 
 from semikit.errors import InputError, unknown
-from semikit.models.encoders.catalogue import canonical
+from semikit.models.encoders.names import canonical
 from semikit.registry import TASKS
 from semikit.reproduce.tables import Reports, Row, Table, read_logs, read_table, shared_recipes, table_name, table_names
 from semikit.run.recipes import merge

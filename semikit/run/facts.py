@@ -5,7 +5,7 @@ from __future__ import annotations
 from timm.models import get_pretrained_cfg
 
 from semikit.core.student_views import has_batch_norm
-from semikit.models.encoders.catalogue import ENCODERS
+from semikit.models.encoders.names import ENCODERS
 from semikit.models.settings import EncoderSettings
 from semikit.run import build
 from semikit.training.device import describe_device

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semikit.data.shards.files import COUNTS
+from semikit.data.shards.tar_files import COUNTS
 from semikit.errors import ConfigError, InputError
 from semikit.run.lock import refuse_another
 from semikit.run.recipes import difference, read_yaml

@@ -14,10 +14,10 @@ from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names, read_published
 from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
 from semikit.data.samples import DataParts, Samples, refuse_overlap
-from semikit.data.shards.files import list_shards
-from semikit.data.shards.images import PoolImage, PoolPair
+from semikit.data.shards.decoders import PoolImage, PoolPair
 from semikit.data.shards.pool import SampleDecoder, ShardPool
-from semikit.data.shards.spec import Shards, pool_among
+from semikit.data.shards.pool_spec import Shards, pool_among
+from semikit.data.shards.tar_files import list_shards
 from semikit.data.spec import ClassSpec
 from semikit.errors import DataError
 from semikit.settings.base import Location, Settings

@@ -12,8 +12,8 @@ from semikit.data import manifest
 from semikit.data.loading.loader import Make, StepLoader
 from semikit.data.loading.streams import Stream
 from semikit.data.samples import DataParts, Samples
-from semikit.data.shards.files import COUNTS, ShardCounts
 from semikit.data.shards.pool import ShardStream
+from semikit.data.shards.tar_files import COUNTS, ShardCounts
 from semikit.data.splits import choose
 from semikit.distributed.collectives import own_positions
 from semikit.errors import FileFault

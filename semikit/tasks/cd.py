@@ -23,7 +23,7 @@ from semikit.data.image_pairs import (
 from semikit.data.pair_grids import alignment_notices
 from semikit.data.palette import Palette, palette
 from semikit.data.samples import DataParts
-from semikit.data.shards.images import PoolPair
+from semikit.data.shards.decoders import PoolPair
 from semikit.data.synthetic.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, write_sample
 from semikit.inference.in_memory import Prediction, detect_change
 from semikit.inference.predict_pairs import PairPredict, predict_pairs

@@ -18,8 +18,8 @@ from semikit.data.check import balance_notice, check_samples, parts_of, refuse_o
 from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
 from semikit.data.published.class_sets import PublishedImages, open_published_images
 from semikit.data.samples import DataParts, refuse_overlap
-from semikit.data.shards.images import PoolRgb
-from semikit.data.shards.spec import pool_among
+from semikit.data.shards.decoders import PoolRgb
+from semikit.data.shards.pool_spec import pool_among
 from semikit.data.splits import held_out
 from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
 from semikit.distributed.collectives import process_rank

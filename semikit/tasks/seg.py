@@ -14,7 +14,7 @@ from semikit.data.formats.mask_values import MaskValues
 from semikit.data.masked_images import DataSpec, ImageFolder, MaskedImages, load_spec, open_folders, plain_images
 from semikit.data.palette import palette
 from semikit.data.samples import DataParts
-from semikit.data.shards.images import PoolImage
+from semikit.data.shards.decoders import PoolImage
 from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.errors import InputError
 from semikit.inference.in_memory import Prediction, segment

@@ -13,8 +13,8 @@ from semikit.data.image_pairs import load_pairs
 from semikit.data.masked_images import load_spec
 from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepare import prepare
-from semikit.models.encoders.build import TRANSFORMERS, check_encoder, family
-from semikit.models.encoders.catalogue import WIDE
+from semikit.models.encoders.create import TRANSFORMERS, check_encoder, family
+from semikit.models.encoders.names import WIDE
 from semikit.models.segmenter import build_segmenter
 from semikit.registry import TASKS
 from semikit.run.build import build_run

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from semikit.cli.console import Bars, Summary, make_reporter, scores_table, start_panel
-from semikit.cli.json_file import write_json
+from semikit.cli.output import write_json
 from semikit.core.task import Scores
 from semikit.run import reporters as module
 from semikit.run.reporters import Both, Lines, values_line

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from semikit.cli import progress
+from semikit.cli import output as progress
 from semikit.data.published import fetch as fetching
 from semikit.data.published import verify as verifying
 from semikit.data.published.fetch import FetchReport

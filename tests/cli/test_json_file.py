@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from semikit.cli.json_file import check_json, write_json
+from semikit.cli.output import check_json, write_json
 from semikit.errors import InputError
 
 

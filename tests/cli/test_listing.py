@@ -7,7 +7,7 @@ import pytest
 
 from semikit.cli import listing
 from semikit.errors import UnknownNameError
-from semikit.models.encoders.catalogue import ALIASES, ENCODERS
+from semikit.models.encoders.names import ALIASES, ENCODERS
 
 
 def models(capsys: pytest.CaptureFixture[str]) -> list[str]:

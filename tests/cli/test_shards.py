@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from semikit.data.shards import reading as shard_reading
+from semikit.data.shards import tar_samples as shard_reading
 from semikit.errors import RunError
 from semikit.run import build
 from semikit.training.checkpoint import read_checkpoint

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.formats.tables import read_list, read_table
+from semikit.data.formats.label_tables import read_list, read_table
 from semikit.errors import DataError
 
 

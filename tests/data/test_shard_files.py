@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.shards import files as shard_files
-from semikit.data.shards.files import Shard, ShardCounts, ShardReader, list_shards
+from semikit.data.shards import tar_files as shard_files
+from semikit.data.shards.tar_files import Shard, ShardCounts, ShardReader, list_shards
 from semikit.errors import DataError, RunError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.shards.images import PoolImage, PoolPair, PoolRgb
-from semikit.data.shards.reading import Sample
+from semikit.data.shards.decoders import PoolImage, PoolPair, PoolRgb
+from semikit.data.shards.tar_samples import Sample
 from semikit.errors import FileFault
 
 

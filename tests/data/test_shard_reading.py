@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from semikit.data.shards import files as shard_files
-from semikit.data.shards import reading as shard_reading
-from semikit.data.shards.files import Shard
-from semikit.data.shards.reading import Sample, read_shard
+from semikit.data.shards import tar_files as shard_files
+from semikit.data.shards import tar_samples as shard_reading
+from semikit.data.shards.tar_files import Shard
+from semikit.data.shards.tar_samples import Sample, read_shard
 from semikit.errors import FileFault, RunError
 from tests.helpers import tars
 

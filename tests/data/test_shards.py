@@ -11,9 +11,9 @@ import pytest
 from semikit.data.loading.loader import StepLoader
 from semikit.data.loading.streams import Stream
 from semikit.data.shards import pool as shards
-from semikit.data.shards.files import ShardCounts, list_shards
-from semikit.data.shards.images import PoolImage
+from semikit.data.shards.decoders import PoolImage
 from semikit.data.shards.pool import ShardPool, ShardStream
+from semikit.data.shards.tar_files import ShardCounts, list_shards
 from semikit.errors import DataError, FileFault, RunError
 from tests.helpers import tars
 
@@ -239,7 +239,7 @@ def test_an_error_in_a_worker_arrives_as_itself(tmp_path: Path, numbers: Numbers
 
 
 def test_a_command_that_fails_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semikit.data.shards.reading._WAIT", 0.0)
+    monkeypatch.setattr("semikit.data.shards.tar_samples._WAIT", 0.0)
     pool = pool_of(["pipe:exit 7"])
     with pytest.raises(RunError, match=r"its command failed 4 times \(exit status 7\)"):
         ShardStream(pool, 0, "unlabeled", 2, ShardCounts()).image(0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from semikit.errors import ConfigError, UnknownNameError
-from semikit.models.encoders.build import build_encoder, check_encoder, family
+from semikit.models.encoders.create import build_encoder, check_encoder, family
 from semikit.models.settings import ModelSettings
 
 

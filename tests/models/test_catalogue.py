@@ -7,8 +7,8 @@ import pytest
 import timm
 import torch
 
-from semikit.models.encoders.build import build_encoder, check_encoder
-from semikit.models.encoders.catalogue import (
+from semikit.models.encoders.create import build_encoder, check_encoder
+from semikit.models.encoders.names import (
     ALIASES,
     ENCODERS,
     STRIDE,
@@ -113,6 +113,6 @@ def test_decoder_channels() -> None:
 
 
 def test_needs_neither_torch_nor_timm() -> None:
-    code = "import sys, semikit.models.encoders.catalogue, semikit.models.settings; print(*sys.modules)"
+    code = "import sys, semikit.models.encoders.names, semikit.models.settings; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "timm", "transformers"} & set(done.stdout.split())

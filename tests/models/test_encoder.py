@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from semikit.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, statistics
-from semikit.models.encoders.build import build_encoder
+from semikit.models.encoders.create import build_encoder
+from semikit.models.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, statistics
 from semikit.models.settings import ModelSettings
 
 

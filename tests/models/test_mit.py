@@ -13,9 +13,9 @@ from torch import Tensor
 
 from semikit.errors import ConfigError, WeightsError
 from semikit.models.encoders import mit
-from semikit.models.encoders.build import build_encoder
-from semikit.models.encoders.catalogue import ENCODERS, Entry
+from semikit.models.encoders.create import build_encoder
 from semikit.models.encoders.mit import Mit, in_layout_of
+from semikit.models.encoders.names import ENCODERS, Entry
 from semikit.models.settings import ModelSettings
 from semikit.models.weights import pretrained
 

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from semikit.errors import WeightsError
-from semikit.models.encoders.base import Encoder
-from semikit.models.encoders.build import build_encoder
-from semikit.models.encoders.catalogue import timm_name
+from semikit.models.encoders.create import build_encoder
+from semikit.models.encoders.encoder import Encoder
+from semikit.models.encoders.names import timm_name
 from semikit.models.settings import ModelSettings
 from semikit.models.weights import pretrained
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from semikit.errors import ConfigError
-from semikit.models.encoders.build import build_encoder
-from semikit.models.encoders.pyramid import feature_args
+from semikit.models.encoders.create import build_encoder, feature_args
 from semikit.models.settings import ModelSettings
 
 RESNET = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32], "stem_width": 8}

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import Tensor
 
-from semikit.models.encoders.build import build_encoder
+from semikit.models.encoders.create import build_encoder
 from semikit.models.encoders.vit import official_positions
 from semikit.models.settings import ModelSettings
 

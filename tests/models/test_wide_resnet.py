@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from semikit.models.encoders.catalogue import WIDE
+from semikit.models.encoders.names import WIDE
 from semikit.models.encoders.wide_resnet import WideResNet
 
 

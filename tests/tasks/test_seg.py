@@ -151,7 +151,7 @@ def test_normalisation_of_pretrained_weights_stays_with_them(
     photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that learned on images in -1..1 is asked about images in -1..1."""
-    from semikit.models.encoders import build as backbone
+    from semikit.models.encoders import create as backbone
 
     monkeypatch.setattr(backbone, "statistics", lambda pretrained, channels, random: ((0.5,) * 3, (0.5,) * 3))
     config = resolve(photos.raw(photo_data))

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.rng import rng_for
-from semikit.data.shards.files import Shard, ShardCounts
-from semikit.data.shards.reading import Sample, read_shard
+from semikit.data.shards.tar_files import Shard, ShardCounts
+from semikit.data.shards.tar_samples import Sample, read_shard
 from semikit.errors import DataError, RunError
 from semikit.raster.region import Region
 

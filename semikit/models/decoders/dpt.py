@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from semikit.errors import ConfigError
 from semikit.models.decoders._base import Decoder
-from semikit.models.encoders.catalogue import dpt_channels
+from semikit.models.encoders.names import dpt_channels
 
 
 @final

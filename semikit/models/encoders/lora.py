@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from semikit.errors import ConfigError
-from semikit.models.encoders.base import Encoder
+from semikit.models.encoders.encoder import Encoder
 from semikit.models.settings import LoraSettings
 
 _BASE, _DOWN, _UP = "base", "lora_a", "lora_b"

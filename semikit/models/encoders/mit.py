@@ -16,8 +16,8 @@ from typing import Any, final
 from torch import Tensor
 
 from semikit.errors import ConfigError, WeightsError
-from semikit.models.encoders.base import Encoder
-from semikit.models.encoders.catalogue import ENCODERS, mit_url
+from semikit.models.encoders.encoder import Encoder
+from semikit.models.encoders.names import ENCODERS, mit_url
 from semikit.models.settings import ModelSettings
 from semikit.models.weights.file import read_weights
 from semikit.models.weights.pretrained import load_encoder, reach_hub, what_to_fetch

@@ -11,8 +11,8 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional
 
-from semikit.models.encoders.base import Encoder
-from semikit.models.encoders.catalogue import blocks_for
+from semikit.models.encoders.encoder import Encoder
+from semikit.models.encoders.names import blocks_for
 
 _OFFSET = 0.1  # added to the grid before the scale factor is computed, as released by DINOv2
 

@@ -15,7 +15,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from semikit.errors import WeightsError
-from semikit.models.encoders.catalogue import weight_url
+from semikit.models.encoders.names import weight_url
 from semikit.models.weights.file import plain_names, read_weights
 
 _HEADS = ("head.", "fc.", "classifier.", "head_dist.", "fc_norm.", "attn_pool.", "mask_token")

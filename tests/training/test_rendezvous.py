@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from torch.distributed import DistStoreError, HashStore, Store
 
-from semikit.distributed import rendezvous as meeting
-from semikit.distributed.rendezvous import scoped_store
+from semikit.distributed import groups
+from semikit.distributed.groups import scoped_store
 
 
 def meet(store: Store, rank: int, count: int, late: float) -> Store:
@@ -35,7 +35,7 @@ def test_each_start_has_a_store_of_its_own(late: int) -> None:
 
 
 def test_who_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "_PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(groups, "_JOIN_TIMEOUT", timedelta(seconds=0.2))
     store = HashStore()
     store.set("asked/1", "of before")
     with pytest.raises(DistStoreError, match="1 of 2 processes came"):

@@ -11,7 +11,7 @@ import numpy as np
 from semikit.data.formats.images import Bytes, Mask, read_image, read_rgb, read_values
 from semikit.data.formats.rescale import Range
 from semikit.data.pair_grids import both_dates
-from semikit.data.shards.reading import Sample
+from semikit.data.shards.tar_samples import Sample
 from semikit.errors import FileFault, some
 
 TYPES = ("jpg", "jpeg", "png", "webp", "tif", "tiff")

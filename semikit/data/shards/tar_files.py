@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from semikit.data.shards.spec import COMMAND, expanded, is_remote
+from semikit.data.shards.pool_spec import COMMAND, expanded, is_remote
 from semikit.errors import DataError, RunError, some
 
 LARGEST = 256 * 2**20

@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import final
 
-from semikit.data.shards.files import LARGEST, Shard, ShardReader
-from semikit.data.shards.spec import is_remote
+from semikit.data.shards.pool_spec import is_remote
+from semikit.data.shards.tar_files import LARGEST, Shard, ShardReader
 from semikit.errors import FileFault, RunError
 
 TRIES = 4

@@ -1,20 +1,20 @@
-"""From a name to an encoder: any timm model that yields features, and the mix transformers."""
+"""An encoder by name, built as the decoder or head needs it."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, final
 
 import timm
 from timm.models import model_entrypoint
+from torch import Tensor
 
 from semikit.errors import ConfigError, SemikitError, UnknownNameError
-from semikit.models.encoders.base import Encoder, statistics
 from semikit.models.encoders.blocks import recompute
-from semikit.models.encoders.catalogue import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, timm_name
+from semikit.models.encoders.encoder import Encoder, statistics
 from semikit.models.encoders.lora import adapt
 from semikit.models.encoders.mit import build_mit
-from semikit.models.encoders.pyramid import Pyramid, feature_args
+from semikit.models.encoders.names import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, timm_name
 from semikit.models.encoders.vit import Beit, DinoV2, Sam, TokenEncoder, ViT
 from semikit.models.settings import MISFITS, ModelSettings, reason
 from semikit.models.weights.pretrained import create_backbone
@@ -122,3 +122,56 @@ def _create(name: str, settings: ModelSettings, args: dict[str, Any], features: 
             f"{name} cannot be built with { ({**settings.encoder_args, **features}) }: {reason(error)}. Give "
             "encoder_args its timm constructor takes."
         ) from error
+
+
+LEVELS = (-4, -3, -2, -1)
+"""The last four levels; for nearly every family strides 4, 8, 16, 32."""
+
+DILATES = frozenset({"resnet", "convnext", "mobilenetv3", "efficientnet", "regnet", "byobnet", "xception_aligned"})
+"""Families in which timm can replace strides by dilation."""
+
+ANY_SIZE = DILATES | {"densenet", "vgg", "dla", "resnetv2", "vovnet", "inception_next", "ghostnet", "fasternet"}
+"""Families that take images of any size; others get sides that are a multiple of their coarsest stride."""
+
+FLEXIBLE: dict[str, dict[str, Any]] = {
+    "swin_transformer": {"strict_img_size": False},
+    "swin_transformer_v2": {"strict_img_size": False},
+}
+"""Arguments without which a family insists on the size it was pretrained with."""
+
+
+@final
+class Pyramid(Encoder):
+    """A timm feature extractor."""
+
+    def __init__(self, backbone: Any, family: str) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.widths = tuple(int(width) for width in backbone.feature_info.channels())
+        self.reductions = tuple(int(reduction) for reduction in backbone.feature_info.reduction())
+        self.multiple = 1 if family in ANY_SIZE else max(self.reductions)
+        self.channels_last = str(getattr(backbone, "output_fmt", "")).endswith("NHWC")
+
+    def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps (B, D_l, h_l, w_l), finest first."""
+        maps = self.backbone(images)
+        return tuple(item.permute(0, 3, 1, 2) for item in maps) if self.channels_last else tuple(maps)
+
+
+def feature_args(family: str, stride: int | None, usual: int | None) -> dict[str, Any]:
+    """Arguments of `timm.create_model` for a pyramid.
+
+    `stride` is the wanted output stride; None: the decoder's `usual` one where the family can be dilated, else its own.
+
+    Raises:
+        ConfigError: when the family cannot be dilated.
+    """
+    args = {"features_only": True, "out_indices": LEVELS, **FLEXIBLE.get(family, {})}
+    if stride is not None and family not in DILATES:
+        raise ConfigError(
+            f"output_stride {stride}: encoders of the family {family!r} cannot be dilated. Leave output_stride unset, "
+            f"or choose an encoder of {', '.join(sorted(DILATES))}."
+        )
+    if stride is None and family in DILATES:
+        stride = usual
+    return args if stride is None else {**args, "output_stride": stride}
