@@ -20,6 +20,7 @@ from semikit.settings.base import Settings
 AlignTo = Literal["uniform", "labeled"] | tuple[float, ...]
 
 _SMALLEST = 1e-6
+"""Added to both shares: a class that was never predicted is scaled up, but not without limit."""
 
 
 @final

@@ -110,6 +110,7 @@ def _view_masks(rng: np.random.Generator, shape: tuple[int, int], dropout: Chann
 def _keep(rng: np.random.Generator, shape: tuple[int, int], dropout: ChannelDropout) -> npt.NDArray[np.bool_]:
     if dropout.sampling == "bernoulli":
         return rng.random(shape) >= dropout.rate
+    # The rank of each draw: exactly the rounded share is dropped, and every choice of channels is equally likely.
     ranks: npt.NDArray[np.int64] = rng.random(shape).argsort(axis=1).argsort(axis=1)
     return ranks < round(shape[1] * (1 - dropout.rate))
 

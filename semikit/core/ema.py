@@ -32,7 +32,7 @@ def update(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor
     weight = applied * (1 - decay)
     learned = [pair for pair in zip(teacher.parameters(), student.parameters(), strict=True) if pair[1].requires_grad]
     _average(own_shards([average for average, _ in learned]), own_shards([new for _, new in learned]), weight)
-    buffers = list(teacher.buffers())
+    buffers = list(teacher.buffers())  # batch norm's statistics are averaged too (as released), its counter is copied
     spread(
         [_mixed(*pair, weight, applied) for pair in zip(flat(buffers), flat([*student.buffers()]), strict=True)],
         buffers,

@@ -53,6 +53,7 @@ class FeatureBank(nn.Module):
 
         The rows are copied: they may be written before the gradient is taken.
         """
+        # The smallest number, not -inf: before any image is written the softmax has to be uniform, not NaN.
         similarity = features @ self.rows[:-1].clone().t() / temperature
         return similarity.masked_fill(~self.seen[:-1], torch.finfo(similarity.dtype).min).log_softmax(dim=1)
 

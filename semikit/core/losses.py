@@ -69,6 +69,7 @@ def _masked_sum(loss: Tensor, mask: Tensor, denominator: Tensor) -> Tensor:
     """The sum over images of (sum over positions of loss (B, *S) · mask (B, *S)) / denominator (B,), ()."""
     if mask.is_floating_point():
         loss = loss * mask
+    # Replaced, not multiplied: 0 times an infinite loss would be NaN, in the sum and in the gradient.
     masked = torch.where(mask > 0, loss, 0.0)
     return (masked.reshape(len(masked), -1).sum(dim=1) / denominator).sum()
 
@@ -109,7 +110,7 @@ def hard_positions(logits: Tensor, labels: Tensor, valid: Tensor, ohem: Ohem) ->
         return valid
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     true = logits.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
-    probability = torch.where(valid, true, 1.0)
+    probability = torch.where(valid, true, 1.0)  # sorted behind every valid position
     nth = probability.flatten().kthvalue(min(ohem.min_kept, probability.numel())).values
     hard = probability <= nth.clamp(min=ohem.threshold)
     return valid & (hard | (valid.sum() < ohem.min_kept))
@@ -164,7 +165,7 @@ class UnlabeledLoss(nn.Module):
         loss = loss_x + self.weight * loss_u
         for part in more.values():
             loss = loss + part
-        if self.config.loss == "released":
+        if self.config.loss == "released":  # which halves the sum at weight 1, and with it the learning rate of SGD
             loss = loss / (1 + self.weight)
         logs = {"loss": loss, "loss_x": loss_x, "loss_u": loss_u, "confident": _share(weak.weights, weak), **more}
         if weak.truth is not None:

@@ -21,6 +21,7 @@ _Floats: TypeAlias = npt.NDArray[np.float64]
 _Ints: TypeAlias = npt.NDArray[np.int64]
 
 _CANDIDATES = 32
+"""Boxes tried at once for each image; another number would give other boxes for the same seed."""
 _ROUNDS = 512
 
 

@@ -105,7 +105,7 @@ class FlexThreshold(Threshold):
 
     def _count(self, index: Tensor, labels: Tensor, sure: Tensor) -> None:
         self.selected.index_copy_(0, places(index, sure, self.images), labels)
-        numbers = self.selected[:-1] + 1
+        numbers = self.selected[:-1] + 1  # 0: never confident yet, which the warm-up compares the classes with
         counts = torch.zeros(len(self.learned) + 1, device=numbers.device)
         counts.scatter_add_(0, numbers, torch.ones_like(numbers, dtype=counts.dtype))
         best = counts.max() if self.warmup else counts[1:].max()
@@ -178,5 +178,6 @@ class SoftWeights(Threshold):
         follow(self.mean, mean, self.momentum)
         follow(self.variance, Mean(variance, (spread.count - 1).clamp(min=0)), self.momentum)
         below = (confidence - self.mean).clamp(max=0)
+        # Where all confidences are equal the variance is 0: then 0 / scale has to stay 0, also squared.
         scale = 2 * self.variance.clamp(min=torch.finfo(confidence.dtype).tiny ** 0.5) / self.deviations**2
         return torch.where(valid, (-below.square() / scale).exp(), 0.0)

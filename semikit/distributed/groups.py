@@ -183,7 +183,7 @@ def same_step(step: int, folder: Path) -> None:
     Raises:
         RunError: when the machines see different files.
     """
-    if agreed(step) != -agreed(-step):
+    if agreed(step) != -agreed(-step):  # the largest is not the smallest
         raise RunError(f"the processes read different checkpoints in {folder}; it has to be a folder they all share.")
 
 

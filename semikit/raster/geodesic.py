@@ -113,6 +113,7 @@ class Geodesic:
     def _cut(self, polygon: Any) -> Any:
         from shapely import MultiPolygon, box, get_parts, intersection, transform
 
+        # Across the antimeridian longitudes jump from 180 to -180; counted from 0 to 360 the polygon is in one piece.
         if _jumps(polygon):
             polygon = transform(polygon, lambda points: points + [360, 0] * (points[:, :1] < 0))
         if _jumps(polygon):

@@ -74,7 +74,7 @@ class Grid:
             return True
         if self.crs != other.crs:
             return False
-        back = ~self.transform
+        back = ~self.transform  # compared in pixels: degrees and metres have no tolerance in common
         pairs = zip(self.corners, other.corners, strict=True)
         moved = [np.subtract(_applied(back, a), _applied(back, b)) for a, b in pairs]
         return bool(np.abs(moved).max() < _SAME_PIXELS)
