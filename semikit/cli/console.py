@@ -122,10 +122,12 @@ def say_results(run: FinishedRun, console: Console, quiet: bool) -> None:
 
 
 def class_table(per_class: Mapping[str, float], what: str, more: Mapping[str, Mapping[str, float]]) -> Table:
-    """`what` of each class and `more` scores by name and class, in percent; names are shown as they are."""
+    """`what` of each class and `more` scores by name and class, in percent; names are shown as they are. Scores that
+    are `what` under another name (the recall, of top-1) are not shown twice.
+    """
     table = Table(box=None, header_style="bold")
     table.add_column("class")
-    columns = {what: per_class, **more}
+    columns = {what: per_class, **{name: scores for name, scores in more.items() if scores != per_class}}
     for name in columns:
         table.add_column(name, justify="right")
     for label in dict.fromkeys(label for scores in columns.values() for label in scores):
