@@ -60,11 +60,12 @@ def test_own_data_and_their_loader(
     assert loader["first_batch"] > 0
 
 
-def test_a_trace_of_a_compiled_step_in_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [(), pytest.param(("--compile",), marks=pytest.mark.long)])
+def test_a_trace_of_a_step_in_bf16(more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = torch.compile
     monkeypatch.setattr(torch, "compile", lambda method: compiled(method, backend="aot_eager"))
     trace = tmp_path / "trace.json"
-    flags = ["--method", "fixmatch", "--precision", "bf16", "--compile", "--steps", "1", "--profile", str(trace)]
+    flags = ["--method", "fixmatch", "--precision", "bf16", *more, "--steps", "1", "--profile", str(trace)]
     assert run(["benchmark", "seg", *TINY, *flags]) == 0
     names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
     assert {STEP, VIEWS, *PARTS} <= names
