@@ -17,8 +17,8 @@ from semikit.errors import InputError, RunError
 from semikit.files import write_text
 from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
-from semikit.run.compose import asked
-from semikit.run.folder import existing_run, find_run, new_folder
+from semikit.run.compose import asked, check_scoring, plain
+from semikit.run.folder import existing_run, find_run, new_folder, remove_empty
 
 if TYPE_CHECKING:
     from semikit.core.task import Inference, Predicted, Scores
@@ -113,6 +113,8 @@ def train(
         InputError: something that was given is wrong; RunError: the run could not go on.
     """
     given = {name: value for name, value in locals().items() if value is not None}
+    if reporter is not None and not callable(reporter) and not hasattr(reporter, "finished"):
+        raise InputError(f"reporter takes a semikit.Reporter, or what makes one, not {reporter!r}.")
     raw, above = asked(**given)
     if gpus is not None and gpus > 1:
         return _train_in_processes(raw, given)
@@ -143,14 +145,20 @@ def plan(task: str, *, gpus: int = 1, **options: Any) -> Plan:
 
 def _train_in_processes(raw: Mapping[str, Any], given: Mapping[str, Any]) -> Run:
     """The same command in several processes of this machine."""
-    from semikit.run.launch import launch_again
+    from semikit.run.config import resolve
+    from semikit.run.launch import check_launch, launch
 
+    check_launch(given["gpus"], raw)
+    resolve(raw)
     task, gpus, resume = given["task"], given["gpus"], given.get("resume")
     folder = new_folder(raw, _path(given.get("out"))) if resume is None else find_run(task, str(resume))
     with tempfile.TemporaryDirectory() as temporary:
-        code = launch_again(gpus, raw, _arguments(given, folder, Path(temporary) / "data.yaml"))
+        code = launch(gpus, _arguments(given, folder, Path(temporary) / "data.yaml"))
     if code:
-        raise RunError(f"one of {gpus} processes ended with exit code {code}; what it printed says why.")
+        remove_empty(folder)
+        raise (InputError if code == InputError.exit_code else RunError)(
+            f"one of {gpus} processes ended with exit code {code}; what it printed says why."
+        )
     file = folder / ("summary.json" if "seeds" in given else "results.json")
     return Run(folder, json.loads(file.read_text(encoding="utf-8")))
 
@@ -160,19 +168,27 @@ def _arguments(given: Mapping[str, Any], folder: Path, file: Path) -> list[str]:
     flags = {name: value for name, value in given.items() if name not in ("task", "gpus", "settings", "reporter")}
     flags |= {"resume": folder} if "resume" in given else {"out": folder}
     if isinstance(flags.get("data"), Mapping):
-        write_text(file, json.dumps(flags["data"], default=str))
+        write_text(file, _yaml(flags["data"]))
         flags |= {"data": file, "root": given.get("root", Path.cwd())}
     if "seeds" in given:
         flags["seeds"] = ",".join(map(str, given["seeds"]))
     arguments = ["train", given["task"]]
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            arguments += [flag] if value else []
+        if isinstance(value, bool):  # of `compile`, which has no flag that says no
+            arguments.append(f"train.{name}={str(value).lower()}")
         else:
             values = value if isinstance(value, list | tuple) else [value]
             arguments += [text for item in values for text in (flag, str(item))]
-    return [*arguments, *(f"{key}={json.dumps(value)}" for key, value in given.get("settings", {}).items())]
+    return [*arguments, *(f"{key}={_yaml(value)}" for key, value in given.get("settings", {}).items())]
+
+
+def _yaml(value: Any) -> str:
+    """Plain values as YAML in one line; of JSON, 1e-05 would be read back as text."""
+    import yaml
+
+    text: str = yaml.safe_dump(plain(value), default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return text.removesuffix("...\n").strip()
 
 
 def load(path: Place, device: str = "auto", precision: str = "fp32") -> Model:
@@ -204,6 +220,7 @@ def evaluate(
     Raises:
         InputError: no data known, other classes, or no such split.
     """
+    check_scoring(split, average, window)
     from semikit.run.evaluate import score
 
     given = Path(data) if isinstance(data, str | PathLike) else data

@@ -69,8 +69,10 @@ def benchmark(
         raise InputError(f"the step of public code is measured from the repository's folder: {command}")
     if loader and (peak is not None or profile is not None):
         raise InputError("--loader measures the loader, not steps; leave out --peak and --profile.")
-    if profile is not None and not profile.parent.is_dir():
-        raise InputError(f"cannot write to {profile}: there is no such folder. Make it, or choose another --profile.")
+    if profile is not None and (profile.is_dir() or not profile.parent.is_dir()):
+        raise InputError(
+            f"cannot write to {profile}: it is a folder, or its folder does not exist. Choose another --profile."
+        )
     check_json(json_file)
     flags = {
         "labels": labels, "method": method, "encoder": encoder, "decoder": decoder, "crop": crop, "batch": batch,
@@ -79,7 +81,9 @@ def benchmark(
     above = recipes.merge(flag_overrides(flags, task), recipes.parse_overrides(overrides or []))
     above = recipes.merge({"model": {"weights": "none"}}, above)
     raw = compose(task, dataset=dataset, data=data, root=root, config=config, preset=preset, above=above)
-    if synthetic or not set(raw["data"]) - {"labels", "unlabeled"}:
+    if synthetic and labels is not None:
+        raise InputError("--synthetic has labels of its own; leave out --labels.")
+    if synthetic or not set(raw.get("data") or ()) - {"labels", "unlabeled"}:
         raw |= {"name": "synthetic", "data": _built_in(task)}
     _measure(raw, steps, loader, peak, profile, json_file)
 

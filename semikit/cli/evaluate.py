@@ -11,7 +11,7 @@ from rich.console import Console
 
 from semikit.cli import options as o
 from semikit.cli.output import check_json, write_json
-from semikit.errors import unknown
+from semikit.run.compose import check_scoring
 from semikit.run.folder import existing_run
 
 
@@ -29,7 +29,8 @@ def evaluate(
     quiet: o.QuietFlag = False,
 ) -> None:
     """Score a trained model on validation or test images."""
-    _check(run, split, average, window)
+    check_scoring(split, average, window)
+    existing_run(run)  # before anything heavy is imported
     check_json(json_file)
     from semikit.cli.console import class_table
     from semikit.registry import TASKS
@@ -57,15 +58,3 @@ def _made_by(facts: Mapping[str, Any]) -> str:
     how = "".join(f", {name} {value}" for name, value in facts["evaluation"].items() if value is not None)
     whose = f"{facts['model']}, chosen by protocol {facts['protocol']}" if facts["model"] else "weights"
     return f"{whose}{how}: {file['path']} (sha256 {file['sha256'][:12]})"
-
-
-def _check(run: Path, split: str, average: str | None, window: str | None) -> None:
-    """What can be refused before anything heavy is imported."""
-    for name, value, known in (
-        ("split", split, ("val", "test")),
-        ("average", average, ("paper", "present", None)),
-        ("window", window, ("original", "sliding", None)),
-    ):
-        if value not in known:
-            raise unknown(f"--{name}", str(value), [item for item in known if item])
-    existing_run(run)  # before anything heavy is imported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from semikit.cli import options as o
 from semikit.errors import InputError
 from semikit.run import recipes
-from semikit.run.compose import asked
+from semikit.run.compose import asked, check_seeds
 
 _NO_KEYWORDS = ("context", "overrides", "seeds", "compile_", "dry_run", "quiet")
 
@@ -62,15 +63,15 @@ def train(
     console = Console(quiet=False)
     raw, _ = asked(**given)  # what is mistyped is answered before anything heavy is imported
     if gpus is not None and gpus > 1 and not dry_run:
-        from semikit.run.launch import launch_again, without_gpus
+        from semikit.run.launch import check_launch, launch, without_gpus
 
-        code = launch_again(gpus, raw, without_gpus(context.obj))
+        check_launch(gpus, raw)
+        code = launch(gpus, without_gpus(context.obj))
         if code:
             raise typer.Exit(code)
         return
     from semikit import api
     from semikit.cli.console import make_reporter, print_plan, print_seeds
-    from semikit.distributed.collectives import process_rank
 
     if dry_run:
         if resume is not None:
@@ -78,7 +79,7 @@ def train(
         print_plan(api.plan(**given), console)
         return
     run = api.train(**given, reporter=lambda: make_reporter(console, quiet))
-    if seeds is not None and process_rank() == 0:
+    if seeds is not None and os.environ.get("RANK", "0") == "0":  # the processes have parted by now
         print_seeds(run.results, console)
 
 
@@ -88,7 +89,5 @@ def parse_seeds(text: str) -> list[int]:
     Raises:
         InputError: for anything but distinct whole numbers.
     """
-    parts = text.split(",")
-    if not all(part.strip().isdigit() for part in parts) or len({int(part) for part in parts}) != len(parts):
-        raise InputError(f"--seeds takes different whole numbers with commas between them, e.g. 0,1,2; got {text!r}.")
-    return [int(part) for part in parts]
+    parts = [part.strip() for part in text.split(",")]
+    return check_seeds([int(part) if part.isdigit() else part for part in parts])

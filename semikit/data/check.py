@@ -75,25 +75,29 @@ def missing_files(parts: Sequence[Part]) -> list[str]:
     return found
 
 
-def check_samples(parts: Sequence[Part], num_classes: int, progress: Progress | None = None) -> None:
+def check_samples(
+    parts: Sequence[Part], num_classes: int, progress: Progress | None = None, *, one_size: bool = False
+) -> None:
     """Decode every image and every mask that will be used.
 
     Raises:
         DataError: one message with all problems of `find_problems`.
     """
-    problems = find_problems(parts, num_classes, progress)
+    problems = find_problems(parts, num_classes, progress, one_size=one_size)
     if len(problems) == 1:
         raise DataError(problems[0])
     if problems:
         raise DataError("\n- ".join([f"{len(problems)} problems with the data:", *problems]))
 
 
-def find_problems(parts: Sequence[Part], num_classes: int, progress: Progress | None = None) -> list[str]:
+def find_problems(
+    parts: Sequence[Part], num_classes: int, progress: Progress | None = None, *, one_size: bool = False
+) -> list[str]:
     """A sentence for each kind of problem in each part, with at most three files and the number of the others.
 
     Kinds: unreadable or truncated image, missing mask, mask of another size, colour mask, value outside the classes
     0..num_classes-1, no pixel that counts (in a labelled image; in all that are scored), another number of channels;
-    of whole images another size, where nine of ten have one of at most 96 pixels a side: the others would keep all
+    with `one_size` another size, where nine of ten have one of at most 96 pixels a side: the others would keep all
     from being held in memory. Samples that are generated or in memory have no faults. Images are decoded by threads;
     `progress` is called with (done, all) after each.
     """
@@ -116,7 +120,7 @@ def find_problems(parts: Sequence[Part], num_classes: int, progress: Progress | 
             if part.masks and indices and not counted and len(faults) == before:
                 fault = FileFault("masks of which no pixel counts", "all", "", "Check `ignore` and `mapping`.")
                 faults[part.name, fault.kind] = [fault]
-    sizes = [] if any(part.masks for part in parts) else _other_sizes(every)
+    sizes = _other_sizes(every) if one_size else []
     for name, fault in (*_other_channels(every), *sizes):
         faults.setdefault((name, fault.kind), []).append(fault)
     return [
@@ -252,7 +256,7 @@ def _other_sizes(seen: Sequence[_Seen]) -> Iterable[tuple[str, FileFault]]:
     if max(common) > LARGEST or count < _ONE_SIZE * len(seen):
         return
     kind = f"image of another size than most ({common[1]}x{common[0]}, width x height)"
-    remedy = "Bring all to one size, or take these out."
+    remedy = "Bring all to one size, take these out, or crop them all: views.size=224."
     for item in seen:
         if item.size != common:
             yield item.part, FileFault(kind, item.name, f"{item.size[1]}x{item.size[0]}", remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -27,7 +28,7 @@ def image_files(folder: Path, key: str, without: Path | None = None, empty: bool
     if not folder.is_dir():
         raise DataError(f"{key}: {'not a folder' if folder.exists() else 'no such folder'}: {folder}.{nearby(folder)}")
     found: dict[str, Path] = {}
-    for inner in sorted(_walk(folder, None if without == folder else without)):
+    for inner in sorted(_walk(folder, without)):
         path = folder / inner
         refuse_odd_name(path, key)
         name = inner.rpartition(".")[0]
@@ -52,11 +53,13 @@ def matching_files(place: Path, key: str) -> dict[str, Path]:
     parts = place.parts
     first = next(k for k, part in enumerate(parts) if "*" in part)
     base, inner = Path(*parts[:first]), "/".join(parts[first:])
+    pattern = "*".join(map(glob.escape, inner.split("*")))
     name = re.compile("([^/]+)".join(map(re.escape, inner.split("*"))))
     found: dict[str, Path] = {}
-    for path in sorted(base.glob(inner)):
+    for path in sorted(base.glob(pattern)):
         match = name.fullmatch(path.relative_to(base).as_posix())
-        if match is not None and path.suffix.lower() in PHOTOS | RASTERS:
+        if match is not None and match[1][0] != "." and path.suffix.lower() in PHOTOS | RASTERS:
+            refuse_odd_name(path, key)
             found[match[1]] = path
     if not found:
         raise DataError(f"{key}: no image fits {place}. Known types: {TYPES}.")
@@ -87,20 +90,32 @@ def nearby(folder: Path) -> str:
 
 
 def _walk(folder: Path, without: Path | None) -> list[str]:
-    """Image files below a folder, as paths below it."""
+    """Image files below a folder, as paths below it.
+
+    Each real folder is read once, under the first of its names: links that lead in a circle end there, and no image
+    has two names.
+
+    Raises:
+        DataError: a folder that may not be listed.
+    """
     found: list[str] = []
-    for place, inner, files in os.walk(folder, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".") and not _circle(place, name)]
-        if without is not None:
-            inner[:] = [name for name in inner if Path(place, name) != without]
-        below = os.path.relpath(place, folder)
-        prefix = "" if below == "." else f"{Path(below).as_posix()}/"
-        images = (name for name in files if not name.startswith(".") and Path(name).suffix.lower() in PHOTOS | RASTERS)
-        found += [f"{prefix}{name}" for name in images]
+    read = set() if without is None else {os.path.realpath(without)}
+    waiting = [folder]
+    while waiting:  # links come after all folders: an image has the name of its own place
+        for place, inner, files in os.walk(waiting.pop(0), onerror=_refuse):
+            real = os.path.realpath(place)
+            if real in read:
+                inner.clear()
+                continue
+            read.add(real)
+            inner[:] = sorted(name for name in inner if name[0] != ".")
+            waiting += [path for path in (Path(place, name) for name in inner) if path.is_symlink()]
+            below = Path(os.path.relpath(place, folder)).as_posix()
+            prefix = "" if below == "." else f"{below}/"
+            images = (name for name in files if name[0] != "." and Path(name).suffix.lower() in PHOTOS | RASTERS)
+            found += [f"{prefix}{name}" for name in images]
     return found
 
 
-def _circle(place: str, name: str) -> bool:
-    """Whether a folder is a link to one it lies in: to follow it would never end."""
-    path = Path(place, name)
-    return path.is_symlink() and Path(os.path.realpath(place)).is_relative_to(os.path.realpath(path))
+def _refuse(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be read: {error.strerror}.") from None

@@ -157,13 +157,13 @@ def masked_images(images: Path, masks: Path | None, spec: DataSpec, part: str) -
         DataError: missing or empty folder, two files of one name, no mask that fits.
     """
     found = image_files(images, f"{part}.images", without=masks)
-    drawn = {} if masks is None else image_files(masks, f"{part}.masks")
-    if masks is not None and not any(name in drawn for name in found):
+    with_masks = {} if masks is None else image_files(masks, f"{part}.masks")
+    if masks is not None and not any(name in with_masks for name in found):
         raise DataError(
-            f"{part}: no image has a mask. Images are named {_first(found)} in {images}, masks {_first(drawn)} "
+            f"{part}: no image has a mask. Images are named {_first(found)} in {images}, masks {_first(with_masks)} "
             f"in {masks}. A mask has its image's name (the suffix may differ) in the same subfolder."
         )
-    pairs = tuple(drawn.get(name) for name in found)
+    pairs = tuple(with_masks.get(name) for name in found)
     return MaskedImages(tuple(found), tuple(found.values()), pairs, spec.values, spec.bands)
 
 

@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, final
@@ -271,26 +271,24 @@ def channels_of(source: Samples, index: int) -> int:
     return int(source.image(index, region)[0].shape[-1])
 
 
-def real_file(path: Path) -> Path:
-    """Which file a path is, links among folders followed; links to single files would take seconds to follow."""
-    return _real_folder(path.parent) / path.name
-
-
-@lru_cache
-def _real_folder(folder: Path) -> Path:
-    # Unlike Path.resolve, links that lead in a circle are no error here.
-    return Path(os.path.realpath(folder))
-
-
-def refuse_overlap(parts: Mapping[str, Samples], real: Callable[[Path], Path] = real_file) -> None:
-    """Raise where two parts hold the same file; `real` says which file a path is.
+def refuse_overlap(parts: Mapping[str, Samples]) -> None:
+    """Raise where two parts hold the same file, under whatever name and through whatever link.
 
     Raises:
         DataError: names the file and both parts.
     """
-    owner: dict[Path, str] = {}
+    # Only links are followed file by file: of a million files, most lie in few folders.
+    folders: dict[str, str] = {}
+    owner: dict[str, str] = {}
     for part, source in parts.items():
         for path in (path for k in range(len(source)) for path in source.files(k)):
-            other = owner.setdefault(real(path), part)
+            folder, name = os.path.split(path)
+            if path.is_symlink():
+                real = os.path.realpath(path)
+            else:
+                if folder not in folders:
+                    folders[folder] = os.path.realpath(folder)
+                real = f"{folders[folder]}{os.sep}{name}"
+            other = owner.setdefault(real, part)
             if other != part:
                 raise DataError(f"{path} is in both {other} and {part}. Give each part files of its own.")

@@ -68,7 +68,8 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
         raise DataError("no image of train has a mask, so none can be labelled; state the folder as train.masks.")
     family, labeled = _labeled(labels, parts, able, seed)
     if not parts.published:
-        refuse_shared(train, labeled, parts.val, "val")
+        if not (isinstance(parts.val, Subset) and isinstance(train, Subset) and parts.val.source is train.source):
+            refuse_shared(train, labeled, parts.val, "val")  # what was held out of train holds what copies train has
         refuse_shared(train, labeled, parts.test, "test")
     pool = Pool((train, *parts.unlabeled))
     unlabeled: Sequence[int] = range(len(pool))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from semikit.errors import InputError
+from semikit.errors import InputError, unknown
 from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
 from semikit.run.folder import find_run
@@ -50,13 +49,14 @@ def asked(task: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     TASKS.check(task)
     if "method" in given:
         METHODS.check(given["method"])
+    _check_types(given)
     flags = {name: value for name, value in given.items() if name not in _NO_FLAGS}
-    if "labels" in flags:
-        flags["labels"] = str(flags["labels"])
+    flags |= {name: str(flags[name]) for name in ("labels", "weights") if name in flags}
     if "unlabeled" in flags:
-        flags["unlabeled"] = [flags["unlabeled"]] if isinstance(flags["unlabeled"], str) else list(flags["unlabeled"])
+        places = flags["unlabeled"]
+        flags["unlabeled"] = [str(place) for place in ([places] if isinstance(places, str | PathLike) else places)]
     above = recipes.merge(flag_overrides(flags, task), _nested(given.get("settings", {})))
-    if "seeds" in given and "seed" in (above.get("train") or {}):
+    if "seeds" in given and isinstance(above.get("train"), Mapping) and "seed" in above["train"]:
         numbers = ",".join(map(str, given["seeds"]))
         raise InputError(
             f"both --seeds {numbers} and one seed, {above['train']['seed']}, were given; give one of them."
@@ -77,6 +77,48 @@ def asked(task: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         above=above,
     )
     return raw, above
+
+
+def _check_types(given: Mapping[str, Any]) -> None:
+    gpus = given.get("gpus", 1)
+    if not _is_number(gpus) or gpus < 1:
+        raise InputError(f"--gpus takes a number of processes, 1 or more; got {gpus!r}.")
+    if "seeds" in given:
+        check_seeds(given["seeds"])
+    if not isinstance(given.get("data", {}), str | PathLike | Mapping):
+        raise InputError(f"--data takes a path or a mapping with the content of a data YAML; got {given['data']!r}.")
+
+
+def check_seeds(seeds: Sequence[Any]) -> list[int]:
+    """The seeds of several runs.
+
+    Raises:
+        InputError: none, or anything but different whole numbers.
+    """
+    if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not seeds or not all(map(_is_number, seeds)):
+        raise InputError(f"--seeds takes different whole numbers, 0,1,2 or (0, 1, 2); got {seeds!r}.")
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise InputError(f"--seeds takes different whole numbers, each once and 0 or more; got {seeds!r}.")
+    return list(seeds)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_scoring(split: str, average: str | None, window: str | None) -> None:
+    """Refuse options of an evaluation that do not exist.
+
+    Raises:
+        UnknownNameError: with those that do.
+    """
+    for name, value, known in (
+        ("split", split, ("val", "test")),
+        ("average", average, ("paper", "present", None)),
+        ("window", window, ("original", "sliding", None)),
+    ):
+        if value not in known:
+            raise unknown(f"--{name}", str(value), [item for item in known if item])
 
 
 def flag_overrides(flags: Mapping[str, Any], task: str = "") -> dict[str, Any]:
@@ -163,13 +205,34 @@ def _own_data(task: str, data: Path | Mapping[str, Any], root: Path | None) -> d
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     """`{"optimizer.lr": 1e-4}` as `{"optimizer": {"lr": 1e-4}}`."""
+    if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+        raise InputError(f"settings takes a mapping such as {{'optimizer.lr': 1e-4}}; got {settings!r}.")
     nested: dict[str, Any] = {}
     for key, value in settings.items():
-        inner: Any = json.loads(json.dumps(value))
+        inner: Any = plain(value)
         for part in reversed(key.split(".")):
             inner = {part: inner}
         nested = recipes.merge(nested, inner)
     return nested
+
+
+def plain(value: Any) -> Any:
+    """Values as YAML and JSON hold them: paths are text, tuples lists.
+
+    Raises:
+        InputError: anything else, such as an array.
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, PathLike):
+        return str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise InputError(
+        f"settings hold text, numbers, lists and mappings of them; got {value!r} ({type(value).__name__})."
+    )
 
 
 def _path(given: str | PathLike[str] | None) -> Path | None:

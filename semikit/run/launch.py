@@ -15,20 +15,17 @@ from semikit.distributed.groups import started_by_torchrun
 from semikit.errors import InputError, RunError
 
 
-def launch_again(gpus: int, raw: Mapping[str, Any], arguments: Sequence[str]) -> int:
-    """Run a command of `semikit train` in `gpus` processes, on the device that the configuration `raw` asks for; the
-    exit code of the first that failed, which has said why, or 0.
+def check_launch(gpus: int, raw: Mapping[str, Any]) -> None:
+    """Refuse to start `gpus` processes on the device that the configuration `raw` asks for.
 
     Raises:
-        InputError: when there are not as many GPUs, or torchrun has started processes already.
-        RunError: a process was killed.
+        InputError: there are not as many GPUs, or torchrun has started processes already.
     """
     if started_by_torchrun():
         raise InputError(f"--gpus {gpus} starts processes, and torchrun has started some already; leave it out.")
     train = raw.get("train")
     device = train.get("device") if isinstance(train, Mapping) else None
     check_gpus(gpus, None if device is None else str(device))
-    return launch(gpus, arguments)
 
 
 def check_gpus(count: int, device: str | None) -> None:

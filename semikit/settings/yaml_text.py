@@ -61,11 +61,13 @@ def expand(value: Any, where: str) -> Any:
 
 
 def _variable(name: str, where: str) -> str:
+    if not name.isidentifier():
+        raise ConfigError(f"{where}: ${{{name}}} names no environment variable; write it as ${{NAME}}.")
     value = os.environ.get(name)
     if not value:
         raise ConfigError(
-            f"{where} uses ${{{name}}}, but the environment variable {name} is not set. Set it (export {name}=…) or "
-            "write its value in place of it."
+            f"{where} uses ${{{name}}}, but the environment variable {name} is not set, or empty. Set it "
+            f"(export {name}=…) or write its value in place of it."
         )
     return value
 

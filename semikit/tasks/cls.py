@@ -138,7 +138,7 @@ class Classification(Task):
             opened.append(replace(unlabelled, indices=rest))
         elif self.parts.published:
             opened = [part.sampled(_CHECKED) for part in opened]
-        check_samples(opened, len(self.class_names))
+        check_samples(opened, len(self.class_names), one_size=self.settings.size is None)
         self.notices = [*self.parts.notices, balance_notice(split, self.class_names), *learned.check_pool(3)]
 
     def manifest(self) -> Mapping[str, Any]:

@@ -198,12 +198,13 @@ def test_several_processes_get_the_same_run(small: Small, tmp_path: Path, monkey
     mapping = {key: value for key, value in module.raw(yaml)["data"]["folders"].items() if value is not None}
     given: dict[str, Any] = {
         "data": mapping, "labels": 4, "iterations": 2, "batch": 2, "device": "cpu", "eval_every": 1, "compile": False,
-        "settings": {"model.weights": "none", "views.weak.crop": 28, "method.threshold": 0.5, "train.group": 1},
+        "settings": {"model.weights": "none", "views.weak.crop": 28,
+                     "method.threshold": 0.5, "optimizer.lr": 1e-5, "train.group": 1},
     }  # fmt: skip
     wanted = semikit.plan("seg", gpus=2, **given)
     printed: list[str] = []
 
-    def launch_again(gpus: int, raw: Any, arguments: list[str]) -> int:
+    def launch(gpus: int, arguments: list[str]) -> int:
         out = arguments.index("--out")
         folder = Path(arguments[out + 1])
         (folder / "results.json").write_text(json.dumps({"metric": "mIoU"}))
@@ -212,11 +213,11 @@ def test_several_processes_get_the_same_run(small: Small, tmp_path: Path, monkey
         printed.append(text.getvalue())
         return 0
 
-    monkeypatch.setattr("semikit.run.launch.launch_again", launch_again)
+    monkeypatch.setattr("semikit.run.launch.launch", launch)
     run = semikit.train("seg", **given, gpus=2, out=tmp_path / "shared")
     assert run.results == {"metric": "mIoU"}
     assert printed[0].startswith(wanted.config.to_yaml())
-    monkeypatch.setattr("semikit.run.launch.launch_again", lambda *_: 3)
+    monkeypatch.setattr("semikit.run.launch.launch", lambda *_: 3)
     with pytest.raises(semikit.RunError, match="one of 2 processes ended with exit code 3"):
         semikit.train("seg", **given, gpus=2, out=tmp_path / "failed")
 
@@ -236,3 +237,31 @@ def test_several_seeds(small: Small, tmp_path: Path) -> None:
         semikit.train("cls", data=yaml, labels=6, seeds=(0, 1), seed=3)
     with pytest.raises(semikit.InputError, match="plan takes the keywords of train without resume"):
         semikit.plan("cls", data=yaml, epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seeds": [0, 0]}, "each once"),
+        ({"seeds": []}, "--seeds takes different whole numbers"),
+        ({"seeds": "0,1"}, "--seeds takes different whole numbers"),
+        ({"gpus": 0}, "--gpus takes a number of processes, 1 or more; got 0"),
+        ({"gpus": "2"}, "--gpus takes a number of processes"),
+        ({"data": 5}, "--data takes a path or a mapping"),
+        ({"settings": ["optimizer.lr=1"]}, "settings takes a mapping"),
+        ({"settings": {"train.iterations": np.ones(2)}}, r"settings hold text, numbers, .* \(ndarray\)"),
+        ({"reporter": 5}, "reporter takes a semikit.Reporter"),
+        ({"weights": Path("x.pth")}, "x.pth"),
+        ({"unlabeled": [Path("nowhere")]}, "nowhere"),
+    ],
+)
+def test_wrong_keywords_are_refused(wrong: dict[str, Any], message: str, small: Small, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"data": small["seg"][1], "labels": 2, "out": tmp_path / "run"}
+    with pytest.raises(semikit.InputError, match=message):
+        semikit.train("seg", **given | wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_such_split(runs: dict[str, semikit.Run]) -> None:
+    with pytest.raises(semikit.UnknownNameError, match=r"unknown --split 'train'\. Known: test, val"):
+        semikit.evaluate(runs["seg"].folder, split="train")

@@ -171,7 +171,7 @@ def test_labels_of_the_validation_images(own: Path, refused: Callable[..., str])
         (["--epochs", "2"], r"train.iterations 2 and train.epochs 2 both say how long"),
         (["--seeds", "1,2", "--seed", "3"], r"both --seeds 1,2 and one seed, 3, were given; give one of them"),
         (["--seeds", "1,2", "train.seed=0"], r"both --seeds 1,2 and one seed, 0, were given"),
-        (["--seeds", "1,1"], r"--seeds takes different whole numbers .* got '1,1'"),
+        (["--seeds", "1,1"], r"--seeds takes different whole numbers"),
         (["train.accumulate=3"], r"train.batch 2 is not a multiple of train.accumulate 3"),
         (["train.accumulate=2", "--method", "unimatch_v1"], r"unimatch_v1 takes its pseudo-labels from .*accumulate=1"),
         (["model.encoder_args={depht: 2}"], r"test_vit cannot be built with .*depht"),

@@ -13,7 +13,7 @@ from semikit.data import manifest
 from semikit.data.labeled_images import LabeledArrays, folder_spec, open_labeled
 from semikit.data.published.class_sets import class_set, official_lists
 from semikit.data.samples import DataParts, Official
-from semikit.data.splits import Split, choose
+from semikit.data.splits import Split, choose, held_out
 from semikit.errors import DataError, UnknownNameError
 
 NAMES = ("cat", "dog", "owl")
@@ -203,3 +203,12 @@ def test_the_record_of_a_split(tmp_path: Path) -> None:
     assert (tmp_path / "unlabeled.txt").read_text().splitlines()[-1] == "unlabeled-1/more/00001"
     again = choose(str(tmp_path / "labeled.txt"), of)
     assert again.labeled == split.labeled
+
+
+def test_copies_within_train_may_be_held_out(tmp_path: Path) -> None:
+    for name, value in (("cat", 0), ("dog", 90)):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for k in range(6):
+            Image.new("RGB", (4, 4), (value + k // 2, 0, 0)).save(tmp_path / "train" / name / f"{k}.png")
+    of = held_out(open_labeled(folder_spec(tmp_path)), 6)
+    assert len(choose("all", of).labeled) == 6

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semikit.data.folders import matching_files
 from semikit.data.image_pairs import BINARY, PairSpec, load_pairs, open_pair_folders
 from semikit.errors import ConfigError, DataError, InputError
 from tests.helpers import georasters
@@ -104,3 +105,12 @@ class TestFolders:
         text = f"train: {{{inner}}}\nval: val\nmapping: {{255: 1}}\n"
         with pytest.raises(InputError, match=words.replace("[", r"\[")):
             open_pair_folders(spec(tmp_path / "data.yaml", text, root=pair_data.parent))
+
+
+def test_a_pattern_takes_brackets_as_they_are_and_no_hidden_folders(pair_data: Path, tmp_path: Path) -> None:
+    image = next((pair_data.parent / "train/A").glob("*"))
+    for name in ("one", "two", ".hidden"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"[x]{image.suffix}").write_bytes(image.read_bytes())
+    found = matching_files(tmp_path / "*" / f"[x]{image.suffix}", "train.images_a")
+    assert list(found) == ["one", "two"]

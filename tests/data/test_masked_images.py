@@ -58,6 +58,22 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path, save: 
     assert list(image_files(tmp_path / "i", "train.images")) == ["b/1"]
 
 
+def test_folders_that_link_to_each_other_are_read_once(tmp_path: Path, save: Save) -> None:
+    for name in "pqrs":
+        save(f"i/{name}/{name}.png", GRAY)
+        for other in "pqrs":
+            (tmp_path / "i" / name / f"to-{other}").symlink_to(tmp_path / "i" / other)
+    assert list(image_files(tmp_path / "i", "train.images")) == ["p/p", "q/q", "r/r", "s/s"]
+
+
+def test_the_folder_of_masks_is_left_out_however_it_is_spelt(tmp_path: Path, save: Save) -> None:
+    save("i/1.png", GRAY)
+    save("i/masks/1.png", GRAY)
+    (tmp_path / "link").symlink_to(tmp_path / "i")
+    for images, masks in (("i/../i", "i/masks"), ("i", "i/../i/masks"), ("link", "i/masks")):
+        assert list(image_files(tmp_path / images, "train.images", without=tmp_path / masks)) == ["1"]
+
+
 def test_masks_below_the_images_are_no_images(tmp_path: Path, save: Save, spec_of: SpecOf) -> None:
     save("i/1.png", GRAY)
     save("i/masks/1.png", GRAY)

@@ -216,3 +216,11 @@ def test_equal_files_in_two_parts_of_a_published_set_are_taken_as_published(fold
     with pytest.raises(DataError, match="labelled files that are also in val"):
         choose("all", sources)
     assert choose("all", replace(sources, published=True)).labeled
+
+
+def test_a_list_that_a_run_wrote_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Whatever the names look like: a comment, a blank before it, a separator of lines of another alphabet."""
+    train = Made(("#a", " lead", "a\u2028b", "plain"), frozenset(range(4)))
+    path = tmp_path / "labeled.txt"
+    path.write_text("# labelled\n" + "".join(f"{name}\n" for name in train.names), encoding="utf-8")
+    assert choose(str(path), parts(train)).labeled == (0, 1, 2, 3)

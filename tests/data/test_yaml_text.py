@@ -46,7 +46,9 @@ def test_variables_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLACE", "/data")
     monkeypatch.setenv("EMPTY", "")
     assert expand({"a": ["${PLACE}/x", 3], "b": "${"}, "x") == {"a": ["/data/x", 3], "b": "${"}
-    for name in ("EMPTY", "NO_SUCH_VARIABLE", ""):
+    with pytest.raises(ConfigError, match=r"x: \$\{\} names no environment variable; write it as \$\{NAME\}"):
+        expand("${}", "x")
+    for name in ("EMPTY", "NO_SUCH_VARIABLE"):
         words = rf"x uses \$\{{{name}\}}, but the environment variable {name} is not set"
         with pytest.raises(ConfigError, match=words):
             expand([f"${{{name}}}"], "x")

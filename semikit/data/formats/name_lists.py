@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
@@ -14,17 +14,20 @@ _COMPARED = 5000
 """Names a misspelt one is compared with; of more only the neighbours in their order are."""
 
 
-def read_entries(path: Path, allowed: str) -> list[str]:
+def read_entries(path: Path, allowed: str, names: Collection[str] = ()) -> list[str]:
     """The lines of a list without blanks and comments; `allowed` says what may be given instead of this file.
+
+    A line that is one of `names` as it stands is that name, also where it begins with # or a blank.
 
     Raises:
         DataError: no text, or nothing in it.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise DataError(f"labels {str(path)!r} is not a text file. Give {allowed}.") from None
-    entries = [line for line in lines if line and not line.startswith("#")]
+    found = [line if line in names else line.strip() for line in lines]
+    entries = [line for line in found if line in names or (line and not line.startswith("#"))]
     if not entries:
         raise DataError(f"{path} names no image; write one name a line.")
     return entries
@@ -50,7 +53,7 @@ def listed(
     numbers = _by_name(names)
     theirs = {part: (source, _by_name(source.names)) for part, source in others.items() if source is not None}
     chosen: dict[int, str] = {}
-    for entry in read_entries(path, allowed):
+    for entry in read_entries(path, allowed, set(names)):
         found = _find(entry, numbers, names)
         if not any(_as_it_stands(entry, train, index) for index in found):
             _refuse_theirs(entry, path, theirs, anyhow=not found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ def rescaled(parts: DataParts, stated: Scale | None) -> DataParts:
         DataError: a file in two parts; images whose values cannot be brought to one range.
     """
     named = parts.named()
-    refuse_overlap(named, lambda path: Path(os.path.realpath(path)))
+    refuse_overlap(named)
     scale = stated or sampled_scale(_files(parts.train), parts.bands)
     for name, part in () if scale is not None else named.items():
         if name != "train":

@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_no_whole_root(
     run: Run, miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Any] = []
-    save = Image.Image.save
+    source, save = miniature("cityscapes"), Image.Image.save
 
     def full(image: Image.Image, path: Path, **options: Any) -> None:
         written.append(path)
@@ -228,7 +228,7 @@ def test_a_full_disk_leaves_no_whole_root(
 
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(RunError, match=r"No space left on device.*goes on from there"):
-        run("cityscapes", miniature("cityscapes"))
+        run("cityscapes", source)
     assert not list((tmp_path / "root").rglob("*.tmp"))
     with pytest.raises(DataError, match="was begun and not finished"):
         open_prepared("cityscapes", tmp_path / "root")

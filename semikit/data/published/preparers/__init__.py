@@ -1,6 +1,10 @@
 """How each published data set is laid out: one module a data set, found by name; `plugin` is its `Preparer`.
 
-A preparer looks at what was given and says what is to be done; nothing is written before the plan is whole.
+A preparer reads what was given and says what is to be done; nothing is written before the plan is whole.
+
+A new data set needs a module here, `configs/published/NAME.yaml` (what it is: classes, counts, mask values),
+`configs/datasets/NAME.yaml` (its recipe) and its addresses in `configs/downloads.yaml`. Sets of image classification
+that torchvision reads are a line of `data/published/class_sets.py` instead.
 """
 
 from __future__ import annotations
