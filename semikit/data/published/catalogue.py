@@ -44,7 +44,7 @@ class Published(Settings):
     task: str = "seg"
     """Of `semikit train`; those of cd are pairs of two dates."""
     title: str
-    """As people call it."""
+    """Its usual name."""
     homepage: str
     """Where its terms are."""
     licence: str
@@ -168,7 +168,7 @@ class Download(Settings):
     """One file of a data set."""
 
     name: str
-    """Under which it is kept."""
+    """Its name on the disk."""
     what: str
     """What it holds."""
     part: str
@@ -176,7 +176,7 @@ class Download(Settings):
     optional: bool = False
     """Whether it is fetched only when its part is asked for."""
     urls: tuple[Url, ...] = ()
-    """Where it lies, in the order they are tried; none where a person has to fetch it."""
+    """Where it lies, in the order they are tried; none where the user has to fetch it."""
     md5: Md5 | None = None
     """Checksum."""
     sha256: Sha256 | None = None
@@ -186,7 +186,7 @@ class Download(Settings):
     size: Annotated[int, Field(gt=0)] | None = Field(default=None, alias="bytes")
     """Length in bytes."""
     by_hand: str | None = None
-    """What a person does where nothing may be fetched."""
+    """What the user does where nothing may be fetched."""
     instead: str | None = None
     """What to do when no address answers."""
 

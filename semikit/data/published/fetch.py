@@ -1,4 +1,4 @@
-"""`semikit data fetch`: archives and official lists over http(s), and instructions for what a person has to fetch.
+"""`semikit data fetch`: archives and official lists over http(s), and instructions for what the user has to fetch.
 
 A download is resumed, tried from mirrors, and in its place only once it is known to be whole.
 """
@@ -120,8 +120,8 @@ def download(
                 return True
         rounds, most = (0, _length(part)) if _length(part) > most else (rounds + 1, most)
         time.sleep(pause * rounds if left and rounds < tries else 0)
-    told = "; ".join(f"{url}: {text}" for url, text in faults.items())
-    raise Unserved(f"{target} could not be fetched. {told}. Run the command again to go on, perhaps later.")
+    reasons = "; ".join(f"{url}: {text}" for url, text in faults.items())
+    raise Unserved(f"{target} could not be fetched. {reasons}. Run the command again to go on, perhaps later.")
 
 
 def _served(url: str, part: Path, wanted: _Wanted, progress: Counted, timeout: float) -> _Wrong | None:
@@ -301,7 +301,7 @@ def _all(tasks: Sequence[Callable[[], None]]) -> list[str]:
 
 
 def by_hand(name: str, root: Path, parts: Sequence[str] = ()) -> list[str]:
-    """Exact instructions for the files a person has to fetch and that are not there yet.
+    """Exact instructions for the files the user has to fetch and that are not there yet.
 
     Raises:
         UnknownNameError: for a data set or part nobody knows.

@@ -1,4 +1,4 @@
-"""Where `semikit data prepare` looks: archives and folders, by the names of their members."""
+"""What `semikit data prepare` reads: archives and folders, by the names of their members."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Place:
     without: str = ""
     """Members below this are left out."""
     sizes: dict[str, int] = field(default_factory=dict)
-    """Name -> bytes of every member, once it was looked through."""
+    """Name -> bytes of every member, once it was listed."""
 
     def members(self) -> Iterator[tuple[str, Member]]:
         """Name and content, in stored order; hidden and empty files are left out.
@@ -60,7 +60,7 @@ class Found:
 
     @property
     def where(self) -> str:
-        """As told in messages."""
+        """As it stands in messages."""
         return f"{self.place.path}: {self.name.removeprefix(self.place.prefix)}"
 
 
@@ -78,7 +78,7 @@ class Inputs:
         for done, place in enumerate(self.places):
             progress(f"looking through {place.path.name}", done, len(self.places))
             place.sizes.update(_sizes(place, source))
-        progress("looked through", len(self.places), len(self.places))
+        progress("listed", len(self.places), len(self.places))
 
     @cached_property
     def in_place(self) -> dict[str, int]:

@@ -33,7 +33,7 @@ _DAMAGED_MATLAB = (KeyError, IndexError, ValueError, TypeError, OSError, NotImpl
 
 
 def decode(data: bytes, where: str) -> Bytes:
-    """Values (H, W) of a mask file; of a palette image the indices. `where` is told in errors.
+    """Values (H, W) of a mask file; of a palette image the indices. `where` stands in errors.
 
     Raises:
         FileFault: cannot be read, a colour image, or values of more than 8 bits.
@@ -50,7 +50,7 @@ def decode(data: bytes, where: str) -> Bytes:
 
 
 def decode_image(data: bytes, where: str) -> Bytes:
-    """Pixels (H, W, 3) of an image file. `where` is told in errors.
+    """Pixels (H, W, 3) of an image file. `where` stands in errors.
 
     Raises:
         FileFault: cannot be read.
@@ -89,9 +89,9 @@ def refuse_other_changes(present: Set[int], where: str) -> None:
         FileFault: names them.
     """
     if not (present <= {0, CHANGED} or present <= {0, 1}):
-        told = ", ".join(map(str, sorted(present)[:5])) + (", …" if len(present) > 5 else "")
+        values_found = ", ".join(map(str, sorted(present)[:5])) + (", …" if len(present) > 5 else "")
         remedy = "Give the original labels: 0 and 255, or 0 and 1. JPEG and resizing make values between."
-        raise FileFault("mask of change with other values than two", where, f"values {told}", remedy)
+        raise FileFault("mask of change with other values than two", where, f"values {values_found}", remedy)
 
 
 def train_ids(data: bytes, where: str) -> Bytes:

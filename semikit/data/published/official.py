@@ -89,8 +89,8 @@ def _refuse_part(prepared: Prepared, split: str) -> None:
     published, counts, own = prepared.published, prepared.record.counts, prepared.record.own
     if prepared.record.complete(published):
         return
-    told = ", ".join(f"{part} {counts.get(part, 0)} of {published.counts[part]}" for part in published.masked)
-    what = f"is not as published ({own})" if own else f"holds only a part of {published.title} ({told} images)"
+    counted = ", ".join(f"{part} {counts.get(part, 0)} of {published.counts[part]}" for part in published.masked)
+    what = f"is not as published ({own})" if own else f"holds only a part of {published.title} ({counted} images)"
     raise DataError(
         f"{_PREFIX}{split}: {prepared.path} {what}, so no official list applies. Prepare the whole data set as it is "
         "published, or give --labels a number or a fraction."

@@ -1,6 +1,6 @@
 """`semikit data prepare`: from what was downloaded to a prepared root.
 
-First everything is looked at and planned, then files are laid out one after the other, each whole or not at all, then
+First everything is listed and planned, then files are laid out one after the other, each whole or not at all, then
 lists and record are written. What is in place already stays, so an interrupted run is gone on with by the same command.
 """
 
@@ -61,7 +61,7 @@ def prepare(name: str, source: Path, root: Path, progress: Progress) -> PrepareR
         raise _nothing(published, preparer, source, inputs.places)
     jobs = [*_needed(plan, inputs), *_official(name, inputs)]
     need_space(root, _bytes(jobs, root) + plan.after_bytes)
-    # The masks of an earlier run are told as what they were.
+    # The masks of an earlier run are reported as what they were.
     same = previous is not None and plan.after is None and not _masks(plan) & {job.target for job in jobs}
     masks = previous.masks if previous and same else prepared.begun_with(root) or plan.masks
     record = Record(dataset=name, counts=counts, masks=masks, own=plan.own)

@@ -116,7 +116,7 @@ def _look(prepared: Prepared, pairs: Sequence[Pair], every: bool, report: Verify
     report.problems.extend(_faults([item.fault for item in seen if item.fault is not None]))
     values = {item.mask: item.values for item in seen if item.fault is None}
     report.problems.extend(diagnose(prepared.published, values))
-    report.lines.append(f"looked into {len(seen)} of {len(masked)} masks; {_coverage(prepared.published, values)}")
+    report.lines.append(f"opened {len(seen)} of {len(masked)} masks; {_coverage(prepared.published, values)}")
 
 
 def _evenly(count: int) -> list[int]:
@@ -124,7 +124,7 @@ def _evenly(count: int) -> list[int]:
 
 
 def _looker(prepared: Prepared, every: bool) -> Callable[[tuple[str, str]], _Seen]:
-    def look(pair: tuple[str, str]) -> _Seen:
+    def opened(pair: tuple[str, str]) -> _Seen:
         image, mask = pair
         try:
             values = read_mask(prepared.path / mask)
@@ -137,7 +137,7 @@ def _looker(prepared: Prepared, every: bool) -> Callable[[tuple[str, str]], _See
         except FileFault as fault:
             return _Seen(mask, fault=FileFault(fault.kind, fault.file, fault.detail, _MEND))
 
-    return look
+    return opened
 
 
 def _faults(faults: Sequence[FileFault]) -> list[str]:
@@ -197,10 +197,10 @@ def diagnose(published: Published, masks: Masks) -> list[str]:
     outside = sorted(present - published.stored.keys() - set(published.ignore))
     if outside:
         files = [file for file, values in masks.items() if values & set(outside)]
-        told = some([str(value) for value in outside], 5)
+        text = some([str(value) for value in outside], 5)
         problems.append(
             f"{len(files)} masks hold values that are neither a class (0 to {len(published.classes) - 1}) nor "
-            f"{' or '.join(str(value) for value in published.ignore)}: {told} in {some(files)}. "
+            f"{' or '.join(str(value) for value in published.ignore)}: {text} in {some(files)}. "
             f"{_cause(published.name, set(outside), present)}"
         )
     elif _too_few(published, masks, present):
@@ -224,14 +224,14 @@ def _of_change(published: Published, masks: Masks, present: frozenset[int]) -> l
     if outside:
         files = [file for file, values in masks.items() if values & set(outside)]
         values = some([str(value) for value in outside], 5)
-        told = f"{len(files)} masks hold other values than {wanted}: {values} in {some(files)}."
+        text = f"{len(files)} masks hold other values than {wanted}: {values} in {some(files)}."
         if present <= {0, 1}:
             return [
-                f"{told} {_DIVIDED} Prepare this root into another, which writes 255 for 1: `semikit data prepare "
+                f"{text} {_DIVIDED} Prepare this root into another, which writes 255 for 1: `semikit data prepare "
                 f"{published.name} --source ROOT --root ANOTHER`."
             ]
         cause = _MIXED if outside == [1] else _SMEARED
-        return [f"{told} {cause} Remove the folder label/ and prepare again from the original labels."]
+        return [f"{text} {cause} Remove the folder label/ and prepare again from the original labels."]
     if len(masks) >= _SEVERAL and len(present) == 1:
         return [
             f"all {len(masks)} masks hold nothing but {min(present)}: nothing could be learned from them. They were "
@@ -275,8 +275,8 @@ def _cause(name: str, outside: set[int], present: frozenset[int]) -> str:
         return _TWICE
     if 255 not in present and max(outside) == 254 and name != "coco":
         return "255 seems to have been written as 254. " + _OTHER
-    fits, told = causes.get(name, (False, _OTHER))
-    return told if fits else _OTHER
+    fits, text = causes.get(name, (False, _OTHER))
+    return text if fits else _OTHER
 
 
 def _too_few(published: Published, masks: Masks, present: frozenset[int]) -> bool:

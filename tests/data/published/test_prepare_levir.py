@@ -276,4 +276,4 @@ def test_nine_real_scenes(run: Run, tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(root / f"{kind}/train_1_7.png"), scene[256:512, 512:768])
     found = verify("levir", root, True, quiet)
     assert found.problems == []
-    assert "looked into 144 of 144 masks; 2 of 2 classes occur in them" in found.lines
+    assert "opened 144 of 144 masks; 2 of 2 classes occur in them" in found.lines

@@ -44,7 +44,7 @@ def test_a_sound_root(prepared_root: Root, form: str) -> None:
     assert report.problems == []
     assert f"train: 8 of {published.counts['train']} images" in report.lines
     masks, classes = (13, 2) if published.pairs else (11, 4 + (form[0] == "a") + (form == "coco"))
-    assert f"looked into {masks} of {masks} masks; {classes} of" in "\n".join(report.lines)
+    assert f"opened {masks} of {masks} masks; {classes} of" in "\n".join(report.lines)
     assert any("official lists will be refused" in notice for notice in report.notices)
 
 
@@ -202,7 +202,7 @@ def test_masks_are_sampled_evenly(prepared_root: Root, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "_SAMPLED", 3)
     damaged = masks(root)[1]
     damaged.write_bytes(b"x")
-    assert "looked into 3 of 11 masks" in "\n".join(look(root).lines)
+    assert "opened 3 of 11 masks" in "\n".join(look(root).lines)
     assert look(root).problems == []
     assert look(root, every=True).problems != []
 

@@ -69,7 +69,7 @@ class Preparer:
     """Of one data set."""
 
     wanted: str
-    """What is looked for, for people."""
+    """What is looked for, in words."""
     plan: Callable[[Inputs, Published, Progress], Plan]
     """Raises DataError with all that is missing."""
 
@@ -107,10 +107,10 @@ def paired(part: str, images: Mapping[K, Job], masks: Mapping[K, str], remedy: s
         return []
     bare = [job.target for key, job in images.items() if key not in masks]
     lost = [target for key, target in masks.items() if key not in images]
-    told = [f"{len(bare)} of {len(images)} images have no mask ({some(sorted(bare))})"] if bare else []
-    told += [f"{len(lost)} of {len(masks)} masks have no image ({some(sorted(lost))})"] if lost else []
-    if told:
-        raise DataError(f"{part}: {'; '.join(told)}. {remedy}")
+    missing = [f"{len(bare)} of {len(images)} images have no mask ({some(sorted(bare))})"] if bare else []
+    missing += [f"{len(lost)} of {len(masks)} masks have no image ({some(sorted(lost))})"] if lost else []
+    if missing:
+        raise DataError(f"{part}: {'; '.join(missing)}. {remedy}")
     return [(job.target, masks[key]) for key, job in images.items()]
 
 

@@ -67,14 +67,14 @@ def sides_of(inputs: Inputs, trios: Mapping[str, Trio], sides: Mapping[int, str]
     seen: dict[str, int] = {}
     for done, (found, head) in enumerate(inputs.heads(owner, PNG_HEAD), start=1):
         height, width = png_size(head, found.where)
-        told = f"{width}x{height} (width x height)"
+        size = f"{width}x{height} (width x height)"
         if height != width or height not in sides:
             allowed = " or ".join(f"{side}x{side} ({what})" for side, what in sides.items())
             remedy = f"Give files of {allowed}; data of your own go by `semikit train cd --data`."
-            raise FileFault("image of another size than the data set's", found.where, told, remedy)
+            raise FileFault("image of another size than the data set's", found.where, size, remedy)
         if seen.setdefault(owner[found], height) != height:
             remedy = "A, B and label of a pair have one size; give files of one release."
-            raise FileFault("files of one pair that differ in size", found.where, told, remedy)
+            raise FileFault("files of one pair that differ in size", found.where, size, remedy)
         progress("looking at sizes", done, len(owner))
     return seen
 
@@ -85,16 +85,18 @@ def check_whole(trios: Mapping[str, Trio], remedy: str) -> None:
     Raises:
         DataError: three of each and their number.
     """
-    told = []
+    missing = []
     for kind in KINDS:
         lost = [name for name, trio in trios.items() if kind not in trio.files]
         if lost:
-            told.append(f"{len(lost)} of {len(trios)} pairs have no file in {kind}/ ({some(sorted(lost))})")
+            missing.append(f"{len(lost)} of {len(trios)} pairs have no file in {kind}/ ({some(sorted(lost))})")
     bare = sorted(name for name, trio in trios.items() if not trio.part)
     if bare:
-        told.append(f"of {len(bare)} neither folder nor name says whether they are train, val or test ({some(bare)})")
-    if told:
-        raise DataError(f"{'; '.join(told)}. {remedy}")
+        missing.append(
+            f"of {len(bare)} neither folder nor name says whether they are train, val or test ({some(bare)})"
+        )
+    if missing:
+        raise DataError(f"{'; '.join(missing)}. {remedy}")
 
 
 def jobs_of(trios: Mapping[str, Trio]) -> list[Job]:

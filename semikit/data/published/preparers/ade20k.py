@@ -1,6 +1,6 @@
 """ADE20K: originals hold 0 = other and 1..150; prepared masks hold 0..149 and 255, converted exactly once.
 
-What a folder of masks holds is told by the values of many of them: originals never hold 255, converted ones never 150.
+What a folder of masks holds shows in the values of many of them: originals never hold 255, converted ones never 150.
 Masks that semikit converts lie in a folder of its own with a marker; originals that lay in their place are set aside to
 `originals/` in one step. So nothing is converted again, wherever preparing was interrupted.
 """
@@ -43,7 +43,7 @@ def plan(inputs: Inputs, published: Published, progress: Progress) -> Plan:
     """Training and validation.
 
     Raises:
-        DataError: masks whose kind cannot be told; images or masks that miss their partner.
+        DataError: masks whose kind is not clear; images or masks that miss their partner.
     """
     images = jobs_for(inputs.find(_IMAGES), _key, _image, keep=False)
     masks, own = _masks(inputs, progress)
@@ -53,14 +53,14 @@ def plan(inputs: Inputs, published: Published, progress: Progress) -> Plan:
     there = {folder for folder, _ in images}
     used = {key: job for key, job in masks.items() if key[0] in there}
     made = sum(job.convert is not None for job in used.values())
-    told = counted({"with 0-149 and 255 as given": len(used) - made, "converted from 0-150": made})
+    summary = counted({"with 0-149 and 255 as given": len(used) - made, "converted from 0-150": made})
     notices = [f"the original masks that lay in {inputs.root} are now in {inputs.root / _ASIDE}"] if own else []
     vacated = "annotations/" if own else ""
-    return Plan(pairs, [*images.values(), *used.values()], told, notices, _opening(inputs.root, own), vacated)
+    return Plan(pairs, [*images.values(), *used.values()], summary, notices, _opening(inputs.root, own), vacated)
 
 
 def told_kind(seen: NDArray[np.bool_], count: int, where: str, *, marked: bool = False) -> Kind:
-    """What masks hold, of which `count` were looked at: `seen` (256) says which values occur.
+    """What masks hold, of which `count` were opened: `seen` (256) says which values occur.
 
     Raises:
         DataError: neither originals nor converted once, a mixture, or too few to tell.

@@ -32,8 +32,8 @@ def plan(inputs: Inputs, published: Published, progress: Progress) -> Plan:
     extra: list[Pair] = [(job.target, None) for job in _of(images, "train_extra").values()]
     used = {key: job for key, job in masks.items() if pairs[key[0]]}
     made = sum(job.convert is not None for job in used.values())
-    told = counted({"gtFine labelTrainIds as given": len(used) - made, "converted from labelIds": made})
-    return Plan({**pairs, "train_extra": extra}, [*images.values(), *used.values()], told)
+    summary = counted({"gtFine labelTrainIds as given": len(used) - made, "converted from labelIds": made})
+    return Plan({**pairs, "train_extra": extra}, [*images.values(), *used.values()], summary)
 
 
 def _key(match: re.Match[str]) -> Key:

@@ -66,12 +66,12 @@ def plan(inputs: Inputs, published: Published, progress: Progress) -> Plan:
     made = sum(len(instances.shapes) for instances in drawn)
     given_masks = len(pairs["train"]) + len(pairs["val"]) - made
     how = "drawn from instances, the first in the file on top, crowds included"
-    told = counted({"as given": given_masks, how: made})
+    summary = counted({"as given": given_masks, how: made})
 
     def after(progress: Progress) -> None:
         draw_all(inputs.root / "masks", drawn, progress)
 
-    return Plan(pairs, jobs, told, after=after if drawn else None, after_bytes=made * _MASK_BYTES)
+    return Plan(pairs, jobs, summary, after=after if drawn else None, after_bytes=made * _MASK_BYTES)
 
 
 plugin = Preparer(
@@ -102,7 +102,7 @@ class Instances:
 
 
 def read_instances(content: bytes, where: str, stems: Set[str], published: Published) -> Instances:
-    """The instances of images; `where` is told in errors.
+    """The instances of images; `where` stands in errors.
 
     The file for training has 450 MB: outlines become arrays while it is parsed, what is not asked for is dropped.
 

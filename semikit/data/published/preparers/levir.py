@@ -55,11 +55,11 @@ def plan(inputs: Inputs, published: Published, progress: Progress) -> Plan:
         for kind in KINDS
         if any(target(kind, tile) not in inputs.in_place for tile in tiles_of(name))
     }
-    told = {"tiles as given": len(given), f"tiles cut from scenes of {SCENE}x{SCENE}": len(cut)}
+    summary = {"tiles as given": len(given), f"tiles cut from scenes of {SCENE}x{SCENE}": len(cut)}
     return Plan(
         {part: [pair_of(name) for name in in_order(name for name in parts if parts[name] == part)] for part in PARTS},
         jobs_of(given),
-        counted(told),
+        counted(summary),
         after=_cutting(inputs, waiting) if waiting else None,
         after_bytes=sum(found.size for found in waiting),
         own=_own(parts, published),

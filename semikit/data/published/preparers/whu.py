@@ -146,7 +146,7 @@ class Mosaic:
 
 
 def find_mosaics(inputs: Inputs) -> dict[str, dict[str, Found]]:
-    """GeoTIFFs by area (train, test) and by what they are (A, B, label), told by their path.
+    """GeoTIFFs by area (train, test) and by what they are (A, B, label), read off their path.
 
     Raises:
         DataError: two files for the same.
@@ -171,14 +171,14 @@ def plan_mosaics(inputs: Inputs, found: Mapping[str, Mapping[str, Found]]) -> Pl
     """
     mosaics = [_opened(part, files) for part, files in sorted(found.items(), reverse=True)]
     names = [name for mosaic in mosaics for row in range(mosaic.rows) for name in mosaic.names(row)]
-    told = f"{len(names)} tiles cut from GeoTIFFs"
+    summary = f"{len(names)} tiles cut from GeoTIFFs"
     if "train" in found:
-        told += f", validation: the last {mosaics[0].validation} of {mosaics[0].rows} rows of the training area"
+        summary += f", validation: the last {mosaics[0].validation} of {mosaics[0].rows} rows of the training area"
     missing = [name for name in names if any(target(kind, name) not in inputs.in_place for kind in KINDS)]
     return Plan(
         {part: [pair_of(name) for name in names if name.startswith(part)] for part in ("train", "val", "test")},
         [],
-        told,
+        summary,
         after=_cutting(inputs, mosaics) if missing else None,
         after_bytes=len(missing) * TILE_BYTES,
         own=OWN,
