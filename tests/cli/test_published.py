@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepared import Record
 from semikit.training import tracking
 from tests.helpers.released import official
+from tests.helpers.tars import unpack
 
 Call = Callable[..., Any]
 Miniature = Callable[[str], Path]
@@ -241,8 +241,7 @@ def test_scored_files_that_vanished(semikit: Call, miniature: Miniature) -> None
 
 
 def _lists(folder: Path) -> Path:
-    with tarfile.open(Path(os.environ["SEMIKIT_TEST_DATA"]) / "official-splits.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    unpack(Path(os.environ["SEMIKIT_TEST_DATA"]) / "official-splits.tar.xz", folder)
     return folder / "splits/pascal"
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from semikit.data.published.prepare import PrepareReport, prepare
+from tests.helpers import tars
 
 
 def quiet(what: str, done: int, total: int) -> None:
-    """Progress that nobody looks at."""
+    """Progress that is not shown."""
 
 
 @pytest.fixture
@@ -44,8 +45,10 @@ def extracted() -> Callable[[Path, Path], Path]:
 
     def unpack(source: Path, target: Path) -> Path:
         for archive in sorted(source.iterdir()):
-            kind = "gztar" if archive.suffix == ".tgz" else archive.suffix[1:]
-            shutil.unpack_archive(archive, target, kind, **({} if kind == "zip" else {"filter": "data"}))
+            if archive.suffix == ".zip":
+                shutil.unpack_archive(archive, target)
+            else:
+                tars.unpack(archive, target)
         return target
 
     return unpack

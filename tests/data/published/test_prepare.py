@@ -18,6 +18,7 @@ from semikit.data.published.prepare import PREPARERS, PrepareReport, prepare
 from semikit.data.published.prepared import BEGUN, RECORD, begin, open_prepared, read_list
 from semikit.errors import DataError, RunError, UnknownNameError
 from tests.helpers import miniatures
+from tests.helpers.tars import unpack
 
 Run = Callable[..., PrepareReport]
 Miniature = Callable[[str], Path]
@@ -267,7 +268,7 @@ def test_an_interrupted_run_keeps_what_its_masks_are(
 def test_names_with_spaces_are_none_of_the_data_set(run: Run, miniature: Miniature, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(miniature("pascal"), source)
-    shutil.unpack_archive(next(source.glob("VOC*.tar")), source, filter="data")
+    unpack(next(source.glob("VOC*.tar")), source)
     first = next(source.rglob("JPEGImages/*.jpg"))
     first.with_name(f"{first.stem} (1).jpg").write_bytes(first.read_bytes())
     assert run("pascal", source).record.counts == {"train": 8, "val": 3}
