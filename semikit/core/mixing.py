@@ -6,7 +6,6 @@ Boxes are drawn on the host and travel as four numbers an image; everything else
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TypeAlias, final
 
 import numpy as np
@@ -25,27 +24,8 @@ _CANDIDATES = 32
 _ROUNDS = 512
 
 
-class Mixing(ABC):
-    """Which regions of the strong views are exchanged: what a task chooses, and the only thing it chooses."""
-
-    @abstractmethod
-    def draw(self, rng: np.random.Generator, batch: int, size: tuple[int, int]) -> Tensor | None:
-        """Boxes for `batch` images of `size` (H, W): (B, 4) int64 top, left, bottom, right (the last two excluded; four
-        zeros: no box) on the host, or None where the task does not mix.
-        """
-
-
 @final
-class NoMix(Mixing):
-    """Nothing is mixed: where an image has one class, not one for each position."""
-
-    def draw(self, rng: np.random.Generator, batch: int, size: tuple[int, int]) -> Tensor | None:
-        """No boxes, and no draw."""
-        return None
-
-
-@final
-class BoxMix(Mixing):
+class BoxMix:
     """One rectangle an image (as released).
 
     `probability` that an image gets a box (0..1), its `area` as a share of the image (0..1), its `ratio` of height to
@@ -72,7 +52,9 @@ class BoxMix(Mixing):
         self.ratio = ratio
 
     def draw(self, rng: np.random.Generator, batch: int, size: tuple[int, int]) -> Tensor:
-        """Boxes (B, 4) int64 for images of `size` (H, W); see `Mixing.draw`."""
+        """Boxes for `batch` images of `size` (H, W): (B, 4) int64 top, left, bottom, right (the last two excluded; four
+        zeros: no box), on the host.
+        """
         mixed = rng.random(batch) < self.probability
         areas = rng.uniform(*self.area, batch) * size[0] * size[1]
         boxes = np.zeros((batch, 4), dtype=np.int64)

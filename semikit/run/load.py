@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from semikit.core.network import Network
 from semikit.core.task import Inference
-from semikit.errors import InputError, WeightsError
+from semikit.errors import InputError, WeightsError, some
 from semikit.inference.in_memory import Prediction
 from semikit.models.encoders.lora import merged
 from semikit.models.settings import EncoderSettings
@@ -28,7 +28,11 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
         WeightsError: when there is nothing to load, or it cannot be read.
     """
     if path.is_dir():
+        several = sorted(path.glob("seed-*/weights"))
         path = path / "weights" / BEST
+        if not path.is_file() and several:
+            seeds = some([str(weights.parent) for weights in several])
+            raise WeightsError(f"{path.parents[1]} holds runs of several seeds; give one of them: {seeds}.")
         if not path.is_file():
             raise WeightsError(f"no trained weights at {path}: the run has not been evaluated yet, or this is no run.")
     if path.suffix == ".ckpt":

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semikit.core.mixing import BoxMix, NoMix, box_mask, mix_images, mix_maps, partners
+from semikit.core.mixing import BoxMix, box_mask, mix_images, mix_maps, partners
 from semikit.errors import ConfigError
 
 
@@ -77,13 +77,6 @@ def test_draws_repeat_and_differ() -> None:
 def test_probabilities_at_the_ends() -> None:
     assert drawn(0, 200, (40, 40), 0.0).sum() == 0
     assert (drawn(0, 200, (40, 40), 1.0)[:, 2] > 0).all()
-
-
-def test_no_mix_draws_nothing() -> None:
-    rng = np.random.default_rng(0)
-    before = rng.bit_generator.state
-    assert NoMix().draw(rng, 4, (8, 8)) is None
-    assert rng.bit_generator.state == before
 
 
 def test_boxes_that_cannot_fit_are_refused() -> None:
