@@ -232,9 +232,7 @@ def test_several_seeds(small: Small, tmp_path: Path) -> None:
     )  # fmt: skip
     assert run.folder == tmp_path / "two"
     assert run.results["seeds"] == [0, 1]
-    with pytest.raises(
-        semikit.WeightsError, match=r"runs of several seeds; give one of them: .*seed-0, .*seed-1"
-    ):
+    with pytest.raises(semikit.WeightsError, match=r"runs of several seeds; give one of them: .*seed-0, .*seed-1"):
         run.load()
     assert semikit.load(run.folder / "seed-0", "cpu").class_names
     assert run.scores.value == pytest.approx(run.results["test"]["mean"])
