@@ -15,9 +15,8 @@ from semikit.cli import options as o
 from semikit.cli.demo import DEMOS
 from semikit.cli.output import check_json, write_json
 from semikit.errors import InputError
-from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
-from semikit.run.compose import compose, flag_overrides
+from semikit.run.compose import asked
 
 if TYPE_CHECKING:
     from semikit.benchmark import LoaderSpeed, StepSpeed
@@ -61,9 +60,6 @@ def benchmark(
 
     semikit benchmark seg --data my.yaml --encoder dinov2-base --precision bf16 --compile
     """
-    TASKS.check(task)
-    if method is not None:
-        METHODS.check(method)
     if against is not None:
         command = shlex.join(["python", "-m", "benchmarks.step", *context.obj[1:]])
         raise InputError(f"the step of public code is measured from the repository's folder: {command}")
@@ -74,13 +70,13 @@ def benchmark(
             f"cannot write to {profile}: it is a folder, or its folder does not exist. Choose another --profile."
         )
     check_json(json_file)
-    flags = {
-        "labels": labels, "method": method, "encoder": encoder, "decoder": decoder, "crop": crop, "batch": batch,
-        "workers": workers, "device": device, "precision": precision, "compile": compile_,
+    given = {
+        "dataset": dataset, "data": data, "root": root, "config": config, "preset": preset, "labels": labels,
+        "method": method, "encoder": encoder, "decoder": decoder, "crop": crop, "batch": batch, "workers": workers,
+        "device": device, "precision": precision, "compile": compile_, "weights": "none",
+        "settings": recipes.parse_overrides(overrides or []),
     }  # fmt: skip
-    above = recipes.merge(flag_overrides(flags, task), recipes.parse_overrides(overrides or []))
-    above = recipes.merge({"model": {"weights": "none"}}, above)
-    raw = compose(task, dataset=dataset, data=data, root=root, config=config, preset=preset, above=above)
+    raw, _ = asked(task, **{name: value for name, value in given.items() if value is not None})
     if synthetic and labels is not None:
         raise InputError("--synthetic has labels of its own; leave out --labels.")
     if synthetic or not set(raw.get("data") or ()) - {"labels", "unlabeled"}:

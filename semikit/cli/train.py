@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from semikit import api
 from semikit.cli import options as o
 from semikit.errors import InputError
 from semikit.run import recipes
 from semikit.run.compose import asked, check_seeds
+
+if TYPE_CHECKING:
+    from semikit.training.reporter import Reporter
 
 _NO_KEYWORDS = ("context", "overrides", "seeds", "compile_", "dry_run", "quiet")
 
@@ -61,8 +65,8 @@ def train(
     given |= {} if compile_ is None else {"compile": compile_}
     given |= {} if seeds is None else {"seeds": parse_seeds(seeds)}
     console = Console(quiet=False)
-    raw, _ = asked(**given)  # what is mistyped is answered before anything heavy is imported
     if gpus is not None and gpus > 1 and not dry_run:
+        raw, _ = asked(**given)  # what is mistyped is answered before anything heavy is imported, as the api does
         from semikit.run.launch import check_launch, launch, without_gpus
 
         check_launch(gpus, raw)
@@ -70,17 +74,25 @@ def train(
         if code:
             raise typer.Exit(code)
         return
-    from semikit import api
-    from semikit.cli.console import make_reporter, print_plan, print_seeds
-
     if dry_run:
         if resume is not None:
             raise InputError("--resume takes data and recipe from the run; leave out --dry-run.")
-        print_plan(api.plan(**given), console)
+        plan = api.plan(**given)
+        from semikit.cli.console import print_plan
+
+        print_plan(plan, console)
         return
-    run = api.train(**given, reporter=lambda: make_reporter(console, quiet))
+    run = api.train(**given, reporter=lambda: _reporter(console, quiet))
     if seeds is not None and os.environ.get("RANK", "0") == "0":  # the processes have parted by now
+        from semikit.cli.console import print_seeds
+
         print_seeds(run.results, console)
+
+
+def _reporter(console: Console, quiet: bool) -> Reporter:
+    from semikit.cli.console import make_reporter
+
+    return make_reporter(console, quiet)
 
 
 def parse_seeds(text: str) -> list[int]:
