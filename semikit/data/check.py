@@ -174,6 +174,20 @@ def orientation_notice(source: Samples, indices: Sequence[int]) -> str | None:
     )
 
 
+def target_of(
+    source: Samples, index: int, image: tuple[int, ...], region: Region | None = None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Labels and valid, both (H, W), of a sample whose image has the shape (*T, H, W, C).
+
+    Raises:
+        FileFault: the target cannot be read, or is of another size.
+    """
+    labels, valid = source.target(index, region)
+    if labels.shape != image[-3:-1]:
+        raise size_fault(source, index, image, labels.shape)
+    return labels, valid
+
+
 def size_fault(source: Samples, index: int, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
     """The fault of an image (*T, H, W, C) and its mask (H, W) that differ in size; says so where EXIF turned one."""
     sizes = (image[-3], image[-2]), (mask[0], mask[1])
@@ -227,9 +241,7 @@ def _valid_mask(
     source: Samples, index: int, image: NDArray[np.uint8], region: Region | None, num_classes: int
 ) -> NDArray[np.bool_]:
     """Valid pixels of a mask without faults."""
-    labels, valid = source.target(index, region)
-    if labels.shape != image.shape[-3:-1]:
-        raise size_fault(source, index, image.shape, labels.shape)
+    labels, valid = target_of(source, index, image.shape, region)
     if valid.any() and int(labels[valid].max()) >= num_classes:
         name, detail = source.names[index], f"{int(labels[valid].max())}"
         raise FileFault(f"label outside the classes 0 to {num_classes - 1}", name, detail, "Correct the labels.")

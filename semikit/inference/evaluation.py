@@ -16,7 +16,7 @@ from torch import Tensor
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Scores
-from semikit.data.check import Part, missing_files, size_fault
+from semikit.data.check import Part, missing_files, size_fault, target_of
 from semikit.data.palette import Palette
 from semikit.data.samples import Samples
 from semikit.distributed.collectives import own_share
@@ -150,7 +150,5 @@ def _counted(predicted: Tensor, labels: Bytes, valid: NDArray[np.bool_], device:
 
 def _labeled_image(source: Samples, index: int, region: Region | None = None) -> tuple[Any, Any, Any]:
     image, seen = source.image(index, region)
-    labels, valid = source.target(index, region)
-    if labels.shape != image.shape[-3:-1]:
-        raise size_fault(source, index, image.shape, labels.shape)
+    labels, valid = target_of(source, index, image.shape, region)
     return image, labels, valid if seen is None else valid & seen

@@ -20,7 +20,7 @@ from semikit.core.losses import denominators
 from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
 from semikit.core.rng import rng_for
 from semikit.core.task import BatchLayout
-from semikit.data.check import size_fault
+from semikit.data.check import target_of
 from semikit.data.shards.pool import ShardStream
 from semikit.distributed.collectives import gather_over_processes, own_part, own_positions
 from semikit.raster.region import Region
@@ -72,9 +72,7 @@ class Crops:
         if stream not in self.labeled:
             return pixels, cut_valid(valid, window, origin), index
         assert not isinstance(source, ShardStream), stream
-        labels, labeled = source.target(position, region)
-        if labels.shape != image.shape[-3:-1]:
-            raise size_fault(source, position, image.shape, labels.shape)
+        labels, labeled = target_of(source, position, image.shape, region)
         both = cut_valid(labeled if valid is None else labeled & valid, window, origin)
         return pixels, both, index, cut_map(labels, window, origin)
 
