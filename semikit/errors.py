@@ -90,13 +90,13 @@ class FileFault(DataError):
     """One file is wrong.
 
     `kind` is the same for all files with the same fault, which are reported together; `detail` is this file's own (may
-    be empty), `remedy` says what to do.
+    be empty), `remedy` says what to do, and `evidence` is what a remedy for all files together is drawn from.
     """
 
-    def __init__(self, kind: str, file: Path | str, detail: str, remedy: str) -> None:
-        # All four go to args: an exception is rebuilt from them when it comes back from a worker process.
-        super().__init__(kind, file, detail, remedy)
-        self.kind, self.file, self.detail, self.remedy = kind, file, detail, remedy
+    def __init__(self, kind: str, file: Path | str, detail: str, remedy: str, evidence: object = None) -> None:
+        # All go to args: an exception is rebuilt from them when it comes back from a worker process.
+        super().__init__(kind, file, detail, remedy, evidence)
+        self.kind, self.file, self.detail, self.remedy, self.evidence = kind, file, detail, remedy, evidence
 
     def __str__(self) -> str:
         """Kind, file, detail, remedy."""

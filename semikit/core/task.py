@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol, final
 import torch
 
 from semikit.core.batch import Labeled, Normalise, Requirements, Unlabeled
+from semikit.core.census import Census
 from semikit.core.network import Network
 from semikit.errors import ConfigError, InputError
 from semikit.settings.base import Settings
@@ -134,6 +135,8 @@ class Task(ABC):
     """Where the run is kept, once it is known."""
     notices: Sequence[str] = ()
     """Notices about the data before training (a class without a labelled image)."""
+    census: Census | None = None
+    """What the parts of the data hold, once they are checked."""
 
     @abstractmethod
     def __init__(

@@ -1,9 +1,9 @@
-"""Open the files of a data set before training: everything that is wrong, in one message."""
+"""Open the files of a data set once before training: everything that is wrong, in one message, and what they hold."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -11,9 +11,11 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from semikit.core.census import PartCensus
 from semikit.data.formats.images import read_info
+from semikit.data.formats.mask_values import joint_remedies
 from semikit.data.labeled_images import LARGEST
-from semikit.data.samples import UNKNOWN, Samples, regions_of
+from semikit.data.samples import Samples, regions_of
 from semikit.data.splits import Split
 from semikit.errors import DataError, FileFault, mask_size_fault, some
 from semikit.raster.region import Region
@@ -27,29 +29,49 @@ _ONE_SIZE = 0.9
 @final
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Samples to be opened; `masks`: each needs one; `learned`: and each mask needs a valid pixel."""
+    """Samples to be opened; `masks`: each needs one; `learned`: and each mask needs a valid pixel. Of `total` samples
+    these may be some.
+    """
 
     name: str
     source: Samples
     indices: Sequence[int]
     masks: bool = False
     learned: bool = False
+    total: int = -1
 
     def sampled(self, most: int) -> Part:
         """At most so many of them, spread over the part."""
-        return replace(self, indices=self.indices[:: max(1, -(-len(self.indices) // most))])
+        return replace(self, indices=self.indices[:: max(1, -(-len(self.indices) // most))], total=len(self.indices))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a data set turned out to be: a sentence for each kind of problem in each part, and what the parts whose
+    masks were opened hold.
+    """
+
+    problems: Sequence[str]
+    counted: tuple[PartCensus, ...]
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one sample showed: its part, its name, the image's size (H, W) and channels, whether a pixel counts."""
+    """What one sample showed: its part, its name, the image's size (H, W) and channels, and where it has a mask the
+    pixels of each class and of those that do not count, (K + 1,).
+    """
 
     part: str
     name: str
     size: tuple[int, int]
     channels: int
-    counted: bool
+    pixels: NDArray[np.int64] | None
+
+
+_Faults = dict[tuple[str, str], list[FileFault]]
+"""Those of one part and kind."""
 
 
 def parts_of(split: Split, val: Samples, test: Samples | None = None, masks: bool = True) -> list[Part]:
@@ -77,56 +99,87 @@ def missing_files(parts: Sequence[Part]) -> list[str]:
 
 def check_samples(
     parts: Sequence[Part], num_classes: int, progress: Progress | None = None, *, one_size: bool = False
-) -> None:
-    """Decode every image and every mask that will be used.
+) -> tuple[PartCensus, ...]:
+    """Decode every image and every mask that will be used, once; returns what the parts with masks hold.
 
     Raises:
-        DataError: one message with all problems of `find_problems`.
+        DataError: one message with all problems that `examined` finds.
     """
-    problems = find_problems(parts, num_classes, progress, one_size=one_size)
-    if len(problems) == 1:
-        raise DataError(problems[0])
-    if problems:
-        raise DataError("\n- ".join([f"{len(problems)} problems with the data:", *problems]))
+    found = examined(parts, num_classes, progress, one_size=one_size)
+    if len(found.problems) == 1:
+        raise DataError(found.problems[0])
+    if found.problems:
+        raise DataError("\n- ".join([f"{len(found.problems)} problems with the data:", *found.problems]))
+    return found.counted
 
 
-def find_problems(
+def examined(
     parts: Sequence[Part], num_classes: int, progress: Progress | None = None, *, one_size: bool = False
-) -> list[str]:
-    """A sentence for each kind of problem in each part, with at most three files and the number of the others.
+) -> Findings:
+    """A sentence for each kind of problem in each part, with at most three files and the number of the others; and
+    what the parts hold.
 
     Kinds: unreadable or truncated image, missing mask, mask of another size, colour mask, value outside the classes
     0..num_classes-1, no pixel that counts (in a labelled image; in all that are scored), another number of channels;
     with `one_size` another size, where nine of ten have one of at most 96 pixels a side: the others would keep all
-    from being held in memory. Samples that are generated or in memory have no faults. Images are decoded by threads;
-    `progress` is called with (done, all) after each.
+    from being held in memory. What is said of mask values is drawn from all masks together. Images in memory have no
+    faults. Images are decoded by threads; `progress` is called with (done, all) after each.
     """
-    listed = [[index for index in part.indices if part.source.files(index)] for part in parts]
+    listed = [[index for index in part.indices if part.masks or part.source.files(index)] for part in parts]
     total, done = sum(map(len, listed)), 0
-    faults: dict[tuple[str, str], list[FileFault]] = {}
+    faults: _Faults = {}
     every: list[_Seen] = []
     with ThreadPoolExecutor() as threads:
         for part, indices in zip(parts, listed, strict=True):
-            counted, before = False, len(faults)
-            for seen in threads.map(_opener(part, num_classes), indices):
+            for shown in threads.map(_opener(part, num_classes), indices):
                 done += 1
                 if progress is not None:
                     progress(done, total)
-                if isinstance(seen, FileFault):
-                    faults.setdefault((part.name, seen.kind), []).append(seen)
+                if isinstance(shown, FileFault):
+                    faults.setdefault((part.name, shown.kind), []).append(shown)
                 else:
-                    counted |= seen.counted
-                    every.append(seen)
-            if part.masks and indices and not counted and len(faults) == before:
-                fault = FileFault("masks of which no pixel counts", "all", "", "Check `ignore` and `mapping`.")
-                faults[part.name, fault.kind] = [fault]
-    sizes = _other_sizes(every) if one_size else []
-    for name, fault in (*_other_channels(every), *sizes):
-        faults.setdefault((name, fault.kind), []).append(fault)
-    return [
-        f"{part}: {kind}: {some([fault.where for fault in found])}. {found[0].remedy}"
+                    every.append(shown)
+    counts = {part.name: _counts(every, part, num_classes) for part in parts if part.masks}
+    _add_joint_faults(faults, counts, every, one_size)
+    classes = {k for pixels in counts.values() for k in np.flatnonzero(pixels[:, :-1].any(0)).tolist()}
+    remedies = joint_remedies([fault for found in faults.values() for fault in found], classes)
+    problems = [
+        f"{part}: {kind}: {some([fault.where for fault in found])}. {remedies.get(kind, found[0].remedy)}"
         for (part, kind), found in faults.items()
     ]
+    return Findings(problems, tuple(_census(part, every, counts[part.name]) for part in parts if part.masks))
+
+
+def _counts(every: Sequence[_Seen], part: Part, num_classes: int) -> NDArray[np.int64]:
+    """Pixels of each class and of those that do not count, of each sample of a part with masks, (N, K + 1)."""
+    found = [seen.pixels for seen in every if seen.part == part.name and seen.pixels is not None]
+    return np.stack(found) if found else np.zeros((0, num_classes + 1), np.int64)
+
+
+def _add_joint_faults(
+    faults: _Faults, counts: Mapping[str, NDArray[np.int64]], every: Sequence[_Seen], one_size: bool
+) -> None:
+    """Faults that no sample has by itself."""
+    at_fault = {name for name, _ in faults}
+    uncounted = FileFault("masks of which no pixel counts", "all", "", "Check `ignore` and `mapping`.")
+    empty = [name for name, pixels in counts.items() if len(pixels) and not pixels[:, :-1].any()]
+    found = [(name, uncounted) for name in empty if name not in at_fault]
+    for name, fault in (*found, *_other_channels(every), *(_other_sizes(every) if one_size else [])):
+        faults.setdefault((name, fault.kind), []).append(fault)
+
+
+def _census(part: Part, every: Sequence[_Seen], counts: NDArray[np.int64]) -> PartCensus:
+    pixels = counts.sum(0)
+    channels = Counter(seen.channels for seen in every if seen.part == part.name).most_common(1)
+    return PartCensus(
+        name=part.name,
+        images=len(part.indices) if part.total < 0 else part.total,
+        opened=len(counts),
+        holding=tuple((counts[:, :-1] > 0).sum(0).tolist()),
+        pixels=tuple(pixels[:-1].tolist()),
+        ignored=int(pixels[-1]),
+        channels=channels[0][0] if channels else None,
+    )
 
 
 def refuse_other_size(part: str, source: Samples | None, size: tuple[int, int]) -> None:
@@ -142,24 +195,6 @@ def refuse_other_size(part: str, source: Samples | None, size: tuple[int, int]) 
     raise DataError(
         f"{part}: images of {theirs}, while those that are learned from have {size[1]}x{size[0]} (width x height). "
         "Bring all to one size, or crop them all: views.size=224."
-    )
-
-
-def balance_notice(split: Split, class_names: Sequence[str]) -> str:
-    """How many labelled images each class has, and how many of the unlabelled a label is known of (for the logs)."""
-    labels = np.asarray(split.pool.labels)
-    counts = np.bincount(labels[list(split.labeled)], minlength=len(class_names))
-    least, most = int(counts.min()), int(counts.max())
-    each = f"{least}" if least == most else f"{least} to {most}"
-    absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
-    notice = f"labelled images of each of {len(class_names)} classes: {each}"
-    if absent:
-        notice += f"; none of {some(absent)}: what has no label cannot be learned"
-    if not split.unlabeled:  # they come out of shards
-        return notice
-    known = int((labels[np.asarray(split.unlabeled)] != UNKNOWN).sum())
-    return (
-        f"{notice}. Of {known} of {len(split.unlabeled)} unlabelled images the class is known; it is used for logs only"
     )
 
 
@@ -221,31 +256,37 @@ def _opened(part: Part, index: int, name: str, num_classes: int) -> _Seen:
         remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
         raise FileFault("image without mask", name, "", remedy)
     shape: Any = ()
-    shown, counted = False, False
+    shown, pixels = False, np.zeros(num_classes + 1, np.int64)
     for region in regions_of(part.source, index):
         image, valid = part.source.image(index, region)
         shape, seen = image.shape, np.True_ if valid is None else valid
         shown |= bool(seen.any())
         if part.masks:
-            counted |= bool((seen & _valid_mask(part.source, index, image, region, num_classes)).any())
+            pixels += _pixels(part.source, index, image, seen, region, num_classes)
     if not shown:
         remedy = "Take it out, or check its nodata value and, of a pair, that of the other date."
         raise FileFault("image without a valid pixel", name, "", remedy)
-    if part.learned and not counted:
+    if part.learned and not pixels[:-1].any():
         remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
         raise FileFault("mask without a valid pixel", name, "", remedy)
-    return _Seen(part.name, name, shape[-3:-1], shape[-1], counted)
+    return _Seen(part.name, name, shape[-3:-1], shape[-1], pixels if part.masks else None)
 
 
-def _valid_mask(
-    source: Samples, index: int, image: NDArray[np.uint8], region: Region | None, num_classes: int
-) -> NDArray[np.bool_]:
-    """Valid pixels of a mask without faults."""
+def _pixels(
+    source: Samples,
+    index: int,
+    image: NDArray[np.uint8],
+    seen: NDArray[np.bool_] | np.bool_,
+    region: Region | None,
+    num_classes: int,
+) -> NDArray[np.int64]:
+    """Pixels of each class and of those that do not count (K + 1,), of a mask without faults."""
     labels, valid = target_of(source, index, image.shape, region)
     if valid.any() and int(labels[valid].max()) >= num_classes:
         name, detail = source.names[index], f"{int(labels[valid].max())}"
         raise FileFault(f"label outside the classes 0 to {num_classes - 1}", name, detail, "Correct the labels.")
-    return valid
+    counted = np.where(valid & seen, labels, num_classes)
+    return np.bincount(counted.ravel(), minlength=num_classes + 1)
 
 
 def _other_channels(seen: Sequence[_Seen]) -> Iterable[tuple[str, FileFault]]:

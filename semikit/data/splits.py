@@ -6,7 +6,6 @@ import filecmp
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from semikit.core.rng import rng_for
 from semikit.data.formats.name_lists import listed
-from semikit.data.samples import DataParts, Pool, Samples, Subset, regions_of
+from semikit.data.samples import DataParts, Pool, Samples, Subset
 from semikit.errors import DataError, some
 
 Family = Literal["random", "file", "all", "official"]
@@ -210,35 +209,6 @@ def _drawn_of_each(members: Members, counts: Sequence[int], seed: int, stream: s
     for number, (of, count) in enumerate(zip(members, counts, strict=True)):
         chosen += rng_for(seed, stream, number).permutation(of)[:count].tolist()
     return sorted(chosen)
-
-
-# ------------------------------------------------------------------------------------------- what the choice comes to
-
-
-def coverage(source: Samples, indices: Sequence[int], num_classes: int) -> NDArray[np.int64]:
-    """How many of the images hold each class (K,); opens their masks."""
-
-    def present(index: int) -> NDArray[np.bool_]:
-        held = np.zeros(num_classes, np.bool_)
-        for region in regions_of(source, index):
-            labels, valid = source.target(index, region)
-            held |= np.bincount(labels[valid], minlength=num_classes) > 0
-        return held
-
-    with ThreadPoolExecutor() as threads:
-        found = list(threads.map(present, indices))
-    return np.sum(found, axis=0, dtype=np.int64) if found else np.zeros(num_classes, np.int64)
-
-
-def missing_classes(counts: NDArray[np.int64], names: Sequence[str]) -> str | None:
-    """A warning where a class is in no labelled image, else None."""
-    missing = [repr(name) for name, count in zip(names, counts, strict=True) if count == 0]
-    if not missing:
-        return None
-    return (
-        f"no labelled image holds {'class' if len(missing) == 1 else 'classes'} {', '.join(missing)}: it cannot be "
-        "learned. Choose other labelled images (--seed, or --labels FILE) or more of them."
-    )
 
 
 def shared_files(source: Samples, indices: Iterable[int], other: Samples) -> list[tuple[str, str]]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from semikit.core.batch import Labeled, Requirements, Unlabeled
+from semikit.core.census import Census
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
 from semikit.data.check import check_samples, missing_files, orientation_notice, parts_of
 from semikit.data.formats.rescale import Scale
 from semikit.data.formats.value_range import depth_notice
+from semikit.data.notices import missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
-from semikit.data.splits import coverage, missing_classes
 from semikit.errors import ConfigError, DataError, some
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.pictures import save_png
@@ -30,7 +31,6 @@ from semikit.tasks._training_data import LABELED, Pools, TrainingData
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
-_RAREST = 12
 _CHECKED = {"labelled": 1000, "val": 200, "test": 200}
 """Images of a published data set that are opened before training; `--dry-run` and `data verify` do more."""
 
@@ -116,7 +116,7 @@ class PixelTask(Task, ABC):
         """Labelled, validation and test images with their masks; with `thorough` the unlabelled images too.
 
         Of a published data set every file has to be there, and a part of them is opened (with `thorough` all that are
-        labelled). Afterwards `notices` says how many labelled images hold each class, and what else a user should know.
+        labelled). Afterwards `census` holds what was counted, and `notices` what a user should know of it.
         """
         published, learned = self.parts.published, self.learned
         parts = parts_of(learned.split, learned.val, learned.test)
@@ -126,18 +126,15 @@ class PixelTask(Task, ABC):
         parts = [part for part in parts if part.masks or (thorough and not published)]
         if published and not thorough:
             parts = [part.sampled(_CHECKED[part.name]) for part in parts]
-        check_samples(parts, len(self.class_names))
+        self.census = Census(self.class_names, check_samples(parts, len(self.class_names)))
         pool_notices = learned.check_pool(self._channels())
-        opened = parts[0].indices
-        counts = coverage(learned.train, opened, len(self.class_names))
-        pairs = sorted(zip(counts.tolist(), self.class_names, strict=True))
-        held = ", ".join(f"{name} {count}" for count, name in pairs[:_RAREST])
-        more = f" (the {_RAREST} rarest of {len(pairs)})" if len(pairs) > _RAREST else ""
-        part = "" if len(opened) == len(learned.split.labeled) else f" of {len(opened)} opened"
+        labelled = self.census.parts[0]
         found = (
-            f"labelled images{part} that hold each class: {held}{more}",
-            None if part else missing_classes(counts, self.class_names),
-            orientation_notice(learned.train, opened),
+            rarest_notice(labelled, self.class_names),
+            missing_classes(labelled, self.class_names),
+            unscored_classes(self.census),
+            None if self.data.folders is None else shift_notice(self.census, self.data.folders.values),
+            orientation_notice(learned.train, parts[0].indices),
             *self.data_notices(),
             *pool_notices,
         )

@@ -14,8 +14,9 @@ from pydantic import Field
 from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
-from semikit.data.check import balance_notice, check_samples, parts_of, refuse_other_size
+from semikit.data.check import check_samples, parts_of, refuse_other_size
 from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
+from semikit.data.notices import balance_notice, class_census
 from semikit.data.published.class_sets import PublishedImages, open_published_images
 from semikit.data.samples import DataParts, refuse_overlap
 from semikit.data.shards.decoders import PoolRgb
@@ -131,6 +132,7 @@ class Classification(Task):
         """Labelled and scored images, of a published data set some; with `thorough` all, and the unlabelled."""
         learned, split = self.learned, self.learned.split
         labelled, unlabelled, *scored = parts_of(split, learned.val, learned.test, masks=False)
+        self.census = class_census([labelled, *scored], self.class_names)
         opened = [labelled, *scored]
         if thorough:
             taken = set(split.labeled)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.check import Part, check_samples, find_problems, orientation_notice, parts_of
+from semikit.data.check import Part, check_samples, examined, orientation_notice, parts_of
 from semikit.data.masked_images import DataSpec, open_folders
 from semikit.data.splits import choose
 from semikit.errors import DataError
@@ -17,7 +17,7 @@ Save = Callable[..., Path]
 
 def problems(spec: DataSpec) -> list[str]:
     sources = open_folders(spec)
-    return find_problems(parts_of(choose(None, sources), sources.val), spec.num_classes)
+    return list(examined(parts_of(choose(None, sources), sources.val), spec.num_classes).problems)
 
 
 def test_sound_data_pass_and_progress_is_told(spec: DataSpec) -> None:
@@ -53,7 +53,7 @@ def test_images_without_masks_are_counted(folder: Path, spec: DataSpec) -> None:
         "or take the image out of the list."
     ]
     train = open_folders(spec).train
-    (found,) = find_problems([Part("labelled", train, [*range(5), 6, 7, 6, 7], masks=True)], 3)
+    (found,) = examined([Part("labelled", train, [*range(5), 6, 7, 6, 7], masks=True)], 3).problems
     assert found.startswith("labelled: image without mask: train6, train7, train6 and 1 more. ")
 
 

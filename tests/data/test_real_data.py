@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.check import find_problems, parts_of
+from semikit.data.check import check_samples, parts_of
 from semikit.data.masked_images import load_spec, open_folders
-from semikit.data.splits import choose, coverage, missing_classes
+from semikit.data.notices import missing_classes
+from semikit.data.splits import choose
 
 CAMVID = """
 train: {images: "${SEMIKIT_TEST_DATA}/camvid/train/images", masks: "${SEMIKIT_TEST_DATA}/camvid/train/masks"}
@@ -24,5 +25,6 @@ def test_street_photos(tmp_path: Path) -> None:
     sources = open_folders(spec)
     split = choose("1/8", sources, 0)
     assert (len(split.labeled), len(split.unlabeled), len(sources.val)) == (46, 321, 101)
-    assert missing_classes(coverage(sources.train, split.labeled, 11), spec.classes) is None
-    assert find_problems(parts_of(split, sources.val), 11) == []
+    labelled, val = check_samples(parts_of(split, sources.val), 11)
+    assert missing_classes(labelled, spec.classes) is None
+    assert (val.images, val.holding[0], sum(val.pixels) + val.ignored) == (101, 101, 101 * 360 * 480)

@@ -14,7 +14,7 @@ from semikit.data.loading.loader import StepLoader
 from semikit.data.loading.streams import Stream
 from semikit.data.masked_images import DataSpec, open_folders
 from semikit.data.samples import DataParts, Samples
-from semikit.data.splits import choose, coverage, missing_classes, shared_files
+from semikit.data.splits import choose, shared_files
 from semikit.errors import DataError
 
 
@@ -163,23 +163,6 @@ def test_one_name_in_train_and_val_is_fine_where_the_files_differ(folder: Path, 
     assert len(choose(None, sources).labeled) == 6
 
 
-def test_coverage_counts_images(spec: DataSpec, folder: Path) -> None:
-    from PIL import Image
-
-    for k, values in enumerate(([0], [0, 1], [9], [0], [2], [1])):
-        mask = np.resize(np.array(values, dtype=np.uint8), (12, 16))
-        Image.fromarray(mask).save(folder / f"train/masks/train{k}.png")
-    train = open_folders(spec).train
-    assert coverage(train, range(6), 3).tolist() == [3, 2, 1]
-    counts = coverage(train, [0, 1], 3)
-    assert missing_classes(counts, spec.classes) == (
-        "no labelled image holds class 'car': it cannot be learned. "
-        "Choose other labelled images (--seed, or --labels FILE) or more of them."
-    )
-    assert missing_classes(np.array([1, 1, 1]), spec.classes) is None
-    assert coverage(train, [], 3).tolist() == [0, 0, 0]
-
-
 def test_masks_of_unlabelled_images_are_never_opened(
     folder: Path, spec: DataSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -195,7 +178,6 @@ def test_masks_of_unlabelled_images_are_never_opened(
         (folder / f"train/masks/train{k}.png").write_text("broken")
     sources = open_folders(spec)
     split = choose(str(listed), sources)
-    coverage(sources.train, split.labeled, 3)
     check_samples(parts_of(split, sources.val), 3)
 
     def make(stream: str, index: int, rng: np.random.Generator) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, final
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from semikit.errors import FileFault
 
 _IGNORED, _VALID, _OUTSIDE = 0, 1, 2
+_VOID = 255
+_WHOLE = 64
+"""Classes up to which a line of `mapping` is written out."""
 
 
 @final
@@ -71,16 +74,40 @@ class MaskValues:
         kind = f"mask value outside the classes 0 to {self.num_classes - 1}"
         if self.exact and set(values.tolist()) <= set(dict(self.mapping).values()):
             kind = "mask value of a class that is stored otherwise"
-        remedy = self._remedy({int(value) for value in np.unique(raw)}, {int(value) for value in values})
-        return FileFault(kind, file, ", ".join(counted), remedy + _lossy(file))
+        stored = StoredValues(self, frozenset(np.unique(raw).tolist()), frozenset(values.tolist()), _lossy(file))
+        return FileFault(kind, file, ", ".join(counted), stored.remedy(), stored)
 
-    def _remedy(self, present: set[int], outside: set[int]) -> str:
+    def unreachable(self) -> list[int]:
+        """Classes that no mask value leads to: all of theirs are ignored, or mapped to another class."""
+        found = {self.read(value)[0] for value in range(self.num_classes) if self.read(value)[1] == _VALID}
+        return sorted({*range(self.num_classes)} - found - {number for _, number in self.mapping})
+
+    def counted_from_1(self) -> str:
+        """The line of the data file that says that classes are stored as 1 to K."""
+        return f"`mapping: {_listing((value + 1, value) for value in range(self.num_classes))}`"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StoredValues:
+    """What masks hold, `present` among it `outside` the classes; `warning` follows the remedy."""
+
+    values: MaskValues
+    present: frozenset[int]
+    outside: frozenset[int]
+    warning: str = ""
+
+    def remedy(self) -> str:
         """What is most likely meant, as a line for the data file."""
-        if self.remedy:
-            return self.remedy
-        most = self.num_classes
-        stored = {number: value for value, number in self.mapping if number in outside}
-        if self.exact and stored:
+        return self._likely() + self.warning
+
+    def _likely(self) -> str:
+        values, outside = self.values, self.outside
+        if values.remedy:
+            return values.remedy
+        most = values.num_classes
+        stored = {number: value for value, number in values.mapping if number in outside}
+        if values.exact and stored:
             number, value = next(iter(stored.items()))
             return (
                 f"`mapping` says that class {number} is stored as {value} (for a plain folder of pairs that is the "
@@ -88,24 +115,53 @@ class MaskValues:
                 "YAML file, `train: FOLDER/train` and `val: FOLDER/val`. If both occur, add "
                 f"{number}: {number} to it."
             )
-        if outside == {255} and present <= {0, 255} and most == 2:
+        if outside == {_VOID} and self.present <= {0, _VOID} and most == 2:
             return "Only 0 and 255 occur; if 255 is class 1, add `mapping: {255: 1}`."
-        if outside == {255}:
+        if outside <= {most, _VOID} and self._from_1():
+            return self._shifted()
+        if outside == {_VOID}:
             return (
                 "If 255 means that a pixel does not count, add `ignore: [255]`; if it is a class, `mapping: {255: 1}`."
             )
-        if outside == {most} and not self.mapping and 0 not in present:
-            return f"If classes are stored as 1 to {most}, add `mapping: {_listing((v + 1, v) for v in range(most))}`."
         some = sorted(outside)[:5]
         return (
             f"Add the missing names to `classes`, or say which class they are, as `mapping: {{{some[0]}: 0}}`, "
             f"or that they do not count, as `ignore: {some}`. In a palette PNG the values are palette indices."
         )
 
+    def _from_1(self) -> bool:
+        """Whether classes may be stored as 1 to K: they occur, and 0 does not or is ignored."""
+        found = self.present - {*self.values.ignore, _VOID}
+        return not self.values.mapping and bool(found) and found <= {*range(1, self.values.num_classes + 1)}
+
+    def _shifted(self) -> str:
+        line = self.values.counted_from_1()
+        void = " and `ignore: [255]`" if _VOID in self.outside and self.values.num_classes != _VOID else ""
+        if self.values.num_classes in self.outside:
+            return f"If classes are stored as 1 to {self.values.num_classes}, add {line}{void}."
+        return (
+            "If 255 means that a pixel does not count, add `ignore: [255]`. 0 does not occur: if classes are stored "
+            f"as 1 to {self.values.num_classes}, add {line} too."
+        )
+
+
+def joint_remedies(faults: Iterable[FileFault], classes: Iterable[int]) -> dict[str, str]:
+    """Kind of fault -> what is most likely meant by all masks together, as one may lack what others have; `classes`
+    occur in masks without faults.
+    """
+    joint: dict[str, StoredValues] = {}
+    for fault in faults:
+        if isinstance(fault.evidence, StoredValues):
+            found, before = fault.evidence, joint.get(fault.kind)
+            present = found.present | (before.present if before else {*classes})
+            outside = found.outside | (before.outside if before else set())
+            joint[fault.kind] = replace(found, present=present, outside=outside)
+    return {kind: found.remedy() for kind, found in joint.items()}
+
 
 def _listing(pairs: Iterable[tuple[int, int]]) -> str:
     parts = [f"{value}: {number}" for value, number in pairs]
-    return "{" + ", ".join(parts if len(parts) <= 6 else [*parts[:3], "…", parts[-1]]) + "}"
+    return "{" + ", ".join(parts if len(parts) <= _WHOLE else [*parts[:3], "…", parts[-1]]) + "}"
 
 
 def _lossy(file: Path | str) -> str:
