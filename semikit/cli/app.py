@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from semikit.cli import benchmark, data, demo, evaluate, listing, predict, reproduce, train
+from semikit.cli import benchmark, data, demo, evaluate, listing, own_data, predict, reproduce, train
 from semikit.errors import InputError, RunError, SemikitError
 
 app = typer.Typer(
@@ -29,6 +29,8 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("list")(listing.list_names)
+for command in (own_data.convert,):
+    data.data_app.command()(command)
 app.add_typer(data.data_app, name="data")
 app.command("reproduce")(reproduce.reproduce)
 app.command("benchmark")(benchmark.benchmark)

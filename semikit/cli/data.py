@@ -18,7 +18,7 @@ from semikit.run.recipes import merge
 
 data_app = typer.Typer(
     name="data",
-    help="Published data sets: list, fetch, prepare, verify. Lists of labelled images: split.",
+    help="Your own data: init, check, convert, split. Published data sets: list, fetch, prepare, verify.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -78,7 +78,7 @@ def fetch(
     from semikit.cli.data import fetch_class_set, is_class_set
 
     if is_class_set(name):
-        _say(fetch_class_set(name, root, part or (), splits))
+        say(fetch_class_set(name, root, part or (), splits))
         return
     from semikit.data.published import fetch as fetching
     from semikit.data.published.catalogue import read_published, root_of
@@ -86,19 +86,19 @@ def fetch(
 
     place = root_of(read_published(name).name, root)
     if not splits:  # first, for they are of use also where nothing answers
-        _say(fetching.by_hand(name, place, tuple(part or ())), "by hand")
+        say(fetching.by_hand(name, place, tuple(part or ())), "by hand")
     with progress_bar() as progress:
         report = fetching.fetch(name, place, tuple(part or ()), splits_only=splits, progress=progress)
     lines = [f"fetched: {item}" for item in report.fetched] + [f"already there: {item}" for item in report.there]
-    _say(lines)
-    _say(
+    say(lines)
+    say(
         (f"no checksum is published for {item}: its length and the archive were checked" for item in report.unchecked),
         "note",
     )
-    _say(report.left, "optional")
+    say(report.left, "optional")
     if not splits:
         source = place / DOWNLOADS
-        _say([f"{'then' if report.by_hand else 'next'}: semikit data prepare {name} --source {source} --root {place}"])
+        say([f"{'then' if report.by_hand else 'next'}: semikit data prepare {name} --source {source} --root {place}"])
 
 
 @data_app.command("prepare")
@@ -120,9 +120,9 @@ def prepare(
     place = root_of(read_published(name).name, root)
     with progress_bar() as progress:
         report = preparing.prepare(name, source, place, progress)
-    _say(report.lines)
-    _say(report.notices, "note")
-    _say([f"next: semikit data verify {name} --root {place}"])
+    say(report.lines)
+    say(report.notices, "note")
+    say([f"next: semikit data verify {name} --root {place}"])
 
 
 @data_app.command("verify")
@@ -137,11 +137,11 @@ def verify(
 
     with progress_bar() as progress:
         report = verifying.verify(name, root, every, progress)
-    _say(report.lines)
-    _say(report.notices, "note")
+    say(report.lines)
+    say(report.notices, "note")
     if report.problems:
         raise DataError("\n- ".join([f"{name}: {len(report.problems)} found to be wrong", *report.problems]))
-    _say(["nothing wrong was found"])
+    say(["nothing wrong was found"])
 
 
 @data_app.command("split")
@@ -175,7 +175,7 @@ def split(
     names = build_task(resolve(merge(raw, {"train": {"seed": seed}}))).manifest()["labeled"]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    _say([f"{len(names)} labelled images in {out}", f"next: semikit train {task} … --labels {out}"])
+    say([f"{len(names)} labelled images in {out}", f"next: semikit train {task} … --labels {out}"])
 
 
 def _refuse_class_set(name: str, root: Path | None) -> None:
@@ -185,7 +185,8 @@ def _refuse_class_set(name: str, root: Path | None) -> None:
         raise no_preparation(name, root)
 
 
-def _say(lines: Iterable[str], kind: str = "") -> None:
+def say(lines: Iterable[str], kind: str = "") -> None:
+    """Print lines as they are, each after `kind`."""
     console = Console()
     for line in lines:
         console.print(f"{kind}: {line}" if kind else line, soft_wrap=True, highlight=False, markup=False)

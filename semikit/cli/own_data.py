@@ -1,0 +1,49 @@
+"""`semikit data convert`, `init` and `check`: the user's own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semikit.cli.data import say
+from semikit.cli.output import progress_bar
+from semikit.errors import InputError
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="File or folder that holds the labels.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for masks/, classes.txt and data.yaml.")],
+    to: Annotated[str, typer.Option(help="What to write: masks.")] = "masks",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images. Default: where the labels say or usually have them.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="auto | coco | labelme | yolo | cvat | voc | colors | vector")] = "auto",
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Classes in their order: a,b,c, a file with one a line, or a YAML. Default: all labels."),
+    ] = None,
+    background: Annotated[
+        str, typer.Option(help="Class of pixels in no area; ignore: they do not count.")
+    ] = "background",
+) -> None:
+    """Write masks, the list of classes and the data YAML from labels of another program; also corrected labels.
+
+    A pixel belongs to the area its centre lies in. Masks that are there and still right are kept, so the same command
+    goes on where it was stopped, and redoes what was labelled anew.
+
+    semikit data convert instances.json --images photos -o labels
+    """
+    if to != "masks":
+        raise InputError(f"--to {to}: labels are converted to masks. Leave it out.")
+    from semikit.data.conversion.convert import convert as converted
+    from semikit.data.conversion.label_formats import Reading, classes_of
+
+    reading = Reading(source, format, images, None if classes is None else classes_of(classes), background)
+    with progress_bar() as progress:
+        done = converted(reading, out, progress)
+    say(done.notices, "note")
+    kept = f", {done.kept} were there" if done.kept else ""
+    say([f"{done.written} masks written{kept}; {len(done.classes)} classes: {', '.join(done.classes)}"])
+    say([f"next: semikit train seg --data {done.data} --dry-run"])

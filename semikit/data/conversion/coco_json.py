@@ -1,0 +1,172 @@
+"""COCO json: polygons, and run lengths (plain or compressed, those of crowds among them)."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.data.conversion.labels import (
+    Area,
+    Areas,
+    LabeledImage,
+    LabelSet,
+    Pixels,
+    Rings,
+    part_named,
+    points,
+    rectangle,
+    refuse_nothing,
+    smaller_on_top,
+)
+from semikit.errors import ConfigError, DataError, FileFault, some
+
+_KEYS = ("images", "annotations", "categories")
+_UNFIT = "run lengths that do not fit their image"
+_REMEDY = "Export it again as COCO instances or segmentation."
+
+
+def is_coco(raw: object) -> bool:
+    """Whether a json file is COCO's by its keys."""
+    return isinstance(raw, dict) and all(isinstance(raw.get(key), list) for key in _KEYS)
+
+
+def read_coco(files: Sequence[Path]) -> LabelSet:
+    """The labels of one file or of several, one for each part (its name says which: val, test, else train).
+
+    Raises:
+        DataError: no COCO json; a category, an image or a run-length code that does not fit.
+        ConfigError: run lengths, and pycocotools is not installed.
+    """
+    labels: dict[str, int] = {}
+    images: list[LabeledImage] = []
+    boxes: list[str] = []
+    flat: list[str] = []
+    for path in files:
+        raw = read_json(path)
+        if not is_coco(raw):
+            raise FileFault("no COCO json", path, f"it needs the keys {', '.join(_KEYS)}", _REMEDY)
+        try:
+            names = {int(item["id"]): str(item["name"]) for item in raw["categories"]}
+            for number, name in names.items():
+                labels.setdefault(name, number)
+            images += _images(raw, names, path, boxes, flat)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, DataError | ConfigError):
+                raise
+            detail = f"{type(error).__name__}: {error}"
+            raise FileFault("damaged COCO json", path, detail, _REMEDY) from None
+    refuse_nothing(images, files[0], "image")
+    drawn = sum(len(image.drawing.areas) for image in images if isinstance(image.drawing, Areas))
+    if boxes and drawn == len(boxes):
+        raise DataError(f"{files[0]} holds boxes only, no outlines: masks cannot be drawn from it. {_REMEDY}")
+    notices = [f"{len(boxes)} annotations are boxes without an outline, whose pixels do not count: {some(boxes)}"]
+    notices += [f"{len(flat)} annotations enclose nothing (fewer than three corners) and are left out: {some(flat)}"]
+    rule = "of overlapping areas the smaller lies on top"
+    ordered = tuple(sorted(labels, key=labels.__getitem__))
+    kept = [notice for notice, found in zip(notices, (boxes, flat), strict=True) if found]
+    return LabelSet("COCO json", ordered, images, rule, notices=kept)
+
+
+def read_json(path: Path) -> Any:
+    """What a json file holds.
+
+    Raises:
+        FileFault: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        raise FileFault("unreadable json", path, reason, "Export it again, or take it out.") from None
+
+
+def _images(
+    raw: Mapping[str, Any], names: Mapping[int, str], path: Path, boxes: list[str], flat: list[str]
+) -> list[LabeledImage]:
+    sizes = {item["id"]: (int(item["height"]), int(item["width"])) for item in raw["images"]}
+    areas: dict[Any, list[Area]] = defaultdict(list)
+    for item in raw["annotations"]:
+        where = f"{path}, annotation {item.get('id', '?')}"
+        if item["image_id"] not in sizes:
+            raise FileFault("annotation of an image that is not listed", where, f"{item['image_id']}", _REMEDY)
+        if item["category_id"] not in names:
+            raise FileFault("annotation of an unknown category", where, f"{item['category_id']}", _REMEDY)
+        area = _area(item, names[item["category_id"]], sizes[item["image_id"]], where)
+        if area is None:
+            flat.append(where)
+            continue
+        areas[item["image_id"]].append(area)
+        boxes += [where] if area.label is None else []
+    part = part_named(path.stem)
+    return [
+        LabeledImage(str(item["file_name"]), Areas(smaller_on_top(areas[item["id"]])), path, part, sizes[item["id"]])
+        for item in raw["images"]
+    ]
+
+
+def _area(item: Mapping[str, Any], name: str, size: tuple[int, int], where: str) -> Area | None:
+    """The area of an annotation; that of a box alone has no label. None where it encloses nothing."""
+    outline = item.get("segmentation")
+    if isinstance(outline, dict):
+        return Area(name, decode_runs(outline, size, where))
+    if outline:
+        rings = [points(ring) for ring in outline]
+        closed = tuple(ring for ring in rings if ring is not None)
+        return Area(name, Rings(closed)) if closed else None
+    if item.get("bbox"):
+        return Area(None, rectangle(*map(float, item["bbox"])))
+    return None
+
+
+def decode_runs(code: Mapping[str, Any], size: tuple[int, int], where: str) -> Pixels:
+    """The pixels of COCO's run-length code, column by column, plain or compressed.
+
+    Raises:
+        FileFault: of another size than the image, or damaged.
+        ConfigError: pycocotools is not installed, which reads compressed ones.
+    """
+    if tuple(code["size"]) != size:
+        detail = f"run lengths of {code['size'][1]}x{code['size'][0]}, image {size[1]}x{size[0]} (width x height)"
+        raise FileFault(_UNFIT, where, detail, _REMEDY)
+    counts = code["counts"]
+    if not isinstance(counts, list):
+        return _cropped(_decompressed(code, where))
+    if sum(counts) != size[0] * size[1] or min(counts, default=0) < 0:
+        raise FileFault(_UNFIT, where, f"they sum up to {sum(counts)} pixels", _REMEDY)
+    return _cropped(runs(counts).reshape(size[1], size[0]).T)
+
+
+def runs(counts: Sequence[int]) -> NDArray[np.bool_]:
+    """Alternating lengths, the first one of what is not set, as (N,) bool."""
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+
+
+def _decompressed(code: Mapping[str, Any], where: str) -> NDArray[np.bool_]:
+    try:
+        from pycocotools import mask as coder
+    except ImportError:
+        raise ConfigError(
+            'Compressed run lengths are read with pycocotools. Install it: pip install "semikit[labels]".'
+        ) from None
+    try:
+        with warnings.catch_warnings():  # of pycocotools 2.0.11 with numpy 2; the values are right
+            warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+            return np.asarray(coder.decode(dict(code)) > 0)
+    except (ValueError, TypeError) as error:
+        raise FileFault("damaged run lengths", where, str(error), _REMEDY) from None
+
+
+def _cropped(mask: NDArray[np.bool_]) -> Pixels:
+    """Only the rectangle in which pixels are set."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return Pixels(mask[:0, :0])
+    top, left = int(rows[0]), int(columns[0])
+    return Pixels(np.ascontiguousarray(mask[top : rows[-1] + 1, left : columns[-1] + 1]), top, left)

@@ -1,0 +1,199 @@
+"""Labels of any known format -> masks, the list of classes, and the YAML that describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import final
+
+from semikit.data.conversion.label_formats import Reading, read_labels
+from semikit.data.conversion.labels import LabeledImage, LabelSet, Numbers, numbered
+from semikit.data.conversion.mask_store import MaskStore
+from semikit.data.conversion.yaml_file import Described, images_of_parts, write_description
+from semikit.data.folders import image_files
+from semikit.data.formats.images import read_info
+from semikit.data.palette import palette
+from semikit.errors import DataError, FileFault, some
+from semikit.files import make_folder
+
+Progress = Callable[[str, int, int], None]
+
+_TURNED = 5
+"""EXIF orientations from here on lie on their side."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was written: masks anew, those that were there, the YAML, the classes; and notices for the user."""
+
+    written: int
+    kept: int
+    data: Path
+    classes: tuple[str, ...]
+    notices: Sequence[str]
+
+
+def convert(reading: Reading, out: Path, progress: Progress = lambda what, done, total: None) -> Converted:
+    """Write OUT/masks, OUT/classes.txt and OUT/data.yaml from labels; what is finished and still right is kept.
+
+    Raises:
+        DataError: labels that cannot be read or are of no image, sizes that differ, foreign files in OUT.
+        ConfigError: classes that do not fit; a format that has to be named.
+    """
+    found = read_labels(reading)
+    numbers = numbered(found.labels, reading.classes, reading.background)
+    folders = _folders(found, reading)
+    matched, lost = _matched(found, folders)
+    colours = palette(len(numbers.classes), reading.colours_of(numbers.classes))
+    make_folder(out)
+    described = Described(reading, found, numbers, images_of_parts(matched, folders, out))
+    store = MaskStore(out / "masks", numbers, colours)
+    jobs = [
+        (image, path, store.place(described.folder_of(image.part), name, image.drawing.suffix))
+        for image, (name, path) in matched
+    ]
+    store.refuse_foreign([place for _, _, place in jobs])
+    written = _write(jobs, store, progress)
+    notices = [*found.notices, *_unmatched(lost, matched, folders), *_other_labels(found, numbers)]
+    notices += store.stale([place for _, _, place in jobs])
+    notices += write_description(out, described)
+    return Converted(written, len(jobs) - written, out / "data.yaml", numbers.classes, notices)
+
+
+Named = tuple[str, Path]
+"""Name of an image (its path below the folder, without suffix) and its file."""
+Matched = list[tuple[LabeledImage, Named]]
+
+
+def _folders(found: LabelSet, reading: Reading) -> dict[str, Path]:
+    """The folder of the images of each part."""
+    parts = dict.fromkeys(image.part for image in found.images)
+    if reading.images is not None:
+        return dict.fromkeys(parts, reading.images)
+    missing = [part for part in parts if part not in found.folders]
+    if missing:
+        raise DataError(
+            f"{reading.source}: it is not known where the images are ({found.format}). Say it: --images DIR"
+        )
+    return {part: found.folders[part] for part in parts}
+
+
+def _matched(found: LabelSet, folders: Mapping[str, Path]) -> tuple[Matched, list[LabeledImage]]:
+    """Each labelled image with its file, and those that have none.
+
+    Raises:
+        DataError: no image has a file; two labels of one image.
+    """
+    listed = {folder: image_files(folder, "images") for folder in dict.fromkeys(folders.values())}
+    by_stem = {folder: _by_stem(names) for folder, names in listed.items()}
+    matched: Matched = []
+    lost: list[LabeledImage] = []
+    owners: dict[tuple[str, Path], LabeledImage] = {}
+    for image in found.images:
+        folder = folders[image.part]
+        name = _name_in(image.name, listed[folder], by_stem[folder])
+        if name is None:
+            lost.append(image)
+            continue
+        other = owners.setdefault((name, folder), image)
+        if other is not image:
+            raise DataError(
+                f"two labels of one image, {listed[folder][name]}: {other.where} ({other.name}) and {image.where} "
+                f"({image.name}). Take one of them out."
+            )
+        matched.append((image, (name, listed[folder][name])))
+    if not matched:
+        names = some([image.name for image in found.images])
+        raise DataError(
+            f"no labelled image was found. The labels name {names}; there are "
+            f"{some([str(path) for paths in listed.values() for path in paths.values()])}. Say where they are: "
+            "--images DIR"
+        )
+    return matched, lost
+
+
+def _by_stem(names: Mapping[str, Path]) -> dict[str, str | None]:
+    """Last part of a name -> the name; None where two have it."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        stem = name.rpartition("/")[2]
+        found[stem] = None if stem in found else name
+    return found
+
+
+def _name_in(given: str, names: Mapping[str, Path], by_stem: Mapping[str, str | None]) -> str | None:
+    """The name under which a folder has an image that labels call `given`: by its end, longest first."""
+    pieces = [piece for piece in given.replace("\\", "/").split("/") if piece not in ("", ".", "..")]
+    if not pieces:
+        return None
+    for ends in (pieces[-1].rpartition(".")[0] or pieces[-1], pieces[-1]):
+        for first in range(len(pieces)):
+            name = "/".join([*pieces[first:-1], ends])
+            if name in names:
+                return name
+        stem = by_stem.get(ends)
+        if stem is not None:
+            return stem
+    return None
+
+
+def _write(jobs: Sequence[tuple[LabeledImage, Path, Path]], store: MaskStore, progress: Progress) -> int:
+    """Write the masks that are not there yet; returns their number.
+
+    Raises:
+        DataError: images that cannot be read or have another size than their labels, in one message.
+    """
+    written, faults = 0, dict[str, list[FileFault]]()
+    with ThreadPoolExecutor() as threads:
+        made = threads.map(partial(_write_one, store), jobs)
+        for done, result in enumerate(made, start=1):
+            progress("masks", done, len(jobs))
+            if isinstance(result, FileFault):
+                faults.setdefault(result.kind, []).append(result)
+            else:
+                written += result
+    lines = [f"{kind}: {some([fault.where for fault in found])}. {found[0].remedy}" for kind, found in faults.items()]
+    if lines:
+        raise DataError("\n- ".join([f"{len(lines)} problems with the labels:", *lines]) if lines[1:] else lines[0])
+    return written
+
+
+def _write_one(store: MaskStore, job: tuple[LabeledImage, Path, Path]) -> bool | FileFault:
+    image, path, place = job
+    try:
+        return store.write(place, image.drawing, _size(image, path))
+    except FileFault as fault:
+        return fault
+
+
+def _size(image: LabeledImage, path: Path) -> tuple[int, int]:
+    """(H, W) of the mask: as its labels say, which has to be the image's, stored or turned as a camera noted."""
+    info = read_info(path)
+    height, width = info.size
+    turned = (width, height) if info.orientation >= _TURNED else info.size
+    if image.size in (None, turned):
+        return turned
+    assert image.size is not None
+    if image.size != info.size:
+        detail = f"labels of {image.size[1]}x{image.size[0]}, {path} {width}x{height} (width x height)"
+        remedy = "Labels are drawn in pixels of their own image: give the images they were made on."
+        raise FileFault("labels of an image of another size", image.where, detail, remedy)
+    return image.size
+
+
+def _unmatched(lost: Sequence[LabeledImage], matched: Matched, folders: Mapping[str, Path]) -> list[str]:
+    notices = []
+    if lost:
+        names = some([image.name for image in lost])
+        places = ", ".join(str(folder) for folder in dict.fromkeys(folders.values()))
+        notices.append(f"{len(lost)} labelled images are not in {places} and were left out: {names}")
+    return notices
+
+
+def _other_labels(found: LabelSet, numbers: Numbers) -> list[str]:
+    others = [label for label in found.labels if label not in numbers.classes]
+    return [f"labels that are none of the classes do not count (255): {some(others, 10)}"] if others else []

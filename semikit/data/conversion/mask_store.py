@@ -1,0 +1,103 @@
+"""The folder of masks that a conversion writes: each says what it was made from, so that it can be kept or redone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from PIL import Image, PngImagePlugin
+
+from semikit.data.conversion.labels import Bytes, Drawing, Numbers, Size
+from semikit.data.palette import Palette
+from semikit.errors import DataError, some
+from semikit.files import OUTPUT, write_atomically
+
+_KEY = "semikit-labels"
+"""Text in a PNG: what it was made from, and what it held."""
+IGNORED_COLOUR = (224, 224, 192)
+
+
+@final
+class MaskStore:
+    """PNG files of class numbers, with a palette, below `folder`; those that were changed by hand are not replaced."""
+
+    def __init__(self, folder: Path, numbers: Numbers, colours: Palette) -> None:
+        self.folder, self.numbers = folder, numbers
+        self.colours = colours.copy()
+        self.colours[255] = IGNORED_COLOUR
+
+    def place(self, part: str, name: str, suffix: str) -> Path:
+        """Where the mask of an image lies."""
+        return self.folder / part / f"{name}{suffix}"
+
+    def refuse_foreign(self, places: Sequence[Path]) -> None:
+        """Raise where a mask would replace a file that was not written here.
+
+        Raises:
+            DataError: names three of them.
+        """
+        foreign = [str(place) for place in places if place.exists() and not _record(place)]
+        if foreign:
+            raise DataError(
+                f"{len(foreign)} files in {self.folder} were not written by this command and are not replaced: "
+                f"{some(foreign)}. Choose another -o, or take them away."
+            )
+
+    def write(self, place: Path, drawing: Drawing, size: Size) -> bool:
+        """Write one mask; False where it is there and still right.
+
+        Raises:
+            DataError: it has to be replaced, and was changed by hand.
+            FileFault: the labels do not fit the image.
+        """
+        made_from = hashlib.sha256(f"{size} {drawing.digest(self.numbers)}".encode()).hexdigest()
+        if place.exists():
+            before, held = _record(place)
+            if before == made_from:
+                return False
+            if held != _content(place):
+                raise DataError(
+                    f"{place} was changed after it was written, and its labels changed too. Take it away to have it "
+                    "drawn again, or choose another -o."
+                )
+        mask = drawing.drawn(size, self.numbers)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self._save(place, mask, made_from)
+        return True
+
+    def stale(self, places: Sequence[Path]) -> list[str]:
+        """A notice about masks of former conversions that no label stands for any more."""
+        now = {place.absolute() for place in places}
+        former = (path for path in sorted(self.folder.rglob("*.png")) if path.absolute() not in now)
+        left = [str(path) for path in former if _record(path)]
+        if not left:
+            return []
+        return [f"{len(left)} masks of a former conversion belong to no label now; take them away: {some(left)}"]
+
+    def _save(self, place: Path, mask: Bytes, made_from: str) -> None:
+        image = Image.fromarray(mask)
+        image.putpalette(self.colours.tobytes())
+        text = PngImagePlugin.PngInfo()
+        text.add_text(_KEY, f"{made_from} {_digest(mask.tobytes())}")
+        write_atomically(place, lambda path: image.save(path, format="PNG", pnginfo=text), remedy=OUTPUT, durable=False)
+
+
+def _record(place: Path) -> list[str]:
+    """What a mask was made from and what it held; nothing where it is not one of these."""
+    try:
+        with Image.open(place) as image:
+            found = str(image.info.get(_KEY, "")).split()
+    except (OSError, SyntaxError, ValueError):
+        return []
+    return found if len(found) == 2 else []
+
+
+def _content(place: Path) -> str:
+    with Image.open(place) as image:
+        return _digest(image.tobytes())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

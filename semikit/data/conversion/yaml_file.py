@@ -1,0 +1,123 @@
+"""What a conversion writes beside its masks: the list of classes and the YAML that `semikit train` takes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+
+from semikit.data.conversion.label_formats import Reading
+from semikit.data.conversion.labels import IGNORED, LabeledImage, LabelSet, Numbers
+from semikit.data.folders import image_files
+from semikit.errors import DataError
+from semikit.files import write_text
+
+_HEAD = "# Written by `semikit data convert`"
+_PARTS = ("train", "val", "test")
+_HELD_OUT = 0.2
+"""Share of the labelled images that validate where the labels name none that do."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the YAML says: where images are (part -> folder), and what was read."""
+
+    reading: Reading
+    found: LabelSet
+    numbers: Numbers
+    images: Mapping[str, Path]
+
+    def folder_of(self, part: str) -> str:
+        """The folder of a part's masks, below that of all."""
+        return part if len(self.images) > 1 else ""
+
+
+def images_of_parts(
+    matched: Sequence[tuple[LabeledImage, tuple[str, Path]]], folders: Mapping[str, Path], out: Path
+) -> dict[str, Path]:
+    """The folder of images of each part: where they are or, where several parts share one, OUT/images/PART with links.
+
+    Images that have no label go to train, where they are learned from as unlabelled.
+    """
+    if len(set(folders.values())) == len(folders):
+        return {part: folders[part] for part in _PARTS if part in folders}
+    owner = {path: image.part for image, (_, path) in matched}
+    for folder in dict.fromkeys(folders.values()):
+        for name, path in image_files(folder, "images", without=out).items():
+            _link(path, out / "images" / owner.get(path, "train") / f"{name}{path.suffix}")
+    return {part: out / "images" / part for part in _PARTS if part in folders}
+
+
+def _link(path: Path, place: Path) -> None:
+    if place.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, NotImplementedError):  # Windows lets few users make links
+        place.symlink_to(os.path.relpath(path.resolve(), place.parent.resolve()))
+        return
+    shutil.copy2(path, place)
+
+
+def write_description(out: Path, described: Described) -> list[str]:
+    """Write classes.txt and data.yaml; one that was edited is kept, which a notice says.
+
+    Raises:
+        DataError: a data.yaml that was not written here.
+    """
+    path, text = out / "data.yaml", _text(out, described)
+    write_text(out / "classes.txt", "".join(f"{name}\n" for name in described.numbers.classes))
+    if path.exists():
+        first, _, rest = path.read_text(encoding="utf-8").partition("\n")
+        if not first.startswith(_HEAD):
+            raise DataError(f"{path} was not written by this command and is not replaced. Choose another -o.")
+        if _digest(rest) not in first:
+            return [f"{path} was edited and is kept as it is"]
+    write_text(path, f"{_HEAD} ({_digest(text)})\n{text}")
+    return []
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _text(out: Path, described: Described) -> str:
+    found, numbers, images = described.found, described.numbers, described.images
+    labeled: list[str] = [image.part for image in found.images]
+    counts = ", ".join(f"{part} {labeled.count(part)}" for part in images)
+    inside = (
+        "does not count"
+        if numbers.uncovered == IGNORED
+        else f"is class {numbers.uncovered}, {numbers.classes[numbers.uncovered]}"
+    )
+    lines = [
+        f"# Labels: {found.format} from {described.reading.source}; labelled images: {counts}.",
+        f"# A pixel belongs to the area its centre lies in; {found.rule}; a pixel in no area {inside}.",
+    ]
+    for part, folder in images.items():
+        masks = Path("masks", described.folder_of(part)).as_posix()
+        lines.append(_entry(part, {"images": relative(folder, out), "masks": masks}))
+    if "val" not in images:
+        lines.append(f"val: {_HELD_OUT}  # of the labelled images")
+    lines += [_entry("classes", list(numbers.classes)), _entry("ignore", [IGNORED])]
+    return "\n".join(lines) + "\n"
+
+
+def relative(path: Path, base: Path) -> str:
+    """A path as it is written into a YAML of the folder `base`: relative where both lie below one folder."""
+    path, base = path.absolute(), base.absolute()
+    common = Path(os.path.commonpath([path, base])) if path.drive == base.drive else Path(path.anchor)
+    near = len(base.relative_to(common).parts) <= 2 and common != Path(path.anchor)
+    return Path(os.path.relpath(path, base)).as_posix() if near else path.as_posix()
+
+
+def _entry(key: str, value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
+    return f"{key}: {text.strip()}"

@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semikit.data.conversion.convert import convert
+from semikit.data.conversion.label_formats import Reading, classes_of
+from semikit.errors import ConfigError, DataError
+from tests.helpers import label_files as lf
+
+SQUARE = [[1, 1, 4, 1, 4, 4, 1, 4]]
+OTHER = [[2, 2, 6, 2, 6, 6, 2, 6]]
+
+
+def labels(tmp_path: Path, outlines: dict[str, list[list[int]]], names: tuple[str, ...] = ("car", "tree")) -> Reading:
+    items = [
+        {"image_id": k, "category_id": 10, "segmentation": outline}
+        for k, outline in enumerate(outlines.values(), start=1)
+    ]
+    for name in outlines:
+        lf.photo(tmp_path / f"images/{name}.png")
+    source = lf.coco(tmp_path / "labels.json", [(f"{name}.png", 12, 16) for name in outlines], items, names)
+    return Reading(source, images=tmp_path / "images")
+
+
+def test_a_second_run_keeps_what_is_right_and_redoes_what_was_labelled_anew(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = convert(labels(tmp_path, {"a": SQUARE, "b": SQUARE}), out)
+    assert (first.written, first.kept) == (2, 0)
+    stamp = (out / "masks/a.png").stat().st_mtime_ns
+    again = convert(labels(tmp_path, {"a": SQUARE, "b": OTHER}), out)
+    assert (again.written, again.kept) == (1, 1)
+    assert (out / "masks/a.png").stat().st_mtime_ns == stamp
+    assert (lf.mask_of(out / "masks/b.png") == 1).sum() == 16
+
+
+def test_a_mask_that_belongs_to_no_label_any_more_is_named(tmp_path: Path) -> None:
+    convert(labels(tmp_path, {"a": SQUARE, "b": SQUARE}), tmp_path / "out")
+    done = convert(labels(tmp_path, {"a": SQUARE}), tmp_path / "out")
+    assert any("belong to no label now" in notice and "b.png" in notice for notice in done.notices)
+
+
+def test_what_is_not_ours_or_was_changed_by_hand_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "masks").mkdir(parents=True)
+    lf.photo(out / "masks/a.png")
+    before = (out / "masks/a.png").read_bytes()
+    with pytest.raises(DataError, match="not written by this command"):
+        convert(labels(tmp_path, {"a": SQUARE}), out)
+    assert (out / "masks/a.png").read_bytes() == before
+
+    second = tmp_path / "second"
+    convert(labels(tmp_path, {"a": SQUARE}), second)
+    with Image.open(second / "masks/a.png") as image:
+        text = image.info
+        edited = np.array(image)
+    edited[0, 0] = 2
+    from PIL import PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    info.add_text("semikit-labels", text["semikit-labels"])
+    Image.fromarray(edited).save(second / "masks/a.png", pnginfo=info)
+    assert convert(labels(tmp_path, {"a": SQUARE}), second).kept == 1
+    with pytest.raises(DataError, match="was changed after it was written"):
+        convert(labels(tmp_path, {"a": OTHER}), second)
+
+
+def test_an_edited_yaml_is_kept_and_a_foreign_one_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reading = labels(tmp_path, {"a": SQUARE})
+    convert(reading, out)
+    path = out / "data.yaml"
+    path.write_text(path.read_text() + "bands: [1, 2, 3]\n")
+    done = convert(reading, out)
+    assert any("was edited" in notice for notice in done.notices)
+    assert "bands" in path.read_text()
+    path.write_text("train: {}\n")
+    with pytest.raises(DataError, match="not written by this command"):
+        convert(reading, out)
+
+
+def test_classes_come_in_the_order_that_is_given_and_others_do_not_count(tmp_path: Path) -> None:
+    reading = labels(tmp_path, {"a": SQUARE})
+    given = Reading(reading.source, images=reading.images, classes=["sky", "tree", "background"])
+    done = convert(given, tmp_path / "out")
+    mask = lf.mask_of(tmp_path / "out/masks/a.png")
+    assert done.classes == ("sky", "tree", "background")
+    assert sorted(np.unique(mask).tolist()) == [2, 255]
+    assert any("none of the classes" in notice and "car" in notice for notice in done.notices)
+    with pytest.raises(ConfigError, match="has no class 'background'"):
+        convert(Reading(reading.source, images=reading.images, classes=["car", "tree"]), tmp_path / "two")
+
+
+def test_pixels_in_no_area_do_not_count_where_that_is_asked_for(tmp_path: Path) -> None:
+    reading = labels(tmp_path, {"a": SQUARE})
+    done = convert(Reading(reading.source, images=reading.images, background="ignore"), tmp_path / "out")
+    assert done.classes == ("car", "tree")
+    mask = lf.mask_of(tmp_path / "out/masks/a.png")
+    assert (mask == 0).sum() == 9
+    assert (mask == 255).sum() == 12 * 16 - 9
+
+
+def test_classes_are_read_from_text_lists_and_yaml(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a\n\nb\n")
+    (tmp_path / "my.yaml").write_text("classes: {1: b, 0: a}\n")
+    assert classes_of("a, b") == ["a", "b"]
+    assert classes_of(str(tmp_path / "names.txt")) == ["a", "b"]
+    assert classes_of(str(tmp_path / "my.yaml")) == ["a", "b"]
+    with pytest.raises(DataError, match="no such file"):
+        classes_of("missing.txt")
+
+
+def test_labels_of_images_that_are_not_there_are_counted_and_of_another_size_refused(tmp_path: Path) -> None:
+    reading = labels(tmp_path, {"a": SQUARE, "b": SQUARE})
+    (tmp_path / "images/b.png").unlink()
+    done = convert(reading, tmp_path / "out")
+    assert any(notice.startswith("1 labelled images are not in") and "b.png" in notice for notice in done.notices)
+    lf.photo(tmp_path / "images/a.png", 24, 32)
+    with pytest.raises(DataError, match=r"labels of 16x12, .*a\.png 32x24"):
+        convert(reading, tmp_path / "two")
+
+
+def test_names_of_windows_and_of_folders_find_their_images(tmp_path: Path) -> None:
+    lf.photo(tmp_path / "images/city/a.png")
+    item = {"image_id": 1, "category_id": 10, "segmentation": SQUARE}
+    for name in ("C:\\data\\city\\a.jpg", "a.jpg", "city/a.png"):
+        source = lf.coco(tmp_path / "labels.json", [(name, 12, 16)], [item], ["car"])
+        convert(Reading(source, images=tmp_path / "images"), tmp_path / "out")
+    assert (tmp_path / "out/masks/city/a.png").is_file()
