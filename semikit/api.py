@@ -76,6 +76,7 @@ def train(
     root: Place | None = None,
     labels: str | int | None = None,
     unlabeled: Sequence[str] | str = (),
+    fold: int | None = None,
     method: str | None = None,
     encoder: str | None = None,
     decoder: str | None = None,
@@ -104,7 +105,8 @@ def train(
     """Train a model, as `semikit train` does; every keyword is a flag of it (for `--dry-run` see `plan`).
 
     `data` is a folder, a YAML file, or a mapping with the content of one (relative paths count from `root` or the
-    current folder); `labels` a number, "1/8" or a file; `settings` holds any other key, as `{"optimizer.lr": 1e-4}`;
+    current folder); `labels` a number, "1/8", "10%" or a file; `fold` which of the folds of the data (`folds: 5`) are
+    the validation images; `settings` holds any other key, as `{"optimizer.lr": 1e-4}`;
     `seeds` trains once for each; `resume` is a run folder or "last", with which only settings of the run may be given;
     `gpus` starts as many processes. `reporter` follows the run (or what makes one, for each of several seeds); other
     processes than this one know none.

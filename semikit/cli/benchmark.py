@@ -31,7 +31,7 @@ def benchmark(
     dataset: o.Dataset = None,
     data: o.Data = None,
     root: o.Root = None,
-    labels: Annotated[str | None, typer.Option(help="How many or which are labelled: 46 | 1/8 | FILE.")] = None,
+    labels: Annotated[str | None, typer.Option(help="How many or which are labelled: 46 | 1/8 | 10% | FILE.")] = None,
     method: Annotated[str | None, typer.Option(help="semikit list methods (default: unimatch_v2)")] = None,
     encoder: Annotated[str | None, typer.Option(help="semikit list models; random weights.")] = None,
     decoder: Annotated[str | None, typer.Option(help="dpt | deeplabv3plus | pspnet")] = None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, final
 
 import numpy as np
-from pydantic import BeforeValidator, Discriminator, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from semikit.data.folders import image_files, matching_files
 from semikit.data.formats.images import is_raster, read_image, read_mask_onto
@@ -19,7 +19,7 @@ from semikit.data.masked_images import refuse_other_size
 from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
-from semikit.data.spec import ClassSpec, placed, read_spec
+from semikit.data.spec import DEFAULT_SHARE, ClassSpec, Share, placed, read_spec, share_or_folder
 from semikit.errors import DataError, some, unknown
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
@@ -61,6 +61,12 @@ class PairFolders(PairImages):
     """Masks of the same names, on the grid of the first date."""
 
 
+_Scored = Annotated[
+    Annotated[PairFolders, BeforeValidator(_with_masks), Tag("folder")] | Annotated[Share, Tag("share")],
+    Discriminator(share_or_folder),
+]
+
+
 @final
 class PairSpec(ClassSpec):
     """Folders and classes of a change detection data set of the user's own.
@@ -84,10 +90,10 @@ class PairSpec(ClassSpec):
         BeforeValidator(one_or_many),
     ] = ()
     """More pairs to learn from, without masks; one or a list, or the shards of a large pool."""
-    val: Annotated[PairFolders, BeforeValidator(_with_masks)]
-    """Pairs the best model is chosen on; each needs a mask."""
-    test: Annotated[PairFolders | None, BeforeValidator(_with_masks)] = None
-    """Pairs for the final score; each needs a mask."""
+    val: _Scored | None = Field(None, validate_default=True)
+    """Pairs the best model is chosen on, each with a mask; or a share of those of train (0.2)."""
+    test: _Scored | None = None
+    """Pairs for the final score, each with a mask; or a share of those of train."""
 
     @property
     def values(self) -> MaskValues:
@@ -97,7 +103,7 @@ class PairSpec(ClassSpec):
 
 def load_pairs(data: Path | Mapping[str, Any], root: Path | None = None) -> PairSpec:
     """The data set of a YAML file or mapping, or of a folder of pairs: train/ and val/ (test/, unlabeled/), each with
-    A/ B/ label/.
+    A/ B/ label/. Where there is no val/ a fifth of train is held out.
 
     Masks of such a folder hold 0 and 255, as those of LEVIR-CD; for others write a YAML file.
 
@@ -108,14 +114,15 @@ def load_pairs(data: Path | Mapping[str, Any], root: Path | None = None) -> Pair
     if isinstance(data, Mapping) or not data.is_dir():
         return read_spec(PairSpec, data, root)
     found = {part: str(data / part) for part in PARTS if (data / part).is_dir()}
-    missing = [part for part in ("train", "val") if part not in found]
-    if missing:
+    strange = [item.name for item in data.iterdir() if item.is_dir() and item.name not in PARTS]
+    if "train" not in found or ("val" not in found and strange):
+        missing = [part for part in ("train", "val") if part not in found]
         inner = ", ".join(sorted(item.name for item in data.iterdir())[:10]) or "nothing"
         raise DataError(
             f"--data {data} has no {' and no '.join(missing)}/, only {inner}. A folder of pairs holds train/ and val/ "
             "(test/, unlabeled/), each with A/, B/ and label/; other layouts are described by a YAML file."
         )
-    spec = PairSpec.model_validate({**found, "mapping": {255: 1}})
+    spec = PairSpec.model_validate({"val": DEFAULT_SHARE, **found, "mapping": {255: 1}})
     return placed(spec, Path.cwd())
 
 
@@ -200,8 +207,11 @@ def open_pair_folders(spec: PairSpec) -> DataParts:
 
     folders, _ = pool_among(spec.unlabeled)
     more = tuple(opened(part, f"unlabeled[{k}]") for k, part in enumerate(folders))
-    test = None if spec.test is None else opened(spec.test, "test")
-    parts = DataParts(opened(spec.train, "train"), more, opened(spec.val, "val"), test, spec.classes, bands=spec.bands)
+    val, test = (
+        opened(part, key) if isinstance(part, PairFolders) else None
+        for key, part in (("val", spec.val), ("test", spec.test))
+    )
+    parts = DataParts(opened(spec.train, "train"), more, val, test, spec.classes, bands=spec.bands)
     return rescaled(parts, spec.scale)
 
 

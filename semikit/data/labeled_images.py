@@ -18,16 +18,13 @@ from semikit.data.formats.label_tables import read_list, read_table
 from semikit.data.formats.name_lists import near
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Samples, refuse_overlap
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
-from semikit.data.spec import placed, read_spec
+from semikit.data.spec import TABLES, Share, SplitSpec, placed, read_spec, share_or_folder
 from semikit.errors import DataError, some
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
 
 LARGEST = 96
 """Side up to which images of one size are held in memory (and on the device), pixels."""
-
-TABLES = frozenset({".csv", ".tsv", ".txt"})
-"""Suffixes of lists; anything else is a folder."""
 
 
 def _labelled(raw: Any) -> Any:
@@ -56,8 +53,14 @@ class LabelledImages(Settings):
 Part = Annotated[LabelledImages, BeforeValidator(_labelled)]
 
 
+_Scored = Annotated[
+    Annotated[LabelledImages, BeforeValidator(_labelled), Tag("folder")] | Annotated[Share, Tag("share")],
+    Discriminator(share_or_folder),
+]
+
+
 @final
-class LabelSpec(Settings):
+class LabelSpec(SplitSpec):
     """Folders, tables and classes of a classification data set of the user's own."""
 
     train: Part
@@ -70,10 +73,10 @@ class LabelSpec(Settings):
     ] = ()
     """More images to learn from: folders, searched with their subfolders, or lists with one file a line; or the shards
     of a large pool."""
-    val: Annotated[LabelledImages | None, BeforeValidator(_labelled)] = None
-    """Images the best model is chosen on; without them some of train are held out."""
-    test: Annotated[LabelledImages | None, BeforeValidator(_labelled)] = None
-    """Images for the final score."""
+    val: _Scored | None = None
+    """Images the best model is chosen on, or a share of train (0.2); without them some of train are held out."""
+    test: _Scored | None = None
+    """Images for the final score, or a share of train."""
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Names of the classes 0..K-1; default those of train, sorted."""
 
@@ -250,8 +253,7 @@ def open_labeled(spec: LabelSpec) -> DataParts:
     first = train.source(classes, "`classes`")
     places = enumerate(pool_among(spec.unlabeled)[0])
     more = tuple(unlabeled_files(place, f"unlabeled[{k}]") for k, place in places)
-    val = None if spec.val is None else _scored(spec.val, "val", classes)
-    test = None if spec.test is None else _scored(spec.test, "test", classes)
+    val, test = _scored(spec.val, "val", classes), _scored(spec.test, "test", classes)
     parts = DataParts(first, more, val, test, classes, balanced=True)
     refuse_overlap(parts.named())
     return parts
@@ -279,7 +281,9 @@ def unlabeled_files(place: Path, key: str) -> LabeledFiles:
     return LabeledFiles(tuple(found), tuple(found.values()), np.full(len(found), UNKNOWN, np.int64))
 
 
-def _scored(part: LabelledImages, key: str, classes: Sequence[str]) -> LabeledFiles:
+def _scored(part: LabelledImages | float | None, key: str, classes: Sequence[str]) -> LabeledFiles | None:
+    if not isinstance(part, LabelledImages):
+        return None
     source = find_images(part, key).source(classes)
     unknown = [source.names[k] for k in np.flatnonzero(source.labels == UNKNOWN)[:4]]
     if unknown:

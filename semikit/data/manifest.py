@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, final
 
-from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from semikit.data.shards.tar_files import Shard
 from semikit.data.splits import Family, Split
@@ -71,6 +71,8 @@ class Manifest(Settings):
     """SHA-256 over the names, one a line, of labelled and unlabelled images."""
     shards: tuple[ShardRecord, ...] = ()
     """Of a pool in shards: all of them, in their order; how many images they hold is not known."""
+    held_out: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Part (val, test) -> names of its images, where they were taken out of train."""
 
     @classmethod
     def of(cls, split: Split, shards: Sequence[Shard] = ()) -> Self:
@@ -87,13 +89,14 @@ class Manifest(Settings):
             counts=counts,
             digests=digests,
             shards=records,
+            held_out=dict(split.held_out),
         )
 
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs without shards keep the record they had before there were any."""
+        """Runs without shards or held-out images keep the record they had before there were any."""
         raw: dict[str, Any] = handler(self)
-        return raw if self.shards else {key: value for key, value in raw.items() if key != "shards"}
+        return {key: value for key, value in raw.items() if value or key not in ("shards", "held_out")}
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], where: str) -> Self:
@@ -174,6 +177,11 @@ def difference(before: Manifest, after: Manifest) -> list[str]:
         changes.append(same if old == new else f"{old} unlabelled images, now {new}")
     if before.shards != after.shards:
         changes.append(f"{len(before.shards)} shards of unlabelled images, now {len(after.shards)}, or others")
+    for part, were in before.held_out.items():  # runs made before there was a record of them have none
+        if were != after.held_out.get(part):
+            changes.append(
+                f"{len(were)} {part} images held out of train, now {len(after.held_out.get(part, ()))} others"
+            )
     return changes
 
 

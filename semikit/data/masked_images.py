@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, final
 
-from pydantic import BeforeValidator, Discriminator, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from semikit.data.folders import image_files
 from semikit.data.formats.images import image_size, is_raster, read_image, read_mask
@@ -17,10 +17,19 @@ from semikit.data.formats.rescale import Range, Scale
 from semikit.data.formats.value_range import rescaled
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
-from semikit.data.spec import ClassSpec, read_spec
+from semikit.data.spec import ClassSpec, Share, read_spec, share_or_folder
 from semikit.errors import DataError, mask_size_fault
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
+
+
+def _with_masks(raw: Any) -> Any:
+    """A folder by its path stands for its images/ and masks/."""
+    return {"images": Path(raw, "images"), "masks": Path(raw, "masks")} if isinstance(raw, (str, Path)) else raw
+
+
+def _images(raw: Any) -> Any:
+    return {"images": raw} if isinstance(raw, (str, Path)) else raw
 
 
 @final
@@ -41,24 +50,33 @@ class ImageFolder(Settings):
     """Folder of images, searched with its subfolders."""
 
 
+_Scored = Annotated[
+    Annotated[Folders, BeforeValidator(_with_masks), Tag("folder")] | Annotated[Share, Tag("share")],
+    Discriminator(share_or_folder),
+]
+
+
 @final
 class DataSpec(ClassSpec):
     """Folders and classes of a segmentation data set of the user's own."""
 
-    train: Folders
+    train: Annotated[Folders, BeforeValidator(_with_masks)]
     """Images to learn from; those with a mask can be labelled."""
     unlabeled: Annotated[
         tuple[
-            Annotated[Annotated[ImageFolder, Tag("folder")] | Annotated[Shards, Tag("pool")], Discriminator(kind_of)],
+            Annotated[
+                Annotated[ImageFolder, BeforeValidator(_images), Tag("folder")] | Annotated[Shards, Tag("pool")],
+                Discriminator(kind_of),
+            ],
             ...,
         ],
         BeforeValidator(one_or_many),
     ] = ()
     """More images to learn from, without masks; one folder or a list, or the shards of a large pool."""
-    val: Folders
-    """Images the best model is chosen on; each needs a mask."""
-    test: Folders | None = None
-    """Images for the final score; each needs a mask."""
+    val: _Scored | None = Field(None, validate_default=True)
+    """Images the best model is chosen on, each with a mask; or a share of those of train (0.2)."""
+    test: _Scored | None = None
+    """Images for the final score, each with a mask; or a share of those of train."""
 
 
 def load_spec(data: Path | Mapping[str, Any], root: Path | None = None) -> DataSpec:
@@ -145,9 +163,12 @@ def open_folders(spec: DataSpec) -> DataParts:
     train = masked_images(spec.train.images, spec.train.masks, spec, "train")
     folders, _ = pool_among(spec.unlabeled)
     more = tuple(masked_images(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(folders))
-    val = masked_images(spec.val.images, spec.val.masks, spec, "val")
-    test = None if spec.test is None else masked_images(spec.test.images, spec.test.masks, spec, "test")
+    val, test = _scored(spec.val, spec, "val"), _scored(spec.test, spec, "test")
     return rescaled(DataParts(train, more, val, test, spec.classes, bands=spec.bands), spec.scale)
+
+
+def _scored(part: Folders | float | None, spec: DataSpec, key: str) -> MaskedImages | None:
+    return masked_images(part.images, part.masks, spec, key) if isinstance(part, Folders) else None
 
 
 def masked_images(images: Path, masks: Path | None, spec: DataSpec, part: str) -> MaskedImages:

@@ -5,19 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.rescale import Scale
 from semikit.data.shards.pool_spec import Shards
 from semikit.files import at_home, no_such_file
-from semikit.settings.base import Settings
+from semikit.settings.base import Location, Settings
 from semikit.settings.messages import validate
 from semikit.settings.yaml_text import expand, parse
 
-_PARTS = ("train", "unlabeled", "val", "test")
+_PARTS = ("train", "unlabeled", "val", "test", "group")
+
+TABLES = frozenset({".csv", ".tsv", ".txt"})
+"""Suffixes of tables and lists; anything else is a folder."""
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+"""A part of the images of train that have a mask or label, held out of it."""
+
+DEFAULT_SHARE = 0.2
+"""Held out of a folder that has no part to validate on."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -49,7 +58,49 @@ def _with_whole_keys(raw: Any) -> Any:
     return {int(key) if isinstance(key, str) and re.fullmatch(r"-?\d+", key) else key: raw[key] for key in raw}
 
 
-class ClassSpec(Settings):
+def share_or_folder(raw: Any) -> Literal["share", "folder"]:
+    """Which is meant by `val` or `test`: a number is a share of train."""
+    return "share" if isinstance(raw, (int, float)) else "folder"
+
+
+def _group(raw: Any) -> Any:
+    """A table by its suffix, else the text of a pattern, which has to be one."""
+    if not isinstance(raw, str):
+        return raw
+    if Path(raw).suffix.lower() in TABLES:
+        return Path(raw)
+    if "{" not in raw:
+        try:
+            re.compile(raw)
+        except re.error as error:
+            raise ValueError(f"{raw!r} is no regular expression: {error}") from None
+    elif not re.fullmatch(r"([^{}]|\{(stem|folder)(:\d+)?\})*", raw):
+        raise ValueError(f"{raw!r} may hold {{stem}}, {{stem:6}} (its first 6 characters), {{folder}} and {{folder:6}}")
+    return raw
+
+
+class SplitSpec(Settings):
+    """Where the images that are scored come from."""
+
+    folds: int | None = Field(None, ge=2, le=1000)
+    """Cross validation: val is the fold that --fold names, counted from 0, of the images of train with a mask."""
+    group: Annotated[str | Location | None, BeforeValidator(_group)] = None
+    """Images held out together: a pattern of the name ({stem:6}, {folder}), a regular expression, a CSV file,group."""
+    val: Settings | float | None = None
+    """Images the best model is chosen on."""
+    test: Settings | float | None = None
+    """Images for the final score."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.folds is not None and self.val is not None:
+            raise ValueError(f"folds: {self.folds} and val both say which images validate; keep one")
+        if self.group is not None and self.folds is None and not isinstance(self.val or self.test, float):
+            raise ValueError("group is for images that are held out of train; it needs val: 0.2, test: 0.2 or folds: 5")
+        return self
+
+
+class ClassSpec(SplitSpec):
     """What descriptions of data sets share: classes, and how values of masks and rasters are read."""
 
     unlabeled: tuple[Settings, ...] = ()
@@ -78,6 +129,16 @@ class ClassSpec(Settings):
         if beyond:
             raise ValueError(f"'mapping' leads to class {beyond[0]}, but the classes are 0 to {len(self.classes) - 1}")
         return self
+
+    @field_validator("val")
+    @classmethod
+    def _validated(cls, val: Any, info: ValidationInfo) -> Any:
+        if val is None and info.data.get("folds") is None:
+            raise ValueError(
+                "missing; give images with masks that the best model is chosen on, a share of train (val: 0.2), or "
+                "cross validation in its place (folds: 5, with --fold 0 to --fold 4)"
+            )
+        return val
 
     @property
     def num_classes(self) -> int:

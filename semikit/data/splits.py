@@ -5,8 +5,8 @@ from __future__ import annotations
 import filecmp
 import re
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, final
@@ -27,8 +27,12 @@ OFFICIAL = "official:"
 _COMPARED = 4096
 """Bytes of a file that are compared by a checksum before whole files are."""
 _MOST_HELD = 5000
-_ALLOWED = "a number (46), a fraction (1/16), a file with one name a line, or all"
-_BALANCED = "a number over all classes (250), a fraction of every class (1/10), a file with one name a line, or all"
+_ALLOWED = "a number (46), a fraction (1/16, 10%, 0.1), a file with one name a line, or all"
+_BALANCED = (
+    "a number over all classes (250), a fraction of every class (1/10, 10%, 0.1), a file with one name a line, or all"
+)
+_NUMBER = re.compile(r"\d+")
+_FRACTION = re.compile(r"\d+/\d+|\d*\.\d+|\d+(\.\d+)?%")
 
 
 @final
@@ -47,6 +51,8 @@ class Split:
     family: Family
     seed: int
     masked: int
+    held_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Part (val, test) -> names of its images, where they were taken out of train."""
 
 
 def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
@@ -66,10 +72,11 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
     if not len(able):
         raise DataError("no image of train has a mask, so none can be labelled; state the folder as train.masks.")
     family, labeled = _labeled(labels, parts, able, seed)
-    if not parts.published:
-        if not (isinstance(parts.val, Subset) and isinstance(train, Subset) and parts.val.source is train.source):
-            refuse_shared(train, labeled, parts.val, "val")  # what was held out of train holds what copies train has
-        refuse_shared(train, labeled, parts.test, "test")
+    scored = {"val": parts.val, "test": parts.test}
+    apart = {part for part, source in scored.items() if is_held_out(source, train)}
+    for part, source in () if parts.published else scored.items():
+        if part not in apart:  # what was held out of train holds what copies train has
+            refuse_shared(train, labeled, source, part)
     pool = Pool((train, *parts.unlabeled))
     unlabeled: Sequence[int] = range(len(pool))
     if parts.pool is not None:
@@ -77,7 +84,13 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
     elif not parts.balanced:
         taken = set(labeled)
         unlabeled = tuple(index for index in range(len(pool)) if index not in taken)
-    return Split(tuple(labeled), unlabeled, pool, family, seed, len(able))
+    held = {part: tuple(source.names) for part, source in scored.items() if source is not None and part in apart}
+    return Split(tuple(labeled), unlabeled, pool, family, seed, len(able), held)
+
+
+def is_held_out(source: Samples | None, train: Samples) -> bool:
+    """Whether the images of a part were taken out of train."""
+    return isinstance(source, Subset) and isinstance(train, Subset) and source.source is train.source
 
 
 def _labeled(labels: str | None, parts: DataParts, able: NDArray[np.int64], seed: int) -> tuple[Family, list[int]]:
@@ -92,7 +105,7 @@ def _labeled(labels: str | None, parts: DataParts, able: NDArray[np.int64], seed
                 f"labels {labels!r}: these data have no official splits, as only published sets have. Give {allowed}."
             )
         return "official", sorted(parts.official(labels.removeprefix(OFFICIAL), parts))
-    if re.fullmatch(r"\d+(/\d+)?", labels):
+    if is_amount(labels):
         return "random", (_drawn_by_class(labels, parts, seed) if parts.balanced else _drawn(labels, able, seed))
     if Path(labels).is_file():
         what = "label" if parts.balanced else "mask"
@@ -108,7 +121,8 @@ def from_list(path: Path, parts: DataParts, allowed: str = _ALLOWED, what: str =
 def _drawn(labels: str, able: NDArray[np.int64], seed: int) -> list[int]:
     """So many of the images that can be labelled."""
     available = len(able)
-    count = round(available * _fraction(labels, _ALLOWED)) if "/" in labels else int(labels)
+    fraction = _fraction(labels, _ALLOWED)
+    count = int(labels) if fraction is None else round(available * fraction)
     if count < 1:
         raise DataError(f"labels {labels!r} is {count} of {available} images with a mask; at least 1 is needed.")
     if count > available:
@@ -116,11 +130,22 @@ def _drawn(labels: str, able: NDArray[np.int64], seed: int) -> list[int]:
     return sorted(able[rng_for(seed, "split").permutation(available)[:count]].tolist())
 
 
-def _fraction(labels: str, allowed: str) -> Fraction:
-    above, below = (int(part) for part in labels.split("/"))
-    if below == 0 or above > below:
+def is_amount(labels: str) -> bool:
+    """Whether labels are a number or a fraction, and no file or name."""
+    return bool(_NUMBER.fullmatch(labels) or _FRACTION.fullmatch(labels))
+
+
+def _fraction(labels: str, allowed: str) -> Fraction | None:
+    """The fraction that `1/16`, `10%` or `0.1` say; None of a number."""
+    if _NUMBER.fullmatch(labels):
+        return None
+    try:
+        found = Fraction(labels.removesuffix("%")) / (100 if labels.endswith("%") else 1)
+    except ZeroDivisionError:
+        found = Fraction(2)
+    if found > 1:
         raise DataError(f"labels {labels!r} is not a fraction between 0 and 1. Give {allowed}.")
-    return Fraction(above, below)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------ class by class
@@ -132,7 +157,8 @@ def _members(parts: DataParts) -> Members:
 
 def _drawn_by_class(labels: str, parts: DataParts, seed: int) -> list[int]:
     members, names = _members(parts), parts.class_names
-    counts = _shares(labels, members, names) if "/" in labels else _balanced(int(labels), members, names)
+    share = _fraction(labels, _BALANCED)
+    counts = _balanced(int(labels), members, names) if share is None else _shares(labels, share, members, names)
     return _drawn_of_each(members, counts, seed)
 
 
@@ -186,13 +212,13 @@ def _most(members: Members) -> str:
     return f"At most {each * len(members)} can be labelled in balance ({each} of each class); all takes every label."
 
 
-def _shares(labels: str, members: Members, names: Sequence[str]) -> list[int]:
+def _shares(labels: str, fraction: Fraction, members: Members, names: Sequence[str]) -> list[int]:
     """How many of each class: its share, rounded so that the sum is round(N*f) (largest remainders first).
 
     Raises:
         DataError: no fraction, or a class of which nothing would be left.
     """
-    exact = [len(of) * _fraction(labels, _BALANCED) for of in members]
+    exact = [len(of) * fraction for of in members]
     counts = [int(share) for share in exact]
     order = sorted(range(len(exact)), key=lambda k: (counts[k] - exact[k], k))
     for k in order[: round(sum(exact)) - sum(counts)]:

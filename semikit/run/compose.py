@@ -16,6 +16,7 @@ from semikit.run.folder import find_run
 KEYS: Mapping[str, str] = {
     "labels": "data.labels",
     "unlabeled": "data.unlabeled",
+    "fold": "data.fold",
     "encoder": "model.encoder",
     "decoder": "model.decoder",
     "weights": "model.weights",
@@ -140,7 +141,8 @@ def _located(flag: str, value: Any) -> Any:
     """Files and folders as absolute paths, so that the written configuration works from any folder."""
     if flag == "unlabeled":
         return [text if _is_published(text) else str(Path(text).absolute()) for text in value]
-    if flag in ("labels", "weights") and not re.fullmatch(r"\d+(/\d+)?", value) and Path(value).is_file():
+    amount = re.fullmatch(r"[\d./]+%?", value) if flag == "labels" else None
+    if flag in ("labels", "weights") and not amount and Path(value).is_file():
         return str(Path(value).absolute())
     return value
 

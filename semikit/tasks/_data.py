@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from semikit.data.hold_out import held_out_as_stated
 from semikit.data.palette import palette
 from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names, read_published
@@ -28,7 +29,7 @@ S = TypeVar("S", bound=ClassSpec)
 
 
 def _text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
 @final
@@ -54,6 +55,8 @@ class SourceSettings(Settings):
     """More unlabelled images: folders, or published data sets (coco, coco:unlabeled)."""
     split_seed: int | None = Field(None, ge=0)
     """Seed of the choice of labelled images; null: the run's."""
+    fold: int | None = Field(None, ge=0)
+    """Which fold of one's own data (`folds: 5`) are the validation images, from 0."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -66,6 +69,8 @@ class SourceSettings(Settings):
             raise ValueError(f"{' and '.join(f'data.{name}' for name in given)} are given together; keep one")
         if given[0] not in ("folders", "published") and self.unlabeled:
             raise ValueError("data.unlabeled: generated images take no others; leave out --unlabeled")
+        if given[0] != "folders" and self.fold is not None:
+            raise ValueError("data.fold: only one's own data are in folds (folds: 5 in their YAML); leave out --fold")
         return self
 
 
@@ -89,7 +94,8 @@ def open_own(
     prepared = {text: source for text, source in named.items() if source is not None}
     refuse_overlap({**replace(parts, unlabeled=()).named(), **prepared})
     decode = decoder(parts.bands, parts.scale and parts.scale.bounds)
-    return with_pool(replace(parts, unlabeled=(*parts.unlabeled, *prepared.values())), shards, decode)
+    parts = replace(parts, unlabeled=(*parts.unlabeled, *prepared.values()))
+    return with_pool(held_out_as_stated(parts, spec, data.fold), shards, decode)
 
 
 def with_pool(parts: DataParts, shards: Shards | None, decode: SampleDecoder) -> DataParts:

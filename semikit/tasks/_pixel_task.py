@@ -130,6 +130,7 @@ class PixelTask(Task, ABC):
         pool_notices = learned.check_pool(self._channels())
         labelled = self.census.parts[0]
         found = (
+            *self.parts.notices,
             rarest_notice(labelled, self.class_names),
             missing_classes(labelled, self.class_names),
             unscored_classes(self.census),

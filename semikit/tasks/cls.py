@@ -15,6 +15,7 @@ from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import check_samples, parts_of, refuse_other_size
+from semikit.data.hold_out import held_out_as_stated
 from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
 from semikit.data.notices import balance_notice, class_census
 from semikit.data.published.class_sets import PublishedImages, open_published_images
@@ -269,7 +270,7 @@ def _opened(data: ClassData) -> DataParts:
     if data.folders is not None:
         folders, shards = pool_among(data.folders.unlabeled, data.unlabeled)
         parts = open_labeled(data.folders.model_copy(update={"unlabeled": (*folders, *places)}))
-        return with_pool(parts, shards, PoolRgb())
+        return with_pool(held_out_as_stated(parts, data.folders, data.fold), shards, PoolRgb())
     assert data.published is not None
     parts = open_published_images(data.published)
     more = {f"--unlabeled {place}": unlabeled_files(place, f"--unlabeled {place}") for place in places}

@@ -120,9 +120,13 @@ def test_a_key_the_data_file_does_not_know(own: Path, refused: Callable[..., str
     [
         ("50", "labels '50' asks for 50 images, but only 6 of train have a mask."),
         ("0", "at least 1 is needed"),
-        ("1/0", "labels '1/0' is not a fraction between 0 and 1. Give a number (46), a fraction (1/16), a file"),
+        (
+            "1/0",
+            "labels '1/0' is not a fraction between 0 and 1. Give a number (46), a fraction (1/16, 10%, 0.1)",
+        ),
         ("3/2", "labels '3/2' is not a fraction between 0 and 1"),
-        ("0.5", "labels '0.5': no such file, and neither a number nor a fraction"),
+        ("half", "labels 'half': no such file, and neither a number nor a fraction"),
+        ("200%", "labels '200%' is not a fraction between 0 and 1"),
     ],
 )
 def test_labels_that_cannot_be_chosen(refused: Callable[..., str], labels: str, told: str) -> None:

@@ -261,7 +261,7 @@ class TestWrongInput:
         )
 
     def test_a_folder_that_is_none_of_pairs(self, train: Call, photo_data: Path, folder: Path) -> None:
-        shutil.rmtree(folder / "val")
+        (folder / "val").rename(folder / "validation")
         self.refused(train(folder), "has no val/", "A folder of pairs holds train/ and val/")
         self.refused(train(photo_data), "unknown key 'train.images'", "images_a")
         self.refused(train("gone.yaml"), "no such file: gone.yaml")

@@ -194,6 +194,34 @@ def test_a_list_of_labels_is_kept_as_an_absolute_path(train: Call, tmp_path: Pat
     assert f"labels: {tmp_path}/here/list.txt" in answer.out
 
 
+def test_a_fold_is_trained_on_recorded_and_evaluated(
+    semikit: Call, photo_data: Path, tmp_path: Path, no_curves: None
+) -> None:
+    data = tmp_path / "here/folds.yaml"
+    data.write_text(f"train: {photo_data.parent / 'train'}\nfolds: 3\nclasses: [sky, road, car]\nignore: [9]\n")
+    flags = ("--data", data, *photos.FLAGS, "--iterations", "1")
+    assert semikit("train", "seg", *flags, "--dry-run").err.startswith("error: folds: 3: which of them")
+    answer = semikit("train", "seg", *flags, "--fold", "1", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "4 labelled · 2 unlabelled · 2 validation" in answer.out
+    assert "2 of 6 images of train with a mask are held out as val" in answer.out.replace("\n", " ")
+    run = tmp_path / "run"
+    assert semikit("train", "seg", *flags, "--fold", "1", "--out", run, "--quiet").code == 0
+    held = json.loads((run / "split.json").read_text())["held_out"]["val"]
+    assert len(held) == 2
+    assert not set(held) & set((run / "labeled.txt").read_text().split())
+    assert "\n  fold: 1\n" in (run / "config.yaml").read_text()
+    answer = semikit("evaluate", run)
+    assert answer.code == 0, answer.err
+    assert semikit("train", "seg", "--resume", run, "--fold", "2").code == 2
+
+
+def test_only_own_data_are_in_folds(semikit: Call) -> None:
+    answer = semikit("train", "seg", "--dataset", "pascal", "--fold", "0", "--dry-run")
+    assert answer.code == 2
+    assert "only one's own data are in folds" in answer.err
+
+
 def test_a_fault_of_ours_is_told_in_a_line_and_logged(
     train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

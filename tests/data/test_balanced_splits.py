@@ -104,7 +104,7 @@ def test_all_are_those_with_a_label() -> None:
         ("1/10", r"labels '1/10' leaves no labelled image of 'owl' \(4\)\. Ask for more"),
         ("3/2", "labels '3/2' is not a fraction between 0 and 1"),
         ("1/0", "labels '1/0' is not a fraction between 0 and 1"),
-        ("5%", "labels '5%': no such file, and neither a number nor a fraction"),
+        ("five%", "labels 'five%': no such file, and neither a number nor a fraction"),
         ("official:1%", "labels 'official:1%': these data have no official splits"),
     ],
 )

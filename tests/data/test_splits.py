@@ -103,16 +103,24 @@ def test_without_labels_all_with_masks_are_labelled() -> None:
         ("3/2", "'3/2' is not a fraction between 0 and 1"),
         (
             "1/x",
-            r"'1/x': no such file, and neither a number nor a fraction\. Give a number \(46\), a fraction \(1/16\)",
+            r"'1/x': no such file, and neither a number nor a fraction\. Give a number \(46\), a fraction \(1/16, 10%",
         ),
         ("-3", "no such file"),
-        ("5%", "no such file"),
+        ("150%", "'150%' is not a fraction between 0 and 1"),
+        ("1.5", "'1.5' is not a fraction between 0 and 1"),
+        ("ten%", "no such file"),
         ("lists/labeled.txt", "no such file"),
     ],
 )
 def test_wrong_options(labels: str, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         choose(labels, parts(made(12, masked=10)))
+
+
+@pytest.mark.parametrize("labels", ["1/10", "10%", "0.1", ".1", "10.0%"])
+def test_a_fraction_in_every_spelling(labels: str) -> None:
+    of = parts(made(60, masked=50))
+    assert choose(labels, of).labeled == choose("5", of).labeled
 
 
 def test_no_mask_at_all() -> None:
