@@ -47,6 +47,9 @@ def predict(
         int | None, typer.Option(help="cd: side of the windows, pixels (default: the training crop).")
     ] = None,
     overlap: Annotated[int | None, typer.Option(help="cd: by how much they overlap (default: a quarter).")] = None,
+    fail_fast: Annotated[
+        bool | None, typer.Option("--fail-fast", help="Stop at the first file that cannot be read.")
+    ] = None,
     device: o.Device = None,
     precision: o.Precision = None,
     quiet: o.QuietFlag = False,
@@ -65,6 +68,7 @@ def predict(
         "simplify": simplify,
         "tile": tile,
         "overlap": overlap,
+        "fail_fast": fail_fast,
     }
     from semikit import api
 
@@ -73,9 +77,10 @@ def predict(
         done = api.predict(
             run, *sources, out=out, device=device or "auto", precision=precision or "fp32", progress=progress, **options
         )
-    if not quiet:
-        console = Console()
-        for notice in done.notices:
-            console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
-        line = f"{done.count} image{'s' if done.count != 1 else ''} predicted into {out}"
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if quiet and not done.failed:
+        return
+    console = Console(stderr=quiet)
+    for notice in done.notices:
+        console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
+    line = f"{done.count} image{'s' if done.count != 1 else ''} predicted into {out}"
+    console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -18,7 +18,7 @@ import torch
 from semikit.core.batch import Labeled, Normalise, Requirements, Unlabeled
 from semikit.core.census import Census
 from semikit.core.network import Network
-from semikit.errors import ConfigError, InputError
+from semikit.errors import ConfigError, FileFault, InputError
 from semikit.settings.base import Settings
 
 Split = Literal["val", "test"]
@@ -84,10 +84,13 @@ class Inference:
 @final
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What prediction came to: the number of images, and notices for the user."""
+    """What prediction came to: the number of images that were predicted, notices for the user, and the faults of the
+    images that could not be.
+    """
 
     count: int
     notices: Sequence[str] = ()
+    failed: Sequence[FileFault] = ()
 
 
 Progress = Callable[[str, int, int], None]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 from semikit.data.formats.images import PHOTOS, RASTERS
 from semikit.errors import DataError
@@ -16,8 +18,25 @@ TYPES = ", ".join(sorted(PHOTOS | RASTERS))
 _SPACE = 0x20
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What lies below a folder or fits a pattern: images, name -> file, sorted by name; the other files; and what is no
+    regular file (a pipe, a device, a socket), which would be waited for without end. Hidden files are none of them.
+    """
+
+    files: dict[str, Path]
+    others: tuple[Path, ...] = ()
+    special: tuple[Path, ...] = ()
+
+
 def image_files(folder: Path, key: str, without: Path | None = None, empty: bool = False) -> dict[str, Path]:
-    """Name (path below the folder, without suffix) -> file of all images below a folder, sorted by name.
+    """The images that `list_images` finds, name -> file, sorted by name."""
+    return list_images(folder, key, without, empty).files
+
+
+def list_images(folder: Path, key: str, without: Path | None = None, empty: bool = False) -> Listed:
+    """Images and other files below a folder, in one walk; an image's name is its path below it, without suffix.
 
     Hidden files and folders and the folder `without` are left out; links to folders are followed, but not in circles.
     `key` stands in errors. A million files take some seconds.
@@ -27,8 +46,9 @@ def image_files(folder: Path, key: str, without: Path | None = None, empty: bool
     """
     if not folder.is_dir():
         raise DataError(f"{key}: {'not a folder' if folder.exists() else 'no such folder'}: {folder}.{nearby(folder)}")
+    inside = _walk(folder, without)
     found: dict[str, Path] = {}
-    for inner in sorted(_walk(folder, without)):
+    for inner in sorted(inside.images):
         path = folder / inner
         refuse_odd_name(path, key)
         name = inner.rpartition(".")[0]
@@ -37,7 +57,8 @@ def image_files(folder: Path, key: str, without: Path | None = None, empty: bool
         found[name] = path
     if not (found or empty):
         raise DataError(f"{key}: no image in {folder}. Known types: {TYPES}.")
-    return dict(sorted(found.items()))
+    others, special = (tuple(folder / inner for inner in sorted(part)) for part in (inside.others, inside.special))
+    return Listed(dict(sorted(found.items())), others, special)
 
 
 def matching_files(place: Path, key: str) -> dict[str, Path]:
@@ -58,12 +79,17 @@ def matching_files(place: Path, key: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(base.glob(pattern)):
         match = name.fullmatch(path.relative_to(base).as_posix())
-        if match is not None and match[1][0] != "." and path.suffix.lower() in PHOTOS | RASTERS:
+        if match is not None and match[1][0] != "." and is_image(path.name):
             refuse_odd_name(path, key)
             found[match[1]] = path
     if not found:
         raise DataError(f"{key}: no image fits {place}. Known types: {TYPES}.")
     return found
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is read as an image."""
+    return Path(name).suffix.lower() in PHOTOS | RASTERS
 
 
 def refuse_odd_name(path: Path, key: str) -> None:
@@ -89,8 +115,23 @@ def nearby(folder: Path) -> str:
     return f" {parent} has the folders: {', '.join(inner[:10]) or 'none'}."
 
 
-def _walk(folder: Path, without: Path | None) -> list[str]:
-    """Image files below a folder, as paths below it.
+@final
+class _Inside:
+    """Paths below a folder: images, other files, and what is no regular file."""
+
+    def __init__(self) -> None:
+        self.images: list[str] = []
+        self.others: list[str] = []
+        self.special: list[str] = []
+
+    def add(self, entry: os.DirEntry[str], prefix: str) -> None:
+        """Sort a file in."""
+        kind = self.special if _is_special(entry) else self.images if is_image(entry.name) else self.others
+        kind.append(f"{prefix}{entry.name}")
+
+
+def _walk(folder: Path, without: Path | None) -> _Inside:
+    """The files below a folder, as paths below it.
 
     Each real folder is read once, under the first of its names: links that lead in a circle end there, and no image
     has two names.
@@ -98,24 +139,47 @@ def _walk(folder: Path, without: Path | None) -> list[str]:
     Raises:
         DataError: a folder that may not be listed.
     """
-    found: list[str] = []
+    found = _Inside()
     read = set() if without is None else {os.path.realpath(without)}
-    waiting = [folder]
-    while waiting:  # links come after all folders: an image has the name of its own place
-        for place, inner, files in os.walk(waiting.pop(0), onerror=_refuse):
+    links = [str(folder)]
+    while links:  # links come after all folders: an image has the name of its own place
+        waiting = [links.pop(0)]
+        while waiting:
+            place = waiting.pop()
             real = os.path.realpath(place)
             if real in read:
-                inner.clear()
                 continue
             read.add(real)
-            inner[:] = sorted(name for name in inner if name[0] != ".")
-            waiting += [path for path in (Path(place, name) for name in inner) if path.is_symlink()]
             below = Path(os.path.relpath(place, folder)).as_posix()
-            prefix = "" if below == "." else f"{below}/"
-            images = (name for name in files if name[0] != "." and Path(name).suffix.lower() in PHOTOS | RASTERS)
-            found += [f"{prefix}{name}" for name in images]
+            folders: list[str] = []
+            for entry in _entries(place):
+                if _is_folder(entry):
+                    (links if entry.is_symlink() else folders).append(entry.path)
+                else:
+                    found.add(entry, "" if below == "." else f"{below}/")
+            waiting += reversed(folders)
     return found
 
 
-def _refuse(error: OSError) -> None:
-    raise DataError(f"the folder {error.filename} cannot be read: {error.strerror}.") from None
+def _entries(place: str) -> list[os.DirEntry[str]]:
+    """What a folder holds and is not hidden, by name."""
+    try:
+        with os.scandir(place) as inner:
+            return sorted((entry for entry in inner if entry.name[0] != "."), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"the folder {error.filename} cannot be read: {error.strerror}.") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Whether it is neither a file nor a link that leads nowhere; such a link stays an image, which is then missing."""
+    try:
+        return not entry.is_file() and Path(entry.path).exists()
+    except OSError:  # a link to itself
+        return False

@@ -10,7 +10,7 @@ from typing import Annotated, Any, final
 import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from semikit.data.folders import image_files, matching_files
+from semikit.data.folders import Listed, image_files, matching_files
 from semikit.data.formats.images import is_raster, read_image, read_mask_onto
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.rescale import Range
@@ -244,13 +244,13 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: tuple[int
     )
 
 
-def paired_files(before: Path, after: Path) -> dict[str, tuple[Path, Path]]:
+def paired_files(before: Listed, after: Listed) -> dict[str, tuple[Path, Path]]:
     """Name -> files of both dates, of two folders.
 
     Raises:
-        DataError: missing or empty folder, pairs that miss a date.
+        DataError: pairs that miss a date.
     """
-    a, b = image_files(before, "SOURCE"), image_files(after, "SOURCE_B")
+    a, b = before.files, after.files
     _refuse_single(dict.fromkeys([*a, *b]), a, b, "prediction")
     return {name: (a[name], b[name]) for name in a}
 

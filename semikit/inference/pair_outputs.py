@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semikit.data.formats.images import PHOTOS, RASTERS, files_of, is_raster
+from semikit.data.folders import TYPES, is_image, list_images
+from semikit.data.formats.images import files_of, is_raster
 from semikit.data.image_pairs import paired_files
 from semikit.data.palette import Palette
-from semikit.errors import InputError
+from semikit.data.unused import Unused, unread
+from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, make_folder
 from semikit.inference.pictures import class_map, save_png
 from semikit.raster.cog import MapFile, class_tags
@@ -47,6 +49,10 @@ class Outputs:
     extra: Mapping[str, Path]
     polygons: Path | None
 
+    def all(self) -> list[Path]:
+        """Every file."""
+        return [path for path in (self.classes, *self.extra.values(), self.polygons) if path is not None]
+
     def open(self, stack: ExitStack, grid: Grid, colours: Palette, class_names: Sequence[str]) -> dict[str, Sink]:
         """All files but the polygons, to be written; `stack` finishes them, or removes them when something fails."""
         used = colours[: len(class_names)]
@@ -65,8 +71,8 @@ class Outputs:
         return sinks
 
 
-def find_pairs(sources: Sequence[str]) -> dict[str, tuple[Path, Path]]:
-    """Name -> the files of both dates, for two files or two folders.
+def find_pairs(sources: Sequence[str]) -> tuple[dict[str, tuple[Path, Path]], list[Unused]]:
+    """Name -> the files of both dates, for two files or two folders; and what folders hold that is not read.
 
     Raises:
         InputError: not two sources, a missing one, a file and a folder, pairs that miss a date.
@@ -83,11 +89,12 @@ def find_pairs(sources: Sequence[str]) -> dict[str, tuple[Path, Path]]:
     if before.is_dir() != after.is_dir():
         raise InputError(f"{before} and {after}: one is a folder. Give two files or two folders.")
     if before.is_dir():
-        return paired_files(before, after)
+        first, second = list_images(before, "SOURCE"), list_images(after, "SOURCE_B")
+        return paired_files(first, second), [*unread(first, "SOURCE"), *unread(second, "SOURCE_B")]
     for path in (before, after):
-        if path.suffix.lower() not in PHOTOS | RASTERS:
-            raise InputError(f"{path} is no image. Known types: {', '.join(sorted(PHOTOS | RASTERS))}.")
-    return {before.stem: (before, after)}
+        if not (path.is_file() and is_image(path.name)):
+            raise InputError(f"{path} is {'no image' if path.is_file() else 'a pipe or a device'}. Known types: {TYPES}.")
+    return {before.stem: (before, after)}, []
 
 
 def outputs_of(name: str, files: tuple[Path, Path], out: Path, options: Any, *, folders: bool) -> Outputs:
@@ -128,23 +135,37 @@ def _polygons(name: str, given: Path | None, folders: bool) -> Path | None:
     return given / f"{name}.geojson"
 
 
-def make_room(outputs: Sequence[Outputs], pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Make the folders of all outputs, and refuse to overwrite inputs.
+def refuse_overwriting(outputs: Sequence[Outputs], images: Sequence[Path]) -> None:
+    """Raise where an output would take the place of an image, or of another output.
 
     Raises:
-        InputError: an output that would take the place of a source (also one that a virtual raster refers to) or of
-            another output.
-        DataError: a folder that cannot be made or written, a vector file that is in use.
+        InputError: names the file; also one that a virtual raster refers to.
     """
-    files = [path for one in outputs for path in (one.classes, *one.extra.values(), one.polygons) if path is not None]
-    sources = {part.resolve() for pair in pairs for path in pair for part in files_of(path)}
+    files = [path for one in outputs for path in one.all()]
+    sources = {part.resolve() for path in images for part in _behind(path)}
     for path in files:
         if path.resolve() in sources:
             raise InputError(f"{path} is one of the images to predict; it would be overwritten. Choose another name.")
     twice = [path for path, count in Counter(path.resolve() for path in files).items() if count > 1]
     if twice:
         raise InputError(f"two outputs would be {twice[0]}; choose other names for -o and --polygons.")
-    for folder in dict.fromkeys(path.parent for path in files):
+
+
+def _behind(path: Path) -> list[Path]:
+    """The files an image is read from; of one that cannot be read itself."""
+    try:
+        return files_of(path)
+    except FileFault:
+        return [path]
+
+
+def make_room(outputs: Sequence[Outputs]) -> None:
+    """Make the folders of all outputs.
+
+    Raises:
+        DataError: a folder that cannot be made or written, a vector file that is in use.
+    """
+    for folder in dict.fromkeys(path.parent for one in outputs for path in one.all()):
         make_folder(folder)
     for one in outputs:
         if one.polygons is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -12,10 +12,12 @@ import numpy as np
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import read_rgb
-from semikit.errors import InputError
+from semikit.data.samples import Bytes
+from semikit.data.unused import unread
+from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, write_atomically
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
-from semikit.inference.predict_images import find_sources
+from semikit.inference.many_files import ERRORS, Failures, find_sources, output_folder
 from semikit.inference.windows import grouped, read_ahead
 from semikit.settings.base import Settings
 
@@ -26,6 +28,8 @@ class ClassPredict(Settings):
 
     probability: bool = False
     """The probability of every class, a column each."""
+    fail_fast: bool = False
+    """Stop at the first file that cannot be read."""
 
 
 def predict_classes(
@@ -40,34 +44,61 @@ def predict_classes(
     """Write a CSV file with the columns file, label, probability (0..1), and on request one for each class.
 
     Images larger than those the network learned from are cropped as for scoring, or, where it learned from small
-    images of one size, resized to it.
+    images of one size, resized to it. Of several images those that cannot be read are listed in errors.csv beside it.
 
     Raises:
         InputError: an output that is no .csv file or would take the place of an image.
-        DataError: nothing to predict, an image that cannot be read.
+        DataError: nothing to predict, an image that cannot be read (of several: none can).
     """
-    if out.suffix.lower() != ".csv":
-        raise InputError(f"-o {out}: the classes of images are written as a table; give a name that ends in .csv.")
-    files = find_sources(source)
-    names = tuple(metadata["class_names"])
-    settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
-    evaluation = ClassEvaluation(names, settings, metadata["size"])
-    paths = list(files.values())
-    network.to(inference.device).eval()
-    rows: list[list[str]] = []
-    seen = read_ahead(lambda k: evaluation.fitted(read_rgb(paths[k]), metadata["side"]), len(files))
-    for group in grouped(seen, settings.batch):
-        shares = evaluation.logits(network, np.stack(group), inference).float().softmax(1).cpu().numpy()
-        for share in shares:
-            row = [str(paths[len(rows)]), names[int(share.argmax())], f"{share.max():.4f}"]
-            rows.append([*row, *(f"{value:.4f}" for value in share)] if options.probability else row)
-        progress("predicting", len(rows), len(files))
-    head = ["file", "label", "probability", *(names if options.probability else ())]
+    if out.suffix.lower() != ".csv" or out.name == ERRORS:
+        why = f"{ERRORS} lists what cannot be read" if out.name == ERRORS else "the classes of images are a table"
+        raise InputError(f"-o {out}: {why}; give a name that ends in .csv{', another' if out.name == ERRORS else ''}.")
+    listed = find_sources(source)
+    notices = [str(unused) for unused in unread(listed, "SOURCE")]
+    failures = Failures(out.parent, len(listed.files), fail_fast=options.fail_fast)
+    with output_folder(out.parent), failures.counted(notices):
+        rows = _rows(network, metadata, list(listed.files.values()), options, inference, progress, failures)
+    head = ["file", "label", "probability", *(metadata["class_names"] if options.probability else ())]
 
     def write(temporary: Path) -> None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             csv.writer(file).writerows([head, *rows])
 
     write_atomically(out, write, remedy=OUTPUT, durable=False)
-    return Predicted(len(files))
+    return Predicted(len(rows), notices, failures.found)
+
+
+def _rows(
+    network: Network,
+    metadata: Mapping[str, Any],
+    paths: Sequence[Path],
+    options: ClassPredict,
+    inference: Inference,
+    progress: Progress,
+    failures: Failures,
+) -> list[list[str]]:
+    """A row for each image that can be read, in order."""
+    names = tuple(metadata["class_names"])
+    settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
+    evaluation = ClassEvaluation(names, settings, metadata["size"])
+    network.to(inference.device).eval()
+
+    def read(index: int) -> tuple[Path, Bytes]:
+        return paths[index], evaluation.fitted(read_rgb(paths[index]), metadata["side"])
+
+    def readable() -> Iterator[tuple[Path, Bytes]]:
+        for found in read_ahead(failures.catch(read), len(paths)):
+            if isinstance(found, FileFault):
+                failures.add(found)
+            else:
+                yield found
+
+    rows: list[list[str]] = []
+    for group in grouped(readable(), settings.batch):
+        images = np.stack([image for _, image in group])
+        shares = evaluation.logits(network, images, inference).float().softmax(1).cpu().numpy()
+        for (path, _), share in zip(group, shares, strict=True):
+            row = [str(path), names[int(share.argmax())], f"{share.max():.4f}"]
+            rows.append([*row, *(f"{value:.4f}" for value in share)] if options.probability else row)
+        progress("predicting", len(rows) + len(failures.found), len(paths))
+    return rows

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import torch
 from PIL import Image
 
 from semikit.core.network import Network
-from semikit.core.task import Inference, Progress
-from semikit.data.folders import image_files
+from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.masked_images import plain_images
-from semikit.data.palette import palette
-from semikit.errors import DataError
-from semikit.files import OUTPUT, make_folder
+from semikit.data.palette import Palette, palette
+from semikit.data.samples import Bytes, Mask
+from semikit.data.unused import unread
+from semikit.errors import DataError, FileFault
+from semikit.files import OUTPUT
+from semikit.inference.many_files import Failures, find_sources, output_folder, refuse_among_images
 from semikit.inference.pictures import class_map, displayed, overlay, save_png
-from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_likely, read_ahead
+from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_likely, read_ahead, refuse_channels
 from semikit.settings.base import Settings
 
 
@@ -31,26 +32,8 @@ class SegPredict(Settings):
     """The classes laid over each image, NAME-overlay.png."""
     confidence: bool = False
     """The confidence of each pixel as a gray image, NAME-confidence.png: 0..255 for 0..1."""
-
-
-def find_sources(source: str) -> dict[str, Path]:
-    """Name -> file for a file, a folder (with its subfolders) or a glob.
-
-    Raises:
-        DataError: when nothing is found.
-    """
-    path = Path(source)
-    if path.is_file():
-        return {path.stem: path}
-    if path.is_dir():
-        return image_files(path, "SOURCE")
-    found = sorted(Path(item) for item in glob.glob(source, recursive=True) if Path(item).is_file())  # noqa: PTH207
-    if not found:
-        raise DataError(f"nothing to predict: {source!r} is no file, no folder, and as a pattern it fits no file.")
-    names = {item.stem: item for item in found}
-    if len(names) < len(found):
-        raise DataError(f"several files that fit {source!r} have the same name; predict one folder after the other.")
-    return names
+    fail_fast: bool = False
+    """Stop at the first file that cannot be read."""
 
 
 def predict_files(
@@ -61,21 +44,25 @@ def predict_files(
     options: SegPredict,
     inference: Inference,
     progress: Progress,
-) -> int:
+) -> Predicted:
     """Write out/NAME.png (class ids, with palette) for each image, at its size and under its name.
 
     On request NAME-overlay.png and NAME-confidence.png (gray, 0..255 for 0..1). Files are written under a temporary
-    name first. Returns the number of images.
+    name first. Of several images those that cannot be read are listed in out/errors.csv, and the others predicted.
 
     Raises:
-        DataError: nothing to predict, an image that cannot be read or does not fit, `out` holds the
-            images or cannot be made.
+        DataError: nothing to predict, an image that cannot be read (of several: none can), `out` holds the images or
+            cannot be made.
     """
-    files = find_sources(source)
+    listed = find_sources(source)
+    files = listed.files
     _refuse_overwriting(files, out)
-    with _folder(out):
-        _predict(network, metadata, files, out, options, inference, progress)
-    return len(files)
+    refuse_among_images((out / f"{name}.png" for name in files), files.values(), [source])
+    notices = [str(unused) for unused in unread(listed, "SOURCE")]
+    failures = Failures(out, len(files), fail_fast=options.fail_fast)
+    with output_folder(out), failures.counted(notices):
+        _predict(network, metadata, files, out, options, inference, progress, failures)
+    return Predicted(len(files) - len(failures.found), notices, failures.found)
 
 
 def _predict(
@@ -86,39 +73,41 @@ def _predict(
     options: SegPredict,
     inference: Inference,
     progress: Progress,
+    failures: Failures,
 ) -> None:
     images = plain_images(files, None, *bands_and_scale(metadata))
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
     colours = palette(len(metadata["class_names"]), metadata.get("palette"))
     network.to(inference.device).eval()
-    every = zip(files, read_ahead(images.image, len(images)), strict=True)
-    for done, (name, (image, valid)) in enumerate(every):
+
+    def read(index: int) -> tuple[Bytes, Mask | None]:
+        image, valid = images.image(index)
+        refuse_channels(network, image, images.images[index])
+        return image, valid
+
+    progress("predicting", 0, len(files))
+    for done, (name, found) in enumerate(zip(files, read_ahead(failures.catch(read), len(files)), strict=True), 1):
+        if isinstance(found, FileFault):
+            failures.add(found)
+        else:
+            image, valid = found
+            ids, confidence = most_likely(network, image, valid, settings, metadata["crop"], inference)
+            _write(out / f"{name}.png", image, ids, confidence, colours, options)
         progress("predicting", done, len(files))
-        ids, confidence = most_likely(network, image, valid, settings, metadata["crop"], inference)
-        target = out / f"{name}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_png(class_map(ids, colours), target, OUTPUT)
-        if options.overlay:
-            tinted = overlay(displayed(image)[0], ids, colours)
-            save_png(tinted, target.with_name(f"{target.stem}-overlay.png"), OUTPUT)
-        if options.confidence:
-            share = (confidence.float().cpu().numpy() * 255).round().astype(np.uint8)
-            save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"), OUTPUT)
 
 
-@contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """The folder of the results; one that was made for them and holds none after a fault is taken away."""
-    there = out.exists()
-    if there and not out.is_dir():
-        raise DataError(f"{out} is a file; -o takes a folder.")
-    make_folder(out)
-    try:
-        yield
-    except BaseException:
-        if not there and not any(out.iterdir()):
-            out.rmdir()
-        raise
+def _write(
+    target: Path, image: Bytes, ids: Bytes, confidence: torch.Tensor, colours: Palette, options: SegPredict
+) -> None:
+    """The classes of one image, and what else is wanted."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_png(class_map(ids, colours), target, OUTPUT)
+    if options.overlay:
+        tinted = overlay(displayed(image)[0], ids, colours)
+        save_png(tinted, target.with_name(f"{target.stem}-overlay.png"), OUTPUT)
+    if options.confidence:
+        share = (confidence.float().cpu().numpy() * 255).round().astype(np.uint8)
+        save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"), OUTPUT)
 
 
 def _refuse_overwriting(files: Mapping[str, Path], out: Path) -> None:

@@ -21,8 +21,9 @@ from semikit.data.formats.value_range import depth_notice, sampled_scale
 from semikit.data.image_pairs import ImagePairs
 from semikit.data.pair_grids import aligned
 from semikit.data.palette import Palette, palette
-from semikit.errors import ConfigError, some
-from semikit.inference.pair_outputs import Outputs, find_pairs, make_room, outputs_of
+from semikit.errors import ConfigError, FileFault, some
+from semikit.inference.many_files import Failures, refuse_among_images
+from semikit.inference.pair_outputs import Outputs, find_pairs, make_room, outputs_of, refuse_overwriting
 from semikit.inference.pictures import displayed, overlay
 from semikit.inference.windows import (
     Coverage,
@@ -32,6 +33,7 @@ from semikit.inference.windows import (
     bands_and_scale,
     predicted,
     probabilities_of,
+    refuse_channels,
 )
 from semikit.raster.cog import small_cache
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
@@ -65,6 +67,8 @@ class PairPredict(Settings):
     """Side of the windows that a raster is covered with, pixels; null: the training crop."""
     overlap: int | None = Field(None, ge=0)
     """By how many pixels they overlap; null: a quarter of their side."""
+    fail_fast: bool = False
+    """Stop at the first pair that cannot be read."""
 
     @model_validator(mode="after")
     def _of_polygons(self) -> Self:
@@ -86,32 +90,66 @@ def predict_pairs(
 
     Two rasters give a GeoTIFF with the grid of the first, nodata (255) where either date has none; two photos a PNG of
     class ids. Rasters are covered with windows and never read whole; photos are predicted as they are evaluated,
-    unless `tile` is given.
+    unless `tile` is given. Of several pairs those that cannot be read are listed in errors.csv, and the others
+    predicted.
 
     Raises:
-        InputError: sources that are no pairs, outputs that cannot be written or would take the place of a source, a
-            tile that does not fit the network.
-        DataError: images that cannot be read or do not fit.
+        InputError: sources that are no pairs, outputs that cannot be written, would take the place of a source or lie
+            among the images, a tile that does not fit the network.
+        DataError: images that cannot be read or do not fit (of several pairs: all).
         RunError: the disk is full.
     """
-    pairs = find_pairs(sources)
+    pairs, unused = find_pairs(sources)
     folders = Path(sources[0]).is_dir()
     outputs = {name: outputs_of(name, files, out, options, folders=folders) for name, files in pairs.items()}
     maker = PairMaker.of(network, metadata, options, inference)
+    faults: dict[str, FileFault] = {}
     for name, files in pairs.items():  # before the first is predicted
-        maker.check(files, outputs[name])
-    make_room(list(outputs.values()), list(pairs.values()))
+        try:
+            maker.check(files, outputs[name])
+        except FileFault as fault:
+            if options.fail_fast or len(pairs) == 1:
+                raise
+            faults[name] = fault
+    images = [path for files in pairs.values() for path in files]
+    refuse_overwriting(list(outputs.values()), images)
+    if folders or out.is_dir():
+        refuse_among_images((one.classes for one in outputs.values()), images, sources)
+    make_room([one for name, one in outputs.items() if name not in faults])
+    notices = [str(one) for one in unused]
+    failures = Failures(
+        out if folders else outputs[next(iter(pairs))].classes.parent, len(pairs), fail_fast=options.fail_fast
+    )
+    with failures.counted(notices), small_cache() if any(map(is_raster, images)) else ExitStack():
+        notices += gathered(_write(maker, pairs, outputs, faults, failures, progress))
+    return Predicted(len(pairs) - len(failures.found), notices, failures.found)
+
+
+def _write(
+    maker: PairMaker,
+    pairs: Mapping[str, tuple[Path, Path]],
+    outputs: Mapping[str, Outputs],
+    faults: Mapping[str, FileFault],
+    failures: Failures,
+    progress: Progress,
+) -> dict[str, list[str]]:
+    """All outputs of all pairs but those with `faults`; returns notices for the user, by their kind."""
     notices: dict[str, list[str]] = {}
     what = next(iter(pairs)) if len(pairs) == 1 else f"{len(pairs)} pairs"
-    with small_cache() if any(is_raster(path) for files in pairs.values() for path in files) else ExitStack():
-        for done, (name, files) in enumerate(pairs.items()):
+    for done, (name, files) in enumerate(pairs.items()):
 
-            def part_progress(part: int, of: int, done: int = done) -> None:
-                progress(what, done * of + part, len(pairs) * of)
+        def part_progress(part: int, of: int, done: int = done) -> None:
+            progress(what, done * of + part, len(pairs) * of)
 
+        try:
+            if name in faults:
+                raise faults[name]
             for kind, text in maker.write(files, outputs[name], part_progress).items():
                 notices.setdefault(kind, []).append(text)
-    return Predicted(len(pairs), gathered(notices))
+        except FileFault as fault:
+            failures.add(fault)
+            part_progress(1, 1)
+    return notices
 
 
 @final
@@ -159,11 +197,15 @@ class PairMaker:
         )
 
     def check(self, files: tuple[Path, Path], outputs: Outputs) -> None:
-        """ReadRegion at a corner of two rasters, and whether their changes could be outlined."""
+        """Look at a corner of two rasters, and whether their changes could be outlined.
+
+        Raises:
+            FileFault: they cannot be read or do not fit.
+        """
         if outputs.polygons is not None:
             check_outlines(read_grid(files[0]), files[0], outputs.polygons)
         if all(map(is_raster, files)):
-            self._source(files, None).image(0, Region(0, 0, 1, 1))
+            refuse_channels(self.network, self._source(files, None).image(0, Region(0, 0, 1, 1))[0], files[0])
 
     def write(self, files: tuple[Path, Path], outputs: Outputs, progress: PartProgress) -> dict[str, str]:
         """All outputs of one pair; returns notices for the user, by their kind."""
@@ -209,6 +251,7 @@ class PairMaker:
         if all(map(is_raster, files)):
             return lambda region: source.image(0, region)
         image, valid = source.image(0)
+        refuse_channels(self.network, image, files[0])
 
         def part(region: Region) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
             rows, columns = region.slices

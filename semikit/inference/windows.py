@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, TypeVar, final
 
 import numpy as np
@@ -19,7 +20,7 @@ from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.core.network import Network
 from semikit.core.task import Inference
 from semikit.data.formats.rescale import Scale
-from semikit.errors import DataError
+from semikit.errors import DataError, FileFault
 from semikit.raster.polygons import NODATA
 from semikit.raster.region import Region
 from semikit.settings.base import Settings
@@ -54,6 +55,18 @@ def normalized(network: Network, images: NDArray[np.uint8], device: torch.device
             "those it was trained on, or choose `bands` in the data YAML."
         )
     return normalize(to_float(torch.from_numpy(images).to(device).movedim(-1, -3)), mean, std)
+
+
+def refuse_channels(network: Network, image: NDArray[np.uint8], path: Path) -> None:
+    """Raise where an image of many (*T, H, W, C) has other channels than the network was made for.
+
+    Raises:
+        FileFault: names the file.
+    """
+    if image.shape[-1] != (made := len(network.mean)):  # type: ignore[arg-type]
+        detail = f"the images have {image.shape[-1]} channels, but the model was made for {made}"
+        remedy = "Give images like those it was trained on, or train with `bands` in the data YAML."
+        raise FileFault("image with other channels than the model learned from", path, detail, remedy)
 
 
 def predict_scores(network: Network, images: Tensor, settings: EvaluateSettings, crop: int) -> Tensor:

@@ -124,7 +124,7 @@ class Segmentation(PixelTask):
         """
         if len(sources) != 1:
             raise InputError(f"a run of seg predicts images of one date; give one source, not {len(sources)}.")
-        return Predicted(predict_files(network, metadata, sources[0], out, options, inference, progress))
+        return predict_files(network, metadata, sources[0], out, options, inference, progress)
 
     @classmethod
     def predict_in_memory(

@@ -13,8 +13,9 @@ from PIL import Image
 from semikit.core.task import Inference
 from semikit.data.palette import palette
 from semikit.errors import DataError, RunError
+from semikit.inference.many_files import find_sources
 from semikit.inference.pictures import class_map, overlay
-from semikit.inference.predict_images import SegPredict, find_sources, predict_files
+from semikit.inference.predict_images import SegPredict, predict_files
 from semikit.inference.windows import EvaluateSettings, normalized, original
 from tests.helpers import photos
 
@@ -43,7 +44,8 @@ def QUIET(what: str, done: int, total: int) -> None:
 
 
 def predict(network: Any, source: Path | str, out: Path, options: SegPredict | None = None, **metadata: Any) -> int:
-    return predict_files(network, {**METADATA, **metadata}, str(source), out, options or SegPredict(), INFERENCE, QUIET)
+    made = {**METADATA, **metadata}
+    return predict_files(network, made, str(source), out, options or SegPredict(), INFERENCE, QUIET).count
 
 
 def test_class_numbers_with_a_palette_at_size_and_name(pointwise: Make, source: Path, tmp_path: Path) -> None:
@@ -83,10 +85,10 @@ def test_both_ways_through_an_image(pointwise: Make, source: Path, tmp_path: Pat
 
 
 def test_sources(source: Path) -> None:
-    assert list(find_sources(str(source / "a.jpg"))) == ["a"]
-    assert list(find_sources(str(source))) == ["a", "city/b", "city/c"]
-    assert list(find_sources(str(source / "city/*.jpg"))) == ["b", "c"]
-    assert list(find_sources(str(source / "**/[ab].jpg"))) == ["a", "b"]
+    assert list(find_sources(str(source / "a.jpg")).files) == ["a"]
+    assert list(find_sources(str(source)).files) == ["a", "city/b", "city/c"]
+    assert list(find_sources(str(source / "city/*.jpg")).files) == ["b", "c"]
+    assert list(find_sources(str(source / "**/[ab].jpg")).files) == ["a", "b"]
 
 
 def test_nothing_to_predict(source: Path, tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ def test_images_are_never_overwritten(pointwise: Make, tmp_path: Path) -> None:
 def test_an_unreadable_image_is_named(pointwise: Make, source: Path, tmp_path: Path) -> None:
     (source / "city/b.jpg").write_bytes(b"not a photo")
     with pytest.raises(DataError, match=r"unreadable or truncated image: .*city/b\.jpg"):
-        predict(pointwise(), source, tmp_path / "out")
+        predict(pointwise(), source / "city/b.jpg", tmp_path / "out")
 
 
 def test_images_of_other_channels(pointwise: Make, source: Path, tmp_path: Path) -> None:

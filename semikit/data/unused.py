@@ -1,0 +1,70 @@
+"""Files that a user supplied and that are not used: counted, three of them named, with the likely cause.
+
+What nobody would call a supplied image is not among them: hidden files, texts and tables, vectors, and what programs
+lay beside images (`_ASIDE`, `_NAMES`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from semikit.data.folders import TYPES, Listed
+from semikit.errors import some
+
+_TEXTS = r"txt|md|rst|log|csv|tsv|jsonl?|xml|ya?ml|toml|ini|cfg|html|py|sh|ipynb|md5|sha256"
+_VECTORS = r"geojson|gpkg|shp|shx|dbf|cpg|sbn|sbx|qix|qgz|qgs|kml|kmz"
+_SIDECARS = r"aux|ovr|prj|tfw|tifw|jgw|jpw|pgw|j2w|wld|rrd|msk|imd|rpb|xmp|thm|db"
+_ASIDE = re.compile(rf"\.({_TEXTS}|{_VECTORS}|{_SIDECARS})")
+"""Suffixes of what lies beside images and is none."""
+_NAMES = frozenset({"thumbs.db", "desktop.ini", "readme", "license", "licence", "copying", "notice", "makefile"})
+"""Names of the same kind, without regard to case."""
+_CAMERA = frozenset({".heic", ".heif", ".avif"})
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """Files of a part that are not used, all for one reason; `shown` are the first of them."""
+
+    part: str
+    kind: str
+    shown: tuple[str, ...]
+    count: int
+    remedy: str
+
+    @classmethod
+    def of(cls, part: str, kind: str, names: Sequence[str], remedy: str) -> Unused:
+        """Of the names of all files."""
+        return cls(part, kind, tuple(names[:3]), len(names), remedy)
+
+    def __str__(self) -> str:
+        """Part, number, kind, three names, remedy: one sentence for the user."""
+        more = f" and {self.count - len(self.shown)} more" if self.count > len(self.shown) else ""
+        return f"{self.part}: {self.count} not used, {self.kind}: {', '.join(self.shown)}{more}. {self.remedy}"
+
+
+def unread(listed: Listed, part: str) -> list[Unused]:
+    """Of what a folder or pattern holds, the files that cannot be read here."""
+    foreign = [path for path in listed.others if not aside(path)]
+    found = []
+    if foreign:
+        suffixes = sorted({path.suffix.lower() or "no suffix" for path in foreign})
+        remedy = f"Known types: {TYPES}; convert them to one of these"
+        if _CAMERA & set(suffixes):
+            remedy += " (many cameras can be set to save JPEG)"
+        kind = f"of a type that is not read ({some(suffixes)})"
+        found.append(Unused.of(part, kind, [str(path) for path in foreign], f"{remedy}."))
+    if listed.special:
+        names = [str(path) for path in listed.special]
+        found.append(Unused.of(part, "no regular file (a pipe or a device)", names, "Save images as files."))
+    return found
+
+
+def aside(path: Path) -> bool:
+    """Whether a file is one of those that lie beside images, and no image."""
+    name = path.name.lower()
+    return _ASIDE.fullmatch(Path(name).suffix) is not None or name in _NAMES or name.partition(".")[0] in _NAMES

@@ -1,0 +1,165 @@
+"""Prediction of many files: which they are, where results may lie, and what becomes of files that cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar, final
+
+from semikit.data.folders import TYPES, Listed, is_image, list_images, refuse_odd_name
+from semikit.errors import DataError, FileFault, InputError, RunError, some
+from semikit.files import OUTPUT, make_folder
+
+ERRORS = "errors.csv"
+"""Where the files are listed that could not be predicted, beside the results."""
+_HEAD = ("file", "error")
+
+T = TypeVar("T")
+
+
+def find_sources(source: str) -> Listed:
+    """The images of a file, a folder (with its subfolders) or a glob, and what lies there and is not read.
+
+    Raises:
+        DataError: when nothing is found.
+    """
+    path = Path(source)
+    if path.is_file():
+        return Listed({path.stem: path})
+    if path.is_dir():
+        return list_images(path, "SOURCE")
+    fitting = sorted(Path(item) for item in glob.glob(source, recursive=True))  # noqa: PTH207
+    files = [item for item in fitting if item.is_file()]
+    found = [item for item in files if is_image(item.name)]
+    if not found:
+        nothing = f"it fits {some([str(item) for item in fitting])}, no image. Known types: {TYPES}"
+        raise DataError(
+            f"nothing to predict: {source!r} is no file, no folder, and as a pattern "
+            f"{nothing if fitting else 'it fits no file'}."
+        )
+    for item in found:
+        refuse_odd_name(item, "SOURCE")
+    names = {item.stem: item for item in found}
+    if len(names) < len(found):
+        raise DataError(f"several files that fit {source!r} have the same name; predict one folder after the other.")
+    others = tuple(item for item in files if not is_image(item.name))
+    special = tuple(item for item in fitting if item.exists() and not (item.is_file() or item.is_dir()))
+    return Listed(names, others, special)
+
+
+def refuse_among_images(results: Iterable[Path], images: Iterable[Path], sources: Iterable[str]) -> None:
+    """Raise where a result would lie among the images that are predicted and be taken for one of them the next time.
+
+    Raises:
+        InputError: a result in a folder of an image, or below a folder that is searched.
+    """
+    held = {os.path.realpath(folder) for folder in {path.parent for path in images}}
+    searched = [Path(os.path.realpath(folder)) for folder in map(_searched, sources) if folder is not None]
+    for folder in {path.parent for path in results}:
+        real = Path(os.path.realpath(folder))
+        inside = next((place for place in searched if real.is_relative_to(place)), None)
+        if str(real) in held or inside is not None:
+            raise InputError(
+                f"{folder} {'holds' if str(real) in held else f'lies below {inside}, which holds'} the images to "
+                "predict; maps would lie among them and be taken for images the next time. Choose an -o outside of it."
+            )
+
+
+def _searched(source: str) -> Path | None:
+    """The folder whose subfolders a source takes too, if any."""
+    if Path(source).is_dir():
+        return Path(source)
+    head, stars, _ = source.partition("**")
+    return Path(head.rpartition("/")[0] or ("/" if head.startswith("/") else ".")) if stars else None
+
+
+@contextmanager
+def output_folder(out: Path) -> Iterator[None]:
+    """The folder of the results; one that was made for them and holds none after a fault is taken away."""
+    there = out.exists()
+    if there and not out.is_dir():
+        raise DataError(f"{out} is a file; -o takes a folder.")
+    make_folder(out)
+    try:
+        yield
+    except BaseException:
+        if not there and not any(out.iterdir()):
+            out.rmdir()
+        raise
+
+
+@final
+class Failures:
+    """The files of a prediction that cannot be read: the others are predicted, these are named in `errors.csv`.
+
+    Of a single file (`total` 1), and with `fail_fast`, the first fault ends the prediction.
+    """
+
+    def __init__(self, folder: Path, total: int, *, fail_fast: bool) -> None:
+        self.path, self.total, self.fail_fast = folder / ERRORS, total, fail_fast
+        self.found: list[FileFault] = []
+
+    def catch(self, read: Callable[[int], T]) -> Callable[[int], T | FileFault]:
+        """`read`, with a fault of the file as its result: other threads go on, and the order stays."""
+
+        def attempt(index: int) -> T | FileFault:
+            try:
+                return read(index)
+            except FileFault as fault:
+                return fault
+
+        return attempt
+
+    def add(self, fault: FileFault) -> None:
+        """Count a file and write it into the table.
+
+        Raises:
+            FileFault: the same, where it ends the prediction.
+            RunError: the disk is full.
+        """
+        if self.fail_fast or self.total == 1:
+            raise fault
+        self.found.append(fault)
+        rows = [[str(fault.file), f"{fault.kind}: {fault.detail}" if fault.detail else fault.kind]]
+        try:  # line by line: an interruption loses none
+            with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                csv.writer(file).writerows([_HEAD, *rows] if len(self.found) == 1 else rows)
+        except OSError as error:
+            raise RunError(f"could not write {self.path}: {error.strerror}. {OUTPUT}") from error
+
+    @contextmanager
+    def counted(self, notices: list[str]) -> Iterator[None]:
+        """While the block predicts; a table of an earlier prediction is removed first. Adds a notice for each kind.
+
+        Raises:
+            InputError: a file of that name which is something else.
+            DataError: not one file could be predicted.
+        """
+        self._remove_former()
+        yield
+        if len(self.found) == self.total:
+            raise DataError(f"none of {self.total} files could be predicted ({self.path}). {' '.join(self._kinds())}")
+        notices += [f"{text} All are listed in {self.path}." for text in self._kinds()]
+
+    def _kinds(self) -> list[str]:
+        kinds: dict[str, list[FileFault]] = {}
+        for fault in self.found:
+            kinds.setdefault(fault.kind, []).append(fault)
+        return [
+            f"{len(faults)} of {self.total} not predicted, {kind}: {some([fault.where for fault in faults])}. "
+            f"{faults[0].remedy}"
+            for kind, faults in kinds.items()
+        ]
+
+    def _remove_former(self) -> None:
+        if self.path.is_file() and self.path.read_bytes().splitlines()[:1] == [",".join(_HEAD).encode()]:
+            self.path.unlink()
+        elif self.path.exists() and self.total > 1:
+            raise InputError(
+                f"{self.path} is no list of an earlier prediction, and files that cannot be read would be listed "
+                "there. Move it, or choose another -o."
+            )

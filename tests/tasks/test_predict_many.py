@@ -1,0 +1,254 @@
+"""Prediction of many files: one that cannot be read does not end it, nothing is passed over in silence, and results
+never lie among the images.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from semikit.core.task import Inference, Predicted
+from semikit.errors import DataError, FileFault, InputError
+from semikit.inference.many_files import Failures, find_sources
+from semikit.inference.predict_classes import ClassPredict, predict_classes
+from semikit.inference.predict_images import SegPredict, predict_files
+from semikit.inference.predict_pairs import PairPredict, predict_pairs
+from semikit.inference.windows import EvaluateSettings, read_ahead
+from tests.helpers import photos
+from tests.tasks.conftest import Pointwise
+from tests.tasks.test_predict_pairs import Difference
+
+INFERENCE = Inference(torch.device("cpu"), nullcontext)
+BROKEN = b"not a photo"
+
+
+class Counting(Pointwise):
+    """The class of an image is that of its mean."""
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(images).mean((-2, -1))
+
+
+def predicted(
+    task: str, sources: Path | tuple[Path, ...], out: Path, progress: Any = None, fail_fast: bool = False
+) -> Predicted:
+    """A prediction of a task with a small network; `out` is a folder."""
+    given = [str(source) for source in (sources if isinstance(sources, tuple) else (sources,))]
+    told = progress or (lambda what, done, total: None)
+    meta = {"class_names": ["sky", "road", "car"], "crop": 14, "bands": None, "scale": None, "size": None}
+    meta |= {"side": (28, 28), "evaluate": EvaluateSettings().model_dump(mode="json")}
+    if task == "seg":
+        return predict_files(Pointwise(), meta, given[0], out, SegPredict(fail_fast=fail_fast), INFERENCE, told)
+    if task == "cls":
+        options, meta = ClassPredict(fail_fast=fail_fast), {**meta, "evaluate": {"batch": 2}}
+        return predict_classes(Counting(), meta, given[0], out / "classes.csv", options, INFERENCE, told)
+    two = {**meta, "class_names": ["unchanged", "changed"]}
+    return predict_pairs(
+        Difference(), two, given * (2 // len(given)), out, PairPredict(fail_fast=fail_fast), INFERENCE, told
+    )
+
+
+def images(folder: Path, count: int = 6) -> Path:
+    for k in range(count):
+        photos.save(folder / f"{k}.png", np.full((28, 28, 3), 40 * k))
+    return folder
+
+
+def errors(folder: Path) -> list[list[str]]:
+    with (folder / "errors.csv").open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("task", ["seg", "cls", "cd"])
+class TestOneBadFile:
+    def test_the_others_are_predicted(self, tmp_path: Path, task: str) -> None:
+        source = images(tmp_path / "in")
+        for bad in ("0.png", "3.png"):
+            (source / bad).write_bytes(BROKEN)
+        told: list[tuple[str, int, int]] = []
+        done = predicted(task, source, tmp_path / "out", lambda *at: told.append(at))
+        assert done.count == 4
+        assert [Path(fault.file).name for fault in done.failed] == ["0.png", "3.png"]
+        assert any("2 of 6 not predicted, unreadable or truncated image: " in notice for notice in done.notices)
+        head, *rows = errors(tmp_path / "out")
+        assert head == ["file", "error"]
+        assert [row[0] for row in rows] == [str(source / "0.png"), str(source / "3.png")]
+        assert all(row[1].startswith("unreadable or truncated image: ") for row in rows)
+        assert told[-1][1] == told[-1][2]
+        if task == "cls":
+            with (tmp_path / "out/classes.csv").open(newline="") as file:
+                assert [Path(row["file"]).stem for row in csv.DictReader(file)] == ["1", "2", "4", "5"]
+        else:
+            assert names(tmp_path / "out") == ["1.png", "2.png", "4.png", "5.png", "errors.csv"]
+
+    def test_the_list_of_an_earlier_prediction_does_not_stay(self, tmp_path: Path, task: str) -> None:
+        source = images(tmp_path / "in", 2)
+        (source / "1.png").write_bytes(BROKEN)
+        predicted(task, source, tmp_path / "out")
+        assert len(errors(tmp_path / "out")) == 2
+        predicted(task, source, tmp_path / "out")
+        assert len(errors(tmp_path / "out")) == 2
+        images(source, 2)
+        assert not predicted(task, source, tmp_path / "out").failed
+        assert not (tmp_path / "out/errors.csv").exists()
+
+    def test_a_file_of_that_name_that_is_none_is_not_touched(self, tmp_path: Path, task: str) -> None:
+        source = images(tmp_path / "in", 2)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/errors.csv").write_text("mine\n")
+        with pytest.raises(InputError, match=r"errors\.csv is no list of an earlier prediction"):
+            predicted(task, source, tmp_path / "out")
+        assert (tmp_path / "out/errors.csv").read_text() == "mine\n"
+
+    def test_all_that_fail_are_an_error(self, tmp_path: Path, task: str) -> None:
+        source = images(tmp_path / "in", 3)
+        for path in source.iterdir():
+            path.write_bytes(BROKEN)
+        with pytest.raises(DataError, match=r"none of 3 files could be predicted .*unreadable or truncated"):
+            predicted(task, source, tmp_path / "out")
+        assert len(errors(tmp_path / "out")) == 4
+
+    def test_a_single_file_is_an_error(self, tmp_path: Path, task: str) -> None:
+        source = images(tmp_path / "in", 1)
+        (source / "0.png").write_bytes(BROKEN)
+        with pytest.raises(FileFault, match="unreadable or truncated"):
+            predicted(task, source / "0.png", tmp_path / "out")
+        assert not list(tmp_path.rglob("*.csv"))
+
+    def test_progress_ends_at_the_end(self, tmp_path: Path, task: str) -> None:
+        told: list[tuple[str, int, int]] = []
+        predicted(task, images(tmp_path / "in", 3), tmp_path / "out", lambda *at: told.append(at))
+        assert told[-1][1:] == (3, 3)
+
+    def test_what_is_not_read_is_named(self, tmp_path: Path, task: str) -> None:
+        source = images(tmp_path / "in", 2)
+        for name in ("x.HEIC", "y.avif", "z.npy", "raw.CR2", "README", "notes.txt", "Thumbs.db", ".DS_Store", "0.pgw"):
+            (source / name).write_bytes(b"")
+        done = predicted(task, source, tmp_path / "out")
+        assert done.count == 2
+        told = done.notices[0]
+        assert told.startswith("SOURCE: 4 not used, of a type that is not read (.avif, .cr2, .heic and 1 more): ")
+        assert "raw.CR2" in told
+        assert "and 1 more. Known types: .bmp" in told
+
+    def test_a_pipe_is_named_and_not_waited_for(self, tmp_path: Path, task: str) -> None:
+        source = images(tmp_path / "in", 2)
+        os.mkfifo(source / "x.png")
+        (source / "y.png").symlink_to(source / "x.png")
+        done = predicted(task, source, tmp_path / "out")
+        assert done.count == 2
+        assert "2 not used, no regular file (a pipe or a device): " in done.notices[0]
+
+
+@pytest.mark.parametrize("task", ["seg", "cls", "cd"])
+def test_the_first_can_end_it(tmp_path: Path, task: str) -> None:
+    source = images(tmp_path / "in")
+    (source / "3.png").write_bytes(BROKEN)
+    with pytest.raises(FileFault, match=r"3\.png"):
+        predicted(task, source, tmp_path / "out", fail_fast=True)
+
+
+def test_a_pipe_for_a_date(tmp_path: Path) -> None:
+    os.mkfifo(images(tmp_path, 1) / "x.png")
+    with pytest.raises(InputError, match=r"x\.png is a pipe or a device"):
+        predicted("cd", (tmp_path / "0.png", tmp_path / "x.png"), tmp_path / "out")
+
+
+def test_one_image_of_other_channels(tmp_path: Path) -> None:
+    from tests.helpers import georasters
+
+    georasters.save(images(tmp_path / "in", 2) / "z.tif", georasters.ramp(28, 28, 5))
+    done = predicted("seg", tmp_path / "in", tmp_path / "out")
+    assert (done.count, [Path(fault.file).name for fault in done.failed]) == (2, ["z.tif"])
+
+
+def test_threads_that_fail_keep_the_order(tmp_path: Path) -> None:
+    def read(index: int) -> int:
+        if index % 3 == 0:
+            raise FileFault("bad", str(index), "", "")
+        return index
+
+    failures = Failures(tmp_path, 50, fail_fast=False)
+    found = [int(item.file) if isinstance(item, FileFault) else item for item in read_ahead(failures.catch(read), 50)]
+    assert found == list(range(50))
+
+
+class TestPatterns:
+    def test_other_files_that_fit_are_named(self, tmp_path: Path) -> None:
+        source = images(tmp_path / "in", 2)
+        for name in ("x.heic", "notes.txt"):
+            (source / name).write_bytes(b"")
+        done = predicted("seg", source / "*", tmp_path / "out")
+        assert done.count == 2
+        assert len(done.notices) == 1
+        assert "x.heic" in done.notices[0]
+
+    def test_no_image_among_them(self, tmp_path: Path) -> None:
+        (tmp_path / "x.heic").write_bytes(b"")
+        with pytest.raises(DataError, match=r"it fits .*x\.heic, no image. Known types: \.bmp"):
+            find_sources(str(tmp_path / "*.heic"))
+
+
+class TestOutputAmongImages:
+    @pytest.mark.parametrize("task", ["seg", "cd"])
+    @pytest.mark.parametrize("place", ["", "maps", "sub/deeper"])
+    def test_in_or_below_a_folder(self, tmp_path: Path, task: str, place: str) -> None:
+        source = tmp_path / "in"
+        photos.save(source / "x.jpg", np.zeros((28, 28, 3)))
+        photos.save(source / "sub/y.jpg", np.zeros((28, 28, 3)))
+        with pytest.raises(InputError, match="the images to predict; maps would lie among them"):
+            predicted(task, source, source / place)
+        assert names(source) == ["sub", "x.jpg"]
+
+    def test_through_a_link(self, tmp_path: Path) -> None:
+        source = tmp_path / "in"
+        photos.save(source / "x.jpg", np.zeros((28, 28, 3)))
+        (tmp_path / "link").symlink_to(source)
+        with pytest.raises(InputError, match="maps would lie among them"):
+            predicted("seg", source, tmp_path / "link")
+        with pytest.raises(InputError, match="maps would lie among them"):
+            predicted("seg", tmp_path / "link", source / "maps")
+
+    @pytest.mark.parametrize("source", ["in/x.jpg", "in/*.jpg", "**/*.jpg"])
+    def test_of_a_file_and_of_patterns(self, tmp_path: Path, source: str) -> None:
+        photos.save(tmp_path / "in/x.jpg", np.zeros((28, 28, 3)))
+        with pytest.raises(InputError, match="maps would lie among them"):
+            predicted("seg", tmp_path / source, tmp_path / "in")
+        if "**" in source:
+            with pytest.raises(InputError, match="maps would lie among them"):
+                predicted("seg", tmp_path / source, tmp_path / "out")
+        else:
+            assert predicted("seg", tmp_path / source, tmp_path / "in/out").count == 1
+
+    def test_subfolders_that_lead_back(self, tmp_path: Path) -> None:
+        """in/in/x.jpg predicted from `in` with -o . would be in/x.png."""
+        photos.save(tmp_path / "in/in/x.jpg", np.zeros((28, 28, 3)))
+        with pytest.raises(InputError, match="maps would lie among them"):
+            predicted("seg", tmp_path / "in", tmp_path)
+
+    def test_a_table_is_no_image(self, tmp_path: Path) -> None:
+        assert predicted("cls", images(tmp_path / "in", 2), tmp_path / "in").count == 2
+
+    def test_a_pair_may_be_named_beside_its_images(self, tmp_path: Path) -> None:
+        source = images(tmp_path / "in", 2)
+        done = predicted("cd", (source / "0.png", source / "1.png"), source / "change.png")
+        assert done.count == 1
+
+
+def test_a_table_cannot_take_the_place_of_the_list(tmp_path: Path, pointwise: Callable[..., Any]) -> None:
+    with pytest.raises(InputError, match=r"errors\.csv lists what cannot be read"):
+        predict_classes(pointwise(), {}, str(images(tmp_path / "in", 1)), tmp_path / "errors.csv", ClassPredict(),
+                        INFERENCE, lambda *at: None)  # fmt: skip
