@@ -130,8 +130,9 @@ def train(
     return Run(*done)
 
 
-def plan(task: str, *, gpus: int = 1, **options: Any) -> Plan:
-    """What `train` with the same keywords would do: the data are read through, nothing is trained or written.
+def plan(task: str, *, gpus: int = 1, time: bool = False, **options: Any) -> Plan:
+    """What `train` with the same keywords would do: the data are read through, nothing is written. `time` trains a few
+    steps, which are forgotten, and says how long the run takes on this machine.
 
     Raises:
         InputError: something that was given is wrong, with all faults of the data.
@@ -142,7 +143,10 @@ def plan(task: str, *, gpus: int = 1, **options: Any) -> Plan:
     strange = [name for name in options if name not in known or name in ("resume", "reporter")]
     if strange:
         raise InputError(f"plan takes the keywords of train without resume and reporter; got {', '.join(strange)}.")
-    return planned(asked(task, **{name: value for name, value in options.items() if value is not None})[0], gpus)
+    if time and gpus > 1:
+        raise InputError(f"--time times one process; leave out --gpus {gpus}.")
+    given = {name: value for name, value in options.items() if value is not None}
+    return planned(asked(task, **given)[0], gpus, time)
 
 
 def _train_in_processes(raw: Mapping[str, Any], given: Mapping[str, Any]) -> Run:

@@ -140,12 +140,13 @@ def _print_line(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """The configuration as YAML, the panel, and the notices."""
-    console.out(plan.config.to_yaml(), highlight=False)
+def print_plan(plan: Plan, console: Console, show_config: bool = False) -> None:
+    """The panel, the notices and, on request, the configuration as YAML."""
     start_panel(console, "plan", plan.facts)
     for notice in plan.notices:
         console.out(f"note: {notice}", highlight=False)
+    if show_config:
+        console.out(plan.config.to_yaml(), highlight=False)
     console.print("The data are fine. Nothing was trained or written.")
 
 

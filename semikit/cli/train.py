@@ -18,7 +18,7 @@ from semikit.run.compose import asked, check_seeds
 if TYPE_CHECKING:
     from semikit.training.reporter import Reporter
 
-_NO_KEYWORDS = ("context", "overrides", "seeds", "compile_", "dry_run", "quiet")
+_NO_KEYWORDS = ("context", "overrides", "seeds", "compile_", "dry_run", "time", "show_config", "quiet")
 
 
 def train(
@@ -54,6 +54,10 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/TASK/NAME-METHOD).")] = None,
     resume: Annotated[str | None, typer.Option(help="RUN | last: go on exactly where it stopped.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the plan, train nothing.")] = False,
+    time: Annotated[bool, typer.Option("--time", help="With --dry-run: how long the run takes here.")] = False,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="With --dry-run: the whole configuration as YAML.")
+    ] = False,
     quiet: o.QuietFlag = False,
 ) -> None:
     """Train a model from few labels and many images: segmentation (seg), change between two dates (cd),
@@ -66,6 +70,8 @@ def train(
     given |= {} if compile_ is None else {"compile": compile_}
     given |= {} if seeds is None else {"seeds": parse_seeds(seeds)}
     console = Console(quiet=False)
+    if (time or show_config) and not dry_run:
+        raise InputError(f"{'--time' if time else '--show-config'} goes with --dry-run; add it.")
     if gpus is not None and gpus > 1 and not dry_run:
         raw, _ = asked(**given)  # what is mistyped is answered before anything heavy is imported, as the api does
         from semikit.run.launch import check_launch, launch, without_gpus
@@ -78,10 +84,10 @@ def train(
     if dry_run:
         if resume is not None:
             raise InputError("--resume takes data and recipe from the run; leave out --dry-run.")
-        plan = api.plan(**given)
+        plan = api.plan(**given, time=time)
         from semikit.cli.console import print_plan
 
-        print_plan(plan, console)
+        print_plan(plan, console, show_config)
         return
     run = api.train(**given, reporter=lambda: _reporter(console, quiet))
     if seeds is not None and os.environ.get("RANK", "0") == "0":  # the processes have parted by now

@@ -158,6 +158,10 @@ class Task(ABC):
     def manifest(self) -> Mapping[str, Any]:
         """Which images are labelled and which are not, as plain values: the run's `split.json`."""
 
+    def facts(self) -> Mapping[str, str]:
+        """What the images are, for the plan: a sentence by name."""
+        return {}
+
     @abstractmethod
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Raw batches (uint8 crops) for the given steps, in order, whatever the number of workers."""

@@ -93,7 +93,9 @@ def find_pairs(sources: Sequence[str]) -> tuple[dict[str, tuple[Path, Path]], li
         return paired_files(first, second), [*unread(first, "SOURCE"), *unread(second, "SOURCE_B")]
     for path in (before, after):
         if not (path.is_file() and is_image(path.name)):
-            raise InputError(f"{path} is {'no image' if path.is_file() else 'a pipe or a device'}. Known types: {TYPES}.")
+            raise InputError(
+                f"{path} is {'no image' if path.is_file() else 'a pipe or a device'}. Known types: {TYPES}."
+            )
     return {before.stem: (before, after)}, []
 
 

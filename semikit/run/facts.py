@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from timm.models import get_pretrained_cfg
 
 from semikit.core.student_views import has_batch_norm
 from semikit.models.encoders.names import ENCODERS
 from semikit.models.settings import EncoderSettings
 from semikit.run import build
+from semikit.run.config import Config
 from semikit.training.device import describe_device
 from semikit.training.settings import describe_step
+
+PLANNED = Path("-")
+"""The folder of a run that is only planned."""
+
+_SLOWER = 10
+"""How many times lower than the others' the encoder's rate is in a recipe for pretrained weights, at least."""
 
 
 def notices_of(run: build.Run, processes: int) -> list[str]:
@@ -22,7 +31,21 @@ def notices_of(run: build.Run, processes: int) -> list[str]:
         )
     if run.config.train.protocol == "paper" and not run.task.counts.test:
         notices.append("protocol paper: the data have no test images, so the best is chosen and scored on val")
-    return notices
+    return [*notices, *_rates_of_finetuning(run.config)]
+
+
+def _rates_of_finetuning(config: Config) -> list[str]:
+    """A notice where random weights are trained by the rates of a recipe for pretrained ones."""
+    optimizer = config.optimizer
+    slow = optimizer.encoder_lr is not None and optimizer.encoder_lr <= optimizer.lr / _SLOWER
+    if config.model.weights != "none" or config.model.freeze or not (slow or (optimizer.layer_decay or 1) < 1):
+        return []
+    key = "encoder_lr" if slow else "layer_decay"
+    return [
+        f"the encoder has random weights and the recipe is one for pretrained ones (optimizer.{key}="
+        f"{getattr(optimizer, key):g}): it will hardly learn. --preset small-from-scratch is made for random weights; "
+        "or give --weights FILE."
+    ]
 
 
 def facts_of(run: build.Run, processes: int) -> dict[str, str]:
@@ -35,17 +58,18 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
     encoder = sum(p.numel() for p in getattr(network, "encoder", network).parameters())
     unlabeled = "unknown" if counts.unlabeled is None else counts.unlabeled
     counted = f"{counts.labeled} labelled · {unlabeled} unlabelled · {counts.val} validation"
-    return {
+    facts = {
         "device": f"{describe_device(run.device)} · {train.precision}{' · compiled' if train.compile else ''}",
         "data": f"{config.name}: {counted}" + (f" · {counts.test} test" if counts.test else ""),
+        **run.task.facts(),
         "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
         "method": config.method_name,
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
         "weights": f"{config.model.weights} · licence: {_licence(config.model)}",
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
-        "run": str(run.folder),
     }
+    return facts if run.folder == PLANNED else {**facts, "run": str(run.folder)}
 
 
 def _licence(model: EncoderSettings) -> str:

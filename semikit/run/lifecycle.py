@@ -6,7 +6,7 @@ import statistics
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -27,12 +27,13 @@ from semikit.files import write_json, write_text
 from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import Config, resolve
-from semikit.run.facts import facts_of, notices_of
+from semikit.run.facts import PLANNED, facts_of, notices_of
 from semikit.run.folder import clear_unused, find_run, never_began, new_folder, remove_empty, unfinished
 from semikit.run.lock import sole_writer
 from semikit.run.recipes import merge
 from semikit.run.reporters import Both, Lines
 from semikit.run.results import results_of
+from semikit.run.timing import timed
 from semikit.training.reporter import FinishedRun, Reporter
 from semikit.training.tracking import Tracker
 
@@ -170,17 +171,23 @@ class Plan:
     notices: Sequence[str]
 
 
-def plan(raw: Mapping[str, Any], processes: int) -> Plan:
-    """Resolve, check all data, and plan for so many processes; write and train nothing."""
+def plan(raw: Mapping[str, Any], processes: int, time: bool = False) -> Plan:
+    """Resolve, check all data, and plan for so many processes; write nothing, and train nothing but the few steps that
+    `time` asks for. Pretrained weights are not loaded: no plan depends on them.
+    """
     config = resolve(raw)
     alone = build.alone(config, processes)
     task = build.build_task(alone)
     task.check(thorough=True)
-    run = build.build_run(alone, Path("-"), Reporter(), task)
-    notices = notices_of(run, processes)
+    random = alone.model.model_copy(update={"weights": "none"}) if alone.model.weights == "pretrained" else alone.model
+    run = build.build_run(replace(alone, model=random), PLANNED, Reporter(), task)
+    planned = replace(run, config=replace(run.config, model=alone.model))
+    facts, notices = facts_of(planned, processes), notices_of(planned, processes)
+    if time:
+        facts = {**facts, "time": timed(run)}
     if config.train.accumulate == "auto" and processes > 1:
         notices.append("train.accumulate auto is tried when the run begins, on each process's part of the batch")
-    return Plan(config, facts_of(run, processes), notices)
+    return Plan(config, facts, notices)
 
 
 def _train(run: build.Run, first: int, lock_notice: str | None) -> dict[str, Any]:
@@ -205,6 +212,8 @@ def _train(run: build.Run, first: int, lock_notice: str | None) -> dict[str, Any
     finally:
         if tracker is not None:
             tracker.close()
+    for notice in results["notices"]:  # last before the score
+        run.trainer.reporter.notice(notice)
     run.trainer.reporter.finished(FinishedRun(run.folder, results, run.task.per_class, run.task.example))
     return results
 

@@ -2,7 +2,7 @@
 
 Layers, each over the one before: the task's recipe (`configs/<task>.yaml`), the data set's
 (`configs/datasets/<name>.yaml`), a preset's or the user's own file, then flags and key=value. What a layer changes for
-one method (`by_method`) lies just above it.
+one method (`by_method`) lies just above it; a shipped recipe for several tasks says under `by_task` what differs.
 
 A preset is a file of `configs/presets/`, or the recipe of a data set at one of its official splits with one of the
 encoders its `sizes` name: `pascal-92-dinov2-s`.
@@ -71,6 +71,7 @@ def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, An
     raw = _read_shipped(path) if path.is_file() else _cells(task)[name]
     for key in ("official", "sizes"):
         raw.pop(key, None)
+    raw = merge(raw, raw.pop("by_task", {}).get(task, {}))
     base = raw.pop("based_on", None)
     if base is None:
         return raw

@@ -14,6 +14,7 @@ from semikit.core.census import Census
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
 from semikit.data.check import check_samples, missing_files, orientation_notice, parts_of
+from semikit.data.description import describe
 from semikit.data.formats.rescale import Scale
 from semikit.data.formats.value_range import depth_notice
 from semikit.data.notices import missing_classes, rarest_notice, shift_notice, unscored_classes
@@ -154,6 +155,11 @@ class PixelTask(Task, ABC):
             f"{len(large)} scored rasters ({some(large)}) have more than {_LARGE} pixels a side and are evaluated as a "
             "whole; evaluate.window=sliding reads them window by window",
         ]
+
+    def facts(self) -> Mapping[str, str]:
+        """Sizes, bands, type and range of values, place on the map."""
+        learned = self.learned
+        return describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale)
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""

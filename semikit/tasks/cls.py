@@ -15,6 +15,7 @@ from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import check_samples, parts_of, refuse_other_size
+from semikit.data.description import describe
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
 from semikit.data.notices import balance_notice, class_census
@@ -143,6 +144,10 @@ class Classification(Task):
             opened = [part.sampled(_CHECKED) for part in opened]
         check_samples(opened, len(self.class_names), one_size=self.settings.size is None)
         self.notices = [*self.parts.notices, balance_notice(split, self.class_names), *learned.check_pool(3)]
+
+    def facts(self) -> Mapping[str, str]:
+        """Sizes and type of values."""
+        return describe(self.learned.train, self.learned.split.labeled, 3, None)
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""

@@ -1,4 +1,6 @@
-"""Callbacks that follow the evaluations and warn early: a useless teacher, pseudo-labels that collapse. K classes."""
+"""Callbacks that follow the evaluations and warn early of a useless teacher and of pseudo-labels that never begin or
+collapse. K classes.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,9 @@ PATIENCE = 2
 
 FALLEN = 0.25
 """Part of its largest value so far below which the confident share has collapsed."""
+
+BEGUN = 0.0005
+"""Confident share (0..1) from which the unlabelled loss has begun: below, it shows as 0.0 %."""
 
 
 ALONE = 0.02
@@ -79,12 +84,18 @@ class Guard(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def evaluated(self, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None) -> list[str]:
-        """Notices for the user after an evaluation.
+    def evaluated(
+        self, step: int, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None
+    ) -> list[str]:
+        """Notices for the user after an evaluation at the end of `step` steps.
 
         `scores` are those of "student" and "teacher" in percent; since the evaluation before, `confident` is the mean
         share of confident positions (0..1) and `classes` how often each class came, None where the method has none.
         """
+
+    def ended(self, step: int) -> list[str]:
+        """What belongs beside the score of a run that ended after `step` steps."""
+        return []
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -99,13 +110,14 @@ def guards_of(method: Method) -> list[Guard]:
     """The guards of a method: none where nothing is learned from unlabelled images."""
     if not isinstance(method.config, UnlabeledSettings):
         return []
-    return [TeacherGuard(method, method.config.teacher == "auto"), CollapseGuard(method.run_info.num_classes)]
+    teacher = TeacherGuard(method, method.config.teacher == "auto")
+    return [teacher, ShareGuard(), CollapseGuard(method.run_info.num_classes)]
 
 
 @final
 class TeacherGuard(Guard):
-    """Warns of a teacher that stays behind the student, and of a confident share that falls away. With `may_switch`
-    (`method.teacher` auto) the student labels from then on.
+    """Warns of a teacher that stays behind the student. With `may_switch` (`method.teacher` auto) the student labels
+    from then on.
     """
 
     name = "teacher"
@@ -115,17 +127,17 @@ class TeacherGuard(Guard):
         self.may_switch = may_switch
         self.labels_alone = method.student_labels  # from the start: how the teacher does is of no matter
         self.behind = 0
-        self.share = 0.0
 
     @property
     def switched(self) -> bool:
         """Whether the student took the teacher's place."""
         return self.method.student_labels and not self.labels_alone
 
-    def evaluated(self, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None) -> list[str]:
+    def evaluated(
+        self, step: int, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None
+    ) -> list[str]:
         """See `Guard.evaluated`."""
-        notices = [] if self.labels_alone else self._gap(scores["student"], scores["teacher"])
-        return notices if confident is None else notices + self._shared(confident)
+        return [] if self.labels_alone else self._gap(scores["student"], scores["teacher"])
 
     def _gap(self, student: float, teacher: float) -> list[str]:
         self.behind = self.behind + 1 if student - teacher > GAP else 0
@@ -143,11 +155,37 @@ class TeacherGuard(Guard):
             f"{notice}, again. method.teacher=student or auto lets the student label; a smaller ema_decay follows it."
         ]
 
-    def _shared(self, confident: float) -> list[str]:
-        """Notices about the confident share (0..1) since the evaluation before."""
+    def state_dict(self) -> dict[str, Any]:
+        """See `Guard.state_dict`."""
+        return {"behind": self.behind, "switched": self.switched}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Guard.load_state_dict`."""
+        self.behind = int(state["behind"])
+        self.method.student_labels = self.labels_alone or bool(state["switched"])
+
+
+@final
+class ShareGuard(Guard):
+    """Warns of a confident share that never leaves zero, and of one that falls away."""
+
+    name = "share"
+
+    def __init__(self) -> None:
+        self.largest: float | None = None
+        """Of all evaluations so far, 0..1; None before the first."""
+
+    def evaluated(
+        self, step: int, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None
+    ) -> list[str]:
+        """See `Guard.evaluated`."""
+        if confident is None:
+            return []
         # The last bits depend on where a resumed run was interrupted.
-        before, self.share = self.share, max(self.share, round(confident, 6))
-        if before <= 0 or confident >= FALLEN * before:
+        before, self.largest = self.largest, max(self.largest or 0.0, round(confident, 6))
+        if self.largest < BEGUN:
+            return self._never(step) if before is None else []
+        if before is None or before < BEGUN or confident >= FALLEN * before:
             return []
         return [
             f"the share of confident pseudo-labels fell to {100 * confident:.1f} %, from up to {100 * before:.1f} %: "
@@ -155,14 +193,23 @@ class TeacherGuard(Guard):
             "lets more count."
         ]
 
+    def ended(self, step: int) -> list[str]:
+        """See `Guard.ended`."""
+        return self._never(step) if self.largest is not None and self.largest < BEGUN else []
+
+    def _never(self, step: int) -> list[str]:
+        return [
+            f"no unlabelled image has taught anything yet after {step} steps: the confident share is 0 %, so the score "
+            "is that of labelled images alone. If that stays, train longer, lower method.threshold or give more labels."
+        ]
+
     def state_dict(self) -> dict[str, Any]:
         """See `Guard.state_dict`."""
-        return {"behind": self.behind, "share": self.share, "switched": self.switched}
+        return {"largest": self.largest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Guard.load_state_dict`."""
-        self.behind, self.share = int(state["behind"]), float(state["share"])
-        self.method.student_labels = self.labels_alone or bool(state["switched"])
+        self.largest = state["largest"]
 
 
 @final
@@ -179,7 +226,9 @@ class CollapseGuard(Guard):
         self.in_a_row = [0] * (num_classes + 1)
         self.fine_before = [False] * (num_classes + 1)
 
-    def evaluated(self, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None) -> list[str]:
+    def evaluated(
+        self, step: int, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None
+    ) -> list[str]:
         """See `Guard.evaluated`."""
         return [] if classes is None else self._collapsed(classes, 1.0 if confident is None else confident)
 

@@ -214,7 +214,7 @@ class Trainer:
         self.reporter.evaluation(self.step, self.latest, self.best)
         values = {name: scores.value for name, scores in self.latest.items()}
         for guard in self.guards:
-            self._tell(guard.evaluated(values, row.get("confident"), classes))
+            self._tell(guard.evaluated(self.step, values, row.get("confident"), classes))
         self.evaluating = False
 
     def _tell(self, notices: Iterable[str]) -> None:
@@ -266,7 +266,8 @@ class Trainer:
         self.step = int(state["step"])
         restore_learned(state, self.method, self.stepper, self.meter)
         for guard in self.guards:
-            guard.load_state_dict(state["guards"][guard.name])
+            if guard.name in state["guards"]:  # checkpoints of before have not all of them
+                guard.load_state_dict(state["guards"][guard.name])
         self.best = dict(state["best"])
         assert not self.best or self.best.keys() >= {"model", "value", "iteration", "split", "per_class"}, self.best
         self.seconds = float(state["seconds"])

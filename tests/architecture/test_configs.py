@@ -137,6 +137,18 @@ def test_two_steps_are_learned_and_scored(
     assert 0 <= trainer.task.evaluate({"it": trainer.method.student}, "val", trainer.inference)["it"].value <= 100
 
 
+@pytest.mark.parametrize("task", ["seg", "cd", "cls"])
+def test_the_preset_from_scratch_is_for_every_task(task: str, made: Mapping[str, Path], tmp_path: Path) -> None:
+    above = {"data": {"labels": "3"}, "train": {"iterations": 2, "batch": 3, "group": 3, "device": "cpu"}}
+    config = resolve(compose(task, data=made[task], preset="small-from-scratch", above=above))
+    assert (config.model.weights, config.optimizer.encoder_lr, config.optimizer.layer_decay) == ("none", None, None)
+    run = build_run(config, tmp_path, Reporter())
+    run.trainer.method.train()
+    for step, batch in enumerate(run.task.batches(range(2), 0, False)):
+        labeled, unlabeled = run.task.views(batch, step, torch.device("cpu"))
+        assert run.trainer.stepper(labeled, unlabeled, step)["loss"].isfinite()
+
+
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.relative_to(RECIPES).as_posix())
 def test_it_says_what_it_is(path: Path) -> None:
     assert path.read_text().startswith("# ")

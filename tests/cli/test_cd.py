@@ -63,10 +63,12 @@ class TestTheWholeWay:
             assert (image.mode, image.size) == ("P", (48, 40))
 
     def test_a_folder_of_pairs_needs_no_file(self, train: Call, pair_data: Path) -> None:
-        answer = train(pair_data.parent, "--labels", "2", "--unlabeled", pair_data.parent / "test", "--dry-run")
+        answer = train(
+            pair_data.parent, "--labels", "2", "--unlabeled", pair_data.parent / "test", "--dry-run", "--show-config"
+        )
         assert answer.code == 2
         assert "is in both" in answer.err
-        answer = train(pair_data.parent, "--labels", "2", "--dry-run")
+        answer = train(pair_data.parent, "--labels", "2", "--dry-run", "--show-config")
         assert answer.code == 0, answer.err
         assert "mapping: '255': 1" in said(answer.out)
 
@@ -92,9 +94,9 @@ class TestTheWholeWay:
         assert answer.code == 0, answer.err
 
     def test_the_student_labels_unless_said_otherwise(self, train: Call, pair_data: Path) -> None:
-        told = said(train(pair_data, "--labels", "2", "--dry-run").out)
+        told = said(train(pair_data, "--labels", "2", "--dry-run", "--show-config").out)
         assert "teacher: student" in told
-        told = said(train(pair_data, "--labels", "2", "--dry-run", "method.teacher=ema").out)
+        told = said(train(pair_data, "--labels", "2", "--dry-run", "--show-config", "method.teacher=ema").out)
         assert "teacher: ema" in told
         assert "grayscale_probability: 0.0" in told
 

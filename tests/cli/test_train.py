@@ -77,7 +77,15 @@ def test_the_configuration_of_a_run_reproduces_it(
 
 def test_flags_go_before_the_recipe(trained: Path, semikit: Call, tmp_path: Path) -> None:
     answer = semikit(
-        "train", "seg", "--config", trained / "config.yaml", "--epochs", "3", "method.threshold=0.5", "--dry-run"
+        "train",
+        "seg",
+        "--config",
+        trained / "config.yaml",
+        "--epochs",
+        "3",
+        "method.threshold=0.5",
+        "--dry-run",
+        "--show-config",
     )
     assert answer.code == 0, answer.err
     assert "threshold: 0.5" in answer.out
@@ -146,10 +154,14 @@ def test_a_dry_run_trains_and_writes_nothing(train: Call, tmp_path: Path, monkey
 
     monkeypatch.setattr(Stepper, "__call__", no_step)
     before = sorted(tmp_path.rglob("*"))
-    answer = train("--dry-run", "--out", tmp_path / "run")
+    answer = train("--dry-run", "--show-config", "--out", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert "Nothing was trained or written." in answer.out
     assert "encoder: test_vit" in answer.out
+    plain = train("--dry-run")
+    assert "encoder: test_vit" not in plain.out
+    assert plain.out.startswith("╭─ plan")
+    assert "uint8" in plain.out
     assert "2 iterations of 2 + 2 images" in answer.out
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -182,14 +194,14 @@ def test_seeds_are_different_whole_numbers() -> None:
 def test_more_unlabelled_images(train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for k in range(3):
         photos.save(tmp_path / f"here/more/{k}.png", [[[k, 0, 0]] * 40] * 40)
-    answer = train("--unlabeled", "more", "--dry-run")
+    answer = train("--unlabeled", "more", "--dry-run", "--show-config")
     assert "4 labelled · 7 unlabelled" in answer.out
     assert f"- {tmp_path}/here/more" in answer.out, "paths are written so that they hold from any folder"
 
 
 def test_a_list_of_labels_is_kept_as_an_absolute_path(train: Call, tmp_path: Path) -> None:
     (tmp_path / "here/list.txt").write_text("train2\ntrain3\n")
-    answer = train("--labels", "list.txt", "--dry-run")
+    answer = train("--labels", "list.txt", "--dry-run", "--show-config")
     assert "2 labelled · 6 unlabelled" in answer.out
     assert f"labels: {tmp_path}/here/list.txt" in answer.out
 
@@ -314,3 +326,38 @@ def test_a_recipe_with_folders_and_a_data_set_named(tmp_path: Path, photo_data: 
     assert made["data"]["shapes"] is not None
     assert made["data"]["labels"] == "4"
     assert made["model"]["encoder"] == "test_vit"
+
+
+def test_a_dry_run_asks_for_no_weights(train: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_weights(*args: object) -> None:
+        raise AssertionError("a dry run must not load weights")
+
+    monkeypatch.setattr("semikit.models.weights.pretrained._from_timm", no_weights)
+    answer = train("--dry-run", "--weights", "pretrained")
+    assert answer.code == 0, answer.err
+    assert "pretrained · licence" in answer.out
+
+
+def test_a_dry_run_may_time_the_run(train: Call, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    answer = train("--dry-run", "--time", "--iterations", "7000")
+    assert answer.code == 0, answer.err
+    assert "here for 7000 steps of" in " ".join(answer.out.replace("│", " ").split())
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "--time goes with --dry-run" in train("--time").err
+    assert "leave out --gpus 2" in train("--dry-run", "--time", "--gpus", "2").err
+
+
+def test_random_weights_and_the_rates_of_fine_tuning(train: Call) -> None:
+    slow = train("--dry-run", "optimizer.encoder_lr=5.0e-6", "optimizer.lr=2.0e-4")
+    assert "--preset small-from-scratch is made for random weights" in slow.out
+    assert "small-from-scratch" not in train("--dry-run", "optimizer.encoder_lr=null").out
+
+
+def test_a_run_whose_unlabelled_images_taught_nothing_says_so(train: Call, tmp_path: Path, no_curves: None) -> None:
+    answer = train("--out", tmp_path / "run", "method.threshold=1.0")
+    assert answer.code == 0, answer.err
+    notice = "no unlabelled image has taught anything yet after"
+    assert answer.out.count(notice) == 2
+    assert answer.out.index(notice, answer.out.index(notice) + 1) < answer.out.index("best mIoU")
+    assert notice in json.loads((tmp_path / "run/results.json").read_text())["notices"][0]

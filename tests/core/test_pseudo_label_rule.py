@@ -165,7 +165,7 @@ def test_few_confident_positions_mean_a_small_loss() -> None:
 @pytest.mark.parametrize("name", ["fixmatch", "unimatch_v1", "unimatch_v2"])
 def test_the_student_labels_once_the_teacher_stays_behind(name: str) -> None:
     plugin, run_info = METHODS.get(name), tiny.run_info()
-    far = ({"student": 80.0, "teacher": 60.0}, 0.5, None)
+    far = (20, {"student": 80.0, "teacher": 60.0}, 0.5, None)
     methods = {choice: plugin(tiny.network(), plugin.Config(teacher=choice), run_info) for choice in ("auto", "ema")}
     for method in methods.values():
         guard = guards_of(method)[0]

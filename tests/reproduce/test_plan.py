@@ -71,8 +71,8 @@ def test_every_command_trains_its_cell(every: int, monkeypatch: pytest.MonkeyPat
     """Through the real command line: what it would train is the cell's configuration."""
     read, seen = lru_cache(recipes.read_yaml), []
     monkeypatch.setattr(recipes, "read_yaml", lambda path: deepcopy(read(path)))
-    monkeypatch.setattr(lifecycle, "plan", lambda raw, processes: seen.append(raw))
-    monkeypatch.setattr(console, "print_plan", lambda plan, console: None)
+    monkeypatch.setattr(lifecycle, "plan", lambda raw, processes, time: seen.append(raw))
+    monkeypatch.setattr(console, "print_plan", lambda plan, console, show_config: None)
     for cell in TRAINABLE[::every]:
         words = shlex.split(command(cell))
         assert words[:2] == ["semikit", "train"]

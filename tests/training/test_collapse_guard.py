@@ -20,7 +20,7 @@ def notices(
     *pairs: tuple[tuple[float, ...], tuple[float, ...]], scale: float = 1e4, confident: float = 1.0
 ) -> list[list[str]]:
     watch = CollapseGuard(3)
-    return [watch.evaluated({}, confident, sums(labeled, predicted, scale)) for labeled, predicted in pairs]
+    return [watch.evaluated(20, {}, confident, sums(labeled, predicted, scale)) for labeled, predicted in pairs]
 
 
 EVEN = (0.5, 0.3, 0.2)
@@ -120,9 +120,9 @@ def test_many_classes_are_counted_not_listed() -> None:
     watch = CollapseGuard(100)
     names = [f"c{k}" for k in range(100)]
     even, half = [100.0] * 100, [200.0] * 50 + [0.0] * 50
-    watch.evaluated({}, 0.9, ClassSums(names, even, even))
-    watch.evaluated({}, 0.9, ClassSums(names, even, half))
-    (line,) = watch.evaluated({}, 0.9, ClassSums(names, even, half))
+    watch.evaluated(20, {}, 0.9, ClassSums(names, even, even))
+    watch.evaluated(20, {}, 0.9, ClassSums(names, even, half))
+    (line,) = watch.evaluated(20, {}, 0.9, ClassSums(names, even, half))
     assert "'c54'" in line
     assert "'c55'" not in line
     assert "and 45 more" in line
@@ -131,10 +131,10 @@ def test_many_classes_are_counted_not_listed() -> None:
 def test_what_it_saw_is_saved() -> None:
     lost = sums(EVEN, (0.7, 0.3, 0.0))
     watch, again = CollapseGuard(3), CollapseGuard(3)
-    watch.evaluated({}, 0.9, sums(EVEN, EVEN))
-    watch.evaluated({}, 0.9, lost)
+    watch.evaluated(20, {}, 0.9, sums(EVEN, EVEN))
+    watch.evaluated(20, {}, 0.9, lost)
     again.load_state_dict(watch.state_dict())
-    assert again.evaluated({}, 0.9, lost) == watch.evaluated({}, 0.9, lost) != []
+    assert again.evaluated(20, {}, 0.9, lost) == watch.evaluated(20, {}, 0.9, lost) != []
 
 
 def test_sums_of_logs() -> None:

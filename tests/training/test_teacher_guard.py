@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from semikit.training.guards import TeacherGuard
 
 
@@ -16,7 +14,7 @@ def guard(may_switch: bool = False, student_labels: bool = False) -> TeacherGuar
 
 
 def notices(guard: TeacherGuard, *pairs: tuple[float, float]) -> list[list[str]]:
-    return [guard.evaluated({"student": student, "teacher": teacher}, None, None) for student, teacher in pairs]
+    return [guard.evaluated(20, {"student": student, "teacher": teacher}, None, None) for student, teacher in pairs]
 
 
 def test_a_teacher_that_keeps_up_is_not_mentioned() -> None:
@@ -46,23 +44,12 @@ def test_once_is_not_twice() -> None:
     assert not watch.switched
 
 
-@pytest.mark.parametrize(
-    ("shares", "collapsed"), [((0.6, 0.8, 0.5), False), ((0.6, 0.8, 0.1), True), ((0.0, 0.0), False)]
-)
-def test_the_confident_share_collapses(shares: tuple[float, ...], collapsed: bool) -> None:
-    watch = guard()
-    last = [watch.evaluated({"student": 50.0, "teacher": 50.0}, share, None) for share in shares][-1]
-    assert bool(last) == collapsed
-    if collapsed:
-        assert "fell to 10.0 %, from up to 80.0 %" in last[0]
-
-
 def test_what_it_saw_is_saved() -> None:
     watch, again = guard(may_switch=True), guard(may_switch=True)
-    watch.evaluated({"student": 80.0, "teacher": 60.0}, 0.7, None)
+    watch.evaluated(20, {"student": 80.0, "teacher": 60.0}, 0.7, None)
     again.load_state_dict(watch.state_dict())
-    assert (again.behind, again.share, again.switched) == (1, 0.7, False)
-    watch.evaluated({"student": 80.0, "teacher": 60.0}, 0.7, None)
+    assert (again.behind, again.switched) == (1, False)
+    watch.evaluated(20, {"student": 80.0, "teacher": 60.0}, 0.7, None)
     again.load_state_dict(watch.state_dict())
     assert again.switched
     assert again.method.student_labels
@@ -72,5 +59,3 @@ def test_where_the_student_labels_the_teacher_does_not_matter() -> None:
     watch = guard(student_labels=True)
     assert notices(watch, (80.0, 10.0), (80.0, 10.0)) == [[], []]
     assert not watch.switched
-    assert watch.evaluated({"student": 80.0, "teacher": 10.0}, 0.8, None) == []
-    assert "fell to 10.0 %" in watch.evaluated({"student": 80.0, "teacher": 10.0}, 0.1, None)[0]

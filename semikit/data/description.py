@@ -1,0 +1,70 @@
+"""What the images of a data set are, from their headers: sizes, bands, type and range of values, place on the map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import hypot
+
+import numpy as np
+
+from semikit.data.formats.images import is_raster, read_grid, read_info
+from semikit.data.formats.rescale import Scale
+from semikit.data.samples import Samples
+from semikit.errors import some
+from semikit.raster.grid import Grid
+
+_READ = 32
+"""Images of which headers are read, spread over those that are labelled."""
+
+
+def describe(source: Samples, indices: Sequence[int], channels: int, scale: Scale | None) -> Mapping[str, str]:
+    """Facts about images by their name: "images", "values" and, of rasters with a place, "map".
+
+    `channels` are those in use, `scale` the range of stored values that becomes 0..255. At most 32 headers are read.
+
+    Raises:
+        FileFault: a header cannot be read.
+    """
+    chosen = [indices[k] for k in sorted({int(k) for k in np.linspace(0, len(indices) - 1, _READ)})]
+    files = [path for index in chosen for path in source.files(index)[:1]]
+    if files:
+        infos = [read_info(path) for path in files]
+        sizes, types = [info.size for info in infos], sorted({info.dtype for info in infos})
+    else:
+        shape = source.image(chosen[0])[0].shape
+        sizes, types = [(shape[-3], shape[-2])], ["uint8"]
+    more = f" (of {len(chosen)} of {len(indices)} labelled images)" if len(chosen) < len(indices) else ""
+    facts = {
+        "images": f"{_sides(sizes)} pixels · {channels} bands · {' and '.join(types)}{more}",
+        "values": "0 to 255, as stored" if scale is None else f"{scale.text} become 0 to 255, what lies outside is cut",
+    }
+    grids = [grid for path in files if is_raster(path) and (grid := read_grid(path)).placed]
+    return {**facts, "map": _place(grids, len(files))} if grids else facts
+
+
+def _sides(sizes: Sequence[tuple[int, int]]) -> str:
+    """Width x height of images (H, W), or the least and the most of both."""
+    heights, widths = zip(*sizes, strict=True)
+    return f"{_span(widths)} x {_span(heights)}"
+
+
+def _span(sides: Sequence[int]) -> str:
+    return " to ".join(str(side) for side in sorted({min(sides), max(sides)}))
+
+
+def _place(grids: Sequence[Grid], files: int) -> str:
+    """Reference systems and sizes of a pixel."""
+    without = f" · {files - len(grids)} of {files} have no place" if len(grids) < files else ""
+    return f"{_named(grid.name for grid in grids)} · pixels of {_named(map(_pixel, grids))}{without}"
+
+
+def _named(names: Iterable[str]) -> str:
+    return some(sorted(set(names)))
+
+
+def _pixel(grid: Grid) -> str:
+    """Width and height of a pixel in the unit of the map."""
+    a, b, _, d, e, _ = tuple(grid.transform)[:6]
+    unit = "degrees" if grid.crs.is_geographic else grid.crs.linear_units
+    sides = f"{hypot(a, d):.4g}", f"{hypot(b, e):.4g}"
+    return f"{' x '.join(dict.fromkeys(sides))} {unit}"

@@ -1,0 +1,49 @@
+"""What the plan says of images: sizes, bands, types and range of values, place on the map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semikit.data.description import describe
+from semikit.data.formats.rescale import Scale
+from semikit.data.masked_images import plain_images
+from tests.helpers import georasters
+
+
+def test_rasters(tmp_path: Path) -> None:
+    values = georasters.ramp(20, 30, bands=4, dtype="uint16")
+    files = {f"{k}": georasters.save(tmp_path / f"{k}.tif", values, pixel=2.5 * k) for k in (1, 2)}
+    files["3"] = georasters.save(tmp_path / "3.tif", values, crs=None)
+    facts = describe(plain_images(files), range(3), 4, Scale(min=877, max=1825))
+    assert facts == {
+        "images": "30 x 20 pixels · 4 bands · uint16",
+        "values": "877 to 1825 become 0 to 255, what lies outside is cut",
+        "map": "EPSG:32633 · pixels of 2.5 metre, 5 metre · 1 of 3 have no place",
+    }
+
+
+def test_degrees(tmp_path: Path) -> None:
+    path = georasters.save(tmp_path / "a.tif", georasters.ramp(4, 4), crs="EPSG:4326", origin=(10.0, 50.0), pixel=0.01)
+    assert describe(plain_images({"a": path}), [0], 3, None)["map"] == "EPSG:4326 · pixels of 0.01 degrees"
+
+
+@pytest.mark.parametrize(("sides", "said"), [((8, 8), "9 x 8"), ((8, 12), "9 x 8 to 12")])
+def test_photos(tmp_path: Path, sides: tuple[int, int], said: str) -> None:
+    files = {}
+    for k, side in enumerate(sides):
+        files[f"{k}"] = tmp_path / f"{k}.png"
+        Image.fromarray(np.zeros((side, 9, 3), np.uint8)).save(files[f"{k}"])
+    facts = describe(plain_images(files), range(2), 3, None)
+    assert set(facts) == {"images", "values"}
+    assert facts["images"].startswith(f"{said} pixels")
+
+
+def test_of_many_some_headers_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (5, 5)).save(path)
+    files = {f"{k:03}": path for k in range(100)}
+    assert "(of 32 of 100 labelled images)" in describe(plain_images(files), range(100), 3, None)["images"]
