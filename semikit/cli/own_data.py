@@ -19,14 +19,27 @@ def convert(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images. Default: where the labels say or usually have them.")
     ] = None,
+    images_b: Annotated[
+        Path | None, typer.Option("--images-b", help="Of pairs: folder of the second date; --images is the first.")
+    ] = None,
     format: Annotated[str, typer.Option(help="auto | coco | labelme | yolo | cvat | voc | colors | vector")] = "auto",
     classes: Annotated[
         str | None,
         typer.Option(help="Classes in their order: a,b,c, a file with one a line, or a YAML. Default: all labels."),
     ] = None,
     background: Annotated[
-        str, typer.Option(help="Class of pixels in no area; ignore: they do not count.")
-    ] = "background",
+        str | None,
+        typer.Option(
+            help="Class of pixels in no area; ignore: they do not count. Default: background (pairs: unchanged)."
+        ),
+    ] = None,
+    colors: Annotated[
+        Path | None, typer.Option(help="Colours of the classes: a YAML `road: [128, 64, 128]`, or labelmap.txt.")
+    ] = None,
+    attribute: Annotated[str | None, typer.Option(help="Polygons on a map: the attribute that is the class.")] = None,
+    labeled_area: Annotated[
+        Path | None, typer.Option(help="Polygons on a map: what was labelled; outside of it nothing counts.")
+    ] = None,
 ) -> None:
     """Write masks, the list of classes and the data YAML from labels of another program; also corrected labels.
 
@@ -39,11 +52,22 @@ def convert(
         raise InputError(f"--to {to}: labels are converted to masks. Leave it out.")
     from semikit.data.conversion.convert import convert as converted
     from semikit.data.conversion.label_formats import Reading, classes_of
+    from semikit.data.formats.colours import read_colours
 
-    reading = Reading(source, format, images, None if classes is None else classes_of(classes), background)
+    reading = Reading(
+        source,
+        format,
+        images,
+        images_b,
+        classes=None if classes is None else classes_of(classes),
+        background=background,
+        colours=None if colors is None else read_colours(colors),
+        attribute=attribute,
+        labeled_area=labeled_area,
+    )
     with progress_bar() as progress:
         done = converted(reading, out, progress)
     say(done.notices, "note")
     kept = f", {done.kept} were there" if done.kept else ""
     say([f"{done.written} masks written{kept}; {len(done.classes)} classes: {', '.join(done.classes)}"])
-    say([f"next: semikit train seg --data {done.data} --dry-run"])
+    say([f"next: semikit train {'cd' if images_b else 'seg'} --data {done.data} --dry-run"])

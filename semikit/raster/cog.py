@@ -90,6 +90,10 @@ class MapFile:
         except _refusals() as error:
             raise self._refused(error) from error
 
+    def tag(self, name: str, text: str) -> None:
+        """Write a text into the file."""
+        self.file.update_tags(**{name: text})
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -129,6 +133,12 @@ class MapFile:
         return RunError(
             f"could not write {self.path}: {error.__cause__ or error}. Free space on its disk or choose another -o."
         )
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """The texts in a raster."""
+    with rasterio_for(path).open(path) as file:
+        return dict(file.tags())
 
 
 def _refusals() -> tuple[type[Exception], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -44,13 +44,15 @@ def convert(reading: Reading, out: Path, progress: Progress = lambda what, done,
         DataError: labels that cannot be read or are of no image, sizes that differ, foreign files in OUT.
         ConfigError: classes that do not fit; a format that has to be named.
     """
-    found = read_labels(reading)
-    numbers = numbered(found.labels, reading.classes, reading.background)
+    found = _with_train(read_labels(reading))
+    numbers = numbered(found.labels, reading.classes, reading.uncovered)
     folders = _folders(found, reading)
+    _refuse_among(out, [*folders.values(), *([reading.images_b] if reading.images_b else [])])
     matched, lost = _matched(found, folders)
     colours = palette(len(numbers.classes), reading.colours_of(numbers.classes))
     make_folder(out)
-    described = Described(reading, found, numbers, images_of_parts(matched, folders, out))
+    places = images_of_parts(matched, folders, out / "images")
+    described = Described(reading, found, numbers, places, _second_dates(reading, matched, folders, out))
     store = MaskStore(out / "masks", numbers, colours)
     jobs = [
         (image, path, store.place(described.folder_of(image.part), name, image.drawing.suffix))
@@ -62,6 +64,47 @@ def convert(reading: Reading, out: Path, progress: Progress = lambda what, done,
     notices += store.stale([place for _, _, place in jobs])
     notices += write_description(out, described)
     return Converted(written, len(jobs) - written, out / "data.yaml", numbers.classes, notices)
+
+
+def _with_train(found: LabelSet) -> LabelSet:
+    """The same labels; a single part is what is learned from, whatever it is called."""
+    if any(image.part == "train" for image in found.images):
+        return found
+    parts = {image.part for image in found.images}
+    if len(parts) > 1:
+        return found
+    images = [replace(image, part="train") for image in found.images]
+    return replace(found, images=images, folders=dict.fromkeys(["train"], *found.folders.values()))
+
+
+def _refuse_among(out: Path, folders: Sequence[Path]) -> None:
+    """Raise where masks would lie among the images, which are searched with all folders below."""
+    for folder in folders:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{out} lies in {folder}, where masks would be taken for images. Choose another -o.")
+
+
+def _second_dates(
+    reading: Reading, matched: Matched, folders: Mapping[str, Path], out: Path
+) -> Mapping[str, Path] | None:
+    """The folders of the second dates of pairs.
+
+    Raises:
+        DataError: pairs that miss it.
+    """
+    if reading.images_b is None:
+        return None
+    second = image_files(reading.images_b, "--images-b")
+    missing = [name for _, (name, _) in matched if name not in second]
+    if missing:
+        raise DataError(
+            f"{len(missing)} labelled images have no partner in {reading.images_b}: {some(missing)}. Both dates of a "
+            "pair have one name."
+        )
+    pairs = [(image, (name, second[name])) for image, (name, _) in matched]
+    if len(set(folders.values())) > 1:
+        raise DataError("--images-b: the first dates lie in several folders. Give one, --images DIR, or convert each.")
+    return images_of_parts(pairs, dict.fromkeys(folders, reading.images_b), out / "images_b")
 
 
 Named = tuple[str, Path]

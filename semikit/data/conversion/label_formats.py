@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from semikit.data.conversion.coco_json import is_coco, read_coco, read_json
+from semikit.data.conversion.cvat_xml import is_cvat, read_cvat
+from semikit.data.conversion.labelme_json import is_labelme, read_labelme
 from semikit.data.conversion.labels import BACKGROUND, LabelSet
+from semikit.data.conversion.map_polygons import read_map_polygons
+from semikit.data.conversion.mask_files import is_voc, read_colour_masks, read_voc, table_beside
+from semikit.data.conversion.yolo_txt import is_yolo, read_yolo
+from semikit.data.formats.colours import Colour
+from semikit.data.image_pairs import BINARY
 from semikit.data.spec import read_yaml
 from semikit.errors import ConfigError, DataError, unknown
 
-Colours = Mapping[str, tuple[int, int, int]]
-
 FORMATS = {
     "coco": "COCO json",
+    "labelme": "LabelMe json",
+    "yolo": "YOLO txt",
+    "cvat": "CVAT for images, xml",
+    "voc": "Pascal VOC, palette PNG",
+    "colors": "colour masks",
+    "vector": "polygons: GeoJSON, GeoPackage, Shapefile",
 }
 """Name for --format -> what it is."""
 
@@ -28,11 +39,19 @@ class Reading:
     source: Path
     format: str = "auto"
     images: Path | None = None
+    images_b: Path | None = None
     classes: Sequence[str] | None = None
-    background: str = BACKGROUND
-    colours: Colours | None = None
+    background: str | None = None
+    colours: Mapping[str, Colour] | None = None
+    attribute: str | None = None
+    labeled_area: Path | None = None
 
-    def colours_of(self, classes: Sequence[str]) -> list[tuple[int, int, int]] | None:
+    @property
+    def uncovered(self) -> str:
+        """The class of pixels in no area, or "ignore"."""
+        return self.background or (BACKGROUND if self.images_b is None else BINARY[0])
+
+    def colours_of(self, classes: Sequence[str]) -> list[Colour] | None:
         """The colours of the classes, where all of them have one."""
         given = self.colours or {}
         return [given[name] for name in classes] if all(name in given for name in classes) else None
@@ -42,27 +61,48 @@ def read_labels(reading: Reading) -> LabelSet:
     """The labels, by the format that is named or found out.
 
     Raises:
-        ConfigError: unknown format, or one that cannot be told.
+        ConfigError: a format that cannot be told, or what it needs is not given.
         DataError: there is nothing, or it cannot be read.
     """
     if reading.format not in ("auto", *FORMATS):
         raise unknown("format", reading.format, ["auto", *FORMATS])
     if not reading.source.exists():
         raise DataError(f"no such file or folder: {reading.source}.")
-    name = _recognised(reading.source) if reading.format == "auto" else reading.format
-    return {"coco": _coco}[name](reading)
+    name = _recognised(reading) if reading.format == "auto" else reading.format
+    return _READERS[name](reading)
 
 
-def _recognised(source: Path) -> str:
-    files = _files(source, ".json")
-    if files and is_coco(read_json(files[0])):
-        return "coco"
-    listed = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
-    raise ConfigError(f"{source}: the format of these labels is not recognised. Name it with --format ({listed}).")
+def _recognised(reading: Reading) -> str:
+    source = reading.source
+    known: dict[str, Callable[[], bool]] = {
+        "voc": lambda: source.is_dir() and is_voc(source),
+        "yolo": lambda: is_yolo(source),
+        "coco": lambda: _first_is(source, is_coco),
+        "labelme": lambda: _first_is(source, is_labelme),
+        "cvat": lambda: any(is_cvat(path) for path in _files(source, ".xml")[:1]),
+        "vector": lambda: source.is_file() and source.suffix.lower() in (".geojson", ".json", ".gpkg", ".shp"),
+        "colors": lambda: source.is_dir() and (reading.colours is not None or table_beside(source) is not None),
+    }
+    found = next((name for name, fits in known.items() if fits()), None)
+    if found is None:
+        listed = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
+        raise ConfigError(f"{source}: the format of these labels is not recognised. Name it with --format ({listed}).")
+    return found
 
 
-def _coco(reading: Reading) -> LabelSet:
-    return read_coco(_files(reading.source, ".json"))
+def _first_is(source: Path, fits: Callable[[object], bool]) -> bool:
+    return any(fits(read_json(path)) for path in _files(source, ".json")[:1])
+
+
+_READERS: Mapping[str, Callable[[Reading], LabelSet]] = {
+    "coco": lambda reading: read_coco(_files(reading.source, ".json")),
+    "labelme": lambda reading: read_labelme(_files(reading.source, ".json"), reading.source),
+    "yolo": lambda reading: read_yolo(reading.source),
+    "cvat": lambda reading: read_cvat(next(iter(_files(reading.source, ".xml")), reading.source)),
+    "voc": lambda reading: read_voc(reading.source, reading.colours),
+    "colors": lambda reading: read_colour_masks(reading.source, reading.colours),
+    "vector": lambda r: read_map_polygons(r.source, r.images, r.attribute, r.labeled_area),
+}
 
 
 def _files(source: Path, suffix: str) -> list[Path]:

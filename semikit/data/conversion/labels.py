@@ -169,13 +169,14 @@ class Drawing(ABC):
 @final
 @dataclass(frozen=True, slots=True)
 class Areas(Drawing):
-    """Areas of an image, the lowest first."""
+    """Areas of an image, the lowest first; `relative`: corners are shares of width and height, not pixels."""
 
     areas: tuple[Area, ...]
+    relative: bool = False
 
     def digest(self, numbers: Numbers) -> str:
         """Of outlines, their values and their order."""
-        made = hashlib.sha256(numbers.text().encode())
+        made = hashlib.sha256(f"{numbers.text()} {self.relative}".encode())
         for area in self.areas:
             made.update(f"{numbers.of(area.label)}:".encode() + area.outline.bytes())
         return made.hexdigest()
@@ -185,18 +186,18 @@ class Areas(Drawing):
         mask = np.full(size, numbers.uncovered, dtype=np.uint8)
         for kind, run in groupby(self.areas, key=lambda area: type(area.outline)):
             if kind is Rings:
-                burn(mask, _polygons(run, numbers))
+                burn(mask, _polygons(run, numbers, np.array([size[1], size[0]] if self.relative else [1.0, 1.0])))
             else:
                 for area in run:
                     _paint(mask, area, numbers)
         return mask
 
 
-def _polygons(run: Iterator[Area], numbers: Numbers) -> Iterator[tuple[Mapping[str, object], int]]:
+def _polygons(run: Iterator[Area], numbers: Numbers, scale: Points) -> Iterator[tuple[Mapping[str, object], int]]:
     for area in run:
         assert isinstance(area.outline, Rings)
         for ring in area.outline.rings:
-            closed = np.vstack([ring, ring[:1]])
+            closed = np.vstack([ring, ring[:1]]) * scale
             yield {"type": "Polygon", "coordinates": [closed.tolist()]}, numbers.of(area.label)
 
 
@@ -272,3 +273,10 @@ def refuse_nothing(images: Sequence[LabeledImage], source: Path, what: str) -> N
 def _shoelace(ring: Points) -> float:
     x, y = ring.T
     return float((x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def left_out(places: Sequence[str]) -> list[str]:
+    """The notice about shapes that cover no area."""
+    if not places:
+        return []
+    return [f"{len(places)} shapes cover no area (lines, points, fewer than three corners), left out: {some(places)}"]

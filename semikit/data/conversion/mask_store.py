@@ -7,21 +7,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
+import numpy as np
 from PIL import Image, PngImagePlugin
 
 from semikit.data.conversion.labels import Bytes, Drawing, Numbers, Size
+from semikit.data.conversion.map_polygons import OnMap
+from semikit.data.formats.images import faults_of, image_size, is_raster, read_mask
 from semikit.data.palette import Palette
-from semikit.errors import DataError, some
+from semikit.errors import DataError, FileFault, some
 from semikit.files import OUTPUT, write_atomically
+from semikit.raster.cog import MapFile, read_tags
+from semikit.raster.region import tiles
 
 _KEY = "semikit-labels"
 """Text in a PNG: what it was made from, and what it held."""
+_TILE = 2048
 IGNORED_COLOUR = (224, 224, 192)
 
 
 @final
 class MaskStore:
-    """PNG files of class numbers, with a palette, below `folder`; those that were changed by hand are not replaced."""
+    """Masks of class numbers, with a palette, below `folder`: PNG files, of rasters with a place GeoTIFFs; those that
+    were changed by hand are not replaced.
+    """
 
     def __init__(self, folder: Path, numbers: Numbers, colours: Palette) -> None:
         self.folder, self.numbers = folder, numbers
@@ -62,16 +70,18 @@ class MaskStore:
                     f"{place} was changed after it was written, and its labels changed too. Take it away to have it "
                     "drawn again, or choose another -o."
                 )
-        mask = drawing.drawn(size, self.numbers)
         place.parent.mkdir(parents=True, exist_ok=True)
-        self._save(place, mask, made_from)
+        if isinstance(drawing, OnMap):
+            self._save_map(place, drawing, made_from)
+        else:
+            self._save(place, drawing.drawn(size, self.numbers), made_from)
         return True
 
     def stale(self, places: Sequence[Path]) -> list[str]:
         """A notice about masks of former conversions that no label stands for any more."""
         now = {place.absolute() for place in places}
-        former = (path for path in sorted(self.folder.rglob("*.png")) if path.absolute() not in now)
-        left = [str(path) for path in former if _record(path)]
+        former = (path for path in sorted(self.folder.rglob("*.*")) if path.absolute() not in now)
+        left = [str(path) for path in former if path.suffix in (".png", ".tif") and _record(path)]
         if not left:
             return []
         return [f"{len(left)} masks of a former conversion belong to no label now; take them away: {some(left)}"]
@@ -80,24 +90,37 @@ class MaskStore:
         image = Image.fromarray(mask)
         image.putpalette(self.colours.tobytes())
         text = PngImagePlugin.PngInfo()
-        text.add_text(_KEY, f"{made_from} {_digest(mask.tobytes())}")
+        text.add_text(_KEY, f"{made_from} {hashlib.sha256(mask.tobytes()).hexdigest()}")
         write_atomically(place, lambda path: image.save(path, format="PNG", pnginfo=text), remedy=OUTPUT, durable=False)
+
+    def _save_map(self, place: Path, drawing: OnMap, made_from: str) -> None:
+        digest = hashlib.sha256()
+        with MapFile(place, drawing.grid, nodata=None, colours=self.colours) as file:
+            for region in tiles(drawing.grid.size, _TILE):
+                values = drawing.window(region, self.numbers)
+                digest.update(values.tobytes())
+                file.write(region, values)
+            file.tag(_KEY, f"{made_from} {digest.hexdigest()}")
 
 
 def _record(place: Path) -> list[str]:
     """What a mask was made from and what it held; nothing where it is not one of these."""
     try:
-        with Image.open(place) as image:
-            found = str(image.info.get(_KEY, "")).split()
-    except (OSError, SyntaxError, ValueError):
+        with faults_of(place):
+            found = read_tags(place).get(_KEY, "") if is_raster(place) else _text(place)
+    except FileFault:
         return []
-    return found if len(found) == 2 else []
+    return found.split() if len(found.split()) == 2 else []
+
+
+def _text(place: Path) -> str:
+    with Image.open(place) as image:
+        return str(image.info.get(_KEY, ""))
 
 
 def _content(place: Path) -> str:
-    with Image.open(place) as image:
-        return _digest(image.tobytes())
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    """A digest of its values now."""
+    digest = hashlib.sha256()
+    for region in tiles(image_size(place), _TILE) if is_raster(place) else [None]:
+        digest.update(np.ascontiguousarray(read_mask(place, region), dtype=np.uint8).tobytes())
+    return digest.hexdigest()

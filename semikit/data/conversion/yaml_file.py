@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any, final
 
@@ -34,6 +35,8 @@ class Described:
     found: LabelSet
     numbers: Numbers
     images: Mapping[str, Path]
+    second: Mapping[str, Path] | None = None
+    """Of pairs, where the images of the second date are."""
 
     def folder_of(self, part: str) -> str:
         """The folder of a part's masks, below that of all."""
@@ -41,19 +44,21 @@ class Described:
 
 
 def images_of_parts(
-    matched: Sequence[tuple[LabeledImage, tuple[str, Path]]], folders: Mapping[str, Path], out: Path
+    matched: Sequence[tuple[LabeledImage, tuple[str, Path]]], folders: Mapping[str, Path], links: Path
 ) -> dict[str, Path]:
-    """The folder of images of each part: where they are or, where several parts share one, OUT/images/PART with links.
+    """The folder of images of each part: where they are or, where several parts share one, LINKS/PART with links.
 
     Images that have no label go to train, where they are learned from as unlabelled.
     """
-    if len(set(folders.values())) == len(folders):
-        return {part: folders[part] for part in _PARTS if part in folders}
-    owner = {path: image.part for image, (_, path) in matched}
+    places = {part: folders[part].absolute() for part in _PARTS if part in folders}
+    if not any(a.is_relative_to(b) for a, b in permutations(places.values(), 2)):
+        return places
+    named = {path: (image.part, name) for image, (name, path) in matched}
     for folder in dict.fromkeys(folders.values()):
-        for name, path in image_files(folder, "images", without=out).items():
-            _link(path, out / "images" / owner.get(path, "train") / f"{name}{path.suffix}")
-    return {part: out / "images" / part for part in _PARTS if part in folders}
+        for name, path in image_files(folder, "images").items():
+            part, place = named.get(path, ("train", name))
+            _link(path, links / part / f"{place}{path.suffix}")
+    return {part: links / part for part in places}
 
 
 def _link(path: Path, place: Path) -> None:
@@ -103,7 +108,10 @@ def _text(out: Path, described: Described) -> str:
     ]
     for part, folder in images.items():
         masks = Path("masks", described.folder_of(part)).as_posix()
-        lines.append(_entry(part, {"images": relative(folder, out), "masks": masks}))
+        images_of = {"images": folder}
+        if described.second is not None:
+            images_of = {"images_a": folder, "images_b": described.second[part]}
+        lines.append(_entry(part, {**{key: relative(place, out) for key, place in images_of.items()}, "masks": masks}))
     if "val" not in images:
         lines.append(f"val: {_HELD_OUT}  # of the labelled images")
     lines += [_entry("classes", list(numbers.classes)), _entry("ignore", [IGNORED])]

@@ -1,0 +1,129 @@
+"""CVAT's xml of images: polygons, boxes, ellipses and masks, in the order of their layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from semikit.data.conversion.coco_json import runs
+from semikit.data.conversion.labels import (
+    PART,
+    Area,
+    Areas,
+    LabeledImage,
+    LabelSet,
+    Pixels,
+    Points,
+    Rings,
+    left_out,
+    part_named,
+    points,
+    rectangle,
+    refuse_nothing,
+)
+from semikit.errors import DataError, FileFault
+
+_REMEDY = "Export it again as `CVAT for images 1.1`."
+_FLAT = ("polyline", "points", "cuboid", "skeleton")
+_SHAPES = ("polygon", "box", "ellipse", "mask", *_FLAT)
+_CORNERS = 720
+"""Of the polygon that stands for an ellipse."""
+
+
+def is_cvat(path: Path) -> bool:
+    """Whether an xml file is CVAT's by its first element."""
+    try:
+        _, root = next(iter(ElementTree.iterparse(path, events=("start",))))
+    except (ElementTree.ParseError, OSError, StopIteration):
+        return False
+    return str(root.tag) == "annotations"
+
+
+def read_cvat(path: Path) -> LabelSet:
+    """The labels of a file; its subsets are the parts, and its list of labels the order of the classes.
+
+    Raises:
+        FileFault: no xml of CVAT for images, or damaged.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise FileFault("unreadable xml", path, str(error), _REMEDY) from None
+    if root.tag != "annotations" or root.find("track") is not None:
+        what = "tracks of a video" if root.find("track") is not None else f"first element {root.tag}"
+        raise FileFault("no xml of CVAT for images", path, what, _REMEDY)
+    skipped: list[str] = []
+    images = []
+    for element in root.iter("image"):
+        where = f"{path}, image {element.get('name')}"
+        try:
+            size = int(element.attrib["height"]), int(element.attrib["width"])
+            areas = Areas(tuple(_areas(element, where, skipped)))
+        except (LookupError, ValueError, TypeError) as error:
+            if isinstance(error, DataError):
+                raise
+            detail = f"{type(error).__name__}: {error}"
+            raise FileFault("damaged xml of CVAT", where, detail, _REMEDY) from None
+        images.append(LabeledImage(str(element.attrib["name"]), areas, path, _part(element), size))
+    refuse_nothing(images, path, "image")
+    listed = [name.text or "" for name in root.iterfind("meta//labels/label/name")]
+    used = {area.label for image in images for area in _areas_of(image) if area.label is not None}
+    labels = tuple(dict.fromkeys([*listed, *sorted(used)]))
+    folder = next((place for place in (path.parent / "images", path.parent) if _holds(place, images)), None)
+    folders: dict[str, Path] = {} if folder is None else {image.part: folder for image in images}
+    rule = "areas lie as their layers do (z_order), later ones on top"
+    return LabelSet("CVAT xml", labels, images, rule, folders, left_out(skipped))
+
+
+def _areas_of(image: LabeledImage) -> tuple[Area, ...]:
+    assert isinstance(image.drawing, Areas)
+    return image.drawing.areas
+
+
+def _holds(folder: Path, images: Iterable[LabeledImage]) -> bool:
+    return any((folder / image.name).is_file() for image in images)
+
+
+def _part(element: Element) -> PART:
+    return part_named(element.get("subset") or "train")
+
+
+def _areas(image: Element, where: str, skipped: list[str]) -> Iterable[Area]:
+    shapes = [shape for shape in image if shape.tag in _SHAPES]
+    for shape in sorted(shapes, key=lambda shape: int(shape.get("z_order") or 0)):
+        outline = None if shape.tag in _FLAT else _outline(shape)
+        if outline is None:
+            skipped.append(f"{where} ({shape.tag})")
+            continue
+        yield Area(shape.attrib["label"], outline)
+
+
+def _outline(shape: Element) -> Rings | Pixels | None:
+    """What a shape covers; None where that is nothing."""
+    if shape.tag == "polygon":
+        ring = points([corner.split(",") for corner in shape.attrib["points"].split(";")])
+        return None if ring is None else Rings((ring,))
+    if shape.tag == "mask":
+        size = int(shape.attrib["height"]), int(shape.attrib["width"])
+        flat = runs([int(length) for length in shape.attrib["rle"].split(",")])
+        return Pixels(flat.reshape(size), int(shape.attrib["top"]), int(shape.attrib["left"]))
+    turn = np.deg2rad(float(shape.get("rotation") or 0))
+    if shape.tag == "box":
+        x, y, u, v = (float(shape.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+        ring, middle = rectangle(x, y, u - x, v - y).rings[0], ((x + u) / 2, (y + v) / 2)
+    else:
+        x, y, u, v = (float(shape.attrib[key]) for key in ("cx", "cy", "rx", "ry"))
+        angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
+        ring, middle = np.column_stack([x + u * np.cos(angles), y + v * np.sin(angles)]), (x, y)
+    return Rings((_turned(ring, middle, float(turn)),)) if turn else Rings((ring,))
+
+
+def _turned(ring: Points, middle: tuple[float, float], angle: float) -> Points:
+    """Turned clockwise, as rows count downwards."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    turned: Points = (ring - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle
+    return turned

@@ -1,0 +1,140 @@
+"""LabelMe json: one file an image, beside it; polygons, rectangles, circles and masks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from semikit.data.conversion.coco_json import read_json
+from semikit.data.conversion.labels import (
+    PART,
+    Area,
+    Areas,
+    LabeledImage,
+    LabelSet,
+    Pixels,
+    Rings,
+    circle,
+    left_out,
+    part_named,
+    points,
+    rectangle,
+    refuse_nothing,
+)
+from semikit.errors import DataError, FileFault
+
+_IGNORE = "__ignore__"
+_NAMES = "labels.txt"
+_REMEDY = "Open it in LabelMe and save it again, or take it out."
+_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, OSError)
+
+
+def is_labelme(raw: object) -> bool:
+    """Whether a json file is LabelMe's by its keys."""
+    return isinstance(raw, dict) and isinstance(raw.get("shapes"), list) and "imagePath" in raw
+
+
+def read_labelme(files: Sequence[Path], source: Path) -> LabelSet:
+    """The labels of files, those in folders named val or test being such parts; pixels in `imageData` are not read.
+
+    Classes are sorted by name, or as in labels.txt beside the source.
+
+    Raises:
+        FileFault: a file of another kind, or damaged.
+    """
+    skipped: list[str] = []
+    found: list[tuple[PART, Path, str, Areas, Any]] = []
+    for path in files:
+        raw = read_json(path)
+        if not is_labelme(raw):
+            raise FileFault("no LabelMe json", path, "it needs the keys shapes and imagePath", _REMEDY)
+        try:
+            areas = Areas(tuple(_areas(raw["shapes"], path, skipped)))
+            name, size = str(raw["imagePath"]).replace("\\", "/"), (raw.get("imageHeight"), raw.get("imageWidth"))
+        except _DAMAGED as error:
+            if isinstance(error, DataError):
+                raise
+            raise FileFault("damaged LabelMe json", path, f"{type(error).__name__}: {error}", _REMEDY) from None
+        found.append((part_named("/".join(path.parent.relative_to(_base(source)).parts)), path, name, areas, size))
+    folders = _folders(found)
+    images = [
+        LabeledImage(_name(path, name, folders.get(part)), areas, path, part, _size(size))
+        for part, path, name, areas, size in found
+    ]
+    refuse_nothing(images, source, "LabelMe json")
+    return LabelSet(
+        "LabelMe json", _labels(images, source), images, "later shapes lie on top", folders, left_out(skipped)
+    )
+
+
+def _base(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
+
+
+def _areas(shapes: Iterable[Mapping[str, Any]], path: Path, skipped: list[str]) -> Iterable[Area]:
+    for number, shape in enumerate(shapes, start=1):
+        outline = _outline(str(shape.get("shape_type") or "polygon"), shape)
+        if outline is None:
+            skipped.append(f"{path}, shape {number} ({shape.get('shape_type') or 'polygon'})")
+            continue
+        label = str(shape["label"])
+        yield Area(None if label == _IGNORE else label, outline)
+
+
+def _outline(kind: str, shape: Mapping[str, Any]) -> Rings | Pixels | None:
+    """What a shape covers; None of one that covers nothing, such as a line."""
+    corners = shape["points"]
+    if kind == "polygon":
+        ring = points(corners)
+        return None if ring is None else Rings((ring,))
+    if kind not in ("rectangle", "circle", "mask"):
+        return None
+    (x, y), (u, v) = [[float(value) for value in corner] for corner in corners[:2]]
+    if kind == "circle":
+        return circle(x, y, float(np.hypot(u - x, v - y)))
+    if kind == "rectangle":
+        return rectangle(min(x, u), min(y, v), abs(u - x), abs(v - y))
+    with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+        return Pixels(np.array(image.convert("L")) > 0, top=round(min(y, v)), left=round(min(x, u)))
+
+
+def _folders(found: Iterable[tuple[PART, Path, str, Areas, Any]]) -> dict[str, Path]:
+    """Where the images of each part are, by the paths in the files."""
+    places: dict[str, list[Path]] = defaultdict(list)
+    for part, path, name, _, _ in found:
+        image = path.parent / name
+        if image.is_file():
+            places[part].append(Path(os.path.normpath(image.absolute())))
+    return {part: Path(os.path.commonpath([path.parent for path in paths])) for part, paths in places.items()}
+
+
+def _name(path: Path, name: str, folder: Path | None) -> str:
+    """The image's path below the folder where it is there, else as the file has it."""
+    image = Path(os.path.normpath((path.parent / name).absolute()))
+    return image.relative_to(folder).as_posix() if folder is not None and image.is_relative_to(folder) else name
+
+
+def _size(raw: tuple[Any, Any]) -> tuple[int, int] | None:
+    return (raw[0], raw[1]) if all(isinstance(side, int) for side in raw) else None
+
+
+def _labels(images: Iterable[LabeledImage], source: Path) -> tuple[str, ...]:
+    found = {
+        area.label
+        for image in images
+        if isinstance(image.drawing, Areas)
+        for area in image.drawing.areas
+        if area.label is not None
+    }
+    listed = _base(source) / _NAMES
+    lines = listed.read_text(encoding="utf-8-sig").splitlines() if listed.is_file() else []
+    known = [line.strip() for line in lines if line.strip() not in ("", _IGNORE)]
+    return tuple(dict.fromkeys([*known, *sorted(found)]))

@@ -1,0 +1,150 @@
+"""Masks that other programs write: palette PNGs as Pascal VOC has them, and colour images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.data.conversion.labels import (
+    IGNORED,
+    PART,
+    Bytes,
+    Drawing,
+    LabeledImage,
+    LabelSet,
+    Numbers,
+    Size,
+    part_named,
+    refuse_nothing,
+)
+from semikit.data.folders import image_files
+from semikit.data.formats.colours import Colour, described_colours, packed, read_colour_mask, read_colours
+from semikit.data.formats.images import read_mask
+from semikit.data.published.catalogue import read_published
+from semikit.errors import ConfigError, FileFault, mask_size_fault
+
+_VOC_MASKS = ("SegmentationClass", "SegmentationClassAug")
+_LISTS = "ImageSets/Segmentation"
+_TABLES = ("labelmap.txt", "label_colors.txt", "class_dict.csv", "colors.yaml")
+_IMAGES = ("images", "JPEGImages", "imgs", "image")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MaskFile(Drawing):
+    """A mask file; `labels` says which stored value (or packed colour) is which label, None: it does not count."""
+
+    path: Path
+    labels: Mapping[int, str | None]
+    colours: bool
+
+    def digest(self, numbers: Numbers) -> str:
+        """Of the file and what its values are called."""
+        known = ", ".join(f"{value}: {numbers.of(label)}" for value, label in sorted(self.labels.items()))
+        return hashlib.sha256(self.path.read_bytes() + f"{self.colours} {known}".encode()).hexdigest()
+
+    def drawn(self, size: Size, numbers: Numbers) -> Bytes:
+        """Its values as class numbers."""
+        stored = read_colour_mask(self.path)[0] if self.colours else read_mask(self.path)
+        if stored.shape != size:
+            raise mask_size_fault(self.path, size, (stored.shape[0], stored.shape[1]))
+        values, places = np.unique(stored, return_inverse=True)
+        other = np.array([int(value) not in self.labels for value in values])
+        if other.any():
+            raise self._fault(values[other], np.bincount(places.reshape(-1))[other])
+        table = np.array([numbers.of(self.labels[int(value)]) for value in values], dtype=np.uint8)
+        return table[places].reshape(size)
+
+    def _fault(self, values: NDArray[Any], counts: NDArray[np.int64]) -> FileFault:
+        if self.colours:
+            known = {value: label or "what does not count" for value, label in self.labels.items()}
+            detail = described_colours(values, counts, known)
+            return FileFault("mask of colours that are no class", self.path, detail, "Add them to --colors FILE.")
+        detail = ", ".join(f"{value}: {count} pixels" for value, count in zip(values[:5], counts[:5], strict=True))
+        remedy = (
+            "Put labelmap.txt beside the masks (a line `name:r,g,b::` for each class). Masks of class numbers need not "
+            "be converted: name their folder in the data YAML."
+        )
+        return FileFault(f"mask value outside the {len(self.labels) - 1} classes", self.path, detail, remedy)
+
+
+def is_voc(source: Path) -> bool:
+    """Whether a folder is laid out as Pascal VOC is."""
+    return source.name in _VOC_MASKS or any((source / name).is_dir() for name in _VOC_MASKS)
+
+
+def read_voc(source: Path, colours: Mapping[str, Colour] | None) -> LabelSet:
+    """Palette PNGs below SegmentationClass: with labelmap.txt (or `colours`) by their colours, else the 21 classes of
+    Pascal VOC by their indices; 255 does not count. Parts are as ImageSets/Segmentation lists them.
+
+    Raises:
+        DataError: no mask.
+    """
+    root = source.parent if source.name in _VOC_MASKS else source
+    folder = source if source.name in _VOC_MASKS else next(root / name for name in _VOC_MASKS if (root / name).is_dir())
+    known = colours or table_beside(root)
+    if known is None:
+        pascal = read_published("pascal")
+        labels: dict[int, str | None] = {**dict(enumerate(pascal.classes)), IGNORED: None}
+        return _label_set("palette PNG of VOC", folder, labels, False, pascal.classes, root)
+    labels = {packed(colour): name for name, colour in known.items()}
+    labels.setdefault(packed((224, 224, 192)), None)  # what VOC draws around objects
+    return _label_set("palette PNG of VOC", folder, labels, True, tuple(known), root)
+
+
+def read_colour_masks(source: Path, colours: Mapping[str, Colour] | None) -> LabelSet:
+    """A folder of colour images; `colours` of the classes, else those of a list beside them (labelmap.txt …).
+
+    Raises:
+        ConfigError: no colours are known.
+        DataError: no mask.
+    """
+    known = colours or table_beside(source) or table_beside(source.parent)
+    if known is None:
+        raise ConfigError(
+            f"{source}: which colour is which class? Say it with --colors FILE, a YAML with a line "
+            "`road: [128, 64, 128]` for each class."
+        )
+    labels: dict[int, str | None] = {packed(colour): name for name, colour in known.items()}
+    return _label_set("colour masks", source, labels, True, tuple(known), source.parent)
+
+
+def table_beside(folder: Path) -> dict[str, Colour] | None:
+    """The colours of a list in a folder, if there is one."""
+    found = next((folder / name for name in _TABLES if (folder / name).is_file()), None)
+    return None if found is None else read_colours(found)
+
+
+def _label_set(
+    what: str, folder: Path, labels: Mapping[int, str | None], colours: bool, names: Iterable[str], root: Path
+) -> LabelSet:
+    masks = image_files(folder, "masks")
+    listed = _listed(root / _LISTS)
+    images = [
+        LabeledImage(f"{name}.png", MaskFile(path, labels, colours), path, listed.get(name) or _part(name))
+        for name, path in masks.items()
+    ]
+    refuse_nothing(images, folder, "mask")
+    place = next((root / name for name in _IMAGES if (root / name).is_dir() and root / name != folder), None)
+    folders: dict[str, Path] = {} if place is None else {image.part: place for image in images}
+    return LabelSet(what, tuple(names), images, "masks hold one value a pixel", folders)
+
+
+def _part(name: str) -> PART:
+    return part_named(name.rpartition("/")[0])
+
+
+def _listed(folder: Path) -> dict[str, PART]:
+    """Part of each name in train.txt, val.txt and test.txt."""
+    parts: dict[str, PART] = {}
+    for part in ("train", "val", "test"):
+        path = folder / f"{part}.txt"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        parts |= {line.strip(): part for line in lines if line.strip()}
+    return parts

@@ -1,0 +1,120 @@
+"""Masks whose classes are colours: a colour is one number, so that it is read as any other mask value is."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.data.formats.images import faults_of, is_raster, read_values
+from semikit.errors import DataError, FileFault
+from semikit.files import no_such_file
+from semikit.raster import reading as rasters
+from semikit.raster.grid import Grid
+from semikit.raster.region import Region
+from semikit.settings.yaml_text import parse
+
+Colour = tuple[int, int, int]
+_SHOWN = 4
+"""Colours that a message names."""
+
+
+def packed(colour: Sequence[int]) -> int:
+    """Red, green and blue (0..255) as one number."""
+    red, green, blue = colour
+    return red << 16 | green << 8 | blue
+
+
+def unpacked(number: int) -> Colour:
+    """The colour of a number."""
+    return number >> 16, number >> 8 & 255, number & 255
+
+
+def read_colour_mask(
+    path: Path, region: Region | None = None, onto: Grid | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.bool_] | None]:
+    """The colours (H, W) int32 of a mask, packed, and where it lies (H, W); alpha does not count.
+
+    Raises:
+        FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
+    """
+    covered = None
+    if is_raster(path):
+        with faults_of(path, region):
+            values, covered = rasters.read(path, None, masks=True, region=region, onto=onto)
+    else:
+        values = read_values(path)[0]
+        values = values if region is None else values[region.slices]
+    if values.dtype != np.uint8 or values.shape[2] != 3:
+        detail = f"{values.shape[2]} bands of {values.dtype}"
+        raise FileFault(
+            "mask that is no RGB image", path, detail, "Save colours as RGB of 8 bits, or leave out `colors`."
+        )
+    wide = values.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], covered
+
+
+def described_colours(values: NDArray[Any], counts: NDArray[np.int64], known: Mapping[int, str]) -> str:
+    """Packed colours that are no class, those with most pixels first, each with the known colour most like it."""
+    order = np.argsort(-counts)[:_SHOWN]
+    shown = [
+        f"{list(unpacked(int(values[k])))}: {counts[k]} pixels, nearest {_nearest(int(values[k]), known)}"
+        for k in order
+    ]
+    return "; ".join([*shown, *([f"and {len(values) - _SHOWN} more colours"] if len(values) > _SHOWN else [])])
+
+
+def _nearest(number: int, known: Mapping[int, str]) -> str:
+    colour = unpacked(number)
+    best = min(known, key=lambda other: sum((a - b) ** 2 for a, b in zip(colour, unpacked(other), strict=True)))
+    return f"{known[best]} {list(unpacked(best))}"
+
+
+def read_colours(path: Path) -> dict[str, Colour]:
+    """Class -> colour, of a YAML {name: [r, g, b]} (or its key `colors`), a labelmap.txt (`name:r,g,b::`), lines
+    `r g b name`, or a table with the columns name, r, g, b.
+
+    Raises:
+        DataError: no such file, or none of these.
+    """
+    if not path.is_file():
+        raise no_such_file(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        raw = parse(path.read_bytes(), str(path))
+        raw = raw.get("colors", raw) if isinstance(raw, dict) else {}
+        found = [(str(name), colour) for name, colour in raw.items()]
+    else:
+        text = path.read_text(encoding="utf-8-sig")
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        found = [entry for line in lines if (entry := _entry(line)) is not None]
+    colours = {name: colour for name, raw in found if (colour := _colour(raw)) is not None}
+    if not colours or len(colours) < len(found):
+        raise DataError(
+            f"{path}: no list of colours. Write a YAML, road: [128, 64, 128] and so on, a line for each class."
+        )
+    return colours
+
+
+def _entry(line: str) -> tuple[str, Any] | None:
+    """Name and colour of a line; None of a table's head."""
+    if ":" in line:
+        name, _, rest = line.partition(":")
+        return name, rest.split(":")[0].split(",")
+    words = next(csv.reader([line])) if "," in line else line.replace("\t", " ").split()
+    if len(words) >= 4 and all(word.strip().isdigit() for word in words[:3]):
+        return " ".join(words[3:]).strip(), words[:3]
+    if len(words) >= 4 and all(word.strip().isdigit() for word in words[1:4]):
+        return words[0].strip(), words[1:4]
+    return None
+
+
+def _colour(raw: Any) -> Colour | None:
+    try:
+        red, green, blue = (int(value) for value in raw)
+    except (TypeError, ValueError):
+        return None
+    return (red, green, blue) if all(0 <= value <= 255 for value in (red, green, blue)) else None

@@ -1,0 +1,139 @@
+"""Polygons of a file (GeoJSON, GeoPackage, Shapefile) and the pixels of rasters that they cover."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semikit.errors import DataError, FileFault
+from semikit.raster.burning import burn
+from semikit.raster.geodesic import Geometries
+from semikit.raster.grid import Grid
+from semikit.raster.region import Region
+
+VECTORS = (".geojson", ".json", ".gpkg", ".shp")
+_REMEDY = "Give polygons as GeoJSON, GeoPackage or Shapefile."
+_PIECES = 64
+"""Into which edges as long as their polygon are split."""
+_SHORTEST = 1e-12
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Polygons (N,) of a file in its CRS (well-known text), and what one attribute says of them (N,), as text."""
+
+    polygons: Geometries
+    names: tuple[str, ...]
+    crs: str
+
+    def in_crs(self, crs: Any) -> Layer:
+        """The same polygons in the CRS of a raster (rasterio's); what has no place in it is left out.
+
+        Edges are split first, as a line that is straight in one CRS is bent in another.
+        """
+        from pyproj import CRS, Transformer
+        from shapely import bounds, segmentize, transform
+
+        before, after = CRS.from_user_input(self.crs), CRS.from_wkt(crs.to_wkt())
+        if before.equals(after, ignore_axis_order=True):
+            return self
+        change = Transformer.from_crs(before, after, always_xy=True)
+        west, south, east, north = bounds(self.polygons).T
+        lengths = np.maximum(np.maximum(east - west, north - south) / _PIECES, _SHORTEST)
+        finer = segmentize(self.polygons, lengths)
+        moved = np.asarray(transform(finer, lambda points: np.column_stack(change.transform(*points.T))))
+        return Layer(moved, self.names, after.to_wkt()).chosen(np.isfinite(bounds(moved)).all(axis=1))
+
+    def touching(self, grid: Grid) -> Layer:
+        """The polygons that touch a raster of the same CRS, the largest first."""
+        from shapely import area, intersects
+        from shapely.geometry import Polygon
+
+        near = self.chosen(intersects(self.polygons, Polygon(grid.corners)))
+        return near.chosen(np.argsort(-area(near.polygons), kind="stable"))
+
+    def chosen(self, which: NDArray[Any]) -> Layer:
+        """Some of the polygons, by a mask or by numbers."""
+        names = np.array(self.names, dtype=object)[which]
+        return Layer(self.polygons[which], tuple(names), self.crs)
+
+    def digest(self) -> str:
+        """The same as long as polygons and names are."""
+        from shapely import to_wkb
+
+        made = hashlib.sha256(repr((self.names, self.crs)).encode())
+        for shape in to_wkb(self.polygons):
+            made.update(shape)
+        return made.hexdigest()
+
+    def burn(self, values: NDArray[np.uint8], numbers: Sequence[int], transform: Any, region: Region) -> None:
+        """Give the pixels (H, W) of a region of a raster of this `transform` the number of their polygon, in place."""
+        a, b, c, d, e, f = tuple(transform)[:6]  # operators for transforms differ between versions of affine
+        corner = c + a * region.left + b * region.top, f + d * region.left + e * region.top
+        shifted = type(transform)(a, b, corner[0], d, e, corner[1])
+        burn(values, zip(self.polygons, numbers, strict=True), shifted)
+
+
+def read_layer(path: Path, attribute: str | None) -> Layer:
+    """The polygons of a file's first layer; names are empty without `attribute`.
+
+    Raises:
+        FileFault: cannot be read, no polygons, no CRS.
+        DataError: no such attribute, with those that there are.
+    """
+    import pyogrio
+    from pyogrio.raw import read
+    from shapely import from_wkb, get_parts, get_type_id, is_missing
+
+    try:
+        known = list(pyogrio.read_info(path)["fields"])
+        if attribute is not None and attribute not in known:
+            raise DataError(f"{path} has no attribute {attribute!r}; it has {', '.join(map(str, known)) or 'none'}.")
+        info, _, shapes, columns = read(path, columns=[] if attribute is None else [attribute])
+    except pyogrio.errors.DataSourceError as error:
+        raise FileFault("unreadable polygons", path, " ".join(str(error).split()), _REMEDY) from None
+    if not info["crs"]:
+        remedy = "Save it with the CRS it was drawn in (a Shapefile needs its .prj)."
+        raise FileFault("polygons without a coordinate reference system", path, "", remedy)
+    geometries = np.asarray(from_wkb(shapes), dtype=object)
+    areal = np.isin(get_type_id(geometries), (3, 6)) & ~is_missing(geometries)
+    if not areal.any():
+        raise FileFault("file without polygons", path, f"{len(geometries)} features", _REMEDY)
+    names = ["" for _ in geometries] if attribute is None else [_text(value) for value in columns[0]]
+    kept = np.flatnonzero(areal)
+    parts, owners = get_parts(geometries[kept], return_index=True)
+    return Layer(parts, tuple(names[kept[k]] for k in owners), str(info["crs"]))
+
+
+def attributes(path: Path) -> dict[str, list[str]]:
+    """The attributes of a file's polygons, each with some of its values.
+
+    Raises:
+        FileFault: cannot be read.
+    """
+    import pyogrio
+    from pyogrio.raw import read
+
+    try:
+        info, _, _, columns = read(path, read_geometry=False)
+    except pyogrio.errors.DataSourceError as error:
+        raise FileFault("unreadable polygons", path, " ".join(str(error).split()), _REMEDY) from None
+    return {
+        str(name): sorted({_text(value) for value in column})[:6]
+        for name, column in zip(info["fields"], columns, strict=True)
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:g}"
+    return str(value)

@@ -1,0 +1,143 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from pyogrio.raw import write
+from rasterio.warp import transform_geom
+from shapely import to_wkb
+from shapely.geometry import Polygon, box, mapping, shape
+
+from semikit.data.conversion.convert import convert
+from semikit.data.conversion.label_formats import Reading
+from semikit.errors import ConfigError, DataError, FileFault
+from tests.helpers import label_files as lf
+from tests.helpers.georasters import UTM, ramp, save
+
+X, Y = 400000.0, 5800000.0
+"""The upper left corner of the rasters, whose pixels have 10 m."""
+
+
+def pixels(left: float, top: float, right: float, bottom: float) -> Polygon:
+    """A rectangle in pixels as map coordinates."""
+    return box(X + 10 * left, Y - 10 * bottom, X + 10 * right, Y - 10 * top)
+
+
+def layer(path: Path, shapes: list[Any], kinds: list[Any] | None, crs: str = UTM) -> Path:
+    drivers = {".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".geojson": "GeoJSON"}
+    moved = [shape(transform_geom(UTM, crs, mapping(item))) if crs != UTM else item for item in shapes]
+    columns, fields = ([np.array(kinds, dtype=object)], ["kind"]) if kinds else ([], [])
+    geometry = to_wkb(np.array(moved, dtype=object))
+    write(path, geometry, columns, fields, driver=drivers[path.suffix], geometry_type="Polygon", crs=crs)
+    return path
+
+
+def rasters(folder: Path) -> Path:
+    save(folder / "scene.tif", ramp(20, 30))
+    save(folder / "far.tif", ramp(20, 30), origin=(X + 90000, Y))
+    return folder
+
+
+RING = Polygon(pixels(2, 2, 10, 12).exterior, [pixels(4, 4, 7, 8).exterior])
+SHAPES = [pixels(20, 5, 40, 15), RING, pixels(5, 9, 8, 11)]
+KINDS = ["field", "lake", "house"]
+
+
+def wanted() -> lf.Mask:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:15, 20:30] = 1  # field, cut off at the raster's edge
+    mask[2:12, 2:10] = 3  # lake
+    mask[4:8, 4:7] = 0  # its hole
+    mask[9:11, 5:8] = 2  # house, the smaller one, on top
+    return mask
+
+
+def read(path: Path) -> lf.Mask:
+    with rasterio.open(path) as file:
+        return np.asarray(file.read(1))
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])
+@pytest.mark.parametrize("crs", [UTM, "EPSG:4326", "EPSG:3857", "EPSG:25832"])
+def test_polygons_become_masks_on_the_grids_of_rasters(tmp_path: Path, suffix: str, crs: str) -> None:
+    if suffix == ".geojson" and crs not in ("EPSG:4326", UTM):
+        pytest.skip("GeoJSON is in degrees")
+    source = layer(tmp_path / f"labels{suffix}", SHAPES, KINDS, crs)
+    images = rasters(tmp_path / "images")
+    done = convert(Reading(source, images=images, attribute="kind"), tmp_path / "out")
+    assert done.classes == ("background", "field", "house", "lake")
+    np.testing.assert_array_equal(read(tmp_path / "out/masks/scene.tif"), wanted())
+    assert not (tmp_path / "out/masks/far.tif").exists()
+    assert any("1 of 2 rasters are touched by no polygon" in notice for notice in done.notices)
+    with rasterio.open(tmp_path / "out/masks/scene.tif") as mask, rasterio.open(images / "scene.tif") as image:
+        assert mask.crs == image.crs
+        assert mask.transform == image.transform
+    again = convert(Reading(source, images=images, attribute="kind"), tmp_path / "out")
+    assert (again.written, again.kept) == (0, 1)
+
+
+def test_outside_of_the_labelled_area_nothing_counts(tmp_path: Path) -> None:
+    from semikit.data.masked_images import load_spec, open_folders
+
+    source = layer(tmp_path / "labels.gpkg", SHAPES, [1, 7, 30])
+    area = layer(tmp_path / "area.geojson", [pixels(0, 0, 15, 10)], None, "EPSG:4326")
+    images = rasters(tmp_path / "images")
+    save(images / "val/empty.tif", ramp(20, 30))
+    reading = Reading(source, images=images, attribute="kind", labeled_area=area)
+    done = convert(reading, tmp_path / "out")
+    assert done.classes == ("background", "1", "7", "30")
+    mask = np.full((20, 30), 255, np.uint8)
+    mask[:10, :15] = np.choose(wanted()[:10, :15], [0, 1, 3, 2])
+    np.testing.assert_array_equal(read(tmp_path / "out/masks/train/scene.tif"), mask)
+    parts = open_folders(load_spec(tmp_path / "out/data.yaml"))
+    _, valid = parts.train.target(list(parts.train.names).index("scene"))
+    np.testing.assert_array_equal(valid, mask != 255)
+
+
+def test_pairs_get_the_masks_of_the_first_date(tmp_path: Path) -> None:
+    from semikit.data.image_pairs import load_pairs, open_pair_folders
+
+    source = layer(tmp_path / "labels.gpkg", SHAPES[:1], ["changed"])
+    for date in "ab":
+        for part in ("train", "val"):
+            save(tmp_path / date / part / f"{part}.tif", ramp(20, 30))
+    done = convert(Reading(source, images=tmp_path / "a", images_b=tmp_path / "b", attribute="kind"), tmp_path / "out")
+    assert done.classes == ("unchanged", "changed")
+    parts = open_pair_folders(load_pairs(tmp_path / "out/data.yaml"))
+    assert parts.val is not None
+    labels, valid = parts.val.target(0)
+    assert labels.sum() == 100
+    assert valid.all()
+    assert parts.val.files(0)[1].samefile(tmp_path / "b/val/val.tif")
+
+
+def test_what_semikit_predicted_comes_back_by_its_names(tmp_path: Path) -> None:
+    source = tmp_path / "map.gpkg"
+    geometry = to_wkb(np.array(SHAPES, dtype=object))
+    columns = [np.array([1, 2, 1]), np.array(["new", "gone", "new"], dtype=object)]
+    write(source, geometry, columns, ["class", "name"], driver="GPKG", geometry_type="Polygon", crs=UTM)
+    done = convert(Reading(source, images=rasters(tmp_path / "images"), classes=["background", "new", "gone"]),
+                   tmp_path / "out")  # fmt: skip
+    assert done.classes == ("background", "new", "gone")
+    assert read(tmp_path / "out/masks/scene.tif")[3, 3] == 2
+
+
+def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
+    source = layer(tmp_path / "labels.gpkg", SHAPES, KINDS)
+    images = rasters(tmp_path / "images")
+    with pytest.raises(ConfigError, match=r"--images DIR"):
+        convert(Reading(source), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"--attribute NAME.*kind \(field, house, lake\)"):
+        convert(Reading(source, images=images), tmp_path / "out")
+    with pytest.raises(DataError, match="has no attribute 'type'; it has kind"):
+        convert(Reading(source, images=images, attribute="type"), tmp_path / "out")
+    bare = save(tmp_path / "bare/a.tif", ramp(20, 30), crs=None)
+    with pytest.raises(DataError, match="1 rasters have no place on the map"):
+        convert(Reading(source, images=bare.parent, attribute="kind"), tmp_path / "out")
+    far = save(tmp_path / "far/a.tif", ramp(20, 30), origin=(X + 90000, Y))
+    with pytest.raises(DataError, match="touches none of the 1 rasters"):
+        convert(Reading(source, images=far.parent, attribute="kind"), tmp_path / "out")
+    (tmp_path / "labels.geojson").write_text("{}")
+    with pytest.raises(FileFault, match="unreadable polygons"):
+        convert(Reading(tmp_path / "labels.geojson", images=images, attribute="kind"), tmp_path / "out")
