@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -122,7 +123,20 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write plain values as indented JSON, as `write_atomically` does."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    write_text(path, json_text(values))
+
+
+def json_text(values: Mapping[str, Any]) -> str:
+    """Plain values as indented JSON; numbers that are not finite, which JSON does not have, are null."""
+    return json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -13,10 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from semikit.core.census import TITLE, Census
 from semikit.core.task import Scores
+from semikit.errors import some
 from semikit.run.lifecycle import Plan
 from semikit.run.reporters import Both, Lines, values_line
 from semikit.training.reporter import FinishedRun, Reporter
+
+_DASH = "\N{EN DASH}"
 
 
 def make_reporter(console: Console, quiet: bool) -> Reporter:
@@ -43,7 +47,7 @@ def scores_table(iteration: int, scores: Mapping[str, Scores], best: Mapping[str
     for column in (first.metric, *first.extra):
         table.add_column(column, justify="right")
     for name, result in scores.items():
-        table.add_row(name, *(f"{value:.2f}" for value in (result.value, *result.extra.values())))
+        table.add_row(name, *map(shown, (result.value, *result.extra.values())))
     return Group(table, Text(f" best: {best['value']:.2f} ({best['model']}, iteration {best['iteration']})", "dim"))
 
 
@@ -117,11 +121,28 @@ def say_results(run: FinishedRun, console: Console, quiet: bool) -> None:
     found = results.get("test", results)
     what = f"{run.per_class} ({'test' if 'test' in results else best['split']})"
     console.print(class_table(found["per_class"], what, found.get("class_scores", {})))
+    say_absent(found["per_class"], results["evaluation"].get("average"), console)
     for line in (f"run folder: {run.folder}", f"next: semikit predict {run.folder} {run.example}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def class_table(per_class: Mapping[str, float], what: str, more: Mapping[str, Mapping[str, float]]) -> Table:
+def shown(value: float | None, digits: int = 2) -> str:
+    """A score in percent, a dash where it is not defined."""
+    return _DASH if value is None else f"{value:.{digits}f}"
+
+
+def say_absent(per_class: Mapping[str, float | None], average: str | None, console: Console) -> None:
+    """A footnote where a class is not in the truth; `average` says how it counts (None: no mean over classes does)."""
+    absent = [name for name, value in per_class.items() if value is None]
+    if absent:
+        counts = {"paper": ", counts 0 in the mean (average: paper, as published)", "present": ", left out of the mean"}
+        line = f"{_DASH}: no truth for {some(absent, 5)}{counts.get(average or '', '')}"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def class_table(
+    per_class: Mapping[str, float | None], what: str, more: Mapping[str, Mapping[str, float | None]]
+) -> Table:
     """`what` of each class and `more` scores by name and class, in percent; names are shown as they are. Scores that
     are `what` under another name (the recall, of top-1) are not shown twice.
     """
@@ -131,8 +152,7 @@ def class_table(per_class: Mapping[str, float], what: str, more: Mapping[str, Ma
     for name in columns:
         table.add_column(name, justify="right")
     for label in dict.fromkeys(label for scores in columns.values() for label in scores):
-        cells = (f"{scores[label]:.1f}" if label in scores else "-" for scores in columns.values())
-        table.add_row(escape(label), *cells)
+        table.add_row(escape(label), *(shown(scores.get(label), 1) for scores in columns.values()))
     return table
 
 
@@ -143,11 +163,24 @@ def _print_line(console: Console, text: str) -> None:
 def print_plan(plan: Plan, console: Console, show_config: bool = False) -> None:
     """The panel, the notices and, on request, the configuration as YAML."""
     start_panel(console, "plan", plan.facts)
+    if plan.census is not None:
+        console.print(census_table(plan.census))
     for notice in plan.notices:
         console.out(f"note: {notice}", highlight=False)
     if show_config:
         console.out(plan.config.to_yaml(), highlight=False)
     console.print("The data are fine. Nothing was trained or written.")
+
+
+def census_table(census: Census) -> Group:
+    """What the parts of the data hold, a row a class; names are shown as they are."""
+    heads, *rows = census.table()
+    table = Table(box=None, header_style="bold")
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return Group(Text(TITLE), table)
 
 
 def print_seeds(summary: Mapping[str, Any], console: Console) -> None:

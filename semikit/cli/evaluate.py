@@ -32,7 +32,7 @@ def evaluate(
     check_scoring(split, average, window)
     existing_run(run)  # before anything heavy is imported
     check_json(json_file)
-    from semikit.cli.console import class_table
+    from semikit.cli.console import class_table, say_absent, shown
     from semikit.registry import TASKS
     from semikit.run.evaluate import score
 
@@ -45,8 +45,9 @@ def evaluate(
     console.print(line, highlight=False, markup=False)
     if not quiet:
         console.print(class_table(scores.per_class, TASKS.get(facts["task"]).per_class, scores.class_scores))
+        say_absent(scores.per_class, facts["evaluation"].get("average"), console)
         for key, score_of_key in scores.extra.items():
-            console.print(f"{key} {score_of_key:.2f}", highlight=False)
+            console.print(f"{key} {shown(score_of_key)}", highlight=False)
         console.print(_made_by(facts), soft_wrap=True, highlight=False, markup=False)
     if json_file is not None:
         write_json(json_file, {"metric": scores.metric, "value": scores.value, **facts, **scores.plain()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from semikit.errors import InputError
+from semikit.files import json_text
 
 if TYPE_CHECKING:
     from semikit.data.published.inputs import Progress
@@ -40,7 +40,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         InputError: when the path cannot be written to (a full disk stays an OSError).
     """
     try:
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json_text(values), encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise InputError(f"cannot write to {path}: {error.strerror}. Choose another place.") from error
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+TITLE = "images that hold each class, and its share of the valid pixels"
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -61,29 +63,30 @@ class Census:
         return {part.name: part.plain(self.class_names) for part in self.parts}
 
     def table(self) -> list[list[str]]:
-        """Rows of text, the first are the heads of the columns: a row a class; of each part the images that hold it
-        and, of maps, its share of the valid pixels.
+        """Rows of text, the first are the heads of the columns: of each part its images, those that hold each class
+        and, of maps, the share of each class of the valid pixels and that of the pixels that do not count.
         """
-        heads, rows = ["class"], [[name] for name in self.class_names]
-        last = ["ignored"]
+        heads, first, last = ["class"], ["all"], ["ignored"]
+        rows = [[name] for name in self.class_names]
         for part in self.parts:
-            opened = f"{part.images}" if part.opened == part.images else f"{part.opened} of {part.images}"
-            heads.append(f"{part.name}: images ({opened})")
+            heads.append(part.name)
+            first.append(f"{part.images}" if part.opened == part.images else f"{part.opened} of {part.images}")
             last.append("")
             for row, count in zip(rows, part.holding, strict=True):
                 row.append(str(count))
             if part.pixels:
                 heads.append("pixels")
+                first.append("")
                 last.append(percent(part.ignored_share))
                 for row, share in zip(rows, part.shares, strict=True):
                     row.append(percent(share))
-        return [heads, *rows, *([last] if any(part.ignored for part in self.parts) else [])]
+        return [heads, first, *rows, *([last] if any(part.ignored for part in self.parts) else [])]
 
     def lines(self) -> list[str]:
-        """The table as lines of text, for logs."""
+        """What the table shows, and the table as lines of text, for logs."""
         rows = self.table()
         first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-        return [
+        return [TITLE] + [
             "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
             for row in rows
         ]

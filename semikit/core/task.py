@@ -57,14 +57,14 @@ class Scores:
     """Result of an evaluation, in percent. `metric` names `value`, the one number runs are compared by.
 
     `per_class` is the score of each class, `extra` holds other scores by name, and `class_scores` those of each class
-    (precision, recall, F1), by name and class; a class for which a score is not defined is left out.
+    (precision, recall, F1), by name and class. None is a score that is not defined: all those of a class without truth.
     """
 
     metric: str
     value: float
-    per_class: Mapping[str, float] = field(default_factory=dict)
-    extra: Mapping[str, float] = field(default_factory=dict)
-    class_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    per_class: Mapping[str, float | None] = field(default_factory=dict)
+    extra: Mapping[str, float | None] = field(default_factory=dict)
+    class_scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As plain values for JSON, each score under its name."""

@@ -7,7 +7,17 @@ from typing import final
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from semikit.metrics.confusion import Average, ConfusionMetric, accuracy, f1, iou, precision, recall
+from semikit.metrics.confusion import (
+    Average,
+    ConfusionMetric,
+    accuracy,
+    class_mean,
+    f1,
+    iou,
+    occurring,
+    precision,
+    recall,
+)
 
 
 @final
@@ -15,8 +25,8 @@ class ChangeScores(ConfusionMetric):
     """IoU, F1, precision and recall of the changed class, of several such classes their means; class 0 is where nothing
     changed. OA is the share of valid pixels with the right class.
 
-    A class that does not occur counts 0 with `average: paper` (as released), and in the IoU of each class; with
-    `present` it is left out of the means.
+    A class without truth has no scores of its own; in the means it counts 0 with `average: paper` (as released) and is
+    left out with `present`. They are 0 where no change is in the truth.
     """
 
     def compute(self) -> dict[str, Tensor]:
@@ -27,14 +37,12 @@ class ChangeScores(ConfusionMetric):
             "precision": self._changed(precision(self.matrix)),
             "recall": self._changed(recall(self.matrix)),
             "OA": accuracy(self.matrix),
-            "per_class/IoU": iou(self.matrix).nan_to_num(nan=0.0),
-            **self.class_scores(),
+            **self.class_scores("IoU", iou(self.matrix)),
         }
 
     def _changed(self, values: Tensor) -> Tensor:
         """The mean of values (K,) over all but the first class."""
-        values = values[1:]
-        return values.nan_to_num(nan=0.0).mean() if self.average == "paper" else values.nanmean().nan_to_num(nan=0.0)
+        return class_mean(values[1:], occurring(self.matrix)[1:], self.average).nan_to_num(nan=0.0)
 
 
 def change_metrics(num_classes: int, average: Average) -> MetricCollection:

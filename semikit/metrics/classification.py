@@ -17,7 +17,7 @@ _TOP = 5
 @final
 class ClassificationScores(ConfusionMetric):
     """Top-1 of all images and of each class that occurs; the mean over the classes in the truth (balanced accuracy),
-    and of the F1 of those in the truth or predicted.
+    and of the F1 of those in the truth or predicted, as scikit-learn has it.
     """
 
     def compute(self) -> dict[str, Tensor]:
@@ -26,8 +26,7 @@ class ClassificationScores(ConfusionMetric):
             "top-1": accuracy(self.matrix),
             "balanced_accuracy": recall(self.matrix).nanmean(),
             "macro_F1": f1(self.matrix).nanmean(),
-            "per_class/top-1": recall(self.matrix),
-            **self.class_scores(),
+            **self.class_scores("top-1", recall(self.matrix)),
         }
 
 

@@ -35,10 +35,29 @@ def iou(matrix: Tensor) -> Tensor:
     return hits / (matrix.sum(dim=0) + matrix.sum(dim=1) - hits)
 
 
+def occurring(matrix: Tensor) -> Tensor:
+    """Which classes the truth holds, (K,) bool."""
+    return matrix.cpu().sum(dim=1) > 0
+
+
+def of_occurring(values: Tensor, matrix: Tensor) -> Tensor:
+    """The scores of classes (K,), NaN for a class without truth: what is predicted of it is wrong, whatever it is."""
+    return values.masked_fill(~occurring(matrix), torch.nan)
+
+
+def class_mean(values: Tensor, occurs: Tensor, average: Average) -> Tensor:
+    """The mean of the scores of classes (K,), (); what is not defined (NaN) counts 0.
+
+    With 'paper' (as released) it is that of all classes, with 'present' of those that `occurs` (K,) in the truth; NaN
+    where none does.
+    """
+    values = values.nan_to_num(nan=0.0)
+    return values.mean() if average == "paper" else values[occurs].mean()
+
+
 def mean_iou(matrix: Tensor, average: Average = "paper") -> Tensor:
-    """Mean IoU, (). A class that is NaN in `iou` counts 0 with 'paper' (as released) and not at all with 'present'."""
-    values = iou(matrix)
-    return values.nan_to_num(nan=0.0).mean() if average == "paper" else values.nanmean()
+    """Mean IoU, (), as `class_mean` has it."""
+    return class_mean(iou(matrix), occurring(matrix), average)
 
 
 def accuracy(matrix: Tensor) -> Tensor:
@@ -87,7 +106,12 @@ class ConfusionMetric(Metric, ABC):
     def compute(self) -> dict[str, Tensor]:
         """The scores."""
 
-    def class_scores(self) -> dict[str, Tensor]:
-        """Precision, recall and F1 of each class."""
-        functions = {"precision": precision, "recall": recall, "F1": f1}
-        return {f"per_class/{name}": function(self.matrix) for name, function in functions.items()}
+    def class_scores(self, main: str, values: Tensor) -> dict[str, Tensor]:
+        """The score `main` of each class, `values` (K,), then precision, recall, F1; NaN for a class without truth."""
+        scores = {
+            main: values,
+            "precision": precision(self.matrix),
+            "recall": recall(self.matrix),
+            "F1": f1(self.matrix),
+        }
+        return {f"per_class/{name}": of_occurring(found, self.matrix) for name, found in scores.items()}

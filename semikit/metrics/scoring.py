@@ -77,22 +77,24 @@ def _states(metric: Metric) -> list[tuple[str, Tensor]]:
 
 
 def scores_of(metrics: MetricCollection, class_names: Sequence[str]) -> Scores:
-    """The results in percent. Classes for which a score is not defined (never predicted, not in the truth) are left
-    out of it, as NaN has no place in JSON.
+    """The results in percent; None where a score is not defined (a class without truth, a precision of what is never
+    predicted), as NaN has no place in JSON.
     """
     with warnings.catch_warnings():
         # A process without images of its own never updated its metrics, but has the sums of the others.
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
         results = metrics.compute()
-    values = {name: float(value) * 100 for name, value in results.items() if not name.startswith(PER_CLASS)}
+    values = {name: _percent(float(value)) for name, value in results.items() if not name.startswith(PER_CLASS)}
     classes = {
-        name.removeprefix(PER_CLASS): {
-            label: share
-            for label, share in zip(class_names, (shares.reshape(-1) * 100).tolist(), strict=True)
-            if not math.isnan(share)
-        }
+        name.removeprefix(PER_CLASS): dict(zip(class_names, map(_percent, shares.reshape(-1).tolist()), strict=True))
         for name, shares in results.items()
         if name.startswith(PER_CLASS)
     }
     metric, main = next(iter(values)), next(iter(classes))
-    return Scores(metric, values.pop(metric), classes.pop(main), values, classes)
+    value = values.pop(metric)
+    assert value is not None, metric
+    return Scores(metric, value, classes.pop(main), values, classes)
+
+
+def _percent(share: float) -> float | None:
+    return None if math.isnan(share) else share * 100

@@ -15,7 +15,9 @@ from semikit.run.recipes import difference, read_yaml
 if TYPE_CHECKING:
     from semikit.run.config import Config
 
-_EARLY = {".lock", "log.txt", "labeled.txt", "unlabeled.txt", "split.json", COUNTS}
+CENSUS = "census.json"
+"""Name of the file with what the parts of the data hold."""
+_EARLY = {".lock", "log.txt", "labeled.txt", "unlabeled.txt", "split.json", CENSUS, COUNTS}
 
 
 def new_folder(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs")) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import torch
 
+from semikit.core.census import Census
 from semikit.distributed.collectives import process_count, process_rank
 from semikit.distributed.groups import (
     joined,
@@ -28,7 +29,7 @@ from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import Config, resolve
 from semikit.run.facts import PLANNED, facts_of, notices_of
-from semikit.run.folder import clear_unused, find_run, never_began, new_folder, remove_empty, unfinished
+from semikit.run.folder import CENSUS, clear_unused, find_run, never_began, new_folder, remove_empty, unfinished
 from semikit.run.lock import sole_writer
 from semikit.run.recipes import merge
 from semikit.run.reporters import Both, Lines
@@ -118,6 +119,8 @@ def _checked(config: Config, folder: Path, reporter: Reporter) -> build.Run:
 def _write_begin(run: build.Run) -> None:
     """What a run folder holds from the beginning; config.yaml comes last, for a folder that has it can be resumed."""
     run.task.write_split(run.folder)
+    if run.task.census is not None:
+        write_json(run.folder / CENSUS, run.task.census.plain())
     write_text(run.folder / "config.yaml", run.config.to_yaml())
 
 
@@ -164,16 +167,19 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 @final
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would be: its resolved configuration, facts by their name, and notices for the user."""
+    """What a run would be: its resolved configuration, facts by their name, notices for the user, and what the parts of
+    its data hold.
+    """
 
     config: Config
     facts: Mapping[str, str]
     notices: Sequence[str]
+    census: Census | None = None
 
 
 def plan(raw: Mapping[str, Any], processes: int, time: bool = False) -> Plan:
-    """Resolve, check all data, and plan for so many processes; write nothing, and train nothing but the few steps that
-    `time` asks for. Pretrained weights are not loaded: no plan depends on them.
+    """Resolve, check and count all data, and plan for so many processes; write nothing, and train nothing but the few
+    steps that `time` asks for. Pretrained weights are not loaded: no plan depends on them.
     """
     config = resolve(raw)
     alone = build.alone(config, processes)
@@ -187,7 +193,7 @@ def plan(raw: Mapping[str, Any], processes: int, time: bool = False) -> Plan:
         facts = {**facts, "time": timed(run)}
     if config.train.accumulate == "auto" and processes > 1:
         notices.append("train.accumulate auto is tried when the run begins, on each process's part of the batch")
-    return Plan(config, facts, notices)
+    return Plan(config, facts, notices, task.census)
 
 
 def _train(run: build.Run, first: int, lock_notice: str | None) -> dict[str, Any]:
@@ -197,6 +203,7 @@ def _train(run: build.Run, first: int, lock_notice: str | None) -> dict[str, Any
         run.trainer.reporter.planned(f"semikit train {run.config.task}", facts)
         with (run.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(f"{name}: {fact}\n" for name, fact in facts.items())
+            file.writelines(f"{line}\n" for line in (run.task.census.lines() if run.task.census else ()))
     for notice in [*notices_of(run, process_count()), *([lock_notice] if lock_notice else [])]:
         run.trainer.reporter.notice(notice)
     tracker = Tracker(run.folder, first) if leads else None

@@ -64,11 +64,11 @@ class Tracker:
 
 
 def scores_row(scores: Mapping[str, Scores]) -> dict[str, float]:
-    """The columns of an evaluation: student_METRIC, student/OTHER and so on."""
+    """The columns of an evaluation: student_METRIC, student/OTHER and so on; what is not defined has no value."""
     row: dict[str, float] = {}
     for name, found in scores.items():
         row[f"{name}_{found.metric}"] = found.value
-        row |= {f"{name}/{key}": value for key, value in found.extra.items()}
+        row |= {f"{name}/{key}": value for key, value in found.extra.items() if value is not None}
     return row
 
 

@@ -8,9 +8,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from semikit.cli.console import Bars, Summary, make_reporter, scores_table, start_panel
+from semikit.cli.console import (
+    Bars,
+    Summary,
+    census_table,
+    class_table,
+    make_reporter,
+    say_absent,
+    scores_table,
+    start_panel,
+)
 from semikit.cli.output import write_json
+from semikit.core.census import Census, PartCensus
 from semikit.core.task import Scores
+from semikit.files import write_json as write_run_json
 from semikit.run import reporters as module
 from semikit.run.reporters import Both, Lines, values_line
 from semikit.training.reporter import Reporter
@@ -20,6 +31,7 @@ SCORES = {
     "student": Scores("mIoU", 41.5, extra={"pixel_accuracy": 80.0}),
     "teacher": Scores("mIoU", 42.0, extra={"pixel_accuracy": 81.0}),
 }
+DASH = "\N{EN DASH}"
 BEST = {"model": "teacher", "value": 42.0, "iteration": 20}
 
 
@@ -103,6 +115,43 @@ def test_panel_and_table_take_names_as_they_are() -> None:
     start_panel(made, "plan", {"data": "a [b] c"})
     made.print(scores_table(20, SCORES, BEST))
     assert "a [b] c" in told(made)
+
+
+def test_a_class_without_truth_is_a_dash_with_a_footnote() -> None:
+    per_class, more = {"sky": 80.0, "car": None}, {"recall": {"sky": 90.0, "car": None}}
+    for average, counts in (("paper", ", counts 0 in the mean (average: paper, as published)"), (None, "")):
+        made = console(False)
+        made.print(class_table(per_class, "IoU", more))
+        say_absent(per_class, average, made)
+        say_absent({"sky": 80.0}, average, made)
+        lines = [line.split() for line in told(made).splitlines()]
+        assert lines[:3] == [["class", "IoU", "recall"], ["sky", "80.0", "90.0"], ["car", DASH, DASH]]
+        assert told(made).splitlines()[3:] == [f"{DASH}: no truth for car{counts}"]
+
+
+def test_a_score_that_is_not_defined_in_the_table_of_an_evaluation() -> None:
+    made = console(False)
+    made.print(scores_table(20, {"student": Scores("top-1", 40.0, extra={"ECE": None})}, BEST))
+    assert told(made).splitlines()[2].split() == ["student", "40.00", DASH]
+
+
+def test_what_the_data_hold() -> None:
+    made = console(False)
+    part = PartCensus("labelled", 2, 2, (2, 1), (30, 10), 0)
+    made.print(census_table(Census(("[sky]", "car"), (part,))))
+    assert [line.split() for line in told(made).splitlines()[1:4]] == [
+        ["class", "labelled", "pixels"],
+        ["all", "2"],
+        ["[sky]", "2", "75.0", "%"],
+    ]
+
+
+def test_numbers_that_json_does_not_have_are_null(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"a": float("nan"), "b": {"c": [float("inf"), 1, 2.5]}})
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {"a": None, "b": {"c": [None, 1, 2.5]}}
+    write_run_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": None}
 
 
 def test_scripts_can_read_the_json(tmp_path: Path) -> None:

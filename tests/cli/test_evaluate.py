@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers import photos
 
@@ -50,6 +52,23 @@ def test_absent_classes_both_ways(semikit: Call, trained: Path, tmp_path: Path) 
     for way, values in found.items():
         assert values["value"] == values[f"mIoU_{way}"]
     assert found["paper"]["mIoU_present"] == found["present"]["mIoU_present"]
+
+
+def test_a_class_without_truth(semikit: Call, trained: Path, tmp_path: Path) -> None:
+    """Its pixels are ignored in the masks of val."""
+    data = photos.write(tmp_path / "own")
+    for path in (data.parent / "val/masks").iterdir():
+        values = np.asarray(Image.open(path))
+        photos.save(path, np.where(values == 2, 9, values))
+    for way, counts in (("paper", "counts 0 in the mean (average: paper, as published)"), ("present", "left out of")):
+        answer = semikit("evaluate", trained, "--data", data, "--average", way, "--json", "scores.json")
+        found = scores(answer)
+        assert "NaN" not in Path("scores.json").read_text()
+        assert found["per_class"]["car"] is None
+        assert [of["car"] for of in found["class_scores"].values()] == [None] * 3
+        assert f"\N{EN DASH}: no truth for car, {counts}" in answer.out
+        divisor = 3 if way == "paper" else 2
+        assert found["value"] == pytest.approx((found["per_class"]["sky"] + found["per_class"]["road"]) / divisor)
 
 
 def test_sliding_windows(semikit: Call, trained: Path) -> None:

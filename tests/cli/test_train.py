@@ -24,7 +24,7 @@ Call = Callable[..., Any]
 
 FILES = {
     *("config.yaml", "split.json", "labeled.txt", "unlabeled.txt", "log.txt", "results.csv", "results.json"),
-    *("curves.png", "images", "weights"),
+    *("curves.png", "images", "weights", "census.json"),
 }
 
 
@@ -43,6 +43,22 @@ def test_a_run_folder_holds_everything(trained: Path) -> None:
             image.load()
     assert read_checkpoint(trained / "weights/previous.ckpt")["step"] == 2
     assert "4/4 student mIoU" in (trained / "log.txt").read_text()
+
+
+def test_what_the_data_hold(train: Call, trained: Path) -> None:
+    census = json.loads((trained / "census.json").read_text())
+    assert list(census) == ["labelled", "val", "test"]
+    assert (census["labelled"]["images"], census["val"]["opened"], census["val"]["channels"]) == (4, 3, 3)
+    assert list(census["val"]["classes"]) == ["sky", "road", "car"]
+    pixels = sum(of["pixels"] for of in census["val"]["classes"].values())
+    assert pixels + census["val"]["ignored_pixels"] == 3 * 40 * 48
+    lines = (trained / "log.txt").read_text().splitlines()
+    head = next(k for k, line in enumerate(lines) if line.startswith("class"))
+    assert [line.split()[:2] for line in lines[head + 2 : head + 5]] == [["sky", "4"], ["road", "4"], ["car", "4"]]
+    answer = train("--dry-run")
+    table = [line.split() for line in answer.out.splitlines()]
+    assert ["class", "labelled", "pixels", "val", "pixels", "test", "pixels"] in table
+    assert ["all", "4", "3", "2"] in table
 
 
 def test_results_hold_what_scripts_read(trained: Path) -> None:

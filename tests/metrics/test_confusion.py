@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
-from semikit.metrics.confusion import accuracy, count, f1, iou, mean_iou, precision, recall
+from semikit.metrics.confusion import accuracy, class_mean, count, f1, iou, mean_iou, occurring, precision, recall
 from tests.helpers.sync_counter import SyncCounter
 
 HAND = torch.tensor([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
@@ -24,10 +24,21 @@ def test_scores_by_hand() -> None:
     assert f1(HAND)[:2].tolist() == pytest.approx([2 * 3 / 9, 2 * 4 / 11])
 
 
-def test_a_class_predicted_but_not_there_counts_0_both_ways() -> None:
+def test_the_truth_alone_says_which_classes_are_present() -> None:
+    """The second class is predicted, but nowhere true."""
     matrix = torch.tensor([[8, 2], [0, 0]])
+    assert occurring(matrix).tolist() == [True, False]
     assert mean_iou(matrix, "paper").item() == pytest.approx(0.4)
-    assert mean_iou(matrix, "present").item() == pytest.approx(0.4)
+    assert mean_iou(matrix, "present").item() == pytest.approx(0.8)
+
+
+def test_a_score_of_a_class_that_is_not_defined_counts_0() -> None:
+    """The second class is true, but never predicted: it has no precision."""
+    matrix = torch.tensor([[8, 0], [2, 0]])
+    values, occurs = precision(matrix), occurring(matrix)
+    assert values[1].isnan()
+    for average in ("paper", "present"):
+        assert class_mean(values, occurs, average).item() == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("shape", [(50,), (4, 9, 7)], ids=["images", "pixels"])

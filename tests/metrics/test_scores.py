@@ -76,7 +76,34 @@ def test_nothing_changed_and_nothing_predicted() -> None:
     matrix = torch.tensor([[90, 0], [0, 0]])
     for average in ("paper", "present"):
         scores = change_scores(matrix, average=average)
-        assert (scores.value, scores.extra["OA"], scores.per_class["changed"]) == (0.0, 100.0, 0.0)
+        assert (scores.value, scores.extra["OA"], scores.per_class["changed"]) == (0.0, 100.0, None)
+
+
+def test_nothing_changed_but_some_was_predicted() -> None:
+    """No change is in the truth, so what is predicted of it has no score of its own."""
+    for average in ("paper", "present"):
+        scores = change_scores(torch.tensor([[80, 10], [0, 0]]), average=average)
+        assert (scores.value, scores.extra["F1"], scores.extra["recall"]) == (0.0, 0.0, 0.0)
+        assert scores.per_class == {"unchanged": pytest.approx(800 / 9), "changed": None}
+        assert {name: of["changed"] for name, of in scores.class_scores.items()} == {
+            "precision": None, "recall": None, "F1": None,
+        }  # fmt: skip
+
+
+def test_changes_that_are_predicted_but_nowhere_true_do_not_count_with_present() -> None:
+    matrix = torch.tensor([[50, 2, 3], [1, 10, 1], [0, 0, 0]])
+    paper, present = (change_scores(matrix, ("a", "b", "c"), way) for way in ("paper", "present"))
+    assert present.value == pytest.approx(100 * 10 / 14)
+    assert present.value == pytest.approx(2 * paper.value)
+    assert present.per_class["c"] is None
+
+
+def test_a_change_that_is_never_predicted_has_no_precision_and_counts_0() -> None:
+    matrix = torch.tensor([[50, 2, 0], [1, 10, 0], [5, 0, 0]])
+    for average in ("paper", "present"):
+        scores = change_scores(matrix, ("a", "b", "c"), average)
+        assert scores.extra["precision"] == pytest.approx(100 * (10 / 12) / 2)
+        assert (scores.class_scores["precision"]["c"], scores.class_scores["recall"]["c"]) == (None, 0.0)
 
 
 def test_an_absent_class_counts_0_or_not_at_all() -> None:
@@ -89,7 +116,7 @@ def test_absent_classes_of_segmentation_both_ways() -> None:
     matrix = torch.tensor([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
     paper, present = segmentation_scores(matrix), segmentation_scores(matrix, "present")
     assert paper.metric == "mIoU"
-    assert paper.per_class == pytest.approx({"a": 75.0, "b": 100 * 4 / 6, "c": 0.0})
+    assert paper.per_class == pytest.approx({"a": 75.0, "b": 100 * 4 / 6, "c": None})
     assert paper.value == pytest.approx((75 + 400 / 6) / 3)
     assert present.value == pytest.approx((75 + 400 / 6) / 2)
     for scores in (paper, present):
@@ -99,10 +126,21 @@ def test_absent_classes_of_segmentation_both_ways() -> None:
         assert scores.extra["mean_class_accuracy"] == pytest.approx((75 + 100) / 2)
 
 
-def test_a_class_without_a_score_is_left_out_of_it() -> None:
+def test_a_class_that_is_predicted_but_nowhere_true() -> None:
+    """It counts 0 as released, not at all with `present`, and has no scores of its own."""
+    matrix = torch.tensor([[6, 1, 1], [0, 4, 0], [0, 0, 0]])
+    paper, present = segmentation_scores(matrix), segmentation_scores(matrix, "present")
+    assert paper.value == pytest.approx((75 + 80) / 3)
+    assert present.value == pytest.approx((75 + 80) / 2)
+    for scores in (paper, present):
+        assert scores.per_class == pytest.approx({"a": 75.0, "b": 80.0, "c": None})
+        assert [of["c"] for of in scores.class_scores.values()] == [None, None, None]
+
+
+def test_a_class_without_a_score_has_none() -> None:
     scores = segmentation_scores(torch.tensor([[6, 2, 0], [0, 4, 0], [1, 1, 0]]))
     assert scores.class_scores["recall"] == pytest.approx({"a": 75.0, "b": 100.0, "c": 0.0})
-    assert scores.class_scores["precision"] == pytest.approx({"a": 600 / 7, "b": 400 / 7})
+    assert scores.class_scores["precision"] == pytest.approx({"a": 600 / 7, "b": 400 / 7, "c": None})
     assert scores.class_scores["F1"] == pytest.approx({"a": 80.0, "b": 800 / 11, "c": 0.0})
     assert "NaN" not in json.dumps(scores.plain())
 
@@ -121,7 +159,8 @@ def test_classification_as_torchmetrics_has_it() -> None:
         metrics.update(**batch, valid=torch.ones(300, dtype=torch.bool))
     assert not counter.found
     scores = scores_of(metrics, tuple("abcdefg"))
-    assert (scores.metric, list(scores.per_class)) == ("top-1", list("abcdef"))
+    assert (scores.metric, list(scores.per_class)) == ("top-1", list("abcdefg"))
+    assert scores.per_class["g"] is None
     assert scores.value == pytest.approx(100 * float((predicted == labels).float().mean()))
     for name, expected in (
         ("balanced_accuracy", multiclass_recall(predicted, labels, 7, average="macro")),
@@ -133,7 +172,7 @@ def test_classification_as_torchmetrics_has_it() -> None:
         ("precision", multiclass_precision), ("recall", multiclass_recall), ("F1", multiclass_f1_score),
     ):  # fmt: skip
         expected = [100 * value for value in function(predicted, labels, 7, average=None).tolist()[:6]]
-        assert list(scores.class_scores[name].values()) == pytest.approx(expected, abs=1e-4), name
+        assert list(scores.class_scores[name].values()) == pytest.approx([*expected, None], abs=1e-4), name
 
 
 def test_five_classes_have_no_top_5() -> None:
