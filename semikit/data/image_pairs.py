@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from semikit.data.folders import Listed, image_files, matching_files
 from semikit.data.formats.images import is_raster, read_image, read_mask_onto
 from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range
 from semikit.data.formats.value_range import rescaled
 from semikit.data.masked_images import refuse_other_size
@@ -142,6 +143,7 @@ class ImagePairs(Samples):
     values: MaskValues
     bands: tuple[int, ...] | None = None
     scale: Range | None = None
+    watch: RangeWatch | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -165,8 +167,8 @@ class ImagePairs(Samples):
         """
         before, after = self.files(index)
         onto = date_grid(before, after)
-        first = read_image(before, self.bands, self.scale, region)
-        second = read_image(after, self.bands, self.scale, region, onto)
+        first = read_image(before, self.bands, self.scale, region, watch=self.watch)
+        second = read_image(after, self.bands, self.scale, region, onto, watch=self.watch)
         return both_dates(before, after, first, second)
 
     def target(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:

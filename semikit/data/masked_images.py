@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from semikit.data.folders import image_files
 from semikit.data.formats.images import image_size, is_raster, read_image, read_mask
 from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range, Scale
 from semikit.data.formats.value_range import rescaled
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
@@ -98,6 +99,7 @@ class MaskedImages(Samples):
     values: MaskValues
     bands: tuple[int, ...] | None = None
     scale: Range | None = None
+    watch: RangeWatch | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -116,7 +118,7 @@ class MaskedImages(Samples):
         Raises:
             FileFault: cannot be read.
         """
-        return read_image(self.images[index], self.bands, self.scale, region)
+        return read_image(self.images[index], self.bands, self.scale, region, watch=self.watch)
 
     def target(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
         """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
@@ -193,11 +195,12 @@ def plain_images(
     values: MaskValues | None = None,
     bands: tuple[int, ...] | None = None,
     scale: Scale | None = None,
+    watch: RangeWatch | None = None,
 ) -> MaskedImages:
-    """Images by name, without masks."""
+    """Images by name, without masks; `watch` sees what is read."""
     bounds = None if scale is None else scale.bounds
     nothing = (None,) * len(files)
-    return MaskedImages(tuple(files), tuple(files.values()), nothing, values or MaskValues(1), bands, bounds)
+    return MaskedImages(tuple(files), tuple(files.values()), nothing, values or MaskValues(1), bands, bounds, watch)
 
 
 def _first(names: Mapping[str, Path]) -> str:

@@ -22,7 +22,6 @@ _ASIDE = re.compile(rf"\.({_TEXTS}|{_VECTORS}|{_SIDECARS})")
 """Suffixes of what lies beside images and is none."""
 _NAMES = frozenset({"thumbs.db", "desktop.ini", "readme", "license", "licence", "copying", "notice", "makefile"})
 """Names of the same kind, without regard to case."""
-_CAMERA = frozenset({".heic", ".heif", ".avif"})
 
 
 @final
@@ -53,11 +52,9 @@ def unread(listed: Listed, part: str) -> list[Unused]:
     found = []
     if foreign:
         suffixes = sorted({path.suffix.lower() or "no suffix" for path in foreign})
-        remedy = f"Known types: {TYPES}; convert them to one of these"
-        if _CAMERA & set(suffixes):
-            remedy += " (many cameras can be set to save JPEG)"
+        remedy = f"Known types: {TYPES}; convert them to one of these."
         kind = f"of a type that is not read ({some(suffixes)})"
-        found.append(Unused.of(part, kind, [str(path) for path in foreign], f"{remedy}."))
+        found.append(Unused.of(part, kind, [str(path) for path in foreign], remedy))
     if listed.special:
         names = [str(path) for path in listed.special]
         found.append(Unused.of(part, "no regular file (a pipe or a device)", names, "Save images as files."))

@@ -15,6 +15,7 @@ from PIL import Image
 from semikit.core.network import Network
 from semikit.core.task import Inference
 from semikit.data.formats.images import is_raster, read_grid, read_rgb
+from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.value_range import sampled_scale
 from semikit.data.masked_images import plain_images
 from semikit.errors import InputError
@@ -39,6 +40,8 @@ class Prediction:
     classes: NDArray[np.uint8] | int
     confidence: NDArray[np.float32] | float
     names: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+    """What should be known of the images, such as values outside the range the model learned from."""
 
 
 def segment(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:
@@ -47,14 +50,16 @@ def segment(network: Network, metadata: Mapping[str, Any], image: Any, inference
     Raises:
         InputError: an array of another shape or type; DataError: a file that cannot be read or does not fit.
     """
+    bands, scale = bands_and_scale(metadata)
+    watch = RangeWatch(scale)
     if isinstance(image, str | PathLike):
-        pixels, valid = plain_images({Path(image).stem: Path(image)}, None, *bands_and_scale(metadata)).image(0)
+        pixels, valid = plain_images({Path(image).stem: Path(image)}, None, bands, scale, watch).image(0)
     else:
         pixels, valid = _pixels(image, len(metadata["mean"])), None
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
     network.to(inference.device).eval()
     classes, confidence = most_likely(network, pixels, valid, settings, metadata["crop"], inference)
-    return Prediction(classes, confidence.float().cpu().numpy(), tuple(metadata["class_names"]))
+    return Prediction(classes, confidence.float().cpu().numpy(), tuple(metadata["class_names"]), watch.notices())
 
 
 def detect_change(
@@ -68,13 +73,14 @@ def detect_change(
         InputError: a path and an image together, arrays of other or unequal shapes; DataError: files that do not fit.
     """
     maker = PairMaker.of(network, metadata, PairPredict(), inference)
+    watch = RangeWatch(maker.scale)
     paths = [Path(image) for image in images if isinstance(image, str | PathLike)]
     if paths and len(paths) != len(images):
         raise InputError("one date is a path and the other an image; give two paths or two images.")
     if paths:
         files = (paths[0], paths[1])
         size, rasters = read_grid(files[0]).size, all(map(is_raster, files))
-        read = maker.reader(files, maker.scale or sampled_scale(files, maker.bands))
+        read = maker.reader(files, maker.scale or sampled_scale(files, maker.bands), watch)
     else:
         before, after = (_pixels(image, len(metadata["mean"])) for image in images)
         if before.shape != after.shape:
@@ -90,7 +96,7 @@ def detect_change(
         shares, found = (values.numpy() for values in piece.probabilities.max(0))
         classes[piece.region.slices] = np.where(piece.valid, found.astype(np.uint8), np.uint8(NODATA))
         confidence[piece.region.slices] = shares
-    return Prediction(classes, confidence, maker.class_names)
+    return Prediction(classes, confidence, maker.class_names, watch.notices())
 
 
 def classify(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
-from semikit.data.masked_images import plain_images
+from semikit.data.formats.range_watch import RangeWatch
+from semikit.data.masked_images import MaskedImages, plain_images
 from semikit.data.palette import Palette, palette
 from semikit.data.samples import Bytes, Mask
 from semikit.data.unused import unread
@@ -60,22 +61,24 @@ def predict_files(
     refuse_among_images((out / f"{name}.png" for name in files), files.values(), [source])
     notices = [str(unused) for unused in unread(listed, "SOURCE")]
     failures = Failures(out, len(files), fail_fast=options.fail_fast)
+    bands, scale = bands_and_scale(metadata)
+    watch = RangeWatch(scale)
+    images = plain_images(files, None, bands, scale, watch)
     with output_folder(out), failures.counted(notices):
-        _predict(network, metadata, files, out, options, inference, progress, failures)
-    return Predicted(len(files) - len(failures.found), notices, failures.found)
+        _predict(network, metadata, images, out, options, inference, progress, failures)
+    return Predicted(len(files) - len(failures.found), [*notices, *watch.notices()], failures.found)
 
 
 def _predict(
     network: Network,
     metadata: Mapping[str, Any],
-    files: Mapping[str, Path],
+    images: MaskedImages,
     out: Path,
     options: SegPredict,
     inference: Inference,
     progress: Progress,
     failures: Failures,
 ) -> None:
-    images = plain_images(files, None, *bands_and_scale(metadata))
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
     colours = palette(len(metadata["class_names"]), metadata.get("palette"))
     network.to(inference.device).eval()
@@ -85,15 +88,17 @@ def _predict(
         refuse_channels(network, image, images.images[index])
         return image, valid
 
-    progress("predicting", 0, len(files))
-    for done, (name, found) in enumerate(zip(files, read_ahead(failures.catch(read), len(files)), strict=True), 1):
+    progress("predicting", 0, len(images))
+    for done, (name, found) in enumerate(
+        zip(images.names, read_ahead(failures.catch(read), len(images)), strict=True), 1
+    ):
         if isinstance(found, FileFault):
             failures.add(found)
         else:
             image, valid = found
             ids, confidence = most_likely(network, image, valid, settings, metadata["crop"], inference)
             _write(out / f"{name}.png", image, ids, confidence, colours, options)
-        progress("predicting", done, len(files))
+        progress("predicting", done, len(images))
 
 
 def _write(

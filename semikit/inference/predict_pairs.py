@@ -16,8 +16,9 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import is_raster, read_grid
 from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Scale
-from semikit.data.formats.value_range import depth_notice, sampled_scale
+from semikit.data.formats.value_range import sampled_scale
 from semikit.data.image_pairs import ImagePairs
 from semikit.data.pair_grids import aligned
 from semikit.data.palette import Palette, palette
@@ -210,12 +211,11 @@ class PairMaker:
     def write(self, files: tuple[Path, Path], outputs: Outputs, progress: PartProgress) -> dict[str, str]:
         """All outputs of one pair; returns notices for the user, by their kind."""
         rasters = all(map(is_raster, files))
-        notices = notices_of(files, self.scale)
+        notices = notices_of(files)
         grid = read_grid(files[0])
         scale = self.scale or sampled_scale(files, self.bands)
-        if scale is not None and scale is not self.scale:
-            notices[DEEP] = f"the model was trained on 8-bit images; values from {scale.text} are brought to 0..255"
-        read = self.reader(files, scale)
+        watch = RangeWatch(self.scale)
+        read = self.reader(files, scale, watch)
         seen = False
         with ExitStack() as stack:
             sinks = outputs.open(stack, grid, self.colours, self.class_names)
@@ -230,6 +230,7 @@ class PairMaker:
                     sinks["probability"].write(piece.region, _percent(1 - piece.probabilities[0].numpy()), piece.valid)
                 if "overlay" in sinks:
                     sinks["overlay"].write(piece.region, self._overlay(read, piece.region, ids, piece.valid))
+        notices |= dict(zip([_RANGE], watch.notices(), strict=False))
         if not seen:
             notices[NOTHING] = f"{outputs.classes}: no pixel is valid at both dates, so all of it is nodata"
         if outputs.polygons is not None:
@@ -240,14 +241,14 @@ class PairMaker:
             notices[POLYGONS] = polygons_notice(report, outputs.polygons, grid.placed)
         return notices
 
-    def _source(self, files: tuple[Path, Path], scale: Scale | None) -> ImagePairs:
+    def _source(self, files: tuple[Path, Path], scale: Scale | None, watch: RangeWatch | None = None) -> ImagePairs:
         bounds = None if scale is None else scale.bounds
         (before, after), values = files, MaskValues(len(self.class_names))
-        return ImagePairs((before.stem,), (before,), (after,), (None,), values, self.bands, bounds)
+        return ImagePairs((before.stem,), (before,), (after,), (None,), values, self.bands, bounds, watch)
 
-    def reader(self, files: tuple[Path, Path], scale: Scale | None) -> ReadRegion:
-        """Reads regions of a pair: of rasters from the disk, of photos from memory."""
-        source = self._source(files, scale)
+    def reader(self, files: tuple[Path, Path], scale: Scale | None, watch: RangeWatch) -> ReadRegion:
+        """Reads regions of a pair: of rasters from the disk, of photos from memory; `watch` sees their values."""
+        source = self._source(files, scale, watch)
         if all(map(is_raster, files)):
             return lambda region: source.image(0, region)
         image, valid = source.image(0)
@@ -288,13 +289,13 @@ def _percent(share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return (share * 100).round().clip(0, 100).astype(np.uint8)
 
 
-DEEP, NOTHING, POLYGONS = "have more than 8 bits", "have no pixel that is valid at both dates", "gave polygons"
+NOTHING, POLYGONS = "have no pixel that is valid at both dates", "gave polygons"
 _ONE, _MOVED, _BARE = "are one file twice", "do not lie on one grid", "have no coordinate reference system"
-_DEPTH = "have another depth than the model learned from"
+_RANGE = "have values that do not fit the range the model learned from"
 
 
-def notices_of(files: tuple[Path, Path], scale: Scale | None) -> dict[str, str]:
-    """Notices about two images before they are predicted, by their kind; `scale` is the model's."""
+def notices_of(files: tuple[Path, Path]) -> dict[str, str]:
+    """Notices about two images before they are predicted, by their kind."""
     found: dict[str, str] = {}
     if files[0].resolve() == files[1].resolve():
         found[_ONE] = f"{files[0]} was given for both dates: nothing changes between them"
@@ -304,8 +305,7 @@ def notices_of(files: tuple[Path, Path], scale: Scale | None) -> dict[str, str]:
             found[_MOVED] = alignment.notice
         elif not alignment.grid.placed:
             found[_BARE] = f"{files[0]} has no coordinate reference system, and neither has the map"
-    depth = depth_notice(files, scale)
-    return found if depth is None else {**found, _DEPTH: depth}
+    return found
 
 
 def polygons_notice(report: PolygonReport, path: Path, placed: bool) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ from semikit.raster.region import Region
 _RASTERS = (".vrt", ".tif", ".tiff", ".jp2")
 _MOST_SAMPLED = 16_000_000
 """Pixels of a raster up to which all are read to sample its values."""
+
+_importing = Lock()
+_raised: tuple[type[Exception], ...] = ()
+"""What rasterio and GDAL raise beside OSError; empty before they are imported."""
 
 
 def read(
@@ -32,7 +37,8 @@ def read(
 
     A pixel is invalid where the file says so (its mask or alpha band, else nodata in all chosen bands) or a chosen band
     is not a finite number. A single band is repeated three times, unless `bands` or `masks`. `onto` is a grid that it
-    is brought onto first (bilinear, masks nearest); what lies outside the raster is invalid, also of a mask.
+    is brought onto first (bilinear, masks nearest); what lies outside the raster is invalid, also of a mask. Masks of
+    one bit come as bool.
 
     Raises:
         FileFault: a band it does not have; of an image, a palette; rasterio is not installed.
@@ -42,6 +48,7 @@ def read(
         window = None if region is None else window_of(region)
         values = np.moveaxis(dataset.read(chosen, window=window), 0, 2)
         valid = _valid(file, dataset, chosen, window=window) if onto is not None or not masks else None
+        values = values.astype(np.bool_) if masks and _one_bit(file) else values
     if values.dtype.kind == "c":
         raise FileFault("complex numbers", path, str(values.dtype), "Save their magnitude as real numbers.")
     if valid is not None and values.dtype.kind == "f":
@@ -95,20 +102,44 @@ def stored(path: Path, data: bytes | None) -> Iterator[Path]:
         return
     if data[:2] not in (b"II", b"MM"):
         raise ValueError("it is no TIFF")
-    rasterio_for(path)
-    from rasterio import MemoryFile
-
-    with MemoryFile(data, ext=path.suffix) as file:
+    with rasterio_for(path).MemoryFile(data, ext=path.suffix) as file:
         try:
             yield Path(file.name)
         except FileFault as fault:
             raise FileFault(fault.kind, path, fault.detail, fault.remedy) from None
 
 
-def info(path: Path) -> tuple[tuple[int, int], str]:
-    """(H, W) and the type of the values, from the header."""
+def png_values(path: Path, data: bytes | None) -> NDArray[Any]:
+    """Values (H, W, C) of a PNG as stored, not scaled, alpha among them; `data` is what it holds if not on the disk."""
+    library = rasterio_for(path)
+    with ExitStack() as stack:
+        if data is None:
+            file = stack.enter_context(library.open(path, driver="PNG"))
+        else:
+            file = stack.enter_context(stack.enter_context(library.MemoryFile(data, ext=".png")).open(driver="PNG"))
+        return np.moveaxis(file.read(), 0, 2)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RasterHeader:
+    """Size (H, W), numpy's name of the type of the values, images in the file."""
+
+    size: tuple[int, int]
+    dtype: str
+    parts: int
+
+
+def header(path: Path) -> RasterHeader:
+    """What the header of a raster says."""
     with rasterio_for(path).open(path) as file:
-        return (file.height, file.width), str(file.dtypes[0])
+        if not file.count:
+            raise ValueError(f"it has no band of its own, only {len(file.subdatasets)} subdatasets")
+        return RasterHeader((file.height, file.width), str(file.dtypes[0]), max(1, len(file.subdatasets)))
+
+
+def _one_bit(file: Any) -> bool:
+    return bool(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1")
 
 
 def grid_of(path: Path) -> Grid:
@@ -133,9 +164,8 @@ def parts_of(path: Path) -> list[Path]:
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """What rasterio and GDAL raise beside OSError; looked up only once it is imported."""
-    module, inner = sys.modules.get("rasterio.errors"), sys.modules.get("rasterio._err")
-    return (module.RasterioError, inner.CPLE_BaseError) if module and inner else ()
+    """What rasterio and GDAL raise beside OSError; empty before a raster was opened."""
+    return _raised
 
 
 def missing_band(path: Path, bands: Sequence[int], count: int) -> FileFault:
@@ -196,13 +226,21 @@ def rasterio_for(path: Path) -> Any:
     Raises:
         FileFault: rasterio is not installed.
     """
-    try:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
-    except ImportError:
-        remedy = "Install it (pip install rasterio) or save the images as PNG."
-        raise FileFault("rasters need rasterio, which is not installed", path, "", remedy) from None
-    # A training image needs no place on a map. Only added once: filters belong to all threads.
-    if not any(entry[0] == "ignore" and entry[2] is NotGeoreferencedWarning for entry in warnings.filters):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    global _raised
+    # Under one lock: of a module that another thread is importing, only a part is there.
+    with _importing:
+        try:
+            import rasterio
+            import rasterio.io
+            import rasterio.vrt
+            import rasterio.windows
+            from rasterio._err import CPLE_BaseError
+            from rasterio.errors import NotGeoreferencedWarning, RasterioError
+        except ImportError:
+            remedy = "Install it (pip install rasterio) or save the images as PNG."
+            raise FileFault("rasters need rasterio, which is not installed", path, "", remedy) from None
+        _raised = (RasterioError, CPLE_BaseError)
+        # A training image needs no place on a map. Only added once: filters belong to all threads.
+        if not any(entry[0] == "ignore" and entry[2] is NotGeoreferencedWarning for entry in warnings.filters):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
     return rasterio

@@ -16,7 +16,7 @@ from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
 from semikit.data.check import check_samples, missing_files, orientation_notice, parts_of
 from semikit.data.description import describe
 from semikit.data.formats.rescale import Scale
-from semikit.data.formats.value_range import depth_notice
+from semikit.data.formats.value_range import range_notices
 from semikit.data.notices import missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
 from semikit.errors import ConfigError, DataError, some
@@ -145,8 +145,8 @@ class PixelTask(Task, ABC):
     def data_notices(self) -> Sequence[str]:
         """What else a user should know of the data before training."""
         pool = self.learned.split.pool
-        depth = depth_notice([path for k in range(len(pool)) for path in pool.files(k)], self.parts.scale)
-        notices = [] if depth is None else [depth]
+        files = [path for k in range(len(pool)) for path in pool.files(k)]
+        notices = [*self.parts.notices, *range_notices(files, self.parts.scale, self.parts.bands)]
         large = [source.names[k] for source in (self.learned.val, self.learned.test) if source for k in _large(source)]
         if not large or self.evaluation.settings.window == "sliding":
             return notices

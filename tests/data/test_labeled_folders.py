@@ -152,7 +152,7 @@ def test_a_folder_that_classes_does_not_name(root: Path) -> None:
 
 def test_an_empty_folder_of_unlabelled_images(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
-    with pytest.raises(DataError, match=r"unlabeled: no image in .*/more\. Known types: \.bmp"):
+    with pytest.raises(DataError, match=r"unlabeled: no image in .*/more\. Known types: \.avif"):
         unlabeled_files(tmp_path / "more", "unlabeled")
 
 

@@ -169,12 +169,15 @@ class TestRasters:
         done = predict(rasters[:2], tmp_path / "c.tif", metadata={"scale": {"min": 0, "max": 10000}})
         assert "values are taken from 0 to 10000, and these rasters hold 8 bits" in done.notices[0]
         assert "in/a.tif" in done.notices[0]
-        assert not predict(rasters[:2], tmp_path / "d.tif", metadata={"scale": {"min": 0, "max": 200}}).notices
+        assert not predict(rasters[:2], tmp_path / "d.tif", metadata={"scale": {"min": 0, "max": 250}}).notices
 
     def test_deeper_values_than_the_stated_range_are_said(self, tmp_path: Path) -> None:
-        paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40, 3, "uint16")) for k in "ab"]
+        paths = [georasters.save(tmp_path / f"{k}.tif", georasters.ramp(40, 40, 3, "uint16") * 9) for k in "ab"]
         done = predict(paths, tmp_path / "c.tif", metadata={"scale": {"min": 0, "max": 255}})
-        assert "values are taken from 0 to 255, and these rasters hold more than 8 bits" in done.notices[0]
+        assert (
+            "of the values lie outside of the range that was learned from, 0 to 255; these images hold"
+            in done.notices[0]
+        )
 
     def test_one_file_for_both_dates_is_said(self, rasters: Any, tmp_path: Path) -> None:
         done = predict((rasters[0], rasters[0]), tmp_path / "c.tif")

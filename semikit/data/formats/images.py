@@ -1,7 +1,8 @@
-"""Images and masks from files: common types with Pillow, rasters (TIFF, JPEG 2000, VRT) with rasterio.
+"""Images and masks from files: photos with Pillow, rasters (TIFF, JPEG 2000, VRT) with rasterio.
 
-Pixels are taken as they are stored. An EXIF orientation is not applied: masks have none, and both must lie on the same
-grid; `read_info` tells it, so that a mismatch of sizes can be explained.
+The number in the file is the number that is read, by what the header says of it; what an 8-bit picture shows is what
+Pillow shows. Whoever asks for images `upright` gets photos as a viewer shows them (EXIF orientation). Of rasters the
+orientation tag of TIFF is not applied, as GDAL and GIS do not: their place on the map is that of the stored pixels.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, final
 
@@ -19,21 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semikit.data.formats.rescale import Range, to_uint8
+from semikit.data.formats.orientation import turned, turned_size
+from semikit.data.formats.photos import PHOTOS as PHOTOS
+from semikit.data.formats.photos import opened, picture, stored_values
+from semikit.data.formats.range_watch import RangeWatch
+from semikit.data.formats.rescale import Range, as_bytes, to_uint8
 from semikit.errors import FileFault
 from semikit.raster import reading as rasters
 from semikit.raster.grid import Grid
 from semikit.raster.region import Region
 
-PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm"})
+DEEP_PHOTOS = frozenset({".png", ".pgm", ".ppm"})
+"""Photos that may have more than 8 bits."""
 RASTERS = frozenset({".tif", ".tiff", ".jp2", ".vrt"})
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-_DEEP = frozenset({"I", "F"})
-"""Pillow's modes of more than 8 bits, with "I;16" and its like."""
-_ORIENTATION = 0x0112
 _IN_MEMORY = re.compile(r"'?/vsimem/[^\s']+'?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tiff?|<_io\.BytesIO[^>]*>")
 """What GDAL and Pillow call a file that is not on the disk."""
 
@@ -41,11 +43,19 @@ _IN_MEMORY = re.compile(r"'?/vsimem/[^\s']+'?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a
 @final
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What a file's header says: size (H, W), numpy's name of the type of its values, EXIF orientation (1: upright)."""
+    """What a file's header says: size (H, W) as stored, numpy's name of the type of its values, EXIF orientation (1:
+    upright), and how many images are in the file, of which the first is read.
+    """
 
     size: tuple[int, int]
     dtype: str
     orientation: int = 1
+    parts: int = 1
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """(H, W) as a viewer shows it."""
+        return turned_size(self.size, self.orientation)
 
 
 def read_image(
@@ -55,21 +65,32 @@ def read_image(
     region: Region | None = None,
     onto: Grid | None = None,
     data: bytes | None = None,
+    upright: bool = False,
+    watch: RangeWatch | None = None,
 ) -> tuple[Bytes, Mask | None]:
     """Image (H, W, C) uint8 and valid (H, W) bool, None where all pixels are.
 
     Photos come as RGB (palette, gray and CMYK converted, alpha dropped), rasters with all their bands but alpha; a
     single band is repeated three times. `bands`, counted from 1, chooses among them instead. 8-bit photos are never
-    rescaled; other values go from `scale` (min, max) to 0..255, without it from percentiles 2 and 98 of this image
-    (8-bit rasters stay as they are). Of a raster only `region` is read, and it is brought onto the grid `onto` first;
-    photos are given whole. `data` is what a file of this name holds that is not on the disk.
+    rescaled; other values go from `scale` (min, max) to 0..255. Without it values of 8 bits, of whatever type, stay as
+    they are, and others go from percentiles 2 and 98 of this image. Of a raster only `region` is read, and it is
+    brought onto the grid `onto` first; photos are given whole, and `upright` as a viewer shows them. `data` is what a
+    file of this name holds that is not on the disk. `watch` is given all values that a range is or would be of.
 
     Raises:
-        FileFault: cannot be read, or a band it does not have.
+        FileFault: cannot be read, a band it does not have, or other bands than `scale` is of.
     """
-    values, valid = read_values(path, bands, region, onto, data)
-    if values.dtype == np.uint8 and (scale is None or not is_raster(path)):
+    values, valid = read_values(path, bands, region, onto, data, upright)
+    if values.dtype == np.uint8 and not is_raster(path):
         return values, valid
+    if watch is not None:
+        watch.add(path, values, valid)
+    if scale is None and (stored := as_bytes(values, valid)) is not None:
+        return stored, valid
+    if scale is not None and len(scale[0]) not in (1, values.shape[2]):
+        detail = f"{values.shape[2]} bands, the range of values is of {len(scale[0])}"
+        remedy = "Give images with the bands the model learned from, or choose them with `bands: [...]`."
+        raise FileFault("image with other bands than the range of values", path, detail, remedy)
     return to_uint8(values, scale, valid), valid
 
 
@@ -79,6 +100,7 @@ def read_values(
     region: Region | None = None,
     onto: Grid | None = None,
     data: bytes | None = None,
+    upright: bool = False,
 ) -> tuple[NDArray[Any], Mask | None]:
     """What `read_image` gives, before values are rescaled: (H, W, C) of any type.
 
@@ -89,20 +111,25 @@ def read_values(
         with faults_of(path, region), rasters.stored(path, data) as file:
             values, valid = rasters.read(file, bands, region=region, onto=onto)
         return np.ascontiguousarray(values), valid
-    values = _photo(path, data)
+    with faults_of(path):
+        values, orientation = picture(path, data)
+    if upright:
+        values = np.ascontiguousarray(turned(values, orientation))
     return (values if bands is None else _chosen(values, bands, path)), None
 
 
-def read_rgb(path: Path, data: bytes | None = None) -> Bytes:
-    """An image file as RGB (H, W, 3) uint8; `data` is what a file of this name holds that is not on the disk.
+def read_rgb(path: Path, data: bytes | None = None, upright: bool = False) -> Bytes:
+    """An image file as RGB (H, W, 3) uint8, `upright` as a viewer shows it; `data` is what a file of this name holds
+    that is not on the disk.
 
     Raises:
         FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
     """
-    values, _ = read_values(path, data=data)
-    if values.dtype != np.uint8:
+    stored, valid = read_values(path, data=data, upright=upright)
+    values = as_bytes(stored, valid)
+    if values is None:
         remedy = "Classification reads images of 8 bits: bring all of them to 0..255 in one way and save them so."
-        raise FileFault("image of more than 8 bits", path, str(values.dtype), remedy)
+        raise FileFault("image of more than 8 bits", path, str(stored.dtype), remedy)
     if values.shape[2] != 3:
         remedy = "Classification reads RGB: save three bands."
         raise FileFault("raster that has not three bands", path, f"{values.shape[2]} bands", remedy)
@@ -121,19 +148,22 @@ def sample_values(path: Path, bands: Sequence[int] | None = None) -> tuple[NDArr
         return rasters.sample(path, bands)
 
 
-def read_mask(path: Path, region: Region | None = None) -> NDArray[Any]:
-    """Stored values (H, W) of a mask, whole numbers; of a palette image the indices, of a raster its only band.
+def read_mask(path: Path, region: Region | None = None, orientation: int = 1) -> NDArray[Any]:
+    """Stored values (H, W) of a mask, whole numbers; of a palette image the indices, of a raster its only band; bool
+    where they have one bit, of which 1 is the only value beside 0.
 
-    Only those of `region`, if given. Nodata of a raster is not consulted: say `ignore` for it, as a mask's nodata is
-    often a class (0).
+    Only those of `region`, if given. They are turned by `orientation`, that of the image they are of. Nodata of a
+    raster is not consulted: say `ignore` for it, as a mask's nodata is often a class (0).
 
     Raises:
         FileFault: cannot be read, or a colour image.
     """
-    return read_mask_onto(path, region, None)[0]
+    return read_mask_onto(path, region, None, orientation)[0]
 
 
-def read_mask_onto(path: Path, region: Region | None, onto: Grid | None) -> tuple[NDArray[Any], Mask | None]:
+def read_mask_onto(
+    path: Path, region: Region | None, onto: Grid | None, orientation: int = 1
+) -> tuple[NDArray[Any], Mask | None]:
     """What `read_mask` gives, brought onto the grid `onto` first, and where the mask lies (H, W); None: everywhere.
 
     Raises:
@@ -144,9 +174,10 @@ def read_mask_onto(path: Path, region: Region | None, onto: Grid | None) -> tupl
         with faults_of(path, region):
             values, covered = rasters.read(path, None, masks=True, region=region, onto=onto)
     else:
-        with faults_of(path), Image.open(path) as image:
-            values = np.array(image)
+        with faults_of(path):
+            values = stored_values(path)
         values = values if region is None else values[region.slices]
+    values = turned(values, orientation)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if values.ndim == 3:
@@ -155,52 +186,32 @@ def read_mask_onto(path: Path, region: Region | None, onto: Grid | None) -> tupl
 
 
 def read_info(path: Path) -> ImageInfo:
-    """What the header says; pixels are not decoded.
+    """What a file's header says; pixels are not decoded.
 
     Raises:
         FileFault: cannot be read.
     """
     with faults_of(path):
         if is_raster(path):
-            size, dtype = rasters.info(path)
-            return ImageInfo(size, dtype)
-        with Image.open(path) as image:
-            return ImageInfo((image.height, image.width), _dtype(image.mode), _orientation(image))
+            raster = rasters.header(path)
+            return ImageInfo(raster.size, raster.dtype, parts=raster.parts)
+        with opened(path, None) as (_, photo):
+            return ImageInfo(photo.size, photo.dtype, photo.orientation, photo.parts)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) from the header; pixels are not decoded.
+def image_size(path: Path, upright: bool = False) -> tuple[int, int]:
+    """(H, W) from the header, `upright` as a viewer shows it; pixels are not decoded.
 
     Raises:
         FileFault: cannot be read.
     """
-    return read_info(path).size
+    info = read_info(path)
+    return info.shown if upright else info.size
 
 
 def is_raster(path: Path) -> bool:
     """Whether rasterio reads it."""
     return path.suffix.lower() in RASTERS
-
-
-def _dtype(mode: str) -> str:
-    if mode.startswith("I;16"):
-        return "uint16"
-    return {"I": "int32", "F": "float32"}.get(mode, "uint8")
-
-
-def _orientation(image: Image.Image) -> int:
-    # Only cameras' formats: of a PNG, Pillow decodes the whole image to find it.
-    return int(image.getexif().get(_ORIENTATION, 1)) if image.format in {"JPEG", "MPO", "WEBP"} else 1
-
-
-def _photo(path: Path, data: bytes | None) -> NDArray[Any]:
-    """RGB (H, W, 3): uint8, or what a deeper gray image holds, three times."""
-    with faults_of(path), Image.open(path if data is None else BytesIO(data)) as image:
-        if image.mode in _DEEP or image.mode.startswith("I;16"):
-            return np.repeat(np.array(image)[..., None], 3, axis=2)
-        if image.mode == "P" and "transparency" in image.info:
-            return np.array(image.convert("RGBA").convert("RGB"))
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _chosen(values: NDArray[Any], bands: Sequence[int], path: Path) -> NDArray[Any]:
@@ -223,8 +234,6 @@ def _colour(path: Path, values: NDArray[Any]) -> FileFault:
 
 
 def _whole(values: NDArray[Any], path: Path) -> NDArray[Any]:
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8)
     if values.dtype.kind != "f":
         return values
     if not np.isfinite(values).all() or (values != np.rint(values)).any():
@@ -261,14 +270,14 @@ def _reason(error: BaseException, path: Path) -> str:
     return _IN_MEMORY.sub("it", text.replace(repr(str(path)), "it").replace(str(path), "it"))
 
 
-def read_grid(path: Path) -> Grid:
-    """Where the pixels of a file lie; a photo has a size and no place.
+def read_grid(path: Path, upright: bool = False) -> Grid:
+    """Where the pixels of a file lie; a photo has a size, `upright` that a viewer shows, and no place.
 
     Raises:
         FileFault: cannot be read.
     """
     if not is_raster(path):
-        return Grid(image_size(path))
+        return Grid(image_size(path, upright))
     with faults_of(path):
         return rasters.grid_of(path)
 

@@ -35,9 +35,15 @@ class MaskValues:
     def decode(self, raw: NDArray[Any], file: Path | str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Stored values (H, W), whole numbers -> labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
 
+        bool are those of one bit: their 1 is white, which of two classes is the one that `mapping` stores as 255.
+
         Raises:
             FileFault: when a value is neither a class, mapped nor ignored; names values and pixel counts.
         """
+        if raw.dtype == np.bool_:
+            stored = dict(self.mapping)
+            white = 255 if self.num_classes == 2 and 255 in stored and 1 not in stored else 1
+            raw = raw.astype(np.uint8) * np.uint8(white)
         if raw.size and raw.min() >= 0 and raw.max() < 256:
             labels, states = self._translated(raw.astype(np.uint8))
         else:

@@ -11,6 +11,9 @@ from pydantic import model_validator
 
 from semikit.settings.base import Settings
 
+BYTE = 255
+"""The greatest value of 8 bits."""
+
 Range = tuple[Sequence[float], Sequence[float]]
 """Lowest and highest value, each one number for all bands or one per band."""
 
@@ -57,6 +60,19 @@ def to_uint8(values: NDArray[Any], scale: Range | None, valid: NDArray[np.bool_]
     if valid is not None:
         result[~valid] = 0
     return result
+
+
+def as_bytes(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8] | None:
+    """Values (H, W, C) of any type as uint8, 0 where not valid, if all valid ones are whole numbers in 0..255: such
+    are values of 8 bits, whatever type they were saved as. None if not.
+    """
+    if values.dtype == np.uint8:
+        return values
+    seen = values if valid is None else values[valid]
+    if seen.size and not (seen.min() >= 0 and seen.max() <= BYTE and (seen == np.rint(seen)).all()):
+        return None
+    shown = values if valid is None else np.where(valid[..., None], values, 0)
+    return shown.astype(np.uint8)
 
 
 def percentiles(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[list[float], list[float]]:

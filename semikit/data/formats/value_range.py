@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from semikit.data.formats.images import is_raster, read_info, sample_values
-from semikit.data.formats.rescale import Scale, percentiles
+from semikit.data.formats.images import DEEP_PHOTOS, is_raster, read_info, sample_values
+from semikit.data.formats.range_watch import RangeWatch, shallow_notice
+from semikit.data.formats.rescale import BYTE, Scale, as_bytes, percentiles
 from semikit.data.samples import DataParts, Samples, refuse_overlap
-from semikit.errors import DataError, some
+from semikit.errors import DataError
 
 _SAMPLED_IMAGES, _SAMPLED_SIDE = 32, 256
-_BYTE = 255
+
+
+BYTES = Scale(min=0.0, max=float(BYTE))
+"""The range of 8 bits, which changes no whole number in 0..255."""
 
 
 def rescaled(parts: DataParts, stated: Scale | None) -> DataParts:
     """The parts of a data set in folders, read with the range that is stated or, over all dates of train, sampled.
 
     Raises:
-        DataError: a file in two parts; images whose values cannot be brought to one range.
+        DataError: a file in two parts; images whose values cannot be brought to one range; a stated range that affects
+            no file.
     """
     named = parts.named()
     refuse_overlap(named)
+    notices = () if stated is None else _unaffected({name: _files(part) for name, part in named.items()}, stated)
     scale = stated or sampled_scale(_files(parts.train), parts.bands)
-    for name, part in () if scale is not None else named.items():
+    for name, part in () if scale not in (None, BYTES) or stated else named.items():
         if name != "train":
-            refuse_deep(_files(part))
+            refuse_deep(_files(part), parts.bands)
 
     def read(part: Any) -> Any:
         return part and replace(part, scale=scale and scale.bounds)
@@ -41,6 +48,7 @@ def rescaled(parts: DataParts, stated: Scale | None) -> DataParts:
         val=read(parts.val),
         test=read(parts.test),
         scale=scale,
+        notices=(*parts.notices, *notices),
     )
 
 
@@ -48,8 +56,30 @@ def _files(part: Samples) -> list[Path]:
     return [path for k in range(len(part)) for path in part.files(k)]
 
 
+def _unaffected(parts: Mapping[str, Sequence[Path]], stated: Scale) -> Sequence[str]:
+    """Notices about parts whose values a stated range does not change.
+
+    Raises:
+        DataError: it changes none at all.
+    """
+    without = [name for name, files in parts.items() if not any(map(_rescaled, _spread(files)))]
+    if len(without) == len(parts) and not any(_rescaled(path) for files in parts.values() for path in files):
+        raise DataError(
+            f"`scale` (values {stated.text}) affects no file: the images of {', '.join(parts)} are photos of 8 bits, "
+            "which are read as they are. Leave it out, or give the images whose values it is of."
+        )
+    some_parts = f"the images of {', '.join(without)} that were looked at are photos of 8 bits, read as they are"
+    return [f"`scale` (values {stated.text}) does not affect all parts: {some_parts}"] if without else ()
+
+
+def _rescaled(path: Path) -> bool:
+    """Whether a range of values is applied to a file."""
+    return is_raster(path) or (path.suffix.lower() in DEEP_PHOTOS and read_info(path).dtype != "uint8")
+
+
 def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scale | None:
-    """Percentiles 2 and 98, band by band, over at most 32 images spread over a list; None where all are 8 bit.
+    """Percentiles 2 and 98, band by band, over at most 32 images spread over a list; None where all are 8 bit, and the
+    range 0 to 255 where they are of another type but hold whole numbers in it alone.
 
     Raises:
         DataError: rasters of 8 bit and deeper ones, or of different numbers of bands.
@@ -58,24 +88,27 @@ def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scal
     deep = [path for path in paths if read_info(path).dtype != "uint8"]
     if not deep:
         return None
+    samples = [_sample(path, bands) for path in deep]
+    if all(sample.bytes for sample in samples):
+        return BYTES
     shallow = [path for path in paths if is_raster(path) and path not in deep]
     if shallow:
         raise DataError(f"rasters of 8 bit ({shallow[0]}) and deeper ones ({deep[0]}) together; convert one kind.")
-    samples = [_sample(path, bands) for path in deep]
-    if len({sample.shape[1] for sample in samples}) > 1:
-        counts = ", ".join(f"{path.name}: {s.shape[1]}" for path, s in list(zip(deep, samples, strict=True))[:5])
+    if len({sample.pixels.shape[1] for sample in samples}) > 1:
+        counted = list(zip(deep, samples, strict=True))[:5]
+        counts = ", ".join(f"{path.name}: {sample.pixels.shape[1]}" for path, sample in counted)
         raise DataError(f"images differ in their number of bands ({counts}). Choose the same with `bands: [...]`.")
-    low, high = percentiles(np.concatenate(samples)[None], None)
+    low, high = percentiles(np.concatenate([sample.pixels for sample in samples])[None], None)
     return Scale(min=tuple(low), max=tuple(high))
 
 
-def refuse_deep(images: Sequence[Path]) -> None:
+def refuse_deep(images: Sequence[Path], bands: tuple[int, ...] | None) -> None:
     """Raise where images of more than 8 bits stand beside training images of 8 bits: they would have no common range.
 
     Raises:
-        DataError: names one; at most 32 headers are read.
+        DataError: names one; of at most 32 files the headers are read, and of those of another type the values.
     """
-    deep = [path for path in _spread(images) if read_info(path).dtype != "uint8"]
+    deep = [path for path in _spread(images) if _is_deep(path, bands)]
     if deep:
         raise DataError(
             f"{deep[0]} has values of more than 8 bits, the images of train have 8. Convert one kind, or say the range "
@@ -83,29 +116,42 @@ def refuse_deep(images: Sequence[Path]) -> None:
         )
 
 
-def depth_notice(images: Sequence[Path], scale: Scale | None) -> str | None:
-    """A warning where rasters do not have the depth that a stated range is of; at most 32 headers are read."""
+def range_notices(images: Sequence[Path], scale: Scale | None, bands: tuple[int, ...] | None) -> list[str]:
+    """Warnings where values do not fit a range, of at most 32 images, which are read."""
     if scale is None:
-        return None
-    deep = max(scale.bounds[1]) > _BYTE
-    kinds = {path: read_info(path).dtype for path in _spread(images) if is_raster(path)}
-    shallow = [str(path) for path, kind in kinds.items() if kind == "uint8"]
-    deeper = [str(path) for path, kind in kinds.items() if kind != "uint8"]
-    if deep and shallow:
-        return f"values are taken from {scale.text}, and these rasters hold 8 bits, all dark in it: {some(shallow)}"
-    if not deep and deeper:
-        return f"values are taken from {scale.text}, and these rasters hold more than 8 bits: {some(deeper)}"
-    return None
+        return []
+    watch = RangeWatch(scale)
+    paths = [path for path in _spread(images) if is_raster(path) or read_info(path).dtype != "uint8"]
+    shallow = [path for path in paths if read_info(path).dtype == "uint8"]
+    for path in paths:
+        if path not in shallow:
+            watch.add(path, *sample_values(path, bands))
+    dark = [shallow_notice(scale, shallow)] if shallow and max(scale.bounds[1]) > BYTE else []
+    return [*dark, *watch.notices()]
+
+
+def _is_deep(path: Path, bands: tuple[int, ...] | None) -> bool:
+    """Whether a file holds other values than those of 8 bits."""
+    return read_info(path).dtype != "uint8" and not _sample(path, bands).bytes
 
 
 def _spread(images: Sequence[Path]) -> list[Path]:
     return [images[k] for k in sorted({int(k) for k in np.linspace(0, len(images) - 1, _SAMPLED_IMAGES)})]
 
 
-def _sample(path: Path, bands: tuple[int, ...] | None) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Valid pixels (N, C) of a regular grid over the image, as stored."""
+@final
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Valid pixels (N, C) float32 of a regular grid over an image, as stored, and whether all values are of 8 bits."""
+
+    pixels: NDArray[np.float32]
+    bytes: bool
+
+
+def _sample(path: Path, bands: tuple[int, ...] | None) -> _Sample:
     values, valid = sample_values(path, bands)
     steps = tuple(max(1, side // _SAMPLED_SIDE) for side in values.shape[:2])
     grid = (slice(None, None, steps[0]), slice(None, None, steps[1]))
     pixels = values[grid].reshape(-1, values.shape[2]).astype(np.float32)
-    return pixels if valid is None else pixels[valid[grid].ravel()]
+    pixels = pixels if valid is None else pixels[valid[grid].ravel()]
+    return _Sample(pixels, as_bytes(values, valid) is not None)
