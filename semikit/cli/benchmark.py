@@ -79,7 +79,7 @@ def benchmark(
     raw, _ = asked(task, **{name: value for name, value in given.items() if value is not None})
     if synthetic and labels is not None:
         raise InputError("--synthetic has labels of its own; leave out --labels.")
-    if synthetic or not set(raw.get("data") or ()) - {"labels", "unlabeled"}:
+    if synthetic or not set(raw.get("data") or ()) - {"labels", "unlabeled", "stratify"}:
         raw |= {"name": "synthetic", "data": _built_in(task)}
     _measure(raw, steps, loader, peak, profile, json_file)
 

@@ -233,9 +233,9 @@ class DataParts:
     """A data set, opened; no image is read, unless a range of values had to be sampled.
 
     `val` is None where there are no validation images (CIFAR, SVHN, STL). `balanced`: labelled images are drawn class
-    by class. `official` resolves official splits, None where there are none. `published`: the parts are as somebody
-    published them. `bands` are the chosen bands, `scale` the range of raster values in use. `pool` are shards, which
-    are then all that is unlabelled. `notices` are for the user.
+    by class, `stratify`: in proportion where they cannot be balanced. `official` resolves official splits, None where
+    there are none. `published`: the parts are as somebody published them. `bands` are the chosen bands, `scale` the
+    range of raster values in use. `pool` are shards, which are then all that is unlabelled. `notices` are for the user.
     """
 
     train: Samples
@@ -247,6 +247,7 @@ class DataParts:
     bands: tuple[int, ...] | None = None
     scale: Scale | None = None
     balanced: bool = False
+    stratify: bool = False
     official: Official | None = None
     published: bool = False
     pool: ShardPool | None = None

@@ -6,7 +6,7 @@ import filecmp
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, final
@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.rng import rng_for
+from semikit.data.class_splits import drawn_by_class, members_of, most_balanced
 from semikit.data.formats.name_lists import listed
 from semikit.data.samples import DataParts, Pool, Samples, Subset
-from semikit.errors import DataError, some
+from semikit.errors import DataError
 
 Family = Literal["random", "file", "all", "official"]
-Members = Sequence[NDArray[np.int64]]
-"""Which images are of each class."""
+_Choice = tuple[Family, list[int], tuple[str, ...]]
+"""How labelled images were chosen, which they are, and notices."""
 
 OFFICIAL = "official:"
 _COMPARED = 4096
 """Bytes of a file that are compared by a checksum before whole files are."""
-_MOST_HELD = 5000
 _ALLOWED = "a number (46), a fraction (1/16, 10%, 0.1), a file with one name a line, or all"
 _BALANCED = (
     "a number over all classes (250), a fraction of every class (1/10, 10%, 0.1), a file with one name a line, or all"
@@ -53,6 +53,8 @@ class Split:
     masked: int
     held_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Part (val, test) -> names of its images, where they were taken out of train."""
+    notices: tuple[str, ...] = ()
+    """What a user should know of the choice."""
 
 
 def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
@@ -60,18 +62,20 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
 
     `labels`: "46" | "1/16" (round(N*f), of the images that can be labelled; where `parts.balanced`, of every class) |
     path of a list | "official:1/16", which `parts.official` resolves | "all". None means all, and is refused where
-    `parts.balanced`. Of one seed, fewer labels are a subset of more. No image of val and test may be labelled; of
-    published data their names are compared alone, as empty tiles of WHU-CD may be equal.
+    `parts.balanced`. Of one seed, fewer labels are a subset of more (of classes: of choices in balance, and of those in
+    proportion). No image of val and test may be labelled; of published data their names are compared alone, as empty
+    tiles of WHU-CD may be equal.
 
     Raises:
-        DataError: more asked than there are, a number that the classes do not divide, a malformed option, an unknown
-            file entry, a labelled file that is also in val or test, an official split of data that have none.
+        DataError: more asked than there are, a number that the classes do not divide (unless `parts.stratify`), a
+            malformed option, an unknown file entry, a labelled file that is also in val or test, an official split of
+            data that have none.
     """
     train = parts.train
     able = np.array([index for index in range(len(train)) if train.has_target(index)], np.int64)
     if not len(able):
         raise DataError("no image of train has a mask, so none can be labelled; state the folder as train.masks.")
-    family, labeled = _labeled(labels, parts, able, seed)
+    family, labeled, notices = _labeled(labels, parts, able, seed)
     scored = {"val": parts.val, "test": parts.test}
     apart = {part for part, source in scored.items() if is_held_out(source, train)}
     for part, source in () if parts.published else scored.items():
@@ -85,7 +89,7 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
         taken = set(labeled)
         unlabeled = tuple(index for index in range(len(pool)) if index not in taken)
     held = {part: tuple(source.names) for part, source in scored.items() if source is not None and part in apart}
-    return Split(tuple(labeled), unlabeled, pool, family, seed, len(able), held)
+    return Split(tuple(labeled), unlabeled, pool, family, seed, len(able), held, notices)
 
 
 def is_held_out(source: Samples | None, train: Samples) -> bool:
@@ -93,23 +97,25 @@ def is_held_out(source: Samples | None, train: Samples) -> bool:
     return isinstance(source, Subset) and isinstance(train, Subset) and source.source is train.source
 
 
-def _labeled(labels: str | None, parts: DataParts, able: NDArray[np.int64], seed: int) -> tuple[Family, list[int]]:
+def _labeled(labels: str | None, parts: DataParts, able: NDArray[np.int64], seed: int) -> _Choice:
     allowed = _BALANCED if parts.balanced else _ALLOWED
     if labels is None and parts.balanced:
-        raise DataError(f"how many images are labelled? Give --labels {allowed}. {_most(_members(parts))}")
+        raise DataError(f"how many images are labelled? Give --labels {allowed}. {most_balanced(members_of(parts))}")
     if labels is None or labels == "all":
-        return "all", able.tolist()
+        return "all", able.tolist(), ()
     if labels.startswith(OFFICIAL):
         if parts.official is None:
             raise DataError(
                 f"labels {labels!r}: these data have no official splits, as only published sets have. Give {allowed}."
             )
-        return "official", sorted(parts.official(labels.removeprefix(OFFICIAL), parts))
+        return "official", sorted(parts.official(labels.removeprefix(OFFICIAL), parts)), ()
     if is_amount(labels):
-        return "random", (_drawn_by_class(labels, parts, seed) if parts.balanced else _drawn(labels, able, seed))
+        if not parts.balanced:
+            return "random", _drawn(labels, able, seed), ()
+        return "random", *drawn_by_class(labels, _fraction(labels, _BALANCED), parts, seed)
     if Path(labels).is_file():
         what = "label" if parts.balanced else "mask"
-        return "file", from_list(Path(labels), parts, allowed, what)
+        return "file", from_list(Path(labels), parts, allowed, what), ()
     raise DataError(f"labels {labels!r}: no such file, and neither a number nor a fraction. Give {allowed}.")
 
 
@@ -146,95 +152,6 @@ def _fraction(labels: str, allowed: str) -> Fraction | None:
     if found > 1:
         raise DataError(f"labels {labels!r} is not a fraction between 0 and 1. Give {allowed}.")
     return found
-
-
-# ------------------------------------------------------------------------------------------------------ class by class
-
-
-def _members(parts: DataParts) -> Members:
-    return [np.flatnonzero(parts.train.labels == number) for number in range(len(parts.class_names))]
-
-
-def _drawn_by_class(labels: str, parts: DataParts, seed: int) -> list[int]:
-    members, names = _members(parts), parts.class_names
-    share = _fraction(labels, _BALANCED)
-    counts = _balanced(int(labels), members, names) if share is None else _shares(labels, share, members, names)
-    return _drawn_of_each(members, counts, seed)
-
-
-def held_out(parts: DataParts, count: int | None) -> DataParts:
-    """The same data with validation images taken out of train, in balance over the classes.
-
-    They are the same ones for every seed, so that runs can be compared. `count` None: a tenth of the images with a
-    label, at most 5000, rounded down to what the classes divide.
-
-    Raises:
-        DataError: a number that the classes do not divide, or a class with fewer images.
-    """
-    train, names, members = parts.train, parts.class_names, _members(parts)
-    if count is None:
-        share = min(_MOST_HELD, sum(map(len, members)) // 10, min(map(len, members)) * len(names) // 2)
-        count = max(1, share // len(names)) * len(names)
-    if count // len(names) >= min(map(len, members)):
-        raise DataError(f"data.validation {count} would take all images of a class out of train. {_most(members)}")
-    chosen = np.array(
-        _drawn_of_each(members, _balanced(count, members, names, "data.validation"), 0, "validation"), np.int64
-    )
-    rest = np.setdiff1d(np.arange(len(train)), chosen)
-    notice = f"{count} images of train are held out to choose the best on (data.validation says how many)"
-    return replace(parts, train=Subset(train, rest), val=Subset(train, chosen), notices=(*parts.notices, notice))
-
-
-def _balanced(count: int, members: Members, names: Sequence[str], what: str = "labels") -> list[int]:
-    """How many of each class, the same for all.
-
-    Raises:
-        DataError: not divisible, or a class with fewer images.
-    """
-    classes = len(members)
-    each, rest = divmod(count, classes)
-    if rest or not each:
-        near = [str(number) for number in (each * classes, (each + 1) * classes) if number]
-        raise DataError(
-            f"{what} {count} cannot be balanced over {classes} classes; the nearest that can: {', '.join(near)}. "
-            "For other numbers list the images in a file."
-        )
-    short = [f"{name!r} has {len(of)}" for name, of in zip(names, members, strict=True) if len(of) < each]
-    if short:
-        raise DataError(
-            f"{what} {count} asks for {each} of each of {classes} classes, but {some(short, 5)}. {_most(members)}"
-        )
-    return [each] * classes
-
-
-def _most(members: Members) -> str:
-    each = min(map(len, members))
-    return f"At most {each * len(members)} can be labelled in balance ({each} of each class); all takes every label."
-
-
-def _shares(labels: str, fraction: Fraction, members: Members, names: Sequence[str]) -> list[int]:
-    """How many of each class: its share, rounded so that the sum is round(N*f) (largest remainders first).
-
-    Raises:
-        DataError: no fraction, or a class of which nothing would be left.
-    """
-    exact = [len(of) * fraction for of in members]
-    counts = [int(share) for share in exact]
-    order = sorted(range(len(exact)), key=lambda k: (counts[k] - exact[k], k))
-    for k in order[: round(sum(exact)) - sum(counts)]:
-        counts[k] += 1
-    none = [f"{name!r} ({len(of)})" for name, of, count in zip(names, members, counts, strict=True) if not count]
-    if none:
-        raise DataError(f"labels {labels!r} leaves no labelled image of {some(none, 5)}. Ask for more.")
-    return counts
-
-
-def _drawn_of_each(members: Members, counts: Sequence[int], seed: int, stream: str = "split") -> list[int]:
-    """So many of each class; each class has its own order, drawn from the seed."""
-    chosen: list[int] = []
-    for number, (of, count) in enumerate(zip(members, counts, strict=True)):
-        chosen += rng_for(seed, stream, number).permutation(of)[:count].tolist()
-    return sorted(chosen)
 
 
 def shared_files(source: Samples, indices: Iterable[int], other: Samples) -> list[tuple[str, str]]:

@@ -104,9 +104,11 @@ def _raw(
         return at_root(recipes.read_yaml(folder / "config.yaml"), root)
     if any(given is not None for given in (dataset, data, root)):
         # No training image is read, so which are labelled does not matter; an official list may not even be there.
-        return compose(
-            task, dataset=dataset, data=data, root=root, above={"data": {"labels": TASKS.get(task).any_labels}}
-        )
+        above = {"labels": TASKS.get(task).any_labels}
+        if "stratify" in TASKS.get(task).Data.model_fields and (folder / "config.yaml").is_file():
+            own = recipes.read_yaml(folder / "config.yaml").get("data") or {}  # what was held out then is held out now
+            above["stratify"] = own.get("stratify", False)
+        return compose(task, dataset=dataset, data=data, root=root, above={"data": above})
     if not (folder / "config.yaml").is_file():
         raise InputError(
             f"{path} does not lie in a run folder; say on what to evaluate: --data FILE.yaml or --dataset NAME."

@@ -15,6 +15,7 @@ from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import check_samples, parts_of, refuse_other_size
+from semikit.data.class_splits import held_out
 from semikit.data.description import describe
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
@@ -23,7 +24,6 @@ from semikit.data.published.class_sets import PublishedImages, open_published_im
 from semikit.data.samples import DataParts, refuse_overlap
 from semikit.data.shards.decoders import PoolRgb
 from semikit.data.shards.pool_spec import pool_among
-from semikit.data.splits import held_out
 from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
 from semikit.distributed.collectives import process_rank
 from semikit.errors import ConfigError, InputError
@@ -56,6 +56,10 @@ class ClassData(SourceSettings):
     validation: int | None = Field(None, ge=1)
     """Images of train held out to choose the best on, in balance, where there are none for that and it is not chosen on
     the test images (`--protocol paper`); null: a tenth, at most 5000."""
+    stratify: bool = False
+    """Whether labelled and validation images of one's own data are drawn in proportion to the classes, at least one of
+    each, where they cannot be balanced; false, as in runs that do not say it: refused, and only as many validation
+    images as the smallest class allows."""
     shapes: ClassShapesSettings | None = None
     """The built-in procedural images."""
 
@@ -143,7 +147,12 @@ class Classification(Task):
         elif self.parts.published:
             opened = [part.sampled(_CHECKED) for part in opened]
         check_samples(opened, len(self.class_names), one_size=self.settings.size is None)
-        self.notices = [*self.parts.notices, balance_notice(split, self.class_names), *learned.check_pool(3)]
+        self.notices = [
+            *self.parts.notices,
+            *split.notices,
+            balance_notice(split, self.class_names),
+            *learned.check_pool(3),
+        ]
 
     def facts(self) -> Mapping[str, str]:
         """Sizes and type of values."""
@@ -265,6 +274,7 @@ def open_classes(data: ClassData, on_test: bool) -> DataParts:
         DataError: folders, tables or roots that are not as described.
     """
     parts = _opened(data)
+    parts = replace(parts, stratify=data.stratify and not parts.published)
     return held_out(parts, data.validation) if parts.val is None and not (on_test and parts.test) else parts
 
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from semikit.data import manifest
+from semikit.data.class_splits import held_out
 from semikit.data.labeled_images import LabeledArrays, folder_spec, open_labeled
 from semikit.data.published.class_sets import class_set, official_lists
 from semikit.data.samples import DataParts, Official
-from semikit.data.splits import Split, choose, held_out
+from semikit.data.splits import Split, choose
 from semikit.errors import DataError, UnknownNameError
 
 NAMES = ("cat", "dog", "owl")
@@ -212,3 +213,91 @@ def test_copies_within_train_may_be_held_out(tmp_path: Path) -> None:
             Image.new("RGB", (4, 4), (value + k // 2, 0, 0)).save(tmp_path / "train" / name / f"{k}.png")
     of = held_out(open_labeled(folder_spec(tmp_path)), 6)
     assert len(choose("all", of).labeled) == 6
+
+
+# ------------------------------------------------------------------------------------------------------- in proportion
+
+
+def uneven(sizes: list[int], stratify: bool = True) -> DataParts:
+    return replace(parts(sizes), stratify=stratify)
+
+
+@given(st.data())
+def test_a_number_that_cannot_be_balanced_is_drawn_in_proportion(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 60), min_size=2, max_size=6))
+    of, seed = uneven(sizes), data.draw(st.integers(0, 2**31))
+    count = data.draw(st.integers(len(sizes), sum(sizes)))
+    split = choose(str(count), of, seed)
+    counts = per_class(split, of)
+    assert sum(counts) == count
+    assert min(counts) >= 1
+    assert all(k <= size for k, size in zip(counts, sizes, strict=True))
+    if count % len(sizes) == 0 and count // len(sizes) <= min(sizes):
+        assert split.labeled == choose(str(count), uneven(sizes, stratify=False), seed).labeled
+        assert split.notices == ()
+        return
+    assert "in proportion to the classes" in split.notices[0]
+    order = np.argsort(sizes, kind="stable")
+    assert (np.diff(np.array(counts)[order]) >= -1).all(), "a larger class has no fewer, but for rounding"
+    more = choose(str(data.draw(st.integers(count, sum(sizes)))), of, seed)
+    if more.notices:
+        assert set(split.labeled) <= set(more.labeled)
+
+
+@pytest.mark.parametrize(
+    ("labels", "sizes", "notice"),
+    [
+        (
+            "100", [5, 5000, 995],
+            "labels 100 cannot be balanced over 3 classes; the nearest that can: 99, 102. 100 are labelled in "
+            "proportion to the classes: cat 1 … dog 83",
+        ),
+        (
+            "60", [5, 5000],
+            "labels 60 asks for 30 of each of 2 classes, but 'class 0' has 5. 60 are labelled in proportion to the "
+            "classes: class 0 1 … class 1 59",
+        ),
+        (
+            "1%", [5, 5000],
+            "labels '1%' leaves no labelled image of 'class 0' (5). 50 are labelled in proportion to the classes: "
+            "class 0 1 … class 1 49",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_choice_in_proportion(labels: str, sizes: list[int], notice: str) -> None:
+    assert choose(labels, uneven(sizes)).notices == (notice,)
+
+
+def test_what_is_refused_all_the_same() -> None:
+    for labels in ("2", "6001"):
+        with pytest.raises(DataError, match=f"labels {labels} "):
+            choose(labels, uneven([5, 5000, 995]))
+    with pytest.raises(DataError, match="cannot be balanced"):
+        choose("100", uneven([5, 5000, 995], stratify=False))
+
+
+def held(of: DataParts) -> list[int]:
+    assert of.val is not None
+    return np.bincount(of.val.labels, minlength=len(of.class_names)).tolist()
+
+
+def test_validation_images_in_proportion() -> None:
+    found = held_out(replace(uneven([5, 5000]), val=None), None)
+    assert held(found) == [1, 499]
+    assert "500 are held out in proportion to the classes: class 0 1 … class 1 499" in found.notices[0]
+    assert held(held_out(uneven([5, 5000], stratify=False), None)) == [2, 2]
+    assert held(held_out(uneven([1, 99]), None)) == [0, 10]
+    assert held(held_out(uneven([30, 20, 10]), 7)) == [4, 2, 1]
+    with pytest.raises(DataError, match="at most 57 can go"):
+        held_out(uneven([30, 20, 10]), 58)
+
+
+@given(st.lists(st.integers(2, 60), min_size=2, max_size=6))
+def test_validation_images_in_balance_stay_what_they_were(sizes: list[int]) -> None:
+    old, new = (held_out(uneven(sizes, stratify), None) for stratify in (False, True))
+    if "in proportion" not in new.notices[0]:
+        assert old.val is not None
+        assert new.val is not None
+        assert list(old.val.names) == list(new.val.names)
+    else:
+        assert min(sizes) * len(sizes) // 2 < sum(sizes) // 10
