@@ -25,7 +25,8 @@ class RunInfo:
     """What a method may know of the run.
 
     `group` is the number of consecutive images of a step that were one process's batch in the published recipe (CutMix
-    partners, undropped half of the batch, OHEM); `seed` is the run's.
+    partners, undropped half of the batch, OHEM); `seed` is the run's. `class_weights` (K,) multiply the supervised loss
+    of each class; None: all count the same.
     """
 
     num_classes: int
@@ -36,6 +37,7 @@ class RunInfo:
     group: int
     seed: int = 0
     normalise: Normalise = "total"
+    class_weights: tuple[float, ...] | None = None
 
 
 @final

@@ -84,10 +84,17 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def ohem_cross_entropy(
-    logits: Tensor, labels: Tensor, valid: Tensor, denominator: Tensor, group: int, ohem: Ohem
+    logits: Tensor,
+    labels: Tensor,
+    valid: Tensor,
+    denominator: Tensor,
+    group: int,
+    ohem: Ohem,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy over the hard positions of each group of `group` consecutive images, ().
 
+    `weights` (B, *S) >= 0 multiply the loss of each position; which are hard does not depend on them.
     A group's loss is the mean over its hard positions (as released); it counts by its share of valid positions, which
     is the plain mean over groups where `denominators` was called with 'process'. Shapes as `masked_cross_entropy`.
     """
@@ -97,7 +104,9 @@ def ohem_cross_entropy(
         hard = hard_positions(logits[part].detach(), labels[part], valid[part], ohem)
         chosen.append(hard)
         scale.append((hard.sum().clamp(min=1) / valid[part].sum().clamp(min=1)).expand(len(hard)))
-    return masked_cross_entropy(logits, labels, torch.cat(chosen), denominator * torch.cat(scale))
+    mask = torch.cat(chosen)
+    mask = mask if weights is None else mask * weights
+    return masked_cross_entropy(logits, labels, mask, denominator * torch.cat(scale))
 
 
 def hard_positions(logits: Tensor, labels: Tensor, valid: Tensor, ohem: Ohem) -> Tensor:

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, final
 
+import torch
 from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
@@ -30,6 +31,7 @@ class Method(nn.Module, ABC):
     config: MethodSettings
     student: Network
     teacher: Network
+    class_weights: Tensor | None
 
     @classmethod
     @abstractmethod
@@ -47,6 +49,8 @@ class Method(nn.Module, ABC):
         self.run_info = run_info
         self.student = network
         self.teacher = deepcopy(network).requires_grad_(False).eval()
+        weights = None if run_info.class_weights is None else torch.tensor(run_info.class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.student_labels = isinstance(config, UnlabeledSettings) and config.teacher == "student"
 
     def train(self, mode: bool = True) -> Self:
@@ -83,11 +87,16 @@ class Method(nn.Module, ABC):
         update(self.teacher, self.student, ema_decay(step, self.config.ema_decay, self.config.ema_ramp), applied)
 
     def supervised_loss(self, logits: Tensor, labeled: Labeled) -> Tensor:
-        """Cross-entropy on labelled images (paper eq. 1), over hard positions where `ohem` is set, ()."""
-        where = (logits, labeled.labels, labeled.valid, labeled.denominator)
+        """Cross-entropy on labelled images (paper eq. 1), over hard positions where `ohem` is set, ().
+
+        Class weights multiply the loss of each position; it is divided by the count of positions all the same.
+        """
+        weights = None if self.class_weights is None else self.class_weights[labeled.labels]
         if self.config.ohem is None:
-            return masked_cross_entropy(*where)
-        return ohem_cross_entropy(*where, self.run_info.group, self.config.ohem)
+            mask = labeled.valid if weights is None else labeled.valid * weights
+            return masked_cross_entropy(logits, labeled.labels, mask, labeled.denominator)
+        where = (logits, labeled.labels, labeled.valid, labeled.denominator)
+        return ohem_cross_entropy(*where, self.run_info.group, self.config.ohem, weights)
 
 
 @final

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol, final
 import torch
 
 from semikit.core.batch import Labeled, Normalise, Requirements, Unlabeled
-from semikit.core.census import Census
+from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
 from semikit.errors import ConfigError, FileFault, InputError
 from semikit.settings.base import Settings
@@ -153,6 +153,14 @@ class Task(ABC):
     @abstractmethod
     def check(self, thorough: bool = False) -> None:
         """Look through the files that will be used, with `thorough` all of them; raises DataError with all faults."""
+
+    def labelled_census(self) -> PartCensus:
+        """What the labelled images hold, every one of them counted: `check` may have opened only some.
+
+        Raises:
+            ConfigError: the task does not count.
+        """
+        raise ConfigError("train.class_weights: this task does not count classes; give a weight for each by name.")
 
     @abstractmethod
     def manifest(self) -> Mapping[str, Any]:

@@ -13,12 +13,13 @@ from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Task
 from semikit.distributed.collectives import process_count
-from semikit.distributed.groups import agreed, over_processes
+from semikit.distributed.groups import agreed, on_first, over_processes
 from semikit.errors import ConfigError, DataError
 from semikit.models.settings import buildable
 from semikit.registry import METHODS, TASKS
 from semikit.run.config import FORMAT, Config
 from semikit.training.bad_files import BadFiles
+from semikit.training.class_weights import resolved_weights
 from semikit.training.device import autocast, choose_device, grad_scaler
 from semikit.training.memory import planned_micro_batches
 from semikit.training.optimizer import build_optimizer
@@ -156,11 +157,21 @@ def planned(config: Config, method: Method, task: Task, device: torch.device, re
     return replace(config, train=config.train.model_copy(update={"accumulate": agreed_parts}))
 
 
+def weighted(config: Config, task: Task) -> Config:
+    """The configuration with the weight of every class in place of a rule; the first process counts."""
+    stated = config.train.class_weights
+    if stated is None:
+        return config
+    weights = on_first(lambda: resolved_weights(stated, task.class_names, task.labelled_census))
+    return replace(config, train=config.train.model_copy(update={"class_weights": weights}))
+
+
 def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | None = None) -> Run:
     """Everything needed to train, on its device; nothing is written yet."""
-    train = config.train
-    device = choose_device(train.device)
+    device = choose_device(config.train.device)
     task = task or build_task(config)
+    config = weighted(config, task)
+    train = config.train
     task.run_folder = folder
     task.bad_files = bad_files = BadFiles(train.max_bad_files)
     schedule = schedule_of(train, task.counts, requirements_of(config).unlabeled)
@@ -177,6 +188,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
         group=train.group,
         seed=train.seed,
         normalise=train.normalise,
+        class_weights=tuple(train.class_weights.values()) if isinstance(train.class_weights, dict) else None,
     )
     method: Method = METHODS.get(config.method_name)(network, config.method, run_info)
     method.to(device)

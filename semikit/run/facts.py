@@ -11,6 +11,7 @@ from semikit.models.encoders.names import ENCODERS
 from semikit.models.settings import EncoderSettings
 from semikit.run import build
 from semikit.run.config import Config
+from semikit.training.class_weights import weights_line
 from semikit.training.device import describe_device
 from semikit.training.settings import describe_step
 
@@ -52,6 +53,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
     """What the start panel says of a run in so many processes."""
     config, counts, schedule = run.config, run.task.counts, run.schedule
     train, network = config.train, run.network
+    weights = run.config.train.class_weights
     step = describe_step(train, processes, build.requirements_of(config).unlabeled)
     draws = schedule.iterations * train.batch
     parameters = sum(p.numel() for p in network.parameters())
@@ -64,6 +66,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         **run.task.facts(),
         "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
         "method": config.method_name,
+        **({"class weights": weights_line(weights)} if isinstance(weights, dict) else {}),
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
         "weights": f"{config.model.weights} · licence: {_licence(config.model)}",
         "length": f"{schedule.iterations} iterations of {step}, "

@@ -96,8 +96,10 @@ def _is_unfinished(folder: Path, wanted: Config) -> bool:
         lines = difference(raw, wanted.to_raw())
     except ConfigError:  # of another run, whose file is broken
         return False
-    planned = wanted.train.accumulate == "auto"  # the number that was found stands in the folder
-    return not [line for line in lines if not (planned and line.startswith("train.accumulate:"))]
+    # What was found when the run began stands in the folder.
+    found = ["train.accumulate:"] if wanted.train.accumulate == "auto" else []
+    found += ["train.class_weights"] if wanted.train.class_weights is not None else []
+    return not [line for line in lines if not line.startswith(tuple(found))]
 
 
 def never_began(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from semikit.core.batch import Labeled, Requirements, Unlabeled
-from semikit.core.census import Census
+from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
 from semikit.data.check import check_samples, missing_files, orientation_notice, parts_of
@@ -141,6 +141,14 @@ class PixelTask(Task, ABC):
             *pool_notices,
         )
         self.notices = [notice for notice in found if notice is not None]
+
+    def labelled_census(self) -> PartCensus:
+        """What was counted by `check`, where that was all; else every labelled mask is opened."""
+        counted = None if self.census is None else self.census.parts[0]
+        if counted is not None and counted.opened == counted.images:
+            return counted
+        labelled, *_ = parts_of(self.learned.split, self.learned.val)
+        return check_samples([labelled], len(self.class_names))[0]
 
     def data_notices(self) -> Sequence[str]:
         """What else a user should know of the data before training."""

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 
 from semikit.core.batch import Labeled, Requirements, Unlabeled
+from semikit.core.census import PartCensus
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import check_samples, parts_of, refuse_other_size
@@ -157,6 +158,11 @@ class Classification(Task):
     def facts(self) -> Mapping[str, str]:
         """Sizes and type of values."""
         return describe(self.learned.train, self.learned.split.labeled, 3, None)
+
+    def labelled_census(self) -> PartCensus:
+        """The labelled images of each class."""
+        labelled, *_ = parts_of(self.learned.split, self.learned.val, masks=False)
+        return class_census([labelled], self.class_names).parts[0]
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""

@@ -88,6 +88,9 @@ class TrainSettings(Settings):
     """Different files that may turn out unreadable before the run stops; each is named, and another image stands in."""
     normalise: Normalise = "total"
     """Denominators of the losses: counts over the total batch, or per process as released."""
+    class_weights: Literal["balanced", "effective"] | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """Weights of the classes in the supervised loss: balanced (1 / pixels or images), effective (by the effective
+    number of labelled images, β 0.9999), or name: weight (others 1); a run's own config.yaml holds what came of it."""
     protocol: Literal["strict", "paper"] = "strict"
     """strict: the best is chosen on val and test is read once; paper: chosen on test where there is one."""
 

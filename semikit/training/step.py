@@ -68,7 +68,8 @@ class Stepper:
             sharding.hand_to(optimizer)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         # Batch norm, thresholds, banks: all that a step changes beside the parameters. The teacher follows afterwards.
-        self.buffers = [buffer for name, buffer in method.named_buffers() if not name.startswith("teacher.")]
+        unchanged = ("teacher.", "class_weights")
+        self.buffers = [buffer for name, buffer in method.named_buffers() if not name.startswith(unchanged)]
         self.own_statistics = process_count() > 1 and has_batch_norm(method.student)
         self.no_sync: Callable[[], AbstractContextManager[Any]] = getattr(forward, "no_sync", nullcontext)
         device = self.parameters[0].device

@@ -23,6 +23,7 @@ VIT = {"encoder": "test_vit", "weights": "none", "encoder_args": {"depth": 2, "e
 SHARED: dict[str, tuple[tuple[int, int], ...]] = {
     "seg unimatch_v2": ((1, 4), (2, 2), (4, 1)),
     "seg hard examples": ((2, 1),),
+    "seg class weights": ((2, 1),),
     "seg uneven groups, total": ((3, 2),),
     "seg uneven groups, process": ((3, 1),),
     "cd unimatch_v2": ((2, 1),),
@@ -64,6 +65,7 @@ def configurations(small: dict[str, tuple[ModuleType, Path]]) -> dict[str, dict[
     made["cls freematch"]["method"] |= {"fairness": 0.5}
     made["seg hard examples"]["method"]["ohem"] = {"threshold": 0.4, "min_kept": 100}
     made["seg hard examples"]["train"] |= {"group": 2}
+    made["seg class weights"]["train"] |= {"class_weights": "balanced"}
     for kind in ("total", "process"):
         made[f"seg uneven groups, {kind}"]["train"] |= {"batch": 6, "normalise": kind}
     return made
