@@ -29,7 +29,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("list")(listing.list_names)
-for command in (own_data.convert,):
+for command in (own_data.convert, own_data.check):
     data.data_app.command()(command)
 app.add_typer(data.data_app, name="data")
 app.command("reproduce")(reproduce.reproduce)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from semikit.cli import options as o
 from semikit.cli.data import say
 from semikit.cli.output import progress_bar
 from semikit.errors import InputError
@@ -71,3 +73,36 @@ def convert(
     kept = f", {done.kept} were there" if done.kept else ""
     say([f"{done.written} masks written{kept}; {len(done.classes)} classes: {', '.join(done.classes)}"])
     say([f"next: semikit train {'cd' if images_b else 'seg'} --data {done.data} --dry-run"])
+
+
+def check(
+    data: Annotated[Path, typer.Argument(help="A data YAML, or a folder that `semikit train` takes.")],
+    task: Annotated[str | None, typer.Argument(help="seg | cd | cls. Default: as the data are described.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A PNG: labelled and validation images with their labels.")
+    ] = None,
+    root: o.Root = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Which fold validates, from 0 (data with folds: 5).")] = None,
+) -> None:
+    """Open every file of your own data and say what is wrong, without a model: the checks of `train --dry-run`.
+
+    semikit data check my.yaml -o sheet.png
+    """
+    if out is not None and (out.suffix.lower() != ".png" or not out.absolute().parent.is_dir()):
+        raise InputError(f"-o {out}: give the name of a PNG in a folder that is there.")
+    from semikit.cli.console import census_table, start_panel
+    from semikit.run.data_check import check_data
+
+    found = check_data(data, task, root, fold, sheet=out is not None)
+    console = Console()
+    start_panel(console, str(data), found.facts)
+    if found.census is not None:
+        console.print(census_table(found.census))
+    say(found.notices, "note")
+    if out is not None and found.sheet is not None:
+        from semikit.files import OUTPUT
+        from semikit.inference.pictures import save_png
+
+        save_png(found.sheet, out, OUTPUT)
+        say([f"contact sheet: {out}"])
+    say([f"The data are fine. next: semikit train {found.task} --data {data}"])

@@ -145,7 +145,7 @@ def gallery(examples: Sequence[Example], titles: Sequence[str], columns: int = 8
         canvas.paste(_thumbnail(example.image), (left, top))
         for k, (text, right) in enumerate(example.lines):
             colour = "black" if right is None else _RIGHT if right else _WRONG
-            draw.text((left, top + _SIDE + k * _LINE), _fitting(text, font), fill=colour, font=font)
+            draw.text((left, top + _SIDE + k * _LINE), fitting(text, font), fill=colour, font=font)
     return canvas
 
 
@@ -179,7 +179,7 @@ def _name_matrix(
     font = font_of(10)
     left, top = corner
     for k, name in enumerate(names):
-        text = _fitting(name, font, top - 26)
+        text = fitting(name, font, top - 26)
         middle = k * cell + cell // 2
         draw.text((left - 4, top + middle), text, fill="black", font=font, anchor="rm")
         label = Image.new("RGB", (top - 24, _LINE), "white")
@@ -201,7 +201,8 @@ def _thumbnail(image: Bytes) -> Image.Image:
     return picture
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int = _SIDE) -> str:
+def fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int = _SIDE) -> str:
+    """The text, cut off at its end where it is wider than `width` pixels."""
     while len(text) > 1 and font.getlength(text) > width:
         text = f"{text[:-2].rstrip('…')}…"
     return text

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from semikit.data.palette import palette
+from semikit.errors import DataError, InputError
+from semikit.run.data_check import task_of
 from tests.helpers import label_files as lf
 from tests.helpers import photos
 
@@ -39,3 +47,72 @@ def test_what_labels_are_converted_to_is_said(semikit: Call, tmp_path: Path) -> 
     answer = semikit("data", "convert", tmp_path, "--to", "coco", "-o", "out")
     assert answer.code == 2
     assert "converted to masks" in answer.err
+
+
+def test_data_are_checked_without_a_model_and_shown_on_a_sheet(semikit: Call, photo_data: Path) -> None:
+    answer = semikit("data", "check", photo_data, "-o", "sheet.png")
+    assert answer.code == 0, answer.err
+    assert "segmentation" in answer.out
+    assert "images that hold each class" in answer.out
+    assert f"The data are fine. next: semikit train seg --data {photo_data}" in answer.out
+    with Image.open("sheet.png") as image:
+        shown = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
+    assert set(map(tuple, palette(3)[:3].tolist())) <= shown  # in the legend
+
+
+def test_all_that_is_wrong_with_data_is_said(semikit: Call, tmp_path: Path) -> None:
+    data = photos.write(tmp_path / "photos")
+    damaged = tmp_path / "photos/train/images/train3.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    photos.save(tmp_path / "photos/train/masks/train1.png", np.full((40, 48), 77))
+    answer = semikit("data", "check", data, "-o", "sheet.png")
+    assert answer.code == 2
+    assert "2 problems with the data" in answer.err
+    assert not Path("sheet.png").exists()
+    assert semikit("data", "check", data, "-o", "missing/sheet.png").code == 2
+
+
+def test_pairs_and_classes_are_shown_too(semikit: Call, tmp_path: Path) -> None:
+    seeds = count()
+    for part in ("train", "val"):
+        for k in range(2):
+            for date in "AB":
+                lf.photo(tmp_path / f"pairs/{part}/{date}/{k}.png", 40, 48, seed=next(seeds))
+            mask = np.zeros((40, 48), np.uint8)
+            mask[8:20, 8:20] = 255
+            photos.save(tmp_path / f"pairs/{part}/label/{k}.png", mask)
+            for name in ("cat", "dog"):
+                lf.photo(tmp_path / f"animals/{part}/{name}/{part}{k}.jpg", 40, 48, seed=next(seeds))
+    for folder, task in (("pairs", "change detection"), ("animals", "classification")):
+        answer = semikit("data", "check", tmp_path / folder, "-o", f"{folder}.png")
+        assert answer.code == 0, answer.err
+        assert task in answer.out
+        assert Path(f"{folder}.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("train: {images_a: a, images_b: b}", "cd"),
+        ("train: {images: a, masks: b}", "seg"),
+        ("train: labels.csv", "cls"),
+        ("train: {labels: labels.csv}", "cls"),
+        ("train: {images: animals}", "cls"),
+        ("train: pairs", "cd"),
+        ("train: photos", "seg"),
+        ("train: animals", "cls"),
+    ],
+)
+def test_the_task_is_that_of_the_description(tmp_path: Path, text: str, task: str) -> None:
+    for folder in ("pairs/A", "pairs/B", "photos/images", "animals/cat"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "my.yaml").write_text(text)
+    assert task_of(tmp_path / "my.yaml") == task
+
+
+def test_a_description_without_a_task_is_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("val: 0.2\n")
+    with pytest.raises(InputError, match="name the task"):
+        task_of(tmp_path / "my.yaml")
+    with pytest.raises(DataError, match="no such file"):
+        task_of(tmp_path / "other.yaml")
