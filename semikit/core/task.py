@@ -151,8 +151,10 @@ class Task(ABC):
         """A new network for this task; raises ConfigError where the views do not fit it (crop and patch)."""
 
     @abstractmethod
-    def check(self, thorough: bool = False) -> None:
-        """Look through the files that will be used, with `thorough` all of them; raises DataError with all faults."""
+    def check(self, thorough: bool = False, resumed: bool = False) -> None:
+        """Look through the files that will be used, with `thorough` all of them; raises DataError with all faults. What
+        a run that is `resumed` could begin with does not end it.
+        """
 
     def labelled_census(self) -> PartCensus:
         """What the labelled images hold, every one of them counted: `check` may have opened only some.

@@ -213,7 +213,8 @@ def open_pair_folders(spec: PairSpec) -> DataParts:
         opened(part, key) if isinstance(part, PairFolders) else None
         for key, part in (("val", spec.val), ("test", spec.test))
     )
-    parts = DataParts(opened(spec.train, "train"), more, val, test, spec.classes, bands=spec.bands)
+    train, overlap = opened(spec.train, "train"), spec.allow_overlap
+    parts = DataParts(train, more, val, test, spec.classes, bands=spec.bands, allow_overlap=overlap)
     return rescaled(parts, spec.scale)
 
 

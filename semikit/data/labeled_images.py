@@ -254,8 +254,9 @@ def open_labeled(spec: LabelSpec) -> DataParts:
     places = enumerate(pool_among(spec.unlabeled)[0])
     more = tuple(unlabeled_files(place, f"unlabeled[{k}]") for k, place in places)
     val, test = _scored(spec.val, "val", classes), _scored(spec.test, "test", classes)
-    parts = DataParts(first, more, val, test, classes, balanced=True)
-    refuse_overlap(parts.named())
+    parts = DataParts(first, more, val, test, classes, balanced=True, allow_overlap=spec.allow_overlap)
+    if not parts.allow_overlap:
+        refuse_overlap(parts.named())
     return parts
 
 

@@ -166,7 +166,9 @@ def open_folders(spec: DataSpec) -> DataParts:
     folders, _ = pool_among(spec.unlabeled)
     more = tuple(masked_images(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(folders))
     val, test = _scored(spec.val, spec, "val"), _scored(spec.test, spec, "test")
-    return rescaled(DataParts(train, more, val, test, spec.classes, bands=spec.bands), spec.scale)
+    return rescaled(
+        DataParts(train, more, val, test, spec.classes, bands=spec.bands, allow_overlap=spec.allow_overlap), spec.scale
+    )
 
 
 def _scored(part: Folders | float | None, spec: DataSpec, key: str) -> MaskedImages | None:

@@ -236,6 +236,7 @@ class DataParts:
     by class, `stratify`: in proportion where they cannot be balanced. `official` resolves official splits, None where
     there are none. `published`: the parts are as somebody published them. `bands` are the chosen bands, `scale` the
     range of raster values in use. `pool` are shards, which are then all that is unlabelled. `notices` are for the user.
+    `allow_overlap`: a picture may be in two parts.
     """
 
     train: Samples
@@ -252,6 +253,7 @@ class DataParts:
     published: bool = False
     pool: ShardPool | None = None
     notices: tuple[str, ...] = ()
+    allow_overlap: bool = False
 
     def named(self) -> dict[str, Samples]:
         """Every part by its name, unlabeled[0], unlabeled[1] and so on among them."""

@@ -90,6 +90,8 @@ class SplitSpec(Settings):
     """Images the best model is chosen on."""
     test: Settings | float | None = None
     """Images for the final score."""
+    allow_overlap: bool = False
+    """Whether a picture that is learned from may be scored on too, under one name or another."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import filecmp
 import re
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -25,8 +23,6 @@ _Choice = tuple[Family, list[int], tuple[str, ...]]
 """How labelled images were chosen, which they are, and notices."""
 
 OFFICIAL = "official:"
-_COMPARED = 4096
-"""Bytes of a file that are compared by a checksum before whole files are."""
 _ALLOWED = "a number (46), a fraction (1/16, 10%, 0.1), a file with one name a line, or all"
 _BALANCED = (
     "a number over all classes (250), a fraction of every class (1/10, 10%, 0.1), a file with one name a line, or all"
@@ -63,13 +59,11 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
     `labels`: "46" | "1/16" (round(N*f), of the images that can be labelled; where `parts.balanced`, of every class) |
     path of a list | "official:1/16", which `parts.official` resolves | "all". None means all, and is refused where
     `parts.balanced`. Of one seed, fewer labels are a subset of more (of classes: of choices in balance, and of those in
-    proportion). No image of val and test may be labelled; of published data their names are compared alone, as empty
-    tiles of WHU-CD may be equal.
+    proportion).
 
     Raises:
         DataError: more asked than there are, a number that the classes do not divide (unless `parts.stratify`), a
-            malformed option, an unknown file entry, a labelled file that is also in val or test, an official split of
-            data that have none.
+            malformed option, an unknown file entry, an official split of data that have none.
     """
     train = parts.train
     able = np.array([index for index in range(len(train)) if train.has_target(index)], np.int64)
@@ -78,9 +72,6 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
     family, labeled, notices = _labeled(labels, parts, able, seed)
     scored = {"val": parts.val, "test": parts.test}
     apart = {part for part, source in scored.items() if is_held_out(source, train)}
-    for part, source in () if parts.published else scored.items():
-        if part not in apart:  # what was held out of train holds what copies train has
-            refuse_shared(train, labeled, source, part)
     pool = Pool((train, *parts.unlabeled))
     unlabeled: Sequence[int] = range(len(pool))
     if parts.pool is not None:
@@ -152,54 +143,3 @@ def _fraction(labels: str, allowed: str) -> Fraction | None:
     if found > 1:
         raise DataError(f"labels {labels!r} is not a fraction between 0 and 1. Give {allowed}.")
     return found
-
-
-def shared_files(source: Samples, indices: Iterable[int], other: Samples) -> list[tuple[str, str]]:
-    """Pairs of names whose image files hold the same bytes; none where a source is not made of files.
-
-    Files that are missing are equal to none; they are reported when the data are checked.
-    """
-    sizes = {i: size for i in indices if (size := _sizes(source, i))}
-    wanted, held = set(sizes.values()), set()
-    candidates: dict[tuple[tuple[int, ...], int], list[int]] = {}
-    for j in range(len(other)):
-        size = _sizes(other, j)
-        if size is not None and size in wanted:
-            held.add(size)
-            candidates.setdefault((size, _beginning(other, j)), []).append(j)
-    near = {i: candidates.get((size, _beginning(source, i)), []) for i, size in sizes.items() if size in held}
-    pairs = [(i, j) for i, found in near.items() for j in found]
-    return [(source.names[i], other.names[j]) for i, j in pairs if _same_bytes(source.files(i), other.files(j))]
-
-
-def _beginning(source: Samples, index: int) -> int:
-    """A checksum of how an image's files begin: of ten thousand small ones many are equally long."""
-    total = 0
-    for path in source.files(index):
-        with path.open("rb") as file:
-            total = zlib.crc32(file.read(_COMPARED), total)
-    return total
-
-
-def _sizes(source: Samples, index: int) -> tuple[int, ...] | None:
-    """Bytes of an image's files; None where one is missing or it is generated."""
-    files = source.files(index)
-    return tuple(path.stat().st_size for path in files) if files and all(path.is_file() for path in files) else None
-
-
-def _same_bytes(files: Sequence[Path], others: Sequence[Path]) -> bool:
-    """Compared piece by piece: a scene is not read whole."""
-    return all(filecmp.cmp(path, other, shallow=False) for path, other in zip(files, others, strict=True))
-
-
-def refuse_shared(train: Samples, labeled: Sequence[int], other: Samples | None, part: str) -> None:
-    """Raise where a labelled file of train lies in another part too, under whatever name.
-
-    Raises:
-        DataError: names the files.
-    """
-    shared = [] if other is None else shared_files(train, labeled, other)
-    if shared:
-        files = ", ".join(name if name == twin else f"{name} (there {twin})" for name, twin in shared[:3])
-        more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
-        raise DataError(f"labelled files that are also in {part}: {files}{more}. Take them out of train or of {part}.")

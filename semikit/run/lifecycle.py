@@ -109,10 +109,10 @@ def _start(config: Config, folder: Path, reporter: MakeReporter, notice: str | N
         return _train(run, 0, notice)
 
 
-def _checked(config: Config, folder: Path, reporter: Reporter) -> build.Run:
+def _checked(config: Config, folder: Path, reporter: Reporter, resumed: bool = False) -> build.Run:
     """All objects of a run; the first process has checked the data."""
     task = build.build_task(config)
-    on_first(task.check)
+    on_first(lambda: task.check(resumed=resumed))
     return build.build_run(config, folder, reporter, task)
 
 
@@ -130,7 +130,7 @@ def resume_run(task_name: str, folder: Path, overrides: Mapping[str, Any], repor
     if config.task != task_name:
         raise InputError(f"{folder} is a run of the task {config.task!r}: semikit train {config.task} --resume …")
     with _writing(folder) as notice, _log(folder, reporter) as observer:
-        run = _checked(config, folder, observer)
+        run = _checked(config, folder, observer, resumed=True)
         resuming.resume(run, observer)
         same_step(run.trainer.step, folder)
         observer.notice(f"going on at iteration {run.trainer.step}")

@@ -92,7 +92,8 @@ def open_own(
     more = [folder(Path(text).absolute()) for text, source in named.items() if source is None]
     parts = opened(spec.model_copy(update={"unlabeled": (*entries, *more)}))
     prepared = {text: source for text, source in named.items() if source is not None}
-    refuse_overlap({**replace(parts, unlabeled=()).named(), **prepared})
+    if not parts.allow_overlap:
+        refuse_overlap({**replace(parts, unlabeled=()).named(), **prepared})
     decode = decoder(parts.bands, parts.scale and parts.scale.bounds)
     parts = replace(parts, unlabeled=(*parts.unlabeled, *prepared.values()))
     return with_pool(held_out_as_stated(parts, spec, data.fold), shards, decode)

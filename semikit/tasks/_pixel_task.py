@@ -113,7 +113,7 @@ class PixelTask(Task, ABC):
     def _channels(self) -> int:
         return channels_of(self.learned.train, self.learned.split.labeled[0])
 
-    def check(self, thorough: bool = False) -> None:
+    def check(self, thorough: bool = False, resumed: bool = False) -> None:
         """Labelled, validation and test images with their masks; with `thorough` the unlabelled images too.
 
         Of a published data set every file has to be there, and a part of them is opened (with `thorough` all that are
@@ -132,6 +132,7 @@ class PixelTask(Task, ABC):
         labelled = self.census.parts[0]
         found = (
             *self.parts.notices,
+            *learned.overlaps(resumed),
             rarest_notice(labelled, self.class_names),
             missing_classes(labelled, self.class_names),
             unscored_classes(self.census),

@@ -9,6 +9,7 @@ from typing import Any, final
 from semikit.core.batch import Requirements
 from semikit.core.task import BatchLayout, Counts
 from semikit.data import manifest
+from semikit.data.duplicates import overlap_notices
 from semikit.data.loading.loader import Make, StepLoader
 from semikit.data.loading.streams import Stream
 from semikit.data.samples import DataParts, Samples
@@ -59,6 +60,15 @@ class TrainingData:
     def write_split(self, folder: Path) -> None:
         """Write split.json, labeled.txt and unlabeled.txt."""
         manifest.write(folder, self.split, self.shards)
+
+    def overlaps(self, resumed: bool) -> list[str]:
+        """What is to be told of pictures of one's own data that are there more than once; those of a published set are
+        as they were published (tiles of WHU-CD repeat).
+
+        Raises:
+            DataError: some are learned from and scored on; not where that is allowed or a run was begun so.
+        """
+        return [] if self.parts.published else overlap_notices(self.parts, not (resumed or self.parts.allow_overlap))
 
     def check_pool(self, channels: int) -> list[str]:
         """Open the first image of shards, which has to have as many channels as train; returns notices for the user.

@@ -135,7 +135,7 @@ class Classification(Task):
         rows = {LABELED: torch.tensor(split.labeled), UNLABELED: unlabeled, SECOND: unlabeled}
         return torch.from_numpy(stored).movedim(-1, 1), rows
 
-    def check(self, thorough: bool = False) -> None:
+    def check(self, thorough: bool = False, resumed: bool = False) -> None:
         """Labelled and scored images, of a published data set some; with `thorough` all, and the unlabelled."""
         learned, split = self.learned, self.learned.split
         labelled, unlabelled, *scored = parts_of(split, learned.val, learned.test, masks=False)
@@ -151,6 +151,7 @@ class Classification(Task):
         self.notices = [
             *self.parts.notices,
             *split.notices,
+            *learned.overlaps(resumed),
             balance_notice(split, self.class_names),
             *learned.check_pool(3),
         ]

@@ -161,7 +161,7 @@ class Toy(Task):
         made: Network = tiny.network(num_classes=len(self.class_names), pixels=False)
         return made
 
-    def check(self, thorough: bool = False) -> None:
+    def check(self, thorough: bool = False, resumed: bool = False) -> None:
         """Nothing can be wrong."""
 
     def manifest(self) -> Mapping[str, Any]:

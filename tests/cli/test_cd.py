@@ -200,7 +200,7 @@ class TestWrongInput:
                     values = georasters.ramp(40, 48, 3, kind)
                     georasters.save(folder / f"{part}/{date}/{part}{k}.tif", values, crs=None)
         with (folder / "data.yaml").open("a") as file:
-            file.write("scale: {min: 0, max: 4000}\n")
+            file.write("scale: {min: 0, max: 4000}\nallow_overlap: true\n")
         answer = train(folder / "data.yaml", "--labels", "2", "--dry-run")
         assert answer.code == 0, answer.err
         told = said(answer.out)

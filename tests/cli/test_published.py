@@ -127,6 +127,14 @@ def test_more_unlabelled_pairs(semikit: Call, miniature: Miniature) -> None:
     assert pairs in semikit(*seg, "--unlabeled", "sets/whu").err
 
 
+def test_pictures_that_repeat_are_taken_as_they_were_published(semikit: Call, miniature: Miniature) -> None:
+    done(semikit("data", "prepare", "levir", "--source", miniature("levir-tiles"), "--root", "root"))
+    for date in "AB":
+        Path("root", date, "val_1_1.png").write_bytes(Path("root", date, "train_1_1.png").read_bytes())
+    base = ("train", "cd", "--dataset", "levir", "--root", "root", "--labels", "3", *SMALL, "--dry-run")
+    assert "learned from" not in done(semikit(*base))
+
+
 def test_masks_of_0_and_1(semikit: Call, miniature: Miniature) -> None:
     """Read as 0 and 255 they would be unchanged throughout."""
     done(semikit("data", "prepare", "levir", "--source", miniature("levir-tiles"), "--root", "root"))

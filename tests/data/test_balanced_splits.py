@@ -164,21 +164,6 @@ def test_an_official_list(tmp_path: Path) -> None:
         choose("official:2%", of)
 
 
-def test_a_labelled_file_that_is_also_in_val(tmp_path: Path) -> None:
-    for part in ("train", "val"):
-        for number, name in enumerate(("cat", "dog")):
-            (tmp_path / part / name).mkdir(parents=True)
-            for k in range(2):
-                pixels = np.full((4, 4, 3), 50 * number + 10 * k + (100 if part == "val" else 0), np.uint8)
-                Image.fromarray(pixels).save(tmp_path / part / name / f"{k}.png")
-    of = open_labeled(folder_spec(tmp_path))
-    assert len(choose("all", of).labeled) == 4
-    (tmp_path / "val/dog/0.png").write_bytes((tmp_path / "train/cat/1.png").read_bytes())
-    with pytest.raises(DataError, match=r"labelled files that are also in val: cat/1 \(there dog/0\)"):
-        choose("all", of)
-    assert choose("all", replace(of, published=True)).labeled
-
-
 @pytest.mark.parametrize("entry", ["val/cat/1.png", "val/cat/1"])
 def test_a_path_of_val_is_not_taken_for_a_name_of_train(entry: str, tmp_path: Path) -> None:
     """Both parts have a cat/1; the list says which one is meant."""

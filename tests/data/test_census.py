@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,9 +60,12 @@ def test_each_file_is_opened_once(spec: DataSpec, monkeypatch: pytest.MonkeyPatc
     import semikit.data.masked_images as module
 
     opened: list[str] = []
-    images, read = module.read_image, module.read_mask
-    monkeypatch.setattr(module, "read_image", lambda path, *more: (opened.append(str(path)), images(path, *more))[1])
-    monkeypatch.setattr(module, "read_mask", lambda path, *more: (opened.append(str(path)), read(path, *more))[1])
+
+    def noted(read: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda path, *more, **options: (opened.append(str(path)), read(path, *more, **options))[1]
+
+    for name in ("read_image", "read_mask"):
+        monkeypatch.setattr(module, name, noted(getattr(module, name)))
     counted(spec)
     assert len(opened) == len(set(opened)) == 6 + 6 + 2 + 3 + 3
 

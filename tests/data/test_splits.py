@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from semikit.data.loading.loader import StepLoader
 from semikit.data.loading.streams import Stream
 from semikit.data.masked_images import DataSpec, open_folders
 from semikit.data.samples import DataParts, Samples
-from semikit.data.splits import choose, shared_files
+from semikit.data.splits import choose
 from semikit.errors import DataError
 
 
@@ -156,21 +156,6 @@ def test_wrong_lists(tmp_path: Path, lines: str, sentence: str) -> None:
         choose(str(path), parts(train))
 
 
-def test_a_labelled_file_that_is_also_in_val(folder: Path, spec: DataSpec) -> None:
-    (folder / "val/images/val1.png").write_bytes((folder / "train/images/train2.png").read_bytes())
-    sources = open_folders(spec)
-    assert shared_files(sources.train, range(8), sources.val) == [("train2", "val1")]
-    with pytest.raises(DataError, match=r"labelled files that are also in val: train2 \(there val1\)"):
-        choose(None, sources)
-
-
-def test_one_name_in_train_and_val_is_fine_where_the_files_differ(folder: Path, spec: DataSpec) -> None:
-    for part in ("images", "masks"):
-        (folder / f"val/{part}/val1.png").rename(folder / f"val/{part}/train1.png")
-    sources = open_folders(spec)
-    assert len(choose(None, sources).labeled) == 6
-
-
 def test_masks_of_unlabelled_images_are_never_opened(
     folder: Path, spec: DataSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -197,15 +182,6 @@ def test_masks_of_unlabelled_images_are_never_opened(
     loader: StepLoader[Any] = StepLoader(streams, make, 0, range(6))
     assert len(list(loader)) == 6
     assert set(opened) == {"train1", "train4", "val0", "val1", "val2"}
-
-
-def test_equal_files_in_two_parts_of_a_published_set_are_taken_as_published(folder: Path, spec: DataSpec) -> None:
-    twin = (folder / "val/images/val0.png").read_bytes()
-    (folder / "train/images/train0.png").write_bytes(twin)
-    sources = open_folders(spec)
-    with pytest.raises(DataError, match="labelled files that are also in val"):
-        choose("all", sources)
-    assert choose("all", replace(sources, published=True)).labeled
 
 
 def test_a_list_that_a_run_wrote_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def rescaled(parts: DataParts, stated: Scale | None) -> DataParts:
             no file.
     """
     named = parts.named()
-    refuse_overlap(named)
+    if not parts.allow_overlap:
+        refuse_overlap(named)
     notices = () if stated is None else _unaffected({name: _files(part) for name, part in named.items()}, stated)
     scale = stated or sampled_scale(_files(parts.train), parts.bands)
     for name, part in () if scale not in (None, BYTES) or stated else named.items():
