@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, final
 
@@ -99,7 +99,7 @@ class PairSpec(ClassSpec):
     @property
     def values(self) -> MaskValues:
         """How mask values become classes."""
-        return MaskValues(self.num_classes, self.ignore, tuple(sorted(self.mapping.items())), exact=True)
+        return replace(super().values, exact=True)
 
 
 def load_pairs(data: Path | Mapping[str, Any], root: Path | None = None) -> PairSpec:
@@ -184,7 +184,7 @@ class ImagePairs(Samples):
         onto = mask_grid(self.before[index], path)
         if region is not None and onto is None:
             refuse_other_size(path, self.extent(index))
-        values, covered = read_mask_onto(path, region, onto)
+        values, covered = read_mask_onto(path, region, onto, colours=bool(self.values.colours))
         labels, valid = self.values.decode(values, path)
         return (labels, valid) if covered is None else (np.where(covered, labels, 0).astype(np.uint8), valid & covered)
 

@@ -132,7 +132,7 @@ class MaskedImages(Samples):
             raise DataError(f"{self.images[index]} has no mask; only images with a mask can be labelled or scored.")
         if region is not None:
             refuse_other_size(path, self.extent(index))
-        return self.values.decode(read_mask(path, region), path)
+        return self.values.decode(read_mask(path, region, colours=bool(self.values.colours)), path)
 
     def has_target(self, index: int) -> bool:
         """Whether there is a mask of the same name."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from semikit.core.census import Census, PartCensus
 from semikit.data.check import Part
-from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.mask_values import MaskValues, is_lossy
 from semikit.data.samples import UNKNOWN
 from semikit.data.splits import Split
 from semikit.errors import some
@@ -36,6 +36,18 @@ def rarest_notice(labelled: PartCensus, class_names: Sequence[str]) -> str:
     more = f" (the {_RAREST} rarest of {len(pairs)})" if len(pairs) > _RAREST else ""
     part = "" if labelled.opened == labelled.images else f" of {labelled.opened} opened"
     return f"labelled images{part} that hold each class: {held}{more}"
+
+
+def lossy_notice(parts: Sequence[Part]) -> str | None:
+    """A warning where masks are stored in a format that may have changed their values without leaving the classes."""
+    files = (path for part in parts if part.masks for k in part.indices if (path := part.source.target_file(k)))
+    lossy = [str(path) for path in files if is_lossy(path)]
+    if not lossy:
+        return None
+    return (
+        f"{len(lossy)} masks are JPEG or WebP, which may change one class into another near outlines: {some(lossy)}. "
+        "Export them as PNG."
+    )
 
 
 def missing_classes(labelled: PartCensus, class_names: Sequence[str]) -> str | None:

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from semikit.data.formats.colours import Colour, packed
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.rescale import Scale
 from semikit.data.shards.pool_spec import Shards
+from semikit.errors import some
 from semikit.files import at_home, no_such_file
 from semikit.settings.base import Location, Settings
 from semikit.settings.messages import validate
@@ -27,6 +29,9 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 DEFAULT_SHARE = 0.2
 """Held out of a folder that has no part to validate on."""
+
+_Part = Annotated[int, Field(ge=0, le=255)]
+RGB = tuple[_Part, _Part, _Part]
 
 S = TypeVar("S", bound=Settings)
 
@@ -114,6 +119,11 @@ class ClassSpec(SplitSpec):
     """Mask values that do not count."""
     mapping: Annotated[dict[int, int], BeforeValidator(_with_whole_keys), Field(default_factory=dict)]
     """Mask value -> class; values not named here are class numbers."""
+    colors: dict[str, RGB] | None = None
+    """Class -> its colour (R, G, B), of which masks in colour are read and all pictures drawn; of all classes. Without
+    `classes` they are those named here, in this order."""
+    ignore_colors: tuple[RGB, ...] = ()
+    """Colours of masks that do not count."""
     bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
     """Which bands of a raster, in this order, counted from 1; default all but an alpha band."""
     scale: Scale | None = None
@@ -130,6 +140,31 @@ class ClassSpec(SplitSpec):
         beyond = sorted(value for value in self.mapping.values() if not 0 <= value < len(self.classes))
         if beyond:
             raise ValueError(f"'mapping' leads to class {beyond[0]}, but the classes are 0 to {len(self.classes) - 1}")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_of_colours(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(raw.get("colors"), dict) and raw.get("classes") is None:
+            return {**raw, "classes": [str(name) for name in raw["colors"]]}
+        return raw
+
+    @model_validator(mode="after")
+    def _each_its_colour(self) -> Self:
+        if self.colors is None:
+            if self.ignore_colors:
+                raise ValueError("'ignore_colors' is read with 'colors'; say there which colour is which class")
+            return self
+        missing = [name for name in self.classes if name not in self.colors]
+        strange = [name for name in self.colors if name not in self.classes]
+        if missing or strange:
+            what = f"no colour for {', '.join(missing)}" if missing else f"{', '.join(strange)} is no class"
+            known = some(self.classes, 10)
+            raise ValueError(f"'colors' names each class with its colour: {what}. The classes are {known}")
+        given = [*self.colors.values(), *self.ignore_colors]
+        twice = sorted({colour for colour in given if given.count(colour) > 1})
+        if twice:
+            raise ValueError(f"colours must differ, got twice: {list(twice[0])}")
         return self
 
     @field_validator("val")
@@ -150,7 +185,19 @@ class ClassSpec(SplitSpec):
     @property
     def values(self) -> MaskValues:
         """How mask values become classes."""
-        return MaskValues(self.num_classes, self.ignore, tuple(sorted(self.mapping.items())))
+        return MaskValues(self.num_classes, self.ignore, tuple(sorted(self.mapping.items())), colours=self._colours)
+
+    @property
+    def _colours(self) -> tuple[tuple[int, int, str], ...]:
+        if self.colors is None:
+            return ()
+        classes = [(packed(self.colors[name]), number, name) for number, name in enumerate(self.classes)]
+        return tuple(sorted([*classes, *((packed(colour), -1, "ignored") for colour in self.ignore_colors)]))
+
+    @property
+    def drawn(self) -> list[Colour] | None:
+        """The colours that classes are drawn with, where they are given."""
+        return None if self.colors is None else [self.colors[name] for name in self.classes]
 
 
 def read_spec(kind: type[S], data: Path | Mapping[str, Any], root: Path | None = None) -> S:

@@ -17,7 +17,7 @@ from semikit.data.check import check_samples, missing_files, orientation_notice,
 from semikit.data.description import describe
 from semikit.data.formats.rescale import Scale
 from semikit.data.formats.value_range import range_notices
-from semikit.data.notices import missing_classes, rarest_notice, shift_notice, unscored_classes
+from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
 from semikit.errors import ConfigError, DataError, some
 from semikit.inference.evaluation import PixelEvaluation
@@ -138,6 +138,7 @@ class PixelTask(Task, ABC):
             unscored_classes(self.census),
             None if self.data.folders is None else shift_notice(self.census, self.data.folders.values),
             orientation_notice(learned.train, parts[0].indices),
+            lossy_notice(parts),
             *self.data_notices(),
             *pool_notices,
         )

@@ -85,7 +85,9 @@ class ChangeDetection(PixelTask):
         else:
             assert data.folders is not None
             parts = open_own(data, data.folders, "cd", _folder, open_pair_folders, PoolPair)
-        return replace(parts, palette=change_palette(len(parts.class_names)))
+        given = None if data.folders is None else data.folders.drawn
+        count = len(parts.class_names)
+        return replace(parts, palette=change_palette(count) if given is None else palette(count, given))
 
     @classmethod
     def build(cls, settings: ModelSettings, num_classes: int) -> Siamese:

@@ -71,7 +71,7 @@ class Segmentation(PixelTask):
             return open_published(data, data.published, _unlabeled)
         assert data.folders is not None
         parts = open_own(data, data.folders, "seg", lambda folder: ImageFolder(images=folder), open_folders, PoolImage)
-        return replace(parts, palette=palette(len(parts.class_names)))
+        return replace(parts, palette=palette(len(parts.class_names), data.folders.drawn))
 
     @classmethod
     def build(cls, settings: ModelSettings, num_classes: int) -> Segmenter:

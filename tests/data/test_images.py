@@ -150,7 +150,7 @@ def test_masks_keep_their_values(save: Save, tmp_path: Path) -> None:
 
 def test_a_colour_mask_is_refused(save: Save, tmp_path: Path) -> None:
     two = np.where(RGB > 127, 255, 0).astype(np.uint8)
-    with pytest.raises(FileFault, match=r"colour mask read as RGB: .*c\.png \(3 channels, . colours\)\. Save class nu"):
+    with pytest.raises(FileFault, match=r"colour mask read as RGB: .*c\.png \(3 channels, . colours\)\. Say which"):
         read_mask(save("c.png", two))
     with pytest.raises(FileFault, match="Its channels are equal: save one of them"):
         read_mask(save("e.png", np.repeat(GRAY[..., None], 3, 2)))

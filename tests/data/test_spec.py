@@ -86,7 +86,7 @@ def test_a_written_out_spec_reads_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"clases": ["a"]}, "unknown key 'clases'. Did you mean 'classes'?"),
+        ({"clases": ["a"]}, "unknown key 'clases'. Did you mean 'classes'"),
         ({"val": {"images": "a", "mask": "b"}}, "unknown key 'val.mask'. Did you mean 'masks'"),
         ({"unlabeled": {"images": "a", "masks": "b"}}, "unknown key 'unlabeled[0].masks'"),
         ({"classes": ["a", 1]}, "invalid type for key 'classes[1]': expected text, got 1 (int)"),

@@ -24,7 +24,7 @@ from semikit.data.conversion.labels import (
     refuse_nothing,
 )
 from semikit.data.folders import image_files
-from semikit.data.formats.colours import Colour, described_colours, packed, read_colour_mask, read_colours
+from semikit.data.formats.colours import Colour, described_colours, packed, read_colours
 from semikit.data.formats.images import read_mask
 from semikit.data.published.catalogue import read_published
 from semikit.errors import ConfigError, FileFault, mask_size_fault
@@ -51,7 +51,7 @@ class MaskFile(Drawing):
 
     def drawn(self, size: Size, numbers: Numbers) -> Bytes:
         """Its values as class numbers."""
-        stored = read_colour_mask(self.path)[0] if self.colours else read_mask(self.path)
+        stored = read_mask(self.path, colours=self.colours)
         if stored.shape != size:
             raise mask_size_fault(self.path, size, (stored.shape[0], stored.shape[1]))
         values, places = np.unique(stored, return_inverse=True)

@@ -10,62 +10,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.data.formats.images import faults_of, is_raster, read_values
-from semikit.errors import DataError, FileFault
+from semikit.errors import DataError
 from semikit.files import no_such_file
-from semikit.raster import reading as rasters
-from semikit.raster.grid import Grid
-from semikit.raster.region import Region
 from semikit.settings.yaml_text import parse
 
 Colour = tuple[int, int, int]
+COLOUR = 1 << 24
+"""What is added to a colour."""
 _SHOWN = 4
 """Colours that a message names."""
 
 
 def packed(colour: Sequence[int]) -> int:
-    """Red, green and blue (0..255) as one number."""
+    """Red, green and blue (0..255) as one number, larger than any value of a mask of one channel."""
     red, green, blue = colour
-    return red << 16 | green << 8 | blue
+    return COLOUR | red << 16 | green << 8 | blue
 
 
 def unpacked(number: int) -> Colour:
     """The colour of a number."""
-    return number >> 16, number >> 8 & 255, number & 255
+    return number >> 16 & 255, number >> 8 & 255, number & 255
 
 
-def read_colour_mask(
-    path: Path, region: Region | None = None, onto: Grid | None = None
-) -> tuple[NDArray[np.int32], NDArray[np.bool_] | None]:
-    """The colours (H, W) int32 of a mask, packed, and where it lies (H, W); alpha does not count.
-
-    Raises:
-        FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
-    """
-    covered = None
-    if is_raster(path):
-        with faults_of(path, region):
-            values, covered = rasters.read(path, None, masks=True, region=region, onto=onto)
-    else:
-        values = read_values(path)[0]
-        values = values if region is None else values[region.slices]
-    if values.dtype != np.uint8 or values.shape[2] != 3:
-        detail = f"{values.shape[2]} bands of {values.dtype}"
-        raise FileFault(
-            "mask that is no RGB image", path, detail, "Save colours as RGB of 8 bits, or leave out `colors`."
-        )
+def packed_pixels(values: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Colours (H, W, 3) as numbers (H, W)."""
     wide = values.astype(np.int32)
-    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], covered
+    pixels: NDArray[np.int32] = COLOUR | wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    return pixels
 
 
 def described_colours(values: NDArray[Any], counts: NDArray[np.int64], known: Mapping[int, str]) -> str:
     """Packed colours that are no class, those with most pixels first, each with the known colour most like it."""
-    order = np.argsort(-counts)[:_SHOWN]
-    shown = [
-        f"{list(unpacked(int(values[k])))}: {counts[k]} pixels, nearest {_nearest(int(values[k]), known)}"
-        for k in order
-    ]
-    return "; ".join([*shown, *([f"and {len(values) - _SHOWN} more colours"] if len(values) > _SHOWN else [])])
+    most = sorted(zip(counts.tolist(), values.tolist(), strict=True), reverse=True)
+    shown = [f"{_text(value)}: {count} pixels, nearest {_nearest(value, known)}" for count, value in most[:_SHOWN]]
+    return "; ".join([*shown, *([f"and {len(most) - _SHOWN} more colours"] if len(most) > _SHOWN else [])])
+
+
+def _text(number: int) -> str:
+    return str(list(unpacked(number))) if number >= COLOUR else f"value {number} of a mask without colours"
 
 
 def _nearest(number: int, known: Mapping[int, str]) -> str:

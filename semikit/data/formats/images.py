@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from semikit.data.formats.colours import packed_pixels
 from semikit.data.formats.orientation import turned, turned_size
 from semikit.data.formats.photos import PHOTOS as PHOTOS
-from semikit.data.formats.photos import opened, picture, stored_values
+from semikit.data.formats.photos import opened, picture, stored_colours, stored_values
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range, as_bytes, to_uint8
 from semikit.errors import FileFault
@@ -148,21 +149,22 @@ def sample_values(path: Path, bands: Sequence[int] | None = None) -> tuple[NDArr
         return rasters.sample(path, bands)
 
 
-def read_mask(path: Path, region: Region | None = None, orientation: int = 1) -> NDArray[Any]:
+def read_mask(path: Path, region: Region | None = None, orientation: int = 1, colours: bool = False) -> NDArray[Any]:
     """Stored values (H, W) of a mask, whole numbers; of a palette image the indices, of a raster its only band; bool
     where they have one bit, of which 1 is the only value beside 0.
 
     Only those of `region`, if given. They are turned by `orientation`, that of the image they are of. Nodata of a
-    raster is not consulted: say `ignore` for it, as a mask's nodata is often a class (0).
+    raster is not consulted: say `ignore` for it, as a mask's nodata is often a class (0). With `colours`
+    an image of three channels or with a palette comes as `colours.packed_pixels` has it.
 
     Raises:
-        FileFault: cannot be read, or a colour image.
+        FileFault: cannot be read, or a colour image and no colours were asked for.
     """
-    return read_mask_onto(path, region, None, orientation)[0]
+    return read_mask_onto(path, region, None, orientation, colours)[0]
 
 
 def read_mask_onto(
-    path: Path, region: Region | None, onto: Grid | None, orientation: int = 1
+    path: Path, region: Region | None, onto: Grid | None, orientation: int = 1, colours: bool = False
 ) -> tuple[NDArray[Any], Mask | None]:
     """What `read_mask` gives, brought onto the grid `onto` first, and where the mask lies (H, W); None: everywhere.
 
@@ -175,11 +177,13 @@ def read_mask_onto(
             values, covered = rasters.read(path, None, masks=True, region=region, onto=onto)
     else:
         with faults_of(path):
-            values = stored_values(path)
+            values = stored_colours(path) if colours else stored_values(path)
         values = values if region is None else values[region.slices]
     values = turned(values, orientation)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
+    if values.ndim == 3 and colours and values.shape[2] >= 3 and values.dtype == np.uint8:
+        return packed_pixels(values), covered
     if values.ndim == 3:
         raise _colour(path, values)
     return _whole(values, path), covered
@@ -228,7 +232,8 @@ def _colour(path: Path, values: NDArray[Any]) -> FileFault:
     remedy = (
         "Its channels are equal: save one of them, with Pillow Image.open(f).getchannel(0).save(f)."
         if gray
-        else "Save class numbers instead: one channel, or a palette PNG, where value 0 is the first class."
+        else "Say which colour is which class, `colors: {road: [128, 64, 128], …}`, or save class numbers: one channel "
+        "or a palette PNG, where value 0 is the first class."
     )
     return FileFault("colour mask read as RGB", path, f"{values.shape[2]} channels, {colours} colours", remedy)
 

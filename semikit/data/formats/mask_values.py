@@ -11,10 +11,14 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from semikit.data.formats.colours import COLOUR, described_colours
 from semikit.errors import FileFault
 
 _IGNORED, _VALID, _OUTSIDE = 0, 1, 2
 _VOID = 255
+_NO_CLASS = "mask of colours that are no class"
+_NOISE = 2
+"""Values that are no class up to which those of a JPEG are looked at one by one."""
 _WHOLE = 64
 """Classes up to which a line of `mapping` is written out."""
 
@@ -31,6 +35,8 @@ class MaskValues:
     """What to do about other values, where there is no data file to change."""
     exact: bool = False
     """A class that `mapping` leads to is stored as `mapping` says and under no other value."""
+    colours: tuple[tuple[int, int, str], ...] = ()
+    """Packed colour, class (-1: does not count) and name, sorted, for masks that have colours; see `colours.packed`."""
 
     def decode(self, raw: NDArray[Any], file: Path | str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Stored values (H, W), whole numbers -> labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
@@ -44,7 +50,9 @@ class MaskValues:
             stored = dict(self.mapping)
             white = 255 if self.num_classes == 2 and 255 in stored and 1 not in stored else 1
             raw = raw.astype(np.uint8) * np.uint8(white)
-        if raw.size and raw.min() >= 0 and raw.max() < 256:
+        if raw.size and raw.max() >= COLOUR:
+            labels, states = self._by_colour(raw)
+        elif raw.size and raw.min() >= 0 and raw.max() < 256:
             labels, states = self._translated(raw.astype(np.uint8))
         else:
             labels, states = self._looked_up(raw)
@@ -68,6 +76,13 @@ class MaskValues:
         labels, states = (np.frombuffer(stored.translate(table), np.uint8) for table in _tables(self))
         return labels.reshape(raw.shape), states.reshape(raw.shape)
 
+    def _by_colour(self, raw: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        known, classes = np.array([entry[:2] for entry in self.colours], dtype=np.int32).T
+        places = np.searchsorted(known, raw).clip(max=len(known) - 1)
+        labels = np.maximum(classes, 0).astype(np.uint8)[places]
+        states = np.where(classes < 0, _IGNORED, _VALID).astype(np.uint8)[places]
+        return labels, np.where(known[places] == raw, states, np.uint8(_OUTSIDE))
+
     def _looked_up(self, raw: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         values, inverse = np.unique(raw, return_inverse=True)
         pairs = np.array([self.read(int(value)) for value in values], dtype=np.uint8).reshape(-1, 2)
@@ -75,18 +90,27 @@ class MaskValues:
 
     def _fault(self, raw: NDArray[Any], outside: NDArray[np.bool_], file: Path | str) -> FileFault:
         values, counts = np.unique(raw[outside], return_counts=True)
+        lossy = _lossy(file)
+        if lossy and len(values) > _NOISE:
+            detail = f"{len(values)} values that are no class"
+            return FileFault("mask in a lossy format", file, detail, f"{lossy} Export them anew, from their program.")
+        if values[0] >= COLOUR:
+            known = {colour: name for colour, _, name in self.colours}
+            remedy = "Add them to `colors` or, where they do not count, to `ignore_colors`."
+            return FileFault(_NO_CLASS, file, described_colours(values, counts, known), f"{remedy}{lossy}")
         counted = [f"{value}: {count} pixels" for value, count in zip(values[:5], counts[:5], strict=True)]
         counted += [f"and {len(values) - 5} more values"] if len(values) > 5 else []
         kind = f"mask value outside the classes 0 to {self.num_classes - 1}"
         if self.exact and set(values.tolist()) <= set(dict(self.mapping).values()):
             kind = "mask value of a class that is stored otherwise"
-        stored = StoredValues(self, frozenset(np.unique(raw).tolist()), frozenset(values.tolist()), _lossy(file))
+        stored = StoredValues(self, frozenset(np.unique(raw).tolist()), frozenset(values.tolist()), lossy)
         return FileFault(kind, file, ", ".join(counted), stored.remedy(), stored)
 
     def unreachable(self) -> list[int]:
         """Classes that no mask value leads to: all of theirs are ignored, or mapped to another class."""
         found = {self.read(value)[0] for value in range(self.num_classes) if self.read(value)[1] == _VALID}
-        return sorted({*range(self.num_classes)} - found - {number for _, number in self.mapping})
+        mapped = {number for _, number in self.mapping} | {number for _, number, _ in self.colours}
+        return sorted({*range(self.num_classes)} - found - mapped)
 
     def counted_from_1(self) -> str:
         """The line of the data file that says that classes are stored as 1 to K."""
@@ -170,9 +194,13 @@ def _listing(pairs: Iterable[tuple[int, int]]) -> str:
     return "{" + ", ".join(parts if len(parts) <= _WHOLE else [*parts[:3], "…", parts[-1]]) + "}"
 
 
+def is_lossy(file: Path | str) -> bool:
+    """Whether a file's format may change values when it compresses."""
+    return str(file).lower().endswith((".jpg", ".jpeg", ".webp"))
+
+
 def _lossy(file: Path | str) -> str:
-    lossy = str(file).lower().endswith((".jpg", ".jpeg", ".webp"))
-    return " JPEG and WebP change values when they compress: save masks as PNG." if lossy else ""
+    return " JPEG and WebP change values when they compress: save masks as PNG." if is_lossy(file) else ""
 
 
 @lru_cache(maxsize=8)

@@ -28,6 +28,7 @@ AVIF = frozenset({".avif"})
 """Photos that Pillow reads from 11.3 on."""
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm"}) | HEIC | AVIF
 
+_GRAY = frozenset({"1", "L", "LA", "La"})
 _MODULE = "pillow_heif"
 _lock = Lock()
 
@@ -75,6 +76,14 @@ def stored_values(path: Path) -> NDArray[Any]:
     with opened(path, None) as (image, header):
         values = np.array(image) if header.as_stored else _stored(path, None, image)
     return values.astype(np.bool_) if header.one_bit and values.ndim == 2 else values
+
+
+def stored_colours(path: Path) -> NDArray[Any]:
+    """What a mask of colours shows, (H, W, 3); of one without colours what `stored_values` gives."""
+    with opened(path, None) as (image, header):
+        if image.mode in _GRAY or header.deep:
+            return stored_values(path)
+        return np.array(image.convert("RGBA").convert("RGB") if "transparency" in image.info else image.convert("RGB"))
 
 
 def _stored(path: Path, data: bytes | None, image: Image.Image) -> NDArray[Any]:
