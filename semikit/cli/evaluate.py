@@ -48,6 +48,8 @@ def evaluate(
         say_absent(scores.per_class, facts["evaluation"].get("average"), console)
         for key, score_of_key in scores.extra.items():
             console.print(f"{key} {shown(score_of_key)}", highlight=False)
+        for notice in facts["notices"]:
+            console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
         console.print(_made_by(facts), soft_wrap=True, highlight=False, markup=False)
     if json_file is not None:
         write_json(json_file, {"metric": scores.metric, "value": scores.value, **facts, **scores.plain()})

@@ -164,6 +164,12 @@ class Task(ABC):
         """
         raise ConfigError("train.class_weights: this task does not count classes; give a weight for each by name.")
 
+    def settled(self, data: Settings) -> Settings:
+        """The section `data` of the configuration with what was measured when the data were opened (the range of their
+        values), so that a run that is resumed reads them alike.
+        """
+        return data
+
     @abstractmethod
     def manifest(self) -> Mapping[str, Any]:
         """Which images are labelled and which are not, as plain values: the run's `split.json`."""
@@ -183,6 +189,10 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
         """Scores of each network on a split; every image counted once."""
+
+    def scored_notices(self, split: Split) -> Sequence[str]:
+        """What should be known of the images of a split when they are scored; reads headers, and values of a few."""
+        return ()
 
     @abstractmethod
     def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.census import PartCensus
-from semikit.data.formats.images import read_info
 from semikit.data.formats.mask_values import joint_remedies
 from semikit.data.labeled_images import LARGEST
 from semikit.data.samples import Samples, regions_of
@@ -198,17 +197,6 @@ def refuse_other_size(part: str, source: Samples | None, size: tuple[int, int]) 
     )
 
 
-def orientation_notice(source: Samples, indices: Sequence[int]) -> str | None:
-    """A warning where images carry a camera's orientation, which is not applied; reads headers only."""
-    turned = [source.names[index] for index in indices if _turned(source, index)]
-    if not turned:
-        return None
-    return (
-        f"{len(turned)} labelled images ({some(turned)}) carry an EXIF orientation. Pixels are used as stored, so "
-        "their masks must be drawn on the unturned image."
-    )
-
-
 def target_of(
     source: Samples, index: int, image: tuple[int, ...], region: Region | None = None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -224,20 +212,8 @@ def target_of(
 
 
 def size_fault(source: Samples, index: int, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
-    """The fault of an image (*T, H, W, C) and its mask (H, W) that differ in size; says so where EXIF turned one."""
-    sizes = (image[-3], image[-2]), (mask[0], mask[1])
-    if not _turned(source, index, 5):
-        return mask_size_fault(source.names[index], *sizes)
-    remedy = (
-        "The image carries an EXIF orientation, which is not applied, while its mask was drawn on the turned one: "
-        "turn the images for good (jpegtran, or Pillow's ImageOps.exif_transpose) or the masks back."
-    )
-    return mask_size_fault(source.names[index], *sizes, remedy)
-
-
-def _turned(source: Samples, index: int, least: int = 2) -> bool:
-    """Whether a camera's orientation of at least so much (1: upright, from 5: on its side) is stored with an image."""
-    return any(read_info(path).orientation >= least for path in source.files(index))
+    """The fault of an image (*T, H, W, C) and its mask (H, W) that differ in size."""
+    return mask_size_fault(source.names[index], (image[-3], image[-2]), (mask[0], mask[1]))
 
 
 def _opener(part: Part, num_classes: int) -> Callable[[int], _Seen | FileFault]:

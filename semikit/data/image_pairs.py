@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from semikit.data.folders import Listed, image_files, matching_files
-from semikit.data.formats.images import is_raster, read_image, read_mask_onto
+from semikit.data.formats.images import is_raster, orientation_of_mask, read_image, read_mask_onto
 from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range
 from semikit.data.formats.value_range import rescaled
@@ -133,7 +134,7 @@ class ImagePairs(Samples):
     """Pairs of images and their masks; nothing is opened before it is asked for.
 
     `before` and `after` are the files of the two dates; `masks`, on the grid of the first, holds None where there is
-    none.
+    none. `orientation` says whether photos are turned as their cameras ask, and how masks lie on the first.
     """
 
     names: tuple[str, ...]
@@ -144,6 +145,7 @@ class ImagePairs(Samples):
     bands: tuple[int, ...] | None = None
     scale: Range | None = None
     watch: RangeWatch | None = None
+    orientation: Orientation = "stored"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -167,15 +169,16 @@ class ImagePairs(Samples):
         """
         before, after = self.files(index)
         onto = date_grid(before, after)
-        first = read_image(before, self.bands, self.scale, region, watch=self.watch)
-        second = read_image(after, self.bands, self.scale, region, onto, watch=self.watch)
+        how: dict[str, Any] = {"upright": self.orientation != "stored", "watch": self.watch}
+        first = read_image(before, self.bands, self.scale, region, **how)
+        second = read_image(after, self.bands, self.scale, region, onto, **how)
         return both_dates(before, after, first, second)
 
     def target(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
         """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
 
         Raises:
-            FileFault: cannot be read, a colour mask, a value outside the classes.
+            FileFault: cannot be read, a colour mask, a value outside the classes, one that may or may not be turned.
             DataError: there is no mask.
         """
         path = self.masks[index]
@@ -184,7 +187,8 @@ class ImagePairs(Samples):
         onto = mask_grid(self.before[index], path)
         if region is not None and onto is None:
             refuse_other_size(path, self.extent(index))
-        values, covered = read_mask_onto(path, region, onto, colours=bool(self.values.colours))
+        turn = orientation_of_mask(path, self.before[index], self.orientation)
+        values, covered = read_mask_onto(path, region, onto, turn, colours=bool(self.values.colours))
         labels, valid = self.values.decode(values, path)
         return (labels, valid) if covered is None else (np.where(covered, labels, 0).astype(np.uint8), valid & covered)
 
@@ -215,7 +219,7 @@ def open_pair_folders(spec: PairSpec) -> DataParts:
     )
     train, overlap = opened(spec.train, "train"), spec.allow_overlap
     parts = DataParts(train, more, val, test, spec.classes, bands=spec.bands, allow_overlap=overlap)
-    return rescaled(parts, spec.scale)
+    return rescaled(parts, spec.scale, spec.orientation)
 
 
 def image_pairs(part: PairImages, values: MaskValues, key: str, bands: tuple[int, ...] | None = None) -> ImagePairs:

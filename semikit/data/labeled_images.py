@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self, final
@@ -16,6 +16,7 @@ from semikit.data.folders import TYPES, image_files
 from semikit.data.formats.images import image_size, read_rgb
 from semikit.data.formats.label_tables import read_list, read_table
 from semikit.data.formats.name_lists import near
+from semikit.data.formats.orientation import Orientation
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Samples, refuse_overlap
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import TABLES, Share, SplitSpec, placed, read_spec, share_or_folder
@@ -79,6 +80,8 @@ class LabelSpec(SplitSpec):
     """Images for the final score, or a share of train."""
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Names of the classes 0..K-1; default those of train, sorted."""
+    orientation: Orientation = "auto"
+    """Whether photos are turned as their cameras ask (EXIF): viewer and auto, as programs show them; stored: not."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -156,6 +159,8 @@ class LabeledFiles(Samples):
     names: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: Labels
+    upright: bool = False
+    """Whether photos are turned as their cameras ask."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -170,7 +175,7 @@ class LabeledFiles(Samples):
         Raises:
             FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
         """
-        return read_rgb(self.paths[index]), None
+        return read_rgb(self.paths[index], upright=self.upright), None
 
     def arrays(self) -> Bytes | None:
         """All images (N, H, W, 3) uint8, decoded by threads once, where all have one size of at most 96 pixels a side.
@@ -182,7 +187,7 @@ class LabeledFiles(Samples):
 
     @cached_property
     def _decoded(self) -> Bytes | None:
-        size = image_size(self.paths[0])
+        size = image_size(self.paths[0], self.upright)
         if max(size) > LARGEST:
             return None
         found = np.empty((len(self), *size, 3), np.uint8)
@@ -254,7 +259,19 @@ def open_labeled(spec: LabelSpec) -> DataParts:
     places = enumerate(pool_among(spec.unlabeled)[0])
     more = tuple(unlabeled_files(place, f"unlabeled[{k}]") for k, place in places)
     val, test = _scored(spec.val, "val", classes), _scored(spec.test, "test", classes)
-    parts = DataParts(first, more, val, test, classes, balanced=True, allow_overlap=spec.allow_overlap)
+
+    def read(part: Any) -> Any:
+        return part and replace(part, upright=spec.orientation != "stored")
+
+    parts = DataParts(
+        read(first),
+        tuple(map(read, more)),
+        read(val),
+        read(test),
+        classes,
+        balanced=True,
+        allow_overlap=spec.allow_overlap,
+    )
     if not parts.allow_overlap:
         refuse_overlap(parts.named())
     return parts

@@ -11,8 +11,9 @@ from typing import Annotated, Any, final
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from semikit.data.folders import image_files
-from semikit.data.formats.images import image_size, is_raster, read_image, read_mask
+from semikit.data.formats.images import image_size, is_raster, orientation_of_mask, read_image, read_mask
 from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range, Scale
 from semikit.data.formats.value_range import rescaled
@@ -91,6 +92,7 @@ class MaskedImages(Samples):
     """Images in files and their masks; nothing is opened before it is asked for.
 
     `names` are paths below the folder without suffix ("city/0001"); `masks` holds None where there is none.
+    `orientation` says whether photos are turned as their cameras ask, and how masks lie on them.
     """
 
     names: tuple[str, ...]
@@ -100,6 +102,7 @@ class MaskedImages(Samples):
     bands: tuple[int, ...] | None = None
     scale: Range | None = None
     watch: RangeWatch | None = None
+    orientation: Orientation = "stored"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -118,13 +121,14 @@ class MaskedImages(Samples):
         Raises:
             FileFault: cannot be read.
         """
-        return read_image(self.images[index], self.bands, self.scale, region, watch=self.watch)
+        upright = self.orientation != "stored"
+        return read_image(self.images[index], self.bands, self.scale, region, upright=upright, watch=self.watch)
 
     def target(self, index: int, region: Region | None = None) -> tuple[Bytes, Mask]:
         """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
 
         Raises:
-            FileFault: cannot be read, a colour mask, a value outside the classes.
+            FileFault: cannot be read, a colour mask, a value outside the classes, one that may or may not be turned.
             DataError: there is no mask.
         """
         path = self.masks[index]
@@ -132,7 +136,8 @@ class MaskedImages(Samples):
             raise DataError(f"{self.images[index]} has no mask; only images with a mask can be labelled or scored.")
         if region is not None:
             refuse_other_size(path, self.extent(index))
-        return self.values.decode(read_mask(path, region, colours=bool(self.values.colours)), path)
+        turn = orientation_of_mask(path, self.images[index], self.orientation)
+        return self.values.decode(read_mask(path, region, turn, colours=bool(self.values.colours)), path)
 
     def has_target(self, index: int) -> bool:
         """Whether there is a mask of the same name."""
@@ -166,9 +171,9 @@ def open_folders(spec: DataSpec) -> DataParts:
     folders, _ = pool_among(spec.unlabeled)
     more = tuple(masked_images(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(folders))
     val, test = _scored(spec.val, spec, "val"), _scored(spec.test, spec, "test")
-    return rescaled(
-        DataParts(train, more, val, test, spec.classes, bands=spec.bands, allow_overlap=spec.allow_overlap), spec.scale
-    )
+    overlap = spec.allow_overlap
+    parts = DataParts(train, more, val, test, spec.classes, bands=spec.bands, allow_overlap=overlap)
+    return rescaled(parts, spec.scale, spec.orientation)
 
 
 def _scored(part: Folders | float | None, spec: DataSpec, key: str) -> MaskedImages | None:
@@ -198,11 +203,14 @@ def plain_images(
     bands: tuple[int, ...] | None = None,
     scale: Scale | None = None,
     watch: RangeWatch | None = None,
+    orientation: Orientation = "stored",
 ) -> MaskedImages:
     """Images by name, without masks; `watch` sees what is read."""
     bounds = None if scale is None else scale.bounds
     nothing = (None,) * len(files)
-    return MaskedImages(tuple(files), tuple(files.values()), nothing, values or MaskValues(1), bands, bounds, watch)
+    return MaskedImages(
+        tuple(files), tuple(files.values()), nothing, values or MaskValues(1), bands, bounds, watch, orientation
+    )
 
 
 def _first(names: Mapping[str, Path]) -> str:

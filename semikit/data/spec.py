@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from semikit.data.formats.colours import Colour, packed
 from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.rescale import Scale
 from semikit.data.shards.pool_spec import Shards
 from semikit.errors import some
@@ -128,6 +129,9 @@ class ClassSpec(SplitSpec):
     """Which bands of a raster, in this order, counted from 1; default all but an alpha band."""
     scale: Scale | None = None
     """Range of raster values that becomes 0..255; default 8 bit as stored, else percentiles 2 to 98 of a sample."""
+    orientation: Orientation = "auto"
+    """On what masks of turned photos (EXIF) were drawn: viewer, the photo as programs show it; stored, its pixels as
+    stored, and nothing is turned; auto: whichever size fits."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -10,18 +10,20 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from semikit.core.network import Network
 from semikit.core.task import Inference
-from semikit.data.formats.images import is_raster, read_grid, read_rgb
+from semikit.data.formats.images import is_raster, read_rgb
+from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.value_range import sampled_scale
+from semikit.data.headers import parts_notices
 from semikit.data.masked_images import plain_images
 from semikit.errors import InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.predict_pairs import PairMaker, PairPredict
-from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_likely
+from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_likely, orientation_of
 from semikit.raster.polygons import NODATA
 
 Bytes = NDArray[np.uint8]
@@ -51,15 +53,16 @@ def segment(network: Network, metadata: Mapping[str, Any], image: Any, inference
         InputError: an array of another shape or type; DataError: a file that cannot be read or does not fit.
     """
     bands, scale = bands_and_scale(metadata)
-    watch = RangeWatch(scale)
+    watch, orientation = RangeWatch(scale), orientation_of(metadata)
     if isinstance(image, str | PathLike):
-        pixels, valid = plain_images({Path(image).stem: Path(image)}, None, bands, scale, watch).image(0)
+        pixels, valid = plain_images({Path(image).stem: Path(image)}, None, bands, scale, watch, orientation).image(0)
     else:
-        pixels, valid = _pixels(image, len(metadata["mean"])), None
+        pixels, valid = _pixels(image, len(metadata["mean"]), orientation), None
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
     network.to(inference.device).eval()
+    notices = (*watch.notices(), *parts_notices(_paths([image])))
     classes, confidence = most_likely(network, pixels, valid, settings, metadata["crop"], inference)
-    return Prediction(classes, confidence.float().cpu().numpy(), tuple(metadata["class_names"]), watch.notices())
+    return Prediction(classes, confidence.float().cpu().numpy(), tuple(metadata["class_names"]), notices)
 
 
 def detect_change(
@@ -74,15 +77,15 @@ def detect_change(
     """
     maker = PairMaker.of(network, metadata, PairPredict(), inference)
     watch = RangeWatch(maker.scale)
-    paths = [Path(image) for image in images if isinstance(image, str | PathLike)]
+    paths = _paths(images)
     if paths and len(paths) != len(images):
         raise InputError("one date is a path and the other an image; give two paths or two images.")
     if paths:
         files = (paths[0], paths[1])
-        size, rasters = read_grid(files[0]).size, all(map(is_raster, files))
+        size, rasters = maker.grid(files).size, all(map(is_raster, files))
         read = maker.reader(files, maker.scale or sampled_scale(files, maker.bands), watch)
     else:
-        before, after = (_pixels(image, len(metadata["mean"])) for image in images)
+        before, after = (_pixels(image, len(metadata["mean"]), maker.orientation) for image in images)
         if before.shape != after.shape:
             raise InputError(f"the two dates have shapes {before.shape} and {after.shape}; they have to be equal.")
         pair, size, rasters = np.stack([before, after]), (before.shape[0], before.shape[1]), False
@@ -96,7 +99,7 @@ def detect_change(
         shares, found = (values.numpy() for values in piece.probabilities.max(0))
         classes[piece.region.slices] = np.where(piece.valid, found.astype(np.uint8), np.uint8(NODATA))
         confidence[piece.region.slices] = shares
-    return Prediction(classes, confidence, maker.class_names, watch.notices())
+    return Prediction(classes, confidence, maker.class_names, (*watch.notices(), *parts_notices(paths)))
 
 
 def classify(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:
@@ -105,19 +108,27 @@ def classify(network: Network, metadata: Mapping[str, Any], image: Any, inferenc
     Raises:
         InputError: an array of another shape or type; DataError: a file that cannot be read.
     """
-    pixels = read_rgb(Path(image)) if isinstance(image, str | PathLike) else _pixels(image, 3)
+    orientation, named = orientation_of(metadata), isinstance(image, str | PathLike)
+    pixels = read_rgb(Path(image), upright=orientation != "stored") if named else _pixels(image, 3, orientation)
     settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
     names = tuple(metadata["class_names"])
     evaluation = ClassEvaluation(names, settings, metadata["size"])
     seen = evaluation.fitted(pixels, metadata["side"])
     network.to(inference.device).eval()
     shares = evaluation.logits(network, seen[None], inference).float().softmax(1)[0].cpu()
-    return Prediction(int(shares.argmax()), float(shares.max()), names)
+    return Prediction(int(shares.argmax()), float(shares.max()), names, tuple(parts_notices(_paths([image]))))
 
 
-def _pixels(image: Any, channels: int) -> Bytes:
-    """A PIL image or an array as pixels (H, W, channels) uint8."""
+def _paths(images: Sequence[Any]) -> list[Path]:
+    return [Path(image) for image in images if isinstance(image, str | PathLike)]
+
+
+def _pixels(image: Any, channels: int, orientation: Orientation) -> Bytes:
+    """A PIL image, turned as its camera asks unless they are taken as stored, or an array as pixels (H, W, channels)
+    uint8.
+    """
     if isinstance(image, Image.Image):
+        image = image if orientation == "stored" else ImageOps.exif_transpose(image)
         image = image.convert("RGB" if channels == 3 else image.mode)
     values = np.array(image)  # a copy: torch takes no arrays that cannot be written to
     if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != channels:

@@ -12,13 +12,14 @@ import numpy as np
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import read_rgb
+from semikit.data.headers import parts_notices
 from semikit.data.samples import Bytes
 from semikit.data.unused import unread
 from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, write_atomically
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.many_files import ERRORS, Failures, find_sources, output_folder
-from semikit.inference.windows import grouped, read_ahead
+from semikit.inference.windows import grouped, orientation_of, read_ahead
 from semikit.settings.base import Settings
 
 
@@ -65,7 +66,7 @@ def predict_classes(
             csv.writer(file).writerows([head, *rows])
 
     write_atomically(out, write, remedy=OUTPUT, durable=False)
-    return Predicted(len(rows), notices, failures.found)
+    return Predicted(len(rows), [*notices, *parts_notices(listed.files.values())], failures.found)
 
 
 def _rows(
@@ -82,9 +83,10 @@ def _rows(
     settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
     evaluation = ClassEvaluation(names, settings, metadata["size"])
     network.to(inference.device).eval()
+    upright = orientation_of(metadata) != "stored"
 
     def read(index: int) -> tuple[Path, Bytes]:
-        return paths[index], evaluation.fitted(read_rgb(paths[index]), metadata["side"])
+        return paths[index], evaluation.fitted(read_rgb(paths[index], upright=upright), metadata["side"])
 
     def readable() -> Iterator[tuple[Path, Bytes]]:
         for found in read_ahead(failures.catch(read), len(paths)):

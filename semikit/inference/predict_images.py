@@ -13,6 +13,7 @@ from PIL import Image
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.range_watch import RangeWatch
+from semikit.data.headers import parts_notices
 from semikit.data.masked_images import MaskedImages, plain_images
 from semikit.data.palette import Palette, palette
 from semikit.data.samples import Bytes, Mask
@@ -21,7 +22,14 @@ from semikit.errors import DataError, FileFault
 from semikit.files import OUTPUT
 from semikit.inference.many_files import Failures, find_sources, output_folder, refuse_among_images
 from semikit.inference.pictures import class_map, displayed, overlay, save_png
-from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_likely, read_ahead, refuse_channels
+from semikit.inference.windows import (
+    EvaluateSettings,
+    bands_and_scale,
+    most_likely,
+    orientation_of,
+    read_ahead,
+    refuse_channels,
+)
 from semikit.settings.base import Settings
 
 
@@ -63,10 +71,12 @@ def predict_files(
     failures = Failures(out, len(files), fail_fast=options.fail_fast)
     bands, scale = bands_and_scale(metadata)
     watch = RangeWatch(scale)
-    images = plain_images(files, None, bands, scale, watch)
+    images = plain_images(files, None, bands, scale, watch, orientation_of(metadata))
     with output_folder(out), failures.counted(notices):
         _predict(network, metadata, images, out, options, inference, progress, failures)
-    return Predicted(len(files) - len(failures.found), [*notices, *watch.notices()], failures.found)
+    return Predicted(
+        len(files) - len(failures.found), [*notices, *watch.notices(), *parts_notices(files.values())], failures.found
+    )
 
 
 def _predict(

@@ -16,9 +16,11 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import is_raster, read_grid
 from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Scale
 from semikit.data.formats.value_range import sampled_scale
+from semikit.data.headers import parts_notices
 from semikit.data.image_pairs import ImagePairs
 from semikit.data.pair_grids import aligned
 from semikit.data.palette import Palette, palette
@@ -32,11 +34,13 @@ from semikit.inference.windows import (
     Piece,
     ReadRegion,
     bands_and_scale,
+    orientation_of,
     predicted,
     probabilities_of,
     refuse_channels,
 )
 from semikit.raster.cog import small_cache
+from semikit.raster.grid import Grid
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings
@@ -123,6 +127,7 @@ def predict_pairs(
     )
     with failures.counted(notices), small_cache() if any(map(is_raster, images)) else ExitStack():
         notices += gathered(_write(maker, pairs, outputs, faults, failures, progress))
+    notices += parts_notices(images)
     return Predicted(len(pairs) - len(failures.found), notices, failures.found)
 
 
@@ -169,6 +174,7 @@ class PairMaker:
     inference: Inference
     side: int
     overlap: int
+    orientation: Orientation
 
     @classmethod
     def of(cls, network: Network, metadata: Mapping[str, Any], options: PairPredict, inference: Inference) -> PairMaker:
@@ -195,7 +201,12 @@ class PairMaker:
             inference=inference,
             side=side,
             overlap=overlap,
+            orientation=orientation_of(metadata),
         )
+
+    def grid(self, files: tuple[Path, Path]) -> Grid:
+        """The grid of the first date, which maps are drawn on."""
+        return read_grid(files[0], self.orientation != "stored")
 
     def check(self, files: tuple[Path, Path], outputs: Outputs) -> None:
         """Look at a corner of two rasters, and whether their changes could be outlined.
@@ -204,7 +215,7 @@ class PairMaker:
             FileFault: they cannot be read or do not fit.
         """
         if outputs.polygons is not None:
-            check_outlines(read_grid(files[0]), files[0], outputs.polygons)
+            check_outlines(self.grid(files), files[0], outputs.polygons)
         if all(map(is_raster, files)):
             refuse_channels(self.network, self._source(files, None).image(0, Region(0, 0, 1, 1))[0], files[0])
 
@@ -212,7 +223,7 @@ class PairMaker:
         """All outputs of one pair; returns notices for the user, by their kind."""
         rasters = all(map(is_raster, files))
         notices = notices_of(files)
-        grid = read_grid(files[0])
+        grid = self.grid(files)
         scale = self.scale or sampled_scale(files, self.bands)
         watch = RangeWatch(self.scale)
         read = self.reader(files, scale, watch)
@@ -244,7 +255,9 @@ class PairMaker:
     def _source(self, files: tuple[Path, Path], scale: Scale | None, watch: RangeWatch | None = None) -> ImagePairs:
         bounds = None if scale is None else scale.bounds
         (before, after), values = files, MaskValues(len(self.class_names))
-        return ImagePairs((before.stem,), (before,), (after,), (None,), values, self.bands, bounds, watch)
+        return ImagePairs(
+            (before.stem,), (before,), (after,), (None,), values, self.bands, bounds, watch, self.orientation
+        )
 
     def reader(self, files: tuple[Path, Path], scale: Scale | None, watch: RangeWatch) -> ReadRegion:
         """Reads regions of a pair: of rasters from the disk, of photos from memory; `watch` sees their values."""

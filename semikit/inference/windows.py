@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.core.network import Network
 from semikit.core.task import Inference
+from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.rescale import Scale
 from semikit.errors import DataError, FileFault
 from semikit.raster.polygons import NODATA
@@ -115,6 +116,11 @@ def bands_and_scale(metadata: Mapping[str, Any]) -> tuple[tuple[int, ...] | None
     """Which bands a model reads, and from which range of values; None where files say it themselves."""
     bands, scale = metadata.get("bands"), metadata.get("scale")
     return None if bands is None else tuple(bands), None if scale is None else Scale.model_validate(scale)
+
+
+def orientation_of(metadata: Mapping[str, Any]) -> Orientation:
+    """How a model sees photos; one from before there was a choice, as they are stored."""
+    return "viewer" if metadata.get("orientation") == "viewer" else "stored"
 
 
 def original(network: Network, images: Tensor) -> Tensor:

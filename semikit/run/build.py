@@ -192,7 +192,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     )
     method: Method = METHODS.get(config.method_name)(network, config.method, run_info)
     method.to(device)
-    config = planned(config, method, task, device, reporter)
+    config = planned(replace(config, data=task.settled(config.data)), method, task, device, reporter)
     train = config.train
     stepper = stepper_of(config, method, device)
     trainer = Trainer(

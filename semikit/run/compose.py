@@ -11,6 +11,7 @@ from typing import Any
 from semikit.errors import InputError, unknown
 from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
+from semikit.run.begun import read_begun
 from semikit.run.folder import find_run
 
 KEYS: Mapping[str, str] = {
@@ -66,7 +67,7 @@ def asked(task: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         wrong = [f"--{name}" for name in _OF_A_NEW_RUN if name in given]
         if wrong:
             raise InputError(f"--resume takes data and recipe from the run; leave out {', '.join(wrong)}.")
-        return recipes.merge(recipes.read_yaml(find_run(task, str(given["resume"])) / "config.yaml"), above), above
+        return recipes.merge(read_begun(find_run(task, str(given["resume"]))), above), above
     data = given.get("data")
     raw = compose(
         task,

@@ -15,6 +15,7 @@ import yaml
 from semikit.errors import ConfigError, InputError, unknown
 from semikit.models.settings import EncoderSettings
 from semikit.registry import METHODS, TASKS
+from semikit.run.begun import as_begun
 from semikit.run.recipes import difference, merge
 from semikit.settings.base import Settings
 from semikit.settings.messages import validate
@@ -127,7 +128,12 @@ def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[s
         ConfigError: for any change that would make it another run.
     """
     # What `before` does not name has its default: a setting that was added later changes nothing.
-    lines = [line for line in difference(resolve(before).to_raw(), config.to_raw()) if not line.startswith(_FREE)]
+    completed = as_begun(before, folder)
+    begun = resolve(completed).to_raw()
+    # An older run did not record the range it had sampled; it is sampled again.
+    sampled = completed != before and begun["data"]["folders"].get("scale") is None
+    free = (*_FREE, "data.folders.scale") if sampled else _FREE
+    lines = [line for line in difference(begun, config.to_raw()) if not line.startswith(free)]
     wrong = [line for line in lines if not line.startswith(_TOLD)]
     if wrong:
         raise ConfigError(

@@ -11,6 +11,7 @@ from semikit.errors import InputError
 from semikit.registry import TASKS
 from semikit.run import build, recipes
 from semikit.run import load as trained
+from semikit.run.begun import read_begun
 from semikit.run.compose import at_root, compose
 from semikit.run.config import resolve
 from semikit.run.results import weights_file
@@ -64,6 +65,7 @@ def score(
         "protocol": best.get("protocol"),
         "iteration": best.get("iteration"),
         "checkpoint": weights_file(path),
+        "notices": list(task.scored_notices(split)),  # type: ignore[arg-type]
     }
 
 
@@ -101,7 +103,7 @@ def _raw(
     """The data's configuration: as given, or the run's own."""
     folder = path if path.is_dir() else path.parent.parent
     if dataset is None and data is None and root is not None and (folder / "config.yaml").is_file():
-        return at_root(recipes.read_yaml(folder / "config.yaml"), root)
+        return at_root(read_begun(folder), root)
     if any(given is not None for given in (dataset, data, root)):
         # No training image is read, so which are labelled does not matter; an official list may not even be there.
         above = {"labels": TASKS.get(task).any_labels}
@@ -113,4 +115,4 @@ def _raw(
         raise InputError(
             f"{path} does not lie in a run folder; say on what to evaluate: --data FILE.yaml or --dataset NAME."
         )
-    return recipes.read_yaml(folder / "config.yaml")
+    return read_begun(folder)

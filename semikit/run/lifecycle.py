@@ -193,7 +193,7 @@ def plan(raw: Mapping[str, Any], processes: int, time: bool = False) -> Plan:
         facts = {**facts, "time": timed(run)}
     if config.train.accumulate == "auto" and processes > 1:
         notices.append("train.accumulate auto is tried when the run begins, on each process's part of the batch")
-    return Plan(config, facts, notices, task.census)
+    return Plan(replace(config, data=run.config.data), facts, notices, task.census)
 
 
 def _train(run: build.Run, first: int, lock_notice: str | None) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from semikit.data.manifest import load
 from semikit.distributed.collectives import process_rank
 from semikit.errors import DataError, InputError
 from semikit.files import write_text
+from semikit.run.begun import read_begun
 from semikit.run.build import Run
 from semikit.run.config import FORMAT, Config, resolve, resumable
-from semikit.run.recipes import difference, merge, read_yaml
+from semikit.run.recipes import difference, merge
 from semikit.training.checkpoint import LAST, contents_of, has_checkpoint, read_last, set_aside
 from semikit.training.reporter import Reporter
 
@@ -24,7 +25,7 @@ def read_run_config(folder: Path, overrides: Mapping[str, Any]) -> Config:
     Raises:
         InputError: the run has another format than this version writes.
     """
-    raw = read_yaml(folder / "config.yaml")
+    raw = read_begun(folder)
     _refuse_other_format(raw, folder)
     return resolve(merge(raw, overrides))
 

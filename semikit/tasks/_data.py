@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from semikit.data.formats.orientation import Orientation
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.palette import palette
 from semikit.data.published import official
@@ -94,7 +95,8 @@ def open_own(
     prepared = {text: source for text, source in named.items() if source is not None}
     if not parts.allow_overlap:
         refuse_overlap({**replace(parts, unlabeled=()).named(), **prepared})
-    decode = decoder(parts.bands, parts.scale and parts.scale.bounds)
+    upright = spec.orientation != "stored"
+    decode = decoder(parts.bands, parts.scale and parts.scale.bounds, upright=upright)
     parts = replace(parts, unlabeled=(*parts.unlabeled, *prepared.values()))
     return with_pool(held_out_as_stated(parts, spec, data.fold), shards, decode)
 
@@ -173,3 +175,16 @@ def prepared_part(text: str, own: Prepared | None, task: str) -> Samples | None:
             f"{', '.join(f'{name}:{extra}' for extra in own.published.extra) or 'none'}."
         )
     return own.source(part)
+
+
+def orientation_of(data: SourceSettings) -> Orientation:
+    """How photos are turned: as their description says; published and generated ones are not."""
+    folders = getattr(data, "folders", None)
+    orientation: Orientation = "stored" if folders is None else folders.orientation
+    return orientation
+
+
+def learned_orientation(data: SourceSettings) -> Orientation:
+    """How photos are shown to a network that learned from these data: turned as viewers do, unless a user said not."""
+    stored = getattr(data, "folders", None) is not None and orientation_of(data) == "stored"
+    return "stored" if stored else "viewer"

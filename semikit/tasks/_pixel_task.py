@@ -13,10 +13,11 @@ from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
-from semikit.data.check import check_samples, missing_files, orientation_notice, parts_of
+from semikit.data.check import Part, check_samples, missing_files, parts_of
 from semikit.data.description import describe
 from semikit.data.formats.rescale import Scale
 from semikit.data.formats.value_range import range_notices
+from semikit.data.headers import header_notices
 from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
 from semikit.errors import ConfigError, DataError, some
@@ -26,6 +27,7 @@ from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
 from semikit.models.unused import freeze_unused
 from semikit.settings.base import Settings
+from semikit.tasks._data import learned_orientation, orientation_of
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
 from semikit.tasks._training_data import LABELED, Pools, TrainingData
 
@@ -137,7 +139,7 @@ class PixelTask(Task, ABC):
             missing_classes(labelled, self.class_names),
             unscored_classes(self.census),
             None if self.data.folders is None else shift_notice(self.census, self.data.folders.values),
-            orientation_notice(learned.train, parts[0].indices),
+            *header_notices(parts, orientation_of(self.data)),
             lossy_notice(parts),
             *self.data_notices(),
             *pool_notices,
@@ -156,7 +158,7 @@ class PixelTask(Task, ABC):
         """What else a user should know of the data before training."""
         pool = self.learned.split.pool
         files = [path for k in range(len(pool)) for path in pool.files(k)]
-        notices = [*self.parts.notices, *range_notices(files, self.parts.scale, self.parts.bands)]
+        notices = range_notices(files, self.parts.scale, self.parts.bands)
         large = [source.names[k] for source in (self.learned.val, self.learned.test) if source for k in _large(source)]
         if not large or self.evaluation.settings.window == "sliding":
             return notices
@@ -170,6 +172,13 @@ class PixelTask(Task, ABC):
         """Sizes, bands, type and range of values, place on the map."""
         learned = self.learned
         return describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale)
+
+    def settled(self, data: Any) -> Settings:
+        """With the range of values that was sampled."""
+        if data.folders is None or self.parts.scale is None:
+            return data  # type: ignore[no-any-return]
+        folders = data.folders.model_copy(update={"scale": self.parts.scale})
+        return data.model_copy(update={"folders": folders})  # type: ignore[no-any-return]
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""
@@ -191,6 +200,7 @@ class PixelTask(Task, ABC):
             "crop": self.settings.weak.crop,
             "bands": None if bands is None else list(bands),
             "scale": None if scale is None else scale.model_dump(mode="json"),
+            "orientation": learned_orientation(self.data),
         }
 
     @classmethod
@@ -229,6 +239,15 @@ class PixelTask(Task, ABC):
         source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split
         return self.evaluation.scores(networks, source, inference)
+
+    def scored_notices(self, split: Split) -> Sequence[str]:
+        """Turned masks, files of several images, and values that do not fit the range."""
+        source = self.learned.val if split == "val" else self.learned.test
+        assert source is not None, split
+        part = Part(split, source, range(len(source)), masks=True)
+        files = [path for index in part.indices for path in source.files(index)]
+        ranges = range_notices(files, self.parts.scale, self.parts.bands)
+        return [*header_notices([part], orientation_of(self.data)), *ranges]
 
     def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
         """Four validation images: input, truth, prediction, confidence."""

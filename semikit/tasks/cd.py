@@ -122,6 +122,7 @@ class ChangeDetection(PixelTask):
             "model": found.settings.model_dump(mode="json"),
             "evaluate": EvaluateSettings().model_dump(mode="json"),
             "crop": 252,
+            "orientation": "viewer",
             "best": {"model": "teacher" if found.teacher else "student", "protocol": "paper", "epoch": found.epoch},
         }
         return network.eval(), metadata

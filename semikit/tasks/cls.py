@@ -15,9 +15,10 @@ from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.census import PartCensus
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
-from semikit.data.check import check_samples, parts_of, refuse_other_size
+from semikit.data.check import Part, check_samples, parts_of, refuse_other_size
 from semikit.data.class_splits import held_out
 from semikit.data.description import describe
+from semikit.data.headers import header_notices
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
 from semikit.data.notices import balance_notice, class_census
@@ -37,7 +38,7 @@ from semikit.models.classifier import Classifier, ClassifierSettings, build_clas
 from semikit.models.unused import freeze_unused
 from semikit.settings.base import Settings
 from semikit.tasks._class_views import ClassCrops, ClassViewMaker, ClassViews, numbers_of
-from semikit.tasks._data import SourceSettings, with_pool
+from semikit.tasks._data import SourceSettings, learned_orientation, orientation_of, with_pool
 from semikit.tasks._training_data import LABELED, SECOND, UNLABELED, Pools, TrainingData
 
 _CHECKED = 500
@@ -153,6 +154,7 @@ class Classification(Task):
             *split.notices,
             *learned.overlaps(resumed),
             balance_notice(split, self.class_names),
+            *header_notices(opened, orientation_of(self.data)),
             *learned.check_pool(3),
         ]
 
@@ -182,6 +184,7 @@ class Classification(Task):
             "evaluate": self.evaluation.settings.model_dump(mode="json"),
             "size": self.settings.size,
             "side": list(self.side),
+            "orientation": learned_orientation(self.data),
         }
 
     @classmethod
@@ -231,6 +234,12 @@ class Classification(Task):
         if source is self.learned.val and process_rank() == 0:  # which draws the pictures and forgets them
             self.scored = [(network, confusion_matrix(metrics[name])) for name, network in networks.items()]
         return {name: scores_of(found, self.class_names) for name, found in metrics.items()}
+
+    def scored_notices(self, split: Split) -> Sequence[str]:
+        """Files of several images."""
+        source = self.learned.val if split == "val" else self.learned.test
+        assert source is not None, split
+        return header_notices([Part(split, source, range(len(source)))], orientation_of(self.data))
 
     def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
         """The confusion matrix of the validation images, and some of them with their classes."""
@@ -292,7 +301,11 @@ def _opened(data: ClassData) -> DataParts:
     if data.folders is not None:
         folders, shards = pool_among(data.folders.unlabeled, data.unlabeled)
         parts = open_labeled(data.folders.model_copy(update={"unlabeled": (*folders, *places)}))
-        return with_pool(held_out_as_stated(parts, data.folders, data.fold), shards, PoolRgb())
+        return with_pool(
+            held_out_as_stated(parts, data.folders, data.fold),
+            shards,
+            PoolRgb(upright=data.folders.orientation != "stored"),
+        )
     assert data.published is not None
     parts = open_published_images(data.published)
     more = {f"--unlabeled {place}": unlabeled_files(place, f"--unlabeled {place}") for place in places}

@@ -102,6 +102,7 @@ class Segmentation(PixelTask):
             "model": found.settings.model_dump(mode="json"),
             "evaluate": EvaluateSettings(window="sliding" if cityscapes else "original").model_dump(mode="json"),
             "crop": 798 if cityscapes else 518,
+            "orientation": "viewer",
             "best": {"model": "teacher" if found.teacher else "student", "protocol": "paper", "epoch": found.epoch},
         }
         return network.eval(), metadata

@@ -37,7 +37,7 @@ BEST = "best.safetensors"
 _MARK = b"semikit1"
 _TAIL = len(_MARK) + hashlib.sha256().digest_size
 _KEYS = {"step", "method", "optimizer", "best", "metadata"}
-_METADATA, _SUM = "semikit", "sha256"
+METADATA, _SUM = "semikit", "sha256"
 
 
 def save_last(folder: Path, state: Mapping[str, Any]) -> None:
@@ -144,7 +144,7 @@ def save_best(folder: Path, state: Mapping[str, Tensor], metadata: Mapping[str, 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
     # One entry: safetensors writes several in an order of chance, and equal weights would be unequal files.
-    text = {_METADATA: json.dumps({**metadata, _SUM: _sum_of(tensors, metadata)})}
+    text = {METADATA: json.dumps({**metadata, _SUM: _sum_of(tensors, metadata)})}
     write_atomically(folder / BEST, lambda path: write_tensors(tensors, path, metadata=text))
 
 
@@ -163,7 +163,7 @@ def read_best(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            values = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+            values = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error

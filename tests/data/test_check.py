@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from semikit.data.check import Part, check_samples, examined, orientation_notice, parts_of
+from semikit.data.check import Part, check_samples, examined, parts_of
 from semikit.data.masked_images import DataSpec, open_folders
 from semikit.data.splits import choose
 from semikit.errors import DataError
@@ -62,19 +61,6 @@ def test_another_size(save: Save, spec: DataSpec) -> None:
     (found,) = problems(spec)
     assert "mask of another size than its image: train2 (image 16x12, mask 12x16 (width x height))" in found
     assert "export the masks again" in found
-
-
-def test_another_size_by_a_camera_s_orientation(folder: Path, save: Save, spec: DataSpec) -> None:
-    (folder / "train/images/train2.png").unlink()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    save("train/images/train2.jpg", np.zeros((12, 16, 3), dtype=np.uint8), exif=exif)
-    train = open_folders(spec).train
-    assert str(orientation_notice(train, range(6))).startswith("1 labelled images (train2) carry an EXIF orientation")
-    assert orientation_notice(train, [0, 1]) is None
-    assert problems(spec) == []
-    save("train/masks/train2.png", np.zeros((16, 12), dtype=np.uint8))
-    assert "EXIF orientation, which is not applied" in problems(spec)[0]
 
 
 def test_values_outside_the_classes(save: Save, spec: DataSpec) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semikit.data.formats.colours import packed_pixels
-from semikit.data.formats.orientation import turned, turned_size
+from semikit.data.formats.orientation import Orientation, mask_orientation, turned, turned_size
 from semikit.data.formats.photos import PHOTOS as PHOTOS
 from semikit.data.formats.photos import opened, picture, stored_colours, stored_values
 from semikit.data.formats.range_watch import RangeWatch
@@ -211,6 +211,18 @@ def image_size(path: Path, upright: bool = False) -> tuple[int, int]:
     """
     info = read_info(path)
     return info.shown if upright else info.size
+
+
+def orientation_of_mask(mask: Path, image: Path, stated: Orientation) -> int:
+    """By which orientation a mask is turned, so that it lies on its image as a viewer shows it; 1: not turned.
+
+    Raises:
+        FileFault: cannot be read; a mask that fits neither, or of which it cannot be told.
+    """
+    if stated == "stored" or is_raster(image):
+        return 1
+    info = read_info(image)
+    return 1 if info.orientation == 1 else mask_orientation(mask, image_size(mask), info.size, info.orientation, stated)
 
 
 def is_raster(path: Path) -> bool:

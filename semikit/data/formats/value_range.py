@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.data.formats.images import DEEP_PHOTOS, is_raster, read_info, sample_values
+from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch, shallow_notice
 from semikit.data.formats.rescale import BYTE, Scale, as_bytes, percentiles
 from semikit.data.samples import DataParts, Samples, refuse_overlap
@@ -23,8 +24,9 @@ BYTES = Scale(min=0.0, max=float(BYTE))
 """The range of 8 bits, which changes no whole number in 0..255."""
 
 
-def rescaled(parts: DataParts, stated: Scale | None) -> DataParts:
-    """The parts of a data set in folders, read with the range that is stated or, over all dates of train, sampled.
+def rescaled(parts: DataParts, stated: Scale | None, orientation: Orientation) -> DataParts:
+    """The parts of a data set in folders, read with the range that is stated or, over all dates of train, sampled, and
+    turned as `orientation` says.
 
     Raises:
         DataError: a file in two parts; images whose values cannot be brought to one range; a stated range that affects
@@ -40,7 +42,7 @@ def rescaled(parts: DataParts, stated: Scale | None) -> DataParts:
             refuse_deep(_files(part), parts.bands)
 
     def read(part: Any) -> Any:
-        return part and replace(part, scale=scale and scale.bounds)
+        return part and replace(part, scale=scale and scale.bounds, orientation=orientation)
 
     return replace(
         parts,

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-import numpy as np
-
 from semikit.data.formats.images import Bytes, Mask, read_image, read_rgb, read_values
-from semikit.data.formats.rescale import Range
+from semikit.data.formats.rescale import Range, as_bytes
 from semikit.data.pair_grids import both_dates
 from semikit.data.shards.tar_samples import Sample
 from semikit.errors import FileFault, some
@@ -29,10 +27,11 @@ class PoolImage:
     bands: tuple[int, ...] | None = None
     scale: Range | None = None
     wanted: frozenset[str] = _SINGLE
+    upright: bool = False
 
     def __call__(self, sample: Sample) -> tuple[Bytes, Mask | None]:
         """The image; raises FileFault."""
-        return _read(*_chosen(sample, self.wanted), self.bands, self.scale)
+        return _read(*_chosen(sample, self.wanted), self)
 
 
 @final
@@ -46,11 +45,12 @@ class PoolPair:
     bands: tuple[int, ...] | None = None
     scale: Range | None = None
     wanted: frozenset[str] = _DATES[0] | _DATES[1]
+    upright: bool = False
 
     def __call__(self, sample: Sample) -> tuple[Bytes, Mask | None]:
         """Both dates; raises FileFault."""
         (before, one), (after, two) = (_chosen(sample, kinds) for kinds in _DATES)
-        first, second = (_read(path, data, self.bands, self.scale) for path, data in ((before, one), (after, two)))
+        first, second = (_read(path, data, self) for path, data in ((before, one), (after, two)))
         return both_dates(before, after, first, second)
 
 
@@ -60,10 +60,11 @@ class PoolRgb:
     """An image (H, W, 3) uint8, and None: all its pixels are valid; `key.jpg`."""
 
     wanted: frozenset[str] = _SINGLE
+    upright: bool = False
 
     def __call__(self, sample: Sample) -> tuple[Bytes, None]:
         """The image; raises FileFault."""
-        return read_rgb(*_chosen(sample, self.wanted)), None
+        return read_rgb(*_chosen(sample, self.wanted), self.upright), None
 
 
 def _chosen(sample: Sample, kinds: frozenset[str]) -> tuple[Path, bytes]:
@@ -82,11 +83,12 @@ def _chosen(sample: Sample, kinds: frozenset[str]) -> tuple[Path, bytes]:
     return Path(f"{sample.name}.{name}"), data
 
 
-def _read(path: Path, data: bytes, bands: tuple[int, ...] | None, scale: Range | None) -> tuple[Bytes, Mask | None]:
-    if scale is not None:
-        return read_image(path, bands, scale, data=data)
-    values, valid = read_values(path, bands, data=data)
-    if values.dtype != np.uint8:
+def _read(path: Path, data: bytes, how: PoolImage | PoolPair) -> tuple[Bytes, Mask | None]:
+    if how.scale is not None:
+        return read_image(path, how.bands, how.scale, data=data, upright=how.upright)
+    values, valid = read_values(path, how.bands, data=data, upright=how.upright)
+    stored = as_bytes(values, valid)
+    if stored is None:
         remedy = "The images of train have 8 bits. Convert one kind, or say the range with `scale: {min: …, max: …}`."
         raise FileFault("image of more than 8 bits", path, str(values.dtype), remedy)
-    return values, valid
+    return stored, valid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, final
+from typing import Annotated, Any, Literal, final
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -53,6 +53,8 @@ class Metadata(Settings):
     """Bands of rasters, from 1."""
     scale: dict[str, Any] | None = None
     """Range of raster values."""
+    orientation: Literal["viewer", "stored"] = "stored"
+    """Whether photos are turned as viewers do; runs begun before there was a choice did not."""
 
 
 def checked(raw: Any, path: Path) -> dict[str, Any]:
