@@ -11,7 +11,8 @@ Dataset = Annotated[str | None, typer.Option(help="A known data set by name (sem
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Your own images, described by a YAML file, or a folder (cd: train/A, train/B …; cls: train/CLASS …)."
+        help="Your own images, described by a YAML file, or a folder (seg: train/images, train/masks …; cd: train/A, "
+        "train/B …; cls: train/CLASS …)."
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder that relative paths of the data begin at.")]

@@ -19,7 +19,7 @@ from semikit.data.formats.name_lists import near
 from semikit.data.formats.orientation import Orientation
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Samples, refuse_overlap
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
-from semikit.data.spec import TABLES, Share, SplitSpec, placed, read_spec, share_or_folder
+from semikit.data.spec import TABLES, Share, SplitSpec, class_names, placed, read_spec, share_or_folder
 from semikit.errors import DataError, some
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
@@ -78,7 +78,7 @@ class LabelSpec(SplitSpec):
     """Images the best model is chosen on, or a share of train (0.2); without them some of train are held out."""
     test: _Scored | None = None
     """Images for the final score, or a share of train."""
-    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    classes: Annotated[tuple[str, ...], BeforeValidator(class_names), Field(min_length=2)] | None = None
     """Names of the classes 0..K-1; default those of train, sorted."""
     orientation: Orientation = "auto"
     """Whether photos are turned as their cameras ask (EXIF): viewer and auto, as programs show them; stored: not."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, final
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from semikit.data.folder_layouts import described_folder
 from semikit.data.folders import image_files
 from semikit.data.formats.images import image_size, is_raster, orientation_of_mask, read_image, read_mask
 from semikit.data.formats.mask_values import MaskValues
@@ -82,8 +83,15 @@ class DataSpec(ClassSpec):
 
 
 def load_spec(data: Path | Mapping[str, Any], root: Path | None = None) -> DataSpec:
-    """The segmentation data set a YAML file or mapping describes; see `read_spec`."""
-    return read_spec(DataSpec, data, root)
+    """The segmentation data set a YAML file or mapping describes (see `read_spec`), or a folder (see `folder_layouts`).
+
+    Raises:
+        DataError: no such file, or a folder laid out otherwise or without known classes.
+        ConfigError: with everything that is wrong in the file, one line each.
+    """
+    if isinstance(data, Mapping) or not data.is_dir():
+        return read_spec(DataSpec, data, root, maps=True)
+    return read_spec(DataSpec, described_folder(data), data)
 
 
 @final

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from semikit.data.foreign_yaml import in_own_keys
 from semikit.data.formats.colours import Colour, packed
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.orientation import Orientation
@@ -37,7 +38,7 @@ RGB = tuple[_Part, _Part, _Part]
 S = TypeVar("S", bound=Settings)
 
 
-def _class_names(raw: Any) -> Any:
+def class_names(raw: Any) -> Any:
     """Names in the order of the class numbers, from a list or from {number: name}."""
     if not isinstance(raw, Mapping):
         return raw
@@ -114,7 +115,7 @@ class ClassSpec(SplitSpec):
     unlabeled: tuple[Settings, ...] = ()
     """More images to learn from, without masks."""
 
-    classes: Annotated[tuple[str, ...], BeforeValidator(_class_names), Field(min_length=2, max_length=255)]
+    classes: Annotated[tuple[str, ...], BeforeValidator(class_names), Field(min_length=2, max_length=255)]
     """Names of the classes 0..K-1, as a list or as {number: name}; 255 is what does not count in maps."""
     ignore: tuple[int, ...] = ()
     """Mask values that do not count."""
@@ -204,9 +205,10 @@ class ClassSpec(SplitSpec):
         return None if self.colors is None else [self.colors[name] for name in self.classes]
 
 
-def read_spec(kind: type[S], data: Path | Mapping[str, Any], root: Path | None = None) -> S:
+def read_spec(kind: type[S], data: Path | Mapping[str, Any], root: Path | None = None, *, maps: bool = False) -> S:
     """The data set a YAML file, or a mapping with the content of one, describes; paths in it count from `root`, the
-    file's folder or the current one, and come back absolute.
+    file's folder or the current one, and come back absolute. It may be in the keys of another program; `maps`: with
+    folders of masks (see `foreign_yaml`).
 
     Raises:
         DataError: no such file.
@@ -215,6 +217,7 @@ def read_spec(kind: type[S], data: Path | Mapping[str, Any], root: Path | None =
     """
     path = Path("data") if isinstance(data, Mapping) else data
     raw = expand(dict(data) if isinstance(data, Mapping) else read_yaml(data), str(path))
+    raw = in_own_keys(raw, path, root, maps=maps)
     return placed(validate(kind, raw, str(path)), at_home(root or path.parent).absolute())
 
 
