@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from rich.console import Console, Group
@@ -169,7 +169,14 @@ def print_plan(plan: Plan, console: Console, show_config: bool = False) -> None:
         console.out(f"note: {notice}", highlight=False)
     if show_config:
         console.out(plan.config.to_yaml(), highlight=False)
-    console.print("The data are fine. Nothing was trained or written.")
+    console.print(f"{verdict(plan.unused)} Nothing was trained or written.")
+
+
+def verdict(unused: Sequence[str]) -> str:
+    """What is said of data without a fault, of which the files that `unused` names are in no part."""
+    if not unused:
+        return "The data are fine."
+    return "What is used of the data is fine; see the notes for the files that are not used."
 
 
 def census_table(census: Census) -> Group:

@@ -48,7 +48,7 @@ def evaluate(
         say_absent(scores.per_class, facts["evaluation"].get("average"), console)
         for key, score_of_key in scores.extra.items():
             console.print(f"{key} {shown(score_of_key)}", highlight=False)
-        for notice in facts["notices"]:
+        for notice in [*facts["notices"], *facts["unused_files"]]:
             console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
         console.print(_made_by(facts), soft_wrap=True, highlight=False, markup=False)
     if json_file is not None:

@@ -90,7 +90,7 @@ def check(
     """
     if out is not None and (out.suffix.lower() != ".png" or not out.absolute().parent.is_dir()):
         raise InputError(f"-o {out}: give the name of a PNG in a folder that is there.")
-    from semikit.cli.console import census_table, start_panel
+    from semikit.cli.console import census_table, start_panel, verdict
     from semikit.run.data_check import check_data
 
     found = check_data(data, task, root, fold, sheet=out is not None)
@@ -105,4 +105,4 @@ def check(
 
         save_png(found.sheet, out, OUTPUT)
         say([f"contact sheet: {out}"])
-    say([f"The data are fine. next: semikit train {found.task} --data {data}"])
+    say([f"{verdict(found.unused)} next: semikit train {found.task} --data {data}"])

@@ -138,6 +138,8 @@ class Task(ABC):
     """Where the run is kept, once it is known."""
     notices: Sequence[str] = ()
     """Notices about the data before training (a class without a labelled image)."""
+    unused: Sequence[str] = ()
+    """Sentences about supplied files that no part of the data uses."""
     census: Census | None = None
     """What the parts of the data hold, once they are checked."""
 

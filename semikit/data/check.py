@@ -105,10 +105,11 @@ def check_samples(
         DataError: one message with all problems that `examined` finds.
     """
     found = examined(parts, num_classes, progress, one_size=one_size)
-    if len(found.problems) == 1:
-        raise DataError(found.problems[0])
     if found.problems:
-        raise DataError("\n- ".join([f"{len(found.problems)} problems with the data:", *found.problems]))
+        first = [] if len(found.problems) == 1 else [f"{len(found.problems)} problems with the data:"]
+        # They may say why masks are missing.
+        unused = dict.fromkeys(str(one) for part in parts for one in part.source.unused)
+        raise DataError("\n".join(["\n- ".join([*first, *found.problems]), *unused]))
     return found.counted
 
 

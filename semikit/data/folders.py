@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -28,6 +27,8 @@ class Listed:
     files: dict[str, Path]
     others: tuple[Path, ...] = ()
     special: tuple[Path, ...] = ()
+    flat: bool = False
+    """Whether names are those of files alone, without the subfolders that a folder's names begin with."""
 
 
 def image_files(folder: Path, key: str, without: Path | None = None, empty: bool = False) -> dict[str, Path]:
@@ -35,56 +36,45 @@ def image_files(folder: Path, key: str, without: Path | None = None, empty: bool
     return list_images(folder, key, without, empty).files
 
 
-def list_images(folder: Path, key: str, without: Path | None = None, empty: bool = False) -> Listed:
+def list_images(
+    folder: Path, key: str, without: Path | None = None, empty: bool = False, taken: Collection[str] = ()
+) -> Listed:
     """Images and other files below a folder, in one walk; an image's name is its path below it, without suffix.
 
-    Hidden files and folders and the folder `without` are left out; links to folders are followed, but not in circles.
-    `key` stands in errors. A million files take some seconds.
+    Hidden files and folders, the folder `without` and the files `taken` (real paths) are left out; links to folders
+    are followed, but not in circles. `key` stands in errors. A million files take some seconds.
 
     Raises:
         DataError: missing folder, two files of one name, no image unless that is allowed (`empty`).
     """
     if not folder.is_dir():
         raise DataError(f"{key}: {'not a folder' if folder.exists() else 'no such folder'}: {folder}.{nearby(folder)}")
-    inside = _walk(folder, without)
-    found: dict[str, Path] = {}
-    for inner in sorted(inside.images):
-        path = folder / inner
-        refuse_odd_name(path, key)
-        name = inner.rpartition(".")[0]
-        if name in found:
-            raise DataError(f"{key}: two files of one name: {found[name]} and {inner}. Remove or rename one.")
-        found[name] = path
+    inside = walk(folder, without, taken)
+    found = named(folder, {inner: inner.rpartition(".")[0] for inner in inside.images}, key)
     if not (found or empty):
         raise DataError(f"{key}: no image in {folder}. Known types: {TYPES}.")
     others, special = (tuple(folder / inner for inner in sorted(part)) for part in (inside.others, inside.special))
-    return Listed(dict(sorted(found.items())), others, special)
+    return Listed(found, others, special)
 
 
-def matching_files(place: Path, key: str) -> dict[str, Path]:
-    """Name -> file of a folder, or of a pattern with a star where the name stands.
+def named(folder: Path, names: Mapping[str, str], key: str) -> dict[str, Path]:
+    """Name -> file, sorted by name, of the paths below a folder and their names.
 
     Raises:
-        DataError: nothing found, or a pattern with several stars.
+        DataError: two files of one name, a name that cannot stand in a list.
     """
-    if "*" not in str(place):
-        return image_files(place, key)
-    if str(place).count("*") > 1:
-        raise DataError(f"{key}: {place} has several stars; one stands where the pair's name is.")
-    parts = place.parts
-    first = next(k for k, part in enumerate(parts) if "*" in part)
-    base, inner = Path(*parts[:first]), "/".join(parts[first:])
-    pattern = "*".join(map(glob.escape, inner.split("*")))
-    name = re.compile("([^/]+)".join(map(re.escape, inner.split("*"))))
     found: dict[str, Path] = {}
-    for path in sorted(base.glob(pattern)):
-        match = name.fullmatch(path.relative_to(base).as_posix())
-        if match is not None and match[1][0] != "." and is_image(path.name):
-            refuse_odd_name(path, key)
-            found[match[1]] = path
-    if not found:
-        raise DataError(f"{key}: no image fits {place}. Known types: {TYPES}.")
-    return found
+    for inner, name in sorted(names.items()):
+        path = folder / inner
+        refuse_odd_name(path, key)
+        if name in found:
+            one = f"{folder}/{'{name}' if '/' in name else '{stem}'}{found[name].suffix}"
+            raise DataError(
+                f"{key}: two files of one name: {found[name]} and {inner}. Remove or rename one; where one is the mask "
+                f'of the other, say which files are meant by a pattern: "{one}".'
+            )
+        found[name] = path
+    return dict(sorted(found.items()))
 
 
 def is_image(name: str) -> bool:
@@ -116,7 +106,7 @@ def nearby(folder: Path) -> str:
 
 
 @final
-class _Inside:
+class Inside:
     """Paths below a folder: images, other files, and what is no regular file."""
 
     def __init__(self) -> None:
@@ -130,8 +120,8 @@ class _Inside:
         kind.append(f"{prefix}{entry.name}")
 
 
-def _walk(folder: Path, without: Path | None) -> _Inside:
-    """The files below a folder, as paths below it.
+def walk(folder: Path, without: Path | None = None, taken: Collection[str] = (), depth: int | None = None) -> Inside:
+    """The files below a folder, down to `depth` subfolders, as paths below it; see `list_images`.
 
     Each real folder is read once, under the first of its names: links that lead in a circle end there, and no image
     has two names.
@@ -139,7 +129,7 @@ def _walk(folder: Path, without: Path | None) -> _Inside:
     Raises:
         DataError: a folder that may not be listed.
     """
-    found = _Inside()
+    found = Inside()
     read = set() if without is None else {os.path.realpath(without)}
     links = [str(folder)]
     while links:  # links come after all folders: an image has the name of its own place
@@ -152,11 +142,13 @@ def _walk(folder: Path, without: Path | None) -> _Inside:
             read.add(real)
             below = Path(os.path.relpath(place, folder)).as_posix()
             folders: list[str] = []
+            prefix = "" if below == "." else f"{below}/"
             for entry in _entries(place):
-                if _is_folder(entry):
+                if not _is_folder(entry):
+                    if f"{real}{os.sep}{entry.name}" not in taken:
+                        found.add(entry, prefix)
+                elif depth is None or prefix.count("/") < depth:
                     (links if entry.is_symlink() else folders).append(entry.path)
-                else:
-                    found.add(entry, "" if below == "." else f"{below}/")
             waiting += reversed(folders)
     return found
 

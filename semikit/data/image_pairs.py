@@ -10,7 +10,8 @@ from typing import Annotated, Any, final
 import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from semikit.data.folders import Listed, image_files, matching_files
+from semikit.data.file_patterns import by_name, is_pattern, list_masks, list_place, no_mask_fits, real_places
+from semikit.data.folders import Listed
 from semikit.data.formats.images import is_raster, orientation_of_mask, read_image, read_mask_onto
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.orientation import Orientation
@@ -22,6 +23,7 @@ from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import DEFAULT_SHARE, ClassSpec, Share, placed, read_spec, share_or_folder
+from semikit.data.unused import Unused, unread, unused_masks
 from semikit.errors import DataError, some, unknown
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
@@ -43,8 +45,8 @@ def _without_masks(raw: Any) -> Any:
 
 
 class PairImages(Settings):
-    """Images of two dates. Each entry is a folder, searched with its subfolders, or a pattern such as scenes/*/A.tif,
-    where the star stands for the pair's name.
+    """Images of two dates. Each entry is a folder, searched with its subfolders, or a pattern such as scenes/*/A.tif or
+    data/{stem}_A.png, where the star or {stem} stands for the pair's name.
     """
 
     images_a: Location
@@ -134,7 +136,8 @@ class ImagePairs(Samples):
     """Pairs of images and their masks; nothing is opened before it is asked for.
 
     `before` and `after` are the files of the two dates; `masks`, on the grid of the first, holds None where there is
-    none. `orientation` says whether photos are turned as their cameras ask, and how masks lie on the first.
+    none. `unused` are files beside them that are not used.
+    `orientation` says whether photos are turned as their cameras ask, and how masks lie on the first.
     """
 
     names: tuple[str, ...]
@@ -146,6 +149,7 @@ class ImagePairs(Samples):
     scale: Range | None = None
     watch: RangeWatch | None = None
     orientation: Orientation = "stored"
+    unused: tuple[Unused, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -228,19 +232,23 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: tuple[int
     Raises:
         DataError: missing or empty folder, pairs that miss a date, no mask that fits.
     """
-    before = _listed(part.images_a, f"{key}.images_a")
-    after = _listed(part.images_b, f"{key}.images_b")
+    place = part.masks if isinstance(part, PairFolders) else None
+    labels = None if place is None else list_masks(place, f"{key}.masks")
+    among = labels is not None and place is not None and is_pattern(place)  # masks may lie among the images
+    taken = set(real_places(labels.files.values())) if labels is not None and among else ()
+    first = list_place(part.images_a, f"{key}.images_a", taken=taken)
+    second = list_place(part.images_b, f"{key}.images_b", taken=taken)
+    before, after = first.files, by_name(first.files, second, f"{key}.images_b")
     names = _chosen(part.names, before, after, key)
     _refuse_single(names, before, after, key)
     _refuse_one_date(names, before, after, key)
+    unused = [*unread(first, f"{key}.images_a"), *unread(second, f"{key}.images_b")]
     masks: dict[str, Path] = {}
-    if isinstance(part, PairFolders) and part.masks is not None:
-        masks = _listed(part.masks, f"{key}.masks")
+    if labels is not None and place is not None:
+        masks = by_name(before, labels, f"{key}.masks")
         if not any(name in masks for name in names):
-            raise DataError(
-                f"{key}: no pair has a mask. Pairs are named {some(names)}, masks {some(list(masks))} in {part.masks}. "
-                "A mask has its pair's name; the suffix may differ."
-            )
+            raise no_mask_fits(key, ("images_a", part.images_a, first), ("masks", place, labels))
+        unused += unused_masks(f"{key}.masks", labels, masks, first)
     return ImagePairs(
         names=tuple(names),
         before=tuple(before[name] for name in names),
@@ -248,6 +256,7 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: tuple[int
         masks=tuple(masks.get(name) for name in names),
         values=values,
         bands=bands,
+        unused=tuple(unused),
     )
 
 
@@ -290,8 +299,3 @@ def _refuse_one_date(names: Iterable[str], before: dict[str, Path], after: dict[
             f"{key}: images_a and images_b are the same file for {len(same)} pairs: {some(same)}. Give the images of "
             "the second date as images_b."
         )
-
-
-def _listed(place: Path, key: str) -> dict[str, Path]:
-    """Name -> file of a folder, or of a pattern with a star where the name stands."""
-    return (matching_files if "*" in str(place) else image_files)(place, key)

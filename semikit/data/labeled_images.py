@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +12,8 @@ from typing import Annotated, Any, Self, final
 import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from semikit.data.folders import TYPES, image_files
+from semikit.data.file_patterns import list_place, real_places
+from semikit.data.folders import TYPES, Listed, list_images
 from semikit.data.formats.images import image_size, read_rgb
 from semikit.data.formats.label_tables import read_list, read_table
 from semikit.data.formats.name_lists import near
@@ -20,6 +21,7 @@ from semikit.data.formats.orientation import Orientation
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Samples, refuse_overlap
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import TABLES, Share, SplitSpec, class_names, placed, read_spec, share_or_folder
+from semikit.data.unused import Unused, unread
 from semikit.errors import DataError, some
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
@@ -154,13 +156,16 @@ class LabeledArrays(Samples):
 @final
 @dataclass(frozen=True, eq=False)
 class LabeledFiles(Samples):
-    """Images in files, decoded when they are asked for; `names` are paths below their folder without suffix."""
+    """Images in files, decoded when they are asked for; `names` are paths below their folder without suffix; `unused`
+    are files beside them that are not used.
+    """
 
     names: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: Labels
     upright: bool = False
     """Whether photos are turned as their cameras ask."""
+    unused: tuple[Unused, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -208,10 +213,13 @@ class LabeledFiles(Samples):
 @final
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The images of a part: name -> (file, class name; None where it is not known), sorted by name."""
+    """The images of a part: name -> (file, class name; None where it is not known), sorted by name; and the files
+    beside them that are not read.
+    """
 
     images: dict[str, tuple[Path, str | None]]
     where: str
+    unused: tuple[Unused, ...] = ()
 
     @property
     def classes(self) -> list[str]:
@@ -236,7 +244,7 @@ class Listing:
             )
         labels = [UNKNOWN if label is None else numbers[label] for _, label in self.images.values()]
         paths = tuple(path for path, _ in self.images.values())
-        return LabeledFiles(tuple(self.images), paths, np.array(labels, np.int64))
+        return LabeledFiles(tuple(self.images), paths, np.array(labels, np.int64), unused=self.unused)
 
 
 def open_labeled(spec: LabelSpec) -> DataParts:
@@ -274,7 +282,29 @@ def open_labeled(spec: LabelSpec) -> DataParts:
     )
     if not parts.allow_overlap:
         refuse_overlap(parts.named())
-    return parts
+    unlisted = tuple(_in_no_table(spec, parts))
+    return replace(parts, train=replace(read(first), unused=(*first.unused, *unlisted))) if unlisted else parts
+
+
+def _in_no_table(spec: LabelSpec, parts: DataParts) -> Iterator[Unused]:
+    """What a folder of images holds beside those that its table names, and no other part uses."""
+    tables = {"train": spec.train, "val": spec.val, "test": spec.test}
+    folders = {
+        part.images: f"{key}.images"
+        for key, part in reversed(tables.items())
+        if isinstance(part, LabelledImages) and part.images is not None and part.labels is not None
+    }
+    if not folders:
+        return
+    every = parts.named().values()
+    used = set(real_places(path for source in every for k in range(len(source)) for path in source.files(k)))
+    for folder, key in folders.items():
+        left = list_images(folder, key, empty=True, taken=used)
+        if left.files:
+            names = [str(path) for path in left.files.values()]
+            remedy = "Add them to the table (with an empty label where it is not known), or list them in `unlabeled`."
+            yield Unused.of(key, "images that no table names", names, remedy)
+        yield from unread(left, key)
 
 
 def find_images(part: LabelledImages, key: str) -> Listing:
@@ -286,7 +316,9 @@ def find_images(part: LabelledImages, key: str) -> Listing:
     if part.labels is not None:
         return Listing(read_table(part.labels, part.images, key), f"{key} ({part.labels})")
     assert part.images is not None
-    return Listing(_in_class_folders(part.images, key), f"{key} ({part.images})")
+    listed = list_images(part.images, key, empty=True)
+    unused = tuple(unread(listed, key))
+    return Listing(_in_class_folders(part.images, listed.files, key), f"{key} ({part.images})", unused)
 
 
 def unlabeled_files(place: Path, key: str) -> LabeledFiles:
@@ -295,8 +327,9 @@ def unlabeled_files(place: Path, key: str) -> LabeledFiles:
     Raises:
         DataError: missing or empty folder, a wrong list, two files of one name.
     """
-    found = read_list(place, key) if place.is_file() else image_files(place, key)
-    return LabeledFiles(tuple(found), tuple(found.values()), np.full(len(found), UNKNOWN, np.int64))
+    listed = Listed(read_list(place, key)) if place.is_file() else list_place(place, key)
+    found, unused = listed.files, tuple(unread(listed, key))
+    return LabeledFiles(tuple(found), tuple(found.values()), np.full(len(found), UNKNOWN, np.int64), unused=unused)
 
 
 def _scored(part: LabelledImages | float | None, key: str, classes: Sequence[str]) -> LabeledFiles | None:
@@ -309,8 +342,7 @@ def _scored(part: LabelledImages | float | None, key: str, classes: Sequence[str
     return source
 
 
-def _in_class_folders(folder: Path, key: str) -> dict[str, tuple[Path, str | None]]:
-    files = image_files(folder, key, empty=True)
+def _in_class_folders(folder: Path, files: Mapping[str, Path], key: str) -> dict[str, tuple[Path, str | None]]:
     beside = [path.name for name, path in files.items() if "/" not in name]
     names = sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
     if not names:

@@ -10,8 +10,17 @@ from typing import Annotated, Any, final
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from semikit.data.file_patterns import (
+    by_name,
+    is_pattern,
+    list_masks,
+    list_place,
+    no_mask_fits,
+    real_places,
+    refuse_one_place,
+)
 from semikit.data.folder_layouts import described_folder
-from semikit.data.folders import image_files
+from semikit.data.folders import Listed
 from semikit.data.formats.images import image_size, is_raster, orientation_of_mask, read_image, read_mask
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.orientation import Orientation
@@ -21,6 +30,7 @@ from semikit.data.formats.value_range import rescaled
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import ClassSpec, Share, read_spec, share_or_folder
+from semikit.data.unused import Unused, unread, unused_masks
 from semikit.errors import DataError, mask_size_fault
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
@@ -40,9 +50,9 @@ class Folders(Settings):
     """A folder of images and the folder of their masks."""
 
     images: Location
-    """Folder of images, searched with its subfolders."""
+    """Folder of images, searched with its subfolders, or a pattern such as data/{stem}.jpg."""
     masks: Location | None = None
-    """Folder of masks: same subfolder, same stem, any image type."""
+    """Folder of masks (same subfolder, same stem, any image type), or a pattern such as labels/{stem}_mask.png."""
 
 
 @final
@@ -50,7 +60,7 @@ class ImageFolder(Settings):
     """A folder of images without masks."""
 
     images: Location
-    """Folder of images, searched with its subfolders."""
+    """Folder of images, searched with its subfolders, or a pattern such as data/{stem}.jpg."""
 
 
 _Scored = Annotated[
@@ -99,7 +109,8 @@ def load_spec(data: Path | Mapping[str, Any], root: Path | None = None) -> DataS
 class MaskedImages(Samples):
     """Images in files and their masks; nothing is opened before it is asked for.
 
-    `names` are paths below the folder without suffix ("city/0001"); `masks` holds None where there is none.
+    `names` are paths below the folder without suffix ("city/0001"); `masks` holds None where there is none. `unused`
+    are files beside them that are not used.
     `orientation` says whether photos are turned as their cameras ask, and how masks lie on them.
     """
 
@@ -111,6 +122,7 @@ class MaskedImages(Samples):
     scale: Range | None = None
     watch: RangeWatch | None = None
     orientation: Orientation = "stored"
+    unused: tuple[Unused, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -189,20 +201,38 @@ def _scored(part: Folders | float | None, spec: DataSpec, key: str) -> MaskedIma
 
 
 def masked_images(images: Path, masks: Path | None, spec: DataSpec, part: str) -> MaskedImages:
-    """The images below a folder, sorted by name, each with the mask of the same name.
+    """The images of a folder or pattern, sorted by name, each with the mask of its name.
 
     Raises:
         DataError: missing or empty folder, two files of one name, no mask that fits.
     """
-    found = image_files(images, f"{part}.images", without=masks)
-    with_masks = {} if masks is None else image_files(masks, f"{part}.masks")
-    if masks is not None and not any(name in with_masks for name in found):
-        raise DataError(
-            f"{part}: no image has a mask. Images are named {_first(found)} in {images}, masks {_first(with_masks)} "
-            f"in {masks}. A mask has its image's name (the suffix may differ) in the same subfolder."
-        )
-    pairs = tuple(with_masks.get(name) for name in found)
-    return MaskedImages(tuple(found), tuple(found.values()), pairs, spec.values, spec.bands)
+    found, labels, files = images_and_masks(images, masks, part)
+    unused = unread(found, f"{part}.images")
+    if masks is not None:
+        if not any(name in files for name in found.files):
+            raise no_mask_fits(part, ("images", images, found), ("masks", masks, labels))
+        unused += unused_masks(f"{part}.masks", labels, files, found)
+    pairs = tuple(files.get(name) for name in found.files)
+    names, paths = tuple(found.files), tuple(found.files.values())
+    return MaskedImages(names, paths, pairs, spec.values, spec.bands, unused=tuple(unused))
+
+
+def images_and_masks(images: Path, masks: Path | None, part: str) -> tuple[Listed, Listed, dict[str, Path]]:
+    """What the places of images and of masks hold, and the masks by the names of their images.
+
+    Raises:
+        DataError: missing or empty folder, two files of one name.
+    """
+    if masks is None:
+        return list_place(images, f"{part}.images"), Listed({}), {}
+    if is_pattern(masks):  # which may lie among the images
+        labels = list_place(masks, f"{part}.masks")
+        found = list_place(images, f"{part}.images", taken=set(real_places(labels.files.values())))
+    else:
+        refuse_one_place(images, masks, part)
+        found = list_place(images, f"{part}.images", without=masks)
+        labels = list_masks(masks, f"{part}.masks")
+    return found, labels, by_name(found.files, labels, f"{part}.masks")
 
 
 def plain_images(
@@ -219,7 +249,3 @@ def plain_images(
     return MaskedImages(
         tuple(files), tuple(files.values()), nothing, values or MaskValues(1), bands, bounds, watch, orientation
     )
-
-
-def _first(names: Mapping[str, Path]) -> str:
-    return ", ".join(repr(name) for name in list(names)[:3])

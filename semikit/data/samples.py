@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from semikit.data.formats.rescale import Scale
 from semikit.data.palette import Palette
 from semikit.data.shards.pool import ShardPool
+from semikit.data.unused import Unused
 from semikit.errors import DataError
 from semikit.raster.region import Region, tiles
 
@@ -53,11 +54,13 @@ class Samples(ABC):
     """Samples by number, in an order that never changes; see the module for the contract.
 
     `names` holds one name for each sample. `labels` (N,) int64 are the classes of image-level samples, -1 where not
-    known; samples whose target is a map have no such attribute.
+    known; samples whose target is a map have no such attribute. `unused` are files beside them that a user supplied and
+    that are not used.
     """
 
     names: Sequence[str]
     labels: Labels
+    unused: tuple[Unused, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -110,6 +113,11 @@ class Subset(Samples):
     def labels(self) -> Labels:  # type: ignore[override]
         """Class of each image (N,) int64, -1 where it is not known."""
         return self.source.labels[self.indices]
+
+    @property
+    def unused(self) -> tuple[Unused, ...]:  # type: ignore[override]
+        """Files that are not used beside the whole source."""
+        return self.source.unused
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -255,6 +263,11 @@ class DataParts:
     notices: tuple[str, ...] = ()
     allow_overlap: bool = False
 
+    @property
+    def unused(self) -> list[Unused]:
+        """Supplied files that no part uses, each once."""
+        return list(dict.fromkeys(one for source in self.named().values() for one in source.unused))
+
     def named(self) -> dict[str, Samples]:
         """Every part by its name, unlabeled[0], unlabeled[1] and so on among them."""
         more = {f"unlabeled[{k}]": source for k, source in enumerate(self.unlabeled)}
@@ -275,11 +288,27 @@ def channels_of(source: Samples, index: int) -> int:
 
 
 def refuse_overlap(parts: Mapping[str, Samples]) -> None:
-    """Raise where two parts hold the same file, under whatever name and through whatever link.
+    """Raise where two parts hold the same file, under whatever name and through whatever link, or one holds a mask
+    among its images.
 
     Raises:
         DataError: names the file and both parts.
     """
+    folders, owner = _owners(parts)
+    for part, source in parts.items():
+        for path in filter(None, map(source.target_file, range(len(source)))):
+            folder, name = os.path.split(path)
+            if (holder := owner.get(f"{folders.get(folder, folder)}{os.sep}{name}")) is not None:
+                raise _mask_among_images(path, part, holder)
+
+
+def _mask_among_images(path: Path, part: str, holder: str) -> DataError:
+    remedy = 'Say which files are images by a pattern, such as "DIR/{stem}.jpg".'
+    return DataError(f"{path} is a mask of {part} and an image of {holder}. {remedy}")
+
+
+def _owners(parts: Mapping[str, Samples]) -> tuple[dict[str, str], dict[str, str]]:
+    """Folder -> real folder, and real file of an image -> its part."""
     # Only links are followed file by file: of a million files, most lie in few folders.
     folders: dict[str, str] = {}
     owner: dict[str, str] = {}
@@ -295,3 +324,4 @@ def refuse_overlap(parts: Mapping[str, Samples]) -> None:
             other = owner.setdefault(real, part)
             if other != part:
                 raise DataError(f"{path} is in both {other} and {part}. Give each part files of its own.")
+    return folders, owner

@@ -7,12 +7,13 @@ lay beside images (`_ASIDE`, `_NAMES`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from semikit.data.folders import TYPES, Listed
+from semikit.data.naming import CONVERT, likely_causes
 from semikit.errors import some
 
 _TEXTS = r"txt|md|rst|log|csv|tsv|jsonl?|xml|ya?ml|toml|ini|cfg|html|py|sh|ipynb|md5|sha256"
@@ -59,6 +60,33 @@ def unread(listed: Listed, part: str) -> list[Unused]:
         names = [str(path) for path in listed.special]
         found.append(Unused.of(part, "no regular file (a pipe or a device)", names, "Save images as files."))
     return found
+
+
+_REMEDIES = {
+    "masks without an image": "Add the images, or take the masks away.",
+    "masks whose image is of a type that is not read": "Convert the images.",
+    "masks whose image lies in another subfolder": "Put both into the same subfolder, or give a pattern with {stem}.",
+}
+
+
+def unused_masks(key: str, masks: Listed, named: Mapping[str, Path], images: Listed) -> list[Unused]:
+    """What a place of masks holds and no image uses; `named` are the masks by the names of their images."""
+    spare = {name: path for name, path in named.items() if name not in images.files}
+    free = {name: path for name, path in images.files.items() if name not in named}
+    causes = likely_causes(spare, free, images.others)
+    found = [Unused.of(key, kind, names, _REMEDIES.get(kind, "Give both one name.")) for kind, names in causes.items()]
+    stems = {name.rpartition("/")[2] for name in images.files}
+    labels = [path for path in masks.others if _is_label(path, stems)]
+    if labels:
+        found.append(Unused.of(key, "label files that are no masks", [str(path) for path in labels], CONVERT))
+    others = tuple(path for path in masks.others if path not in set(labels))
+    return [*found, *unread(Listed({}, others, masks.special), key)]
+
+
+def _is_label(path: Path, stems: Collection[str]) -> bool:
+    """Whether a file in a place of masks holds labels: texts and XML only under the name of an image."""
+    suffix = path.suffix.lower()
+    return suffix in (".json", ".geojson", ".gpkg", ".shp") or (suffix in (".txt", ".xml") and path.stem in stems)
 
 
 def aside(path: Path) -> bool:

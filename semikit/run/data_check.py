@@ -28,12 +28,15 @@ _TABLES = (".csv", ".tsv", ".txt")
 @final
 @dataclass(frozen=True, slots=True)
 class CheckedData:
-    """What was found: the task, facts by their name, the census, notices for the user, and the sheet."""
+    """What was found: the task, facts by their name, the census, notices for the user (`unused` are those of files no
+    part uses), and the sheet.
+    """
 
     task: str
     facts: Mapping[str, str]
     census: Census | None
     notices: Sequence[str]
+    unused: Sequence[str]
     sheet: Image.Image | None
 
 
@@ -61,7 +64,8 @@ def check_data(
         **({"test": str(counts.test)} if counts.test else {}),
         **made.facts(),
     }
-    return CheckedData(name, facts, made.census, made.notices, _sheet(name, data, made) if sheet else None)
+    shown = _sheet(name, data, made) if sheet else None
+    return CheckedData(name, facts, made.census, made.notices, made.unused, shown)
 
 
 def _sheet(name: str, data: Path, task: Any) -> Image.Image:

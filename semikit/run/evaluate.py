@@ -66,6 +66,7 @@ def score(
         "iteration": best.get("iteration"),
         "checkpoint": weights_file(path),
         "notices": list(task.scored_notices(split)),  # type: ignore[arg-type]
+        "unused_files": list(task.unused),
     }
 
 

@@ -167,14 +167,15 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 @final
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would be: its resolved configuration, facts by their name, notices for the user, and what the parts of
-    its data hold.
+    """What a run would be: its resolved configuration, facts by their name, notices for the user, what the parts of its
+    data hold, and the notices among them that name supplied files no part uses.
     """
 
     config: Config
     facts: Mapping[str, str]
     notices: Sequence[str]
     census: Census | None = None
+    unused: Sequence[str] = ()
 
 
 def plan(raw: Mapping[str, Any], processes: int, time: bool = False) -> Plan:
@@ -193,7 +194,7 @@ def plan(raw: Mapping[str, Any], processes: int, time: bool = False) -> Plan:
         facts = {**facts, "time": timed(run)}
     if config.train.accumulate == "auto" and processes > 1:
         notices.append("train.accumulate auto is tried when the run begins, on each process's part of the batch")
-    return Plan(replace(config, data=run.config.data), facts, notices, task.census)
+    return Plan(replace(config, data=run.config.data), facts, notices, task.census, task.unused)
 
 
 def _train(run: build.Run, first: int, lock_notice: str | None) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "evaluation": config.evaluate.model_dump(mode="json"),
         "iterations": trainer.step,
         "bad_files": dict(trainer.bad_files.found),
+        "unused_files": list(task.unused),
         "notices": [notice for guard in trainer.guards for notice in guard.ended(trainer.step)],
         "seconds": round(trainer.seconds, 1),
         "first_batch_seconds": trainer.meter.first_batch,

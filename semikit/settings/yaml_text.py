@@ -25,6 +25,9 @@ _WRONG = (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, Overf
 _EXPLAINED = (yaml.YAMLError, ValueError)
 """Of these, the ones whose own message helps the user."""
 _MERGE = "<<"
+_BARE = re.compile(r"\{(stem|name)\}|scanning an alias")
+"""Of messages about a pattern of files that stands without quotes."""
+_QUOTED = '. Put text with {, } or * in quotes: masks: "labels/{stem}_mask.png"'
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -41,10 +44,13 @@ def parse(content: bytes | str, where: str) -> Any:
     except _Refused as refused:
         raise ConfigError(f"{where}, {refused}.") from None
     except _WRONG as error:
+        quoted = (
+            '. Put text with {, } or * in quotes: masks: "labels/{stem}_mask.png"' if _BARE.search(str(error)) else ""
+        )
         reason = (
             " ".join(str(error).split()) if isinstance(error, _EXPLAINED) else "a value does not fit the tag before it"
         )
-        raise ConfigError(f"{where} is not valid YAML: {reason}") from None
+        raise ConfigError(f"{where} is not valid YAML: {reason}{quoted}") from None
 
 
 def expand(value: Any, where: str) -> Any:

@@ -86,7 +86,7 @@ class PixelTask(Task, ABC):
             parts.class_names, evaluate, views.weak.crop, parts.palette, self.metrics, self.titles
         )
         self.learned = TrainingData(parts, data, layout, requirements)
-        self.counts = self.learned.counts
+        self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
 
     # -------------------------------------------------------------------------------------------- before training
 
@@ -133,6 +133,7 @@ class PixelTask(Task, ABC):
         pool_notices = learned.check_pool(self._channels())
         labelled = self.census.parts[0]
         found = (
+            *self.unused,
             *self.parts.notices,
             *learned.overlaps(resumed),
             rarest_notice(labelled, self.class_names),

@@ -93,7 +93,7 @@ class Classification(Task):
         self.class_names = parts.class_names
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.learned = TrainingData(parts, data, layout, requirements)
-        self.counts = self.learned.counts
+        self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
         self.scored: list[tuple[Network, torch.Tensor]] = []
 
     # -------------------------------------------------------------------------------------------- before training
@@ -150,6 +150,7 @@ class Classification(Task):
             opened = [part.sampled(_CHECKED) for part in opened]
         check_samples(opened, len(self.class_names), one_size=self.settings.size is None)
         self.notices = [
+            *self.unused,
             *self.parts.notices,
             *split.notices,
             *learned.overlaps(resumed),

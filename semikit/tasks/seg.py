@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
-from semikit.data.folders import image_files
+from semikit.data.file_patterns import list_place
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.masked_images import DataSpec, ImageFolder, MaskedImages, load_spec, open_folders, plain_images
 from semikit.data.palette import palette
 from semikit.data.samples import DataParts
 from semikit.data.shards.decoders import PoolImage
 from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
+from semikit.data.unused import unread
 from semikit.errors import InputError
 from semikit.inference.in_memory import Prediction, segment
 from semikit.inference.predict_images import SegPredict, predict_files
@@ -136,7 +137,8 @@ class Segmentation(PixelTask):
 
 
 def _unlabeled(folder: Path, values: MaskValues, key: str) -> MaskedImages:
-    return plain_images(image_files(folder, key), values)
+    found = list_place(folder, key)
+    return replace(plain_images(found.files, values), unused=tuple(unread(found, key)))
 
 
 plugin = Segmentation

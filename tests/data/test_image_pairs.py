@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semikit.data.folders import matching_files
+from semikit.data.file_patterns import list_place
 from semikit.data.image_pairs import BINARY, PairSpec, load_pairs, open_pair_folders
 from semikit.errors import ConfigError, DataError, InputError
 from tests.helpers import georasters
@@ -96,7 +96,7 @@ class TestFolders:
             ({"names": "[train0, train9]"}, "unknown pair in train.names: 'train9'. Did you mean"),
             ({"images_b": "train/A*/x*.png"}, "has several stars"),
             ({"images_b": "gone/*.png"}, "no image fits"),
-            ({"masks": "val/label"}, "no pair has a mask. Pairs are named train0, train1, train2"),
+            ({"masks": "val/label"}, "no pair has a mask. Pairs are named 'train0', 'train1', 'train2'"),
         ],
     )
     def test_what_is_not_there(self, pair_data: Path, tmp_path: Path, change: Any, words: str) -> None:
@@ -112,5 +112,5 @@ def test_a_pattern_takes_brackets_as_they_are_and_no_hidden_folders(pair_data: P
     for name in ("one", "two", ".hidden"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"[x]{image.suffix}").write_bytes(image.read_bytes())
-    found = matching_files(tmp_path / "*" / f"[x]{image.suffix}", "train.images_a")
+    found = list_place(tmp_path / "*" / f"[x]{image.suffix}", "train.images_a").files
     assert list(found) == ["one", "two"]

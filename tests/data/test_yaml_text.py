@@ -9,6 +9,14 @@ from semikit.settings import yaml_text
 from semikit.settings.yaml_text import expand, parse
 
 
+@pytest.mark.parametrize(
+    "text", ["t: {images: a, masks: labels/{stem}_mask.png}", "masks: {stem}_mask.png", "masks: *_mask.png"]
+)
+def test_a_pattern_of_files_without_quotes(text: str) -> None:
+    with pytest.raises(ConfigError, match=r'in quotes: masks: "labels/\{stem\}_mask\.png"'):
+        parse(text, "x")
+
+
 def test_plain_values() -> None:
     text = "\ufeffa: 1\nb: [x, 2.5, null, 2020-01-02]\nc: {255: no}\n"
     assert parse(text.encode(), "x") == {"a": 1, "b": ["x", 2.5, None, datetime.date(2020, 1, 2)], "c": {255: False}}

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from semikit.data.file_patterns import real_places
 from semikit.data.formats.images import PHOTOS, RASTERS
 from semikit.data.formats.name_lists import near
+from semikit.data.naming import folded
 from semikit.errors import DataError, some
 from semikit.files import no_such_file
 
@@ -110,7 +112,7 @@ def _files(path: Path, base: Path, entries: Sequence[tuple[str, int]], key: str)
     Raises:
         DataError: with all files that are wrong.
     """
-    found = [(base / entry.strip(), number) for entry, number in entries]
+    found = [(_placed(base, entry.strip()), number) for entry, number in entries]
     foreign = [str(file) for file, _ in found if file.suffix.lower() not in PHOTOS | RASTERS]
     if foreign:
         raise DataError(
@@ -122,13 +124,46 @@ def _files(path: Path, base: Path, entries: Sequence[tuple[str, int]], key: str)
         beside = [item.name for item in missing[0].parent.iterdir()] if missing[0].parent.is_dir() else []
         raise DataError(
             f"{key}: {path} names {len(missing)} of {len(found)} files that are not there: "
-            f"{some([str(file) for file in missing])}.{near(missing[0].name, beside)} Files count from {base}."
+            f"{some([str(file) for file in missing])}.{_spelt_otherwise(missing) or near(missing[0].name, beside)} "
+            f"Files count from {base}."
         )
     named = [(_name(file, base), file, number) for file, number in found]
-    twice = [name for name, count in Counter(name for name, _, _ in named).items() if count > 1]
+    places = real_places(file for _, file, _ in named)
+    times = Counter(places)
+    twice = list(dict.fromkeys(name for (name, _, _), place in zip(named, places, strict=True) if times[place] > 1))
     if twice:
         raise DataError(f"{key}: {path} names {len(twice)} images twice: {some(twice)}. Name each once.")
     return {name: (file, number) for name, file, number in sorted(named)}
+
+
+def _placed(base: Path, entry: str) -> Path:
+    """The file of an entry; of a table written on Windows a backslash parts folders, where no file has one in its
+    name.
+    """
+    file, parted = base / entry, base / entry.replace("\\", "/")
+    return parted if "\\" in entry and not file.exists() and parted.exists() else file
+
+
+def _spelt_otherwise(missing: Sequence[Path]) -> str:
+    """What is said of files that are there under a name in other letters; nothing where none is."""
+    held: dict[Path, dict[str, Path]] = {}
+
+    def there(path: Path) -> Path | None:
+        """The path as it is stored, each part of it in whatever letters."""
+        if path.exists():
+            return path
+        folder = None if path.parent == path else there(path.parent)
+        if folder is None or not folder.is_dir():
+            return None
+        if folder not in held:
+            held[folder] = {folded(item.name): item for item in folder.iterdir()}
+        return held[folder].get(folded(path.name))
+
+    parted = ((file, Path(str(file).replace("\\", "/"))) for file in missing)
+    found = [f"{file} is {stored}" for file, path in parted if (stored := there(path)) is not None]
+    if not found:
+        return ""
+    return f" {len(found)} are there in other letters (upper and lower case, composed and decomposed): {some(found)}."
 
 
 def _name(file: Path, base: Path) -> str:

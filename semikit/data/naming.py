@@ -1,0 +1,140 @@
+"""How names of masks differ from those of their images: for messages, never for matching."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from semikit.data.folders import is_image
+
+Affixes = tuple[str, str]
+"""What stands before and behind."""
+CONVERT = "`semikit data convert SOURCE --to masks -o DIR` makes masks of label files."
+_NONE: Affixes = ("", "")
+_COMPARED = 5000
+"""Names that are compared; of more the first."""
+_USUAL = ("labeltrainids", "labelids", "label", "mask", "gt", "seg", "lab", "annot", "target", "truth", "class")
+"""What names of class maps have beside the image's, the surest first, where several kinds of files would fit."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What the files of most images have before and behind a common part: the images, and their masks; whether masks
+    lie in other subfolders; and how many masks fit.
+    """
+
+    image: Affixes
+    mask: Affixes
+    flat: bool
+    count: int
+
+
+def naming(images: Collection[str], masks: Collection[str]) -> Naming | None:
+    """How the names of most images become those of masks; None where no addition leads from one to the other."""
+    found = []
+    for image in _image_affixes(images):
+        for flat in (False,) if images is masks else (False, True):
+            cores = {core for name in list(images)[:_COMPARED] if (core := _core(name, image, flat=flat)) is not None}
+            every = (affixes for name in list(masks)[:_COMPARED] for affixes in _around(name, cores, flat=flat))
+            counts = Counter(affixes for affixes in every if (image, affixes, flat) != (_NONE, _NONE, False))
+            best = min(counts, key=lambda affixes: (-counts[affixes], *_rank(affixes)), default=None)
+            if best is not None:
+                found.append(Naming(image, best, flat, counts[best]))
+    best_found = max(found, key=lambda one: one.count, default=None)
+    if best_found is None or 2 * best_found.count < min(len(images), len(masks), _COMPARED):
+        return None
+    return best_found
+
+
+def likely_causes(
+    spare: Mapping[str, Path], images: Mapping[str, Path], unread: Collection[Path]
+) -> dict[str, list[str]]:
+    """Kind -> files of masks without an image, each with the image it may be of, by the likely cause.
+
+    `images` are those without a mask, `unread` the files beside them that are no images here.
+    """
+    causes: dict[str, list[str]] = {}
+    tables = [(kind, {key(name): path for name, path in images.items()}, key) for kind, key in _KEYS.items()]
+    foreign = {path.stem: path for path in unread}
+    for name, path in spare.items():
+        kind, image = "masks without an image", foreign.get(name.rpartition("/")[2])
+        if image is not None:
+            kind = "masks whose image is of a type that is not read"
+        else:
+            for cause, table, key in tables:
+                if (image := table.get(key(name))) is not None:
+                    kind = cause
+                    break
+        causes.setdefault(kind, []).append(str(path) if image is None else f"{path} (image {image.name})")
+    return causes
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    """A name without regard to upper and lower case and the form of its letters."""
+    return _composed(_composed(name).casefold())
+
+
+def _bare(name: str) -> str:
+    """Without suffixes of images that stand in the name (a.jpg of a.jpg.png)."""
+    while is_image(name):
+        name = name.rpartition(".")[0]
+    return folded(name)
+
+
+_KEYS: dict[str, Callable[[str], str]] = {
+    "masks whose image's name is in another Unicode form (composed and decomposed letters)": _composed,
+    "masks whose image's name differs in upper and lower case": folded,
+    "masks with the image's suffix in the name, or the other way round": _bare,
+    "masks whose image lies in another subfolder": lambda name: _bare(name.rpartition("/")[2]),
+}
+"""Likely cause -> what two names then have in common; tried in this order."""
+
+
+def _rank(affixes: Affixes) -> tuple[int, int, str]:
+    text = "".join(affixes).lower()
+    return next((k for k, word in enumerate(_USUAL) if word in text), len(_USUAL)), len(text), text
+
+
+def _image_affixes(images: Collection[str]) -> list[Affixes]:
+    """What all images may have before or behind the part that their masks share with them."""
+    stems = [name.rpartition("/")[2] for name in images]
+    if len(stems) < 2:
+        return [_NONE]
+    head, tail = _common_head(stems), _common_head([stem[::-1] for stem in stems])[::-1]
+    heads = [(head[: match.end()], "") for match in re.finditer(r"[-_. ]", head)]
+    tails = [("", tail[match.start() :]) for match in re.finditer(r"[-_. ]", tail)]
+    return [_NONE, *reversed(tails), *heads]
+
+
+def _common_head(texts: Sequence[str]) -> str:
+    first, last = min(texts), max(texts)
+    differ = (k for k, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return first[: next(differ, min(len(first), len(last)))]
+
+
+def _core(name: str, affixes: Affixes, *, flat: bool) -> str | None:
+    """The name without what stands before and behind; `flat`: of the file alone."""
+    folder, _, stem = name.rpartition("/")
+    core = stem.removeprefix(affixes[0]).removesuffix(affixes[1])
+    return None if not core else core if flat or not folder else f"{folder}/{core}"
+
+
+def _around(name: str, cores: Collection[str], *, flat: bool) -> Iterator[Affixes]:
+    """What a name has before or behind one of the `cores`, for each that it begins or ends with."""
+    folder, _, stem = name.rpartition("/")
+    prefix = "" if flat or not folder else f"{folder}/"
+    for cut in range(1, len(stem) + 1):
+        if prefix + stem[:cut] in cores:
+            yield "", stem[cut:]
+        if cut < len(stem) and prefix + stem[cut:] in cores:
+            yield stem[:cut], ""

@@ -1,0 +1,217 @@
+"""Supplied files that are not used: none is lost in silence, and what nobody supplied is not spoken of."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semikit.data.check import Part, check_samples
+from semikit.data.image_pairs import load_pairs, open_pair_folders
+from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled
+from semikit.data.masked_images import load_spec, open_folders
+from semikit.data.samples import DataParts
+from semikit.errors import DataError
+from tests.helpers import icons, photos
+
+PARTS = ("train", "val")
+
+
+@pytest.fixture
+def seg(tmp_path: Path) -> Path:
+    """A root with three images and masks in each part."""
+    for part in PARTS:
+        for k in range(3):
+            photos.save(tmp_path / f"{part}/images/{part}00{k}.jpg", np.full((6, 8, 3), k))
+            photos.save(tmp_path / f"{part}/masks/{part}00{k}.png", np.full((6, 8), k % 2))
+    return tmp_path
+
+
+def opened(root: Path, **more: Any) -> DataParts:
+    parts = {part: {"images": f"{part}/images", "masks": f"{part}/masks"} for part in PARTS}
+    return open_folders(load_spec({**parts, "classes": ["a", "b"], **more}, root))
+
+
+def told(parts: DataParts, root: Path) -> list[str]:
+    return [str(one).replace(f"{root}/", "") for one in parts.unused]
+
+
+class TestMasks:
+    def test_all_are_used(self, seg: Path) -> None:
+        photos.save(seg / "train/images/more.jpg", np.zeros((6, 8, 3)))  # without a mask: learned from as unlabelled
+        assert opened(seg).unused == []
+
+    @pytest.mark.parametrize(
+        ("image", "mask", "kind"),
+        [
+            ("x.jpg", "X.png", "masks whose image's name differs in upper and lower case"),
+            ("X.JPG", "x.png", "masks whose image's name differs in upper and lower case"),
+            ("x.jpg", "x.jpg.png", "masks with the image's suffix in the name, or the other way round"),
+            ("x.tif.jpg", "x.png", "masks with the image's suffix in the name, or the other way round"),
+            ("a/x.jpg", "b/x.png", "masks whose image lies in another subfolder"),
+            ("a/x.jpg", "x.png", "masks whose image lies in another subfolder"),
+        ],
+    )
+    def test_the_likely_cause(self, seg: Path, image: str, mask: str, kind: str) -> None:
+        photos.save(seg / "train/images" / image, np.zeros((6, 8, 3)))
+        photos.save(seg / "train/masks" / mask, np.zeros((6, 8)))
+        parts = opened(seg)
+        name = Path(image).name
+        assert [one.partition(". ")[0] for one in told(parts, seg)] == [
+            f"train.masks: 1 not used, {kind}: train/masks/{mask} (image {name})"
+        ]
+        assert sum(parts.train.has_target(k) for k in range(len(parts.train))) == 3
+
+    def test_composed_and_decomposed_letters(self, seg: Path) -> None:
+        photos.save(seg / "train/images" / unicodedata.normalize("NFD", "höhe.jpg"), np.zeros((6, 8, 3)))
+        photos.save(seg / "train/masks" / unicodedata.normalize("NFC", "höhe.png"), np.zeros((6, 8)))
+        (text,) = told(opened(seg), seg)
+        assert "1 not used, masks whose image's name is in another Unicode form" in text
+
+    @pytest.mark.parametrize("suffix", ["PSD", "dng", "tga", "npy", "CR2", "jxl"])
+    def test_an_image_that_is_not_read(self, seg: Path, suffix: str) -> None:
+        (seg / f"train/images/x.{suffix}").write_bytes(b"")
+        photos.save(seg / "train/masks/x.png", np.zeros((6, 8)))
+        images, masks = told(opened(seg), seg)
+        assert images.startswith(
+            f"train.images: 1 not used, of a type that is not read (.{suffix.lower()}): train/images/x."
+        )
+        assert masks.startswith(
+            "train.masks: 1 not used, masks whose image is of a type that is not read: train/masks/x.png"
+        )
+
+    def test_no_image_at_all(self, seg: Path) -> None:
+        for k in range(5):
+            photos.save(seg / f"val/masks/gone{k}.png", np.zeros((6, 8)))
+        places = ", ".join(f"val/masks/gone{k}.png" for k in range(3))
+        assert told(opened(seg), seg) == [
+            f"val.masks: 5 not used, masks without an image: {places} and 2 more. "
+            "Add the images, or take the masks away."
+        ]
+
+    def test_an_image_that_has_a_mask_is_not_the_cause(self, seg: Path) -> None:
+        photos.save(seg / "train/masks/Train000.png", np.zeros((6, 8)))
+        assert "masks without an image" in told(opened(seg), seg)[0]
+
+    def test_label_files_among_them(self, seg: Path) -> None:
+        for name in ("train000.json", "instances.json", "train001.txt", "classes.txt", "train002.xml", "area.geojson"):
+            (seg / "train/masks" / name).write_text("")
+        (text,) = told(opened(seg), seg)
+        assert text.startswith("train.masks: 5 not used, label files that are no masks: train/masks/area.geojson, ")
+        assert text.endswith("`semikit data convert SOURCE --to masks -o DIR` makes masks of label files.")
+
+    def test_masks_of_a_type_that_is_not_read(self, seg: Path) -> None:
+        (seg / "train/masks/x.npy").write_bytes(b"")
+        assert told(opened(seg), seg)[0].startswith(
+            "train.masks: 1 not used, of a type that is not read (.npy): train/"
+        )
+
+    def test_a_missing_mask_says_what_is_beside_it(self, seg: Path) -> None:
+        (seg / "val/masks/val001.png").rename(seg / "val/masks/Val001.png")
+        val = opened(seg).val
+        assert val is not None
+        with pytest.raises(
+            DataError, match=r"image without mask: val001.*\n.*differs in upper and lower case: .*Val001"
+        ):
+            check_samples([Part("val", val, range(3), masks=True)], 2)
+
+
+class TestWhatNobodySupplied:
+    def test_is_not_spoken_of(self, seg: Path) -> None:
+        names = "README LICENSE readme.md notes.txt Thumbs.db desktop.ini .DS_Store ._x.png x.aux.xml x.tfw x.ovr x.prj"
+        for name in f"{names} train000.jgw train000.json classes.csv x.shp data.yaml".split():
+            (seg / "train/images" / name).write_bytes(b"")
+        assert opened(seg).unused == []
+
+    def test_a_pipe_is_and_is_not_waited_for(self, seg: Path) -> None:
+        os.mkfifo(seg / "train/images/x.png")
+        assert "1 not used, no regular file (a pipe or a device): train/images/x.png" in told(opened(seg), seg)[0]
+
+
+class TestOtherParts:
+    def test_unlabelled_images(self, seg: Path) -> None:
+        photos.save(seg / "more/x.jpg", np.zeros((6, 8, 3)))
+        (seg / "more/y.psd").write_bytes(b"")
+        (text,) = told(opened(seg, unlabeled="more"), seg)
+        assert text.startswith("unlabeled[0].images: 1 not used, of a type that is not read (.psd): more/y.psd")
+
+    def test_held_out_images_say_it_once(self, seg: Path) -> None:
+        from semikit.data.hold_out import held_out_as_stated
+
+        (seg / "train/images/y.psd").write_bytes(b"")
+        spec = load_spec({"train": "train", "val": 0.4, "classes": ["a", "b"]}, seg)
+        parts = held_out_as_stated(open_folders(spec), spec, None)
+        assert len(parts.unused) == 1
+
+    def test_pairs(self, pair_data: Path, tmp_path: Path) -> None:
+        import shutil
+
+        root = tmp_path / "pairs"
+        shutil.copytree(pair_data.parent, root)
+        (root / "train/B/x.psd").write_bytes(b"")
+        label = next((root / "train/label").iterdir())
+        photos.save(root / "train/label" / f"gone{label.suffix}", np.zeros((6, 8)))
+        found = told(open_pair_folders(load_pairs(root)), root)
+        assert [one.partition(": train")[0] for one in found] == [
+            "train.images_b: 1 not used, of a type that is not read (.psd)",
+            "train.masks: 1 not used, masks without an image",
+        ]
+
+
+class TestClasses:
+    def test_files_that_are_not_read(self, tmp_path: Path) -> None:
+        spec = load_labels(icons.write(tmp_path))
+        (tmp_path / "train/red/x.psd").write_bytes(b"")
+        (tmp_path / "train/y.psd").write_bytes(b"")
+        found = told(open_labeled(spec), tmp_path)
+        assert found[0].startswith("train: 2 not used, of a type that is not read (.psd): train/red/x.psd, train/y.psd")
+
+    def table(self, root: Path, *rows: str) -> LabelSpec:
+        icons.write(root)
+        lines = "\n".join(["file,label", *rows])
+        (root / "train.csv").write_text(lines)
+        return load_labels({"train": {"images": "train", "labels": "train.csv"}}, root)
+
+    def test_images_that_no_table_names(self, tmp_path: Path) -> None:
+        found = told(open_labeled(self.table(tmp_path, "red/0.png,red", "blue/0.png,blue")), tmp_path)
+        assert found == [
+            "train.images: 22 not used, images that no table names: train/blue/1.png, train/blue/2.png, "
+            "train/blue/3.png and 19 more. Add them to the table (with an empty label where it is not known), or list "
+            "them in `unlabeled`."
+        ]
+
+    def test_images_of_another_part_are_used(self, tmp_path: Path) -> None:
+        spec = self.table(tmp_path, "red/0.png,red", "blue/0.png,blue")
+        used = [tmp_path / "train/red/0.png", tmp_path / "train/blue/0.png"]
+        rest = sorted(path for path in (tmp_path / "train").rglob("*.png") if path not in used)
+        (tmp_path / "rest.txt").write_text("\n".join(map(str, rest)))
+        assert open_labeled(spec.model_copy(update={"unlabeled": (tmp_path / "rest.txt",)})).unused == []
+
+    def test_a_table_written_on_windows(self, tmp_path: Path) -> None:
+        train = open_labeled(self.table(tmp_path, r"red\0.png,red", r"blue\0.png,blue")).train
+        assert [path.name for k in range(2) for path in train.files(k)] == ["0.png", "0.png"]
+        assert list(train.names) == ["blue/0", "red/0"]
+
+    def test_a_backslash_in_a_name_stays(self, tmp_path: Path) -> None:
+        spec = self.table(tmp_path, r"red\0.png,red", "blue/0.png,blue")
+        (tmp_path / "train" / r"red\0.png").write_bytes((tmp_path / "train/red/0.png").read_bytes())
+        train = open_labeled(spec).train
+        assert (tmp_path / "train" / r"red\0.png") in [path for k in range(2) for path in train.files(k)]
+
+    def test_backslashes_that_lead_nowhere(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"names 1 of 2 files that are not there: .*red\\gone\.png"):
+            open_labeled(self.table(tmp_path, r"red\gone.png,red", "blue/0.png,blue"))
+
+    def test_other_letters(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"1 are there in other letters .*Red/0\.PNG is .*red/0\.png\."):
+            open_labeled(self.table(tmp_path, "Red/0.PNG,red", "blue/0.png,blue"))
+
+    def test_a_file_that_is_listed_twice(self, tmp_path: Path) -> None:
+        (tmp_path / "train").mkdir()
+        (tmp_path / "train/again").symlink_to(tmp_path / "train/red")
+        with pytest.raises(DataError, match=r"names 2 images twice: red/0, again/0"):
+            open_labeled(self.table(tmp_path, "red/0.png,red", "blue/0.png,blue", "again/0.png,red"))
