@@ -17,10 +17,13 @@ _READ = 32
 """Images of which headers are read, spread over those that are labelled."""
 
 
-def describe(source: Samples, indices: Sequence[int], channels: int, scale: Scale | None) -> Mapping[str, str]:
+def describe(
+    source: Samples, indices: Sequence[int], channels: int, scale: Scale | None, upright: bool = False
+) -> Mapping[str, str]:
     """Facts about images by their name: "images", "values" and, of rasters with a place, "map".
 
-    `channels` are those in use, `scale` the range of stored values that becomes 0..255. At most 32 headers are read.
+    `channels` are those in use, `scale` the range of stored values that becomes 0..255, `upright` whether photos are
+    turned as viewers do. At most 32 headers are read.
 
     Raises:
         FileFault: a header cannot be read.
@@ -29,7 +32,7 @@ def describe(source: Samples, indices: Sequence[int], channels: int, scale: Scal
     files = [path for index in chosen for path in source.files(index)[:1]]
     if files:
         infos = [read_info(path) for path in files]
-        sizes, types = [info.size for info in infos], sorted({info.dtype for info in infos})
+        sizes, types = [info.shown if upright else info.size for info in infos], sorted({info.dtype for info in infos})
     else:
         shape = source.image(chosen[0])[0].shape
         sizes, types = [(shape[-3], shape[-2])], ["uint8"]

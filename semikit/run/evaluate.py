@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from semikit.core.task import Inference, Scores
+from semikit.data.formats.rescale import Scale
+from semikit.data.formats.value_range import BYTES
 from semikit.errors import InputError
 from semikit.registry import TASKS
 from semikit.run import build, recipes
@@ -65,9 +67,18 @@ def score(
         "protocol": best.get("protocol"),
         "iteration": best.get("iteration"),
         "checkpoint": weights_file(path),
-        "notices": list(task.scored_notices(split)),  # type: ignore[arg-type]
+        "notices": [*_range_notices(metadata, task.settled(config.data)), *task.scored_notices(split)],  # type: ignore[arg-type]
         "unused_files": list(task.unused),
     }
+
+
+def _range_notices(metadata: Mapping[str, Any], data: Any) -> list[str]:
+    """At most one: where values are read in another range than that the model learned from."""
+    used = getattr(getattr(data, "folders", None), "scale", None)
+    learned = Scale.model_validate(metadata.get("scale") or BYTES.model_dump())
+    if used in (None, learned):
+        return []
+    return [f"values from {used.text} become 0 to 255, while the model learned from {learned.text}"]
 
 
 def _given(**options: str | None) -> dict[str, str]:

@@ -172,7 +172,8 @@ class PixelTask(Task, ABC):
     def facts(self) -> Mapping[str, str]:
         """Sizes, bands, type and range of values, place on the map."""
         learned = self.learned
-        return describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale)
+        upright = orientation_of(self.data) != "stored"
+        return describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale, upright)
 
     def settled(self, data: Any) -> Settings:
         """With the range of values that was sampled."""

@@ -161,7 +161,8 @@ class Classification(Task):
 
     def facts(self) -> Mapping[str, str]:
         """Sizes and type of values."""
-        return describe(self.learned.train, self.learned.split.labeled, 3, None)
+        upright = orientation_of(self.data) != "stored"
+        return describe(self.learned.train, self.learned.split.labeled, 3, None, upright)
 
     def labelled_census(self) -> PartCensus:
         """The labelled images of each class."""

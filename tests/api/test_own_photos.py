@@ -138,6 +138,7 @@ def test_evaluation_says_which_masks_it_turned(run: Path, data: Path, tmp_path: 
 
     folders = {**yaml.safe_load(data.read_text()), "val": {"images": "train/images", "masks": "train/masks"}}
     folders["train"] = folders.pop("test")
+    folders["scale"] = {"min": 0, "max": 3000}
     for part in ("train7", "train6"):
         assert not (data.parent / f"train/masks/{part}.png").exists()
     Image.fromarray(np.zeros(photos.SIZE, np.uint8)).save(data.parent / "train/masks/train6.png")
@@ -147,7 +148,8 @@ def test_evaluation_says_which_masks_it_turned(run: Path, data: Path, tmp_path: 
     finally:
         for part in ("train7", "train6"):
             (data.parent / f"train/masks/{part}.png").unlink()
-    assert facts["notices"][0].startswith("1 masks fit their photo as it is stored")
+    assert facts["notices"][0].startswith("values from 0 to 3000 become 0 to 255, while the model learned from ")
+    assert facts["notices"][1].startswith("1 masks fit their photo as it is stored")
 
 
 class TestPrediction:
@@ -198,3 +200,15 @@ class TestPrediction:
         path = georasters.save(tmp_path / "a.tif", np.full((5, 40, 48), 1000, np.uint16))
         with pytest.raises(FileFault, match="other bands than the range of values"):
             semikit.predict(run, path, out=tmp_path / "out", device="cpu")
+
+
+def test_a_model_of_8_bits_on_deep_images_is_said(data: Path, tmp_path: Path) -> None:
+    from semikit.run.config import resolve
+    from semikit.run.evaluate import _range_notices
+
+    deep = resolve(photos.raw(data)).data
+    settled = TASKS.get("seg").open(deep).scale
+    stated = deep.model_copy(update={"folders": deep.folders.model_copy(update={"scale": settled})})  # type: ignore[attr-defined]
+    (notice,) = _range_notices({"scale": None}, stated)
+    assert notice.endswith("become 0 to 255, while the model learned from 0 to 255")
+    assert not _range_notices({"scale": settled.model_dump(mode="json")}, stated)

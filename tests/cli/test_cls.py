@@ -184,7 +184,7 @@ class TestWrongInput:
     def test_images(self, train: Call, folder: Path) -> None:
         Image.fromarray(np.zeros((9, 16, 3), np.uint8)).save(folder / "train/red/3.png")
         self.refused(train(folder, "--labels", "all"), "image of another size than most (16x16", "red/3 (16x9)")
-        Image.fromarray(np.zeros((16, 16), np.uint16)).save(folder / "train/red/3.png")
+        Image.fromarray(np.full((16, 16), 1000, np.uint16)).save(folder / "train/red/3.png")
         self.refused(train(folder, "--labels", "all"), "image of more than 8 bits", "red/3.png")
         (folder / "train/red/3.png").write_bytes(b"nothing")
         self.refused(train(folder, "--labels", "all"), "unreadable", "red/3.png")
