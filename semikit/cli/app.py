@@ -29,7 +29,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("list")(listing.list_names)
-for command in (own_data.convert, own_data.check):
+for command in (own_data.init, own_data.check, own_data.convert):
     data.data_app.command()(command)
 app.add_typer(data.data_app, name="data")
 app.command("reproduce")(reproduce.reproduce)

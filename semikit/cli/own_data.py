@@ -106,3 +106,25 @@ def check(
         save_png(found.sheet, out, OUTPUT)
         say([f"contact sheet: {out}"])
     say([f"{verdict(found.unused)} next: semikit train {found.task} --data {data}"])
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images with masks, pairs, or classes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The YAML to write.")] = Path("my.yaml"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+) -> None:
+    """Look at a folder and write a commented YAML: where images, masks, classes and parts seem to be, and what was not
+    understood.
+
+    semikit data init photos -o my.yaml
+    """
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists; nothing is overwritten. Choose another -o, or give --overwrite.")
+    from semikit.data.survey.draft import draft
+    from semikit.files import write_text
+
+    made = draft(folder, out)
+    write_text(out, made.text)
+    Console().out(made.text, end="", highlight=False)
+    say(made.notices, "note")
+    say([f"written: {out}. next: semikit data check {out} -o sheet.png"])

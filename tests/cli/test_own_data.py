@@ -116,3 +116,15 @@ def test_a_description_without_a_task_is_asked_about(tmp_path: Path) -> None:
         task_of(tmp_path / "my.yaml")
     with pytest.raises(DataError, match="no such file"):
         task_of(tmp_path / "other.yaml")
+
+
+def test_a_draft_is_written_and_checked_and_nothing_is_overwritten(semikit: Call, photo_data: Path) -> None:
+    answer = semikit("data", "init", photo_data.parent, "-o", "my.yaml")
+    assert answer.code == 0, answer.err
+    assert "next: semikit data check my.yaml" in answer.out
+    text = Path("my.yaml").read_text()
+    assert "train: {images: " in text
+    assert "test: {images: " in text
+    assert semikit("data", "init", photo_data.parent, "-o", "my.yaml").code == 2
+    assert semikit("data", "init", photo_data.parent, "-o", "my.yaml", "--overwrite").code == 0
+    assert semikit("data", "check", "my.yaml").code == 0

@@ -21,9 +21,6 @@ from semikit.files import make_folder
 
 Progress = Callable[[str, int, int], None]
 
-_TURNED = 5
-"""EXIF orientations from here on lie on their side."""
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -216,12 +213,10 @@ def _write_one(store: MaskStore, job: tuple[LabeledImage, Path, Path]) -> bool |
 def _size(image: LabeledImage, path: Path) -> tuple[int, int]:
     """(H, W) of the mask: as its labels say, which has to be the image's, stored or turned as a camera noted."""
     info = read_info(path)
-    height, width = info.size
-    turned = (width, height) if info.orientation >= _TURNED else info.size
-    if image.size in (None, turned):
-        return turned
-    assert image.size is not None
+    if image.size is None or image.size == info.shown:
+        return info.shown
     if image.size != info.size:
+        height, width = info.size
         detail = f"labels of {image.size[1]}x{image.size[0]}, {path} {width}x{height} (width x height)"
         remedy = "Labels are drawn in pixels of their own image: give the images they were made on."
         raise FileFault("labels of an image of another size", image.where, detail, remedy)

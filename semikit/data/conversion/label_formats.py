@@ -68,11 +68,17 @@ def read_labels(reading: Reading) -> LabelSet:
         raise unknown("format", reading.format, ["auto", *FORMATS])
     if not reading.source.exists():
         raise DataError(f"no such file or folder: {reading.source}.")
-    name = _recognised(reading) if reading.format == "auto" else reading.format
+    name = recognised(reading) if reading.format == "auto" else reading.format
+    if name is None:
+        listed = "; ".join(f"{known}: {what}" for known, what in FORMATS.items())
+        raise ConfigError(
+            f"{reading.source}: the format of these labels is not recognised. Name it with --format ({listed})."
+        )
     return _READERS[name](reading)
 
 
-def _recognised(reading: Reading) -> str:
+def recognised(reading: Reading) -> str | None:
+    """The format of labels by their files; None where it cannot be told."""
     source = reading.source
     known: dict[str, Callable[[], bool]] = {
         "voc": lambda: source.is_dir() and is_voc(source),
@@ -83,11 +89,7 @@ def _recognised(reading: Reading) -> str:
         "vector": lambda: source.is_file() and source.suffix.lower() in (".geojson", ".json", ".gpkg", ".shp"),
         "colors": lambda: source.is_dir() and (reading.colours is not None or table_beside(source) is not None),
     }
-    found = next((name for name, fits in known.items() if fits()), None)
-    if found is None:
-        listed = "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
-        raise ConfigError(f"{source}: the format of these labels is not recognised. Name it with --format ({listed}).")
-    return found
+    return next((name for name, fits in known.items() if fits()), None)
 
 
 def _first_is(source: Path, fits: Callable[[object], bool]) -> bool:
@@ -99,7 +101,7 @@ _READERS: Mapping[str, Callable[[Reading], LabelSet]] = {
     "labelme": lambda reading: read_labelme(_files(reading.source, ".json"), reading.source),
     "yolo": lambda reading: read_yolo(reading.source),
     "cvat": lambda reading: read_cvat(next(iter(_files(reading.source, ".xml")), reading.source)),
-    "voc": lambda reading: read_voc(reading.source, reading.colours),
+    "voc": lambda reading: read_voc(reading.source, reading.colours, reading.classes),
     "colors": lambda reading: read_colour_masks(reading.source, reading.colours),
     "vector": lambda r: read_map_polygons(r.source, r.images, r.attribute, r.labeled_area),
 }

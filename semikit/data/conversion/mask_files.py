@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from semikit.data.conversion.labels import (
     IGNORED,
@@ -25,7 +26,7 @@ from semikit.data.conversion.labels import (
 )
 from semikit.data.folders import image_files
 from semikit.data.formats.colours import Colour, described_colours, packed, read_colours
-from semikit.data.formats.images import read_mask
+from semikit.data.formats.images import faults_of, read_mask
 from semikit.data.published.catalogue import read_published
 from semikit.errors import ConfigError, FileFault, mask_size_fault
 
@@ -79,23 +80,39 @@ def is_voc(source: Path) -> bool:
     return source.name in _VOC_MASKS or any((source / name).is_dir() for name in _VOC_MASKS)
 
 
-def read_voc(source: Path, colours: Mapping[str, Colour] | None) -> LabelSet:
-    """Palette PNGs below SegmentationClass: with labelmap.txt (or `colours`) by their colours, else the 21 classes of
-    Pascal VOC by their indices; 255 does not count. Parts are as ImageSets/Segmentation lists them.
+def read_voc(source: Path, colours: Mapping[str, Colour] | None, classes: Sequence[str] | None) -> LabelSet:
+    """Palette PNGs below SegmentationClass: with labelmap.txt (or `colours`) by their colours, else by their indices,
+    which are the `classes` given or, with the palette of Pascal VOC, its 21; 255 does not count. Parts are as
+    ImageSets/Segmentation lists them.
 
     Raises:
+        ConfigError: indices that nobody names.
         DataError: no mask.
     """
     root = source.parent if source.name in _VOC_MASKS else source
     folder = source if source.name in _VOC_MASKS else next(root / name for name in _VOC_MASKS if (root / name).is_dir())
     known = colours or table_beside(root)
     if known is None:
-        pascal = read_published("pascal")
-        labels: dict[int, str | None] = {**dict(enumerate(pascal.classes)), IGNORED: None}
-        return _label_set("palette PNG of VOC", folder, labels, False, pascal.classes, root)
-    labels = {packed(colour): name for name, colour in known.items()}
+        names = classes or _names_of_voc(folder)
+        indices: dict[int, str | None] = {**dict(enumerate(names)), IGNORED: None}
+        return _label_set("palette PNG of VOC", folder, indices, False, names, root)
+    labels: dict[int, str | None] = {packed(colour): name for name, colour in known.items()}
     labels.setdefault(packed((224, 224, 192)), None)  # what VOC draws around objects
     return _label_set("palette PNG of VOC", folder, labels, True, tuple(known), root)
+
+
+def _names_of_voc(folder: Path) -> tuple[str, ...]:
+    """The classes of Pascal VOC, where the first mask has its palette or, as SegmentationClassAug, none."""
+    pascal = read_published("pascal")
+    first = next(iter(image_files(folder, "masks").values()))
+    with faults_of(first), Image.open(first) as image:
+        stored = (image.getpalette() or [])[: 3 * len(pascal.palette)]
+    if stored != [part for colour in pascal.palette for part in colour] and (stored or folder.name != _VOC_MASKS[1]):
+        raise ConfigError(
+            f"{folder}: the palette is not that of Pascal VOC, so it is not known what the values are called. Say it "
+            "with --classes a,b,c (value 0 is the first), with --colors FILE, or with labelmap.txt beside the masks."
+        )
+    return pascal.classes
 
 
 def read_colour_masks(source: Path, colours: Mapping[str, Colour] | None) -> LabelSet:

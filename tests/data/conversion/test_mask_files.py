@@ -56,10 +56,24 @@ def test_with_a_label_map_the_colours_count_whatever_the_indices_are(tmp_path: P
     np.testing.assert_array_equal(lf.mask_of(tmp_path / "out/masks/a.png"), wanted)
 
 
-def test_values_beyond_the_21_classes_are_counted(tmp_path: Path) -> None:
+def test_indices_of_another_palette_are_not_taken_for_the_classes_of_voc(tmp_path: Path) -> None:
     voc(tmp_path / "set", ("a",))
+    values = np.random.default_rng(0).integers(0, 2, (12, 16)).astype(np.uint8)
+    image = Image.fromarray(values)
+    image.putpalette([0, 0, 0, 9, 9, 9])
+    image.save(tmp_path / "set/SegmentationClass/a.png")
+    with pytest.raises(ConfigError, match="the palette is not that of Pascal VOC"):
+        convert(Reading(tmp_path / "set"), tmp_path / "out")
+    done = convert(Reading(tmp_path / "set", classes=["background", "crack"]), tmp_path / "out")
+    assert done.classes == ("background", "crack")
+    np.testing.assert_array_equal(lf.mask_of(tmp_path / "out/masks/a.png"), values)
+
+
+def test_values_beyond_the_21_classes_are_counted(tmp_path: Path) -> None:
+    voc(tmp_path / "set", ("b",))
     values = np.full((12, 16), 21, np.uint8)
-    Image.fromarray(values).save(tmp_path / "set/SegmentationClass/a.png")
+    lf.photo(tmp_path / "set/JPEGImages/c.jpg")
+    Image.fromarray(values).save(tmp_path / "set/SegmentationClass/c.png")
     with pytest.raises(DataError, match=r"21: 192 pixels.*labelmap\.txt"):
         convert(Reading(tmp_path / "set"), tmp_path / "out")
 
