@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semikit.core.task import Inference, Scores
-from semikit.data.formats.rescale import Scale
-from semikit.data.formats.value_range import BYTES
+from semikit.data.formats.rescale import BYTES, Scale
 from semikit.errors import InputError
 from semikit.registry import TASKS
 from semikit.run import build, recipes

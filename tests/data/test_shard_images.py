@@ -72,9 +72,13 @@ def test_pairs() -> None:
 @pytest.mark.parametrize(
     ("decode", "files", "told"),
     [
-        (PoolImage(), {}, "s.tar!a (none). Each sample needs one file NAME with one of .jpeg, .jpg, .png"),
+        (
+            PoolImage(),
+            {},
+            "s.tar!a (none). Each sample needs one file NAME with one of .avif, .heic, .heif, .jpeg",
+        ),
         (PoolImage(), {"png": b"", "jpg": b""}, "s.tar!a (2: jpg, png)"),
-        (PoolPair(), {"a.png": b""}, "s.tar!a (none). Each sample needs one file NAME with one of .b.jpeg"),
+        (PoolPair(), {"a.png": b""}, "s.tar!a (none). Each sample needs one file NAME with one of .b.avif"),
         (PoolImage(), {"png": b"no image"}, "unreadable or truncated image: s.tar!a.png"),
         (PoolImage(), {"tif": b"<VRTDataset/>"}, "s.tar!a.tif (it is no TIFF)"),
         (PoolImage(), {"tif": b"II*\0nothing"}, "unreadable or truncated image: s.tar!a.tif (it"),

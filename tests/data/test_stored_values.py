@@ -16,8 +16,8 @@ from semikit.data.formats import photos
 from semikit.data.formats.images import read_image, read_info, read_mask, read_rgb
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.range_watch import RangeWatch
-from semikit.data.formats.rescale import Scale
-from semikit.data.formats.value_range import BYTES, range_notices, sampled_scale
+from semikit.data.formats.rescale import BYTES, Scale
+from semikit.data.formats.value_range import range_notices, sampled_scale
 from semikit.data.image_pairs import ImagePairs
 from semikit.data.masked_images import open_folders
 from semikit.errors import DataError, FileFault
@@ -151,6 +151,15 @@ class TestRange:
         (notice,) = self.watched(None, byte, deep)
         assert "the model was trained on 8-bit images" in notice
         assert "a.tif" not in notice
+
+    def test_a_photo_of_8_bits_for_a_model_of_deep_values(self, tmp_path: Path) -> None:
+        path = stored.png(tmp_path / "a.png", RNG.integers(0, 256, (8, 8, 3)), 8, stored.RGB)
+        (notice,) = self.watched(self.LEARNED, path)
+        assert notice.startswith(
+            "photos of 8 bits are read as they are, while the model learned values from 877 to 1825"
+        )
+        assert not self.watched(BYTES, path)
+        assert not self.watched(None, path)
 
     def test_two_dates_are_watched(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", np.full((3, 8, 8), 0.5, np.float32)) for k in "ab"]

@@ -53,6 +53,19 @@ def pnm(path: Path, values: NDArray[Any], most: int, plain: bool = False) -> Pat
     return path
 
 
+def bmp(path: Path, values: NDArray[Any], depth: int) -> Path:
+    """Write values (H, W, 1) below 2 ** depth as a BMP with a palette of any colours."""
+    height, width = values.shape[:2]
+    rows = [_packed(row.ravel(), depth) for row in values[::-1]]
+    body = b"".join(row + b"\0" * (-len(row) % 4) for row in rows)
+    colours = np.random.default_rng(0).integers(0, 256, 4 << depth, dtype=np.uint8).tobytes()
+    start = 54 + len(colours)
+    head = struct.pack("<2sIHHI", b"BM", start + len(body), 0, 0, start)
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, depth, 0, len(body), 2835, 2835, 1 << depth, 0)
+    path.write_bytes(head + info + colours + body)
+    return path
+
+
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

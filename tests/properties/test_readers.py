@@ -81,6 +81,15 @@ def test_pgm_and_ppm(tmp_path: Path, most: int, colour: bool, plain: bool, heigh
 
 
 @QUICK
+@given(depth=st.sampled_from([1, 4, 8]), height=SIDES, width=SIDES, seed=SEEDS)
+def test_bmp(tmp_path: Path, depth: int, height: int, width: int, seed: int) -> None:
+    values = drawn(seed, height, width, 1, 2**depth - 1)
+    mask = read_mask(stored.bmp(tmp_path / "a.bmp", values, depth))
+    assert (mask.dtype == np.bool_) == (depth == 1)
+    np.testing.assert_array_equal(mask, values[..., 0])
+
+
+@QUICK
 @given(
     kind=st.sampled_from(["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", 1, 2, 4]),
     height=SIDES,

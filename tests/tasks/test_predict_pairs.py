@@ -157,6 +157,18 @@ class TestRasters:
         with rasterio.open(tmp_path / "c.tif") as file:
             assert np.array_equal(file.read(1) == 1, (after != before)[0])
 
+    @pytest.mark.parametrize("kind", ["int32", "float64"])
+    def test_whole_numbers_of_a_byte_are_8_bits_in_any_type(self, rasters: Any, tmp_path: Path, kind: str) -> None:
+        predict(rasters[:2], tmp_path / "byte.tif")
+        paths = []
+        for path in rasters[:2]:
+            paths.append(tmp_path / f"{kind}-{path.name}")
+            with rasterio.open(path) as file, rasterio.open(paths[-1], "w", **{**file.profile, "dtype": kind}) as wide:
+                wide.write(file.read().astype(kind))
+        assert not predict(paths, tmp_path / "wide.tif").notices
+        with rasterio.open(tmp_path / "byte.tif") as one, rasterio.open(tmp_path / "wide.tif") as other:
+            np.testing.assert_array_equal(one.read(1), other.read(1))
+
     def test_nothing_valid(self, tmp_path: Path) -> None:
         empty = georasters.save(tmp_path / "a.tif", np.zeros((3, 40, 40), np.uint8), nodata=0)
         other = georasters.save(tmp_path / "b.tif", georasters.ramp(40, 40) + 1)

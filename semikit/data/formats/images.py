@@ -76,13 +76,15 @@ def read_image(
     rescaled; other values go from `scale` (min, max) to 0..255. Without it values of 8 bits, of whatever type, stay as
     they are, and others go from percentiles 2 and 98 of this image. Of a raster only `region` is read, and it is
     brought onto the grid `onto` first; photos are given whole, and `upright` as a viewer shows them. `data` is what a
-    file of this name holds that is not on the disk. `watch` is given all values that a range is or would be of.
+    file of this name holds that is not on the disk. `watch` is given what is read.
 
     Raises:
         FileFault: cannot be read, a band it does not have, or other bands than `scale` is of.
     """
     values, valid = read_values(path, bands, region, onto, data, upright)
     if values.dtype == np.uint8 and not is_raster(path):
+        if watch is not None:
+            watch.add_plain(path)
         return values, valid
     if watch is not None:
         watch.add(path, values, valid)

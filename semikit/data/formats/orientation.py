@@ -56,6 +56,7 @@ def mask_orientation(
     kind = "mask of which nobody can tell whether it is turned as its image is"
     remedy = (
         "The image carries an EXIF orientation, and the mask fits it turned and not turned. Say in the data YAML on "
-        "which masks were drawn: `orientation: viewer` (as programs show the photo) or `orientation: stored`."
+        "which masks were drawn: `orientation: viewer` (as programs show the photo) or `orientation: stored`. A plain "
+        "folder is then described by a YAML file, `train: FOLDER/train` and `val: FOLDER/val`."
     )
     raise FileFault(kind, mask, f"EXIF orientation {orientation}", remedy)

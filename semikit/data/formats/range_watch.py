@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.data.formats.rescale import BYTE, Scale, as_bytes
+from semikit.data.formats.rescale import BYTE, BYTES, Scale, as_bytes
 from semikit.errors import some
 
 OUTSIDE = 0.1
@@ -39,6 +39,7 @@ class RangeWatch:
         self._seen: dict[Path, _Seen] = {}
         self._deep: dict[Path, None] = {}
         self._shallow: dict[Path, None] = {}
+        self._plain: dict[Path, None] = {}
 
     def add(self, path: Path, values: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:
         """Values (H, W, C) of an image, or of a part of it, as stored, and where they are valid (H, W), None: all."""
@@ -62,11 +63,20 @@ class RangeWatch:
                 before.low = np.minimum(before.low, found.low)
                 before.high = np.maximum(before.high, found.high)
 
+    def add_plain(self, path: Path) -> None:
+        """A photo of 8 bits, which no range is applied to."""
+        if self.scale is not None and self.scale.bounds != BYTES.bounds:
+            self._plain[path] = None
+
     def notices(self) -> tuple[str, ...]:
         """At most one sentence: about images that do not fit the range, with both ranges."""
         if self.scale is None:
             what = "the model was trained on 8-bit images; of these percentiles 2 to 98 are brought to 0..255"
             return (f"{what}: {some([str(path) for path in self._deep])}",) if self._deep else ()
+        if self._plain:
+            names = some([str(path) for path in self._plain])
+            what = "photos of 8 bits are read as they are, while the model learned values from"
+            return (f"{what} {self.scale.text}: {names}",)
         if self._shallow:
             return (shallow_notice(self.scale, list(self._shallow)),)
         odd = {path: seen for path, seen in self._seen.items() if seen.outside > OUTSIDE * seen.count}

@@ -47,6 +47,10 @@ class Scale(Settings):
         return f"{', '.join(f'{v:g}' for v in low)} to {', '.join(f'{v:g}' for v in high)}"
 
 
+BYTES = Scale(min=0.0, max=float(BYTE))
+"""The range of 8 bits, which changes no whole number in 0..255."""
+
+
 def to_uint8(values: NDArray[Any], scale: Range | None, valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
     """Values (H, W, C), `scale` mapped to 0..255, clipped; 0 where not valid or not finite.
 

@@ -13,15 +13,11 @@ from numpy.typing import NDArray
 from semikit.data.formats.images import DEEP_PHOTOS, is_raster, read_info, sample_values
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch, shallow_notice
-from semikit.data.formats.rescale import BYTE, Scale, as_bytes, percentiles
+from semikit.data.formats.rescale import BYTE, BYTES, Scale, as_bytes, percentiles
 from semikit.data.samples import DataParts, Samples, refuse_overlap
 from semikit.errors import DataError
 
 _SAMPLED_IMAGES, _SAMPLED_SIDE = 32, 256
-
-
-BYTES = Scale(min=0.0, max=float(BYTE))
-"""The range of 8 bits, which changes no whole number in 0..255."""
 
 
 def rescaled(parts: DataParts, stated: Scale | None, orientation: Orientation) -> DataParts:
@@ -69,7 +65,7 @@ def _unaffected(parts: Mapping[str, Sequence[Path]], stated: Scale) -> Sequence[
     if len(without) == len(parts) and not any(_rescaled(path) for files in parts.values() for path in files):
         raise DataError(
             f"`scale` (values {stated.text}) affects no file: the images of {', '.join(parts)} are photos of 8 bits, "
-            "which are read as they are. Leave it out, or give the images whose values it is of."
+            "which are read as they are. Leave it out; if a model brought it along, give deep images like its own."
         )
     some_parts = f"the images of {', '.join(without)} that were looked at are photos of 8 bits, read as they are"
     return [f"`scale` (values {stated.text}) does not affect all parts: {some_parts}"] if without else ()

@@ -12,7 +12,7 @@ from semikit.data.pair_grids import both_dates
 from semikit.data.shards.tar_samples import Sample
 from semikit.errors import FileFault, some
 
-TYPES = ("jpg", "jpeg", "png", "webp", "tif", "tiff")
+TYPES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "avif", "heic", "heif")
 """Extensions of images in shards."""
 
 _SINGLE = frozenset(TYPES)
