@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from semikit.core.census import PartCensus
 from semikit.data.formats.mask_values import joint_remedies
 from semikit.data.labeled_images import LARGEST
-from semikit.data.samples import Samples, regions_of
+from semikit.data.samples import Samples, regions_of, unused_files
 from semikit.data.splits import Split
 from semikit.errors import DataError, FileFault, mask_size_fault, some
 from semikit.raster.region import Region
@@ -107,8 +107,7 @@ def check_samples(
     found = examined(parts, num_classes, progress, one_size=one_size)
     if found.problems:
         first = [] if len(found.problems) == 1 else [f"{len(found.problems)} problems with the data:"]
-        # They may say why masks are missing.
-        unused = dict.fromkeys(str(one) for part in parts for one in part.source.unused)
+        unused = map(str, unused_files(part.source for part in parts))  # may say why masks are missing
         raise DataError("\n".join(["\n- ".join([*first, *found.problems]), *unused]))
     return found.counted
 

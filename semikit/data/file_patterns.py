@@ -124,16 +124,20 @@ def no_mask_fits(part: str, images: tuple[str, Path, Listed], masks: tuple[str, 
     if named is None or (subfolders and (named.image[0] or named.mask[0])):
         causes = likely_causes(found.files, shown.files, shown.others)
         causes.pop("masks without an image", None)
-        return DataError(" ".join([text, *(f"{len(names)} {kind}: {some(names)}." for kind, names in causes.items())]))
+        named_causes = (
+            f"{len(files)} {kind}: {some([str(path) for path, _ in files])}." for kind, files in causes.items()
+        )
+        return DataError(" ".join([text, *named_causes]))
     lines = [] if named.image == ("", "") else [_line(image_key, image_place, named.image, shown, "name")]
-    lines.append(_line(mask_key, mask_place, named.mask, found, "stem" if named.flat or not subfolders else "name"))
+    at = "stem" if named.folder is not None or not subfolders else "name"
+    lines.append(_line(mask_key, mask_place, named.mask, found, at, named.folder or ""))
     return DataError(f"{text} {named.count} masks fit where {part} says {', '.join(lines)}.")
 
 
-def _line(key: str, place: Path, affixes: tuple[str, str], listed: Listed, at: str) -> str:
-    """The line of a YAML that names files by what they have before and behind the image's name."""
+def _line(key: str, place: Path, affixes: tuple[str, str], listed: Listed, at: str, folder: str = "") -> str:
+    """The line of a YAML that names files by what they have before and behind the image's name, in a subfolder."""
     suffixes = {path.suffix for path in listed.files.values()}
-    base = _cut(place)[0] if is_pattern(place) else place
+    base = (_cut(place)[0] if is_pattern(place) else place) / folder
     return f'{key}: "{base}/{affixes[0]}{{{at}}}{affixes[1]}{next(iter(suffixes)) if len(suffixes) == 1 else ""}"'
 
 

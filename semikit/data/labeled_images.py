@@ -301,9 +301,8 @@ def _in_no_table(spec: LabelSpec, parts: DataParts) -> Iterator[Unused]:
     for folder, key in folders.items():
         left = list_images(folder, key, empty=True, taken=used)
         if left.files:
-            names = [str(path) for path in left.files.values()]
             remedy = "Add them to the table (with an empty label where it is not known), or list them in `unlabeled`."
-            yield Unused.of(key, "images that no table names", names, remedy)
+            yield Unused.of(key, "images that no table names", left.files.values(), remedy)
         yield from unread(left, key)
 
 
@@ -318,7 +317,7 @@ def find_images(part: LabelledImages, key: str) -> Listing:
     assert part.images is not None
     listed = list_images(part.images, key, empty=True)
     unused = tuple(unread(listed, key))
-    return Listing(_in_class_folders(part.images, listed.files, key), f"{key} ({part.images})", unused)
+    return Listing(_in_class_folders(part.images, listed, key), f"{key} ({part.images})", unused)
 
 
 def unlabeled_files(place: Path, key: str) -> LabeledFiles:
@@ -342,7 +341,8 @@ def _scored(part: LabelledImages | float | None, key: str, classes: Sequence[str
     return source
 
 
-def _in_class_folders(folder: Path, files: Mapping[str, Path], key: str) -> dict[str, tuple[Path, str | None]]:
+def _in_class_folders(folder: Path, listed: Listed, key: str) -> dict[str, tuple[Path, str | None]]:
+    files = listed.files
     beside = [path.name for name, path in files.items() if "/" not in name]
     names = sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
     if not names:
@@ -357,6 +357,6 @@ def _in_class_folders(folder: Path, files: Mapping[str, Path], key: str) -> dict
     if empty:
         raise DataError(
             f"{key}: class folders without an image in {folder}: {some(empty)}. Add images or remove the folders. "
-            f"Known types: {TYPES}."
+            f"Known types: {TYPES}.{f' Not used: {some(list(map(str, listed.others)))}.' if listed.others else ''}"
         )
     return {name: (path, name.partition("/")[0]) for name, path in files.items()}

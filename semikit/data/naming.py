@@ -25,41 +25,48 @@ _USUAL = ("labeltrainids", "labelids", "label", "mask", "gt", "seg", "lab", "ann
 @final
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """What the files of most images have before and behind a common part: the images, and their masks; whether masks
-    lie in other subfolders; and how many masks fit.
+    """What the files of most images have before and behind a common part: the images, and their masks; the subfolder
+    masks lie in where it is not that of the image, else None; and how many masks fit.
     """
 
     image: Affixes
     mask: Affixes
-    flat: bool
+    folder: str | None
     count: int
 
 
 def naming(images: Collection[str], masks: Collection[str]) -> Naming | None:
-    """How the names of most images become those of masks; None where no addition leads from one to the other."""
+    """How the names of most images become those of masks; None where no addition leads from one to the other. Where
+    both are one folder, some of its names and words beside them.
+    """
+    together = images is masks
     found = []
     for image in _image_affixes(images):
-        for flat in (False,) if images is masks else (False, True):
+        for flat in (False,) if together else (False, True):
             cores = {core for name in list(images)[:_COMPARED] if (core := _core(name, image, flat=flat)) is not None}
-            every = (affixes for name in list(masks)[:_COMPARED] for affixes in _around(name, cores, flat=flat))
-            counts = Counter(affixes for affixes in every if (image, affixes, flat) != (_NONE, _NONE, False))
-            best = min(counts, key=lambda affixes: (-counts[affixes], *_rank(affixes)), default=None)
+            counts: Counter[tuple[Affixes, str | None]] = Counter()
+            for name in list(masks)[:_COMPARED]:
+                place = name.rpartition("/")[0] if flat else None
+                counts.update((affixes, place) for affixes in _around(name, cores, flat=flat))
+            del counts[_NONE, None]
+            if together:  # 10.png is no mask of 1.png
+                counts = Counter({one: n for one, n in counts.items() if re.search("[^0-9]", "".join(one[0]))})
+            best = min(counts, key=lambda one: (-counts[one], *_rank(one[0]), str(one[1])), default=None)
             if best is not None:
-                found.append(Naming(image, best, flat, counts[best]))
+                found.append(Naming(image, *best, counts[best]))
     best_found = max(found, key=lambda one: one.count, default=None)
-    if best_found is None or 2 * best_found.count < min(len(images), len(masks), _COMPARED):
-        return None
-    return best_found
+    least = 1 if together else min(len(images), len(masks), _COMPARED) / 2
+    return best_found if best_found is not None and best_found.count >= least else None
 
 
 def likely_causes(
     spare: Mapping[str, Path], images: Mapping[str, Path], unread: Collection[Path]
-) -> dict[str, list[str]]:
-    """Kind -> files of masks without an image, each with the image it may be of, by the likely cause.
+) -> dict[str, list[tuple[Path, str]]]:
+    """Kind -> files of masks without an image, each with a remark on the image it may be of, by the likely cause.
 
     `images` are those without a mask, `unread` the files beside them that are no images here.
     """
-    causes: dict[str, list[str]] = {}
+    causes: dict[str, list[tuple[Path, str]]] = {}
     tables = [(kind, {key(name): path for name, path in images.items()}, key) for kind, key in _KEYS.items()]
     foreign = {path.stem: path for path in unread}
     for name, path in spare.items():
@@ -71,7 +78,7 @@ def likely_causes(
                 if (image := table.get(key(name))) is not None:
                     kind = cause
                     break
-        causes.setdefault(kind, []).append(str(path) if image is None else f"{path} (image {image.name})")
+        causes.setdefault(kind, []).append((path, "" if image is None else f"image {image.name}"))
     return causes
 
 

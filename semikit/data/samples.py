@@ -32,6 +32,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from semikit.data.file_patterns import real_places
 from semikit.data.formats.rescale import Scale
 from semikit.data.palette import Palette
 from semikit.data.shards.pool import ShardPool
@@ -266,13 +267,29 @@ class DataParts:
     @property
     def unused(self) -> list[Unused]:
         """Supplied files that no part uses, each once."""
-        return list(dict.fromkeys(one for source in self.named().values() for one in source.unused))
+        return unused_files(self.named().values())
 
     def named(self) -> dict[str, Samples]:
         """Every part by its name, unlabeled[0], unlabeled[1] and so on among them."""
         more = {f"unlabeled[{k}]": source for k, source in enumerate(self.unlabeled)}
         scored = {"val": self.val, "test": self.test}
         return {"train": self.train, **more, **{name: source for name, source in scored.items() if source is not None}}
+
+
+def unused_files(sources: Iterable[Samples]) -> list[Unused]:
+    """Files beside sources that none of them uses, each once: parts may share a folder of masks."""
+    parts = list(sources)
+    every = dict.fromkeys(one for source in parts for one in source.unused)
+    if not every:
+        return []
+    files = ((*source.files(k), source.target_file(k)) for source in parts for k in range(len(source)))
+    used = set(real_places(path for several in files for path in several if path is not None))
+    found = []
+    for one in every:
+        left = one.without(used)
+        used.update(real_places(path for path, _ in left.files))
+        found += [left] if left.files else []
+    return found
 
 
 def regions_of(source: Samples, index: int) -> Iterable[Region | None]:

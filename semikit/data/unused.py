@@ -7,11 +7,12 @@ lay beside images (`_ASIDE`, `_NAMES`).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
+from semikit.data.file_patterns import real_places
 from semikit.data.folders import TYPES, Listed
 from semikit.data.naming import CONVERT, likely_causes
 from semikit.errors import some
@@ -28,23 +29,29 @@ _NAMES = frozenset({"thumbs.db", "desktop.ini", "readme", "license", "licence", 
 @final
 @dataclass(frozen=True, slots=True)
 class Unused:
-    """Files of a part that are not used, all for one reason; `shown` are the first of them."""
+    """Files of a part that are not used, all for one reason, each with a remark."""
 
     part: str
     kind: str
-    shown: tuple[str, ...]
-    count: int
+    files: tuple[tuple[Path, str], ...]
     remedy: str
 
     @classmethod
-    def of(cls, part: str, kind: str, names: Sequence[str], remedy: str) -> Unused:
-        """Of the names of all files."""
-        return cls(part, kind, tuple(names[:3]), len(names), remedy)
+    def of(cls, part: str, kind: str, files: Iterable[Path], remedy: str) -> Unused:
+        """Of files without a remark."""
+        return cls(part, kind, tuple((path, "") for path in files), remedy)
+
+    def without(self, used: Collection[str]) -> Unused:
+        """The same without files that another part uses, given by their real places."""
+        places = real_places(path for path, _ in self.files)
+        left = (file for file, place in zip(self.files, places, strict=True) if place not in used)
+        return replace(self, files=tuple(left))
 
     def __str__(self) -> str:
-        """Part, number, kind, three names, remedy: one sentence for the user."""
-        more = f" and {self.count - len(self.shown)} more" if self.count > len(self.shown) else ""
-        return f"{self.part}: {self.count} not used, {self.kind}: {', '.join(self.shown)}{more}. {self.remedy}"
+        """Part, number, kind, three files, remedy: one sentence for the user."""
+        names = [f"{path} ({remark})" if remark else str(path) for path, remark in self.files[:3]]
+        more = f" and {len(self.files) - 3} more" if len(self.files) > 3 else ""
+        return f"{self.part}: {len(self.files)} not used, {self.kind}: {', '.join(names)}{more}. {self.remedy}"
 
 
 def unread(listed: Listed, part: str) -> list[Unused]:
@@ -55,10 +62,9 @@ def unread(listed: Listed, part: str) -> list[Unused]:
         suffixes = sorted({path.suffix.lower() or "no suffix" for path in foreign})
         remedy = f"Known types: {TYPES}; convert them to one of these."
         kind = f"of a type that is not read ({some(suffixes)})"
-        found.append(Unused.of(part, kind, [str(path) for path in foreign], remedy))
+        found.append(Unused.of(part, kind, foreign, remedy))
     if listed.special:
-        names = [str(path) for path in listed.special]
-        found.append(Unused.of(part, "no regular file (a pipe or a device)", names, "Save images as files."))
+        found.append(Unused.of(part, "no regular file (a pipe or a device)", listed.special, "Save images as files."))
     return found
 
 
@@ -74,11 +80,13 @@ def unused_masks(key: str, masks: Listed, named: Mapping[str, Path], images: Lis
     spare = {name: path for name, path in named.items() if name not in images.files}
     free = {name: path for name, path in images.files.items() if name not in named}
     causes = likely_causes(spare, free, images.others)
-    found = [Unused.of(key, kind, names, _REMEDIES.get(kind, "Give both one name.")) for kind, names in causes.items()]
+    found = [
+        Unused(key, kind, tuple(files), _REMEDIES.get(kind, "Give both one name.")) for kind, files in causes.items()
+    ]
     stems = {name.rpartition("/")[2] for name in images.files}
     labels = [path for path in masks.others if _is_label(path, stems)]
     if labels:
-        found.append(Unused.of(key, "label files that are no masks", [str(path) for path in labels], CONVERT))
+        found.append(Unused.of(key, "label files that are no masks", labels, CONVERT))
     others = tuple(path for path in masks.others if path not in set(labels))
     return [*found, *unread(Listed({}, others, masks.special), key)]
 

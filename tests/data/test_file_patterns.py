@@ -158,6 +158,8 @@ class TestAdvice:
             ("i/c/{}.jpg", "m/c/{}_labelIds.png", "m/{name}_labelIds.png"),
             ("i/c/{}.jpg", "m/{}_seg.png", "m/{stem}_seg.png"),
             ("i/c/{}.jpg", "m/{}.png", "m/{stem}.png"),
+            ("i/{}.jpg", "m/train/{}.png", "m/train/{stem}.png"),
+            ("i/{}.jpg", "m/train/{}_gt.png", "m/train/{stem}_gt.png"),
         ],
     )
     def test_of_masks(self, tmp_path: Path, images: str, masks: str, line: str) -> None:
@@ -180,7 +182,7 @@ class TestAdvice:
         assert told in str(raised.value)
 
     def test_of_one_folder_for_both(self, tmp_path: Path) -> None:
-        files(tmp_path, "data/1.png", "data/1_mask.png", "data/2.png", "data/2_mask.png")
+        files(tmp_path, *(f"data/{k}.png" for k in range(20)), "data/1_mask.png", "data/2_mask.png")
         told = f'images and masks are the same folder, .*such as masks: "{tmp_path}/data/{{stem}}_mask.png"'
         with pytest.raises(DataError, match=told.replace("{", r"\{")):
             opened(tmp_path, {"images": "data", "masks": "data"})

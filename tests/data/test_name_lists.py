@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from semikit.data.formats.name_lists import near
+from semikit.data.formats.name_lists import listed, near
+from semikit.data.masked_images import plain_images
 
 
 def test_the_nearest_names() -> None:
@@ -17,3 +19,9 @@ def test_of_a_million_names_only_neighbours_are_compared() -> None:
         " Did you mean 'n0500/image00590' or 'n0500/image00580' or 'n0500/image00570'?"
     )
     assert time.perf_counter() - begin < 20
+
+
+def test_a_list_written_on_windows(tmp_path: Path) -> None:
+    train = plain_images({name: tmp_path / f"{name}.png" for name in ("a/1", "a/2", "b/1")})
+    (tmp_path / "list.txt").write_text("a\\2.png\r\nb\\1\r\n")
+    assert listed(tmp_path / "list.txt", train, {}, "a list", lambda index: True) == [1, 2]

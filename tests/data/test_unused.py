@@ -120,6 +120,30 @@ class TestMasks:
             check_samples([Part("val", val, range(3), masks=True)], 2)
 
 
+class TestPlacesOfSeveralParts:
+    def test_one_folder_of_masks_for_all(self, seg: Path) -> None:
+        for part in PARTS:
+            for k in range(3):
+                photos.save(seg / f"all/{part}00{k}.png", np.zeros((6, 8)))
+        photos.save(seg / "all/gone.png", np.zeros((6, 8)))
+        parts = {part: {"images": f"{part}/images", "masks": "all"} for part in PARTS}
+        found = told(opened(seg, **parts), seg)
+        assert found == [
+            "train.masks: 1 not used, masks without an image: all/gone.png. Add the images, or take the masks away."
+        ]
+
+    def test_a_file_beside_images_of_several_parts_is_named_once(self, seg: Path) -> None:
+        for part in PARTS:
+            photos.save(seg / f"both/{part}.jpg", np.zeros((6, 8, 3)))
+            photos.save(seg / f"both/{part}.png", np.zeros((6, 8)))
+        (seg / "both/x.psd").write_bytes(b"")
+        parts = {part: {"images": f"both/{part[0]}{{stem}}", "masks": f"both/{part[0]}{{stem}}.png"} for part in PARTS}
+        (seg / "both/tx.psd").write_bytes(b"")
+        assert [one.partition(". ")[0] for one in told(opened(seg, **parts), seg)] == [
+            "train.images: 1 not used, of a type that is not read (.psd): both/tx.psd"
+        ]
+
+
 class TestWhatNobodySupplied:
     def test_is_not_spoken_of(self, seg: Path) -> None:
         names = "README LICENSE readme.md notes.txt Thumbs.db desktop.ini .DS_Store ._x.png x.aux.xml x.tfw x.ovr x.prj"
@@ -169,6 +193,13 @@ class TestClasses:
         (tmp_path / "train/y.psd").write_bytes(b"")
         found = told(open_labeled(spec), tmp_path)
         assert found[0].startswith("train: 2 not used, of a type that is not read (.psd): train/red/x.psd, train/y.psd")
+
+    def test_a_class_of_files_that_are_not_read(self, tmp_path: Path) -> None:
+        spec = load_labels(icons.write(tmp_path))
+        (tmp_path / "train/teal").mkdir()
+        (tmp_path / "train/teal/x.psd").write_bytes(b"")
+        with pytest.raises(DataError, match=r"class folders without an image in .*: teal\. .* Not used: .*teal/x\.psd"):
+            open_labeled(spec)
 
     def table(self, root: Path, *rows: str) -> LabelSpec:
         icons.write(root)

@@ -94,9 +94,9 @@ def _find(entry: str, by_name: Mapping[str, list[int]], names: Sequence[str]) ->
     """The images an entry fits: as it stands, without suffix, then those whose whole name is an end of its path.
 
     Whole, since "dog/7" must not find "cat/7" by its end. Of a line "image mask", as published lists have, the image
-    counts.
+    counts. In a list that was written on Windows a backslash parts folders, where no name has one.
     """
-    for given in dict.fromkeys((entry, entry.split()[0])):
+    for given in dict.fromkeys((entry, entry.split()[0], entry.replace("\\", "/"))):
         for text in (given, str(PurePosixPath(given).with_suffix(""))):
             if text in by_name:
                 return by_name[text]
