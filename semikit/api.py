@@ -99,6 +99,7 @@ def train(
     compile: bool | None = None,
     out: Place | None = None,
     resume: Place | None = None,
+    accept_data_changes: bool | None = None,
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | Callable[[], Reporter] | None = None,
 ) -> Run:
@@ -107,7 +108,8 @@ def train(
     `data` is a folder, a YAML file, or a mapping with the content of one (relative paths count from `root` or the
     current folder); `labels` a number, "1/8", "10%" or a file; `fold` which of the folds of the data (`folds: 5`) are
     the validation images; `settings` holds any other key, as `{"optimizer.lr": 1e-4}`;
-    `seeds` trains once for each; `resume` is a run folder or "last", with which only settings of the run may be given;
+    `seeds` trains once for each; `resume` is a run folder or "last", with which only settings of the run may be given,
+    and `accept_data_changes`, where labelled files were edited since it stopped;
     `gpus` starts as many processes. `reporter` follows the run (or what makes one, for each of several seeds); other
     processes than this one know none.
 
@@ -126,8 +128,9 @@ def train(
     def observer() -> Reporter:
         return Reporter() if reporter is None else reporter() if callable(reporter) else reporter
 
-    done = begin(raw, _path(out), seeds, observer) if resume is None else go_on(task, str(resume), above, observer)
-    return Run(*done)
+    if resume is None:
+        return Run(*begin(raw, _path(out), seeds, observer))
+    return Run(*go_on(task, str(resume), above, observer, bool(accept_data_changes)))
 
 
 def plan(task: str, *, gpus: int = 1, time: bool = False, **options: Any) -> Plan:
@@ -181,7 +184,9 @@ def _arguments(given: Mapping[str, Any], folder: Path, file: Path) -> list[str]:
     arguments = ["train", given["task"]]
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):  # of `compile`, which has no flag that says no
+        if name == "accept_data_changes":
+            arguments += [flag] if value else []
+        elif isinstance(value, bool):  # of `compile`, which has no flag that says no
             arguments.append(f"train.{name}={str(value).lower()}")
         else:
             values = value if isinstance(value, list | tuple) else [value]

@@ -53,6 +53,10 @@ def train(
     compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile the training step.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/TASK/NAME-METHOD).")] = None,
     resume: Annotated[str | None, typer.Option(help="RUN | last: go on exactly where it stopped.")] = None,
+    accept_data_changes: Annotated[
+        bool | None,
+        typer.Option("--accept-data-changes", help="With --resume: also where labelled files were edited meanwhile."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the plan, train nothing.")] = False,
     time: Annotated[bool, typer.Option("--time", help="With --dry-run: how long the run takes here.")] = False,
     show_config: Annotated[

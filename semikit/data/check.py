@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.census import PartCensus
+from semikit.data.contents import sample_digests
 from semikit.data.formats.mask_values import joint_remedies
 from semikit.data.labeled_images import LARGEST
 from semikit.data.samples import Samples, regions_of, unused_files
@@ -28,8 +29,8 @@ _ONE_SIZE = 0.9
 @final
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Samples to be opened; `masks`: each needs one; `learned`: and each mask needs a valid pixel. Of `total` samples
-    these may be some.
+    """Samples to be opened; `masks`: each needs one; `learned`: and each mask needs a valid pixel; `recorded`: what
+    their files hold is digested. Of `total` samples these may be some.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Part:
     indices: Sequence[int]
     masks: bool = False
     learned: bool = False
+    recorded: bool = False
     total: int = -1
 
     def sampled(self, most: int) -> Part:
@@ -47,12 +49,13 @@ class Part:
 @final
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a data set turned out to be: a sentence for each kind of problem in each part, and what the parts whose
-    masks were opened hold.
+    """What a data set turned out to be: a sentence for each kind of problem in each part, what the parts whose masks
+    were opened hold, and `sample_digests` of the parts of which they are recorded, by the number of the sample.
     """
 
     problems: Sequence[str]
     counted: tuple[PartCensus, ...]
+    digests: Mapping[int, tuple[str, str]]
 
 
 @final
@@ -67,6 +70,8 @@ class _Seen:
     size: tuple[int, int]
     channels: int
     pixels: NDArray[np.int64] | None
+    index: int
+    digests: tuple[str, str] | None
 
 
 _Faults = dict[tuple[str, str], list[FileFault]]
@@ -98,8 +103,8 @@ def missing_files(parts: Sequence[Part]) -> list[str]:
 
 def check_samples(
     parts: Sequence[Part], num_classes: int, progress: Progress | None = None, *, one_size: bool = False
-) -> tuple[PartCensus, ...]:
-    """Decode every image and every mask that will be used, once; returns what the parts with masks hold.
+) -> Findings:
+    """Decode every image and every mask that will be used, once; returns what the parts hold.
 
     Raises:
         DataError: one message with all problems that `examined` finds.
@@ -109,7 +114,7 @@ def check_samples(
         first = [] if len(found.problems) == 1 else [f"{len(found.problems)} problems with the data:"]
         unused = map(str, unused_files(part.source for part in parts))  # may say why masks are missing
         raise DataError("\n".join(["\n- ".join([*first, *found.problems]), *unused]))
-    return found.counted
+    return found
 
 
 def examined(
@@ -146,7 +151,8 @@ def examined(
         f"{part}: {kind}: {some([fault.where for fault in found])}. {remedies.get(kind, found[0].remedy)}"
         for (part, kind), found in faults.items()
     ]
-    return Findings(problems, tuple(_census(part, every, counts[part.name]) for part in parts if part.masks))
+    counted = tuple(_census(part, every, counts[part.name]) for part in parts if part.masks)
+    return Findings(problems, counted, {seen.index: seen.digests for seen in every if seen.digests is not None})
 
 
 def _counts(every: Sequence[_Seen], part: Part, num_classes: int) -> NDArray[np.int64]:
@@ -245,7 +251,8 @@ def _opened(part: Part, index: int, name: str, num_classes: int) -> _Seen:
     if part.learned and not pixels[:-1].any():
         remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
         raise FileFault("mask without a valid pixel", name, "", remedy)
-    return _Seen(part.name, name, shape[-3:-1], shape[-1], pixels if part.masks else None)
+    digests = sample_digests(part.source, index) if part.recorded and part.source.files(index) else None
+    return _Seen(part.name, name, shape[-3:-1], shape[-1], pixels if part.masks else None, index, digests)
 
 
 def _pixels(

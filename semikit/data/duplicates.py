@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from semikit.data.contents import file_digest
 from semikit.data.samples import DataParts, Samples, Subset, regions_of
 from semikit.errors import DataError, FileFault, some
 
@@ -130,12 +130,6 @@ def _ends(files: Sequence[Path]) -> Hashable:
 
 def _contents(files: Sequence[Path]) -> Hashable:
     return tuple(file_digest(path) for path in files)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_blank(parts: Mapping[str, Samples], place: Place) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Self, final
 
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
+from semikit.data.contents import Contents
 from semikit.data.shards.tar_files import Shard
 from semikit.data.splits import Family, Split
 from semikit.errors import DataError, some
@@ -49,6 +50,7 @@ class ShardRecord(Settings):
     """Bytes; null where it is read through a command."""
 
 
+_OPTIONAL = frozenset({"shards", "held_out", "contents"})
 FORMAT = 2
 """Of split.json; a file without a number has format 1. It rises when what is written means something else."""
 
@@ -74,9 +76,13 @@ class Manifest(Settings):
     held_out: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Part (val, test) -> names of its images, where they were taken out of train."""
 
+    contents: Contents | None = None
+    """What the files of the labelled images held; not of published data sets, of generated images, or of a run that
+    was begun before this was kept."""
+
     @classmethod
-    def of(cls, split: Split, shards: Sequence[Shard] = ()) -> Self:
-        """The record of a split, and of the shards that are its unlabelled images."""
+    def of(cls, split: Split, shards: Sequence[Shard] = (), contents: Contents | None = None) -> Self:
+        """The record of a split, of the shards that are its unlabelled images, and of what labelled files hold."""
         labeled, unlabeled = names(split)
         counts = Counts(labeled=len(labeled), unlabeled=len(unlabeled), masked=split.masked)
         digests = Digests(labeled=digest(labeled), unlabeled=digest(unlabeled))
@@ -90,13 +96,14 @@ class Manifest(Settings):
             digests=digests,
             shards=records,
             held_out=dict(split.held_out),
+            contents=contents,
         )
 
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs without shards or held-out images keep the record they had before there were any."""
+        """Runs without shards, held-out images or contents keep the record they had before there were any."""
         raw: dict[str, Any] = handler(self)
-        return {key: value for key, value in raw.items() if value or key not in ("shards", "held_out")}
+        return {key: value for key, value in raw.items() if value or key not in _OPTIONAL}
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], where: str) -> Self:
@@ -125,13 +132,13 @@ def digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
-def write(folder: Path, split: Split, shards: Sequence[Shard] = ()) -> Manifest:
+def write(folder: Path, split: Split, shards: Sequence[Shard] = (), contents: Contents | None = None) -> Manifest:
     """Write split.json, labeled.txt and unlabeled.txt into a run folder.
 
     Raises:
         DataError: when the folder holds the record of another split.
     """
-    manifest = Manifest.of(split, shards)
+    manifest = Manifest.of(split, shards, contents)
     if (folder / "split.json").exists():
         changes = difference(load(folder), manifest)
         if changes:

@@ -78,9 +78,10 @@ def unscored_classes(census: Census) -> str | None:
 def shift_notice(census: Census, values: MaskValues) -> str | None:
     """A warning where masks hold no 0, but other classes: they may be stored as 1 to K, each then taken for the next.
 
-    With `mapping`, or where 0 is ignored, the file says what is meant.
+    With `mapping` or colours, or where 0 is ignored, the file says what is meant.
     """
-    if values.mapping or 0 in values.ignore or values.remedy or any(part.holding[0] for part in census.parts):
+    stated = values.mapping or values.colours or 0 in values.ignore or values.remedy
+    if stated or any(part.holding[0] for part in census.parts):
         return None
     found = [k for k in range(len(census.class_names)) if any(part.holding[k] for part in census.parts)]
     if not found:

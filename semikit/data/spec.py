@@ -11,11 +11,11 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from semikit.data.foreign_yaml import in_own_keys
 from semikit.data.formats.colours import Colour, packed
-from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.mask_values import VALID, MaskValues
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.rescale import Scale
 from semikit.data.shards.pool_spec import Shards
-from semikit.errors import some
+from semikit.errors import ConfigError, some
 from semikit.files import at_home, no_such_file
 from semikit.settings.base import Location, Settings
 from semikit.settings.messages import validate
@@ -218,7 +218,27 @@ def read_spec(kind: type[S], data: Path | Mapping[str, Any], root: Path | None =
     path = Path("data") if isinstance(data, Mapping) else data
     raw = expand(dict(data) if isinstance(data, Mapping) else read_yaml(data), str(path))
     raw = in_own_keys(raw, path, root, maps=maps)
-    return placed(validate(kind, raw, str(path)), at_home(root or path.parent).absolute())
+    spec = validate(kind, raw, str(path))
+    if isinstance(spec, ClassSpec):  # not where it is validated: runs that were begun so go on
+        _refuse_unreachable(spec, str(path))
+    return placed(spec, at_home(root or path.parent).absolute())
+
+
+def _refuse_unreachable(spec: ClassSpec, where: str) -> None:
+    """Raise where no mask value leads to a class, with the lines that leave it out."""
+    lost = spec.values.unreachable()
+    if not lost:
+        return
+    left = [number for number in range(spec.num_classes) if number not in lost]
+    read = {value: spec.values.read(value) for value in sorted({*range(spec.num_classes), *spec.mapping})}
+    stored = {value: left.index(number) for value, (number, state) in read.items() if state == VALID}
+    mapping = ", ".join(f"{value}: {number}" for value, number in stored.items())
+    names = ", ".join(f"{spec.classes[k]!r} ({k})" for k in lost)
+    raise ConfigError(
+        f"{where}: no mask value is of class {names}: `ignore` or `mapping` takes its value. If it is no class, leave "
+        f"its name out of `classes` and number the others: `mapping: {{{mapping}}}`; else take its value out of "
+        "`ignore` or `mapping`."
+    )
 
 
 def placed(spec: S, base: Path) -> S:

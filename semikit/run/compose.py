@@ -43,7 +43,7 @@ KEYS_OF_TASK: Mapping[str, Mapping[str, str]] = {"cls": {"crop": "views.size"}}
 
 
 _OF_A_NEW_RUN = ("dataset", "data", "root", "config", "preset", "out", "seeds")
-_NO_FLAGS = (*_OF_A_NEW_RUN, "gpus", "resume", "settings", "reporter")
+_NO_FLAGS = (*_OF_A_NEW_RUN, "gpus", "resume", "accept_data_changes", "settings", "reporter")
 
 
 def asked(task: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -63,6 +63,8 @@ def asked(task: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(
             f"both --seeds {numbers} and one seed, {above['train']['seed']}, were given; give one of them."
         )
+    if given.get("accept_data_changes") and "resume" not in given:
+        raise InputError("--accept-data-changes is for a run that goes on: give it with --resume RUN, or leave it out.")
     if "resume" in given:
         wrong = [f"--{name}" for name in _OF_A_NEW_RUN if name in given]
         if wrong:

@@ -65,11 +65,13 @@ def begin(
         return folder, start_runs(raw, folder, seeds, reporter)
 
 
-def go_on(task: str, given: str, overrides: Mapping[str, Any], reporter: MakeReporter) -> tuple[Path, dict[str, Any]]:
+def go_on(
+    task: str, given: str, overrides: Mapping[str, Any], reporter: MakeReporter, accept_data_changes: bool = False
+) -> tuple[Path, dict[str, Any]]:
     """Go on with a run, together with the other processes that torchrun started; its folder and the results."""
     folder = find_run(task, given)
     with joined(resuming.read_run_config(folder, overrides).train.device):
-        return folder, resume_run(task, folder, overrides, reporter)
+        return folder, resume_run(task, folder, overrides, reporter, accept_data_changes)
 
 
 def start_run(raw: Mapping[str, Any], folder: Path, reporter: MakeReporter) -> dict[str, Any]:
@@ -124,14 +126,20 @@ def _write_begin(run: build.Run) -> None:
     write_text(run.folder / "config.yaml", run.config.to_yaml())
 
 
-def resume_run(task_name: str, folder: Path, overrides: Mapping[str, Any], reporter: MakeReporter) -> dict[str, Any]:
-    """Go on with a run."""
+def resume_run(
+    task_name: str,
+    folder: Path,
+    overrides: Mapping[str, Any],
+    reporter: MakeReporter,
+    accept_data_changes: bool = False,
+) -> dict[str, Any]:
+    """Go on with a run, also where its labelled files were edited if that is accepted."""
     config = resuming.read_run_config(folder, overrides)
     if config.task != task_name:
         raise InputError(f"{folder} is a run of the task {config.task!r}: semikit train {config.task} --resume …")
     with _writing(folder) as notice, _log(folder, reporter) as observer:
         run = _checked(config, folder, observer, resumed=True)
-        resuming.resume(run, observer)
+        resuming.resume(run, observer, accept_data_changes)
         same_step(run.trainer.step, folder)
         observer.notice(f"going on at iteration {run.trainer.step}")
         return _train(run, run.trainer.step, notice)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from semikit import __version__
+from semikit.data.contents import Contents
 from semikit.data.manifest import load
 from semikit.distributed.collectives import process_rank
+from semikit.distributed.groups import on_first
 from semikit.errors import DataError, InputError
 from semikit.files import write_text
 from semikit.run.begun import read_begun
@@ -42,12 +44,13 @@ def _refuse_other_format(raw: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def resume(run: Run, reporter: Reporter) -> None:
+def resume(run: Run, reporter: Reporter, accept_data_changes: bool = False) -> None:
     """Go on from the run folder's last checkpoint (or the one before, if it is damaged); a run that was ended before it
     had one begins again.
 
     Raises:
-        ConfigError: when the configuration is another one; DataError: when the split is; the difference is shown.
+        ConfigError: when the configuration is another one; DataError: when the split is, or what the labelled files
+            hold unless `accept_data_changes`; the difference is shown.
     """
     weights = run.folder / "weights"
     fresh = (run.folder / "config.yaml").exists() and not (run.folder / "results.json").exists()
@@ -56,21 +59,46 @@ def resume(run: Run, reporter: Reporter) -> None:
     if notice:
         reporter.notice(notice)
     with contents_of(weights / LAST):
-        _take_over(run, state, reporter)
+        _take_over(run, state, reporter, accept_data_changes)
     if begun and notice:
         set_aside(weights)
 
 
-def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter) -> None:
+def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter, accept_data_changes: bool) -> None:
     _refuse_other_format(state, run.folder)
     changed = resumable(run.folder, state["config"], run.config)
-    split = difference(state["manifest"], _known_before(state["manifest"], run.task.manifest()))
+    before = {key: value for key, value in state["manifest"].items() if key != "contents"}
+    split = difference(before, _known_before(before, run.task.manifest()))
     if split:
         message = f"{run.folder} was trained on another split:\n  " + "\n  ".join(split[:10])
         raise DataError(f"{message}\nRestore the data, or begin a new run with another --out.")
+    edited = on_first(lambda: _edited(run, state["manifest"], accept_data_changes))
     if "step" in state:
         run.trainer.restore(state)
-        _record(run, changed, list(state.get("changed", [])), reporter)
+    _record(run, [*changed, *edited], list(state.get("changed", [])), reporter)
+
+
+def _edited(run: Run, before: Mapping[str, Any], accept: bool) -> list[str]:
+    """What the files of labelled images hold that they did not before, as a line for the record; nothing of a run that
+    was begun before this was kept. Only the first process knows.
+
+    Raises:
+        DataError: something, unless the user accepts it.
+    """
+    known, now = before.get("contents"), run.task.manifest().get("contents")
+    if known is None or now is None:
+        return []
+    changes = Contents.model_validate(now).changes(Contents.model_validate(known), before["labeled"])
+    if not changes:
+        return []
+    found = " and ".join(changes)
+    if not accept:
+        raise DataError(
+            f"files of {run.folder} were edited since the run was saved: {found}. Restore them, go on with what they "
+            "hold now (--accept-data-changes), or begin a new run with another --out."
+        )
+    run.task.write_split(run.folder)
+    return [f"content of {found}"]
 
 
 def _known_before(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -129,7 +130,10 @@ class PixelTask(Task, ABC):
         parts = [part for part in parts if part.masks or (thorough and not published)]
         if published and not thorough:
             parts = [part.sampled(_CHECKED[part.name]) for part in parts]
-        self.census = Census(self.class_names, check_samples(parts, len(self.class_names)))
+        parts[0] = replace(parts[0], recorded=not (thorough or published))
+        opened = check_samples(parts, len(self.class_names))
+        self.census = Census(self.class_names, opened.counted)
+        learned.record(opened.digests)
         pool_notices = learned.check_pool(self._channels())
         labelled = self.census.parts[0]
         found = (
@@ -153,7 +157,7 @@ class PixelTask(Task, ABC):
         if counted is not None and counted.opened == counted.images:
             return counted
         labelled, *_ = parts_of(self.learned.split, self.learned.val)
-        return check_samples([labelled], len(self.class_names))[0]
+        return check_samples([labelled], len(self.class_names)).counted[0]
 
     def data_notices(self) -> Sequence[str]:
         """What else a user should know of the data before training."""

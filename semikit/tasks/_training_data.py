@@ -8,7 +8,7 @@ from typing import Any, final
 
 from semikit.core.batch import Requirements
 from semikit.core.task import BatchLayout, Counts
-from semikit.data import manifest
+from semikit.data import contents, manifest
 from semikit.data.duplicates import overlap_notices
 from semikit.data.loading.loader import Make, StepLoader
 from semikit.data.loading.streams import Stream
@@ -46,6 +46,7 @@ class TrainingData:
         self.train, self.val, self.test = parts.train, val, parts.test
         self.split = choose(settings.labels, parts, layout.seed if settings.split_seed is None else settings.split_seed)
         self.shards = () if parts.pool is None else parts.pool.shards
+        self.contents: contents.Contents | None = None
         self.counts = Counts(
             labeled=len(self.split.labeled),
             unlabeled=len(self.split.unlabeled) if parts.pool is None else None,
@@ -53,13 +54,20 @@ class TrainingData:
             test=0 if parts.test is None else len(parts.test),
         )
 
+    def record(self, digests: Mapping[int, tuple[str, str]]) -> None:
+        """Keep what the files of the labelled images hold for the manifest, where they were digested."""
+        labels = getattr(self.train, "labels", None)
+        names = self.parts.class_names
+        classes = None if labels is None else [names[labels[index]] for index in self.split.labeled]
+        self.contents = contents.recorded(digests, self.split.labeled, classes)
+
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""
-        return manifest.Manifest.of(self.split, self.shards).model_dump(mode="json")
+        return manifest.Manifest.of(self.split, self.shards, self.contents).model_dump(mode="json")
 
     def write_split(self, folder: Path) -> None:
         """Write split.json, labeled.txt and unlabeled.txt."""
-        manifest.write(folder, self.split, self.shards)
+        manifest.write(folder, self.split, self.shards, self.contents)
 
     def overlaps(self, resumed: bool) -> list[str]:
         """What is to be told of pictures of one's own data that are there more than once; those of a published set are

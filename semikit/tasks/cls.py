@@ -148,7 +148,9 @@ class Classification(Task):
             opened.append(replace(unlabelled, indices=rest))
         elif self.parts.published:
             opened = [part.sampled(_CHECKED) for part in opened]
-        check_samples(opened, len(self.class_names), one_size=self.settings.size is None)
+        opened[0] = replace(opened[0], recorded=not (thorough or self.parts.published))
+        found = check_samples(opened, len(self.class_names), one_size=self.settings.size is None)
+        learned.record(found.digests)
         self.notices = [
             *self.unused,
             *self.parts.notices,

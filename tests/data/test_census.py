@@ -29,7 +29,7 @@ def masks(save: Save, part: str, values: Sequence[Sequence[int]]) -> None:
 
 def counted(spec: DataSpec, labels: str | None = None) -> tuple[PartCensus, ...]:
     sources = open_folders(spec)
-    return check_samples(parts_of(choose(labels, sources), sources.val), spec.num_classes)
+    return check_samples(parts_of(choose(labels, sources), sources.val), spec.num_classes).counted
 
 
 def refused(spec: DataSpec) -> str:
@@ -72,7 +72,7 @@ def test_each_file_is_opened_once(spec: DataSpec, monkeypatch: pytest.MonkeyPatc
 
 def test_a_sample_of_a_part_says_so(spec: DataSpec) -> None:
     train = open_folders(spec).train
-    (part,) = check_samples([Part("labelled", train, range(6), masks=True).sampled(2)], 3)
+    (part,) = check_samples([Part("labelled", train, range(6), masks=True).sampled(2)], 3).counted
     assert (part.images, part.opened) == (6, 2)
     assert missing_classes(PartCensus("labelled", 6, 2, (2, 0, 1)), NAMES) is None
     assert Census(NAMES, (part,)).table()[1] == ["all", "2 of 6", ""]

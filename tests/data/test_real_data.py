@@ -25,6 +25,6 @@ def test_street_photos(tmp_path: Path) -> None:
     sources = open_folders(spec)
     split = choose("1/8", sources, 0)
     assert (len(split.labeled), len(split.unlabeled), len(sources.val)) == (46, 321, 101)
-    labelled, val = check_samples(parts_of(split, sources.val), 11)
+    labelled, val = check_samples(parts_of(split, sources.val), 11).counted
     assert missing_classes(labelled, spec.classes) is None
     assert (val.images, val.holding[0], sum(val.pixels) + val.ignored) == (101, 101, 101 * 360 * 480)

@@ -124,3 +124,20 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ConfigError, match="expected a mapping"):
         load_spec(tmp_path / "list.yaml")
+
+
+def test_a_class_of_which_all_values_are_ignored(tmp_path: Path) -> None:
+    told = error(tmp_path, ignore=[0, 255])
+    assert told.startswith(
+        f"{tmp_path}/data.yaml: no mask value is of class 'sky' (0): `ignore` or `mapping` takes its"
+    )
+    assert "leave its name out of `classes` and number the others: `mapping: {1: 0, 2: 1}`; else take" in told
+    as_told = load_spec(write(tmp_path, ignore=[0, 255], classes=["building", "pole"], mapping={1: 0, 2: 1}))
+    assert as_told.num_classes == 2
+    assert "'building' (1), 'pole' (2)" in error(tmp_path, ignore=[2], mapping={1: 0})
+    assert load_spec(write(tmp_path, ignore=[2], mapping={7: 2})).ignore == (2,)
+
+
+def test_a_run_that_was_begun_with_such_a_class_goes_on() -> None:
+    """Its configuration is validated, not read as a data file."""
+    assert DataSpec.model_validate({**BASE, "ignore": [0]}).ignore == (0,)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from semikit.data.formats.colours import COLOUR, described_colours
 from semikit.errors import FileFault
 
-_IGNORED, _VALID, _OUTSIDE = 0, 1, 2
+_IGNORED, VALID, _OUTSIDE = 0, 1, 2
+"""What a mask value is."""
 _VOID = 255
 _NO_CLASS = "mask of colours that are no class"
 _NOISE = 2
@@ -64,11 +65,11 @@ class MaskValues:
         """The class of one value (0 where it has none) and whether it is ignored (0), valid (1) or outside (2)."""
         mapped = dict(self.mapping).get(value)
         if mapped is not None:
-            return mapped, _VALID
+            return mapped, VALID
         if value in self.ignore:
             return 0, _IGNORED
         taken = self.exact and value in dict(self.mapping).values()
-        return (value, _VALID) if 0 <= value < self.num_classes and not taken else (0, _OUTSIDE)
+        return (value, VALID) if 0 <= value < self.num_classes and not taken else (0, _OUTSIDE)
 
     def _translated(self, raw: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         # Several times faster than indexing a numpy table.
@@ -80,7 +81,7 @@ class MaskValues:
         known, classes = np.array([entry[:2] for entry in self.colours], dtype=np.int32).T
         places = np.searchsorted(known, raw).clip(max=len(known) - 1)
         labels = np.maximum(classes, 0).astype(np.uint8)[places]
-        states = np.where(classes < 0, _IGNORED, _VALID).astype(np.uint8)[places]
+        states = np.where(classes < 0, _IGNORED, VALID).astype(np.uint8)[places]
         return labels, np.where(known[places] == raw, states, np.uint8(_OUTSIDE))
 
     def _looked_up(self, raw: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -108,7 +109,7 @@ class MaskValues:
 
     def unreachable(self) -> list[int]:
         """Classes that no mask value leads to: all of theirs are ignored, or mapped to another class."""
-        found = {self.read(value)[0] for value in range(self.num_classes) if self.read(value)[1] == _VALID}
+        found = {self.read(value)[0] for value in range(self.num_classes) if self.read(value)[1] == VALID}
         mapped = {number for _, number in self.mapping} | {number for _, number, _ in self.colours}
         return sorted({*range(self.num_classes)} - found - mapped)
 
