@@ -74,7 +74,7 @@ def test_the_size_says_on_what_a_mask_was_drawn(tmp_path: Path, orientation: int
 def test_where_it_cannot_be_told_the_user_is_asked(tmp_path: Path, orientation: int, side: int) -> None:
     source = sample(tmp_path, LABELS[:, :side], "auto", orientation, side)
     with pytest.raises(
-        FileFault, match=r"turned as its image is: .*m\.png \(EXIF orientation .\)\. .*orientation: viewer"
+        FileFault, match=r"both turned and not turned: .*m\.png \(EXIF orientation .\)\. .*orientation: viewer"
     ):
         source.target(0)
     np.testing.assert_array_equal(source.image(0)[0], shown(STORED[:, :side], orientation))
@@ -122,7 +122,7 @@ class TestFolders:
         (folder / "train/images/train2.png").unlink()
         photo(folder / "train/images/train2.jpg", orientation=UPSIDE_DOWN)
         (problem,) = checked(self.parts(folder), 3).problems
-        assert problem.startswith("labelled: mask of which nobody can tell whether it is turned as its image is: ")
+        assert problem.startswith("labelled: mask that fits its image both turned and not turned: ")
         assert not checked(self.parts(folder, orientation="viewer"), 3).problems
         (folder / "train/images/train7.png").unlink()
         (folder / "train/masks/train2.png").unlink()

@@ -53,10 +53,10 @@ def mask_orientation(
         raise mask_size_fault(mask, shown, mask_size)
     if mask_size != shown:
         return orientation
-    kind = "mask of which nobody can tell whether it is turned as its image is"
+    kind = "mask that fits its image both turned and not turned"
     remedy = (
-        "The image carries an EXIF orientation, and the mask fits it turned and not turned. Say in the data YAML on "
-        "which masks were drawn: `orientation: viewer` (as programs show the photo) or `orientation: stored`. A plain "
-        "folder is then described by a YAML file, `train: FOLDER/train` and `val: FOLDER/val`."
+        "The image carries an EXIF orientation, and size does not tell whether its mask is turned too. Say in the data "
+        "YAML on which masks were drawn: `orientation: viewer` (as programs show the photo) or `orientation: stored`. "
+        "A plain folder is then described by a YAML file, `train: FOLDER/train` and `val: FOLDER/val`."
     )
     raise FileFault(kind, mask, f"EXIF orientation {orientation}", remedy)
