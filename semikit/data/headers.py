@@ -19,6 +19,8 @@ def header_notices(parts: Sequence[Part], orientation: Orientation) -> list[str]
         FileFault: a header cannot be read.
     """
     files = {path: None for part in parts for index in part.indices for path in part.source.files(index)}
+    masks = (part.source.target_file(index) for part in parts if part.masks for index in part.indices)
+    files |= {path: None for path in masks if path is not None}
     return [*parts_notices(files), *_turned_notices(parts, orientation)]
 
 

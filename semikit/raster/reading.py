@@ -38,7 +38,7 @@ def read(
     A pixel is invalid where the file says so (its mask or alpha band, else nodata in all chosen bands) or a chosen band
     is not a finite number. A single band is repeated three times, unless `bands` or `masks`. `onto` is a grid that it
     is brought onto first (bilinear, masks nearest); what lies outside the raster is invalid, also of a mask. Masks of
-    one bit come as bool.
+    one bit, of which 1 is shown white, come as bool.
 
     Raises:
         FileFault: a band it does not have; of an image, a palette; rasterio is not installed.
@@ -139,7 +139,13 @@ def header(path: Path) -> RasterHeader:
 
 
 def _one_bit(file: Any) -> bool:
-    return bool(file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1")
+    """Whether values are of one bit, of which 1 is shown lighter than 0 (in a fax it is black)."""
+    if file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
+        return False
+    if file.colorinterp[0].name != "palette":
+        return True
+    colours = file.colormap(1)
+    return bool(sum(colours[1][:3]) > sum(colours[0][:3]))
 
 
 def grid_of(path: Path) -> Grid:

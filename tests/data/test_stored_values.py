@@ -71,6 +71,20 @@ def test_1_of_a_mask_of_one_bit_can_only_mean_changed(tmp_path: Path) -> None:
         exact.decode(read_mask(whole), whole)
 
 
+def test_1_of_one_bit_that_is_shown_black_is_asked_about(tmp_path: Path) -> None:
+    """As in a fax, whose stored 1 is black: which of both means changed nobody can tell."""
+    values = RNG.integers(0, 2, (16, 16)).astype(np.uint8)
+    fax = georasters.save(tmp_path / "fax.tif", values, nbits=1, photometric="MINISWHITE")
+    palette = Image.fromarray(values)
+    palette.putpalette([255, 255, 255, 0, 0, 0])
+    palette.save(tmp_path / "palette.png", bits=1)
+    for path in (fax, tmp_path / "palette.png"):
+        np.testing.assert_array_equal(read_mask(path), values)
+        np.testing.assert_array_equal(MaskValues(2).decode(read_mask(path), path)[0], values)
+        with pytest.raises(FileFault, match="mask value of a class that is stored otherwise"):
+            MaskValues(2, mapping=((255, 1),), exact=True).decode(read_mask(path), path)
+
+
 @pytest.mark.parametrize("kind", ["int32", "float64", "uint16", "int16"])
 def test_whole_numbers_of_a_byte_are_8_bits_in_any_type(tmp_path: Path, kind: str) -> None:
     values = RNG.integers(0, 256, (3, 12, 16)).astype(kind)

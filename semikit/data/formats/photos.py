@@ -72,10 +72,19 @@ def picture(path: Path, data: bytes | None) -> tuple[NDArray[Any], int]:
 
 
 def stored_values(path: Path) -> NDArray[Any]:
-    """The numbers in a file, (H, W) or (H, W, C): of a palette image the indices; bool where they have one bit."""
+    """The numbers in a file, (H, W) or (H, W, C): of a palette image the indices; bool where they
+    have one bit, of which 1 is shown lighter than 0.
+    """
     with opened(path, None) as (image, header):
         values = np.array(image) if header.as_stored else _stored(path, None, image)
-    return values.astype(np.bool_) if header.one_bit and values.ndim == 2 else values
+        white = header.one_bit and values.ndim == 2 and _lighter(image)
+    return values.astype(np.bool_) if white else values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def _lighter(image: Image.Image) -> bool:
+    """Whether 1 is shown lighter than 0."""
+    colours = image.getpalette() if image.mode == "P" else None
+    return colours is None or sum(colours[3:6]) > sum(colours[:3])
 
 
 def stored_colours(path: Path) -> NDArray[Any]:
