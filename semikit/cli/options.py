@@ -12,7 +12,7 @@ Data = Annotated[
     Path | None,
     typer.Option(
         help="Your own images, described by a YAML file, or a folder (seg: train/images, train/masks …; cd: train/A, "
-        "train/B …; cls: train/CLASS …)."
+        "train/B …; cls: train/CLASS …, or a table of files and labels)."
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder that relative paths of the data begin at.")]

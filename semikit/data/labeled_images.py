@@ -1,4 +1,4 @@
-"""Images of one class each: how they are described, found and read, from files or from memory."""
+"""Images of one class each: how they are found and read, from files or from memory."""
 
 from __future__ import annotations
 
@@ -7,119 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self, final
+from typing import Any, final
 
 import numpy as np
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from semikit.data.file_patterns import list_place, real_places
 from semikit.data.folders import TYPES, Listed, list_images
 from semikit.data.formats.images import image_size, read_rgb
 from semikit.data.formats.label_tables import read_list, read_table
 from semikit.data.formats.name_lists import near
-from semikit.data.formats.orientation import Orientation
+from semikit.data.label_spec import LabelledImages, LabelSpec
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Samples, refuse_overlap
-from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
-from semikit.data.spec import TABLES, Share, SplitSpec, class_names, placed, read_spec, share_or_folder
+from semikit.data.shards.pool_spec import pool_among
 from semikit.data.unused import Unused, unread
 from semikit.errors import DataError, some
 from semikit.raster.region import Region
-from semikit.settings.base import Location, Settings, one_or_many
 
 LARGEST = 96
 """Side up to which images of one size are held in memory (and on the device), pixels."""
-
-
-def _labelled(raw: Any) -> Any:
-    """A path stands for a folder of classes or, by its suffix, for a table of labels."""
-    if not isinstance(raw, (str, Path)):
-        return raw
-    return {"labels" if Path(raw).suffix.lower() in TABLES else "images": raw}
-
-
-@final
-class LabelledImages(Settings):
-    """Images of known class: a folder CLASS/*.jpg, or a table `file,label`."""
-
-    images: Location | None = None
-    """Folder with one subfolder for each class; beside `labels`, the folder its files are below."""
-    labels: Location | None = None
-    """CSV with the columns file and label; files count from `images`, else from the CSV's folder."""
-
-    @model_validator(mode="after")
-    def _something(self) -> Self:
-        if self.images is None and self.labels is None:
-            raise ValueError("give a folder with one subfolder for each class (images), or a CSV file,label (labels)")
-        return self
-
-
-Part = Annotated[LabelledImages, BeforeValidator(_labelled)]
-
-
-_Scored = Annotated[
-    Annotated[LabelledImages, BeforeValidator(_labelled), Tag("folder")] | Annotated[Share, Tag("share")],
-    Discriminator(share_or_folder),
-]
-
-
-@final
-class LabelSpec(SplitSpec):
-    """Folders, tables and classes of a classification data set of the user's own."""
-
-    train: Part
-    """Images to learn from; a folder of classes or a CSV file,label. No label: never labelled."""
-    unlabeled: Annotated[
-        tuple[
-            Annotated[Annotated[Location, Tag("folder")] | Annotated[Shards, Tag("pool")], Discriminator(kind_of)], ...
-        ],
-        BeforeValidator(one_or_many),
-    ] = ()
-    """More images to learn from: folders, searched with their subfolders, or lists with one file a line; or the shards
-    of a large pool."""
-    val: _Scored | None = None
-    """Images the best model is chosen on, or a share of train (0.2); without them some of train are held out."""
-    test: _Scored | None = None
-    """Images for the final score, or a share of train."""
-    classes: Annotated[tuple[str, ...], BeforeValidator(class_names), Field(min_length=2)] | None = None
-    """Names of the classes 0..K-1; default those of train, sorted."""
-    orientation: Orientation = "auto"
-    """Whether photos are turned as their cameras ask (EXIF): viewer and auto, as programs show them; stored: not."""
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        names = self.classes or ()
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"class names must differ, got twice: {', '.join(twice)}")
-        return self
-
-
-def load_labels(data: Path | Mapping[str, Any], root: Path | None = None) -> LabelSpec:
-    """The data set of a YAML file or mapping, or of a folder with train/CLASS/* (val/CLASS/* …).
-
-    Raises:
-        DataError: no such file or folder, or a folder without train/.
-        ConfigError: with everything that is wrong in the file, one line each.
-    """
-    if isinstance(data, Mapping) or not data.is_dir():
-        return read_spec(LabelSpec, data, root)
-    return folder_spec(data)
-
-
-def folder_spec(folder: Path) -> LabelSpec:
-    """The data set of a folder with train/CLASS/* (val/CLASS/*, test/CLASS/*, unlabeled/*).
-
-    Raises:
-        DataError: without train/.
-    """
-    found = {part: str(folder / part) for part in ("train", "val", "test", "unlabeled") if (folder / part).is_dir()}
-    if "train" not in found:
-        inner = ", ".join(sorted(item.name for item in folder.iterdir())[:10]) or "nothing"
-        raise DataError(
-            f"{folder} has no train/, only {inner}. A folder of images holds train/CLASS/* (val/CLASS/*, test/CLASS/*, "
-            "unlabeled/*); other layouts are described by a YAML file."
-        )
-    return placed(LabelSpec.model_validate(found), Path.cwd())
 
 
 @final
@@ -226,6 +131,16 @@ class Listing:
         """The classes that occur, sorted."""
         return sorted({label for _, label in self.images.values() if label is not None})
 
+    def merged(self, merge: Mapping[str, str]) -> Listing:
+        """The same images, their classes named as `merge` says (name as written -> class)."""
+        if not merge:
+            return self
+        images = {
+            name: (path, None if label is None else merge.get(label, label))
+            for name, (path, label) in self.images.items()
+        }
+        return replace(self, images=images)
+
     def source(self, classes: Sequence[str], owner: str = "train") -> LabeledFiles:
         """The images with the numbers of their classes; `owner` of the classes stands in errors.
 
@@ -254,7 +169,7 @@ def open_labeled(spec: LabelSpec) -> DataParts:
         DataError: missing or empty folders, images beside class folders, wrong tables, classes that do not fit, a file
             in two parts.
     """
-    train = find_images(spec.train, "train")
+    train = find_images(spec.train, "train").merged(spec.merge)
     classes = tuple(train.classes) if spec.classes is None else spec.classes
     if spec.classes is not None and (absent := [name for name in classes if name not in set(train.classes)]):
         raise DataError(
@@ -266,7 +181,7 @@ def open_labeled(spec: LabelSpec) -> DataParts:
     first = train.source(classes, "`classes`")
     places = enumerate(pool_among(spec.unlabeled)[0])
     more = tuple(unlabeled_files(place, f"unlabeled[{k}]") for k, place in places)
-    val, test = _scored(spec.val, "val", classes), _scored(spec.test, "test", classes)
+    val, test = (_scored(part, key, classes, spec.merge) for key, part in (("val", spec.val), ("test", spec.test)))
 
     def read(part: Any) -> Any:
         return part and replace(part, upright=spec.orientation != "stored")
@@ -313,7 +228,7 @@ def find_images(part: LabelledImages, key: str) -> Listing:
         DataError: missing or empty folder, images beside class folders, a wrong table.
     """
     if part.labels is not None:
-        return Listing(read_table(part.labels, part.images, key), f"{key} ({part.labels})")
+        return Listing(read_table(part.labels, part.images, key, part.columns, part.rows), f"{key} ({part.labels})")
     assert part.images is not None
     listed = list_images(part.images, key, empty=True)
     unused = tuple(unread(listed, key))
@@ -331,10 +246,12 @@ def unlabeled_files(place: Path, key: str) -> LabeledFiles:
     return LabeledFiles(tuple(found), tuple(found.values()), np.full(len(found), UNKNOWN, np.int64), unused=unused)
 
 
-def _scored(part: LabelledImages | float | None, key: str, classes: Sequence[str]) -> LabeledFiles | None:
+def _scored(
+    part: LabelledImages | float | None, key: str, classes: Sequence[str], merge: Mapping[str, str]
+) -> LabeledFiles | None:
     if not isinstance(part, LabelledImages):
         return None
-    source = find_images(part, key).source(classes)
+    source = find_images(part, key).merged(merge).source(classes)
     unknown = [source.names[k] for k in np.flatnonzero(source.labels == UNKNOWN)[:4]]
     if unknown:
         raise DataError(f"{key}: images without a label: {some(unknown)}. Every image that is scored needs one.")

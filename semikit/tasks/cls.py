@@ -20,7 +20,8 @@ from semikit.data.class_splits import held_out
 from semikit.data.description import describe
 from semikit.data.headers import header_notices
 from semikit.data.hold_out import held_out_as_stated
-from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
+from semikit.data.label_spec import LabelSpec, load_labels
+from semikit.data.labeled_images import open_labeled, unlabeled_files
 from semikit.data.notices import balance_notice, class_census
 from semikit.data.published.class_sets import PublishedImages, open_published_images
 from semikit.data.samples import DataParts, refuse_overlap

@@ -11,7 +11,8 @@ from PIL import Image
 
 from semikit.data import manifest
 from semikit.data.class_splits import held_out
-from semikit.data.labeled_images import LabeledArrays, folder_spec, open_labeled
+from semikit.data.label_spec import folder_spec
+from semikit.data.labeled_images import LabeledArrays, open_labeled
 from semikit.data.published.class_sets import class_set, official_lists
 from semikit.data.samples import DataParts, Official
 from semikit.data.splits import Split, choose

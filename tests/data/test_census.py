@@ -106,7 +106,8 @@ def test_the_table() -> None:
 
 
 def test_images_of_one_class_each(tmp_path: Path) -> None:
-    from semikit.data.labeled_images import folder_spec, open_labeled
+    from semikit.data.label_spec import folder_spec
+    from semikit.data.labeled_images import open_labeled
 
     class_sets.folders(tmp_path, ("cat", "dog"), 16, 3, "train")
     class_sets.folders(tmp_path, ("cat",), 16, 2, "val")

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from semikit.data.check import Part, check_samples
-from semikit.data.labeled_images import folder_spec, open_labeled
+from semikit.data.label_spec import folder_spec
+from semikit.data.labeled_images import open_labeled
 from semikit.data.samples import DataParts
 from semikit.errors import DataError
 from tests.helpers import class_sets

@@ -50,9 +50,9 @@ def test_files_may_lie_elsewhere(folder: Path, tmp_path_factory: pytest.TempPath
     [
         (
             "a.png,cat\n",
-            r"train: the first line of .* must name the columns, file,label; it has no file and no label: 'a\.png,cat'",
+            r"train: .*labels\.csv has no column 'file'\. Its columns: without names",
         ),
-        ("file,class\na.png,cat\n", r"it has no label: 'file,class'"),
+        ("file,class\na.png,cat\n", r"has no column 'label'\. Its columns: file, class"),
         ("file,label\n", "has a first line only, and no image"),
         ("", "labels.csv is empty"),
         ("file,label\na.png,\n", "no image of .* has a label"),

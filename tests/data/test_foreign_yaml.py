@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from semikit.data.labeled_images import load_labels
+from semikit.data.label_spec import load_labels
 from semikit.data.masked_images import DataSpec, Folders, load_spec
 from semikit.errors import ConfigError, DataError, InputError
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled, unlabeled_files
+from semikit.data.label_spec import LabelSpec, load_labels
+from semikit.data.labeled_images import open_labeled, unlabeled_files
 from semikit.errors import DataError
 
 

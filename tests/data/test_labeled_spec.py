@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.labeled_images import LabelSpec, load_labels
+from semikit.data.label_spec import LabelSpec, load_labels
 from semikit.errors import ConfigError, DataError
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from semikit.data.check import Part, check_samples
 from semikit.data.image_pairs import load_pairs, open_pair_folders
-from semikit.data.labeled_images import LabelSpec, load_labels, open_labeled
+from semikit.data.label_spec import LabelSpec, load_labels
+from semikit.data.labeled_images import open_labeled
 from semikit.data.masked_images import load_spec, open_folders
 from semikit.data.samples import DataParts
 from semikit.errors import DataError

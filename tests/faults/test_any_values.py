@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from semikit.data import manifest
 from semikit.data.image_pairs import PairSpec
-from semikit.data.labeled_images import LabelSpec
+from semikit.data.label_spec import LabelSpec
 from semikit.data.masked_images import DataSpec
 from semikit.data.spec import read_spec
 from semikit.errors import SemikitError

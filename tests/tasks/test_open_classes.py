@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from semikit.data.labeled_images import folder_spec
+from semikit.data.label_spec import folder_spec
 from semikit.data.samples import DataParts, Samples
 from semikit.errors import DataError
 from semikit.tasks.cls import ClassData, open_classes

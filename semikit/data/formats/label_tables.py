@@ -1,109 +1,95 @@
-"""Tables `file,label` and lists of files, as users write them."""
+"""Tables of files and labels, and lists of files, as users write them."""
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from semikit.data.file_patterns import real_places
 from semikit.data.formats.images import PHOTOS, RASTERS
 from semikit.data.formats.name_lists import near
+from semikit.data.formats.table_columns import (
+    PLAIN,
+    Columns,
+    file_column,
+    lines_of,
+    part_of,
+    read_cells,
+    require,
+)
 from semikit.data.naming import folded
 from semikit.errors import DataError, some
-from semikit.files import no_such_file
 
 Table = dict[str, tuple[Path, str | None]]
 """Name -> (file, class name; None where the cell is empty)."""
 
-FILE, LABEL = "file", "label"
-"""The columns a table must have; others are ignored."""
 
+def read_table(
+    path: Path, images: Path | None, key: str, columns: Columns | None = None, part: str | None = None
+) -> Table:
+    """The images of a table, sorted by name; separated by comma, semicolon or tab.
 
-def read_table(path: Path, images: Path | None, key: str) -> Table:
-    """The images of a CSV with the columns file and label, sorted by name; separated by comma, semicolon or tab.
-
-    Files count from `images`, else from the table's folder. An empty label is an unknown class.
+    Files count from `images`, else from the table's folder; one without a suffix is the image of that name. An empty
+    label is an unknown class. `columns` says which are read (file and label), `part` of which rows.
 
     Raises:
         DataError: not such a table, files that are missing or no images, a file that is named twice.
     """
-    rows = _rows(path, key)
     base = path.parent if images is None else images
-    found: Table = {}
-    for name, (file, line) in _files(path, base, [(row.get(FILE, ""), line) for line, row in rows], key).items():
-        label = rows[line][1].get(LABEL, "").strip()
-        found[name] = (file, label or None)
+    chosen = PLAIN if columns is None else columns
+    cells = read_cells(path, key, numbered=isinstance(chosen.file, int))
+    require(cells, chosen, key)
+    rows = list(zip(cells.cells(chosen.file), cells.cells(chosen.label), strict=True))
+    if part is not None and chosen.split is not None:
+        words = cells.cells(chosen.split)
+        rows = [row for row, word in zip(rows, words, strict=True) if part_of(word) == part]
+    entries = [(file, number) for number, (file, _) in enumerate(rows)]
+    found = {
+        name: (file, rows[number][1] or None)
+        for name, (file, number) in _files(path, base, _with_suffixes(entries, base), key).items()
+    }
     if not any(label for _, label in found.values()):
         raise DataError(f"{key}: no image of {path} has a label.")
     return found
 
 
 def read_list(path: Path, key: str) -> dict[str, Path]:
-    """Name -> file of a list with one file a line (from the list's folder), or of a table's column `file`.
+    """Name -> file of a list with one file a line (from the list's folder), or of a table's column of files.
 
     Raises:
         DataError: no text, nothing in it, files that are missing or no images, a file that is named twice.
     """
-    lines = _lines(path, key)
-    if FILE not in _columns(lines[0]):
+    lines = lines_of(path, key)
+    cells = read_cells(path, key)
+    column = file_column(cells.names)
+    if column is None:
         entries = [(line.strip(), number) for number, line in enumerate(lines) if line.strip()[:1] not in ("", "#")]
     else:
-        entries = [(row.get(FILE, ""), number) for number, (_, row) in enumerate(_parsed(lines))]
+        entries = [(cell, number) for number, cell in enumerate(cells.cells(column))]
     if not entries:
         raise DataError(f"{key}: {path} names no image; write one file a line.")
-    return {name: file for name, (file, _) in _files(path, path.parent, entries, key).items()}
+    files = _files(path, path.parent, _with_suffixes(entries, path.parent), key)
+    return {name: file for name, (file, _) in files.items()}
 
 
-def _rows(path: Path, key: str) -> list[tuple[int, Mapping[str, str]]]:
-    """Number and cells of each row.
+def _with_suffixes(entries: Sequence[tuple[str, int]], base: Path) -> list[tuple[str, int]]:
+    """Entries without a suffix (0a1b) as the image of that name in its folder (0a1b.jpg), where there is one."""
+    held: dict[Path, dict[str, list[str]]] = {}
 
-    Raises:
-        DataError: without the columns file and label.
-    """
-    lines = _lines(path, key)
-    columns = _columns(lines[0])
-    missing = [name for name in (FILE, LABEL) if name not in columns]
-    if missing:
-        raise DataError(
-            f"{key}: the first line of {path} must name the columns, file,label; it has no {' and no '.join(missing)}: "
-            f"{lines[0].strip()[:80]!r}."
-        )
-    rows = _parsed(lines)
-    if not rows:
-        raise DataError(f"{key}: {path} has a first line only, and no image.")
-    return rows
+    def whole(entry: str) -> str:
+        path = base / entry
+        if not entry or path.suffix.lower() in PHOTOS | RASTERS:
+            return entry
+        if path.parent not in held:
+            images = held.setdefault(path.parent, {})
+            for item in path.parent.iterdir() if path.parent.is_dir() else ():
+                if item.suffix.lower() in PHOTOS | RASTERS:
+                    images.setdefault(item.stem, []).append(item.suffix)
+        suffixes = held[path.parent].get(path.name, [])
+        return f"{entry}{suffixes[0]}" if len(suffixes) == 1 else entry
 
-
-def _parsed(lines: Sequence[str]) -> list[tuple[int, Mapping[str, str]]]:
-    names = {number: name for name, number in _columns(lines[0]).items()}
-    rows = [row for row in csv.reader(lines[1:], delimiter=_delimiter(lines[0])) if any(cell.strip() for cell in row)]
-    return [
-        (number, {names[k]: cell.strip() for k, cell in enumerate(row) if k in names})
-        for number, row in enumerate(rows)
-    ]
-
-
-def _columns(first: str) -> dict[str, int]:
-    cells = next(csv.reader([first], delimiter=_delimiter(first)), [])
-    return {cell.strip().lower(): k for k, cell in enumerate(cells)}
-
-
-def _delimiter(first: str) -> str:
-    return max(",;\t", key=first.count)
-
-
-def _lines(path: Path, key: str) -> list[str]:
-    if not path.is_file():
-        raise no_such_file(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{key}: {path} is not a text file (UTF-8).") from None
-    if not any(line.strip() for line in lines):
-        raise DataError(f"{key}: {path} is empty.")
-    return lines
+    return [(whole(entry.strip()), number) for entry, number in entries]
 
 
 def _files(path: Path, base: Path, entries: Sequence[tuple[str, int]], key: str) -> dict[str, tuple[Path, int]]:

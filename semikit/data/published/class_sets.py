@@ -12,14 +12,8 @@ from typing import Any, final
 
 import numpy as np
 
-from semikit.data.labeled_images import (
-    LabeledArrays,
-    LabeledFiles,
-    LabelledImages,
-    find_images,
-    folder_spec,
-    open_labeled,
-)
+from semikit.data.label_spec import LabelledImages, folder_spec
+from semikit.data.labeled_images import LabeledArrays, LabeledFiles, find_images, open_labeled
 from semikit.data.published.catalogue import root_of
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Official
 from semikit.data.splits import from_list

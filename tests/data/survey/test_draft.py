@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from semikit.data.image_pairs import load_pairs, open_pair_folders
-from semikit.data.labeled_images import load_labels
+from semikit.data.label_spec import load_labels
 from semikit.data.masked_images import load_spec, open_folders
 from semikit.data.survey.draft import Draft, draft
 from semikit.errors import ConfigError, DataError
