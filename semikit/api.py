@@ -251,7 +251,8 @@ def predict(
     **options: Any,
 ) -> Predicted:
     """Predict files into files, as `semikit predict` does: `sources` are a file, folder or pattern, for change
-    detection two files or two folders; `options` are its flags (overlay=True, polygons="changes.gpkg" …).
+    detection two files or two folders; `options` are its flags (overlay=True, polygons="changes.gpkg" …). Of several
+    images those that cannot be read are `failed` in what comes back, and listed in errors.csv beside the results.
 
     Raises:
         InputError: an option that the task does not have, outputs that cannot be written; DataError: images that cannot

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from semikit.data.folders import TYPES, Listed, is_image, list_images, named, nearby, walk
-from semikit.data.naming import CONVERT, likely_causes, naming
+from semikit.data.naming import CONVERT, UNKNOWN_CAUSE, likely_causes, naming
 from semikit.errors import DataError, some
 
 _LABELS = (".json", ".txt", ".xml", ".geojson", ".gpkg", ".shp")
@@ -123,9 +123,9 @@ def no_mask_fits(part: str, images: tuple[str, Path, Listed], masks: tuple[str, 
     subfolders = any("/" in name for name in shown.files)
     if named is None or (subfolders and (named.image[0] or named.mask[0])):
         causes = likely_causes(found.files, shown.files, shown.others)
-        causes.pop("masks without an image", None)
+        causes.pop(UNKNOWN_CAUSE.format(other="image"), None)
         named_causes = (
-            f"{len(files)} {kind}: {some([str(path) for path, _ in files])}." for kind, files in causes.items()
+            f"{len(files)} masks {kind}: {some([str(path) for path, _ in files])}." for kind, files in causes.items()
         )
         return DataError(" ".join([text, *named_causes]))
     lines = [] if named.image == ("", "") else [_line(image_key, image_place, named.image, shown, "name")]

@@ -19,6 +19,7 @@ from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range
 from semikit.data.formats.value_range import rescaled
 from semikit.data.masked_images import refuse_other_size
+from semikit.data.naming import UNKNOWN_CAUSE, likely_causes
 from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
@@ -240,7 +241,7 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: tuple[int
     second = list_place(part.images_b, f"{key}.images_b", taken=taken)
     before, after = first.files, by_name(first.files, second, f"{key}.images_b")
     names = _chosen(part.names, before, after, key)
-    _refuse_single(names, before, after, key)
+    _refuse_single(names, (before, first), (after, second), key)
     _refuse_one_date(names, before, after, key)
     unused = [*unread(first, f"{key}.images_a"), *unread(second, f"{key}.images_b")]
     masks: dict[str, Path] = {}
@@ -267,7 +268,7 @@ def paired_files(before: Listed, after: Listed) -> dict[str, tuple[Path, Path]]:
         DataError: pairs that miss a date.
     """
     a, b = before.files, after.files
-    _refuse_single(dict.fromkeys([*a, *b]), a, b, "prediction")
+    _refuse_single(dict.fromkeys([*a, *b]), (a, before), (b, after), "prediction")
     return {name: (a[name], b[name]) for name in a}
 
 
@@ -279,15 +280,26 @@ def _chosen(given: tuple[str, ...] | None, before: dict[str, Path], after: dict[
     return list(known) if given is None else sorted(set(given))
 
 
-def _refuse_single(names: Iterable[str], before: dict[str, Path], after: dict[str, Path], key: str) -> None:
+_Date = tuple[Mapping[str, Path], Listed]
+"""The files of a date by the names of their pairs, and all that lies in its place."""
+
+
+def _refuse_single(names: Iterable[str], before: _Date, after: _Date, key: str) -> None:
     """Raise where a name has one date only."""
-    for here, there, date in ((before, after, "second"), (after, before, "first")):
-        alone = [name for name in names if name in here and name not in there]
+    for (here, _), (there, place), date in ((before, after, "second"), (after, before, "first")):
+        alone = {name: here[name] for name in names if name in here and name not in there}
         if alone:
+            free = {name: path for name, path in there.items() if name not in here}
+            causes = likely_causes(alone, free, place.others, "partner")
+            causes.pop(UNKNOWN_CAUSE.format(other="partner"), None)
+            likely = "".join(
+                f" {len(files)} {kind}: {some([f'{path} ({remark})' for path, remark in files])}."
+                for kind, files in causes.items()
+            )
             raise DataError(
-                f"{key}: {len(alone)} of {len(here)} images have no partner of the {date} date: {some(alone)}. Both "
-                "dates of a pair have one name (the suffix may differ) in the same subfolder. Add the missing files or "
-                "take these out."
+                f"{key}: {len(alone)} of {len(here)} images have no partner of the {date} date: {some(list(alone))}. "
+                f"Both dates of a pair have one name (the suffix may differ) in the same subfolder.{likely} Add the "
+                "missing files or take these out."
             )
 
 

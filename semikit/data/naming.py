@@ -14,7 +14,9 @@ from semikit.data.folders import is_image
 
 Affixes = tuple[str, str]
 """What stands before and behind."""
-CONVERT = "`semikit data convert SOURCE --to masks -o DIR` makes masks of label files."
+CONVERT = "`semikit data convert LABELS --images IMAGES -o DIR` makes masks of label files."
+UNKNOWN_CAUSE = "without an {other}"
+"""The kind of files whose names are like those of no image."""
 _NONE: Affixes = ("", "")
 _COMPARED = 5000
 """Names that are compared; of more the first."""
@@ -60,25 +62,29 @@ def naming(images: Collection[str], masks: Collection[str]) -> Naming | None:
 
 
 def likely_causes(
-    spare: Mapping[str, Path], images: Mapping[str, Path], unread: Collection[Path]
+    spare: Mapping[str, Path], images: Mapping[str, Path], unread: Collection[Path], other: str = "image"
 ) -> dict[str, list[tuple[Path, str]]]:
-    """Kind -> files of masks without an image, each with a remark on the image it may be of, by the likely cause.
+    """Kind -> files that belong to no image, each with a remark on the image it may belong to, by the likely cause.
 
-    `images` are those without a mask, `unread` the files beside them that are no images here.
+    `images` are those without such a file, `unread` the files beside them that are no images here, `other` is what
+    they are called.
     """
     causes: dict[str, list[tuple[Path, str]]] = {}
+    if not spare:
+        return causes
     tables = [(kind, {key(name): path for name, path in images.items()}, key) for kind, key in _KEYS.items()]
     foreign = {path.stem: path for path in unread}
     for name, path in spare.items():
-        kind, image = "masks without an image", foreign.get(name.rpartition("/")[2])
+        kind, image = UNKNOWN_CAUSE, foreign.get(name.rpartition("/")[2])
         if image is not None:
-            kind = "masks whose image is of a type that is not read"
+            kind = "whose {other} is of a type that is not read"
         else:
             for cause, table, key in tables:
                 if (image := table.get(key(name))) is not None:
                     kind = cause
                     break
-        causes.setdefault(kind, []).append((path, "" if image is None else f"image {image.name}"))
+        remark = "" if image is None else f"{other} {image.name}"
+        causes.setdefault(kind.format(other=other), []).append((path, remark))
     return causes
 
 
@@ -99,10 +105,10 @@ def _bare(name: str) -> str:
 
 
 _KEYS: dict[str, Callable[[str], str]] = {
-    "masks whose image's name is in another Unicode form (composed and decomposed letters)": _composed,
-    "masks whose image's name differs in upper and lower case": folded,
-    "masks with the image's suffix in the name, or the other way round": _bare,
-    "masks whose image lies in another subfolder": lambda name: _bare(name.rpartition("/")[2]),
+    "whose {other}'s name is in another Unicode form (composed and decomposed letters)": _composed,
+    "whose {other}'s name differs in upper and lower case": folded,
+    "with the {other}'s suffix in the name, or the other way round": _bare,
+    "whose {other} lies in another subfolder": lambda name: _bare(name.rpartition("/")[2]),
 }
 """Likely cause -> what two names then have in common; tried in this order."""
 

@@ -69,9 +69,9 @@ def unread(listed: Listed, part: str) -> list[Unused]:
 
 
 _REMEDIES = {
-    "masks without an image": "Add the images, or take the masks away.",
-    "masks whose image is of a type that is not read": "Convert the images.",
-    "masks whose image lies in another subfolder": "Put both into the same subfolder, or give a pattern with {stem}.",
+    "without an image": "Add the images, or take the masks away.",
+    "whose image is of a type that is not read": "Convert the images.",
+    "whose image lies in another subfolder": "Put both into the same subfolder, or give a pattern with {stem}.",
 }
 
 
@@ -81,7 +81,8 @@ def unused_masks(key: str, masks: Listed, named: Mapping[str, Path], images: Lis
     free = {name: path for name, path in images.files.items() if name not in named}
     causes = likely_causes(spare, free, images.others)
     found = [
-        Unused(key, kind, tuple(files), _REMEDIES.get(kind, "Give both one name.")) for kind, files in causes.items()
+        Unused(key, f"masks {kind}", tuple(files), _REMEDIES.get(kind, "Give both one name."))
+        for kind, files in causes.items()
     ]
     stems = {name.rpartition("/")[2] for name in images.files}
     labels = [path for path in masks.others if _is_label(path, stems)]

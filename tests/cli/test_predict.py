@@ -65,6 +65,22 @@ def test_a_pattern_and_silence(semikit: Call, trained: Path, images: Path) -> No
     assert len(list(Path("out").iterdir())) == 2
 
 
+def test_one_bad_file_of_several(semikit: Call, trained: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images, tmp_path / "in")
+    (tmp_path / "in/val1.png").write_bytes(b"no image")
+    answer = semikit("predict", trained, tmp_path / "in", "-o", "out")
+    assert answer.code == 0, answer.err
+    first, last = answer.out.splitlines()
+    assert first.startswith(f"note: 1 of 3 not predicted, unreadable or truncated image: {tmp_path}/in/val1.png (")
+    assert first.endswith("All are listed in out/errors.csv.")
+    assert last == "2 images predicted into out"
+    quiet = semikit("predict", trained, tmp_path / "in", "-o", "out", "--quiet")
+    assert (quiet.code, quiet.out) == (0, "")
+    assert "1 of 3 not predicted" in quiet.err
+    assert semikit("predict", trained, tmp_path / "in", "-o", "fast", "--fail-fast").code == 2
+    assert not Path("fast/val2.png").exists()
+
+
 def test_wrong_input(semikit: Call, trained: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     broken = tmp_path / "broken.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class TestMasks:
             (seg / "train/masks" / name).write_text("")
         (text,) = told(opened(seg), seg)
         assert text.startswith("train.masks: 5 not used, label files that are no masks: train/masks/area.geojson, ")
-        assert text.endswith("`semikit data convert SOURCE --to masks -o DIR` makes masks of label files.")
+        assert text.endswith("`semikit data convert LABELS --images IMAGES -o DIR` makes masks of label files.")
 
     def test_masks_of_a_type_that_is_not_read(self, seg: Path) -> None:
         (seg / "train/masks/x.npy").write_bytes(b"")
@@ -172,9 +173,23 @@ class TestOtherParts:
         parts = held_out_as_stated(open_folders(spec), spec, None)
         assert len(parts.unused) == 1
 
-    def test_pairs(self, pair_data: Path, tmp_path: Path) -> None:
-        import shutil
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("TRAIN0.png", "1 whose partner's name differs in upper and lower case: .*train0.* \\(partner TRAIN0"),
+            ("sub/train0.png", "1 whose partner lies in another subfolder: .*train0.* \\(partner train0"),
+            ("train0.psd", "1 whose partner is of a type that is not read: .*train0.* \\(partner train0.psd"),
+        ],
+    )
+    def test_a_partner_under_another_name(self, pair_data: Path, tmp_path: Path, name: str, kind: str) -> None:
+        root = tmp_path / "pairs"
+        shutil.copytree(pair_data.parent, root)
+        (root / "train/B" / name).parent.mkdir(exist_ok=True)
+        next((root / "train/B").glob("train0.*")).rename(root / "train/B" / name)
+        with pytest.raises(DataError, match=f"no partner of the second date: train0.*{kind}"):
+            open_pair_folders(load_pairs(root))
 
+    def test_pairs(self, pair_data: Path, tmp_path: Path) -> None:
         root = tmp_path / "pairs"
         shutil.copytree(pair_data.parent, root)
         (root / "train/B/x.psd").write_bytes(b"")
