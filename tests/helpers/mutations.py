@@ -140,7 +140,7 @@ def places(value: Any) -> Any:
 
 
 def _replaced(rng: Generator, owner: Any, key: Any) -> None:
-    owner[key] = pick(rng, JUNK)
+    owner[key] = copy.deepcopy(pick(rng, JUNK))  # later changes must not change it here
 
 
 def _dropped(rng: Generator, owner: Any, key: Any) -> None:

@@ -19,6 +19,7 @@ from semikit.data.conversion.labels import (
     LabelSet,
     Pixels,
     Rings,
+    damage_of,
     part_named,
     points,
     rectangle,
@@ -28,6 +29,7 @@ from semikit.data.conversion.labels import (
 from semikit.errors import ConfigError, DataError, FileFault, some
 
 _KEYS = ("images", "annotations", "categories")
+MOST_PIXELS = 1 << 32
 _UNFIT = "run lengths that do not fit their image"
 _REMEDY = "Export it again as COCO instances or segmentation."
 
@@ -52,16 +54,11 @@ def read_coco(files: Sequence[Path]) -> LabelSet:
         raw = read_json(path)
         if not is_coco(raw):
             raise FileFault("no COCO json", path, f"it needs the keys {', '.join(_KEYS)}", _REMEDY)
-        try:
+        with damage_of("damaged COCO json", path, _REMEDY):
             names = {int(item["id"]): str(item["name"]) for item in raw["categories"]}
             for number, name in names.items():
                 labels.setdefault(name, number)
             images += _images(raw, names, path, boxes, flat)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, DataError | ConfigError):
-                raise
-            detail = f"{type(error).__name__}: {error}"
-            raise FileFault("damaged COCO json", path, detail, _REMEDY) from None
     refuse_nothing(images, files[0], "image")
     drawn = sum(len(image.drawing.areas) for image in images if isinstance(image.drawing, Areas))
     if boxes and drawn == len(boxes):
@@ -138,13 +135,20 @@ def decode_runs(code: Mapping[str, Any], size: tuple[int, int], where: str) -> P
     counts = code["counts"]
     if not isinstance(counts, list):
         return _cropped(_decompressed(code, where))
-    if sum(counts) != size[0] * size[1] or min(counts, default=0) < 0:
-        raise FileFault(_UNFIT, where, f"they sum up to {sum(counts)} pixels", _REMEDY)
-    return _cropped(runs(counts).reshape(size[1], size[0]).T)
+    try:
+        return _cropped(runs(counts, size[0] * size[1]).reshape(size[1], size[0]).T)
+    except ValueError as error:
+        raise FileFault(_UNFIT, where, str(error), _REMEDY) from None
 
 
-def runs(counts: Sequence[int]) -> NDArray[np.bool_]:
-    """Alternating lengths, the first one of what is not set, as (N,) bool."""
+def runs(counts: Sequence[int], pixels: int) -> NDArray[np.bool_]:
+    """Alternating lengths, the first one of what is not set, as (`pixels`,) bool.
+
+    Raises:
+        ValueError: they sum up to another number of pixels, or to more than an image can have.
+    """
+    if sum(counts) != pixels or min(counts, default=0) < 0 or pixels > MOST_PIXELS:
+        raise ValueError(f"they sum up to {sum(counts)} pixels")
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts)
 
 

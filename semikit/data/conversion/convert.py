@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import final
 
 from semikit.data.conversion.label_formats import Reading, read_labels
-from semikit.data.conversion.labels import LabeledImage, LabelSet, Numbers, numbered
+from semikit.data.conversion.labels import IGNORED_COLOUR, LabeledImage, LabelSet, Numbers, numbered
 from semikit.data.conversion.mask_store import MaskStore
 from semikit.data.conversion.yaml_file import Described, images_of_parts, write_description
 from semikit.data.folders import image_files
@@ -46,10 +46,14 @@ def convert(reading: Reading, out: Path, progress: Progress = lambda what, done,
     folders = _folders(found, reading)
     _refuse_among(out, [*folders.values(), *([reading.images_b] if reading.images_b else [])])
     matched, lost = _matched(found, folders)
-    colours = palette(len(numbers.classes), reading.colours_of(numbers.classes))
+    given = {**found.colours, **(reading.colours or {})}
+    drawn = {name: given[name] for name in numbers.classes if name in given}
+    whole = len(drawn) == len(numbers.classes) and IGNORED_COLOUR not in drawn.values()
+    colours = palette(len(numbers.classes), list(drawn.values()) if whole else None)
     make_folder(out)
     places = images_of_parts(matched, folders, out / "images")
-    described = Described(reading, found, numbers, places, _second_dates(reading, matched, folders, out))
+    second = _second_dates(reading, matched, folders, out)
+    described = Described(reading, found, numbers, places, second, drawn if whole else {})
     store = MaskStore(out / "masks", numbers, colours)
     jobs = [
         (image, path, store.place(described.folder_of(image.part), name, image.drawing.suffix))

@@ -16,16 +16,18 @@ from semikit.data.conversion.labels import (
     Areas,
     LabeledImage,
     LabelSet,
+    Outline,
     Pixels,
     Points,
     Rings,
+    damage_of,
     left_out,
     part_named,
     points,
     rectangle,
     refuse_nothing,
 )
-from semikit.errors import DataError, FileFault
+from semikit.errors import FileFault
 
 _REMEDY = "Export it again as `CVAT for images 1.1`."
 _FLAT = ("polyline", "points", "cuboid", "skeleton")
@@ -60,15 +62,10 @@ def read_cvat(path: Path) -> LabelSet:
     images = []
     for element in root.iter("image"):
         where = f"{path}, image {element.get('name')}"
-        try:
+        with damage_of("damaged xml of CVAT", where, _REMEDY):
             size = int(element.attrib["height"]), int(element.attrib["width"])
             areas = Areas(tuple(_areas(element, where, skipped)))
-        except (LookupError, ValueError, TypeError) as error:
-            if isinstance(error, DataError):
-                raise
-            detail = f"{type(error).__name__}: {error}"
-            raise FileFault("damaged xml of CVAT", where, detail, _REMEDY) from None
-        images.append(LabeledImage(str(element.attrib["name"]), areas, path, _part(element), size))
+            images.append(LabeledImage(str(element.attrib["name"]), areas, path, _part(element), size))
     refuse_nothing(images, path, "image")
     listed = [name.text or "" for name in root.iterfind("meta//labels/label/name")]
     used = {area.label for image in images for area in _areas_of(image) if area.label is not None}
@@ -102,14 +99,14 @@ def _areas(image: Element, where: str, skipped: list[str]) -> Iterable[Area]:
         yield Area(shape.attrib["label"], outline)
 
 
-def _outline(shape: Element) -> Rings | Pixels | None:
+def _outline(shape: Element) -> Outline | None:
     """What a shape covers; None where that is nothing."""
     if shape.tag == "polygon":
         ring = points([corner.split(",") for corner in shape.attrib["points"].split(";")])
         return None if ring is None else Rings((ring,))
     if shape.tag == "mask":
         size = int(shape.attrib["height"]), int(shape.attrib["width"])
-        flat = runs([int(length) for length in shape.attrib["rle"].split(",")])
+        flat = runs([int(length) for length in shape.attrib["rle"].split(",")], size[0] * size[1])
         return Pixels(flat.reshape(size), int(shape.attrib["top"]), int(shape.attrib["left"]))
     turn = np.deg2rad(float(shape.get("rotation") or 0))
     if shape.tag == "box":

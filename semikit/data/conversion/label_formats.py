@@ -51,11 +51,6 @@ class Reading:
         """The class of pixels in no area, or "ignore"."""
         return self.background or (BACKGROUND if self.images_b is None else BINARY[0])
 
-    def colours_of(self, classes: Sequence[str]) -> list[Colour] | None:
-        """The colours of the classes, where all of them have one."""
-        given = self.colours or {}
-        return [given[name] for name in classes] if all(name in given for name in classes) else None
-
 
 def read_labels(reading: Reading) -> LabelSet:
     """The labels, by the format that is named or found out.

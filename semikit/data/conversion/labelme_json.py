@@ -18,23 +18,24 @@ from semikit.data.conversion.labels import (
     PART,
     Area,
     Areas,
+    Disc,
     LabeledImage,
     LabelSet,
+    Outline,
     Pixels,
     Rings,
-    circle,
+    damage_of,
     left_out,
     part_named,
     points,
     rectangle,
     refuse_nothing,
 )
-from semikit.errors import DataError, FileFault
+from semikit.errors import FileFault
 
 _IGNORE = "__ignore__"
 _NAMES = "labels.txt"
 _REMEDY = "Open it in LabelMe and save it again, or take it out."
-_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, OSError)
 
 
 def is_labelme(raw: object) -> bool:
@@ -56,13 +57,9 @@ def read_labelme(files: Sequence[Path], source: Path) -> LabelSet:
         raw = read_json(path)
         if not is_labelme(raw):
             raise FileFault("no LabelMe json", path, "it needs the keys shapes and imagePath", _REMEDY)
-        try:
+        with damage_of("damaged LabelMe json", path, _REMEDY):
             areas = Areas(tuple(_areas(raw["shapes"], path, skipped)))
             name, size = str(raw["imagePath"]).replace("\\", "/"), (raw.get("imageHeight"), raw.get("imageWidth"))
-        except _DAMAGED as error:
-            if isinstance(error, DataError):
-                raise
-            raise FileFault("damaged LabelMe json", path, f"{type(error).__name__}: {error}", _REMEDY) from None
         found.append((part_named("/".join(path.parent.relative_to(_base(source)).parts)), path, name, areas, size))
     folders = _folders(found)
     images = [
@@ -89,7 +86,7 @@ def _areas(shapes: Iterable[Mapping[str, Any]], path: Path, skipped: list[str]) 
         yield Area(None if label == _IGNORE else label, outline)
 
 
-def _outline(kind: str, shape: Mapping[str, Any]) -> Rings | Pixels | None:
+def _outline(kind: str, shape: Mapping[str, Any]) -> Outline | None:
     """What a shape covers; None of one that covers nothing, such as a line."""
     corners = shape["points"]
     if kind == "polygon":
@@ -99,7 +96,7 @@ def _outline(kind: str, shape: Mapping[str, Any]) -> Rings | Pixels | None:
         return None
     (x, y), (u, v) = [[float(value) for value in corner] for corner in corners[:2]]
     if kind == "circle":
-        return circle(x, y, float(np.hypot(u - x, v - y)))
+        return Disc(x, y, float(np.hypot(u - x, v - y)))
     if kind == "rectangle":
         return rectangle(min(x, u), min(y, v), abs(u - x), abs(v - y))
     with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:

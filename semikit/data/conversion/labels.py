@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -17,11 +18,14 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.errors import ConfigError, DataError, some
+from semikit.data.formats.colours import Colour
+from semikit.errors import ConfigError, DataError, FileFault, SemikitError, some
 from semikit.raster.burning import burn
 
 IGNORED = 255
 """What does not count, in masks that are written here."""
+IGNORED_COLOUR = (224, 224, 192)
+"""Its colour there, that of Pascal VOC."""
 BACKGROUND = "background"
 PART = Literal["train", "val", "test"]
 
@@ -31,14 +35,22 @@ Size = tuple[int, int]
 
 _BACKGROUNDS = ("background", "_background_", "__background__")
 _MOST = 255
+_LONG = 120
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """Closed outlines (N, 2), whose union is the area; what overlaps within one of them is a hole."""
+    """Closed outlines (N, 2), whose union is the area; what overlaps within one of them is a hole.
+
+    Raises:
+        ValueError: coordinates that are no finite numbers.
+    """
 
     rings: tuple[Points, ...]
+
+    def __post_init__(self) -> None:
+        _refuse_endless(*self.rings)
 
     def area(self) -> float:
         """Square pixels, overlaps of its outlines counted twice."""
@@ -69,19 +81,49 @@ class Pixels:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Disc:
+    """The pixels whose centres lie at most `radius` away from (`x`, `y`).
+
+    Raises:
+        ValueError: numbers that are not finite.
+    """
+
+    x: float
+    y: float
+    radius: float
+
+    def __post_init__(self) -> None:
+        _refuse_endless(np.array([self.x, self.y, self.radius]))
+
+    def area(self) -> float:
+        """Square pixels."""
+        return np.pi * self.radius**2
+
+    def bytes(self) -> bytes:
+        """What it is known by."""
+        return f"{self.x} {self.y} {self.radius}".encode()
+
+    def within(self, size: Size) -> Pixels:
+        """Its pixels in an image of `size` (H, W)."""
+        sides = [(self.y, size[0]), (self.x, size[1])]
+        (top, bottom), (left, right) = (
+            (int(np.clip(middle - self.radius - 1, 0, most)), int(np.clip(middle + self.radius + 1, 0, most)))
+            for middle, most in sides
+        )
+        rows, columns = np.mgrid[top:bottom, left:right] + 0.5
+        return Pixels((rows - self.y) ** 2 + (columns - self.x) ** 2 <= self.radius**2, top, left)
+
+
+Outline = Rings | Pixels | Disc
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Area:
     """One labelled area of an image; `label` None: its pixels do not count."""
 
     label: str | None
-    outline: Rings | Pixels
-
-
-def circle(x: float, y: float, radius: float) -> Pixels:
-    """The pixels whose centres lie at most `radius` away."""
-    top, left = int(np.floor(y - radius)), int(np.floor(x - radius))
-    side = int(np.ceil(2 * radius)) + 2
-    rows, columns = np.mgrid[top : top + side, left : left + side] + 0.5
-    return Pixels((rows - y) ** 2 + (columns - x) ** 2 <= radius**2, top, left)
+    outline: Outline
 
 
 def rectangle(x: float, y: float, width: float, height: float) -> Rings:
@@ -202,8 +244,9 @@ def _polygons(run: Iterator[Area], numbers: Numbers, scale: Points) -> Iterator[
 
 
 def _paint(mask: Bytes, area: Area, numbers: Numbers) -> None:
-    assert isinstance(area.outline, Pixels)
-    pixels, top, left = area.outline.mask, area.outline.top, area.outline.left
+    assert not isinstance(area.outline, Rings)
+    shape = area.outline.within((mask.shape[0], mask.shape[1])) if isinstance(area.outline, Disc) else area.outline
+    pixels, top, left = shape.mask, shape.top, shape.left
     inside = pixels[max(0, -top) : max(0, mask.shape[0] - top), max(0, -left) : max(0, mask.shape[1] - left)]
     window = mask[max(0, top) :, max(0, left) :][: inside.shape[0], : inside.shape[1]]
     window[inside] = numbers.of(area.label)
@@ -229,7 +272,8 @@ class LabelSet:
     """All that was read of labels.
 
     `labels` are the names of the classes, in the order of the format; `folders` says where the images of a part lie,
-    where the format does. `rule` tells how overlaps are resolved, `notices` are for the user.
+    where the format does, `colours` what classes are drawn with. `rule` tells how overlaps are resolved, `notices` are
+    for the user.
     """
 
     format: str
@@ -238,6 +282,7 @@ class LabelSet:
     rule: str
     folders: Mapping[str, Path] = field(default_factory=dict)
     notices: Sequence[str] = ()
+    colours: Mapping[str, Colour] = field(default_factory=dict)
 
 
 def part_named(text: str) -> PART:
@@ -260,6 +305,22 @@ def points(raw: object) -> Points | None:
     return values if fits and bool(np.isfinite(values).all()) else None
 
 
+@contextmanager
+def damage_of(kind: str, where: Path | str, remedy: str) -> Iterator[None]:
+    """What comes of values that are not as a format has them, as one error that names the file.
+
+    Raises:
+        FileFault: of this kind.
+    """
+    try:
+        yield
+    except SemikitError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, RecursionError) as error:
+        text = " ".join(str(error).split())[:_LONG]
+        raise FileFault(kind, where, f"{type(error).__name__}: {text}", remedy) from None
+
+
 def refuse_nothing(images: Sequence[LabeledImage], source: Path, what: str) -> None:
     """Raise where a source holds no label.
 
@@ -268,6 +329,11 @@ def refuse_nothing(images: Sequence[LabeledImage], source: Path, what: str) -> N
     """
     if not images:
         raise DataError(f"{source}: no {what} was found. Give the file or folder that holds the labels.")
+
+
+def _refuse_endless(*values: Points) -> None:
+    if not all(np.isfinite(part).all() for part in values):
+        raise ValueError("coordinates that are no finite numbers")
 
 
 def _shoelace(ring: Points) -> float:

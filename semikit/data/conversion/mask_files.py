@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from semikit.data.conversion.labels import (
     IGNORED,
+    IGNORED_COLOUR,
     PART,
     Bytes,
     Drawing,
@@ -97,8 +98,8 @@ def read_voc(source: Path, colours: Mapping[str, Colour] | None, classes: Sequen
         indices: dict[int, str | None] = {**dict(enumerate(names)), IGNORED: None}
         return _label_set("palette PNG of VOC", folder, indices, False, names, root)
     labels: dict[int, str | None] = {packed(colour): name for name, colour in known.items()}
-    labels.setdefault(packed((224, 224, 192)), None)  # what VOC draws around objects
-    return _label_set("palette PNG of VOC", folder, labels, True, tuple(known), root)
+    labels.setdefault(packed(IGNORED_COLOUR), None)  # what VOC draws around objects
+    return replace(_label_set("palette PNG of VOC", folder, labels, True, tuple(known), root), colours=known)
 
 
 def _names_of_voc(folder: Path) -> tuple[str, ...]:
@@ -129,7 +130,7 @@ def read_colour_masks(source: Path, colours: Mapping[str, Colour] | None) -> Lab
             "`road: [128, 64, 128]` for each class."
         )
     labels: dict[int, str | None] = {packed(colour): name for name, colour in known.items()}
-    return _label_set("colour masks", source, labels, True, tuple(known), source.parent)
+    return replace(_label_set("colour masks", source, labels, True, tuple(known), source.parent), colours=known)
 
 
 def table_beside(folder: Path) -> dict[str, Colour] | None:

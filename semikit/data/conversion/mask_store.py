@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from semikit.data.conversion.labels import Bytes, Drawing, Numbers, Size
+from semikit.data.conversion.labels import IGNORED_COLOUR, Bytes, Drawing, Numbers, Size
 from semikit.data.conversion.map_polygons import OnMap
 from semikit.data.formats.images import faults_of, image_size, is_raster, read_mask
 from semikit.data.palette import Palette
@@ -22,7 +22,6 @@ from semikit.raster.region import tiles
 _KEY = "semikit-labels"
 """Text in a PNG: what it was made from, and what it held."""
 _TILE = 2048
-IGNORED_COLOUR = (224, 224, 192)
 
 
 @final

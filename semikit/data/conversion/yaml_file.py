@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 from typing import Any, final
@@ -15,7 +15,7 @@ from typing import Any, final
 import yaml
 
 from semikit.data.conversion.label_formats import Reading
-from semikit.data.conversion.labels import IGNORED, LabeledImage, LabelSet, Numbers
+from semikit.data.conversion.labels import IGNORED, IGNORED_COLOUR, LabeledImage, LabelSet, Numbers
 from semikit.data.folders import image_files
 from semikit.errors import DataError
 from semikit.files import write_text
@@ -37,6 +37,8 @@ class Described:
     images: Mapping[str, Path]
     second: Mapping[str, Path] | None = None
     """Of pairs, where the images of the second date are."""
+    colours: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Of all classes, where the labels have some."""
 
     def folder_of(self, part: str) -> str:
         """The folder of a part's masks, below that of all."""
@@ -115,6 +117,9 @@ def _text(out: Path, described: Described) -> str:
     if "val" not in images:
         lines.append(f"val: {_HELD_OUT}  # of the labelled images")
     lines += [_entry("classes", list(numbers.classes)), _entry("ignore", [IGNORED])]
+    if described.colours:
+        lines.append(_entry("colors", {name: list(colour) for name, colour in described.colours.items()}))
+        lines.append(_entry("ignore_colors", [list(IGNORED_COLOUR)]))
     return "\n".join(lines) + "\n"
 
 

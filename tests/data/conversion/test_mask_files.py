@@ -7,6 +7,7 @@ from PIL import Image
 from semikit.data.conversion.convert import convert
 from semikit.data.conversion.label_formats import Reading
 from semikit.data.formats.colours import read_colours
+from semikit.data.masked_images import load_spec, open_folders
 from semikit.data.published.catalogue import read_published
 from semikit.errors import ConfigError, DataError
 from tests.helpers import label_files as lf
@@ -91,6 +92,10 @@ def test_colour_masks_become_class_numbers_and_unknown_colours_are_named(tmp_pat
     np.testing.assert_array_equal(lf.mask_of(tmp_path / "out/masks/a.png"), wanted)
     with Image.open(tmp_path / "out/masks/a.png") as image:
         assert image.getpalette()[:6] == colours.reshape(-1).tolist()  # type: ignore[index]
+
+    spec = load_spec(tmp_path / "out/data.yaml")
+    assert spec.drawn == [(70, 130, 180), (128, 64, 128)]
+    np.testing.assert_array_equal(open_folders(spec).train.target(0)[0], wanted)
 
     other = colours[wanted]
     other[0, :3] = (127, 64, 128)
