@@ -67,6 +67,12 @@ def test_files_of_a_table_may_lie_in_a_root(folder: Path) -> None:
     assert open_labeled(spec).train.files(0) == (folder / "images/a.png",)
 
 
+def test_names_of_images_that_lie_elsewhere(folder: Path) -> None:
+    spec = load_labels(table(folder, "id,label\nx,cat\ny,dog\n"))
+    with pytest.raises(DataError, match=r"names 2 of 2 files that are not there.*Files count from .*or by --root DIR"):
+        open_labeled(spec)
+
+
 @pytest.mark.parametrize(
     "columns", [{"file": "pic", "label": "kind"}, {"file": "PIC", "label": " Kind "}, {"file": 2, "label": 3}]
 )

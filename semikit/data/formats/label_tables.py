@@ -100,6 +100,8 @@ def _files(path: Path, base: Path, entries: Sequence[tuple[str, int]], key: str)
     """
     found = [(_placed(base, entry.strip()), number) for entry, number in entries]
     foreign = [str(file) for file, _ in found if file.suffix.lower() not in PHOTOS | RASTERS]
+    if all(file != base and not file.suffix and not file.exists() for file, _ in found):
+        foreign = []  # names of images that lie elsewhere
     if foreign:
         raise DataError(
             f"{key}: {path} names {len(foreign)} files that are no images: {some(foreign)}. "
@@ -111,7 +113,8 @@ def _files(path: Path, base: Path, entries: Sequence[tuple[str, int]], key: str)
         raise DataError(
             f"{key}: {path} names {len(missing)} of {len(found)} files that are not there: "
             f"{some([str(file) for file in missing])}.{_spelt_otherwise(missing) or near(missing[0].name, beside)} "
-            f"Files count from {base}."
+            f"Files count from {base}; of a table of labels another folder is said as {{labels: {path.name}, images: "
+            "DIR} in the YAML, or by --root DIR."
         )
     named = [(_name(file, base), file, number) for file, number in found]
     places = real_places(file for _, file, _ in named)
