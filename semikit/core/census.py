@@ -8,6 +8,9 @@ from typing import Any, final
 
 TITLE = "images that hold each class, and its share of the valid pixels"
 
+_MOST = 50
+"""Classes up to which a table has them all."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Census:
 
     def table(self) -> list[list[str]]:
         """Rows of text, the first are the heads of the columns: of each part its images, those that hold each class
-        and, of maps, the share of each class of the valid pixels and that of the pixels that do not count.
+        and, of maps, the share of each class of the valid pixels and that of the pixels that do not count. Of many
+        classes those that the fewest images of the first part hold.
         """
         heads, first, last = ["class"], ["all"], ["ignored"]
         rows = [[name] for name in self.class_names]
@@ -80,6 +84,10 @@ class Census:
                 last.append(percent(part.ignored_share))
                 for row, share in zip(rows, part.shares, strict=True):
                     row.append(percent(share))
+        if len(rows) > _MOST:
+            rarest = sorted(sorted(range(len(rows)), key=lambda k: self.parts[0].holding[k])[:_MOST])
+            others = [f"and {len(rows) - _MOST} more", *[""] * (len(heads) - 1)]
+            rows = [*(rows[k] for k in rarest), others]
         return [heads, first, *rows, *([last] if any(part.ignored for part in self.parts) else [])]
 
     def lines(self) -> list[str]:

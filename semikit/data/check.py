@@ -61,17 +61,46 @@ class Findings:
 @final
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one sample showed: its part, its name, the image's size (H, W) and channels, and where it has a mask the
-    pixels of each class and of those that do not count, (K + 1,).
+    """What one sample showed: its part, name and number, the image's size (H, W) and channels, and `sample_digests`
+    where they are recorded.
     """
 
     part: str
     name: str
+    index: int
     size: tuple[int, int]
     channels: int
-    pixels: NDArray[np.int64] | None
-    index: int
     digests: tuple[str, str] | None
+
+
+@final
+class _Tally:
+    """What the samples of a part with masks hold, added up, so that memory does not grow with them."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.opened = 0
+        self.holding = np.zeros(num_classes, np.int64)
+        self.pixels = np.zeros(num_classes + 1, np.int64)
+        self.channels = Counter[int]()
+
+    def add(self, pixels: NDArray[np.int64], channels: int) -> None:
+        """Pixels of each class and of those that do not count (K + 1,) of a sample."""
+        self.opened += 1
+        self.holding += pixels[:-1] > 0
+        self.pixels += pixels
+        self.channels[channels] += 1
+
+    def census(self, part: Part) -> PartCensus:
+        """As it is shown."""
+        return PartCensus(
+            name=part.name,
+            images=len(part.indices) if part.total < 0 else part.total,
+            opened=self.opened,
+            holding=tuple(self.holding.tolist()),
+            pixels=tuple(self.pixels[:-1].tolist()),
+            ignored=int(self.pixels[-1]),
+            channels=self.channels.most_common(1)[0][0] if self.channels else None,
+        )
 
 
 _Faults = dict[tuple[str, str], list[FileFault]]
@@ -133,6 +162,7 @@ def examined(
     total, done = sum(map(len, listed)), 0
     faults: _Faults = {}
     every: list[_Seen] = []
+    tallies = {part.name: _Tally(num_classes) for part in parts if part.masks}
     with ThreadPoolExecutor() as threads:
         for part, indices in zip(parts, listed, strict=True):
             for shown in threads.map(_opener(part, num_classes), indices):
@@ -141,50 +171,30 @@ def examined(
                     progress(done, total)
                 if isinstance(shown, FileFault):
                     faults.setdefault((part.name, shown.kind), []).append(shown)
-                else:
-                    every.append(shown)
-    counts = {part.name: _counts(every, part, num_classes) for part in parts if part.masks}
-    _add_joint_faults(faults, counts, every, one_size)
-    classes = {k for pixels in counts.values() for k in np.flatnonzero(pixels[:, :-1].any(0)).tolist()}
+                    continue
+                seen, pixels = shown
+                every.append(seen)
+                if part.masks:
+                    tallies[part.name].add(pixels, seen.channels)
+    _add_joint_faults(faults, tallies, every, one_size)
+    classes = {k for tally in tallies.values() for k in np.flatnonzero(tally.holding).tolist()}
     remedies = joint_remedies([fault for found in faults.values() for fault in found], classes)
     problems = [
         f"{part}: {kind}: {some([fault.where for fault in found])}. {remedies.get(kind, found[0].remedy)}"
         for (part, kind), found in faults.items()
     ]
-    counted = tuple(_census(part, every, counts[part.name]) for part in parts if part.masks)
+    counted = tuple(tallies[part.name].census(part) for part in parts if part.masks)
     return Findings(problems, counted, {seen.index: seen.digests for seen in every if seen.digests is not None})
 
 
-def _counts(every: Sequence[_Seen], part: Part, num_classes: int) -> NDArray[np.int64]:
-    """Pixels of each class and of those that do not count, of each sample of a part with masks, (N, K + 1)."""
-    found = [seen.pixels for seen in every if seen.part == part.name and seen.pixels is not None]
-    return np.stack(found) if found else np.zeros((0, num_classes + 1), np.int64)
-
-
-def _add_joint_faults(
-    faults: _Faults, counts: Mapping[str, NDArray[np.int64]], every: Sequence[_Seen], one_size: bool
-) -> None:
+def _add_joint_faults(faults: _Faults, tallies: Mapping[str, _Tally], every: Sequence[_Seen], one_size: bool) -> None:
     """Faults that no sample has by itself."""
     at_fault = {name for name, _ in faults}
     uncounted = FileFault("masks of which no pixel counts", "all", "", "Check `ignore` and `mapping`.")
-    empty = [name for name, pixels in counts.items() if len(pixels) and not pixels[:, :-1].any()]
+    empty = [name for name, tally in tallies.items() if tally.opened and not tally.holding.any()]
     found = [(name, uncounted) for name in empty if name not in at_fault]
     for name, fault in (*found, *_other_channels(every), *(_other_sizes(every) if one_size else [])):
         faults.setdefault((name, fault.kind), []).append(fault)
-
-
-def _census(part: Part, every: Sequence[_Seen], counts: NDArray[np.int64]) -> PartCensus:
-    pixels = counts.sum(0)
-    channels = Counter(seen.channels for seen in every if seen.part == part.name).most_common(1)
-    return PartCensus(
-        name=part.name,
-        images=len(part.indices) if part.total < 0 else part.total,
-        opened=len(counts),
-        holding=tuple((counts[:, :-1] > 0).sum(0).tolist()),
-        pixels=tuple(pixels[:-1].tolist()),
-        ignored=int(pixels[-1]),
-        channels=channels[0][0] if channels else None,
-    )
 
 
 def refuse_other_size(part: str, source: Samples | None, size: tuple[int, int]) -> None:
@@ -222,8 +232,12 @@ def size_fault(source: Samples, index: int, image: tuple[int, ...], mask: tuple[
     return mask_size_fault(source.names[index], (image[-3], image[-2]), (mask[0], mask[1]))
 
 
-def _opener(part: Part, num_classes: int) -> Callable[[int], _Seen | FileFault]:
-    def opened(index: int) -> _Seen | FileFault:
+_Shown = tuple[_Seen, NDArray[np.int64]] | FileFault
+"""A sample and its pixels of each class and of those that do not count (K + 1,), or what is wrong with it."""
+
+
+def _opener(part: Part, num_classes: int) -> Callable[[int], _Shown]:
+    def opened(index: int) -> _Shown:
         try:
             return _opened(part, index, part.source.names[index], num_classes)
         except FileFault as fault:
@@ -232,7 +246,7 @@ def _opener(part: Part, num_classes: int) -> Callable[[int], _Seen | FileFault]:
     return opened
 
 
-def _opened(part: Part, index: int, name: str, num_classes: int) -> _Seen:
+def _opened(part: Part, index: int, name: str, num_classes: int) -> _Shown:
     """A sample without faults; rasters are read by tiles."""
     if part.masks and not part.source.has_target(index):
         remedy = "Add a mask of the same name (the suffix may differ), or take the image out of the list."
@@ -252,7 +266,7 @@ def _opened(part: Part, index: int, name: str, num_classes: int) -> _Seen:
         remedy = "Take it out of the labelled images, or check `ignore` and `mapping`."
         raise FileFault("mask without a valid pixel", name, "", remedy)
     digests = sample_digests(part.source, index) if part.recorded and part.source.files(index) else None
-    return _Seen(part.name, name, shape[-3:-1], shape[-1], pixels if part.masks else None, index, digests)
+    return _Seen(part.name, name, index, shape[-3:-1], shape[-1], digests), pixels
 
 
 def _pixels(

@@ -105,6 +105,12 @@ def test_the_table() -> None:
     }
 
 
+def test_of_many_classes_the_rarest_are_shown() -> None:
+    names = tuple(f"c{k}" for k in range(60))
+    table = Census(names, (PartCensus("labelled", 60, 60, tuple(range(60))),)).table()
+    assert [row[0] for row in table] == ["class", "all", *names[:50], "and 10 more"]
+
+
 def test_images_of_one_class_each(tmp_path: Path) -> None:
     from semikit.data.label_spec import folder_spec
     from semikit.data.labeled_images import open_labeled

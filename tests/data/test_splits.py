@@ -164,7 +164,9 @@ def test_masks_of_unlabelled_images_are_never_opened(
 
     opened: list[str] = []
     read = module.read_mask
-    monkeypatch.setattr(module, "read_mask", lambda path, *more: (opened.append(path.stem), read(path))[1])
+    monkeypatch.setattr(
+        module, "read_mask", lambda path, *more, **of: (opened.append(path.stem), read(path, *more, **of))[1]
+    )
     listed = tmp_path / "list.txt"
     listed.write_text("train1\ntrain4\n")
     for k in (0, 2, 3, 5):
