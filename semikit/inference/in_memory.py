@@ -76,14 +76,13 @@ def detect_change(
         InputError: a path and an image together, arrays of other or unequal shapes; DataError: files that do not fit.
     """
     maker = PairMaker.of(network, metadata, PairPredict(), inference)
-    watch = RangeWatch(maker.scale)
     paths = _paths(images)
     if paths and len(paths) != len(images):
         raise InputError("one date is a path and the other an image; give two paths or two images.")
     if paths:
         files = (paths[0], paths[1])
         size, rasters = maker.grid(files).size, all(map(is_raster, files))
-        read = maker.reader(files, maker.scale or sampled_scale(files, maker.bands), watch)
+        read = maker.reader(files, maker.scale or sampled_scale(files, maker.bands))
     else:
         before, after = (_pixels(image, len(metadata["mean"]), maker.orientation) for image in images)
         if before.shape != after.shape:
@@ -99,7 +98,7 @@ def detect_change(
         shares, found = (values.numpy() for values in piece.probabilities.max(0))
         classes[piece.region.slices] = np.where(piece.valid, found.astype(np.uint8), np.uint8(NODATA))
         confidence[piece.region.slices] = shares
-    return Prediction(classes, confidence, maker.class_names, (*watch.notices(), *parts_notices(paths)))
+    return Prediction(classes, confidence, maker.class_names, (*maker.watch.notices(), *parts_notices(paths)))
 
 
 def classify(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:

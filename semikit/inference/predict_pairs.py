@@ -25,6 +25,7 @@ from semikit.data.image_pairs import ImagePairs
 from semikit.data.pair_grids import aligned
 from semikit.data.palette import Palette, palette
 from semikit.errors import ConfigError, FileFault, some
+from semikit.files import make_folder
 from semikit.inference.many_files import Failures, refuse_among_images
 from semikit.inference.pair_outputs import Outputs, find_pairs, make_room, outputs_of, refuse_overwriting
 from semikit.inference.pictures import displayed, overlay
@@ -125,9 +126,11 @@ def predict_pairs(
     failures = Failures(
         out if folders else outputs[next(iter(pairs))].classes.parent, len(pairs), fail_fast=options.fail_fast
     )
+    if len(pairs) > 1:
+        make_folder(failures.path.parent)
     with failures.counted(notices), small_cache() if any(map(is_raster, images)) else ExitStack():
         notices += gathered(_write(maker, pairs, outputs, faults, failures, progress))
-    notices += parts_notices(images)
+    notices += [*maker.watch.notices(), *parts_notices(images)]
     return Predicted(len(pairs) - len(failures.found), notices, failures.found)
 
 
@@ -175,6 +178,7 @@ class PairMaker:
     side: int
     overlap: int
     orientation: Orientation
+    watch: RangeWatch
 
     @classmethod
     def of(cls, network: Network, metadata: Mapping[str, Any], options: PairPredict, inference: Inference) -> PairMaker:
@@ -202,6 +206,7 @@ class PairMaker:
             side=side,
             overlap=overlap,
             orientation=orientation_of(metadata),
+            watch=RangeWatch(scale),
         )
 
     def grid(self, files: tuple[Path, Path]) -> Grid:
@@ -225,8 +230,7 @@ class PairMaker:
         notices = notices_of(files)
         grid = self.grid(files)
         scale = self.scale or sampled_scale(files, self.bands)
-        watch = RangeWatch(self.scale)
-        read = self.reader(files, scale, watch)
+        read = self.reader(files, scale)
         seen = False
         with ExitStack() as stack:
             sinks = outputs.open(stack, grid, self.colours, self.class_names)
@@ -241,7 +245,6 @@ class PairMaker:
                     sinks["probability"].write(piece.region, _percent(1 - piece.probabilities[0].numpy()), piece.valid)
                 if "overlay" in sinks:
                     sinks["overlay"].write(piece.region, self._overlay(read, piece.region, ids, piece.valid))
-        notices |= dict(zip([_RANGE], watch.notices(), strict=False))
         if not seen:
             notices[NOTHING] = f"{outputs.classes}: no pixel is valid at both dates, so all of it is nodata"
         if outputs.polygons is not None:
@@ -259,9 +262,9 @@ class PairMaker:
             (before.stem,), (before,), (after,), (None,), values, self.bands, bounds, watch, self.orientation
         )
 
-    def reader(self, files: tuple[Path, Path], scale: Scale | None, watch: RangeWatch) -> ReadRegion:
+    def reader(self, files: tuple[Path, Path], scale: Scale | None) -> ReadRegion:
         """Reads regions of a pair: of rasters from the disk, of photos from memory; `watch` sees their values."""
-        source = self._source(files, scale, watch)
+        source = self._source(files, scale, self.watch)
         if all(map(is_raster, files)):
             return lambda region: source.image(0, region)
         image, valid = source.image(0)
@@ -304,7 +307,6 @@ def _percent(share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
 
 NOTHING, POLYGONS = "have no pixel that is valid at both dates", "gave polygons"
 _ONE, _MOVED, _BARE = "are one file twice", "do not lie on one grid", "have no coordinate reference system"
-_RANGE = "have values that do not fit the range the model learned from"
 
 
 def notices_of(files: tuple[Path, Path]) -> dict[str, str]:

@@ -157,6 +157,26 @@ class TestRasters:
         with rasterio.open(tmp_path / "c.tif") as file:
             assert np.array_equal(file.read(1) == 1, (after != before)[0])
 
+    def test_of_many_pairs_one_sentence_says_what_does_not_fit(self, tmp_path: Path) -> None:
+        for date in "ab":
+            for name in ("one", "two"):
+                values = np.linspace(0, 1, 3 * 1600, dtype=np.float32).reshape(3, 40, 40)
+                georasters.save(tmp_path / date / f"{name}.tif", values)
+        done = predict(
+            (tmp_path / "a", tmp_path / "b"), tmp_path / "out", metadata={"scale": {"min": 877, "max": 1825}}
+        )
+        (notice,) = [text for text in done.notices if "learned from" in text]
+        assert "100% of the values lie outside" in notice
+        assert "and 1 more" in notice
+
+    def test_pairs_of_which_none_fits_are_listed_all_the_same(self, tmp_path: Path) -> None:
+        for date in "ab":
+            for name in ("one", "two"):
+                georasters.save(tmp_path / date / f"{name}.tif", np.zeros((5, 40, 40), np.uint8))
+        with pytest.raises(DataError, match="none of 2 files could be predicted"):
+            predict((tmp_path / "a", tmp_path / "b"), tmp_path / "out")
+        assert (tmp_path / "out/errors.csv").read_text().count("other channels") == 2
+
     @pytest.mark.parametrize("kind", ["int32", "float64"])
     def test_whole_numbers_of_a_byte_are_8_bits_in_any_type(self, rasters: Any, tmp_path: Path, kind: str) -> None:
         predict(rasters[:2], tmp_path / "byte.tif")
