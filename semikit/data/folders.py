@@ -68,13 +68,20 @@ def named(folder: Path, names: Mapping[str, str], key: str) -> dict[str, Path]:
         path = folder / inner
         refuse_odd_name(path, key)
         if name in found:
-            one = f"{folder}/{'{name}' if '/' in name else '{stem}'}{found[name].suffix}"
+            one = f"{folder}/{_any(key, deep='/' in name)}{found[name].suffix}"
             raise DataError(
                 f"{key}: two files of one name: {found[name]} and {inner}. Remove or rename one; where one is the mask "
                 f'of the other, say which files are meant by a pattern: "{one}".'
             )
         found[name] = path
     return dict(sorted(found.items()))
+
+
+def _any(key: str, *, deep: bool) -> str:
+    """What stands for any name in a pattern: of data, or of the files to predict."""
+    if key.startswith("SOURCE"):
+        return "**/*" if deep else "*"
+    return "{name}" if deep else "{stem}"
 
 
 def is_image(name: str) -> bool:

@@ -49,9 +49,14 @@ class Unused:
 
     def __str__(self) -> str:
         """Part, number, kind, three files, remedy: one sentence for the user."""
-        names = [f"{path} ({remark})" if remark else str(path) for path, remark in self.files[:3]]
+        names = [f"{_shown(path)} ({remark})" if remark else _shown(path) for path, remark in self.files[:3]]
         more = f" and {len(self.files) - 3} more" if len(self.files) > 3 else ""
         return f"{self.part}: {len(self.files)} not used, {self.kind}: {', '.join(names)}{more}. {self.remedy}"
+
+
+def _shown(path: Path) -> str:
+    """A path as text; what cannot be printed (bytes that are no text, line breaks) as escapes."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
 
 
 def unread(listed: Listed, part: str) -> list[Unused]:

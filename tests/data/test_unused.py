@@ -153,6 +153,14 @@ class TestWhatNobodySupplied:
             (seg / "train/images" / name).write_bytes(b"")
         assert opened(seg).unused == []
 
+    def test_names_that_cannot_be_printed(self, seg: Path) -> None:
+        for name in (b"\xff.psd", b"a\nb.psd"):
+            (Path(os.fsdecode(os.fsencode(seg / "train/images") + b"/" + name))).write_bytes(b"")
+        (text,) = told(opened(seg), seg)
+        assert text.isprintable()
+        assert r"a\nb.psd" in text
+        assert r"\udcff.psd" in text
+
     def test_a_pipe_is_and_is_not_waited_for(self, seg: Path) -> None:
         os.mkfifo(seg / "train/images/x.png")
         assert "1 not used, no regular file (a pipe or a device): train/images/x.png" in told(opened(seg), seg)[0]

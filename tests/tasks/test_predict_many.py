@@ -23,7 +23,7 @@ from semikit.inference.predict_classes import ClassPredict, predict_classes
 from semikit.inference.predict_images import SegPredict, predict_files
 from semikit.inference.predict_pairs import PairPredict, predict_pairs
 from semikit.inference.windows import EvaluateSettings, read_ahead
-from tests.helpers import photos
+from tests.helpers import georasters, photos
 from tests.tasks.conftest import Pointwise
 from tests.tasks.test_predict_pairs import Difference
 
@@ -161,6 +161,26 @@ def test_the_first_can_end_it(tmp_path: Path, task: str) -> None:
         predicted(task, source, tmp_path / "out", fail_fast=True)
 
 
+def test_a_raster_that_ends_in_the_middle(tmp_path: Path) -> None:
+    """Its header and its corner are whole, so that it is found while windows are written."""
+    for date in "AB":
+        for name in ("one", "two"):
+            values = georasters.ramp(400, 400, 3)
+            path = georasters.save(tmp_path / date / f"{name}.tif", values, tiled=True, blockxsize=64, blockysize=64)
+    path.write_bytes(path.read_bytes()[:-100_000])
+    done = predicted("cd", (tmp_path / "A", tmp_path / "B"), tmp_path / "out")
+    assert (done.count, [Path(fault.file).name for fault in done.failed]) == (1, ["two.tif"])
+    assert names(tmp_path / "out") == ["errors.csv", "one.tif"]
+
+
+def test_a_photo_and_its_raw_twin_are_told_apart_by_a_pattern(tmp_path: Path) -> None:
+    for suffix in ("jpg", "png"):
+        photos.save(tmp_path / f"in/a.{suffix}", np.zeros((28, 28, 3)))
+    with pytest.raises(DataError, match=r'two files of one name: .*by a pattern: ".*/in/\*\.jpg"'):
+        find_sources(str(tmp_path / "in"))
+    assert list(find_sources(str(tmp_path / "in/*.jpg")).files) == ["a"]
+
+
 def test_a_pipe_for_a_date(tmp_path: Path) -> None:
     os.mkfifo(images(tmp_path, 1) / "x.png")
     with pytest.raises(InputError, match=r"x\.png is a pipe or a device"):
@@ -168,8 +188,6 @@ def test_a_pipe_for_a_date(tmp_path: Path) -> None:
 
 
 def test_one_image_of_other_channels(tmp_path: Path) -> None:
-    from tests.helpers import georasters
-
     georasters.save(images(tmp_path / "in", 2) / "z.tif", georasters.ramp(28, 28, 5))
     done = predicted("seg", tmp_path / "in", tmp_path / "out")
     assert (done.count, [Path(fault.file).name for fault in done.failed]) == (2, ["z.tif"])
