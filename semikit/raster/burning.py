@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_alone = Lock()
+"""rasterio changes the filters of warnings while it draws, and those belong to all threads."""
 
 
 def burn(values: NDArray[np.uint8], shapes: Iterable[tuple[Any, int]], transform: Any = None) -> None:
@@ -21,4 +25,5 @@ def burn(values: NDArray[np.uint8], shapes: Iterable[tuple[Any, int]], transform
 
     waiting = [(shape, value) for shape, value in shapes]
     if waiting:
-        rasterize(waiting, out=values, transform=IDENTITY if transform is None else transform)
+        with _alone:
+            rasterize(waiting, out=values, transform=IDENTITY if transform is None else transform)
