@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from semikit.data.formats.images import PHOTOS, RASTERS
-from semikit.errors import DataError
+from semikit.errors import DataError, some
 
 TYPES = ", ".join(sorted(PHOTOS | RASTERS))
 """Suffixes of the images that can be read, for messages."""
@@ -52,7 +52,8 @@ def list_images(
     inside = walk(folder, without, taken)
     found = named(folder, {inner: inner.rpartition(".")[0] for inner in inside.images}, key)
     if not (found or empty):
-        raise DataError(f"{key}: no image in {folder}. Known types: {TYPES}.")
+        held = f" It holds {some(sorted(inside.others))}." if inside.others else ""
+        raise DataError(f"{key}: no image in {folder}. Known types: {TYPES}.{held}")
     others, special = (tuple(folder / inner for inner in sorted(part)) for part in (inside.others, inside.special))
     return Listed(found, others, special)
 

@@ -67,8 +67,8 @@ class LabelSpec(SplitSpec):
         ],
         BeforeValidator(one_or_many),
     ] = ()
-    """More images to learn from: folders, searched with their subfolders, or lists with one file a line; or the shards
-    of a large pool."""
+    """More images to learn from: folders, searched with their subfolders, patterns (more/*.jpg), or lists with one file
+    a line; or the shards of a large pool."""
     val: _Scored | None = None
     """Images the best model is chosen on, or a share of train (0.2); without them some of train are held out."""
     test: _Scored | None = None

@@ -305,27 +305,11 @@ def channels_of(source: Samples, index: int) -> int:
 
 
 def refuse_overlap(parts: Mapping[str, Samples]) -> None:
-    """Raise where two parts hold the same file, under whatever name and through whatever link, or one holds a mask
-    among its images.
+    """Raise where two parts hold the same file, under whatever name and through whatever link.
 
     Raises:
         DataError: names the file and both parts.
     """
-    folders, owner = _owners(parts)
-    for part, source in parts.items():
-        for path in filter(None, map(source.target_file, range(len(source)))):
-            folder, name = os.path.split(path)
-            if (holder := owner.get(f"{folders.get(folder, folder)}{os.sep}{name}")) is not None:
-                raise _mask_among_images(path, part, holder)
-
-
-def _mask_among_images(path: Path, part: str, holder: str) -> DataError:
-    remedy = 'Say which files are images by a pattern, such as "DIR/{stem}.jpg".'
-    return DataError(f"{path} is a mask of {part} and an image of {holder}. {remedy}")
-
-
-def _owners(parts: Mapping[str, Samples]) -> tuple[dict[str, str], dict[str, str]]:
-    """Folder -> real folder, and real file of an image -> its part."""
     # Only links are followed file by file: of a million files, most lie in few folders.
     folders: dict[str, str] = {}
     owner: dict[str, str] = {}
@@ -341,4 +325,20 @@ def _owners(parts: Mapping[str, Samples]) -> tuple[dict[str, str], dict[str, str
             other = owner.setdefault(real, part)
             if other != part:
                 raise DataError(f"{path} is in both {other} and {part}. Give each part files of its own.")
-    return folders, owner
+
+
+def refuse_masks_among_images(parts: Mapping[str, Samples]) -> None:
+    """Raise where a part has masks, of its own or of another, among its images.
+
+    Raises:
+        DataError: names the file and both parts.
+    """
+    owner: dict[str, str] = {}
+    for part, source in parts.items():
+        owner |= dict.fromkeys(real_places(path for k in range(len(source)) for path in source.files(k)), part)
+    for part, source in parts.items():
+        masks = [path for k in range(len(source)) if (path := source.target_file(k)) is not None]
+        for path, place in zip(masks, real_places(masks), strict=True):
+            if place in owner:
+                remedy = 'Say which files are images by a pattern, such as "DIR/{stem}.jpg".'
+                raise DataError(f"{path} is a mask of {part} and an image of {owner[place]}. {remedy}")

@@ -141,8 +141,15 @@ class TestMasks:
 
     def test_a_mask_among_the_images_of_another_part(self, tmp_path: Path) -> None:
         files(tmp_path, "i/1.png", "more/1_mask.png", "more/2.png")
-        with pytest.raises(DataError, match=r"1_mask\.png is a mask of train and an image of unlabeled\[0\]"):
-            opened(tmp_path, {"images": "i", "masks": "more/{stem}_mask.png"}, unlabeled="more")
+        for more in ({}, {"allow_overlap": True}):
+            with pytest.raises(DataError, match=r"1_mask\.png is a mask of train and an image of unlabeled\[0\]"):
+                opened(tmp_path, {"images": "i", "masks": "more/{stem}_mask.png"}, unlabeled="more", **more)
+
+    def test_masks_through_a_link_among_the_images(self, tmp_path: Path) -> None:
+        files(tmp_path, "i/1.png", "more/1.png", "more/2.png")
+        (tmp_path / "m").symlink_to(tmp_path / "more")
+        with pytest.raises(DataError, match=r"m/1\.png is a mask of train and an image of unlabeled\[0\]"):
+            opened(tmp_path, {"images": "i", "masks": "m"}, unlabeled="more")
 
 
 class TestAdvice:

@@ -225,6 +225,11 @@ class TestClasses:
         with pytest.raises(DataError, match=r"class folders without an image in .*: teal\. .* Not used: .*teal/x\.psd"):
             open_labeled(spec)
 
+    def test_unlabelled_images_by_a_pattern(self, tmp_path: Path) -> None:
+        icons.write(tmp_path)
+        spec = load_labels({"train": "train", "unlabeled": "test/red/*.png"}, tmp_path)
+        assert open_labeled(spec).unlabeled[0].names == ("0", "1")
+
     def table(self, root: Path, *rows: str) -> LabelSpec:
         icons.write(root)
         lines = "\n".join(["file,label", *rows])

@@ -95,7 +95,8 @@ def test_nothing_to_predict(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing to predict: '.*\*\.bmp' is no file, no folder"):
         find_sources(str(source / "*.bmp"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no image in"):
+    (tmp_path / "empty/a.psd").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no image in .* It holds a\.psd\."):
         find_sources(str(tmp_path / "empty"))
 
 

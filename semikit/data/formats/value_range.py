@@ -14,7 +14,7 @@ from semikit.data.formats.images import DEEP_PHOTOS, is_raster, read_info, sampl
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch, shallow_notice
 from semikit.data.formats.rescale import BYTE, BYTES, Scale, as_bytes, percentiles
-from semikit.data.samples import DataParts, Samples, refuse_overlap
+from semikit.data.samples import DataParts, Samples, refuse_masks_among_images, refuse_overlap
 from semikit.errors import DataError
 
 _SAMPLED_IMAGES, _SAMPLED_SIDE = 32, 256
@@ -25,12 +25,13 @@ def rescaled(parts: DataParts, stated: Scale | None, orientation: Orientation) -
     turned as `orientation` says.
 
     Raises:
-        DataError: a file in two parts; images whose values cannot be brought to one range; a stated range that affects
-            no file.
+        DataError: a file in two parts, masks among images; images whose values cannot be brought to one range; a stated
+            range that affects no file.
     """
     named = parts.named()
     if not parts.allow_overlap:
         refuse_overlap(named)
+    refuse_masks_among_images(named)
     notices = () if stated is None else _unaffected({name: _files(part) for name, part in named.items()}, stated)
     scale = stated or sampled_scale(_files(parts.train), parts.bands)
     for name, part in () if scale not in (None, BYTES) or stated else named.items():
