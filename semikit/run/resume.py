@@ -8,6 +8,7 @@ from typing import Any
 
 from semikit import __version__
 from semikit.data.contents import Contents
+from semikit.data.formats.rescale import BYTES, Scale
 from semikit.data.manifest import load
 from semikit.distributed.collectives import process_rank
 from semikit.distributed.groups import on_first
@@ -67,6 +68,7 @@ def resume(run: Run, reporter: Reporter, accept_data_changes: bool = False) -> N
 def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter, accept_data_changes: bool) -> None:
     _refuse_other_format(state, run.folder)
     changed = resumable(run.folder, state["config"], run.config)
+    _refuse_other_range(run, state.get("metadata"))
     before = {key: value for key, value in state["manifest"].items() if key != "contents"}
     split = difference(before, _known_before(before, run.task.manifest()))
     if split:
@@ -76,6 +78,18 @@ def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter, accept_da
     if "step" in state:
         run.trainer.restore(state)
     _record(run, [*changed, *edited], list(state.get("changed", [])), reporter)
+
+
+def _refuse_other_range(run: Run, before: Mapping[str, Any] | None) -> None:
+    """Raise where values are read in another range than before: an older run recorded none, and 16-bit colour PNG, of
+    which it read the high bytes, are read as stored now.
+    """
+    learned, now = (Scale.model_validate((of or {}).get("scale") or BYTES) for of in (before, run.trainer.metadata))
+    if before is not None and learned != now:
+        raise DataError(
+            f"{run.folder} was trained on values from {learned.text}, and its data are read from {now.text} now. "
+            "Restore them; if they are 16-bit colour PNG, of which the high bytes were read before, begin a new run."
+        )
 
 
 def _edited(run: Run, before: Mapping[str, Any], accept: bool) -> list[str]:

@@ -5,6 +5,7 @@ were begun before keep what they did.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import semikit
-from semikit.errors import ConfigError, FileFault
+from semikit.errors import ConfigError, DataError, FileFault
 from semikit.registry import TASKS
 from semikit.run.begun import read_begun
 from semikit.run.config import resolve, resumable
 from semikit.run.folder import unfinished
 from semikit.run.resume import read_run_config
 from semikit.training import tracking
+from semikit.training.checkpoint import read_checkpoint, save_last
 from tests.helpers import photos, stored
 
 SIDEWAYS = 6
@@ -212,3 +214,26 @@ def test_a_model_of_8_bits_on_deep_images_is_said(data: Path, tmp_path: Path) ->
     (notice,) = _range_notices({"scale": None}, stated)
     assert notice.endswith("become 0 to 255, while the model learned from 0 to 255")
     assert not _range_notices({"scale": settled.model_dump(mode="json")}, stated)
+
+
+def test_a_run_whose_values_would_be_read_otherwise_is_not_gone_on_with(run: Path, tmp_path: Path) -> None:
+    """An older run read the high bytes of 16-bit colour, and its checkpoint says 8 bits."""
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    raw = config(folder)
+    raw["data"]["folders"].pop("orientation")
+    raw["data"]["folders"]["scale"] = None
+    (folder / "config.yaml").write_text(yaml.safe_dump(raw))
+    (folder / "weights/best.safetensors").unlink()
+    state = read_checkpoint(folder / "weights/last.ckpt")
+    state["config"]["data"]["folders"].pop("orientation")
+    state["config"]["data"]["folders"]["scale"] = None
+    learned = dict(state["metadata"])
+    save_last(folder / "weights", {**state, "metadata": {**learned, "scale": None}})
+    with pytest.raises(
+        DataError, match=r"trained on values from 0 to 255, and its data are read from .* now\. Restore"
+    ):
+        semikit.train("seg", resume=folder)
+    save_last(folder / "weights", {**state, "metadata": learned})
+    shutil.copy(run / "weights/best.safetensors", folder / "weights")
+    (folder / "results.json").unlink()
+    assert semikit.train("seg", resume=folder).results["iterations"] == 2
