@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import final
 
 from semikit.data.conversion.label_formats import Reading, read_labels
-from semikit.data.conversion.labels import IGNORED_COLOUR, LabeledImage, LabelSet, Numbers, numbered
+from semikit.data.conversion.labels import IGNORED, IGNORED_COLOUR, LabeledImage, LabelSet, Numbers, numbered
 from semikit.data.conversion.mask_store import MaskStore
 from semikit.data.conversion.yaml_file import Described, images_of_parts, write_description
 from semikit.data.folders import image_files
@@ -62,6 +62,9 @@ def convert(reading: Reading, out: Path, progress: Progress = lambda what, done,
     store.refuse_foreign([place for _, _, place in jobs])
     written = _write(jobs, store, progress)
     notices = [*found.notices, *_unmatched(lost, matched, folders), *_other_labels(found, numbers)]
+    if written == len(jobs) and not store.uncovered and numbers.uncovered != IGNORED:
+        name = numbers.classes[numbers.uncovered]
+        notices.append(f"no pixel is of class {name!r}, as areas cover all: --background ignore leaves that class out")
     notices += store.stale([place for _, _, place in jobs])
     notices += write_description(out, described)
     return Converted(written, len(jobs) - written, out / "data.yaml", numbers.classes, notices)

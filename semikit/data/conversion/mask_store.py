@@ -32,6 +32,8 @@ class MaskStore:
 
     def __init__(self, folder: Path, numbers: Numbers, colours: Palette) -> None:
         self.folder, self.numbers = folder, numbers
+        self.uncovered = False
+        """Whether a pixel of what was written is in no area."""
         self.colours = colours.copy()
         self.colours[255] = IGNORED_COLOUR
 
@@ -73,7 +75,9 @@ class MaskStore:
         if isinstance(drawing, OnMap):
             self._save_map(place, drawing, made_from)
         else:
-            self._save(place, drawing.drawn(size, self.numbers), made_from)
+            mask = drawing.drawn(size, self.numbers)
+            self.uncovered |= bool((mask == self.numbers.uncovered).any())
+            self._save(place, mask, made_from)
         return True
 
     def stale(self, places: Sequence[Path]) -> list[str]:
@@ -97,6 +101,7 @@ class MaskStore:
         with MapFile(place, drawing.grid, nodata=None, colours=self.colours) as file:
             for region in tiles(drawing.grid.size, _TILE):
                 values = drawing.window(region, self.numbers)
+                self.uncovered |= bool((values == self.numbers.uncovered).any())
                 digest.update(values.tobytes())
                 file.write(region, values)
             file.tag(_KEY, f"{made_from} {digest.hexdigest()}")

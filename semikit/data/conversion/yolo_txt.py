@@ -35,7 +35,7 @@ _OUTSIDE = 0.5
 def is_yolo(source: Path) -> bool:
     """Whether this is a data YAML, or a folder with one, or with labels/*.txt."""
     if source.is_file():
-        return source.suffix.lower() in (".yaml", ".yml")
+        return source.suffix.lower() in (".yaml", ".yml") and _is_list(source)
     labels = source / "labels" if (source / "labels").is_dir() else source
     return any(_is_list(path) for path in (*source.glob("*.y*ml"), *list(labels.rglob("*.txt"))[:1]))
 

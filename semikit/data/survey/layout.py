@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal, final
 
-from semikit.data.folders import is_image
+from semikit.data.folders import walk
 
 TaskName = Literal["seg", "cd", "cls"]
 
@@ -70,20 +69,11 @@ class Layout:
 def look(folder: Path) -> tuple[list[Place], list[str]]:
     """All images below a folder, by the deepest folder whose name says what they are, and the other files."""
     images: dict[str, dict[str, Path]] = defaultdict(dict)
-    other: list[str] = []
-    for place, inner, files in os.walk(folder, followlinks=True):
-        inner[:] = sorted(name for name in inner if name[0] != ".")
-        below = PurePosixPath(Path(place).relative_to(folder).as_posix())
-        root = _root(below)
-        for name in sorted(files):
-            if name[0] == ".":
-                continue
-            inside = (below / name).relative_to(root).as_posix()
-            if is_image(name):
-                images[root][inside] = Path(place, name)
-            else:
-                other.append((below / name).as_posix())
-    return [Place(root, found) for root, found in images.items()], other
+    inside = walk(folder)
+    for name in sorted(inside.images):
+        root = _root(PurePosixPath(name).parent)
+        images[root][PurePosixPath(name).relative_to(root).as_posix()] = folder / name
+    return [Place(root, found) for root, found in images.items()], sorted(inside.others)
 
 
 def _root(below: PurePosixPath) -> str:

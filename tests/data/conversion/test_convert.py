@@ -128,3 +128,15 @@ def test_names_of_windows_and_of_folders_find_their_images(tmp_path: Path) -> No
         source = lf.coco(tmp_path / "labels.json", [(name, 12, 16)], [item], ["car"])
         convert(Reading(source, images=tmp_path / "images"), tmp_path / "out")
     assert (tmp_path / "out/masks/city/a.png").is_file()
+
+
+def test_areas_that_cover_all_leave_no_background_and_that_is_said(tmp_path: Path) -> None:
+    reading = labels(tmp_path, {"a": [[0, 0, 16, 0, 16, 12, 0, 12]]})
+    done = convert(reading, tmp_path / "out")
+    assert any("no pixel is of class 'background'" in notice for notice in done.notices)
+    assert not any("no pixel" in notice for notice in convert(reading, tmp_path / "out").notices)
+
+
+def test_masks_among_the_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="masks would be taken for images"):
+        convert(labels(tmp_path, {"a": SQUARE}), tmp_path / "images/out")
