@@ -85,6 +85,12 @@ def _any(key: str, *, deep: bool) -> str:
     return "{name}" if deep else "{stem}"
 
 
+def image_folders(folder: Path) -> list[Path]:
+    """The folders in a folder that hold an image at some depth, by name."""
+    inner = sorted(item for item in folder.iterdir() if item.is_dir() and item.name[0] != ".")
+    return [item for item in inner if any(is_image(name) for _, _, names in os.walk(item) for name in names)]
+
+
 def is_image(name: str) -> bool:
     """Whether a file of this name is read as an image."""
     return Path(name).suffix.lower() in PHOTOS | RASTERS

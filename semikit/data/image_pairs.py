@@ -128,7 +128,7 @@ def load_pairs(data: Path | Mapping[str, Any], root: Path | None = None) -> Pair
             "(test/, unlabeled/), each with A/, B/ and label/; other layouts are described by a YAML file."
         )
     spec = PairSpec.model_validate({"val": DEFAULT_SHARE, **found, "mapping": {255: 1}})
-    return placed(spec, Path.cwd())
+    return placed(spec, Path.cwd()).model_copy(update={"folder": data.absolute()})
 
 
 @final

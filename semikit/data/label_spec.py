@@ -105,7 +105,7 @@ def load_labels(data: Path | Mapping[str, Any], root: Path | None = None) -> Lab
     if isinstance(data, Mapping):
         spec = read_spec(LabelSpec, data, root)
     elif data.is_dir():
-        spec = folder_spec(data)
+        spec = folder_spec(data).model_copy(update={"folder": data.absolute()})
     elif data.suffix.lower() in TABLES:
         images = {} if root is None else {"images": str(at_home(root).absolute())}
         spec = LabelSpec.model_validate({"train": {"labels": str(data.absolute()), **images}})

@@ -101,7 +101,7 @@ def load_spec(data: Path | Mapping[str, Any], root: Path | None = None) -> DataS
     """
     if isinstance(data, Mapping) or not data.is_dir():
         return read_spec(DataSpec, data, root, maps=True)
-    return read_spec(DataSpec, described_folder(data), data)
+    return read_spec(DataSpec, described_folder(data), data).model_copy(update={"folder": data.absolute()})
 
 
 @final

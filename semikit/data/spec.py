@@ -97,6 +97,8 @@ class SplitSpec(Settings):
     """Images the best model is chosen on."""
     test: Settings | float | None = None
     """Images for the final score."""
+    folder: Location | None = None
+    """The folder that was given in place of a description; what lies in it and is no part is named."""
     allow_overlap: bool = False
     """Whether a picture that is learned from may be scored on too, under one name or another."""
 

@@ -15,7 +15,7 @@ from semikit.data.palette import palette
 from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names, read_published
 from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
-from semikit.data.samples import DataParts, Samples, refuse_overlap
+from semikit.data.samples import DataParts, Samples, refuse_overlap, with_leftovers
 from semikit.data.shards.decoders import PoolImage, PoolPair
 from semikit.data.shards.pool import SampleDecoder, ShardPool
 from semikit.data.shards.pool_spec import Shards, pool_among
@@ -98,7 +98,7 @@ def open_own(
     upright = spec.orientation != "stored"
     decode = decoder(parts.bands, parts.scale and parts.scale.bounds, upright=upright)
     parts = replace(parts, unlabeled=(*parts.unlabeled, *prepared.values()))
-    return with_pool(held_out_as_stated(parts, spec, data.fold), shards, decode)
+    return with_pool(held_out_as_stated(with_leftovers(parts, spec.folder), spec, data.fold), shards, decode)
 
 
 def with_pool(parts: DataParts, shards: Shards | None, decode: SampleDecoder) -> DataParts:

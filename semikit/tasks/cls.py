@@ -24,7 +24,7 @@ from semikit.data.label_spec import LabelSpec, load_labels
 from semikit.data.labeled_images import open_labeled, unlabeled_files
 from semikit.data.notices import balance_notice, class_census
 from semikit.data.published.class_sets import PublishedImages, open_published_images
-from semikit.data.samples import DataParts, refuse_overlap
+from semikit.data.samples import DataParts, refuse_overlap, with_leftovers
 from semikit.data.shards.decoders import PoolRgb
 from semikit.data.shards.pool_spec import pool_among
 from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
@@ -307,7 +307,7 @@ def _opened(data: ClassData) -> DataParts:
         folders, shards = pool_among(data.folders.unlabeled, data.unlabeled)
         parts = open_labeled(data.folders.model_copy(update={"unlabeled": (*folders, *places)}))
         return with_pool(
-            held_out_as_stated(parts, data.folders, data.fold),
+            held_out_as_stated(with_leftovers(parts, data.folders.folder), data.folders, data.fold),
             shards,
             PoolRgb(upright=data.folders.orientation != "stored"),
         )

@@ -67,6 +67,15 @@ def test_by_a_check_of_the_data(semikit: Call, data: Path) -> None:
     assert f"{NOT_ALL} next: " in answer.out
 
 
+def test_of_a_folder(semikit: Call, tmp_path: Path) -> None:
+    folder = icons.write(tmp_path / "cls").parent
+    (folder / "val").rename(folder / "valid")
+    flags = ["--data", folder, *icons.FLAGS, "views.size=null", "--labels", "6", "--iterations", "2"]
+    answer = semikit("train", "cls", *flags, "--dry-run")
+    assert answer.code == 0, answer.err
+    assert f"1 not used, folders of images that are no part: {folder}/valid. Parts are called" in answer.out
+
+
 def test_of_more_images(semikit: Call, tmp_path: Path, data: Path) -> None:
     more = tmp_path / "more"
     photos.save(more / "a.png", np.zeros((40, 48, 3)))

@@ -45,7 +45,9 @@ class TestDescription:
         assert found.classes == ("same", "house", "road")
 
     def test_a_folder_on_the_command_line(self, pair_data: Path) -> None:
-        assert load_pairs(pair_data.parent) == spec(pair_data)
+        given = load_pairs(pair_data.parent)
+        assert given.folder == pair_data.parent
+        assert given.model_copy(update={"folder": None}) == spec(pair_data)
 
     def test_mistakes_are_gathered(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as raised:

@@ -16,7 +16,7 @@ from semikit.data.image_pairs import load_pairs, open_pair_folders
 from semikit.data.label_spec import LabelSpec, load_labels
 from semikit.data.labeled_images import open_labeled
 from semikit.data.masked_images import load_spec, open_folders
-from semikit.data.samples import DataParts
+from semikit.data.samples import DataParts, with_leftovers
 from semikit.errors import DataError
 from tests.helpers import icons, photos
 
@@ -208,6 +208,41 @@ class TestOtherParts:
             "train.images_b: 1 not used, of a type that is not read (.psd)",
             "train.masks: 1 not used, masks without an image",
         ]
+
+
+class TestFolderInPlaceOfADescription:
+    """Folders in it that are no part by their name, and hold images, are named."""
+
+    def said(self, parts: DataParts, folder: Path | None, root: Path) -> list[str]:
+        return told(with_leftovers(parts, folder), root)
+
+    def test_of_classes(self, tmp_path: Path) -> None:
+        icons.write(tmp_path)
+        shutil.copytree(tmp_path / "val", tmp_path / "valid")
+        (tmp_path / "logs").mkdir()
+        (tmp_path / "logs/log.txt").write_text("")
+        spec = load_labels(tmp_path)
+        (text,) = self.said(open_labeled(spec), spec.folder, tmp_path)
+        assert text.startswith(f"--data {tmp_path}: 1 not used, folders of images that are no part: valid. Parts are ")
+
+    def test_of_masks(self, seg: Path) -> None:
+        photos.save(seg / "extra/deep/x.png", np.zeros((6, 8)))
+        spec = load_spec(seg)
+        (text,) = self.said(open_folders(spec), spec.folder, seg)
+        assert "1 not used, folders of images that are no part: extra. " in text
+
+    def test_of_pairs(self, pair_data: Path, tmp_path: Path) -> None:
+        root = tmp_path / "pairs"
+        shutil.copytree(pair_data.parent, root)
+        spec = load_pairs(root)
+        assert self.said(open_pair_folders(spec), spec.folder, root) == []
+        shutil.copytree(root / "test", root / "test2")
+        (text,) = self.said(open_pair_folders(spec), spec.folder, root)
+        assert "folders of images that are no part: test2. " in text
+
+    def test_of_a_description_nothing_else_is_asked(self, seg: Path) -> None:
+        photos.save(seg / "extra/x.png", np.zeros((6, 8)))
+        assert opened(seg).unused == []
 
 
 class TestClasses:
