@@ -147,12 +147,13 @@ def verify(
 @data_app.command("split")
 def split(
     task: Annotated[str, typer.Argument(help="seg | cd | cls")],
-    labels: Annotated[str, typer.Option(help="How many are labelled: 46 | 1/8 | official:1/16.")],
+    labels: Annotated[str, typer.Option(help="How many are labelled: 46 | 1/8 | 10% | official:1/16.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The list to write, for --labels FILE.")],
     dataset: o.Dataset = None,
     data: o.Data = None,
     root: o.Root = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice; a run's --seed makes the same one.")] = 0,
+    fold: o.Fold = None,
 ) -> None:
     """Write the list of labelled images that `train` would choose, to keep, share, or edit.
 
@@ -167,7 +168,10 @@ def split(
         dataset=dataset,
         data=data,
         root=root,
-        above={"data": {"labels": labels}, "method": {"name": "supervised"}},
+        above={
+            "data": {"labels": labels, **({} if fold is None else {"fold": fold})},
+            "method": {"name": "supervised"},
+        },
     )
     from semikit.run.build import build_task
     from semikit.run.config import resolve

@@ -82,7 +82,7 @@ def check(
         Path | None, typer.Option("--out", "-o", help="A PNG: labelled and validation images with their labels.")
     ] = None,
     root: o.Root = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Which fold validates, from 0 (data with folds: 5).")] = None,
+    fold: o.Fold = None,
 ) -> None:
     """Open every file of your own data and say what is wrong, without a model: the checks of `train --dry-run`.
 

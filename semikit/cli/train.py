@@ -30,7 +30,7 @@ def train(
     root: o.Root = None,
     labels: Annotated[str | None, typer.Option(help="How many or which are labelled: 46 | 1/8 | 10% | FILE.")] = None,
     unlabeled: Annotated[list[str] | None, typer.Option(help="A folder of more unlabelled images; repeatable.")] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Which fold validates, from 0 (data with folds: 5).")] = None,
+    fold: o.Fold = None,
     method: Annotated[str | None, typer.Option(help="semikit list methods (default: unimatch_v2)")] = None,
     encoder: Annotated[str | None, typer.Option(help="semikit list models; any timm name.")] = None,
     decoder: Annotated[str | None, typer.Option(help="dpt | deeplabv3plus | pspnet")] = None,

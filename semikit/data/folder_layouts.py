@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,15 @@ import yaml
 
 from semikit.data.folders import image_files
 from semikit.data.formats.images import read_mask
+from semikit.data.spec import DEFAULT_SHARE, PART_FOLDERS
 from semikit.errors import DataError
 
-_PARTS: Mapping[str, Sequence[str]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
+_PARTS = {part: names for part, names in PART_FOLDERS.items() if part != "unlabeled"}
 _IMAGES = ("images", "image", "imgs", "img")
 _MASKS = ("masks", "mask", "annotations", "labels", "label", "gt")
 _ENDINGS = ("annot", "_annotations", "_labels", "_masks", "_mask", "_gt")
 """Of a folder of masks beside the part's folder of images, train and trainannot."""
-_UNLABELED = "unlabeled"
-_SHARE = 0.2
-"""Of the images with a mask, held out where no part is there to validate on."""
+_UNLABELED = PART_FOLDERS["unlabeled"]
 _SAMPLED = 200
 """Masks that are opened to see which classes there are."""
 _VOID = 255
@@ -56,16 +51,21 @@ def described_folder(folder: Path) -> dict[str, Any]:
             f"--data {folder} holds {inner}, which is no layout that is known. A folder holds {_FORMS}; others are "
             f"described by a YAML file.{hint}"
         )
-    places = (folder / _UNLABELED, *(folder / name / _UNLABELED for name in _IMAGES))
+    places = [above / name for above in (folder, *(folder / images for images in _IMAGES)) for name in _UNLABELED]
     more = [place.relative_to(folder).as_posix() for place in places if place.is_dir()]
-    found: dict[str, Any] = {"val": _SHARE, **parts, **({"unlabeled": more} if more else {})}
+    found: dict[str, Any] = {"val": DEFAULT_SHARE, **parts, **({"unlabeled": more} if more else {})}
     return found | _classes(folder, found)
+
+
+def has_masks(folder: Path) -> bool:
+    """Whether images and masks of a part, or of the whole, lie as one of the layouts has them."""
+    return bool(_parts(folder))
 
 
 def _strange(folder: Path) -> bool:
     """Whether there are folders that no layout has, so that one of them may be what is validated on."""
     parts = [name for names in _PARTS.values() for name in names]
-    known = {_UNLABELED, *_IMAGES, *_MASKS, *parts, *(f"{part}{ending}" for part in parts for ending in _ENDINGS)}
+    known = {*_UNLABELED, *_IMAGES, *_MASKS, *parts, *(f"{part}{ending}" for part in parts for ending in _ENDINGS)}
     return any(item.is_dir() and item.name[0] != "." and item.name not in known for item in folder.iterdir())
 
 

@@ -23,14 +23,13 @@ from semikit.data.naming import UNKNOWN_CAUSE, likely_causes
 from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
-from semikit.data.spec import DEFAULT_SHARE, ClassSpec, Share, placed, read_spec, share_or_folder
+from semikit.data.spec import DEFAULT_SHARE, ClassSpec, Share, part_folders, placed, read_spec, share_or_folder
 from semikit.data.unused import Unused, unread, unused_masks
 from semikit.errors import DataError, some, unknown
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
 
 BINARY = ("unchanged", "changed")
-PARTS = ("train", "val", "test", "unlabeled")
 _FOLDER, _POOL = Tag("folder"), Tag("pool")
 
 
@@ -118,8 +117,8 @@ def load_pairs(data: Path | Mapping[str, Any], root: Path | None = None) -> Pair
     """
     if isinstance(data, Mapping) or not data.is_dir():
         return read_spec(PairSpec, data, root)
-    found = {part: str(data / part) for part in PARTS if (data / part).is_dir()}
-    strange = [item.name for item in data.iterdir() if item.is_dir() and item.name not in PARTS]
+    found = part_folders(data)
+    strange = [item for item in data.iterdir() if item.is_dir() and str(item) not in found.values()]
     if "train" not in found or ("val" not in found and strange):
         missing = [part for part in ("train", "val") if part not in found]
         inner = ", ".join(sorted(item.name for item in data.iterdir())[:10]) or "nothing"

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal, Self, final
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from semikit.data.folder_layouts import has_masks
+from semikit.data.formats.images import PHOTOS, RASTERS
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.table_columns import Columns, parts_in, read_cells, recognised, similar_names
 from semikit.data.shards.pool_spec import Shards, kind_of
-from semikit.data.spec import TABLES, Share, SplitSpec, class_names, placed, read_spec, share_or_folder
+from semikit.data.spec import TABLES, Share, SplitSpec, class_names, part_folders, placed, read_spec, share_or_folder
 from semikit.errors import DataError, unknown
 from semikit.files import at_home
 from semikit.settings.base import Location, Settings, one_or_many
@@ -117,19 +119,31 @@ def load_labels(data: Path | Mapping[str, Any], root: Path | None = None) -> Lab
 
 
 def folder_spec(folder: Path) -> LabelSpec:
-    """The data set of a folder with train/CLASS/* (val/CLASS/*, test/CLASS/*, unlabeled/*).
+    """The data set of a folder with train/CLASS/* (val/CLASS/*, test/CLASS/*, unlabeled/*), or with CLASS/* alone.
 
     Raises:
         DataError: without train/.
     """
-    found = {part: str(folder / part) for part in ("train", "val", "test", "unlabeled") if (folder / part).is_dir()}
+    found = part_folders(folder)
+    if not found and _holds_classes(folder):
+        found["train"] = str(folder)
     if "train" not in found:
         inner = ", ".join(sorted(item.name for item in folder.iterdir())[:10]) or "nothing"
         raise DataError(
             f"{folder} has no train/, only {inner}. A folder of images holds train/CLASS/* (val/CLASS/*, test/CLASS/*, "
-            "unlabeled/*); other layouts are described by a YAML file."
+            "unlabeled/*) or CLASS/*; other layouts are described by a YAML file."
         )
     return placed(LabelSpec.model_validate(found), Path.cwd())
+
+
+def _holds_classes(folder: Path) -> bool:
+    """Whether there are folders of images, two or more, and these are neither images and masks nor two dates."""
+    if has_masks(folder) or (folder / "A").is_dir():
+        return False
+    inside = [item for item in folder.iterdir() if item.is_dir() and item.name[0] != "."]
+    return len(inside) > 1 and all(
+        any(path.suffix.lower() in PHOTOS | RASTERS for path in item.rglob("*")) for item in inside
+    )
 
 
 def _tables(spec: LabelSpec) -> dict[str, LabelledImages]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -15,7 +15,7 @@ from semikit.data.formats.mask_values import VALID, MaskValues
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.rescale import Scale
 from semikit.data.shards.pool_spec import Shards
-from semikit.errors import ConfigError, some
+from semikit.errors import ConfigError, DataError, some
 from semikit.files import at_home, no_such_file
 from semikit.settings.base import Location, Settings
 from semikit.settings.messages import validate
@@ -25,6 +25,14 @@ _PARTS = ("train", "unlabeled", "val", "test", "group")
 
 TABLES = frozenset({".csv", ".tsv", ".txt"})
 """Suffixes of tables and lists; anything else is a folder."""
+
+PART_FOLDERS: Mapping[str, Sequence[str]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+    "unlabeled": ("unlabeled", "unlabelled"),
+}
+"""Part -> what its folder may be called where a folder is given in place of a YAML."""
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 """A part of the images of train that have a mask or label, held out of it."""
@@ -241,6 +249,22 @@ def _refuse_unreachable(spec: ClassSpec, where: str) -> None:
         f"its name out of `classes` and number the others: `mapping: {{{mapping}}}`; else take its value out of "
         "`ignore` or `mapping`."
     )
+
+
+def part_folders(folder: Path) -> dict[str, str]:
+    """Part -> its folder below the folder, of those that are there.
+
+    Raises:
+        DataError: a part under two names.
+    """
+    found: dict[str, str] = {}
+    for part, names in PART_FOLDERS.items():
+        there = [name for name in names if (folder / name).is_dir()]
+        if len(there) > 1:
+            raise DataError(f"{folder} has {' and '.join(there)}/, which both are for {part}. Keep one of them.")
+        if there:
+            found[part] = str(folder / there[0])
+    return found
 
 
 def placed(spec: S, base: Path) -> S:

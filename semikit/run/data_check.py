@@ -10,6 +10,7 @@ from typing import Any, final
 from PIL import Image
 
 from semikit.core.census import Census
+from semikit.data.folder_layouts import has_masks
 from semikit.errors import ConfigError, DataError, InputError
 from semikit.files import no_such_file
 from semikit.run.build import build_task
@@ -97,7 +98,7 @@ def task_of(data: Path) -> str:
         ConfigError: it cannot be told.
     """
     if data.is_dir():
-        return _task_of_folder(data / "train" if (data / "train").is_dir() else data)
+        return "seg" if has_masks(data) else _task_of_folder(data / "train" if (data / "train").is_dir() else data)
     if not data.is_file():
         raise no_such_file(data)
     if data.suffix.lower() in _TABLES:
@@ -105,12 +106,18 @@ def task_of(data: Path) -> str:
     raw = parse(data.read_bytes(), str(data))
     if not isinstance(raw, dict):
         raise ConfigError(f"{data}: expected a mapping (key: value).")
+    return _task_of_description(raw, data)
+
+
+def _task_of_description(raw: Mapping[str, Any], data: Path) -> str:
     train = raw.get("train")
     if isinstance(train, dict):
         if any(key in train for key in _DATES):
             return "cd"
         return "seg" if "masks" in train or "colors" in raw or "ignore" in raw else "cls"
     if isinstance(train, str):
+        if "masks_dir" in raw or ("names" in raw and "classes" not in raw):  # of ultralytics
+            return "seg"
         place = data.parent / train
         return "cls" if place.suffix.lower() in _TABLES else _task_of_folder(place)
     raise InputError(f"{data}: no `train` says what is learned from. Add it, or name the task: seg | cd | cls.")

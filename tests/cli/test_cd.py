@@ -215,7 +215,7 @@ class TestWrongInput:
             semikit("train", "cd", "--preset", "pascal-92-dinov2-s"), "a preset of another task: semikit train seg"
         )
         Path("pairs").mkdir()
-        self.refused(semikit("train", "seg", "--data", "pairs"), "pairs is a folder, and here a YAML file is read")
+        self.refused(semikit("train", "seg", "--data", "pairs"), "pairs holds nothing, which is no layout")
 
     def test_labels_0_255_where_0_1_are_declared(self, train: Call, folder: Path) -> None:
         text = (folder / "data.yaml").read_text().replace("mapping: {255: 1}", "")
@@ -263,7 +263,7 @@ class TestWrongInput:
         )
 
     def test_a_folder_that_is_none_of_pairs(self, train: Call, photo_data: Path, folder: Path) -> None:
-        (folder / "val").rename(folder / "validation")
+        (folder / "val").rename(folder / "dev")
         self.refused(train(folder), "has no val/", "A folder of pairs holds train/ and val/")
         self.refused(train(photo_data), "unknown key 'train.images'", "images_a")
         self.refused(train("gone.yaml"), "no such file: gone.yaml")

@@ -101,6 +101,7 @@ def test_pairs_and_classes_are_shown_too(semikit: Call, tmp_path: Path) -> None:
         ("train: pairs", "cd"),
         ("train: photos", "seg"),
         ("train: animals", "cls"),
+        ("{path: set, train: images/train, val: images/val, names: [a, b]}", "seg"),
     ],
 )
 def test_the_task_is_that_of_the_description(tmp_path: Path, text: str, task: str) -> None:
@@ -108,6 +109,13 @@ def test_the_task_is_that_of_the_description(tmp_path: Path, text: str, task: st
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "my.yaml").write_text(text)
     assert task_of(tmp_path / "my.yaml") == task
+
+
+@pytest.mark.parametrize("places", [("images/train", "masks/train"), ("train", "trainannot"), ("images", "masks")])
+def test_folders_with_masks_are_of_segmentation(tmp_path: Path, places: tuple[str, str]) -> None:
+    for place in places:
+        (tmp_path / place).mkdir(parents=True)
+    assert task_of(tmp_path) == "seg"
 
 
 def test_a_description_without_a_task_is_asked_about(tmp_path: Path) -> None:

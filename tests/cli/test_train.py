@@ -234,6 +234,10 @@ def test_a_fold_is_trained_on_recorded_and_evaluated(
     assert "4 labelled · 2 unlabelled · 2 validation" in answer.out
     assert answer.out.replace("\n", " ").count("2 of 6 images of train with a mask are held out as val") == 1
     run = tmp_path / "run"
+    split = ("data", "split", "seg", "--data", data, "--labels", "50%", "-o", "list.txt")
+    assert semikit(*split).err.startswith("error: folds: 3: which of them")
+    assert semikit(*split, "--fold", "1").code == 0
+    assert semikit("train", "seg", *flags, "--fold", "1", "--labels", "list.txt", "--dry-run").code == 0
     assert semikit("train", "seg", *flags, "--fold", "1", "--out", run, "--quiet").code == 0
     held = json.loads((run / "split.json").read_text())["held_out"]["val"]
     assert len(held) == 2

@@ -195,9 +195,11 @@ def test_pairs_are_held_out_too(tmp_path: Path) -> None:
     assert (len(train), len(val)) == (8, 2)
     text = {"train": str(tmp_path / "train"), "folds": 5, "unlabeled": str(tmp_path / "train")}
     assert load_pairs(text).unlabeled[0].images_b == tmp_path / "train" / "B"
-    (tmp_path / "valid").mkdir()
-    with pytest.raises(DataError, match="has no val/, only train, valid"):
+    (tmp_path / "dev").mkdir()
+    with pytest.raises(DataError, match="has no val/, only dev, train"):
         load_pairs(tmp_path)
+    (tmp_path / "dev").rename(tmp_path / "valid")
+    assert load_pairs(tmp_path).val.images_a == tmp_path / "valid" / "A"  # type: ignore[union-attr]
 
 
 def classes(folder: Path, sizes: dict[str, int]) -> None:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from semikit.data.label_spec import LabelSpec, load_labels
+from semikit.data.label_spec import LabelledImages, LabelSpec, load_labels
 from semikit.errors import ConfigError, DataError
+from tests.helpers.photos import save
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -86,3 +88,30 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such file: .*nothing\.yaml"):
         load_labels(tmp_path / "nothing.yaml")
+
+
+def test_a_folder_of_classes_alone_is_train(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        save(tmp_path / name / "a.png", np.zeros((4, 4, 3)))
+    assert load_labels(tmp_path).train.images == tmp_path
+    (tmp_path / "valid").mkdir()
+    with pytest.raises(DataError, match="has no train/"):
+        load_labels(tmp_path)
+
+
+def test_images_with_masks_are_no_classes(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        save(tmp_path / name / "a.png", np.zeros((4, 4, 3)))
+    with pytest.raises(DataError, match="has no train/, only images, masks"):
+        load_labels(tmp_path)
+
+
+def test_parts_may_be_called_otherwise_but_once(tmp_path: Path) -> None:
+    for part in ("training", "valid"):
+        for name in ("cat", "dog"):
+            save(tmp_path / part / name / "a.png", np.zeros((4, 4, 3)))
+    spec = load_labels(tmp_path)
+    assert (spec.train.images, spec.val) == (tmp_path / "training", LabelledImages(images=tmp_path / "valid"))
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DataError, match="has val and valid/, which both are for val"):
+        load_labels(tmp_path)
