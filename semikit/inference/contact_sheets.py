@@ -59,7 +59,7 @@ def mask_sheet(
     drawn = [(section.title, [_masked(section.source, k, colours) for k in section.indices]) for section in sections]
     legend = [(name, tuple(colours[k].tolist())) for k, name in enumerate(class_names)]
     hatched = any(not valid.all() for section in sections for valid in _valid_of(section))
-    note = f"{', '.join(dates)}, and its labels"
+    note = f"{', '.join(dates)}, labels laid over"
     return _page(title, note, drawn, [*legend, *([("does not count", None)] if hatched else [])])
 
 
