@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from semikit.core.task import Inference, Predicted
@@ -23,7 +24,7 @@ from semikit.inference.predict_classes import ClassPredict, predict_classes
 from semikit.inference.predict_images import SegPredict, predict_files
 from semikit.inference.predict_pairs import PairPredict, predict_pairs
 from semikit.inference.windows import EvaluateSettings, read_ahead
-from tests.helpers import georasters, photos
+from tests.helpers import georasters, photos, stored
 from tests.tasks.conftest import Pointwise
 from tests.tasks.test_predict_pairs import Difference
 
@@ -39,13 +40,19 @@ class Counting(Pointwise):
 
 
 def predicted(
-    task: str, sources: Path | tuple[Path, ...], out: Path, progress: Any = None, fail_fast: bool = False
+    task: str,
+    sources: Path | tuple[Path, ...],
+    out: Path,
+    progress: Any = None,
+    fail_fast: bool = False,
+    orientation: str | None = None,
 ) -> Predicted:
     """A prediction of a task with a small network; `out` is a folder."""
     given = [str(source) for source in (sources if isinstance(sources, tuple) else (sources,))]
     told = progress or (lambda what, done, total: None)
     meta = {"class_names": ["sky", "road", "car"], "crop": 14, "bands": None, "scale": None, "size": None}
     meta |= {"side": (28, 28), "evaluate": EvaluateSettings().model_dump(mode="json")}
+    meta |= {} if orientation is None else {"orientation": orientation}
     if task == "seg":
         return predict_files(Pointwise(), meta, given[0], out, SegPredict(fail_fast=fail_fast), INFERENCE, told)
     if task == "cls":
@@ -270,3 +277,49 @@ def test_a_table_cannot_take_the_place_of_the_list(tmp_path: Path, pointwise: Ca
     with pytest.raises(InputError, match=r"errors\.csv lists what cannot be read"):
         predict_classes(pointwise(), {}, str(images(tmp_path / "in", 1)), tmp_path / "errors.csv", ClassPredict(),
                         INFERENCE, lambda *at: None)  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["seg", "cd"])
+class TestOrientation:
+    def predictions(self, task: str, folder: Path, **options: Any) -> list[Any]:
+        """What is predicted for a photo on its side, and for the same turned upright for good."""
+        values = np.random.default_rng(0).integers(0, 256, (28, 40, 3), dtype=np.uint8)
+        values[:, :20] //= 4
+        turned = np.ascontiguousarray(values.swapaxes(0, 1)[:, ::-1])
+        stored.png(folder / "side/a.png", values, 8, stored.RGB, orientation=6)
+        stored.png(folder / "upright/a.png", turned, 8, stored.RGB)
+        stored.png(folder / "dark/a.png", np.zeros((40, 28, 3), np.uint8), 8, stored.RGB)
+        found = []
+        for name in ("side", "upright"):
+            second = (folder / "dark",) if task == "cd" else ()
+            predicted(task, (folder / name, *second), folder / f"out-{name}", **options)
+            with Image.open(folder / f"out-{name}/a.png") as image:
+                found.append(np.array(image))
+        return found
+
+    def test_a_prediction_lies_as_a_viewer_shows_the_photo(self, tmp_path: Path, task: str) -> None:
+        side, upright = self.predictions(task, tmp_path, orientation="viewer")
+        np.testing.assert_array_equal(side, upright)
+        assert side.shape == (40, 28)
+
+    def test_a_model_from_before_sees_it_as_it_is_stored(self, tmp_path: Path, task: str) -> None:
+        if task == "cd":
+            with pytest.raises(FileFault, match="dates of other sizes"):
+                self.predictions(task, tmp_path)
+        else:
+            assert self.predictions(task, tmp_path)[0].shape == (28, 40)
+
+
+@pytest.mark.parametrize(("orientation", "shape"), [("viewer", (40, 28, 3)), (None, (28, 40, 3))])
+def test_classification_sees_photos_as_its_model_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orientation: str | None, shape: tuple[int, ...]
+) -> None:
+    import semikit.inference.predict_classes as module
+
+    shapes, read = [], module.read_rgb
+    monkeypatch.setattr(
+        module, "read_rgb", lambda *of, **how: (image := read(*of, **how), shapes.append(image.shape))[0]
+    )
+    stored.png(tmp_path / "in/a.png", np.zeros((28, 40, 3), np.uint8), 8, stored.RGB, orientation=6)
+    predicted("cls", tmp_path / "in", tmp_path / "out", orientation=orientation)
+    assert shapes == [shape]
