@@ -131,3 +131,28 @@ def test_photos_are_turned_as_pillow_turns_them(
     np.testing.assert_array_equal(read_image(path, upright=True)[0], wanted)
     np.testing.assert_array_equal(read_image(path)[0], plain)
     assert read_info(path).shown == wanted.shape[:2]
+
+
+@QUICK
+@given(
+    kind=st.sampled_from(["uint8", "uint16", "int16"]),
+    height=st.integers(4, 12),
+    width=st.integers(4, 12),
+    bands=st.integers(1, 4),
+    seed=SEEDS,
+)
+def test_jpeg_2000_and_virtual_rasters(
+    tmp_path: Path, kind: str, height: int, width: int, bands: int, seed: int
+) -> None:
+    import rasterio.shutil
+
+    values = drawn(seed, height, width, bands, 255 if kind == "uint8" else 30000)
+    wanted = values if bands > 1 else values.repeat(3, 2)
+    plain = georasters.save(tmp_path / "a.tif", np.moveaxis(values, 2, 0).astype(kind), photometric="MINISBLACK")
+    options: dict[str, Any] = {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
+    for path, how in ((tmp_path / "a.jp2", options), (tmp_path / "a.vrt", {"driver": "VRT"})):
+        rasterio.shutil.copy(plain, path, **how)
+        np.testing.assert_array_equal(read_values(path)[0], wanted, err_msg=path.name)
+        if bands == 1:
+            np.testing.assert_array_equal(read_mask(path), values[..., 0])
+    np.testing.assert_array_equal(read_values(Path("s!a.tif"), data=plain.read_bytes())[0], wanted)
