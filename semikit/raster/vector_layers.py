@@ -75,10 +75,15 @@ class Layer:
 
     def burn(self, values: NDArray[np.uint8], numbers: Sequence[int], transform: Any, region: Region) -> None:
         """Give the pixels (H, W) of a region of a raster of this `transform` the number of their polygon, in place."""
+        from shapely import bounds
+
         a, b, c, d, e, f = tuple(transform)[:6]  # operators for transforms differ between versions of affine
         corner = c + a * region.left + b * region.top, f + d * region.left + e * region.top
         shifted = type(transform)(a, b, corner[0], d, e, corner[1])
-        burn(values, zip(self.polygons, numbers, strict=True), shifted)
+        left, bottom, right, top = Grid((region.height, region.width), None, shifted).bounds
+        west, south, east, north = bounds(self.polygons).T
+        near = np.flatnonzero((west <= right) & (east >= left) & (south <= top) & (north >= bottom))
+        burn(values, ((self.polygons[k], numbers[k]) for k in near.tolist()), shifted)
 
 
 def read_layer(path: Path, attribute: str | None) -> Layer:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -12,8 +13,8 @@ from PIL import Image
 from semikit.data.palette import palette
 from semikit.errors import DataError, InputError
 from semikit.run.data_check import task_of
+from tests.helpers import georasters, photos
 from tests.helpers import label_files as lf
-from tests.helpers import photos
 
 Call = Callable[..., Any]
 
@@ -98,6 +99,7 @@ def test_pairs_and_classes_are_shown_too(semikit: Call, tmp_path: Path) -> None:
         ("train: labels.csv", "cls"),
         ("train: {labels: labels.csv}", "cls"),
         ("train: {images: animals}", "cls"),
+        ("train: images/train\nnames: [a, b]", "seg"),
         ("train: pairs", "cd"),
         ("train: photos", "seg"),
         ("train: animals", "cls"),
@@ -136,3 +138,22 @@ def test_a_draft_is_written_and_checked_and_nothing_is_overwritten(semikit: Call
     assert semikit("data", "init", photo_data.parent, "-o", "my.yaml").code == 2
     assert semikit("data", "init", photo_data.parent, "-o", "my.yaml", "--overwrite").code == 0
     assert semikit("data", "check", "my.yaml").code == 0
+
+
+def test_polygons_on_a_map_are_converted_for_pairs(semikit: Call, tmp_path: Path) -> None:
+    for date in ("before", "after"):
+        for part in ("train", "val"):
+            georasters.save(tmp_path / date / part / f"{part}.tif", georasters.ramp(40, 40) // (1 + len(part)))
+    ring = [[400050, 5799950], [400150, 5799950], [400150, 5799850], [400050, 5799850], [400050, 5799950]]
+    shape = {"type": "Feature", "properties": {"kind": "new"}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    source = tmp_path / "changes.geojson"
+    source.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [shape]}))
+    flags = ("--images", tmp_path / "before", "--images-b", tmp_path / "after", "--attribute", "kind", "-o", "out")
+    answer = semikit("data", "convert", source, *flags, "--classes", "same,new", "--background", "same")
+    assert answer.code == 0, answer.err
+    assert "2 masks written; 2 classes: same, new" in answer.out
+    assert "next: semikit train cd" in answer.out
+    answer = semikit("data", "check", "out/data.yaml")
+    assert answer.code == 0, answer.err
+    assert "change detection" in answer.out

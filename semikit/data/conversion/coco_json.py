@@ -87,7 +87,7 @@ def read_json(path: Path) -> Any:
 def _images(
     raw: Mapping[str, Any], names: Mapping[int, str], path: Path, boxes: list[str], flat: list[str]
 ) -> list[LabeledImage]:
-    sizes = {item["id"]: (int(item["height"]), int(item["width"])) for item in raw["images"]}
+    sizes = {item["id"]: _size(item) for item in raw["images"]}
     areas: dict[Any, list[Area]] = defaultdict(list)
     for item in raw["annotations"]:
         where = f"{path}, annotation {item.get('id', '?')}"
@@ -108,7 +108,7 @@ def _images(
     ]
 
 
-def _area(item: Mapping[str, Any], name: str, size: tuple[int, int], where: str) -> Area | None:
+def _area(item: Mapping[str, Any], name: str, size: tuple[int, int] | None, where: str) -> Area | None:
     """The area of an annotation; that of a box alone has no label. None where it encloses nothing."""
     outline = item.get("segmentation")
     if isinstance(outline, dict):
@@ -122,14 +122,23 @@ def _area(item: Mapping[str, Any], name: str, size: tuple[int, int], where: str)
     return None
 
 
-def decode_runs(code: Mapping[str, Any], size: tuple[int, int], where: str) -> Pixels:
+def _size(item: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(H, W) of an image; None where the file does not say it."""
+    given = item.get("height"), item.get("width")
+    return None if None in given else (int(item["height"]), int(item["width"]))
+
+
+def decode_runs(code: Mapping[str, Any], size: tuple[int, int] | None, where: str) -> Pixels:
     """The pixels of COCO's run-length code, column by column, plain or compressed.
 
     Raises:
         FileFault: of another size than the image, or damaged.
         ConfigError: pycocotools is not installed, which reads compressed ones.
     """
-    if tuple(code["size"]) != size:
+    height, width = code["size"]
+    if size is None:
+        size = int(height), int(width)
+    if (height, width) != size:
         detail = f"run lengths of {code['size'][1]}x{code['size'][0]}, image {size[1]}x{size[0]} (width x height)"
         raise FileFault(_UNFIT, where, detail, _REMEDY)
     counts = code["counts"]

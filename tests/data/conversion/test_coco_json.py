@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,19 @@ def test_files_named_train_and_val_become_parts_over_one_folder_of_images(tmp_pa
     labels, valid = parts.val.target(0)
     assert valid.all()
     assert labels.sum() == 9
+
+
+def test_sizes_that_a_file_does_not_say_are_those_of_the_images(tmp_path: Path) -> None:
+    lf.photo(tmp_path / "images/a.png")
+    square = np.zeros((12, 16), bool)
+    square[6:8, 6:8] = True
+    items = [
+        {"image_id": 1, "category_id": 10, "segmentation": [[1, 1, 4, 1, 4, 4, 1, 4]]},
+        {"image_id": 1, "category_id": 10, "segmentation": {"size": [12, 16], "counts": lf.plain_runs(square)}},
+    ]
+    source = lf.coco(tmp_path / "labels.json", [("a.png", 12, 16)], items, ["car"])
+    raw = json.loads(source.read_text())
+    raw["images"] = [{"id": 1, "file_name": "a.png"}]
+    source.write_text(json.dumps(raw))
+    converted(tmp_path, source)
+    assert lf.mask_of(tmp_path / "out/masks/a.png").sum() == 9 + 4

@@ -123,6 +123,13 @@ def test_what_semikit_predicted_comes_back_by_its_names(tmp_path: Path) -> None:
     assert read(tmp_path / "out/masks/scene.tif")[3, 3] == 2
 
 
+def test_large_rasters_are_drawn_by_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semikit.data.conversion.mask_store._TILE", 7)
+    source = layer(tmp_path / "labels.gpkg", SHAPES, KINDS)
+    convert(Reading(source, images=rasters(tmp_path / "images"), attribute="kind"), tmp_path / "out")
+    np.testing.assert_array_equal(read(tmp_path / "out/masks/scene.tif"), wanted())
+
+
 def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     source = layer(tmp_path / "labels.gpkg", SHAPES, KINDS)
     images = rasters(tmp_path / "images")
