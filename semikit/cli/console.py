@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from semikit.core.census import TITLE, Census
+from semikit.core.census import Census
 from semikit.core.task import Scores
 from semikit.errors import some
 from semikit.run.lifecycle import Plan
@@ -187,7 +187,7 @@ def census_table(census: Census) -> Group:
         table.add_column(head, justify="right" if number else "left")
     for row in rows:
         table.add_row(*map(escape, row))
-    return Group(Text(TITLE), table)
+    return Group(Text(census.title), table)
 
 
 def print_seeds(summary: Mapping[str, Any], console: Console) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-TITLE = "images that hold each class, and its share of the valid pixels"
-
 _MOST = 50
 """Classes up to which a table has them all."""
 
@@ -65,6 +63,12 @@ class Census:
         """
         return {part.name: part.plain(self.class_names) for part in self.parts}
 
+    @property
+    def title(self) -> str:
+        """What the table shows."""
+        maps = any(part.pixels for part in self.parts)
+        return "images that hold each class, and its share of the valid pixels" if maps else "images of each class"
+
     def table(self) -> list[list[str]]:
         """Rows of text, the first are the heads of the columns: of each part its images, those that hold each class
         and, of maps, the share of each class of the valid pixels and that of the pixels that do not count. Of many
@@ -94,7 +98,7 @@ class Census:
         """What the table shows, and the table as lines of text, for logs."""
         rows = self.table()
         first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-        return [TITLE] + [
+        return [self.title] + [
             "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
             for row in rows
         ]

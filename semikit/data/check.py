@@ -21,6 +21,8 @@ from semikit.errors import DataError, FileFault, mask_size_fault, some
 from semikit.raster.region import Region
 
 Progress = Callable[[int, int], None]
+LABELLED = "labelled"
+"""Name of the part that is learned from with its labels."""
 
 _ONE_SIZE = 0.9
 """Share of images of one small size from which the others are taken for mistakes."""
@@ -50,12 +52,12 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What a data set turned out to be: a sentence for each kind of problem in each part, what the parts whose masks
-    were opened hold, and `sample_digests` of the parts of which they are recorded, by the number of the sample.
+    were opened hold, and `sample_digests` of parts that are recorded: part -> number of the sample -> digests.
     """
 
     problems: Sequence[str]
     counted: tuple[PartCensus, ...]
-    digests: Mapping[int, tuple[str, str]]
+    digests: Mapping[str, Mapping[int, tuple[str, str]]]
 
 
 @final
@@ -110,7 +112,7 @@ _Faults = dict[tuple[str, str], list[FileFault]]
 def parts_of(split: Split, val: Samples, test: Samples | None = None, masks: bool = True) -> list[Part]:
     """What a run will use: labelled, unlabelled (images alone), val, test; `masks`: targets are maps in files."""
     parts = [
-        Part("labelled", split.pool.sources[0], split.labeled, masks, learned=masks),
+        Part(LABELLED, split.pool.sources[0], split.labeled, masks, learned=masks),
         Part("unlabelled", split.pool, split.unlabeled),
         Part("val", val, range(len(val)), masks),
     ]
@@ -184,7 +186,11 @@ def examined(
         for (part, kind), found in faults.items()
     ]
     counted = tuple(tallies[part.name].census(part) for part in parts if part.masks)
-    return Findings(problems, counted, {seen.index: seen.digests for seen in every if seen.digests is not None})
+    digests: dict[str, dict[int, tuple[str, str]]] = {part.name: {} for part in parts if part.recorded}
+    for seen in every:
+        if seen.digests is not None:
+            digests[seen.part][seen.index] = seen.digests
+    return Findings(problems, counted, digests)
 
 
 def _add_joint_faults(faults: _Faults, tallies: Mapping[str, _Tally], every: Sequence[_Seen], one_size: bool) -> None:

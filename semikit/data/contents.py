@@ -17,31 +17,41 @@ _SHORT = 16
 
 @final
 class Contents(Settings):
-    """What labelled images and their labels are, in the order of their names."""
+    """What the images of one part and their labels are."""
 
     digest: str
-    """SHA-256 over the lines `image label`, as hexadecimal text."""
+    """SHA-256 over the lines `name image label`, as hexadecimal text."""
+    names: tuple[str, ...]
+    """Names of the images, in their order."""
     images: tuple[str, ...]
     """The first 16 digits of the SHA-256 of each image file; of a pair over those of both dates."""
     labels: tuple[str, ...]
     """The same of each mask; of images of one class each the name of the class."""
 
     @classmethod
-    def of(cls, images: Sequence[str], labels: Sequence[str]) -> Self:
+    def of(cls, names: Sequence[str], images: Sequence[str], labels: Sequence[str]) -> Self:
         """The record of what `sample_digests` found."""
-        lines = "".join(f"{image} {label}\n" for image, label in zip(images, labels, strict=True))
-        return cls(digest=_hash(lines.encode()), images=tuple(images), labels=tuple(labels))
+        lines = "".join(f"{' '.join(entry)}\n" for entry in zip(names, images, labels, strict=True))
+        return cls(digest=_hash(lines.encode()), names=tuple(names), images=tuple(images), labels=tuple(labels))
 
-    def changes(self, before: Contents, names: Sequence[str]) -> list[str]:
-        """What is other than `before`, one phrase for images and one for labels; both are of the images `names`."""
+    def changes(self, before: Contents, of: str) -> list[str]:
+        """What is other than `before`, a phrase each for images, labels, and images that came or went; `of` stands
+        behind what it is of.
+        """
         if self.digest == before.digest:
             return []
-        pairs = {"images": (before.images, self.images), "labels": (before.labels, self.labels)}
+        old, new = before._by_name(), self._by_name()
+        common = [name for name in self.names if name in old]
         found = {
-            what: [name for name, old, new in zip(names, *both, strict=True) if old != new]
-            for what, both in pairs.items()
+            f"images{of}": [name for name in common if old[name][0] != new[name][0]],
+            f"labels{of}": [name for name in common if old[name][1] != new[name][1]],
+            f"images{of} that are gone": [name for name in before.names if name not in new],
+            f"images{of} that are new": [name for name in self.names if name not in old],
         }
-        return [f"{len(of)} {what} ({some(of)})" for what, of in found.items() if of]
+        return [f"{len(names)} {what} ({some(names)})" for what, names in found.items() if names]
+
+    def _by_name(self) -> dict[str, tuple[str, str]]:
+        return {name: entry for name, *entry in zip(self.names, self.images, self.labels, strict=True)}  # type: ignore[misc]
 
 
 def sample_digests(source: Samples, index: int) -> tuple[str, str]:
@@ -61,15 +71,15 @@ def file_digest(path: Path) -> str:
 
 
 def recorded(
-    found: Mapping[int, tuple[str, str]], order: Sequence[int], names: Sequence[str] | None
+    source: Samples, indices: Sequence[int], found: Mapping[int, tuple[str, str]], class_names: Sequence[str]
 ) -> Contents | None:
-    """The record of the samples in `order`, from their `sample_digests`; `names` are those of their classes, where the
-    labels are no files. None where they are not made of files.
-    """
-    if not order or any(index not in found for index in order):
+    """The record of some samples, from their `sample_digests`; None where they are not made of files."""
+    if not len(indices) or any(index not in found for index in indices):
         return None
-    labels = [found[index][1] for index in order] if names is None else names
-    return Contents.of([found[index][0] for index in order], labels)
+    classes = getattr(source, "labels", None)
+    labels = [found[index][1] if classes is None else class_names[classes[index]] for index in indices]
+    names = source.names
+    return Contents.of([names[index] for index in indices], [found[index][0] for index in indices], labels)
 
 
 def _short(files: Sequence[Path]) -> str:

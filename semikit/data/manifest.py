@@ -76,13 +76,13 @@ class Manifest(Settings):
     held_out: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Part (val, test) -> names of its images, where they were taken out of train."""
 
-    contents: Contents | None = None
-    """What the files of the labelled images held; not of published data sets, of generated images, or of a run that
-    was begun before this was kept."""
+    contents: dict[str, Contents] = Field(default_factory=dict)
+    """Part (labelled, and the one the best is chosen on) -> what its files held; not of published data sets, of
+    generated images, or of a run that was begun before this was kept."""
 
     @classmethod
-    def of(cls, split: Split, shards: Sequence[Shard] = (), contents: Contents | None = None) -> Self:
-        """The record of a split, of the shards that are its unlabelled images, and of what labelled files hold."""
+    def of(cls, split: Split, shards: Sequence[Shard] = (), contents: Mapping[str, Contents] | None = None) -> Self:
+        """The record of a split, of the shards that are its unlabelled images, and of what files hold."""
         labeled, unlabeled = names(split)
         counts = Counts(labeled=len(labeled), unlabeled=len(unlabeled), masked=split.masked)
         digests = Digests(labeled=digest(labeled), unlabeled=digest(unlabeled))
@@ -96,7 +96,7 @@ class Manifest(Settings):
             digests=digests,
             shards=records,
             held_out=dict(split.held_out),
-            contents=contents,
+            contents=dict(contents or {}),
         )
 
     @model_serializer(mode="wrap")
@@ -132,7 +132,9 @@ def digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
-def write(folder: Path, split: Split, shards: Sequence[Shard] = (), contents: Contents | None = None) -> Manifest:
+def write(
+    folder: Path, split: Split, shards: Sequence[Shard] = (), contents: Mapping[str, Contents] | None = None
+) -> Manifest:
     """Write split.json, labeled.txt and unlabeled.txt into a run folder.
 
     Raises:

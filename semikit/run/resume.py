@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semikit import __version__
+from semikit.data.check import LABELLED
 from semikit.data.contents import Contents
 from semikit.data.formats.rescale import BYTES, Scale
 from semikit.data.manifest import load
@@ -93,16 +94,22 @@ def _refuse_other_range(run: Run, before: Mapping[str, Any] | None) -> None:
 
 
 def _edited(run: Run, before: Mapping[str, Any], accept: bool) -> list[str]:
-    """What the files of labelled images hold that they did not before, as a line for the record; nothing of a run that
-    was begun before this was kept. Only the first process knows.
+    """What files hold that they did not before, of those that are learned from with their labels and those that the
+    best is chosen on, as a line for the record; nothing of a run that was begun before this was kept. Only the first
+    process knows.
 
     Raises:
         DataError: something, unless the user accepts it.
     """
-    known, now = before.get("contents"), run.task.manifest().get("contents")
-    if known is None or now is None:
-        return []
-    changes = Contents.model_validate(now).changes(Contents.model_validate(known), before["labeled"])
+    known, now = before.get("contents", {}), run.task.manifest().get("contents", {})
+    changes = [
+        phrase
+        for part in now
+        if part in known
+        for phrase in Contents.model_validate(now[part]).changes(
+            Contents.model_validate(known[part]), "" if part == LABELLED else f" of {part}"
+        )
+    ]
     if not changes:
         return []
     found = " and ".join(changes)

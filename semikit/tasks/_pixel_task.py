@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -130,7 +129,7 @@ class PixelTask(Task, ABC):
         parts = [part for part in parts if part.masks or (thorough and not published)]
         if published and not thorough:
             parts = [part.sampled(_CHECKED[part.name]) for part in parts]
-        parts[0] = replace(parts[0], recorded=not (thorough or published))
+        parts = parts if thorough or published else learned.recorded(parts)
         opened = check_samples(parts, len(self.class_names))
         self.census = Census(self.class_names, opened.counted)
         learned.record(opened.digests)

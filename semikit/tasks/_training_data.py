@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
 from semikit.core.batch import Requirements
 from semikit.core.task import BatchLayout, Counts
 from semikit.data import contents, manifest
+from semikit.data.check import LABELLED, Part
 from semikit.data.duplicates import overlap_notices
 from semikit.data.loading.loader import Make, StepLoader
 from semikit.data.loading.streams import Stream
@@ -46,7 +48,7 @@ class TrainingData:
         self.train, self.val, self.test = parts.train, val, parts.test
         self.split = choose(settings.labels, parts, layout.seed if settings.split_seed is None else settings.split_seed)
         self.shards = () if parts.pool is None else parts.pool.shards
-        self.contents: contents.Contents | None = None
+        self.contents: dict[str, contents.Contents] = {}
         self.counts = Counts(
             labeled=len(self.split.labeled),
             unlabeled=len(self.split.unlabeled) if parts.pool is None else None,
@@ -54,12 +56,22 @@ class TrainingData:
             test=0 if parts.test is None else len(parts.test),
         )
 
-    def record(self, digests: Mapping[int, tuple[str, str]]) -> None:
-        """Keep what the files of the labelled images hold for the manifest, where they were digested."""
-        labels = getattr(self.train, "labels", None)
-        names = self.parts.class_names
-        classes = None if labels is None else [names[labels[index]] for index in self.split.labeled]
-        self.contents = contents.recorded(digests, self.split.labeled, classes)
+    def recorded(self, parts: Iterable[Part]) -> list[Part]:
+        """The same parts of one's own data; what the files hold that are learned from with their labels, and that the
+        best network is chosen on, is to be digested.
+        """
+        chosen = "test" if self.layout.on_test and self.test is not None else "val"
+        return [replace(part, recorded=part.name in (LABELLED, chosen)) for part in parts]
+
+    def record(self, digests: Mapping[str, Mapping[int, tuple[str, str]]]) -> None:
+        """Keep what these files hold, by part and number, for the manifest."""
+        sources = {LABELLED: (self.train, self.split.labeled), "val": (self.val, range(len(self.val)))}
+        if self.test is not None:
+            sources["test"] = (self.test, range(len(self.test)))
+        for part, found in digests.items():
+            record = contents.recorded(*sources[part], found, self.parts.class_names)
+            if record is not None:
+                self.contents[part] = record
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""

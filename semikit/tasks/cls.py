@@ -149,7 +149,7 @@ class Classification(Task):
             opened.append(replace(unlabelled, indices=rest))
         elif self.parts.published:
             opened = [part.sampled(_CHECKED) for part in opened]
-        opened[0] = replace(opened[0], recorded=not (thorough or self.parts.published))
+        opened = opened if thorough or self.parts.published else learned.recorded(opened)
         found = check_samples(opened, len(self.class_names), one_size=self.settings.size is None)
         learned.record(found.digests)
         self.notices = [

@@ -55,23 +55,36 @@ def test_an_edit_that_is_accepted_is_recorded(semikit: Call, stopped: Path, tmp_
     for k in (0, 2):
         edit(tmp_path / f"own/train/masks/train{k}.png")
     edit(tmp_path / "own/train/images/train1.png")
-    before = json.loads((stopped / "split.json").read_text())["contents"]
+    before = json.loads((stopped / "split.json").read_text())["contents"]["labelled"]
     stop_at(2)
     told = "content of 1 images (train1) and 2 labels (train0, train2)"
     answer = semikit("train", "seg", "--resume", stopped, ACCEPT, "--iterations", "2")
     assert answer.code == 0, answer.err
     assert f"note: from iteration 1 on with another {told}" in answer.out
     assert json.loads((stopped / "results.json").read_text())["changed"] == [f"iteration 1: {told}"]
-    after = json.loads((stopped / "split.json").read_text())["contents"]
+    after = json.loads((stopped / "split.json").read_text())["contents"]["labelled"]
     assert [a == b for a, b in zip(before["labels"], after["labels"], strict=True)] == [False, True, False, True]
-    assert read_checkpoint(stopped / "weights/last.ckpt")["manifest"]["contents"]["digest"] == after["digest"]
+    assert (
+        read_checkpoint(stopped / "weights/last.ckpt")["manifest"]["contents"]["labelled"]["digest"] == after["digest"]
+    )
     (stopped / "results.json").unlink()
     answer = semikit("train", "seg", "--resume", stopped)  # what was accepted is not asked again
     assert answer.code == 0, answer.err
 
 
-def test_what_is_not_labelled_may_be_edited(semikit: Call, stopped: Path, tmp_path: Path) -> None:
+def test_an_edit_of_what_the_best_is_chosen_on(semikit: Call, stopped: Path, tmp_path: Path) -> None:
+    edit(tmp_path / "own/val/masks/val1.png")
+    (tmp_path / "own/val/images/val2.png").unlink()
+    (tmp_path / "own/val/masks/val2.png").unlink()
+    answer = semikit("train", "seg", "--resume", stopped)
+    assert answer.code == 2
+    assert "1 labels of val (val1) and 1 images of val that are gone (val2). Restore them" in answer.err
+    assert semikit("train", "seg", "--resume", stopped, ACCEPT).code == 0
+
+
+def test_what_has_no_part_in_it_may_be_edited(semikit: Call, stopped: Path, tmp_path: Path) -> None:
     edit(tmp_path / "own/train/images/train6.png")
+    edit(tmp_path / "own/test/masks/test1.png")
     answer = semikit("train", "seg", "--resume", stopped)
     assert answer.code == 0, answer.err
 

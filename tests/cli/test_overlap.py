@@ -48,7 +48,7 @@ def test_a_run_that_began_with_them_goes_on(
     assert train("--out", tmp_path / "run", data=data).code == 130
     (data.parent / "val/images/val1.png").write_bytes((data.parent / "train/images/train7.png").read_bytes())
     stop_at(None)
-    answer = semikit("train", "seg", "--resume", tmp_path / "run")
+    answer = semikit("train", "seg", "--resume", tmp_path / "run", "--accept-data-changes")
     assert answer.code == 0, answer.err
     assert f"note: {TOLD}" in answer.out
 

@@ -131,6 +131,7 @@ def test_images_of_one_class_each(tmp_path: Path) -> None:
         ["cat", "1", "2"],
         ["dog", "1", "0"],
     ]
+    assert census.lines()[0] == "images of each class"
     assert unscored_classes(census) == (
         "no validation image holds class 'dog': it has no score there (shown as \N{EN DASH})"
     )

@@ -18,13 +18,13 @@ def test_digests_are_those_of_the_files(folder: Path, spec: DataSpec) -> None:
     image, mask = (file_digest(folder / f"train/{part}/train2.png")[:16] for part in ("images", "masks"))
     assert sample_digests(train, 2) == (image, mask)
     assert sample_digests(train, 7)[1] == ""
-    found = check_samples([Part("labelled", train, [4, 2], masks=True, recorded=True)], 3).digests
+    found = check_samples([Part("labelled", train, [4, 2], masks=True, recorded=True)], 3).digests["labelled"]
     assert found == {index: sample_digests(train, index) for index in (2, 4)}
-    record = recorded(found, [4, 2], None)
+    record = recorded(train, [4, 2], found, spec.classes)
     assert record is not None
-    assert (record.images[1], record.labels[1]) == (image, mask)
-    assert recorded(found, [4, 3], None) is None
-    assert recorded({}, [], None) is None
+    assert (record.names[1], record.images[1], record.labels[1]) == ("train2", image, mask)
+    assert recorded(train, [4, 3], found, spec.classes) is None
+    assert recorded(train, [], {}, spec.classes) is None
     assert check_samples([Part("labelled", train, [4, 2], masks=True)], 3).digests == {}
 
 
@@ -37,5 +37,14 @@ def test_digests_are_those_of_the_files(folder: Path, spec: DataSpec) -> None:
     ],
 )
 def test_what_changed_is_named(images: str, labels: str, told: list[str]) -> None:
-    before = Contents.of("wxyz", "1111")
-    assert Contents.of(images, labels).changes(before, NAMES) == told
+    before = Contents.of(NAMES, "wxyz", "1111")
+    assert Contents.of(NAMES, images, labels).changes(before, "") == told
+
+
+def test_images_that_came_and_went_are_named() -> None:
+    now = Contents.of("abce", "wxyz", "1112")
+    assert now.changes(Contents.of(NAMES, "wxyz", "2111"), " of val") == [
+        "1 labels of val (a)",
+        "1 images of val that are gone (d)",
+        "1 images of val that are new (e)",
+    ]
