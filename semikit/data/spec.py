@@ -15,7 +15,7 @@ from semikit.data.formats.mask_values import VALID, MaskValues
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.rescale import Scale
 from semikit.data.shards.pool_spec import Shards
-from semikit.errors import ConfigError, DataError, some
+from semikit.errors import ConfigError, some
 from semikit.files import at_home, no_such_file
 from semikit.settings.base import Location, Settings
 from semikit.settings.messages import validate
@@ -252,18 +252,12 @@ def _refuse_unreachable(spec: ClassSpec, where: str) -> None:
 
 
 def part_folders(folder: Path) -> dict[str, str]:
-    """Part -> its folder below the folder, of those that are there.
-
-    Raises:
-        DataError: a part under two names.
-    """
+    """Part -> its folder below the folder, of those that are there; the first of its names counts."""
     found: dict[str, str] = {}
     for part, names in PART_FOLDERS.items():
-        there = [name for name in names if (folder / name).is_dir()]
-        if len(there) > 1:
-            raise DataError(f"{folder} has {' and '.join(there)}/, which both are for {part}. Keep one of them.")
-        if there:
-            found[part] = str(folder / there[0])
+        place = next((folder / name for name in names if (folder / name).is_dir()), None)
+        if place is not None:
+            found[part] = str(place)
     return found
 
 
