@@ -90,6 +90,7 @@ class TestOneBadFile:
         assert done.count == 4
         assert [Path(fault.file).name for fault in done.failed] == ["0.png", "3.png"]
         assert any("2 of 6 not predicted, unreadable or truncated image: " in notice for notice in done.notices)
+        assert not any("_io." in notice for notice in done.notices)  # what Python calls an open file
         head, *rows = errors(tmp_path / "out")
         assert head == ["file", "error"]
         assert [row[0] for row in rows] == [str(source / "0.png"), str(source / "3.png")]

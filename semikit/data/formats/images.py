@@ -37,7 +37,7 @@ RASTERS = frozenset({".tif", ".tiff", ".jp2", ".vrt"})
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-_IN_MEMORY = re.compile(r"'?/vsimem/[^\s']+'?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tiff?|<_io\.BytesIO[^>]*>")
+_IN_MEMORY = re.compile(r"'?/vsimem/[^\s']+'?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tiff?|<_io\.\w+[^>]*>")
 """What GDAL and Pillow call a file that is not on the disk."""
 
 
