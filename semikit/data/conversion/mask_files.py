@@ -33,7 +33,8 @@ from semikit.errors import ConfigError, FileFault, mask_size_fault
 
 _VOC_MASKS = ("SegmentationClass", "SegmentationClassAug")
 _LISTS = "ImageSets/Segmentation"
-_TABLES = ("labelmap.txt", "label_colors.txt", "class_dict.csv", "colors.yaml")
+COLOUR_TABLES = ("labelmap.txt", "label_colors.txt", "class_dict.csv", "colors.yaml")
+"""Lists of colours that lie beside masks."""
 _IMAGES = ("images", "JPEGImages", "imgs", "image")
 
 
@@ -135,7 +136,7 @@ def read_colour_masks(source: Path, colours: Mapping[str, Colour] | None) -> Lab
 
 def table_beside(folder: Path) -> dict[str, Colour] | None:
     """The colours of a list in a folder, if there is one."""
-    found = next((folder / name for name in _TABLES if (folder / name).is_file()), None)
+    found = next((folder / name for name in COLOUR_TABLES if (folder / name).is_file()), None)
     return None if found is None else read_colours(found)
 
 

@@ -11,8 +11,9 @@ from typing import Any, final
 import yaml
 
 from semikit.data.conversion.label_formats import FORMATS, Reading, recognised
-from semikit.data.conversion.mask_files import table_beside
+from semikit.data.conversion.mask_files import COLOUR_TABLES, table_beside
 from semikit.data.conversion.yaml_file import relative
+from semikit.data.formats.colours import unpacked
 from semikit.data.image_pairs import BINARY
 from semikit.data.survey.layout import Layout, Matched, look
 from semikit.data.survey.mask_samples import Classes, Histogram, classes_of, histogram
@@ -135,7 +136,7 @@ class _Writer:
         return ["", *_class_lines(made, found, self.layout.task)]
 
     def _other(self) -> list[str]:
-        other = [name for name in self.layout.other if PurePosixPath(name).name not in _NAMES]
+        other = [name for name in self.layout.other if PurePosixPath(name).name not in (*_NAMES, *COLOUR_TABLES)]
         if not other:
             return []
         kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in other)
@@ -158,13 +159,16 @@ def _class_lines(made: Classes, found: Histogram, task: str) -> list[str]:
         lines.append("colors:")
         for name, colour, share in zip(made.names, made.colours, made.shares, strict=True):
             lines.append(f"  {_flow(name)}: {list(colour)}    # {_percent(share)}")
+        void = {value: found.shares.get(value, 0.0) for value in made.ignore}
+        if void:
+            listed = [list(unpacked(value)) for value in void]
+            lines.append(f"ignore_colors: {listed}    # {_percent(sum(void.values()))} of the pixels")
         return lines
     lines.append("classes:")
     for name, value, share in zip(made.names, made.values, made.shares, strict=True):
         lines.append(f"  - {_flow(name)}    # value {value}: {_percent(share)}")
     if made.ignore:
-        shares = found.shares
-        shown = ", ".join(f"{value}: {_percent(shares[value])}" for value in made.ignore)
+        shown = ", ".join(f"{value}: {_percent(found.shares.get(value, 0.0))}" for value in made.ignore)
         lines.append(f"ignore: {list(made.ignore)}    # {shown} of the pixels")
     if made.mapping:
         lines.append(f"mapping: {_flow(made.mapping)}    # mask value: class")

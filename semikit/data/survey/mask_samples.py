@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.data.formats.colours import COLOUR, Colour, unpacked
+from semikit.data.formats.colours import COLOUR, Colour, packed, unpacked
 from semikit.data.formats.images import read_mask
 from semikit.data.formats.mask_values import is_lossy
 from semikit.errors import FileFault
@@ -22,7 +22,8 @@ _MOST = 255
 _MOST_COLOURS = 64
 _VOID = 255
 _RARE = 0.005
-"""Share of pixels up to which colours without a name are taken for mistakes of an export."""
+"""Share of pixels up to which colours that a list does not name are taken for mistakes of an export."""
+_VOIDS = {"void", "ignore", "ignored", "unlabeled", "unlabelled", "don't care"}
 
 
 @final
@@ -86,7 +87,9 @@ def _stored(path: Path) -> NDArray[np.int64]:
 @final
 @dataclass(frozen=True)
 class Classes:
-    """What the values mean: names in order, with the value and share of each, values that do not count, and colours."""
+    """What the values mean: names in order, with the value and share of each, and colours; values (or packed colours)
+    that do not count.
+    """
 
     names: Sequence[str]
     values: Sequence[int]
@@ -119,23 +122,26 @@ def classes_of(found: Histogram, names: Sequence[str], colours: dict[str, Colour
         values = list(range(max(len(names), values[-1] + 1)))
     fits = len(names) == len(values)
     plain = ["background", "foreground"] if len(values) == 2 else [f"class {value}" for value in values]
-    shown = [shares.get(value, 0.0) for value in values]
-    return Classes(names if fits else plain, values, shown, ignore, guessed=not fits)
+    every = list(zip(names if fits else plain, values, strict=True))
+    void = [value for name, value in every if name.casefold() in _VOIDS]
+    kept = [(name, value) for name, value in every if value not in void]
+    shown = [shares.get(value, 0.0) for _, value in kept]
+    return Classes([name for name, _ in kept], [v for _, v in kept], shown, [*void, *ignore], guessed=not fits)
 
 
 def _of_colours(found: Histogram, known: dict[str, Colour] | None) -> Classes:
-    shares = found.shares
-    by_colour = {colour: name for name, colour in (known or {}).items()}
-    seen = {value: share for value, share in shares.items() if share > _RARE or unpacked(value) in by_colour}
-    every = [
-        (by_colour.get(unpacked(v), f"class {k}"), unpacked(v), share) for k, (v, share) in enumerate(seen.items())
-    ]
-    there = {name for name, _, _ in every}
-    every += [(name, colour, 0.0) for name, colour in (known or {}).items() if name not in there]
+    """The classes that a list names, in its order, then colours that it does not; those called void do not count."""
+    shares = {unpacked(value): share for value, share in found.shares.items()}
+    named = {colour: name for name, colour in (known or {}).items()}
+    others = [colour for colour, share in shares.items() if colour not in named and (not known or share > _RARE)]
+    every = named | {colour: f"class {number}" for number, colour in enumerate(others, start=len(named))}
+    void = [colour for colour, name in every.items() if name.casefold() in _VOIDS]
+    kept = {colour: name for colour, name in every.items() if colour not in void}
     return Classes(
-        [name for name, _, _ in every],
-        list(range(len(every))),
-        [share for _, _, share in every],
-        colours=[colour for _, colour, _ in every],
-        guessed=not known,
+        list(kept.values()),
+        list(range(len(kept))),
+        [shares.get(colour, 0.0) for colour in kept],
+        [packed(colour) for colour in void],
+        list(kept),
+        guessed=bool(others),
     )

@@ -90,3 +90,22 @@ def test_json_of_another_kind_among_them_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(FileFault, match=r"no LabelMe json.*b\.json"):
         convert(Reading(tmp_path), tmp_path.with_name("out"))
+
+
+def test_labels_of_a_photo_on_its_side_lie_as_a_viewer_shows_it(tmp_path: Path) -> None:
+    from semikit.data.masked_images import load_spec, open_folders
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in "ab":
+        pixels = np.random.default_rng(ord(name)).integers(0, 256, (16, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.jpg", exif=exif)
+        save(tmp_path / f"{name}.json", [shape("tree", [[0, 0], [5, 0], [5, 3], [0, 3]])], f"{name}.jpg")
+    out = tmp_path.with_name("out")
+    convert(Reading(tmp_path), out)
+    train = open_folders(load_spec(out / "data.yaml")).train
+    image, _ = train.image(0)
+    labels, _ = train.target(0)
+    assert image.shape[:2] == labels.shape == (12, 16)
+    assert labels[:3, :5].all()
+    assert labels.sum() == 15

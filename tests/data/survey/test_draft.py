@@ -104,6 +104,14 @@ def test_names_beside_the_images_are_taken(tmp_path: Path) -> None:
     assert "guesses" not in made.text
 
 
+def test_a_class_called_void_does_not_count(tmp_path: Path) -> None:
+    lf.photo(tmp_path / "data/images/a.png")
+    mask(tmp_path / "data/masks/a.png", (0, 1, 2))
+    (tmp_path / "data/classes.txt").write_text("void\nsky\nroad\n")
+    spec = load_spec(drafted(tmp_path / "data")[1])
+    assert (spec.classes, spec.ignore, spec.mapping) == (("sky", "road"), (0,), {1: 0, 2: 1})
+
+
 def test_colours_are_listed_with_their_shares_and_names_where_they_are_known(tmp_path: Path) -> None:
     lf.photo(tmp_path / "data/images/a.png")
     pixels = np.zeros((12, 16, 3), np.uint8)
@@ -115,7 +123,10 @@ def test_colours_are_listed_with_their_shares_and_names_where_they_are_known(tmp
     assert "class 1: [128, 64, 128]    # 25.0 %" in made.text
     (tmp_path / "data/class_dict.csv").write_text("name,r,g,b\nroad,128,64,128\nvoid,0,0,0\nsky,1,2,3\n")
     _, yaml = drafted(tmp_path / "data")
-    assert load_spec(yaml).classes == ("void", "road", "sky")
+    spec = load_spec(yaml)
+    assert spec.classes == ("road", "sky")
+    assert spec.ignore_colors == ((0, 0, 0),)
+    assert "not understood" not in drafted(tmp_path / "data")[0].text.casefold()
 
 
 def test_masks_saved_as_jpeg_are_not_understood_and_that_is_said(tmp_path: Path) -> None:
