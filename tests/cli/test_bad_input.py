@@ -84,7 +84,8 @@ def test_colour_mask(own: Path, refused: Callable[..., str]) -> None:
     photos.save(own.parent / "val/masks/val1.png", NOISE)
     told = refused()
     assert told.startswith("val: colour mask read as RGB: ")
-    assert "val1.png (3 channels, 1920 colours). Save class numbers instead" in told
+    assert "val1.png (3 channels, 1920 colours)" in told
+    assert "or save class numbers" in told
 
 
 def test_truncated_image(own: Path, refused: Callable[..., str]) -> None:
@@ -109,7 +110,7 @@ def test_all_faults_come_in_one_message(own: Path, refused: Callable[..., str]) 
 
 def test_a_key_the_data_file_does_not_know(own: Path, refused: Callable[..., str]) -> None:
     own.write_text(own.read_text() + "clases: [a, b]\n")
-    assert refused() == f"{own}: unknown key 'clases'. Did you mean 'classes'?"
+    assert refused() == f"{own}: unknown key 'clases'. Did you mean 'classes' or 'colors'?"
 
 
 # ----------------------------------------------------------------------------------------------------------- labels
@@ -141,7 +142,7 @@ def test_labels_that_are_no_text(refused: Callable[..., str], own: Path) -> None
 def test_labelled_file_that_is_also_in_val(own: Path, refused: Callable[..., str]) -> None:
     shutil.copy(own.parent / "train/images/train1.png", own.parent / "val/images/val0.png")
     told = refused("--labels", "6")
-    assert told == "labelled files that are also in val: train1 (there val0). Take them out of train or of val."
+    assert told.startswith("1 pictures of val are also learned from: val0 (train: train1). A score on them says little")
 
 
 def test_labels_of_the_validation_images(own: Path, refused: Callable[..., str]) -> None:

@@ -19,6 +19,7 @@ from semikit.errors import ConfigError, UnknownNameError
 from semikit.methods.supervised import Supervised, SupervisedConfig
 from semikit.run import build
 from semikit.run.config import resolve
+from semikit.run.folder import unfinished
 from semikit.training.class_weights import BETA, resolved_weights, weights_line
 from semikit.training.reporter import Reporter
 from tests.helpers import tiny
@@ -111,6 +112,10 @@ def test_a_run_counts_its_labelled_images_and_records_the_weights(
         assert census.pixels == tuple(found)
     again = build.build_run(resolve(run.config.to_raw()), tmp_path, Reporter())
     assert again.config.to_raw() == run.config.to_raw()
+    (tmp_path / "config.yaml").write_text(run.config.to_yaml())
+    assert unfinished(resolve(raw), tmp_path) == str(tmp_path), "a restart finds the run in which they were counted"
+    raw["train"]["class_weights"] = None
+    assert unfinished(resolve(raw), tmp_path) is None
 
 
 def test_weights_are_stated_with_words_or_numbers(small: Small) -> None:
