@@ -69,11 +69,11 @@ def test_by_a_check_of_the_data(semikit: Call, data: Path) -> None:
 
 def test_of_a_folder(semikit: Call, tmp_path: Path) -> None:
     folder = icons.write(tmp_path / "cls").parent
-    (folder / "val").rename(folder / "valid")
+    (folder / "val").rename(folder / "holdout")
     flags = ["--data", folder, *icons.FLAGS, "views.size=null", "--labels", "6", "--iterations", "2"]
     answer = semikit("train", "cls", *flags, "--dry-run")
     assert answer.code == 0, answer.err
-    assert f"1 not used, folders of images that are no part: {folder}/valid. Parts are called" in answer.out
+    assert f"1 not used, folders of images that are no part: {folder}/holdout. Parts are called" in answer.out
 
 
 def test_of_more_images(semikit: Call, tmp_path: Path, data: Path) -> None:
