@@ -222,6 +222,12 @@ class TestPatterns:
         assert len(done.notices) == 1
         assert "x.psd" in done.notices[0]
 
+    def test_a_pipe_that_fits_is_named(self, tmp_path: Path) -> None:
+        os.mkfifo(images(tmp_path / "in", 2) / "x.png")
+        done = predicted("seg", tmp_path / "in/*.png", tmp_path / "out")
+        assert done.count == 2
+        assert "1 not used, no regular file (a pipe or a device): " in done.notices[0]
+
     def test_no_image_among_them(self, tmp_path: Path) -> None:
         (tmp_path / "x.psd").write_bytes(b"")
         with pytest.raises(DataError, match=r"it fits .*x\.psd, no image. Known types: \.avif"):
