@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -11,7 +13,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.errors import DataError, FileFault
+from semikit.errors import DataError, FileFault, SemikitError
 from semikit.raster.burning import burn
 from semikit.raster.geodesic import Geometries
 from semikit.raster.grid import Grid
@@ -97,24 +99,22 @@ def read_layer(path: Path, attribute: str | None) -> Layer:
     from pyogrio.raw import read
     from shapely import from_wkb, get_parts, get_type_id, is_missing
 
-    try:
+    with _faults_of(path):
         known = list(pyogrio.read_info(path)["fields"])
         if attribute is not None and attribute not in known:
             raise DataError(f"{path} has no attribute {attribute!r}; it has {', '.join(map(str, known)) or 'none'}.")
         info, _, shapes, columns = read(path, columns=[] if attribute is None else [attribute])
-    except pyogrio.errors.DataSourceError as error:
-        raise FileFault("unreadable polygons", path, " ".join(str(error).split()), _REMEDY) from None
-    if not info["crs"]:
-        remedy = "Save it with the CRS it was drawn in (a Shapefile needs its .prj)."
-        raise FileFault("polygons without a coordinate reference system", path, "", remedy)
-    geometries = np.asarray(from_wkb(shapes), dtype=object)
-    areal = np.isin(get_type_id(geometries), (3, 6)) & ~is_missing(geometries)
-    if not areal.any():
-        raise FileFault("file without polygons", path, f"{len(geometries)} features", _REMEDY)
-    names = ["" for _ in geometries] if attribute is None else [_text(value) for value in columns[0]]
-    kept = np.flatnonzero(areal)
-    parts, owners = get_parts(geometries[kept], return_index=True)
-    return Layer(parts, tuple(names[kept[k]] for k in owners), str(info["crs"]))
+        if not info["crs"]:
+            remedy = "Save it with the CRS it was drawn in (a Shapefile needs its .prj)."
+            raise FileFault("polygons without a coordinate reference system", path, "", remedy)
+        geometries = np.asarray(from_wkb(shapes), dtype=object)
+        areal = np.isin(get_type_id(geometries), (3, 6)) & ~is_missing(geometries)
+        if not areal.any():
+            raise FileFault("file without polygons", path, f"{len(geometries)} features", _REMEDY)
+        names = ["" for _ in geometries] if attribute is None else [_text(value) for value in columns[0]]
+        kept = np.flatnonzero(areal)
+        parts, owners = get_parts(geometries[kept], return_index=True)
+        return Layer(parts, tuple(names[kept[k]] for k in owners), str(info["crs"]))
 
 
 def attributes(path: Path) -> dict[str, list[str]]:
@@ -123,17 +123,29 @@ def attributes(path: Path) -> dict[str, list[str]]:
     Raises:
         FileFault: cannot be read.
     """
-    import pyogrio
     from pyogrio.raw import read
 
-    try:
+    with _faults_of(path):
         info, _, _, columns = read(path, read_geometry=False)
-    except pyogrio.errors.DataSourceError as error:
+        return {
+            str(name): sorted({_text(value) for value in column})[:6]
+            for name, column in zip(info["fields"], columns, strict=True)
+        }
+
+
+@contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """What GDAL, GEOS and PROJ say of a damaged file, as one error; their warnings are not shown."""
+    from shapely.errors import ShapelyError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except SemikitError:
+        raise
+    except (RuntimeError, ValueError, LookupError, OSError, ShapelyError) as error:
         raise FileFault("unreadable polygons", path, " ".join(str(error).split()), _REMEDY) from None
-    return {
-        str(name): sorted({_text(value) for value in column})[:6]
-        for name, column in zip(info["fields"], columns, strict=True)
-    }
 
 
 def _text(value: Any) -> str:

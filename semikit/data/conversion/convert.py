@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -195,7 +196,7 @@ def _write(jobs: Sequence[tuple[LabeledImage, Path, Path]], store: MaskStore, pr
         DataError: images that cannot be read or have another size than their labels, in one message.
     """
     written, faults = 0, dict[str, list[FileFault]]()
-    with ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor() as threads, _given_up(threads):
         made = threads.map(partial(_write_one, store), jobs)
         for done, result in enumerate(made, start=1):
             progress("masks", done, len(jobs))
@@ -207,6 +208,16 @@ def _write(jobs: Sequence[tuple[LabeledImage, Path, Path]], store: MaskStore, pr
     if lines:
         raise DataError("\n- ".join([f"{len(lines)} problems with the labels:", *lines]) if lines[1:] else lines[0])
     return written
+
+
+@contextmanager
+def _given_up(threads: ThreadPoolExecutor) -> Iterator[None]:
+    """What threads have not begun is not begun any more where an error or an interruption ends this."""
+    try:
+        yield
+    except BaseException:
+        threads.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _write_one(store: MaskStore, job: tuple[LabeledImage, Path, Path]) -> bool | FileFault:

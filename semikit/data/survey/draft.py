@@ -133,7 +133,7 @@ class _Writer:
         if self.layout.task == "cd" and not names and not found.coloured and len(found.shares) == len(BINARY):
             names = list(BINARY)
         made = classes_of(found, names, table_beside(self.folder) if found.coloured else None)
-        return ["", *_class_lines(made, found, self.layout.task)]
+        return ["", *_class_lines(made, found)]
 
     def _other(self) -> list[str]:
         other = [name for name in self.layout.other if PurePosixPath(name).name not in (*_NAMES, *COLOUR_TABLES)]
@@ -151,7 +151,7 @@ def _names(folder: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _class_lines(made: Classes, found: Histogram, task: str) -> list[str]:
+def _class_lines(made: Classes, found: Histogram) -> list[str]:
     """Classes or colors, ignore and mapping, each with what was counted."""
     head = f"# counted in {found.opened} masks" + ("; the names are guesses, write your own" if made.guessed else "")
     lines = [head]

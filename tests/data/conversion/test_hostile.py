@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyogrio.raw import write
+from shapely import to_wkb
+from shapely.geometry import box
 
 from semikit.data.conversion.convert import convert
 from semikit.data.conversion.label_formats import Reading
 from semikit.errors import SemikitError
+from tests.helpers import georasters, mutations
 from tests.helpers import label_files as lf
-from tests.helpers import mutations
 
-TRIALS = 80
+TRIALS = 60
 
 
 def coco(folder: Path) -> Path:
@@ -81,3 +84,20 @@ def test_text_with_other_bytes(tmp_path: Path, kind: str) -> None:
     for k in range(TRIALS):
         file.write_bytes(mutations.damaged(rng, text))
         tried(Reading(source, format=kind, images=tmp_path / "images"), tmp_path / f"out{k}")
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".shp"])
+def test_vector_files_with_other_bytes(tmp_path: Path, suffix: str) -> None:
+    images = georasters.save(tmp_path / "images/a.tif", georasters.ramp(20, 30)).parent
+    shapes = to_wkb(
+        np.array([box(400010, 5799900, 400090, 5799990), box(400050, 5799850, 400120, 5799950)], dtype=object)
+    )
+    names = [np.array(["lake", "field"], dtype=object)]
+    file = tmp_path / f"labels{suffix}"
+    drivers = {".geojson": "GeoJSON", ".gpkg": "GPKG", ".shp": "ESRI Shapefile"}
+    write(file, shapes, names, ["kind"], driver=drivers[suffix], geometry_type="Polygon", crs=georasters.UTM)
+    whole = file.read_bytes()
+    rng = np.random.default_rng(2)
+    for k in range(TRIALS):
+        file.write_bytes(mutations.damaged(rng, whole))
+        tried(Reading(file, format="vector", images=images, attribute="kind"), tmp_path / f"out{k}")
