@@ -112,7 +112,7 @@ def _pair(images: Path | None, masks: Path | None) -> dict[str, Path] | None:
 def _classes(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     """The names of the classes, and what has to be said of values that are none."""
     places = {part: folder / found[part]["masks"] for part in _PARTS if isinstance(found.get(part), Mapping)}
-    values = _values(places)
+    values = _values(folder, places)
     names = folder / "classes.txt"
     if names.is_file():
         known = [line.strip() for line in names.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
@@ -125,7 +125,7 @@ def _classes(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     raise DataError(_question(folder, found, values))
 
 
-def _values(places: Mapping[str, Path]) -> Counter[int]:
+def _values(folder: Path, places: Mapping[str, Path]) -> Counter[int]:
     """Value -> pixels, in a sample of the masks.
 
     Raises:
@@ -137,9 +137,11 @@ def _values(places: Mapping[str, Path]) -> Counter[int]:
         texts = [path for pattern in ("*.txt", "*.json", "*.xml") for path in place.rglob(pattern)]
         masks = image_files(place, f"{part} masks", empty=bool(texts))
         if not masks:
+            yolo = texts[0].suffix == ".txt" and (folder / "labels").is_dir()
+            source = f"{folder}" if yolo else f"{place} --images FOLDER_OF_IMAGES"
             raise DataError(
                 f"{place} holds {len(texts)} files such as {texts[0].name} and no mask. Make masks of the labels, and "
-                f"a data YAML, by: semikit data convert {place} --images FOLDER_OF_IMAGES -o NEW_FOLDER"
+                f"a data YAML, by: semikit data convert {source} -o {folder.name}-masks"
             )
         files += masks.values()
     sample = files[:: max(1, -(-len(files) // _SAMPLED))]

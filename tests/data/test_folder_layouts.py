@@ -99,7 +99,7 @@ def test_labels_that_are_no_masks_are_to_be_converted(tmp_path: Path) -> None:
     pair(tmp_path / "images/train", None)
     (tmp_path / "labels/train").mkdir(parents=True)
     (tmp_path / "labels/train/a.txt").write_text("0 0.1 0.1 0.9 0.1 0.5 0.9\n")
-    with pytest.raises(DataError, match=r"holds 1 files such as a\.txt and no mask.*data convert .*labels/train"):
+    with pytest.raises(DataError, match=r"holds 1 files such as a\.txt and no mask.*data convert \S+ -o \S+-masks$"):
         load_spec(tmp_path)
 
 
