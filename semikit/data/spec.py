@@ -228,14 +228,15 @@ def read_spec(kind: type[S], data: Path | Mapping[str, Any], root: Path | None =
     path = Path("data") if isinstance(data, Mapping) else data
     raw = expand(dict(data) if isinstance(data, Mapping) else read_yaml(data), str(path))
     raw = in_own_keys(raw, path, root, maps=maps)
-    spec = validate(kind, raw, str(path))
-    if isinstance(spec, ClassSpec):  # not where it is validated: runs that were begun so go on
-        _refuse_unreachable(spec, str(path))
-    return placed(spec, at_home(root or path.parent).absolute())
+    return placed(validate(kind, raw, str(path)), at_home(root or path.parent).absolute())
 
 
-def _refuse_unreachable(spec: ClassSpec, where: str) -> None:
-    """Raise where no mask value leads to a class, with the lines that leave it out."""
+def refuse_unreachable(spec: ClassSpec) -> None:
+    """Raise where no mask value leads to a class: it cannot be learned. A model that knows it may be scored.
+
+    Raises:
+        ConfigError: with the line that leaves the class out.
+    """
     lost = spec.values.unreachable()
     if not lost:
         return
@@ -245,9 +246,9 @@ def _refuse_unreachable(spec: ClassSpec, where: str) -> None:
     mapping = ", ".join(f"{value}: {number}" for value, number in stored.items())
     names = ", ".join(f"{spec.classes[k]!r} ({k})" for k in lost)
     raise ConfigError(
-        f"{where}: no mask value is of class {names}: `ignore` or `mapping` takes its value. If it is no class, leave "
-        f"its name out of `classes` and number the others: `mapping: {{{mapping}}}`; else take its value out of "
-        "`ignore` or `mapping`."
+        f"no mask value is of class {names}: `ignore` or `mapping` takes its value. If it is no class, leave its name "
+        f"out of `classes` and number the others: `mapping: {{{mapping}}}`; else take its value out of `ignore` or "
+        "`mapping`."
     )
 
 

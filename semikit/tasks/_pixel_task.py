@@ -20,6 +20,7 @@ from semikit.data.formats.value_range import range_notices
 from semikit.data.headers import header_notices
 from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
+from semikit.data.spec import refuse_unreachable
 from semikit.errors import ConfigError, DataError, some
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.pictures import save_png
@@ -122,6 +123,8 @@ class PixelTask(Task, ABC):
         labelled). Afterwards `census` holds what was counted, and `notices` what a user should know of it.
         """
         published, learned = self.parts.published, self.learned
+        if self.data.folders is not None and not resumed:
+            refuse_unreachable(self.data.folders)
         parts = parts_of(learned.split, learned.val, learned.test)
         missing = missing_files(parts) if published else []
         if missing:

@@ -80,6 +80,11 @@ def test_masks_of_0_and_255(own: Path, refused: Callable[..., str]) -> None:
     assert "Only 0 and 255 occur; if 255 is class 1, add `mapping: {255: 1}`" in refused()
 
 
+def test_a_class_of_which_all_values_are_ignored(own: Path, refused: Callable[..., str]) -> None:
+    own.write_text(own.read_text().replace("ignore: [9]", "ignore: [0, 9]"))
+    assert refused().startswith("no mask value is of class 'sky' (0)")
+
+
 def test_colour_mask(own: Path, refused: Callable[..., str]) -> None:
     photos.save(own.parent / "val/masks/val1.png", NOISE)
     told = refused()
