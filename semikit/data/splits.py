@@ -84,8 +84,15 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
 
 
 def is_held_out(source: Samples | None, train: Samples) -> bool:
-    """Whether the images of a part were taken out of train."""
-    return isinstance(source, Subset) and isinstance(train, Subset) and source.source is train.source
+    """Whether the images of a part were taken out of train, at once or one part after the other."""
+    return isinstance(source, Subset) and isinstance(train, Subset) and _whole(source) is _whole(train)
+
+
+def _whole(source: Samples) -> Samples:
+    """What a subset, or a subset of one, was taken out of."""
+    while isinstance(source, Subset):
+        source = source.source
+    return source
 
 
 def _labeled(labels: str | None, parts: DataParts, able: NDArray[np.int64], seed: int) -> _Choice:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from semikit.data import manifest
+from semikit.data.class_splits import held_out
 from semikit.data.hold_out import group_keys, held_out_as_stated
 from semikit.data.image_pairs import load_pairs, open_pair_folders
 from semikit.data.label_spec import load_labels
@@ -222,3 +223,13 @@ def test_every_class_gives_its_part(tmp_path: Path) -> None:
     ]
     assert np.sum(counts, axis=0).tolist() == [40, 10, 1, 2]
     assert all((count[:2] >= [13, 3]).all() for count in counts)
+
+
+def test_a_test_share_beside_the_usual_validation_images_is_recorded(tmp_path: Path) -> None:
+    classes(tmp_path, {"cat": 40, "dog": 40})
+    stated = load_labels({"train": str(tmp_path / "train"), "test": 0.25})
+    parts = held_out(held_out_as_stated(open_labeled(stated), stated, None), None)
+    split = choose("10", parts)
+    assert {part: len(names) for part, names in split.held_out.items()} == {"val": 6, "test": 20}
+    learned = {split.pool.names[k] for k in split.unlabeled}
+    assert not learned & {name for names in split.held_out.values() for name in names}
