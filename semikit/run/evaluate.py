@@ -108,6 +108,19 @@ def _read_alike(raw: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, A
     return {**raw, "data": data}
 
 
+def _held_out_as_then(raw: dict[str, Any], task: str, folder: Path) -> dict[str, Any]:
+    """The same data, of which what the run in `folder` held out is held out: by its fold, and in proportion or not."""
+    if not (folder / "config.yaml").is_file():
+        return raw
+    own = recipes.read_yaml(folder / "config.yaml").get("data") or {}
+    above: dict[str, Any] = {}
+    if "stratify" in TASKS.get(task).Data.model_fields:
+        above["stratify"] = own.get("stratify", False)
+    if (raw["data"].get("folders") or {}).get("folds") is not None:
+        above["fold"] = own.get("fold")
+    return recipes.merge(raw, {"data": above})
+
+
 def _raw(
     path: Path, task: str, dataset: str | None, data: Path | Mapping[str, Any] | None, root: Path | None
 ) -> dict[str, Any]:
@@ -118,10 +131,8 @@ def _raw(
     if any(given is not None for given in (dataset, data, root)):
         # No training image is read, so which are labelled does not matter; an official list may not even be there.
         above = {"labels": TASKS.get(task).any_labels}
-        if "stratify" in TASKS.get(task).Data.model_fields and (folder / "config.yaml").is_file():
-            own = recipes.read_yaml(folder / "config.yaml").get("data") or {}  # what was held out then is held out now
-            above["stratify"] = own.get("stratify", False)
-        return compose(task, dataset=dataset, data=data, root=root, above={"data": above})
+        raw = compose(task, dataset=dataset, data=data, root=root, above={"data": above})
+        return _held_out_as_then(raw, task, folder)
     if not (folder / "config.yaml").is_file():
         raise InputError(
             f"{path} does not lie in a run folder; say on what to evaluate: --data FILE.yaml or --dataset NAME."

@@ -245,6 +245,7 @@ def test_a_fold_is_trained_on_recorded_and_evaluated(
     assert "\n  fold: 1\n" in (run / "config.yaml").read_text()
     answer = semikit("evaluate", run)
     assert answer.code == 0, answer.err
+    assert semikit("evaluate", run, "--data", data).out == answer.out, "by the fold of the run"
     assert semikit("train", "seg", "--resume", run, "--fold", "2").code == 2
 
 
