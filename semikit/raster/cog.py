@@ -21,7 +21,7 @@ from semikit.raster.region import Region
 BLOCK = 512
 _ROOM = 1.4
 """What the final form and its overviews may take while they are made, times the bytes of the map."""
-_BESIDE = (".aux.xml", ".ovr", ".msk")
+BESIDE = (".aux.xml", ".ovr", ".msk")
 """What GDAL and other programs keep beside a raster; it would hold for a new map of the same name."""
 CACHE = 32 << 20
 """Bytes that GDAL may keep of what it reads and writes."""
@@ -120,12 +120,12 @@ class MapFile:
         need_space(self.path.parent, int(self.raw.stat().st_size * _ROOM))
         copy(self.raw, self.finished, **options)
         self.finished.replace(self.path)
-        for suffix in _BESIDE:  # of a former map of this name
+        for suffix in BESIDE:  # of a former map of this name
             self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
 
     def _remove(self) -> None:
         for path in (self.raw, self.finished):
-            for suffix in ("", *_BESIDE, ".ovr.tmp"):
+            for suffix in ("", *BESIDE, ".ovr.tmp"):
                 with suppress(OSError):
                     path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 

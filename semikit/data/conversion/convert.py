@@ -13,7 +13,7 @@ from typing import final
 from semikit.data.conversion.label_formats import Reading, read_labels
 from semikit.data.conversion.labels import IGNORED, IGNORED_COLOUR, LabeledImage, LabelSet, Numbers, numbered
 from semikit.data.conversion.mask_store import MaskStore
-from semikit.data.conversion.yaml_file import Described, images_of_parts, write_description
+from semikit.data.conversion.yaml_file import Described, images_of_parts, refuse_foreign, write_description
 from semikit.data.folders import image_files
 from semikit.data.formats.images import read_info
 from semikit.data.palette import palette
@@ -52,6 +52,7 @@ def convert(reading: Reading, out: Path, progress: Progress = lambda what, done,
     whole = len(drawn) == len(numbers.classes) and IGNORED_COLOUR not in drawn.values()
     colours = palette(len(numbers.classes), list(drawn.values()) if whole else None)
     make_folder(out)
+    refuse_foreign(out)
     places = images_of_parts(matched, folders, out / "images")
     second = _second_dates(reading, matched, folders, out)
     described = Described(reading, found, numbers, places, second, drawn if whole else {})

@@ -17,11 +17,14 @@ import yaml
 from semikit.data.conversion.label_formats import Reading
 from semikit.data.conversion.labels import IGNORED, IGNORED_COLOUR, LabeledImage, LabelSet, Numbers
 from semikit.data.folders import image_files
+from semikit.data.formats.images import is_raster
 from semikit.errors import DataError
 from semikit.files import write_text
+from semikit.raster.cog import BESIDE
 
 _HEAD = "# Written by `semikit data convert`"
 _PARTS = ("train", "val", "test")
+_WORLD_FILES = (".tfw", ".tifw", ".j2w", ".wld")
 _HELD_OUT = 0.2
 """Share of the labelled images that validate where the labels name none that do."""
 
@@ -56,11 +59,26 @@ def images_of_parts(
     if not any(a.is_relative_to(b) for a, b in permutations(places.values(), 2)):
         return places
     named = {path: (image.part, name) for image, (name, path) in matched}
+    former = {path for path in links.rglob("*") if path.is_symlink()}
     for folder in dict.fromkeys(folders.values()):
         for name, path in image_files(folder, "images").items():
             part, place = named.get(path, ("train", name))
-            _link(path, links / part / f"{place}{path.suffix}")
+            former.difference_update(_link_all(path, links / part / f"{place}{path.suffix}"))
+    for path in former:  # of images that are in another part now, or gone
+        path.unlink()
     return {part: links / part for part in places}
+
+
+def _link_all(path: Path, place: Path) -> list[Path]:
+    """Links to an image and to what belongs to a raster (its place on the map, overviews, a mask)."""
+    pairs = [(path, place)]
+    if is_raster(path):
+        pairs += [(path.with_suffix(suffix), place.with_suffix(suffix)) for suffix in _WORLD_FILES]
+        pairs += [(Path(f"{path}{suffix}"), Path(f"{place}{suffix}")) for suffix in BESIDE]
+    there = [(file, link) for file, link in pairs if file.is_file()]
+    for file, link in there:
+        _link(file, link)
+    return [link for _, link in there]
 
 
 def _link(path: Path, place: Path) -> None:
@@ -73,18 +91,25 @@ def _link(path: Path, place: Path) -> None:
     shutil.copy2(path, place)
 
 
-def write_description(out: Path, described: Described) -> list[str]:
-    """Write classes.txt and data.yaml; one that was edited is kept, which a notice says.
+def refuse_foreign(out: Path) -> None:
+    """Raise where a data.yaml or classes.txt lies in OUT that was not written here.
 
     Raises:
-        DataError: a data.yaml that was not written here.
+        DataError: names it.
     """
+    path = out / "data.yaml"
+    ours = path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(_HEAD)
+    foreign = [place for place in (path, out / "classes.txt") if place.exists() and not ours]
+    if foreign:
+        raise DataError(f"{foreign[0]} was not written by this command and is not replaced. Choose another -o.")
+
+
+def write_description(out: Path, described: Described) -> list[str]:
+    """Write classes.txt and data.yaml; one that was edited is kept, which a notice says."""
     path, text = out / "data.yaml", _text(out, described)
     write_text(out / "classes.txt", "".join(f"{name}\n" for name in described.numbers.classes))
     if path.exists():
         first, _, rest = path.read_text(encoding="utf-8").partition("\n")
-        if not first.startswith(_HEAD):
-            raise DataError(f"{path} was not written by this command and is not replaced. Choose another -o.")
         if _digest(rest) not in first:
             return [f"{path} was edited and is kept as it is"]
     write_text(path, f"{_HEAD} ({_digest(text)})\n{text}")

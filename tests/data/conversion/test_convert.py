@@ -140,3 +140,24 @@ def test_areas_that_cover_all_leave_no_background_and_that_is_said(tmp_path: Pat
 def test_masks_among_the_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="masks would be taken for images"):
         convert(labels(tmp_path, {"a": SQUARE}), tmp_path / "images/out")
+
+
+def test_a_list_of_classes_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/classes.txt").write_text("mine\n")
+    with pytest.raises(DataError, match=r"classes\.txt was not written by this command"):
+        convert(labels(tmp_path, {"a": SQUARE}), tmp_path / "out")
+    assert (tmp_path / "out/classes.txt").read_text() == "mine\n"
+    assert not (tmp_path / "out/masks").exists()
+
+
+def test_an_image_that_moves_to_another_part_has_one_link(tmp_path: Path) -> None:
+    for name in "abc":
+        lf.photo(tmp_path / f"images/{name}.png", seed=ord(name))
+    item = {"image_id": 1, "category_id": 10, "segmentation": SQUARE}
+    for train, val in (("a", "b"), ("b", "a")):
+        lf.coco(tmp_path / "labels/train.json", [(f"{train}.png", 12, 16)], [item], ["car"])
+        lf.coco(tmp_path / "labels/val.json", [(f"{val}.png", 12, 16)], [item], ["car"])
+        convert(Reading(tmp_path / "labels", images=tmp_path / "images"), tmp_path / "out")
+        assert {path.stem for path in (tmp_path / "out/images/train").iterdir()} == {train, "c"}
+        assert {path.stem for path in (tmp_path / "out/images/val").iterdir()} == {val}

@@ -123,6 +123,21 @@ def test_what_semikit_predicted_comes_back_by_its_names(tmp_path: Path) -> None:
     assert read(tmp_path / "out/masks/scene.tif")[3, 3] == 2
 
 
+def test_links_to_rasters_keep_their_place_on_the_map(tmp_path: Path) -> None:
+    source = layer(tmp_path / "labels.gpkg", SHAPES, KINDS)
+    images = tmp_path / "images"
+    for part in ("train", "val"):
+        bare = save(images / part / f"{part}.tif", ramp(20, 30), crs=None)
+        bare.with_suffix(".tfw").write_text("10\n0\n0\n-10\n400005\n5799995\n")
+        bare.with_name(f"{part}.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:32633</SRS></PAMDataset>")
+    convert(Reading(source, images=images, attribute="kind"), tmp_path / "out")
+    for part in ("train", "val"):
+        np.testing.assert_array_equal(read(tmp_path / f"out/masks/{part}/{part}/{part}.tif"), wanted())
+        with rasterio.open(tmp_path / f"out/images/{part}/{part}/{part}.tif") as file:
+            assert file.crs == UTM
+            assert (file.transform.c, file.transform.f) == (X, Y)
+
+
 def test_large_rasters_are_drawn_by_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semikit.data.conversion.mask_store._TILE", 7)
     source = layer(tmp_path / "labels.gpkg", SHAPES, KINDS)
