@@ -142,7 +142,7 @@ class PixelTask(Task, ABC):
             *self.unused,
             *self.parts.notices,
             *learned.overlaps(resumed),
-            rarest_notice(labelled, self.class_names),
+            None if thorough else rarest_notice(labelled, self.class_names),  # a dry run shows the census
             missing_classes(labelled, self.class_names),
             unscored_classes(self.census),
             None if self.data.folders is None else shift_notice(self.census, self.data.folders.values),
