@@ -12,8 +12,15 @@ from typing import final
 
 from semikit.data.conversion.label_formats import Reading, read_labels
 from semikit.data.conversion.labels import IGNORED, IGNORED_COLOUR, LabeledImage, LabelSet, Numbers, numbered
-from semikit.data.conversion.mask_store import MaskStore
-from semikit.data.conversion.yaml_file import Described, images_of_parts, refuse_foreign, write_description
+from semikit.data.conversion.mask_store import MaskStore, Written
+from semikit.data.conversion.yaml_file import (
+    Described,
+    former_classes,
+    images_of_parts,
+    refuse_foreign,
+    refuse_other_masks,
+    write_description,
+)
 from semikit.data.folders import image_files
 from semikit.data.formats.images import read_info
 from semikit.data.palette import palette
@@ -46,6 +53,7 @@ def convert(reading: Reading, out: Path, progress: Progress = lambda what, done,
     numbers = numbered(found.labels, reading.classes, reading.uncovered)
     folders = _folders(found, reading)
     _refuse_among(out, [*folders.values(), *([reading.images_b] if reading.images_b else [])])
+    refuse_other_masks(out, numbers.classes, list(folders))
     matched, lost = _matched(found, folders)
     given = {**found.colours, **(reading.colours or {})}
     drawn = {name: given[name] for name in numbers.classes if name in given}
@@ -61,10 +69,10 @@ def convert(reading: Reading, out: Path, progress: Progress = lambda what, done,
         (image, path, store.place(described.folder_of(image.part), name, image.drawing.suffix))
         for image, (name, path) in matched
     ]
-    store.refuse_foreign([place for _, _, place in jobs])
-    written = _write(jobs, store, progress)
-    notices = [*found.notices, *_unmatched(lost, matched, folders), *_other_labels(found, numbers)]
-    if written == len(jobs) and not store.uncovered and numbers.uncovered != IGNORED:
+    edited = store.foreign([place for _, _, place in jobs], former_classes(out))
+    written, uncovered = _write([job for job in jobs if job[2] not in set(edited)], store, progress)
+    notices = [*found.notices, *_unmatched(lost, matched, folders), *_other_labels(found, numbers), *_kept(edited)]
+    if written == len(jobs) and not uncovered and numbers.uncovered != IGNORED:
         name = numbers.classes[numbers.uncovered]
         notices.append(f"no pixel is of class {name!r}, as areas cover all: --background ignore leaves that class out")
     notices += store.stale([place for _, _, place in jobs])
@@ -190,13 +198,13 @@ def _name_in(given: str, names: Mapping[str, Path], by_stem: Mapping[str, str | 
     return None
 
 
-def _write(jobs: Sequence[tuple[LabeledImage, Path, Path]], store: MaskStore, progress: Progress) -> int:
-    """Write the masks that are not there yet; returns their number.
+def _write(jobs: Sequence[tuple[LabeledImage, Path, Path]], store: MaskStore, progress: Progress) -> tuple[int, bool]:
+    """Write the masks that are not there yet; returns their number, and whether a pixel of them is in no area.
 
     Raises:
         DataError: images that cannot be read or have another size than their labels, in one message.
     """
-    written, faults = 0, dict[str, list[FileFault]]()
+    results, faults = list[Written](), dict[str, list[FileFault]]()
     with ThreadPoolExecutor() as threads, _given_up(threads):
         made = threads.map(partial(_write_one, store), jobs)
         for done, result in enumerate(made, start=1):
@@ -204,11 +212,11 @@ def _write(jobs: Sequence[tuple[LabeledImage, Path, Path]], store: MaskStore, pr
             if isinstance(result, FileFault):
                 faults.setdefault(result.kind, []).append(result)
             else:
-                written += result
+                results.append(result)
     lines = [f"{kind}: {some([fault.where for fault in found])}. {found[0].remedy}" for kind, found in faults.items()]
     if lines:
         raise DataError("\n- ".join([f"{len(lines)} problems with the labels:", *lines]) if lines[1:] else lines[0])
-    return written
+    return sum(result.new for result in results), any(result.uncovered for result in results)
 
 
 @contextmanager
@@ -221,7 +229,7 @@ def _given_up(threads: ThreadPoolExecutor) -> Iterator[None]:
         raise
 
 
-def _write_one(store: MaskStore, job: tuple[LabeledImage, Path, Path]) -> bool | FileFault:
+def _write_one(store: MaskStore, job: tuple[LabeledImage, Path, Path]) -> Written | FileFault:
     image, path, place = job
     try:
         return store.write(place, image.drawing, _size(image, path))
@@ -254,3 +262,12 @@ def _unmatched(lost: Sequence[LabeledImage], matched: Matched, folders: Mapping[
 def _other_labels(found: LabelSet, numbers: Numbers) -> list[str]:
     others = [label for label in found.labels if label not in numbers.classes]
     return [f"labels that are none of the classes do not count (255): {some(others, 10)}"] if others else []
+
+
+def _kept(edited: Sequence[Path]) -> list[str]:
+    if not edited:
+        return []
+    return [
+        f"{len(edited)} masks no longer say what they were made from, as after an edit by hand, and are kept: "
+        f"{some([str(place) for place in edited])}. Take them away to have them drawn again."
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -25,6 +25,14 @@ _TILE = 2048
 
 
 @final
+class Written(NamedTuple):
+    """What became of one mask: whether it is new, and whether a pixel of a new one is in no area."""
+
+    new: bool
+    uncovered: bool = False
+
+
+@final
 class MaskStore:
     """Masks of class numbers, with a palette, below `folder`: PNG files, of rasters with a place GeoTIFFs; those that
     were changed by hand are not replaced.
@@ -32,8 +40,6 @@ class MaskStore:
 
     def __init__(self, folder: Path, numbers: Numbers, colours: Palette) -> None:
         self.folder, self.numbers = folder, numbers
-        self.uncovered = False
-        """Whether a pixel of what was written is in no area."""
         self.colours = colours.copy()
         self.colours[255] = IGNORED_COLOUR
 
@@ -41,21 +47,25 @@ class MaskStore:
         """Where the mask of an image lies."""
         return self.folder / part / f"{name}{suffix}"
 
-    def refuse_foreign(self, places: Sequence[Path]) -> None:
-        """Raise where a mask would replace a file that was not written here.
+    def foreign(self, places: Sequence[Path], before: Sequence[str] | None) -> list[Path]:
+        """The files where masks are to be written that do not say what they were made from, as editors drop that.
+
+        `before` are the classes of a former conversion, if there was one.
 
         Raises:
-            DataError: names three of them.
+            DataError: there was none, or its classes had other numbers; names three files.
         """
-        foreign = [str(place) for place in places if place.exists() and not _record(place)]
-        if foreign:
+        found = [place for place in places if place.exists() and not _record(place)]
+        if found and (before is None or list(before) != list(self.numbers.classes)):
+            why = "" if before is None else f" (they may hold the numbers of {', '.join(before)})"
             raise DataError(
-                f"{len(foreign)} files in {self.folder} were not written by this command and are not replaced: "
-                f"{some(foreign)}. Choose another -o, or take them away."
+                f"{len(found)} files in {self.folder} were not written by this command{why} and are not replaced: "
+                f"{some([str(place) for place in found])}. Choose another -o, or take them away."
             )
+        return found
 
-    def write(self, place: Path, drawing: Drawing, size: Size) -> bool:
-        """Write one mask; False where it is there and still right.
+    def write(self, place: Path, drawing: Drawing, size: Size) -> Written:
+        """Write one mask that is not there or not right any more.
 
         Raises:
             DataError: it has to be replaced, and was changed by hand.
@@ -65,7 +75,7 @@ class MaskStore:
         if place.exists():
             before, held = _record(place)
             if before == made_from:
-                return False
+                return Written(new=False)
             if held != _content(place):
                 raise DataError(
                     f"{place} was changed after it was written, and its labels changed too. Take it away to have it "
@@ -73,12 +83,14 @@ class MaskStore:
                 )
         place.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(drawing, OnMap):
-            self._save_map(place, drawing, made_from)
-        else:
-            mask = drawing.drawn(size, self.numbers)
-            self.uncovered |= bool((mask == self.numbers.uncovered).any())
-            self._save(place, mask, made_from)
-        return True
+            return Written(True, self._save_map(place, drawing, made_from))
+        mask = drawing.drawn(size, self.numbers)
+        self._save(place, mask, made_from)
+        return Written(True, self._uncovers(mask))
+
+    def _uncovers(self, values: Bytes) -> bool:
+        """Whether a pixel is in no area."""
+        return bool((values == self.numbers.uncovered).any())
 
     def stale(self, places: Sequence[Path]) -> list[str]:
         """A notice about masks of former conversions that no label stands for any more."""
@@ -96,15 +108,17 @@ class MaskStore:
         text.add_text(_KEY, f"{made_from} {hashlib.sha256(mask.tobytes()).hexdigest()}")
         write_atomically(place, lambda path: image.save(path, format="PNG", pnginfo=text), remedy=OUTPUT, durable=False)
 
-    def _save_map(self, place: Path, drawing: OnMap, made_from: str) -> None:
-        digest = hashlib.sha256()
+    def _save_map(self, place: Path, drawing: OnMap, made_from: str) -> bool:
+        """Write a raster by regions; returns whether a pixel is in no area."""
+        digest, uncovered = hashlib.sha256(), False
         with MapFile(place, drawing.grid, nodata=None, colours=self.colours) as file:
             for region in tiles(drawing.grid.size, _TILE):
                 values = drawing.window(region, self.numbers)
-                self.uncovered |= bool((values == self.numbers.uncovered).any())
+                uncovered |= self._uncovers(values)
                 digest.update(values.tobytes())
                 file.write(region, values)
             file.tag(_KEY, f"{made_from} {digest.hexdigest()}")
+        return uncovered
 
 
 def _record(place: Path) -> list[str]:

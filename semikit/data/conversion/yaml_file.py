@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import permutations
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, final
 
 import yaml
@@ -18,6 +18,7 @@ from semikit.data.conversion.label_formats import Reading
 from semikit.data.conversion.labels import IGNORED, IGNORED_COLOUR, LabeledImage, LabelSet, Numbers
 from semikit.data.folders import image_files
 from semikit.data.formats.images import is_raster
+from semikit.data.spec import read_yaml
 from semikit.errors import DataError
 from semikit.files import write_text
 from semikit.raster.cog import BESIDE
@@ -45,7 +46,7 @@ class Described:
 
     def folder_of(self, part: str) -> str:
         """The folder of a part's masks, below that of all."""
-        return part if len(self.images) > 1 else ""
+        return _folder_of(part, len(self.images))
 
 
 def images_of_parts(
@@ -104,14 +105,58 @@ def refuse_foreign(out: Path) -> None:
         raise DataError(f"{foreign[0]} was not written by this command and is not replaced. Choose another -o.")
 
 
+def refuse_other_masks(out: Path, classes: Sequence[str], parts: Sequence[str]) -> None:
+    """Raise where a data.yaml that was edited, and so is kept, would not fit the masks that are to be written.
+
+    Raises:
+        DataError: classes would have other numbers than they had, or masks lie in other folders than it names.
+    """
+    path, before = out / "data.yaml", former_classes(out) or list(classes)
+    if not _edited(path):
+        return
+    remedy = f"Take {path} away to have it written anew (put your lines in again), or choose another -o."
+    if before != list(classes):
+        raise DataError(
+            f"{path} was edited and is kept, but its classes would get other numbers: they were {', '.join(before)}; "
+            f"the labels have {', '.join(classes)} now. Keep the numbers with --classes {','.join(before)}. {remedy}"
+        )
+    raw = read_yaml(path)
+    named = [raw[part].get("masks") for part in _PARTS if isinstance(raw.get(part), dict)]
+    written = [Path("masks", _folder_of(part, len(parts))).as_posix() for part in parts]
+    ours = [text for text in named if isinstance(text, str) and PurePosixPath(text).parts[:1] == ("masks",)]
+    other = [text for text in ours if text not in written and not set(text) & set("{*")]
+    if other:
+        raise DataError(
+            f"{path} was edited and is kept, but names {', '.join(other)}, and masks would be written to "
+            f"{', '.join(written)} now. {remedy}"
+        )
+
+
+def former_classes(out: Path) -> list[str] | None:
+    """The classes of the masks that a former conversion wrote; None where there was none."""
+    listed = out / "classes.txt"
+    return listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else None
+
+
+def _folder_of(part: str, parts: int) -> str:
+    """The folder of a part's masks below that of all, of so many parts."""
+    return part if parts > 1 else ""
+
+
+def _edited(path: Path) -> bool:
+    """Whether it is there and not as it was written."""
+    if not path.exists():
+        return False
+    first, _, rest = path.read_text(encoding="utf-8").partition("\n")
+    return _digest(rest) not in first
+
+
 def write_description(out: Path, described: Described) -> list[str]:
     """Write classes.txt and data.yaml; one that was edited is kept, which a notice says."""
     path, text = out / "data.yaml", _text(out, described)
     write_text(out / "classes.txt", "".join(f"{name}\n" for name in described.numbers.classes))
-    if path.exists():
-        first, _, rest = path.read_text(encoding="utf-8").partition("\n")
-        if _digest(rest) not in first:
-            return [f"{path} was edited and is kept as it is"]
+    if _edited(path):
+        return [f"{path} was edited and is kept as it is"]
     write_text(path, f"{_HEAD} ({_digest(text)})\n{text}")
     return []
 

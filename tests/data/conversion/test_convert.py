@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ from PIL import Image
 
 from semikit.data.conversion.convert import convert
 from semikit.data.conversion.label_formats import Reading, classes_of
+from semikit.data.conversion.labels import Areas, Bytes, Numbers, Size
 from semikit.errors import ConfigError, DataError
 from tests.helpers import label_files as lf
 
@@ -161,3 +163,70 @@ def test_an_image_that_moves_to_another_part_has_one_link(tmp_path: Path) -> Non
         convert(Reading(tmp_path / "labels", images=tmp_path / "images"), tmp_path / "out")
         assert {path.stem for path in (tmp_path / "out/images/train").iterdir()} == {train, "c"}
         assert {path.stem for path in (tmp_path / "out/images/val").iterdir()} == {val}
+
+
+def test_classes_do_not_get_other_numbers_than_an_edited_yaml_has(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(labels(tmp_path, {"a": SQUARE}, ("car", "tree")), out)
+    path = out / "data.yaml"
+    path.write_text(path.read_text().replace("val: 0.2", "val: 0.25"))
+    before = (out / "masks/a.png").read_bytes()
+    with pytest.raises(DataError, match="they were background, car, tree; the labels have background, bike, car now"):
+        convert(labels(tmp_path, {"a": OTHER}, ("bike", "car")), out)
+    assert (out / "masks/a.png").read_bytes() == before
+    assert (out / "classes.txt").read_text() == "background\ncar\ntree\n"
+    reading = labels(tmp_path, {"a": OTHER}, ("bike", "car"))
+    kept = Reading(reading.source, images=reading.images, classes=["background", "car", "tree"])
+    assert convert(kept, out).classes == ("background", "car", "tree")
+
+
+def test_masks_do_not_go_to_folders_that_an_edited_yaml_does_not_name(tmp_path: Path) -> None:
+    item = {"image_id": 1, "category_id": 10, "segmentation": SQUARE}
+    for name in "ab":
+        lf.photo(tmp_path / f"images/{name}.png", seed=ord(name))
+    reading = Reading(tmp_path / "labels", images=tmp_path / "images")
+    lf.coco(tmp_path / "labels/train.json", [("a.png", 12, 16)], [item], ["car"])
+    convert(reading, tmp_path / "out")
+    path = tmp_path / "out/data.yaml"
+    path.write_text(path.read_text() + "bands: [1, 2, 3]\n")
+    lf.coco(tmp_path / "labels/val.json", [("b.png", 12, 16)], [item], ["car"])
+    with pytest.raises(DataError, match="names masks, and masks would be written to masks/train, masks/val now"):
+        convert(reading, tmp_path / "out")
+    assert not (tmp_path / "out/masks/train").exists()
+
+
+def test_that_no_pixel_is_background_is_seen_of_all_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One mask is compared while another one is written."""
+
+    class Slow(np.ndarray):  # type: ignore[type-arg]
+        def __eq__(self, other: object) -> object:  # type: ignore[override]
+            for _ in range(500):
+                if (tmp_path / "out/masks/b.png").exists():
+                    break
+                time.sleep(0.01)
+            time.sleep(0.1)
+            return np.asarray(self) == other
+
+    real = Areas.drawn
+
+    def drawn(self: Areas, size: Size, numbers: Numbers) -> Bytes:
+        mask = real(self, size, numbers)
+        return mask if (mask == 0).any() else mask.view(Slow)
+
+    monkeypatch.setattr(Areas, "drawn", drawn)
+    done = convert(labels(tmp_path, {"a": [[0, 0, 16, 0, 16, 12, 0, 12]], "b": SQUARE}), tmp_path / "out")
+    assert not any("no pixel is of class" in notice for notice in done.notices)
+
+
+def test_masks_that_an_editor_saved_anew_are_kept_and_named(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(labels(tmp_path, {"a": SQUARE, "b": SQUARE}), out)
+    edited = lf.mask_of(out / "masks/a.png")
+    edited[0, 0] = 2
+    Image.fromarray(edited).save(out / "masks/a.png")  # without the text that says what it was made from
+    done = convert(labels(tmp_path, {"a": OTHER, "b": OTHER}), out)
+    assert (done.written, done.kept) == (1, 1)
+    np.testing.assert_array_equal(lf.mask_of(out / "masks/a.png"), edited)
+    assert any("edit by hand, and are kept" in notice and "a.png" in notice for notice in done.notices)
+    with pytest.raises(DataError, match="the numbers of background, car, tree"):
+        convert(labels(tmp_path, {"a": OTHER}, ("bike", "car")), out)
