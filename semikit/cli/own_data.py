@@ -72,7 +72,7 @@ def convert(
     say(done.notices, "note")
     kept = f", {done.kept} were there" if done.kept else ""
     say([f"{done.written} masks written{kept}; {len(done.classes)} classes: {', '.join(done.classes)}"])
-    say([f"next: semikit train {'cd' if images_b else 'seg'} --data {done.data} --dry-run"])
+    say([f"next: semikit data check {done.data} -o sheet.png"])
 
 
 def check(
@@ -105,7 +105,7 @@ def check(
 
         save_png(found.sheet, out, OUTPUT)
         say([f"contact sheet: {out}"])
-    say([f"{verdict(found.unused)} next: semikit train {found.task} --data {data}"])
+    say([f"{verdict(found.unused)} next: semikit train {found.task} --data {data}{found.next_labels}"])
 
 
 def init(

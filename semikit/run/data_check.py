@@ -22,6 +22,8 @@ from semikit.settings.yaml_text import parse
 _TITLES = {"seg": "segmentation", "cd": "change detection", "cls": "classification"}
 _SHOWN = {"seg": (12, 6), "cd": (6, 4), "cls": (10**6, 10**6)}
 """Labelled and validation samples on a sheet."""
+_EIGHTH = 16
+"""Labelled images from which an eighth of them is some."""
 _DATES = ("images_a", "images_b")
 _TABLES = (".csv", ".tsv", ".txt")
 
@@ -39,6 +41,8 @@ class CheckedData:
     notices: Sequence[str]
     unused: Sequence[str]
     sheet: Image.Image | None
+    next_labels: str = ""
+    """The flag that training needs where every image is labelled, or a number is always asked for; with a blank."""
 
 
 def check_data(
@@ -66,7 +70,15 @@ def check_data(
         **made.facts(),
     }
     shown = _sheet(name, data, made) if sheet else None
-    return CheckedData(name, facts, made.census, made.notices, made.unused, shown)
+    whole = counts.unlabeled == 0 or name == "cls"
+    return CheckedData(
+        name, facts, made.census, made.notices, made.unused, shown, _fewer(counts.labeled) if whole else ""
+    )
+
+
+def _fewer(labeled: int) -> str:
+    """The labels to begin with, where all images have one."""
+    return " --method supervised" if labeled < 2 else f" --labels {'1/8' if labeled >= _EIGHTH else '1/2'}"
 
 
 def _sheet(name: str, data: Path, task: Any) -> Image.Image:

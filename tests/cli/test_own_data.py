@@ -36,10 +36,11 @@ def test_labels_are_converted_and_what_is_written_can_be_trained_on(semikit: Cal
     answer = semikit(*arguments)
     assert answer.code == 0, answer.err
     assert "3 masks written; 2 classes: background, car" in answer.out
-    assert "next: semikit train seg --data out/data.yaml" in answer.out
+    assert "next: semikit data check out/data.yaml" in answer.out
     answer = semikit("train", "seg", "--data", "out/data.yaml", *photos.FLAGS, "--iterations", "1", "--dry-run")
     assert answer.code == 0, answer.err
-    assert "background 2, car 2" in answer.out
+    counted = [line.replace("│", " ").split() for line in answer.out.splitlines()]
+    assert {"background": "2", "car": "2"}.items() <= {line[0]: line[1] for line in counted if len(line) > 3}.items()
     answer = semikit(*arguments)
     assert "0 masks written, 3 were there" in answer.out
 
@@ -153,7 +154,33 @@ def test_polygons_on_a_map_are_converted_for_pairs(semikit: Call, tmp_path: Path
     answer = semikit("data", "convert", source, *flags, "--classes", "same,new", "--background", "same")
     assert answer.code == 0, answer.err
     assert "2 masks written; 2 classes: same, new" in answer.out
-    assert "next: semikit train cd" in answer.out
+    assert "next: semikit data check out/data.yaml" in answer.out
     answer = semikit("data", "check", "out/data.yaml")
     assert answer.code == 0, answer.err
     assert "change detection" in answer.out
+
+
+def test_the_command_that_comes_next_can_be_typed_where_every_image_is_labelled(semikit: Call, tmp_path: Path) -> None:
+    seeds = count()
+    for part in ("train", "val"):
+        for k in range(4):
+            for date in "AB":
+                lf.photo(tmp_path / f"pairs/{part}/{date}/{k}.png", 40, 48, seed=next(seeds))
+            lf.photo(tmp_path / f"photos/{part}/images/{k}.png", 40, 48, seed=next(seeds))
+            mask = np.zeros((40, 48), np.uint8)
+            mask[8:20, 8:20] = 1
+            photos.save(tmp_path / f"photos/{part}/masks/{k}.png", mask)
+            photos.save(tmp_path / f"pairs/{part}/label/{k}.png", 255 * mask)
+            for name in ("cat", "dog"):
+                lf.photo(tmp_path / f"animals/{part}/{name}/{part}{k}.jpg", 40, 48, seed=next(seeds))
+    (tmp_path / "my.yaml").write_text(
+        "train: {images: photos/train/images, masks: photos/train/masks}\n"
+        "val: {images: photos/val/images, masks: photos/val/masks}\nclasses: [ground, house]\n"
+    )
+    for data, task in (("my.yaml", "seg"), ("pairs", "cd"), ("animals", "cls")):
+        answer = semikit("data", "check", tmp_path / data)
+        assert f"--data {tmp_path / data} --labels 1/2" in answer.out
+        words = answer.out.replace("\n", " ").rpartition("next: semikit ")[2].split()
+        flags = [] if task == "cls" else photos.FLAGS
+        answer = semikit(*words, *flags, "--weights", "none", "--iterations", "1", "--dry-run")
+        assert answer.code == 0, (task, answer.err)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.data.conversion.labels import (
+    PART,
     Area,
     Areas,
     LabeledImage,
@@ -32,6 +33,8 @@ _KEYS = ("images", "annotations", "categories")
 MOST_PIXELS = 1 << 32
 _UNFIT = "run lengths that do not fit their image"
 _REMEDY = "Export it again as COCO instances or segmentation."
+_TRIED = 20
+_NOWHERE = Path()
 
 
 def is_coco(raw: object) -> bool:
@@ -40,7 +43,8 @@ def is_coco(raw: object) -> bool:
 
 
 def read_coco(files: Sequence[Path]) -> LabelSet:
-    """The labels of one file or of several, one for each part (its name says which: val, test, else train).
+    """The labels of one file or of several, one for each part: its name says which (val, test, else train), or that of
+    its folder where the files lie in several. Files of another kind among several (captions, key points) are named.
 
     Raises:
         DataError: no COCO json; a category, an image or a run-length code that does not fit.
@@ -50,15 +54,17 @@ def read_coco(files: Sequence[Path]) -> LabelSet:
     images: list[LabeledImage] = []
     boxes: list[str] = []
     flat: list[str] = []
-    for path in files:
-        raw = read_json(path)
-        if not is_coco(raw):
-            raise FileFault("no COCO json", path, f"it needs the keys {', '.join(_KEYS)}", _REMEDY)
+    folders: dict[str, Path] = {}
+    read, others = _with_areas(files)
+    apart = len({path.parent for path in read}) > 1
+    for path, raw in read.items():
         with damage_of("damaged COCO json", path, _REMEDY):
             names = {int(item["id"]): str(item["name"]) for item in raw["categories"]}
             for number, name in names.items():
                 labels.setdefault(name, number)
-            images += _images(raw, names, path, boxes, flat)
+            part = part_named(f"{path.parent.name} {path.stem}" if apart else path.stem)
+            images += _images(raw, names, path, part, boxes, flat)
+            _place_images(folders, part, path, raw)
     refuse_nothing(images, files[0], "image")
     drawn = sum(len(image.drawing.areas) for image in images if isinstance(image.drawing, Areas))
     if boxes and drawn == len(boxes):
@@ -67,8 +73,34 @@ def read_coco(files: Sequence[Path]) -> LabelSet:
     notices += [f"{len(flat)} annotations enclose nothing (fewer than three corners) and are left out: {some(flat)}"]
     rule = "of overlapping areas the smaller lies on top"
     ordered = tuple(sorted(labels, key=labels.__getitem__))
-    kept = [notice for notice, found in zip(notices, (boxes, flat), strict=True) if found]
-    return LabelSet("COCO json", ordered, images, rule, notices=kept)
+    notices += [f"{len(others)} json files are no outlines of COCO and are left out: {some(others)}"]
+    kept = [notice for notice, found in zip(notices, (boxes, flat, others), strict=True) if found]
+    known = {part: folder for part, folder in folders.items() if folder != _NOWHERE}
+    return LabelSet("COCO json", ordered, images, rule, known, notices=kept)
+
+
+def _with_areas(files: Sequence[Path]) -> tuple[dict[Path, Any], list[str]]:
+    """What the files of COCO hold, without those of key points where there are others; and the names of the others."""
+    raw = {path: read_json(path) for path in files}
+    fitting = {path: found for path, found in raw.items() if is_coco(found)}
+    if files and not fitting:
+        raise FileFault("no COCO json", files[0], f"it needs the keys {', '.join(_KEYS)}", _REMEDY)
+    areas = {path: found for path, found in fitting.items() if not _is_keypoints(found)} or fitting
+    return areas, [str(path) for path in files if path not in areas]
+
+
+def _is_keypoints(raw: Mapping[str, Any]) -> bool:
+    return any(isinstance(item, dict) and "keypoints" in item for item in raw["categories"])
+
+
+def _place_images(folders: dict[str, Path], part: str, path: Path, raw: Mapping[str, Any]) -> None:
+    """Note the folder of a part's images where they lie at a usual place; `_NOWHERE` where two files differ in it."""
+    above = path.parent.parent
+    usual = (path.parent, path.parent / "images", above / "images", above / path.stem.rpartition("_")[2])
+    names = [str(item["file_name"]) for item in raw["images"][:_TRIED]]
+    found = next((place for place in usual if any((place / name).is_file() for name in names)), _NOWHERE)
+    if folders.setdefault(part, found) != found:
+        folders[part] = _NOWHERE
 
 
 def read_json(path: Path) -> Any:
@@ -85,7 +117,7 @@ def read_json(path: Path) -> Any:
 
 
 def _images(
-    raw: Mapping[str, Any], names: Mapping[int, str], path: Path, boxes: list[str], flat: list[str]
+    raw: Mapping[str, Any], names: Mapping[int, str], path: Path, part: PART, boxes: list[str], flat: list[str]
 ) -> list[LabeledImage]:
     sizes = {item["id"]: _size(item) for item in raw["images"]}
     areas: dict[Any, list[Area]] = defaultdict(list)
@@ -101,7 +133,6 @@ def _images(
             continue
         areas[item["image_id"]].append(area)
         boxes += [where] if area.label is None else []
-    part = part_named(path.stem)
     return [
         LabeledImage(str(item["file_name"]), Areas(smaller_on_top(areas[item["id"]])), path, part, sizes[item["id"]])
         for item in raw["images"]

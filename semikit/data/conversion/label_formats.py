@@ -78,8 +78,8 @@ def recognised(reading: Reading) -> str | None:
     known: dict[str, Callable[[], bool]] = {
         "voc": lambda: source.is_dir() and is_voc(source),
         "yolo": lambda: is_yolo(source),
-        "coco": lambda: _first_is(source, is_coco),
-        "labelme": lambda: _first_is(source, is_labelme),
+        "coco": lambda: _json_kind(source) == "coco",
+        "labelme": lambda: _json_kind(source) == "labelme",
         "cvat": lambda: any(is_cvat(path) for path in _files(source, ".xml")[:1]),
         "vector": lambda: source.is_file() and source.suffix.lower() in (".geojson", ".json", ".gpkg", ".shp"),
         "colors": lambda: source.is_dir() and (reading.colours is not None or table_beside(source) is not None),
@@ -87,8 +87,11 @@ def recognised(reading: Reading) -> str | None:
     return next((name for name, fits in known.items() if fits()), None)
 
 
-def _first_is(source: Path, fits: Callable[[object], bool]) -> bool:
-    return any(fits(read_json(path)) for path in _files(source, ".json")[:1])
+def _json_kind(source: Path) -> str | None:
+    """The format of the first json file that is of one; others may lie beside (captions of COCO)."""
+    kinds: dict[str, Callable[[object], bool]] = {"coco": is_coco, "labelme": is_labelme}
+    read = (read_json(path) for path in _files(source, ".json"))
+    return next((name for raw in read for name, fits in kinds.items() if fits(raw)), None)
 
 
 _READERS: Mapping[str, Callable[[Reading], LabelSet]] = {

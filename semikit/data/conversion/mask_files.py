@@ -29,7 +29,7 @@ from semikit.data.folders import image_files
 from semikit.data.formats.colours import Colour, described_colours, packed, read_colours
 from semikit.data.formats.images import faults_of, read_mask
 from semikit.data.published.catalogue import read_published
-from semikit.errors import ConfigError, FileFault, mask_size_fault
+from semikit.errors import ConfigError, FileFault, mask_size_fault, some
 
 _VOC_MASKS = ("SegmentationClass", "SegmentationClassAug")
 _LISTS = "ImageSets/Segmentation"
@@ -152,7 +152,12 @@ def _label_set(
     refuse_nothing(images, folder, "mask")
     place = next((root / name for name in _IMAGES if (root / name).is_dir() and root / name != folder), None)
     folders: dict[str, Path] = {} if place is None else {image.part: place for image in images}
-    return LabelSet(what, tuple(names), images, "masks hold one value a pixel", folders)
+    return LabelSet(what, tuple(names), images, "masks hold one value a pixel", folders, _without_mask(listed, masks))
+
+
+def _without_mask(listed: Iterable[str], masks: Mapping[str, Path]) -> list[str]:
+    names = [name for name in listed if name not in masks]
+    return [f"{len(names)} names in {_LISTS} are of no mask: {some(names)}"] if names else []
 
 
 def _part(name: str) -> PART:
@@ -164,6 +169,6 @@ def _listed(folder: Path) -> dict[str, PART]:
     parts: dict[str, PART] = {}
     for part in ("train", "val", "test"):
         path = folder / f"{part}.txt"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
         parts |= {line.strip(): part for line in lines if line.strip()}
     return parts

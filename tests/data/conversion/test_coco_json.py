@@ -7,6 +7,7 @@ from pycocotools import mask as coder
 
 from semikit.data.conversion.convert import Converted, convert
 from semikit.data.conversion.label_formats import Reading
+from semikit.data.masked_images import load_spec, open_folders
 from semikit.errors import DataError, FileFault
 from tests.helpers import label_files as lf
 
@@ -107,7 +108,6 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, object], t
 
 
 def test_files_named_train_and_val_become_parts_over_one_folder_of_images(tmp_path: Path) -> None:
-    from semikit.data.masked_images import load_spec, open_folders
 
     for name in "abc":
         lf.photo(tmp_path / f"images/{name}.png")
@@ -139,3 +139,56 @@ def test_sizes_that_a_file_does_not_say_are_those_of_the_images(tmp_path: Path) 
     source.write_text(json.dumps(raw))
     converted(tmp_path, source)
     assert lf.mask_of(tmp_path / "out/masks/a.png").sum() == 9 + 4
+
+
+BOX = {"image_id": 1, "category_id": 10, "segmentation": [[0, 0, 5, 0, 5, 5, 0, 5]]}
+
+
+@pytest.mark.parametrize(
+    ("label", "image"),
+    [
+        ("{part}/_annotations.coco.json", "{part}/{part}.png"),  # Roboflow
+        ("annotations/instances_{part}2017.json", "{part}2017/{part}.png"),  # COCO
+        ("{part}/result.json", "{part}/images/{part}.png"),  # Label Studio
+    ],
+)
+def test_parts_and_images_are_found_by_the_folders_of_usual_exports(tmp_path: Path, label: str, image: str) -> None:
+    for part in ("train", "valid", "test"):
+        lf.photo(tmp_path / "set" / image.format(part=part))
+        lf.coco(tmp_path / "set" / label.format(part=part), [(f"{part}.png", 12, 16)], [BOX], ["car"])
+    convert(Reading(tmp_path / "set"), tmp_path / "out")
+    parts = open_folders(load_spec(tmp_path / "out/data.yaml"))
+    assert parts.val is not None
+    assert parts.test is not None
+    assert (parts.train.names, parts.val.names, parts.test.names) == (("train",), ("valid",), ("test",))
+
+
+def test_images_of_one_part_in_two_places_are_asked_for(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        lf.photo(tmp_path / f"set/{name}/{name}.png")
+        lf.coco(tmp_path / f"set/{name}/labels.json", [(f"{name}.png", 12, 16)], [BOX], ["car"])
+    with pytest.raises(DataError, match="--images DIR"):
+        convert(Reading(tmp_path / "set"), tmp_path / "out")
+    assert convert(Reading(tmp_path / "set", images=tmp_path / "set"), tmp_path / "out").written == 2
+
+
+@pytest.mark.parametrize("format", ["auto", "coco"])
+def test_captions_and_key_points_beside_outlines_are_named_and_left_out(tmp_path: Path, format: str) -> None:
+    lf.photo(tmp_path / "images/a.png")
+    lf.coco(tmp_path / "labels/instances_train.json", [("a.png", 12, 16)], [BOX], ["car"])
+    lf.coco(tmp_path / "labels/person_keypoints_train.json", [("a.png", 12, 16)], [BOX], ["person"])
+    points = json.loads((tmp_path / "labels/person_keypoints_train.json").read_text())
+    points["categories"][0]["keypoints"] = ["nose"]
+    (tmp_path / "labels/person_keypoints_train.json").write_text(json.dumps(points))
+    caption = {"images": [], "annotations": [{"image_id": 1, "caption": "a car"}]}
+    (tmp_path / "labels/captions_train.json").write_text(json.dumps(caption))
+    done = converted(tmp_path, tmp_path / "labels", format=format)
+    assert done.classes == ("background", "car")
+    assert any("2 json files" in text and "captions_train.json" in text for text in done.notices)
+
+
+def test_without_any_outlines_of_coco_the_keys_are_said(tmp_path: Path) -> None:
+    lf.photo(tmp_path / "images/a.png")
+    (tmp_path / "captions.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(FileFault, match="it needs the keys images, annotations, categories"):
+        converted(tmp_path, tmp_path / "captions.json", format="coco")

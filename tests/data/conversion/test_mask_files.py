@@ -127,3 +127,15 @@ def test_other_lists_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(DataError, match="no list of colours"):
         read_colours(tmp_path / "a.yaml")
+
+
+def test_lists_of_voc_may_begin_with_a_mark_and_names_without_mask_are_counted(tmp_path: Path) -> None:
+    voc(tmp_path / "VOC2012", ("a", "b"))
+    lists = tmp_path / "VOC2012/ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\nx\n", encoding="utf-8-sig")
+    (lists / "val.txt").write_text("b\n", encoding="utf-8-sig")
+    done = convert(Reading(tmp_path / "VOC2012"), tmp_path / "out")
+    assert (tmp_path / "out/masks/train/a.png").is_file()
+    assert (tmp_path / "out/masks/val/b.png").is_file()
+    assert "1 names in ImageSets/Segmentation are of no mask: x" in done.notices
