@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from semikit.data.folders import TYPES, Listed, is_image, list_images, named, nearby, walk
-from semikit.data.naming import CONVERT, UNKNOWN_CAUSE, likely_causes, naming
+from semikit.data.naming import CONVERT, UNKNOWN_CAUSE, folded, likely_causes, naming
 from semikit.errors import DataError, some
 
 _LABELS = (".json", ".txt", ".xml", ".geojson", ".gpkg", ".shp")
+_ANY_SUFFIX = r"\.[^./]+"
 _PLACE = re.compile(r"\{stem\}|\{name\}|\*")
 
 
@@ -44,7 +45,22 @@ def list_place(
         raise DataError(f"{key}: no image fits {place}. Known types: {TYPES}.")
     others = [base / path for path in sorted(found.others) if any_suffix and fits.fullmatch(path)]
     special = [base / path for path in sorted(found.special) if fits.fullmatch(path)]
-    return Listed(named(base, images, key), tuple(others), tuple(special), flat="{name}" not in inner)
+    near = _near(found.images, images, fits)
+    return Listed(
+        named(base, images, key),
+        tuple(others),
+        tuple(special),
+        "{name}" not in inner,
+        tuple(base / path for path in near),
+    )
+
+
+def _near(paths: Collection[str], images: Mapping[str, str], fits: re.Pattern[str]) -> list[str]:
+    """What would fit but for upper and lower case or its suffix, and is no twin of an image that fits."""
+    loose = re.compile(rf"(?i:{fits.pattern.partition('(?i:')[0].removesuffix(_ANY_SUFFIX)}){_ANY_SUFFIX}")
+    names = {folded(name) for name in images.values()}
+    found = ((path, loose.fullmatch(path)) for path in sorted(paths) if path not in images)
+    return [path for path, match in found if match and folded(match["at"]) not in names]
 
 
 def list_masks(place: Path, key: str) -> Listed:
@@ -168,4 +184,4 @@ def _expression(inner: str, where: str) -> tuple[re.Pattern[str], bool]:
     first, *rest = (re.escape(text) for text in _PLACE.split(head))
     at = r"(?P<at>.+)" if places[0] == "{name}" else r"(?P<at>[^/]+)"
     text = f"{first}{at}{'(?P=at)'.join(rest)}"
-    return re.compile(text + (f"(?i:{re.escape(suffix)})" if suffix else r"\.[^./]+")), not suffix
+    return re.compile(text + (f"(?i:{re.escape(suffix)})" if suffix else _ANY_SUFFIX)), not suffix

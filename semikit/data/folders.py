@@ -29,6 +29,8 @@ class Listed:
     special: tuple[Path, ...] = ()
     flat: bool = False
     """Whether names are those of files alone, without the subfolders that a folder's names begin with."""
+    near: tuple[Path, ...] = ()
+    """Images that would fit the pattern but for upper and lower case or the suffix."""
 
 
 def image_files(folder: Path, key: str, without: Path | None = None, empty: bool = False) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -304,7 +305,7 @@ def _refuse_single(names: Iterable[str], before: _Date, after: _Date, key: str) 
 
 def _refuse_one_date(names: Iterable[str], before: dict[str, Path], after: dict[str, Path], key: str) -> None:
     """Raise where both dates are one file: nothing changes between them."""
-    same = [name for name in names if before[name].resolve() == after[name].resolve()]
+    same = [name for name in names if os.path.realpath(before[name]) == os.path.realpath(after[name])]
     if same:
         raise DataError(
             f"{key}: images_a and images_b are the same file for {len(same)} pairs: {some(same)}. Give the images of "

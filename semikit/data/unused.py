@@ -68,6 +68,9 @@ def unread(listed: Listed, part: str) -> list[Unused]:
         remedy = f"Known types: {TYPES}; convert them to one of these."
         kind = f"of a type that is not read ({some(suffixes)})"
         found.append(Unused.of(part, kind, foreign, remedy))
+    if listed.near:
+        kind = "which the pattern would fit but for upper and lower case or the suffix"
+        found.append(Unused.of(part, kind, listed.near, "Rename them, or give a pattern that fits."))
     if listed.special:
         found.append(Unused.of(part, "no regular file (a pipe or a device)", listed.special, "Save images as files."))
     return found
@@ -94,7 +97,7 @@ def unused_masks(key: str, masks: Listed, named: Mapping[str, Path], images: Lis
     if labels:
         found.append(Unused.of(key, "label files that are no masks", labels, CONVERT))
     others = tuple(path for path in masks.others if path not in set(labels))
-    return [*found, *unread(Listed({}, others, masks.special), key)]
+    return [*found, *unread(Listed({}, others, masks.special, near=masks.near), key)]
 
 
 def _is_label(path: Path, stems: Collection[str]) -> bool:

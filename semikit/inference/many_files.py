@@ -114,8 +114,8 @@ class Failures:
 
         return attempt
 
-    def add(self, fault: FileFault) -> None:
-        """Count a file and write it into the table.
+    def add(self, fault: FileFault, results: Iterable[Path] = ()) -> None:
+        """Count a file and write it into the table; `results` of an earlier prediction of it do not stay.
 
         Raises:
             FileFault: the same, where it ends the prediction.
@@ -124,6 +124,8 @@ class Failures:
         if self.fail_fast or self.total == 1:
             raise fault
         self.found.append(fault)
+        for path in results:
+            path.unlink(missing_ok=True)
         rows = [[str(fault.file), f"{fault.kind}: {fault.detail}" if fault.detail else fault.kind]]
         try:  # line by line: an interruption loses none
             with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -144,11 +145,11 @@ def refuse_overwriting(outputs: Sequence[Outputs], images: Sequence[Path]) -> No
         InputError: names the file; also one that a virtual raster refers to.
     """
     files = [path for one in outputs for path in one.all()]
-    sources = {part.resolve() for path in images for part in _behind(path)}
+    sources = {os.path.realpath(part) for path in images for part in _behind(path)}
     for path in files:
-        if path.resolve() in sources:
+        if os.path.realpath(path) in sources:
             raise InputError(f"{path} is one of the images to predict; it would be overwritten. Choose another name.")
-    twice = [path for path, count in Counter(path.resolve() for path in files).items() if count > 1]
+    twice = [path for path, count in Counter(os.path.realpath(path) for path in files).items() if count > 1]
     if twice:
         raise InputError(f"two outputs would be {twice[0]}; choose other names for -o and --polygons.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -65,7 +66,7 @@ def predict_files(
     """
     listed = find_sources(source)
     files = listed.files
-    _refuse_overwriting(files, out)
+    _refuse_overwriting(files, out, options)
     refuse_among_images((out / f"{name}.png" for name in files), files.values(), [source])
     notices = [str(unused) for unused in unread(listed, "SOURCE")]
     failures = Failures(out, len(files), fail_fast=options.fail_fast)
@@ -103,7 +104,7 @@ def _predict(
         zip(images.names, read_ahead(failures.catch(read), len(images)), strict=True), 1
     ):
         if isinstance(found, FileFault):
-            failures.add(found)
+            failures.add(found, _results(name, out, options))
         else:
             image, valid = found
             ids, confidence = most_likely(network, image, valid, settings, metadata["crop"], inference)
@@ -125,13 +126,27 @@ def _write(
         save_png(Image.fromarray(share), target.with_name(f"{target.stem}-confidence.png"), OUTPUT)
 
 
-def _refuse_overwriting(files: Mapping[str, Path], out: Path) -> None:
-    """Raise where a result would take the place of an image that is predicted."""
-    images = {path.resolve() for path in files.values()}
+def _results(name: str, out: Path, options: SegPredict) -> list[Path]:
+    """The files that come of an image, the classes first."""
+    extra = [kind for kind in ("overlay", "confidence") if getattr(options, kind)]
+    return [out / f"{name}.png", *(out / f"{name}-{kind}.png" for kind in extra)]
+
+
+def _refuse_overwriting(files: Mapping[str, Path], out: Path, options: SegPredict) -> None:
+    """Raise where a result would take the place of an image that is predicted, or of another result."""
+    images = {os.path.realpath(path) for path in files.values()}
+    owner: dict[Path, str] = {}
     for name in files:
         for suffix in ("", "-overlay", "-confidence"):
             target = out / f"{name}{suffix}.png"
-            if target.resolve() in images:
+            if os.path.realpath(target) in images:
                 raise DataError(
                     f"{target} is one of the images to predict; it would be overwritten. Choose another -o."
+                )
+        for target in _results(name, out, options):
+            other = owner.setdefault(target, name)
+            if other != name:
+                raise DataError(
+                    f"two results would be {target}, of the images {other} and {name}. Rename one image, predict it "
+                    "alone, or leave out --overlay or --confidence."
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from semikit.data.headers import parts_notices
 from semikit.data.image_pairs import ImagePairs
 from semikit.data.pair_grids import aligned
 from semikit.data.palette import Palette, palette
-from semikit.errors import ConfigError, FileFault, some
+from semikit.errors import ConfigError, DataError, FileFault, some
 from semikit.files import make_folder
 from semikit.inference.many_files import Failures, refuse_among_images
 from semikit.inference.pair_outputs import Outputs, find_pairs, make_room, outputs_of, refuse_overwriting
@@ -156,7 +157,7 @@ def _write(
             for kind, text in maker.write(files, outputs[name], part_progress).items():
                 notices.setdefault(kind, []).append(text)
         except FileFault as fault:
-            failures.add(fault)
+            failures.add(fault, outputs[name].all())
             part_progress(1, 1)
     return notices
 
@@ -229,7 +230,7 @@ class PairMaker:
         rasters = all(map(is_raster, files))
         notices = notices_of(files)
         grid = self.grid(files)
-        scale = self.scale or sampled_scale(files, self.bands)
+        scale = self.scale or _sampled(files, self.bands)
         read = self.reader(files, scale)
         seen = False
         with ExitStack() as stack:
@@ -301,6 +302,20 @@ class PairMaker:
         return np.where(valid[..., None], shown, np.uint8(0)).astype(np.uint8)
 
 
+def _sampled(files: tuple[Path, Path], bands: tuple[int, ...] | None) -> Scale | None:
+    """The range of values of both dates.
+
+    Raises:
+        FileFault: they have none in common.
+    """
+    try:
+        return sampled_scale(files, bands)
+    except FileFault:
+        raise
+    except DataError as error:
+        raise FileFault("dates of unlike values", files[1], str(error), "Store both dates in one way.") from error
+
+
 def _percent(share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return (share * 100).round().clip(0, 100).astype(np.uint8)
 
@@ -312,7 +327,7 @@ _ONE, _MOVED, _BARE = "are one file twice", "do not lie on one grid", "have no c
 def notices_of(files: tuple[Path, Path]) -> dict[str, str]:
     """Notices about two images before they are predicted, by their kind."""
     found: dict[str, str] = {}
-    if files[0].resolve() == files[1].resolve():
+    if os.path.realpath(files[0]) == os.path.realpath(files[1]):
         found[_ONE] = f"{files[0]} was given for both dates: nothing changes between them"
     elif all(map(is_raster, files)):
         alignment = aligned(*files)

@@ -66,6 +66,15 @@ class TestMasks:
             "2": ("data/2.PNG", "data/2_mask.PNG"),
         }
 
+    def test_what_nearly_fits_is_named(self, tmp_path: Path) -> None:
+        files(tmp_path, "d/1_img.png", "d/1_mask.png", "d/1_img.jpg", "d/2_img.png", "d/2_Mask.png", "d/3_Img.png")
+        files(tmp_path, "d/4_img.jpg")
+        parts = opened(tmp_path, {"images": "d/{stem}_img.png", "masks": "d/{stem}_mask.png"})
+        assert matched(parts.train, tmp_path)["2"] == ("d/2_img.png", None)
+        named = {one.part: [path.name for path, _ in one.files] for one in parts.unused}
+        assert named == {"train.images": ["3_Img.png", "4_img.jpg"], "train.masks": ["2_Mask.png"]}
+        assert "would fit but for upper and lower case or the suffix" in str(parts.unused[0])
+
     def test_one_stem_and_two_suffixes(self, tmp_path: Path) -> None:
         files(tmp_path, "data/1.jpg", "data/1.png")
         with pytest.raises(

@@ -46,6 +46,7 @@ def predicted(
     progress: Any = None,
     fail_fast: bool = False,
     orientation: str | None = None,
+    **options: Any,
 ) -> Predicted:
     """A prediction of a task with a small network; `out` is a folder."""
     given = [str(source) for source in (sources if isinstance(sources, tuple) else (sources,))]
@@ -54,7 +55,9 @@ def predicted(
     meta |= {"side": (28, 28), "evaluate": EvaluateSettings().model_dump(mode="json")}
     meta |= {} if orientation is None else {"orientation": orientation}
     if task == "seg":
-        return predict_files(Pointwise(), meta, given[0], out, SegPredict(fail_fast=fail_fast), INFERENCE, told)
+        return predict_files(
+            Pointwise(), meta, given[0], out, SegPredict(fail_fast=fail_fast, **options), INFERENCE, told
+        )
     if task == "cls":
         options, meta = ClassPredict(fail_fast=fail_fast), {**meta, "evaluate": {"batch": 2}}
         return predict_classes(Counting(), meta, given[0], out / "classes.csv", options, INFERENCE, told)
@@ -152,6 +155,19 @@ class TestOneBadFile:
         assert "raw.CR2" in told
         assert "and 1 more. Known types: .avif" in told
 
+    def test_a_link_to_itself_is_one(self, tmp_path: Path, task: str) -> None:
+        source = images(tmp_path / "in", 2)
+        (source / "q.png").symlink_to("q.png")
+        done = predicted(task, source, tmp_path / "out")
+        assert (done.count, [Path(fault.file).name for fault in done.failed]) == (2, ["q.png"])
+
+    def test_its_earlier_result_does_not_stay(self, tmp_path: Path, task: str) -> None:
+        source = images(tmp_path / "in", 3)
+        predicted(task, source, tmp_path / "out")
+        (source / "1.png").write_bytes(BROKEN)
+        predicted(task, source, tmp_path / "out")
+        assert not (tmp_path / "out/1.png").exists()
+
     def test_a_pipe_is_named_and_not_waited_for(self, tmp_path: Path, task: str) -> None:
         source = images(tmp_path / "in", 2)
         os.mkfifo(source / "x.png")
@@ -179,6 +195,27 @@ def test_a_raster_that_ends_in_the_middle(tmp_path: Path) -> None:
     done = predicted("cd", (tmp_path / "A", tmp_path / "B"), tmp_path / "out")
     assert (done.count, [Path(fault.file).name for fault in done.failed]) == (1, ["two.tif"])
     assert names(tmp_path / "out") == ["errors.csv", "one.tif"]
+
+
+def test_a_pair_of_unlike_values_is_one_bad_pair(tmp_path: Path) -> None:
+    for date, kind in (("A", np.uint8), ("B", np.uint16)):
+        georasters.save(
+            tmp_path / date / "mixed.tif",
+            georasters.ramp(28, 28, 3).astype(kind) * (kind(1) if date == "A" else kind(200)),
+        )
+        georasters.save(tmp_path / date / "whole.tif", georasters.ramp(28, 28, 3).astype(np.uint8))
+    done = predicted("cd", (tmp_path / "A", tmp_path / "B"), tmp_path / "out")
+    assert (done.count, [Path(fault.file).name for fault in done.failed]) == (1, ["mixed.tif"])
+    assert "together; convert one kind" in errors(tmp_path / "out")[1][1]
+
+
+@pytest.mark.parametrize("kind", ["overlay", "confidence"])
+def test_no_result_takes_the_place_of_another(tmp_path: Path, kind: str) -> None:
+    for name in ("a", f"a-{kind}"):
+        photos.save(tmp_path / f"in/{name}.jpg", np.zeros((28, 28, 3)))
+    with pytest.raises(DataError, match=rf"two results would be .*out/a-{kind}\.png, of the images a and a-{kind}"):
+        predicted("seg", tmp_path / "in", tmp_path / "out", **{kind: True})
+    assert predicted("seg", tmp_path / "in", tmp_path / "out").count == 2
 
 
 def test_a_photo_and_its_raw_twin_are_told_apart_by_a_pattern(tmp_path: Path) -> None:
