@@ -80,16 +80,29 @@ def _with_masks(found: dict[str, Any], raw: Mapping[str, Any], where: Path, base
         raise DataError(
             f"{where} describes labels in text files (YOLO). Make masks of them, which writes a data YAML too:\n"
             f"semikit data convert {where} -o {base / 'semikit'}\n"
-            "If there are masks already, name their folder as ultralytics does: masks_dir: masks."
+            f"If there are masks already, {_masks_of(places, base)}"
         )
     for part, place in places.items():
         found[part] = {"images": str(place), "masks": str(_beside(place, base, str(folder), where))}
     return {"ignore": [_VOID], **found}
 
 
+def _masks_of(places: Mapping[str, Path], base: Path) -> str:
+    """How the masks of these folders of images are named."""
+    if all("images" in _below(place, base) for place in places.values()):
+        return "name their folder as ultralytics does: masks_dir: masks."
+    return "write, with classes: in place of names:\n" + "\n".join(
+        f"{part}: {{images: {place}, masks: FOLDER}}" for part, place in places.items()
+    )
+
+
+def _below(images: Path, base: Path) -> list[str]:
+    return list(images.relative_to(base).parts) if images.is_relative_to(base) else list(images.parts)
+
+
 def _beside(images: Path, base: Path, folder: str, where: Path) -> Path:
     """The folder of masks: `images` in the path below the root replaced."""
-    parts = list(images.relative_to(base).parts) if images.is_relative_to(base) else list(images.parts)
+    parts = _below(images, base)
     if "images" not in parts:
         raise ConfigError(
             f"{where}: masks_dir takes the place of `images` in a path, but {images} has none. Write, for each part, "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, final
 
@@ -191,17 +192,19 @@ def _refuse_similar(spec: LabelSpec) -> None:
     Raises:
         DataError: names them, and the lines that would say what is meant.
     """
-    written: set[str] = set()
+    written: Counter[str] = Counter()
     for part in (spec.train, spec.val, spec.test):
         if isinstance(part, LabelledImages):
-            written |= _classes_in(part)
+            written.update(_classes_in(part))
     for name in spec.merge:
         if written and name not in written:
-            raise unknown("class in merge", name, sorted(written - {""}))
-    classes = {spec.merge.get(name, name) for name in written} - {""}
+            raise unknown("class in merge", name, sorted(set(written) - {""}))
+    classes = Counter({spec.merge.get(name, name): 0 for name in written if name})
+    for name in filter(None, written):
+        classes[spec.merge.get(name, name)] += written[name]
     for names in similar_names(classes):
         if not set(names) <= set(spec.classes or ()):
-            kept, *others = names
+            kept, *others = sorted(names, key=lambda name: -classes[name])
             merged = ", ".join(f"{name!r}: {kept!r}" for name in others)
             raise DataError(
                 f"the classes {' and '.join(map(repr, names))} differ in letter case, blanks or an s alone. If they "
@@ -210,12 +213,12 @@ def _refuse_similar(spec: LabelSpec) -> None:
             )
 
 
-def _classes_in(part: LabelledImages) -> set[str]:
-    """The names of classes as they are written; of folders no image is looked for."""
+def _classes_in(part: LabelledImages) -> Iterable[str]:
+    """The class of each row as it is written, or the folders of classes, in which no image is looked for."""
     if part.labels is not None:
         if part.columns is None:
-            return set()
+            return ()
         table = read_cells(part.labels, "labels", numbered=isinstance(part.columns.file, int))
-        return set(table.cells(part.columns.label))
+        return table.cells(part.columns.label)
     assert part.images is not None
-    return {item.name for item in part.images.iterdir() if item.is_dir()} if part.images.is_dir() else set()
+    return [item.name for item in part.images.iterdir() if item.is_dir()] if part.images.is_dir() else ()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from semikit.data.foreign_yaml import in_own_keys
-from semikit.data.formats.colours import Colour, packed
+from semikit.data.formats.colours import Colour, from_hex, packed
 from semikit.data.formats.mask_values import VALID, MaskValues
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.rescale import Scale
@@ -41,7 +41,7 @@ DEFAULT_SHARE = 0.2
 """Held out of a folder that has no part to validate on."""
 
 _Part = Annotated[int, Field(ge=0, le=255)]
-RGB = tuple[_Part, _Part, _Part]
+RGB = Annotated[tuple[_Part, _Part, _Part], BeforeValidator(from_hex)]
 
 S = TypeVar("S", bound=Settings)
 

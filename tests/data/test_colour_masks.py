@@ -140,6 +140,11 @@ def test_what_is_written_into_a_configuration_is_read_back(tmp_path: Path) -> No
     assert spec.drawn == [SKY, ROAD]
 
 
+def test_colours_may_be_written_in_hexadecimal(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text('train: {images: i, masks: m}\ncolors: {sky: "#4682B4", road: "#804080"}\n')
+    assert load_spec(tmp_path / "my.yaml").colors == {"sky": (70, 130, 180), "road": (128, 64, 128)}
+
+
 def test_pictures_and_weights_have_the_colours(tmp_path: Path) -> None:
     from semikit.tasks.seg import PixelData, Segmentation
 

@@ -56,6 +56,8 @@ def test_path_may_count_from_the_current_folder(tmp_path: Path, monkeypatch: pyt
     ("keys", "sentence"),
     [
         ({}, r"text files \(YOLO\).*\nsemikit data convert .*data\.yaml -o "),
+        ({}, r"masks already, name their folder as ultralytics does: masks_dir: masks\."),
+        ({"train": "tr/i"}, r"classes: in place of names:\ntrain: \{images: .*tr/i, masks: FOLDER\}\nval: \{images: "),
         ({"masks_dir": "m", "train": ["images/a", "images/b"]}, "train names several places"),
         ({"masks_dir": "m", "train": "train.txt"}, r"train\.txt is a list of files"),
         ({"masks_dir": "m", "train": "photos"}, r"has none\. Write, for each part, train: \{images: .*photos"),

@@ -188,6 +188,18 @@ def test_classes_that_are_likely_one_are_asked_about(folder: Path) -> None:
         opened(folder, text, merge={"Catz": "cat", "Cat": "cat", "cats": "cat"})
 
 
+def test_a_merge_leads_to_the_name_that_most_images_have(folder: Path) -> None:
+    text = "image,label\na.png,cat\nb.png,Cat\nc.png,cat\nd.png,dog\n"
+    with pytest.raises(DataError, match=r"merge: \{'Cat': 'cat'\}"):
+        opened(folder, text)
+
+
+def test_a_table_in_another_encoding_is_to_be_saved_as_utf8(folder: Path) -> None:
+    (folder / "labels.csv").write_bytes("image,label\na.png,cat\n".encode("utf-16"))
+    with pytest.raises(DataError, match=r"not a text file in UTF-8\. Save it as CSV UTF-8\."):
+        load_labels(folder / "labels.csv")
+
+
 def test_classes_in_folders_are_asked_about_too(tmp_path: Path) -> None:
     for name in ("road_sign", "Road sign", "car"):
         save(tmp_path / "train" / name / "a.png", np.zeros((4, 4, 3)))

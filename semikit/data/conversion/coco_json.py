@@ -126,7 +126,7 @@ def _images(
         if item["image_id"] not in sizes:
             raise FileFault("annotation of an image that is not listed", where, f"{item['image_id']}", _REMEDY)
         if item["category_id"] not in names:
-            raise FileFault("annotation of an unknown category", where, f"{item['category_id']}", _REMEDY)
+            raise FileFault("annotation of an unknown category", where, _known(item["category_id"], names), _REMEDY)
         area = _area(item, names[item["category_id"]], sizes[item["image_id"]], where)
         if area is None:
             flat.append(where)
@@ -137,6 +137,11 @@ def _images(
         LabeledImage(str(item["file_name"]), Areas(smaller_on_top(areas[item["id"]])), path, part, sizes[item["id"]])
         for item in raw["images"]
     ]
+
+
+def _known(given: object, names: Mapping[int, str]) -> str:
+    kind = " is text, where the categories have numbers" if isinstance(given, str) else ""
+    return f"{given!r}{kind}; there are {some([f'{number}: {name}' for number, name in names.items()])}"
 
 
 def _area(item: Mapping[str, Any], name: str, size: tuple[int, int] | None, where: str) -> Area | None:

@@ -121,9 +121,11 @@ def classes_of(text: str) -> list[str]:
     path = Path(text)
     if path.suffix.lower() in (".yaml", ".yml"):
         raw = read_yaml(path)
-        named = raw.get("classes", raw.get("names")) if isinstance(raw, dict) else None
+        keys = raw if isinstance(raw, dict) else {}
+        colours = keys.get("colors")
+        named = keys.get("classes", keys.get("names")) or (list(colours) if isinstance(colours, dict) else None)
         if not named:
-            raise DataError(f"--classes: {path} has no key `classes`.")
+            raise DataError(f"--classes: {path} has none of the keys classes, names and colors.")
         return [str(name) for name in (dict(sorted(named.items())).values() if isinstance(named, dict) else named)]
     if path.is_file():
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.errors import DataError
+from semikit.errors import DataError, some
 from semikit.files import no_such_file
 from semikit.settings.yaml_text import parse
 
 Colour = tuple[int, int, int]
 COLOUR = 1 << 24
 """What is added to a colour."""
+_HEX = re.compile("#[0-9a-fA-F]{6}")
 _SHOWN = 4
 """Colours that a message names."""
 
@@ -75,8 +77,10 @@ def read_colours(path: Path) -> dict[str, Colour]:
         found = [entry for line in lines if (entry := _entry(line)) is not None]
     colours = {name: colour for name, raw in found if (colour := _colour(raw)) is not None}
     if not colours or len(colours) < len(found):
+        others = [f"{name}: {raw}" for name, raw in found if name not in colours]
+        what = f"{some(others)} is no colour" if colours else "no list of colours"
         raise DataError(
-            f"{path}: no list of colours. Write a YAML, road: [128, 64, 128] and so on, a line for each class."
+            f'{path}: {what}. Write a YAML, road: [128, 64, 128] or road: "#804080" and so on, a line for each class.'
         )
     return colours
 
@@ -94,9 +98,14 @@ def _entry(line: str) -> tuple[str, Any] | None:
     return None
 
 
+def from_hex(raw: Any) -> Any:
+    """The three values of "#804080"; what is no such text comes back as it is."""
+    return list(bytes.fromhex(raw[1:])) if isinstance(raw, str) and _HEX.fullmatch(raw) else raw
+
+
 def _colour(raw: Any) -> Colour | None:
     try:
-        red, green, blue = (int(value) for value in raw)
+        red, green, blue = (int(value) for value in from_hex(raw))
     except (TypeError, ValueError):
         return None
     return (red, green, blue) if all(0 <= value <= 255 for value in (red, green, blue)) else None

@@ -85,7 +85,7 @@ def lines_of(path: Path, key: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise DataError(f"{key}: {path} is not a text file (UTF-8).") from None
+        raise DataError(f"{key}: {path} is not a text file in UTF-8. Save it as CSV UTF-8.") from None
     if not any(line.strip() for line in lines):
         raise DataError(f"{key}: {path} is empty.")
     return lines

@@ -77,10 +77,12 @@ class _Writer:
     def text(self) -> str:
         """The whole YAML."""
         layout = self.layout
+        self.notices += layout.doubts
         lines = [
             f"# Drafted by `semikit data init` from {self.folder}: {_TITLES[layout.task]}.",
             "# Look through it, then: semikit data check FILE -o sheet.png",
             "",
+            *(f"# But {doubt}." for doubt in layout.doubts),
         ]
         for part, found in layout.parts.items():
             lines += [self._part(part, found)]

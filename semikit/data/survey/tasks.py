@@ -13,6 +13,8 @@ _LEAST = 0.3
 """Share of the masks that have to fit images of a folder to be theirs."""
 _TABLE_HEAD = 20
 _SPLITS = ("train", "val", "test")
+_ALIKE = 3
+"""Folders that may be two dates and masks."""
 
 
 def understood(folder: Path, places: Sequence[Place], other: Sequence[str]) -> Layout | None:
@@ -178,6 +180,7 @@ def _class_folders(places: Sequence[Place], other: Sequence[str]) -> Layout | No
     parts: dict[str, Matched] = {}
     classes: dict[str, Mapping[str, int]] = {}
     unlabeled: list[Matched] = []
+    doubts: list[str] = []
     for place in places:
         part = part_of(place.folder) or "train"
         inner = Counter(name.partition("/")[0] if "/" in name else "" for name in place.files)
@@ -186,11 +189,31 @@ def _class_folders(places: Sequence[Place], other: Sequence[str]) -> Layout | No
         elif "" not in inner and len(inner) > 1:
             parts[part] = Matched(tuple(place.files.values()), {}, {"": place.folder})
             classes[part] = dict(sorted(inner.items()))
+            doubts += _doubt(place, sorted(inner))
     if not parts:
         return None
     if len(parts) == 1:
         classes = {"train": next(iter(classes.values()))}
-    return Layout("cls", _with_train(parts), unlabeled, classes, other)
+    return Layout("cls", _with_train(parts), unlabeled, classes, other, doubts)
+
+
+def _doubt(place: Place, folders: Sequence[str]) -> list[str]:
+    """What is said of two or three folders whose files have the same names, as dates and masks have, rarely classes."""
+    names: dict[str, set[str]] = {folder: set() for folder in folders}
+    for name in stems(place):
+        folder, _, inner = name.partition("/")
+        names[folder].add(inner)
+    first, *others = names.values()
+    if len(folders) > _ALIKE or any(found != first for found in others) or len(first) < 2:
+        return []
+    where = [_below(place.folder, folder) for folder in folders]
+    masks = f"images: {where[0]}, masks: {where[1]}"
+    dates = f"images_a: {where[0]}, images_b: {where[1]}" + (f", masks: {where[2]}" if len(where) == _ALIKE else "")
+    forms = [*([masks] if len(where) < _ALIKE else []), dates]
+    return [
+        f"the folders {', '.join(folders)} hold files of the same names. If they are no classes but images and masks, "
+        f"or two dates, write train: {' or '.join(f'{{{form}}}' for form in forms)}, and the classes of the masks"
+    ]
 
 
 def _tables(folder: Path, places: Sequence[Place], other: Sequence[str]) -> Layout | None:

@@ -192,3 +192,10 @@ def test_without_any_outlines_of_coco_the_keys_are_said(tmp_path: Path) -> None:
     (tmp_path / "captions.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(FileFault, match="it needs the keys images, annotations, categories"):
         converted(tmp_path, tmp_path / "captions.json", format="coco")
+
+
+def test_a_category_that_is_text_is_named_as_such(tmp_path: Path) -> None:
+    lf.photo(tmp_path / "images/a.png")
+    lf.coco(tmp_path / "a.json", [("a.png", 12, 16)], [{**BOX, "category_id": "10"}], ["car"])
+    with pytest.raises(FileFault, match=r"'10' is text, where the categories have numbers; there are 10: car"):
+        converted(tmp_path, tmp_path / "a.json")

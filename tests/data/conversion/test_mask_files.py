@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from semikit.data.conversion.convert import convert
-from semikit.data.conversion.label_formats import Reading
+from semikit.data.conversion.label_formats import Reading, classes_of
 from semikit.data.formats.colours import read_colours
 from semikit.data.masked_images import load_spec, open_folders
 from semikit.data.published.catalogue import read_published
@@ -112,6 +112,7 @@ def test_colour_masks_become_class_numbers_and_unknown_colours_are_named(tmp_pat
     [
         ("a.yaml", "sky: [70, 130, 180]\nroad: [128, 64, 128]\n"),
         ("b.yaml", "colors: {sky: [70, 130, 180], road: [128, 64, 128]}\n"),
+        ("c.yaml", 'sky: "#4682b4"\nroad: "#804080"\n'),
         ("labelmap.txt", "# label:color\nsky:70,130,180::\nroad:128,64,128::\n"),
         ("label_colors.txt", "70 130 180\t sky\n128 64 128 road\n"),
         ("class_dict.csv", "name,r,g,b\nsky,70,130,180\nroad,128,64,128\n"),
@@ -139,3 +140,17 @@ def test_lists_of_voc_may_begin_with_a_mark_and_names_without_mask_are_counted(t
     assert (tmp_path / "out/masks/train/a.png").is_file()
     assert (tmp_path / "out/masks/val/b.png").is_file()
     assert "1 names in ImageSets/Segmentation are of no mask: x" in done.notices
+
+
+def test_the_line_that_is_no_colour_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("sky: [70, 130, 180]\nroad: blue\n")
+    with pytest.raises(DataError, match=r"road: blue is no colour\. Write a YAML"):
+        read_colours(tmp_path / "a.yaml")
+
+
+def test_classes_are_those_of_colours_where_a_description_has_no_others(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("colors: {sky: [70, 130, 180], road: [128, 64, 128]}\n")
+    assert classes_of(str(tmp_path / "my.yaml")) == ["sky", "road"]
+    (tmp_path / "my.yaml").write_text("train: images\n")
+    with pytest.raises(DataError, match="none of the keys classes, names and colors"):
+        classes_of(str(tmp_path / "my.yaml"))

@@ -221,3 +221,25 @@ def test_what_holds_no_label_is_said(tmp_path: Path, kind: str) -> None:
         lf.photo(data / "a.png")
     with pytest.raises(DataError, match={"missing": "no such folder", "empty": "is empty"}.get(kind, "not understood")):
         draft(data, tmp_path / "my.yaml")
+
+
+@pytest.mark.parametrize(
+    ("folders", "form"),
+    [
+        (("2018", "2020"), "{images_a: 2018, images_b: 2020}"),
+        (("photo", "segout"), "{images: photo, masks: segout}"),
+        (("x", "y", "z"), "{images_a: x, images_b: y, masks: z}"),
+    ],
+)
+def test_folders_with_the_same_names_of_files_may_be_no_classes(
+    tmp_path: Path, folders: tuple[str, ...], form: str
+) -> None:
+    for folder in folders:
+        for k in range(3):
+            lf.photo(tmp_path / "data" / folder / f"{k}.png", seed=next(SEEDS))
+    made, yaml = drafted(tmp_path / "data")
+    assert made.task == "cls"
+    assert any("files of the same names" in text and form in text for text in made.notices)
+    assert f"# But the folders {', '.join(folders)} hold" in yaml.read_text()
+    lf.photo(tmp_path / "data" / folders[0] / "more.png")
+    assert not drafted(tmp_path / "data")[0].notices
