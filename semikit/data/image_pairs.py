@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from semikit.data.file_patterns import by_name, is_pattern, list_masks, list_place, no_mask_fits, real_places
 from semikit.data.folders import Listed
 from semikit.data.formats.images import is_raster, orientation_of_mask, read_image, read_mask_onto
-from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.mask_values import MaskValues, MaskWatch
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range
@@ -151,6 +151,7 @@ class ImagePairs(Samples):
     watch: RangeWatch | None = None
     orientation: Orientation = "stored"
     unused: tuple[Unused, ...] = ()
+    mask_watch: MaskWatch | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -194,8 +195,14 @@ class ImagePairs(Samples):
             refuse_other_size(path, self.extent(index))
         turn = orientation_of_mask(path, self.before[index], self.orientation)
         values, covered = read_mask_onto(path, region, onto, turn, colours=bool(self.values.colours))
+        if self.mask_watch is not None:
+            self.mask_watch.add(values)
         labels, valid = self.values.decode(values, path)
         return (labels, valid) if covered is None else (np.where(covered, labels, 0).astype(np.uint8), valid & covered)
+
+    def watched(self, images: RangeWatch, masks: MaskWatch) -> ImagePairs:
+        """The same samples, of which all that is read is seen."""
+        return replace(self, watch=images, mask_watch=masks)
 
     def has_target(self, index: int) -> bool:
         """Whether there is a mask of the same name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, final
@@ -22,7 +22,7 @@ from semikit.data.file_patterns import (
 from semikit.data.folder_layouts import described_folder
 from semikit.data.folders import Listed
 from semikit.data.formats.images import image_size, is_raster, orientation_of_mask, read_image, read_mask
-from semikit.data.formats.mask_values import MaskValues
+from semikit.data.formats.mask_values import MaskValues, MaskWatch
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range, Scale
@@ -123,6 +123,7 @@ class MaskedImages(Samples):
     watch: RangeWatch | None = None
     orientation: Orientation = "stored"
     unused: tuple[Unused, ...] = ()
+    mask_watch: MaskWatch | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -157,7 +158,14 @@ class MaskedImages(Samples):
         if region is not None:
             refuse_other_size(path, self.extent(index))
         turn = orientation_of_mask(path, self.images[index], self.orientation)
-        return self.values.decode(read_mask(path, region, turn, colours=bool(self.values.colours)), path)
+        values = read_mask(path, region, turn, colours=bool(self.values.colours))
+        if self.mask_watch is not None:
+            self.mask_watch.add(values)
+        return self.values.decode(values, path)
+
+    def watched(self, images: RangeWatch, masks: MaskWatch) -> MaskedImages:
+        """The same samples, of which all that is read is seen."""
+        return replace(self, watch=images, mask_watch=masks)
 
     def has_target(self, index: int) -> bool:
         """Whether there is a mask of the same name."""

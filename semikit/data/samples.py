@@ -34,6 +34,8 @@ from numpy.typing import NDArray
 
 from semikit.data.file_patterns import real_places
 from semikit.data.folders import image_folders
+from semikit.data.formats.mask_values import MaskWatch
+from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Scale
 from semikit.data.palette import Palette
 from semikit.data.shards.pool import ShardPool
@@ -92,6 +94,10 @@ class Samples(ABC):
         """The file of its target; None where there is none."""
         return None
 
+    def watched(self, images: RangeWatch, masks: MaskWatch) -> Samples:
+        """The same samples; `images` and `masks` are given what is read from files of any number of bits."""
+        return self
+
     def arrays(self) -> Bytes | None:
         """All images (N, H, W, 3) uint8 where they are small and of one size; None where they have to be streamed."""
         return None
@@ -148,6 +154,10 @@ class Subset(Samples):
         """The file of its target, if any."""
         return self.source.target_file(int(self.indices[index]))
 
+    def watched(self, images: RangeWatch, masks: MaskWatch) -> Samples:
+        """The same samples of the watched source."""
+        return replace(self, source=self.source.watched(images, masks))
+
     def arrays(self) -> Bytes | None:
         """All of them (N, H, W, 3) uint8, copied once; None where the source is streamed."""
         return self._copied
@@ -202,6 +212,10 @@ class Pool(Samples):
         """One image and its valid pixels."""
         source, position = self._place(index)
         return source.image(position, region)
+
+    def watched(self, images: RangeWatch, masks: MaskWatch) -> Samples:
+        """The same sources, each of them watched."""
+        return replace(self, sources=tuple(source.watched(images, masks) for source in self.sources))
 
     def target(self, index: int, region: Region | None = None) -> tuple[NDArray[Any], Mask]:
         """Never: targets of unlabelled images stay closed.

@@ -16,11 +16,11 @@ from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
 from semikit.data.check import Part, check_samples, missing_files, parts_of
 from semikit.data.description import describe
 from semikit.data.formats.rescale import Scale
-from semikit.data.formats.value_range import range_notices
 from semikit.data.headers import header_notices
 from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
 from semikit.data.spec import refuse_unreachable
+from semikit.data.watches import DataWatch
 from semikit.errors import ConfigError, DataError, some
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.pictures import save_png
@@ -87,6 +87,7 @@ class PixelTask(Task, ABC):
             parts.class_names, evaluate, views.weak.crop, parts.palette, self.metrics, self.titles
         )
         self.learned = TrainingData(parts, data, layout, requirements)
+        self.scored_watch: DataWatch | None = None
         self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
 
     # -------------------------------------------------------------------------------------------- before training
@@ -133,11 +134,17 @@ class PixelTask(Task, ABC):
         if published and not thorough:
             parts = [part.sampled(_CHECKED[part.name]) for part in parts]
         parts = parts if thorough or published else learned.recorded(parts)
-        opened = check_samples(parts, len(self.class_names))
+        watch = self._new_watch()
+        watched = parts if watch is None else [watch.over(part) for part in parts]
+        opened = check_samples(watched, len(self.class_names))
         self.census = Census(self.class_names, opened.counted)
         learned.record(opened.digests)
         pool_notices = learned.check_pool(self._channels())
         labelled = self.census.parts[0]
+        if watch is not None:
+            if not thorough:
+                watch.look_at_some(parts_of(learned.split, learned.val)[1])
+            watch.refuse(parts[0], resumed)
         found = (
             *self.unused,
             *self.parts.notices,
@@ -148,6 +155,7 @@ class PixelTask(Task, ABC):
             None if self.data.folders is None else shift_notice(self.census, self.data.folders.values),
             *header_notices(parts, orientation_of(self.data)),
             lossy_notice(parts),
+            *(() if watch is None else watch.notices()),
             *self.data_notices(),
             *pool_notices,
         )
@@ -163,14 +171,10 @@ class PixelTask(Task, ABC):
 
     def data_notices(self) -> Sequence[str]:
         """What else a user should know of the data before training."""
-        pool = self.learned.split.pool
-        files = [path for k in range(len(pool)) for path in pool.files(k)]
-        notices = range_notices(files, self.parts.scale, self.parts.bands)
         large = [source.names[k] for source in (self.learned.val, self.learned.test) if source for k in _large(source)]
         if not large or self.evaluation.settings.window == "sliding":
-            return notices
+            return []
         return [
-            *notices,
             f"{len(large)} scored rasters ({some(large)}) have more than {_LARGE} pixels a side and are evaluated as a "
             "whole; evaluate.window=sliding reads them window by window",
         ]
@@ -246,16 +250,22 @@ class PixelTask(Task, ABC):
         """The scores of every network, over each image once."""
         source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split
-        return self.evaluation.scores(networks, source, inference)
+        self.scored_watch = watch = self._new_watch()
+        watched = source if watch is None else source.watched(watch.ranges, watch.masks)
+        return self.evaluation.scores(networks, watched, inference)
+
+    def _new_watch(self) -> DataWatch | None:
+        """For the user's own data."""
+        folders = self.data.folders
+        return None if folders is None else DataWatch.of(self.parts, folders.values, folders.scale)
 
     def scored_notices(self, split: Split) -> Sequence[str]:
-        """Turned masks, files of several images, and values that do not fit the range."""
+        """Turned masks, files of several images, and what was seen of values when they were scored."""
         source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split
         part = Part(split, source, range(len(source)), masks=True)
-        files = [path for index in part.indices for path in source.files(index)]
-        ranges = range_notices(files, self.parts.scale, self.parts.bands)
-        return [*header_notices([part], orientation_of(self.data)), *ranges]
+        watched = () if self.scored_watch is None else self.scored_watch.notices()
+        return [*header_notices([part], orientation_of(self.data)), *watched]
 
     def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
         """Four validation images: input, truth, prediction, confidence."""

@@ -17,7 +17,7 @@ from semikit.data.formats.images import read_image, read_info, read_mask, read_r
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import BYTES, Scale
-from semikit.data.formats.value_range import range_notices, sampled_scale
+from semikit.data.formats.value_range import sampled_scale, watch_some
 from semikit.data.image_pairs import ImagePairs
 from semikit.data.masked_images import open_folders
 from semikit.errors import DataError, FileFault
@@ -143,7 +143,9 @@ class TestRange:
         (notice,) = self.watched(self.LEARNED, path)
         assert notice.startswith("100% of the values lie outside of the range that was learned from, 877 to 1825; ")
         assert "these images hold 0 to 1: " in notice
-        assert range_notices([path], self.LEARNED, None) == [notice]
+        some = RangeWatch(self.LEARNED)
+        watch_some([path], some, None)
+        assert some.notices() == (notice,)
 
     def test_a_few_are_not(self, tmp_path: Path) -> None:
         values = np.full((1, 10, 10), 1000, np.uint16)

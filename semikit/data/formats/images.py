@@ -227,6 +227,18 @@ def orientation_of_mask(mask: Path, image: Path, stated: Orientation) -> int:
     return 1 if info.orientation == 1 else mask_orientation(mask, image_size(mask), info.size, info.orientation, stated)
 
 
+def spread_by_pillow(path: Path) -> bool:
+    """Whether Pillow gives a mask of gray of 2 or 4 bits, or a PGM, by values spread to 0..255, as it was once read.
+
+    Raises:
+        FileFault: cannot be read.
+    """
+    if is_raster(path):
+        return False
+    with faults_of(path), opened(path, None) as (_, photo):
+        return not (photo.as_stored or photo.deep)
+
+
 def is_raster(path: Path) -> bool:
     """Whether rasterio reads it."""
     return path.suffix.lower() in RASTERS

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.data.formats.colours import COLOUR, described_colours
-from semikit.errors import FileFault
+from semikit.errors import FileFault, some
 
 _IGNORED, VALID, _OUTSIDE = 0, 1, 2
 """What a mask value is."""
@@ -20,6 +20,8 @@ _VOID = 255
 _NO_CLASS = "mask of colours that are no class"
 _NOISE = 2
 """Values that are no class up to which those of a JPEG are looked at one by one."""
+_SHOWN = 8
+"""Values that a notice names."""
 _WHOLE = 64
 """Classes up to which a line of `mapping` is written out."""
 
@@ -154,10 +156,10 @@ class StoredValues:
             return (
                 "If 255 means that a pixel does not count, add `ignore: [255]`; if it is a class, `mapping: {255: 1}`."
             )
-        some = sorted(outside)[:5]
+        first = sorted(outside)[:5]
         return (
-            f"Add the missing names to `classes`, or say which class they are, as `mapping: {{{some[0]}: 0}}`, "
-            f"or that they do not count, as `ignore: {some}`. In a palette PNG the values are palette indices."
+            f"Add the missing names to `classes`, or say which class they are, as `mapping: {{{first[0]}: 0}}`, "
+            f"or that they do not count, as `ignore: {first}`. In a palette PNG the values are palette indices."
         )
 
     def _from_1(self) -> bool:
@@ -174,6 +176,57 @@ class StoredValues:
             "If 255 means that a pixel does not count, add `ignore: [255]`. 0 does not occur: if classes are stored "
             f"as 1 to {self.values.num_classes}, add {line} too."
         )
+
+
+@final
+class MaskWatch:
+    """Which values of a `mapping` occur in the masks that are read. Threads may share it."""
+
+    def __init__(self, values: MaskValues) -> None:
+        self.values = values
+        self._present = set[int]()
+
+    def add(self, raw: NDArray[Any]) -> None:
+        """Stored values of a mask (H, W), as `MaskValues.decode` takes them."""
+        if not self.unseen:
+            return
+        if raw.dtype == np.bool_:  # their 1 may be what `mapping` calls 255
+            self._present |= {1, _VOID} if raw.any() else {0}
+        elif raw.dtype == np.uint8:
+            self._present |= set(np.flatnonzero(np.bincount(raw.ravel(), minlength=256)).tolist())
+        else:
+            self._present |= set(np.unique(raw).tolist())
+
+    @property
+    def unseen(self) -> list[int]:
+        """Values of `mapping` that no mask holds so far."""
+        return [value for value, _ in self.values.mapping if value not in self._present]
+
+    @property
+    def without_effect(self) -> bool:
+        """Whether `mapping` changes no value, although masks hold its classes, under their own numbers."""
+        return bool(self._doubtful) and len(self.unseen) == len(self.values.mapping)
+
+    def notices(self) -> tuple[str, ...]:
+        """At most one sentence: about values that do not occur, while their class is stored as its own number."""
+        if not self._doubtful:
+            return ()
+        listed = _listing(self._doubtful)
+        numbers = some([str(value) for value in sorted(self._present)], _SHOWN)
+        classes = sorted({number for _, number in self._doubtful})
+        return (
+            f"`mapping: {listed}`: no mask holds {some([str(value) for value, _ in self._doubtful], _SHOWN)}, while "
+            f"{some([str(number) for number in classes], _SHOWN)} occurs and is read as the class of that number. "
+            f"Masks hold {numbers}, by the numbers stored in their files (2- and 4-bit gray is not spread to 0..255). "
+            "Correct `mapping` or leave it out",
+        )
+
+    @property
+    def _doubtful(self) -> list[tuple[int, int]]:
+        stated = dict(self.values.mapping)
+        unseen = self.unseen
+        direct = self._present - stated.keys()
+        return [(value, stated[value]) for value in unseen if stated[value] in direct]
 
 
 def joint_remedies(faults: Iterable[FileFault], classes: Iterable[int]) -> dict[str, str]:

@@ -68,6 +68,11 @@ class RangeWatch:
         if self.scale is not None and self.scale.bounds != BYTES.bounds:
             self._plain[path] = None
 
+    @property
+    def deep(self) -> list[Path]:
+        """Images of other values than those of 8 bits, where the model learned from 8 bits."""
+        return sorted(self._deep)
+
     def notices(self) -> tuple[str, ...]:
         """At most one sentence: about images that do not fit the range, with both ranges."""
         if self.scale is None:

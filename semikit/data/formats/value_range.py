@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from semikit.data.formats.images import DEEP_PHOTOS, is_raster, read_info, sample_values
 from semikit.data.formats.orientation import Orientation
-from semikit.data.formats.range_watch import RangeWatch, shallow_notice
-from semikit.data.formats.rescale import BYTE, BYTES, Scale, as_bytes, percentiles
+from semikit.data.formats.range_watch import RangeWatch
+from semikit.data.formats.rescale import BYTES, Scale, as_bytes, percentiles
 from semikit.data.samples import DataParts, Samples, refuse_masks_among_images, refuse_overlap
 from semikit.errors import DataError
 
@@ -110,24 +110,22 @@ def refuse_deep(images: Sequence[Path], bands: tuple[int, ...] | None) -> None:
     """
     deep = [path for path in _spread(images) if _is_deep(path, bands)]
     if deep:
-        raise DataError(
-            f"{deep[0]} has values of more than 8 bits, the images of train have 8. Convert one kind, or say the range "
-            "with `scale: {min: …, max: …}`."
-        )
+        raise deep_beside_8_bits(deep[0])
 
 
-def range_notices(images: Sequence[Path], scale: Scale | None, bands: tuple[int, ...] | None) -> list[str]:
-    """Warnings where values do not fit a range, of at most 32 images, which are read."""
-    if scale is None:
-        return []
-    watch = RangeWatch(scale)
-    paths = [path for path in _spread(images) if is_raster(path) or read_info(path).dtype != "uint8"]
-    shallow = [path for path in paths if read_info(path).dtype == "uint8"]
-    for path in paths:
-        if path not in shallow:
+def deep_beside_8_bits(path: Path) -> DataError:
+    """The error for an image of more than 8 bits where those of train have 8."""
+    return DataError(
+        f"{path} has values of more than 8 bits, the images of train have 8. Convert one kind, or say the range "
+        "with `scale: {min: …, max: …}`."
+    )
+
+
+def watch_some(images: Sequence[Path], watch: RangeWatch, bands: tuple[int, ...] | None) -> None:
+    """Give a watch the values of at most 32 images, which are read where they may have more than 8 bits."""
+    for path in _spread(images):
+        if _rescaled(path):
             watch.add(path, *sample_values(path, bands))
-    dark = [shallow_notice(scale, shallow)] if shallow and max(scale.bounds[1]) > BYTE else []
-    return [*dark, *watch.notices()]
 
 
 def _is_deep(path: Path, bands: tuple[int, ...] | None) -> bool:
