@@ -39,6 +39,7 @@ def convert(
         Path | None, typer.Option(help="Colours of the classes: a YAML `road: [128, 64, 128]`, or labelmap.txt.")
     ] = None,
     attribute: Annotated[str | None, typer.Option(help="Polygons on a map: the attribute that is the class.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Polygons on a map: the layer of a file with several.")] = None,
     labeled_area: Annotated[
         Path | None, typer.Option(help="Polygons on a map: what was labelled; outside of it nothing counts.")
     ] = None,
@@ -66,6 +67,7 @@ def convert(
         colours=None if colors is None else read_colours(colors),
         attribute=attribute,
         labeled_area=labeled_area,
+        layer=layer,
     )
     with progress_bar() as progress:
         done = converted(reading, out, progress)

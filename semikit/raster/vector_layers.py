@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.errors import DataError, FileFault, SemikitError
+from semikit.errors import ConfigError, DataError, FileFault, SemikitError
 from semikit.raster.burning import burn
 from semikit.raster.geodesic import Geometries
 from semikit.raster.grid import Grid
@@ -21,6 +21,8 @@ from semikit.raster.region import Region
 
 VECTORS = (".geojson", ".json", ".gpkg", ".shp")
 _REMEDY = "Give polygons as GeoJSON, GeoPackage or Shapefile."
+_OTHERS = {"points": (0, 4), "lines": (1, 2, 5), "collections": (7,), "without a shape": (-1,)}
+"""Words for the numbers that shapely gives types of geometry."""
 _PIECES = 64
 """Into which edges as long as their polygon are split."""
 _SHORTEST = 1e-12
@@ -34,6 +36,8 @@ class Layer:
     polygons: Geometries
     names: tuple[str, ...]
     crs: str
+    others: str = ""
+    """What else the file holds, with numbers: lines, points, features without a shape."""
 
     def in_crs(self, crs: Any) -> Layer:
         """The same polygons in the CRS of a raster (rasterio's); what has no place in it is left out.
@@ -88,45 +92,77 @@ class Layer:
         burn(values, ((self.polygons[k], numbers[k]) for k in near.tolist()), shifted)
 
 
-def read_layer(path: Path, attribute: str | None) -> Layer:
-    """The polygons of a file's first layer; names are empty without `attribute`.
+def read_layer(path: Path, attribute: str | None, layer: str | None = None) -> Layer:
+    """The polygons of a file's `layer`, which may be left out where there is one; names are empty without `attribute`.
 
     Raises:
         FileFault: cannot be read, no polygons, no CRS.
         DataError: no such attribute, with those that there are.
+        ConfigError: see `layer_of`.
     """
     import pyogrio
     from pyogrio.raw import read
-    from shapely import from_wkb, get_parts, get_type_id, is_missing
+    from shapely import from_wkb, get_parts, get_type_id, is_empty
 
     with _faults_of(path):
-        known = list(pyogrio.read_info(path)["fields"])
+        chosen = layer_of(path, layer)
+        known = list(pyogrio.read_info(path, layer=chosen)["fields"])
         if attribute is not None and attribute not in known:
             raise DataError(f"{path} has no attribute {attribute!r}; it has {', '.join(map(str, known)) or 'none'}.")
-        info, _, shapes, columns = read(path, columns=[] if attribute is None else [attribute])
+        info, _, shapes, columns = read(path, layer=chosen, columns=[] if attribute is None else [attribute])
         if not info["crs"]:
             remedy = "Save it with the CRS it was drawn in (a Shapefile needs its .prj)."
             raise FileFault("polygons without a coordinate reference system", path, "", remedy)
         geometries = np.asarray(from_wkb(shapes), dtype=object)
-        areal = np.isin(get_type_id(geometries), (3, 6)) & ~is_missing(geometries)
+        kinds = np.where(is_empty(geometries), -1, get_type_id(geometries))
+        areal = np.isin(kinds, (3, 6))
         if not areal.any():
             raise FileFault("file without polygons", path, f"{len(geometries)} features", _REMEDY)
         names = ["" for _ in geometries] if attribute is None else [_text(value) for value in columns[0]]
         kept = np.flatnonzero(areal)
         parts, owners = get_parts(geometries[kept], return_index=True)
-        return Layer(parts, tuple(names[kept[k]] for k in owners), str(info["crs"]))
+        return Layer(parts, tuple(names[kept[k]] for k in owners), str(info["crs"]), _counted(kinds[~areal]))
 
 
-def attributes(path: Path) -> dict[str, list[str]]:
-    """The attributes of a file's polygons, each with some of its values.
+def layer_of(path: Path, layer: str | None) -> str:
+    """The layer that is meant: the one that is named, or the only one with shapes.
+
+    Raises:
+        ConfigError: there is no such one, or there are several; names them.
+    """
+    import pyogrio
+
+    with _faults_of(path):
+        names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if layer is not None and layer not in names:
+            raise ConfigError(f"{path} has no layer {layer!r}; it has {', '.join(names) or 'none'}.")
+        if layer is None and len(names) > 1:
+            raise ConfigError(
+                f"{path} has several layers: {', '.join(names)}. Say which one is meant, --layer NAME; of a labelled "
+                "area, save the one that counts as a file of its own."
+            )
+        if not names:
+            raise FileFault("file without polygons", path, "no layer with shapes", _REMEDY)
+        return layer or names[0]
+
+
+def _counted(kinds: NDArray[Any]) -> str:
+    """Numbers of shapely's types of geometry, in words."""
+    counts = {word: int(np.isin(kinds, numbers).sum()) for word, numbers in _OTHERS.items()}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def attributes(path: Path, layer: str | None = None) -> dict[str, list[str]]:
+    """The attributes of the polygons of a file's layer, each with some of its values.
 
     Raises:
         FileFault: cannot be read.
+        ConfigError: see `layer_of`.
     """
     from pyogrio.raw import read
 
     with _faults_of(path):
-        info, _, _, columns = read(path, read_geometry=False)
+        info, _, _, columns = read(path, layer=layer_of(path, layer), read_geometry=False)
         return {
             str(name): sorted({_text(value) for value in column})[:6]
             for name, column in zip(info["fields"], columns, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -71,7 +73,7 @@ def convert(reading: Reading, out: Path, progress: Progress = lambda what, done,
     ]
     edited = store.foreign([place for _, _, place in jobs], former_classes(out))
     written, uncovered = _write([job for job in jobs if job[2] not in set(edited)], store, progress)
-    notices = [*found.notices, *_unmatched(lost, matched, folders), *_other_labels(found, numbers), *_kept(edited)]
+    notices = [*found.notices, *_unmatched(lost, folders), *_other_labels(found, numbers), *_kept(edited)]
     if written == len(jobs) and not uncovered and numbers.uncovered != IGNORED:
         name = numbers.classes[numbers.uncovered]
         notices.append(f"no pixel is of class {name!r}, as areas cover all: --background ignore leaves that class out")
@@ -139,8 +141,8 @@ def _folders(found: LabelSet, reading: Reading) -> dict[str, Path]:
     return {part: found.folders[part] for part in parts}
 
 
-def _matched(found: LabelSet, folders: Mapping[str, Path]) -> tuple[Matched, list[LabeledImage]]:
-    """Each labelled image with its file, and those that have none.
+def _matched(found: LabelSet, folders: Mapping[str, Path]) -> tuple[Matched, list[str]]:
+    """Each labelled image with its file, and the names of those that have none.
 
     Raises:
         DataError: no image has a file; two labels of one image.
@@ -148,13 +150,14 @@ def _matched(found: LabelSet, folders: Mapping[str, Path]) -> tuple[Matched, lis
     listed = {folder: image_files(folder, "images") for folder in dict.fromkeys(folders.values())}
     by_stem = {folder: _by_stem(names) for folder, names in listed.items()}
     matched: Matched = []
-    lost: list[LabeledImage] = []
+    lost: list[str] = []
     owners: dict[tuple[str, Path], LabeledImage] = {}
     for image in found.images:
         folder = folders[image.part]
-        name = _name_in(image.name, listed[folder], by_stem[folder])
+        name = _name_beside(image, folder, listed[folder]) or _name_in(image.name, listed[folder], by_stem[folder])
         if name is None:
-            lost.append(image)
+            several = by_stem[folder].get(_pieces(image.name)[-1].rpartition(".")[0], [])
+            lost.append(f"{image.name} (of that name are several: {some(several)})" if several else image.name)
             continue
         other = owners.setdefault((name, folder), image)
         if other is not image:
@@ -164,37 +167,46 @@ def _matched(found: LabelSet, folders: Mapping[str, Path]) -> tuple[Matched, lis
             )
         matched.append((image, (name, listed[folder][name])))
     if not matched:
-        names = some([image.name for image in found.images])
         raise DataError(
-            f"no labelled image was found. The labels name {names}; there are "
+            f"no labelled image was found. The labels name {some(lost)}; there are "
             f"{some([str(path) for paths in listed.values() for path in paths.values()])}. Say where they are: "
             "--images DIR"
         )
     return matched, lost
 
 
-def _by_stem(names: Mapping[str, Path]) -> dict[str, str | None]:
-    """Last part of a name -> the name; None where two have it."""
-    found: dict[str, str | None] = {}
+def _by_stem(names: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Last part of a name -> the names that end so."""
+    found: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        stem = name.rpartition("/")[2]
-        found[stem] = None if stem in found else name
-    return found
+        found[name.rpartition("/")[2]].append(name)
+    return dict(found)
 
 
-def _name_in(given: str, names: Mapping[str, Path], by_stem: Mapping[str, str | None]) -> str | None:
-    """The name under which a folder has an image that labels call `given`: by its end, longest first."""
-    pieces = [piece for piece in given.replace("\\", "/").split("/") if piece not in ("", ".", "..")]
-    if not pieces:
+def _name_beside(image: LabeledImage, folder: Path, names: Mapping[str, Path]) -> str | None:
+    """The name under which a folder has the image that lies beside its labels."""
+    base = Path(os.path.normpath(folder.absolute()))
+    if image.file is None or not image.file.is_relative_to(base):
         return None
+    name = image.file.relative_to(base).as_posix().rpartition(".")[0]
+    return name if name in names else None
+
+
+def _pieces(path: str) -> list[str]:
+    pieces = [piece for piece in path.replace("\\", "/").split("/") if piece not in ("", ".", "..")]
+    return pieces or [""]
+
+
+def _name_in(given: str, names: Mapping[str, Path], by_stem: Mapping[str, Sequence[str]]) -> str | None:
+    """The name under which a folder has an image that labels call `given`: by its end, longest first."""
+    pieces = _pieces(given)
     for ends in (pieces[-1].rpartition(".")[0] or pieces[-1], pieces[-1]):
         for first in range(len(pieces)):
             name = "/".join([*pieces[first:-1], ends])
             if name in names:
                 return name
-        stem = by_stem.get(ends)
-        if stem is not None:
-            return stem
+        if len(by_stem.get(ends, ())) == 1:
+            return by_stem[ends][0]
     return None
 
 
@@ -250,13 +262,11 @@ def _size(image: LabeledImage, path: Path) -> tuple[int, int]:
     return image.size
 
 
-def _unmatched(lost: Sequence[LabeledImage], matched: Matched, folders: Mapping[str, Path]) -> list[str]:
-    notices = []
-    if lost:
-        names = some([image.name for image in lost])
-        places = ", ".join(str(folder) for folder in dict.fromkeys(folders.values()))
-        notices.append(f"{len(lost)} labelled images are not in {places} and were left out: {names}")
-    return notices
+def _unmatched(lost: Sequence[str], folders: Mapping[str, Path]) -> list[str]:
+    if not lost:
+        return []
+    places = ", ".join(str(folder) for folder in dict.fromkeys(folders.values()))
+    return [f"{len(lost)} labelled images are not in {places} and were left out: {some(lost)}"]
 
 
 def _other_labels(found: LabelSet, numbers: Numbers) -> list[str]:

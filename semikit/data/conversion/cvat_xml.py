@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -11,7 +11,6 @@ import numpy as np
 
 from semikit.data.conversion.coco_json import runs
 from semikit.data.conversion.labels import (
-    PART,
     Area,
     Areas,
     LabeledImage,
@@ -20,14 +19,17 @@ from semikit.data.conversion.labels import (
     Pixels,
     Points,
     Rings,
+    beside,
     damage_of,
+    folders_of,
     left_out,
     part_named,
     points,
     rectangle,
     refuse_nothing,
 )
-from semikit.errors import FileFault
+from semikit.errors import FileFault, some
+from semikit.raster.cog import BESIDE
 
 _REMEDY = "Export it again as `CVAT for images 1.1`."
 _FLAT = ("polyline", "points", "cuboid", "skeleton")
@@ -45,12 +47,32 @@ def is_cvat(path: Path) -> bool:
     return str(root.tag) == "annotations"
 
 
-def read_cvat(path: Path) -> LabelSet:
-    """The labels of a file; its subsets are the parts, and its list of labels the order of the classes.
+def read_cvat(files: Sequence[Path], source: Path) -> LabelSet:
+    """The labels of one file or of all below the folder `source`; subsets are the parts or, of several files without,
+    names and folders say which. The first list of labels gives the order of the classes; xml of other kinds is named.
 
     Raises:
         FileFault: no xml of CVAT for images, or damaged.
     """
+    read = [path for path in files if is_cvat(path)] or files[:1]
+    skipped: list[str] = []
+    listed: list[str] = []
+    images: list[LabeledImage] = []
+    for path in read:
+        root = _root(path)
+        listed += [name.text or "" for name in root.iterfind("meta//labels/label/name")]
+        inner = " ".join(path.relative_to(source).with_suffix("").parts) if len(read) > 1 else "train"
+        images += _images(root, path, inner, skipped)
+    refuse_nothing(images, source, "image in an xml of CVAT")
+    used = {area.label for image in images for area in _areas_of(image) if area.label is not None}
+    labels = tuple(dict.fromkeys([*listed, *sorted(used)]))
+    rule = "areas lie as their layers do (z_order), later ones on top"
+    others = [str(path) for path in files if path not in read and not path.name.endswith(BESIDE)]
+    notices = [f"{len(others)} xml files are not CVAT's and are left out: {some(others)}"] if others else []
+    return LabelSet("CVAT xml", labels, images, rule, folders_of(images), [*left_out(skipped), *notices])
+
+
+def _root(path: Path) -> Element:
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, OSError) as error:
@@ -58,35 +80,21 @@ def read_cvat(path: Path) -> LabelSet:
     if root.tag != "annotations" or root.find("track") is not None:
         what = "tracks of a video" if root.find("track") is not None else f"first element {root.tag}"
         raise FileFault("no xml of CVAT for images", path, what, _REMEDY)
-    skipped: list[str] = []
-    images = []
+    return root
+
+
+def _images(root: Element, path: Path, part: str, skipped: list[str]) -> Iterable[LabeledImage]:
     for element in root.iter("image"):
         where = f"{path}, image {element.get('name')}"
         with damage_of("damaged xml of CVAT", where, _REMEDY):
             size = int(element.attrib["height"]), int(element.attrib["width"])
-            areas = Areas(tuple(_areas(element, where, skipped)))
-            images.append(LabeledImage(str(element.attrib["name"]), areas, path, _part(element), size))
-    refuse_nothing(images, path, "image")
-    listed = [name.text or "" for name in root.iterfind("meta//labels/label/name")]
-    used = {area.label for image in images for area in _areas_of(image) if area.label is not None}
-    labels = tuple(dict.fromkeys([*listed, *sorted(used)]))
-    folder = next((place for place in (path.parent / "images", path.parent) if _holds(place, images)), None)
-    folders: dict[str, Path] = {} if folder is None else {image.part: folder for image in images}
-    rule = "areas lie as their layers do (z_order), later ones on top"
-    return LabelSet("CVAT xml", labels, images, rule, folders, left_out(skipped))
+            areas, name = Areas(tuple(_areas(element, where, skipped))), str(element.attrib["name"])
+        yield LabeledImage(name, areas, path, part_named(element.get("subset") or part), size, beside(path, name))
 
 
 def _areas_of(image: LabeledImage) -> tuple[Area, ...]:
     assert isinstance(image.drawing, Areas)
     return image.drawing.areas
-
-
-def _holds(folder: Path, images: Iterable[LabeledImage]) -> bool:
-    return any((folder / image.name).is_file() for image in images)
-
-
-def _part(element: Element) -> PART:
-    return part_named(element.get("subset") or "train")
 
 
 def _areas(image: Element, where: str, skipped: list[str]) -> Iterable[Area]:

@@ -45,6 +45,7 @@ class Reading:
     colours: Mapping[str, Colour] | None = None
     attribute: str | None = None
     labeled_area: Path | None = None
+    layer: str | None = None
 
     @property
     def uncovered(self) -> str:
@@ -80,7 +81,7 @@ def recognised(reading: Reading) -> str | None:
         "yolo": lambda: is_yolo(source),
         "coco": lambda: _json_kind(source) == "coco",
         "labelme": lambda: _json_kind(source) == "labelme",
-        "cvat": lambda: any(is_cvat(path) for path in _files(source, ".xml")[:1]),
+        "cvat": lambda: any(is_cvat(path) for path in _files(source, ".xml")),
         "vector": lambda: source.is_file() and source.suffix.lower() in (".geojson", ".json", ".gpkg", ".shp"),
         "colors": lambda: source.is_dir() and (reading.colours is not None or table_beside(source) is not None),
     }
@@ -98,10 +99,10 @@ _READERS: Mapping[str, Callable[[Reading], LabelSet]] = {
     "coco": lambda reading: read_coco(_files(reading.source, ".json")),
     "labelme": lambda reading: read_labelme(_files(reading.source, ".json"), reading.source),
     "yolo": lambda reading: read_yolo(reading.source),
-    "cvat": lambda reading: read_cvat(next(iter(_files(reading.source, ".xml")), reading.source)),
+    "cvat": lambda reading: read_cvat(_files(reading.source, ".xml") or [reading.source], reading.source),
     "voc": lambda reading: read_voc(reading.source, reading.colours, reading.classes),
     "colors": lambda reading: read_colour_masks(reading.source, reading.colours),
-    "vector": lambda r: read_map_polygons(r.source, r.images, r.attribute, r.labeled_area),
+    "vector": lambda r: read_map_polygons(r.source, r.images, r.attribute, r.labeled_area, r.layer),
 }
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from PIL import Image
 
 from semikit.data.conversion.coco_json import read_json
 from semikit.data.conversion.labels import (
-    PART,
     Area,
     Areas,
     Disc,
@@ -24,7 +21,9 @@ from semikit.data.conversion.labels import (
     Outline,
     Pixels,
     Rings,
+    beside,
     damage_of,
+    folders_of,
     left_out,
     part_named,
     points,
@@ -52,24 +51,19 @@ def read_labelme(files: Sequence[Path], source: Path) -> LabelSet:
         FileFault: a file of another kind, or damaged.
     """
     skipped: list[str] = []
-    found: list[tuple[PART, Path, str, Areas, Any]] = []
+    images: list[LabeledImage] = []
     for path in files:
         raw = read_json(path)
         if not is_labelme(raw):
             raise FileFault("no LabelMe json", path, "it needs the keys shapes and imagePath", _REMEDY)
         with damage_of("damaged LabelMe json", path, _REMEDY):
             areas = Areas(tuple(_areas(raw["shapes"], path, skipped)))
-            name, size = str(raw["imagePath"]).replace("\\", "/"), (raw.get("imageHeight"), raw.get("imageWidth"))
-        found.append((part_named("/".join(path.parent.relative_to(_base(source)).parts)), path, name, areas, size))
-    folders = _folders(found)
-    images = [
-        LabeledImage(_name(path, name, folders.get(part)), areas, path, part, _size(size))
-        for part, path, name, areas, size in found
-    ]
+            name, size = str(raw["imagePath"]), _size((raw.get("imageHeight"), raw.get("imageWidth")))
+            part = part_named("/".join(path.parent.relative_to(_base(source)).parts))
+            images.append(LabeledImage(name, areas, path, part, size, beside(path, name)))
     refuse_nothing(images, source, "LabelMe json")
-    return LabelSet(
-        "LabelMe json", _labels(images, source), images, "later shapes lie on top", folders, left_out(skipped)
-    )
+    labels, rule = _labels(images, source), "later shapes lie on top"
+    return LabelSet("LabelMe json", labels, images, rule, folders_of(images), left_out(skipped))
 
 
 def _base(source: Path) -> Path:
@@ -101,22 +95,6 @@ def _outline(kind: str, shape: Mapping[str, Any]) -> Outline | None:
         return rectangle(min(x, u), min(y, v), abs(u - x), abs(v - y))
     with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
         return Pixels(np.array(image.convert("L")) > 0, top=round(min(y, v)), left=round(min(x, u)))
-
-
-def _folders(found: Iterable[tuple[PART, Path, str, Areas, Any]]) -> dict[str, Path]:
-    """Where the images of each part are, by the paths in the files."""
-    places: dict[str, list[Path]] = defaultdict(list)
-    for part, path, name, _, _ in found:
-        image = path.parent / name
-        if image.is_file():
-            places[part].append(Path(os.path.normpath(image.absolute())))
-    return {part: Path(os.path.commonpath([path.parent for path in paths])) for part, paths in places.items()}
-
-
-def _name(path: Path, name: str, folder: Path | None) -> str:
-    """The image's path below the folder where it is there, else as the file has it."""
-    image = Path(os.path.normpath((path.parent / name).absolute()))
-    return image.relative_to(folder).as_posix() if folder is not None and image.is_relative_to(folder) else name
 
 
 def _size(raw: tuple[Any, Any]) -> tuple[int, int] | None:

@@ -7,8 +7,10 @@ A pixel has the class of the area in which its centre lies, the later area of tw
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -256,7 +258,7 @@ def _paint(mask: Bytes, area: Area, numbers: Numbers) -> None:
 @dataclass(frozen=True, slots=True)
 class LabeledImage:
     """One image of a label file: its name there, its part, its size (H, W) as the labels say it (None: they do not),
-    what its mask is made from, and the file that says so.
+    what its mask is made from, the file that says so, and the image's own where it lies beside that.
     """
 
     name: str
@@ -264,6 +266,7 @@ class LabeledImage:
     where: Path
     part: PART = "train"
     size: Size | None = None
+    file: Path | None = None
 
 
 @final
@@ -283,6 +286,27 @@ class LabelSet:
     folders: Mapping[str, Path] = field(default_factory=dict)
     notices: Sequence[str] = ()
     colours: Mapping[str, Colour] = field(default_factory=dict)
+
+
+def beside(where: Path, name: str) -> Path | None:
+    """The image that the label file `where` calls `name`: at that path, or in the folder of the file or its images/, by
+    the last part of a path of another machine.
+    """
+    given = name.replace("\\", "/")
+    tries = [where.parent / inner / path for path in (given, given.rpartition("/")[2]) for inner in ("", "images")]
+    found = next((path for path in tries if path.is_file()), None)
+    return None if found is None else Path(os.path.normpath(found.absolute()))
+
+
+def folders_of(images: Iterable[LabeledImage]) -> dict[str, Path]:
+    """The folder of the images of each part that lie beside their labels, that in which their names begin."""
+    places: dict[str, list[Path]] = defaultdict(list)
+    for image in images:
+        if image.file is not None:
+            inner = Path(image.name.replace("\\", "/")).parts
+            within = image.file.parts[-len(inner) :] == inner
+            places[image.part].append(image.file.parents[len(inner) - 1] if within else image.file.parent)
+    return {part: Path(os.path.commonpath(paths)) for part, paths in places.items()}
 
 
 def part_named(text: str) -> PART:

@@ -66,7 +66,9 @@ class OnMap(Drawing):
         return mask
 
 
-def read_map_polygons(source: Path, images: Path | None, attribute: str | None, labeled_area: Path | None) -> LabelSet:
+def read_map_polygons(
+    source: Path, images: Path | None, attribute: str | None, labeled_area: Path | None, layer_name: str | None = None
+) -> LabelSet:
     """The labels of the rasters in `images`; `attribute` names the class of a polygon, one without a value does not
     count. Rasters that no polygon touches (with `labeled_area`: those outside of it) have no mask.
 
@@ -76,7 +78,7 @@ def read_map_polygons(source: Path, images: Path | None, attribute: str | None, 
     """
     if images is None:
         raise ConfigError(f"{source}: polygons on a map are drawn on the grids of rasters. Say which: --images DIR")
-    layer = read_layer(source, attribute or _attribute(source))
+    layer = read_layer(source, attribute or _attribute(source, layer_name), layer_name)
     known = None if labeled_area is None else read_layer(labeled_area, None)
     rasters = {name: path for name, path in image_files(images, "images").items() if is_raster(path)}
     grids = {name: read_grid(path) for name, path in rasters.items()}
@@ -98,13 +100,22 @@ def read_map_polygons(source: Path, images: Path | None, attribute: str | None, 
     names = sorted({name for name in layer.names if name}, key=lambda name: (not name.isdigit(), len(name), name))
     if not all(name.isdigit() for name in names):
         names.sort()
-    empty = sum(not name for name in layer.names)
-    notices = [f"{empty} polygons have no value of their attribute, their pixels do not count"] if empty else []
-    rest = len(grids) - len(labeled)
-    notices += [f"{rest} of {len(grids)} rasters are touched by no polygon and stay unlabelled"] if rest else []
     rule = "of overlapping polygons the smaller lies on top"
     rule += "" if known is None else f"; outside of {labeled_area} nothing counts"
-    return LabelSet("polygons", tuple(names), labeled, rule, {image.part: images for image in labeled}, notices)
+    folders: dict[str, Path] = {image.part: images for image in labeled}
+    outside = "are touched by no polygon" if known is None else f"lie outside of {labeled_area}"
+    rest = len(grids) - len(labeled)
+    notices = [f"{rest} of {len(grids)} rasters {outside} and stay unlabelled"] if rest else []
+    notices = [*_left_out(source, layer), *notices]
+    return LabelSet("polygons", tuple(names), labeled, rule, folders, notices)
+
+
+def _left_out(source: Path, layer: Layer) -> list[str]:
+    empty = sum(not name for name in layer.names)
+    notices = [f"{empty} polygons have no value of their attribute, their pixels do not count"] if empty else []
+    if layer.others:
+        notices.append(f"{source} also holds {layer.others}, which are no polygons and are left out")
+    return notices
 
 
 @final
@@ -126,8 +137,8 @@ class _Places:
         return OnMap(near, inside, grid) if (near if inside is None else inside).names else None
 
 
-def _attribute(source: Path) -> str:
-    known = attributes(source)
+def _attribute(source: Path, layer: str | None) -> str:
+    known = attributes(source, layer)
     if all(name in known for name in _OWN):
         return _OWN[1]
     raise ConfigError(f"{source}: which attribute is the class? Say it with --attribute NAME. {_listing(known)}")

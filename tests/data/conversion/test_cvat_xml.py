@@ -61,3 +61,30 @@ def test_other_xml_is_refused(tmp_path: Path, text: str, what: str) -> None:
     (tmp_path / "a.xml").write_text(text)
     with pytest.raises(FileFault, match=what):
         convert(Reading(tmp_path / "a.xml", format="cvat"), tmp_path / "out")
+
+
+def test_several_files_are_read_together_and_others_named(tmp_path: Path) -> None:
+    source = tmp_path / "export"
+    for folder, name, seed in (("job1", "a", 1), ("job2", "a", 2), ("val", "b", 3)):
+        lf.photo(source / folder / f"images/{name}.png", seed=seed)
+        box = '<box label="car" xtl="2" ytl="2" xbr="8" ybr="8" z_order="2"></box>'
+        save(
+            source / folder / "annotations.xml", box if folder != "job2" else box.replace("car", "tree"), f"{name}.png"
+        )
+    (source / "job1/other.xml").write_text("<annotation></annotation>")
+    done = convert(Reading(source), tmp_path / "out")
+    assert done.written == 3
+    assert done.classes == ("background", "tree", "car")
+    assert (lf.mask_of(tmp_path / "out/masks/train/job1/images/a.png") == 2).sum() == 36
+    assert (lf.mask_of(tmp_path / "out/masks/train/job2/images/a.png") == 1).sum() == 36
+    assert (tmp_path / "out/masks/val/b.png").is_file()
+    assert any("1 xml files are not CVAT's" in notice and "other.xml" in notice for notice in done.notices)
+
+
+def test_unlabelled_images_beside_the_folder_of_labelled_ones_are_learned_from(tmp_path: Path) -> None:
+    source = save(tmp_path / "annotations.xml", '<polygon label="tree" points="0,0;10,0;10,10;0,10"/>', "city/a.png")
+    for name in ("city/a", "b"):
+        lf.photo(tmp_path / f"images/{name}.png")
+    convert(Reading(source), tmp_path / "out")
+    assert "images: ../images, masks" in (tmp_path / "out/data.yaml").read_text()
+    assert (tmp_path / "out/masks/city/a.png").is_file()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from semikit.data.conversion.convert import convert
 from semikit.data.conversion.label_formats import Reading
-from semikit.errors import FileFault
+from semikit.errors import DataError, FileFault
 from tests.helpers import label_files as lf
 
 
@@ -109,3 +109,26 @@ def test_labels_of_a_photo_on_its_side_lie_as_a_viewer_shows_it(tmp_path: Path) 
     assert image.shape[:2] == labels.shape == (12, 16)
     assert labels[:3, :5].all()
     assert labels.sum() == 15
+
+
+def test_paths_of_another_machine_lead_to_the_image_beside_the_file(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in "ab":
+        lf.photo(data / f"{name}.png", seed=ord(name))
+        save(data / f"{name}.json", [shape("tree", [[0, 0], [5, 0], [5, 3], [0, 3]])], f"C:\\data\\{name}.png")
+    assert convert(Reading(data), tmp_path / "out").written == 2
+
+
+def test_of_images_of_one_name_each_has_the_labels_beside_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for part, width in (("train", 5), ("val", 4)):
+        lf.photo(data / part / "a.png", seed=width)
+        square = [[0, 0], [width, 0], [width, 3], [0, 3]]
+        save(data / part / "a.json", [shape("tree", square)], "a.png")
+    convert(Reading(data, images=data), tmp_path / "out")
+    for part, width in (("train", 5), ("val", 4)):
+        assert (lf.mask_of(tmp_path / f"out/masks/{part}/{part}/a.png") == 1).sum() == 3 * width
+    (tmp_path / "labels").mkdir()
+    (data / "train/a.json").rename(tmp_path / "labels/a.json")
+    with pytest.raises(DataError, match=r"The labels name a\.png \(of that name are several: train/a, val/a\)"):
+        convert(Reading(tmp_path / "labels", images=data), tmp_path / "two")

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import rasterio
 from pyogrio.raw import write
 from rasterio.warp import transform_geom
 from shapely import to_wkb
-from shapely.geometry import Polygon, box, mapping, shape
+from shapely.geometry import LineString, Point, Polygon, box, mapping, shape
 
 from semikit.data.conversion.convert import convert
 from semikit.data.conversion.label_formats import Reading
@@ -163,3 +164,45 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "labels.geojson").write_text("{}")
     with pytest.raises(FileFault, match="unreadable polygons"):
         convert(Reading(tmp_path / "labels.geojson", images=images, attribute="kind"), tmp_path / "out")
+
+
+def test_of_several_layers_one_is_asked_for(tmp_path: Path) -> None:
+    source = layer(tmp_path / "labels.gpkg", SHAPES[:1], KINDS[:1])
+    columns = [np.array(KINDS, dtype=object)]
+    geometry = to_wkb(np.array(SHAPES, dtype=object))
+    write(
+        source, geometry, columns, ["kind"], driver="GPKG", geometry_type="Polygon", crs=UTM, layer="all", append=True
+    )
+    images = rasters(tmp_path / "images")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for attribute in (None, "kind"):
+            with pytest.raises(ConfigError, match=r"has several layers: labels, all\. .*--layer NAME"):
+                convert(Reading(source, images=images, attribute=attribute), tmp_path / "out")
+        with pytest.raises(ConfigError, match="no layer 'other'"):
+            convert(Reading(source, images=images, attribute="kind", layer="other"), tmp_path / "out")
+        convert(Reading(source, images=images, attribute="kind", layer="all"), tmp_path / "out")
+        plain = layer(tmp_path / "one.gpkg", [pixels(0, 0, 15, 10)], ["field"])
+        with pytest.raises(ConfigError, match="save the one that counts as a file of its own"):
+            convert(Reading(plain, images=images, attribute="kind", labeled_area=source), tmp_path / "two")
+    np.testing.assert_array_equal(read(tmp_path / "out/masks/scene.tif"), wanted())
+
+
+def test_features_that_are_no_polygons_are_counted(tmp_path: Path) -> None:
+    shapes = [*SHAPES, LineString([(X, Y), (X + 50, Y)]), Point(X, Y), Point(X, Y), Polygon(), None]
+    columns = [np.array([*KINDS, *["rest"] * 5], dtype=object)]
+    source, geometry = tmp_path / "labels.gpkg", to_wkb(np.array(shapes, dtype=object))
+    write(source, geometry, columns, ["kind"], driver="GPKG", geometry_type="Unknown", crs=UTM)
+    done = convert(Reading(source, images=rasters(tmp_path / "images"), attribute="kind"), tmp_path / "out")
+    text = "labels.gpkg also holds 2 points, 1 lines, 2 without a shape, which are no polygons and are left out"
+    assert any(text in notice for notice in done.notices)
+    np.testing.assert_array_equal(read(tmp_path / "out/masks/scene.tif"), wanted())
+
+
+def test_rasters_outside_of_the_labelled_area_are_not_said_to_be_without_polygons(tmp_path: Path) -> None:
+    source = layer(tmp_path / "labels.gpkg", SHAPES, KINDS)
+    area = layer(tmp_path / "area.gpkg", [pixels(9000, 0, 9015, 10)], None)
+    done = convert(
+        Reading(source, images=rasters(tmp_path / "images"), attribute="kind", labeled_area=area), tmp_path / "out"
+    )
+    assert any(f"1 of 2 rasters lie outside of {area} and stay unlabelled" in notice for notice in done.notices)
