@@ -141,7 +141,9 @@ def test_what_is_written_into_a_configuration_is_read_back(tmp_path: Path) -> No
 
 
 def test_colours_may_be_written_in_hexadecimal(tmp_path: Path) -> None:
-    (tmp_path / "my.yaml").write_text('train: {images: i, masks: m}\ncolors: {sky: "#4682B4", road: "#804080"}\n')
+    (tmp_path / "my.yaml").write_text(
+        'train: {images: i, masks: m}\nval: 0.2\ncolors: {sky: "#4682B4", road: "#804080"}\n'
+    )
     assert load_spec(tmp_path / "my.yaml").colors == {"sky": (70, 130, 180), "road": (128, 64, 128)}
 
 

@@ -100,7 +100,7 @@ def _entry(line: str) -> tuple[str, Any] | None:
 
 def from_hex(raw: Any) -> Any:
     """The three values of "#804080"; what is no such text comes back as it is."""
-    return list(bytes.fromhex(raw[1:])) if isinstance(raw, str) and _HEX.fullmatch(raw) else raw
+    return tuple(bytes.fromhex(raw[1:])) if isinstance(raw, str) and _HEX.fullmatch(raw) else raw
 
 
 def _colour(raw: Any) -> Colour | None:
