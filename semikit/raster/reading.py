@@ -32,13 +32,14 @@ def read(
     masks: bool = False,
     region: Region | None = None,
     onto: Grid | None = None,
+    colours: bool = False,
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Values (H, W, C) as stored and valid (H, W) bool, None where all are; only those of `region`, if given.
 
     A pixel is invalid where the file says so (its mask or alpha band, else nodata in all chosen bands) or a chosen band
     is not a finite number. A single band is repeated three times, unless `bands` or `masks`. `onto` is a grid that it
     is brought onto first (bilinear, masks nearest); what lies outside the raster is invalid, also of a mask. Masks of
-    one bit, of which 1 is shown white, come as bool.
+    one bit, of which 1 is shown white, come as bool; with `colours` a palette comes as its colours (H, W, 3) uint8.
 
     Raises:
         FileFault: a band it does not have; of an image, a palette; rasterio is not installed.
@@ -48,7 +49,10 @@ def read(
         window = None if region is None else window_of(region)
         values = np.moveaxis(dataset.read(chosen, window=window), 0, 2)
         valid = _valid(file, dataset, chosen, window=window) if onto is not None or not masks else None
-        values = values.astype(np.bool_) if masks and _one_bit(file) else values
+        if masks and colours and file.count == 1 and file.colorinterp[0].name == "palette":
+            values = _palette(file)[values[..., 0]]
+        elif masks and _one_bit(file):
+            values = values.astype(np.bool_)
     if values.dtype.kind == "c":
         raise FileFault("complex numbers", path, str(values.dtype), "Save their magnitude as real numbers.")
     if valid is not None and values.dtype.kind == "f":
@@ -136,6 +140,14 @@ def header(path: Path) -> RasterHeader:
         if not file.count:
             raise ValueError(f"it has no band of its own, only {len(file.subdatasets)} subdatasets")
         return RasterHeader((file.height, file.width), str(file.dtypes[0]), max(1, len(file.subdatasets)))
+
+
+def _palette(file: Any) -> NDArray[np.uint8]:
+    """Colours (N, 3) of all values that the only band can hold; of those without one black."""
+    known = file.colormap(1)
+    table = np.zeros((np.iinfo(file.dtypes[0]).max + 1, 3), np.uint8)
+    table[list(known)] = [colour[:3] for colour in known.values()]
+    return table
 
 
 def _one_bit(file: Any) -> bool:

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semikit.data.formats.colours import packed_pixels
+from semikit.data.formats.images import read_mask
 from semikit.data.image_pairs import load_pairs, open_pair_folders
 from semikit.data.masked_images import DataSpec, load_spec, open_folders
 from semikit.errors import ConfigError, FileFault
+from semikit.raster.region import Region
 from tests.helpers import label_files as lf
+from tests.helpers import stored
 from tests.helpers.georasters import save
 
 SKY, ROAD, VOID = (70, 130, 180), (128, 64, 128), (0, 0, 0)
@@ -39,7 +43,7 @@ def classes() -> lf.Mask:
     return np.random.default_rng(3).integers(0, 3, (12, 16)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("kind", ["rgb", "rgba", "palette", "tiff"])
+@pytest.mark.parametrize("kind", ["rgb", "rgba", "palette", "tiff", "palette_tiff", "palette_pillow"])
 def test_masks_in_colour_are_read_by_their_colours(tmp_path: Path, classes: lf.Mask, kind: str) -> None:
     yaml = data(tmp_path)
     path = tmp_path / "masks/a.png"
@@ -53,6 +57,15 @@ def test_masks_in_colour_are_read_by_their_colours(tmp_path: Path, classes: lf.M
         indices = Image.fromarray(2 - classes)  # the indices are other numbers than the classes
         indices.putpalette([*VOID, *ROAD, *SKY])
         indices.save(path)
+    elif kind.startswith("palette_"):  # as a GIS and as Pillow write them
+        path.unlink()
+        path = path.with_suffix(".tif")
+        if kind == "palette_tiff":
+            save(path, 2 - classes, colormap={0: VOID, 1: ROAD, 2: SKY})
+        else:
+            indices = Image.fromarray(2 - classes)
+            indices.putpalette([*VOID, *ROAD, *SKY])
+            indices.save(path)
     else:
         path.unlink()
         save(tmp_path / "masks/a.tif", drawn(classes).transpose(2, 0, 1), crs=None)
@@ -166,3 +179,19 @@ def test_masks_in_a_lossy_format_that_hold_classes_alone_are_told_of(tmp_path: P
     notice = lossy_notice([Part("labelled", train, [0], masks=True), Part("unlabelled", train, [0])])
     assert notice is not None
     assert notice.startswith("1 masks are JPEG or WebP")
+
+
+def test_deep_colours_are_answered_with_what_to_save(tmp_path: Path, classes: lf.Mask) -> None:
+    yaml = data(tmp_path)
+    stored.png(tmp_path / "masks/a.png", drawn(classes).astype(np.int64) * 257, 16, stored.RGB)
+    parts = open_folders(load_spec(yaml))
+    with pytest.raises(FileFault, match=r"colour mask of more than 8 bits: .*uint16.* Save it with 8 bits per channel"):
+        parts.train.target(0)
+
+
+def test_a_palette_of_a_raster_is_an_index_without_colours(tmp_path: Path, classes: lf.Mask) -> None:
+    path = save(tmp_path / "a.tif", classes, colormap={0: VOID, 1: ROAD, 2: SKY})
+    np.testing.assert_array_equal(read_mask(path), classes)
+    window = Region(2, 3, 5, 6)
+    wanted = packed_pixels(np.array([VOID, ROAD, SKY], np.uint8)[classes])
+    np.testing.assert_array_equal(read_mask(path, window, colours=True), wanted[window.slices])

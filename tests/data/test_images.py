@@ -205,3 +205,14 @@ def test_a_fault_survives_pickling() -> None:
 
     fault = FileFault("kind", Path("a.png"), "detail", "Do this.")
     assert str(pickle.loads(pickle.dumps(fault))) == str(fault) == "kind: a.png (detail). Do this."
+
+
+def test_a_tiff_by_another_name_is_turned_once_and_its_pages_are_counted(tmp_path: Path) -> None:
+    values = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    image, tag = Image.fromarray(values), Image.Exif()
+    tag[0x0112] = 6
+    path = tmp_path / "a.png"
+    image.save(path, format="TIFF", save_all=True, append_images=[image], exif=tag)
+    assert read_info(path).parts == 2
+    np.testing.assert_array_equal(read_image(path, upright=True)[0], np.rot90(values, -1))
+    assert image_size(path, upright=True) == (8, 6)

@@ -21,9 +21,10 @@ def save(
     crs: str | None = UTM,
     origin: tuple[float, float] = (400000.0, 5800000.0),
     pixel: float = 10.0,
+    colormap: dict[int, tuple[int, ...]] | None = None,
     **profile: Any,
 ) -> Path:
-    """Write values (H, W) or (C, H, W) as a GeoTIFF whose upper left corner is at `origin`."""
+    """Write values (H, W) or (C, H, W) as a GeoTIFF with its upper left corner at `origin`; `colormap`: a palette."""
     values = np.asarray(values)
     bands = values[None] if values.ndim == 2 else values
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +41,8 @@ def save(
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", **{**made, **profile}) as file:
             file.write(bands)
+            if colormap is not None:
+                file.write_colormap(1, colormap)
     return path
 
 

@@ -68,7 +68,9 @@ def header_of(image: Image.Image, file: IO[bytes]) -> PhotoHeader:
             file.seek(offset)
             return PhotoHeader(size, one_bit=file.read(len(one)) == one)
         dtype = {"I": "int32", "F": "float32"}.get(image.mode, "uint16" if image.mode.startswith("I;16") else "uint8")
-        return PhotoHeader(size, dtype, True, image.mode == "1", _orientation(image.getexif), _parts(image))
+        # Pillow turns a TIFF, which may be there by the name of a photo, when it is loaded.
+        orientation = 1 if image.format == "TIFF" else _orientation(image.getexif)
+        return PhotoHeader(size, dtype, True, image.mode == "1", orientation, _parts(image))
     finally:
         file.seek(place)
 
@@ -90,7 +92,7 @@ def _loaded(data: bytes) -> Image.Exif:
 
 def _parts(image: Image.Image) -> int:
     # An MPO holds previews of its one photo, a HEIC says which of its images is meant.
-    return int(getattr(image, "n_frames", 1)) if image.format in {"GIF", "WEBP", "AVIF"} else 1
+    return int(getattr(image, "n_frames", 1)) if image.format in {"GIF", "WEBP", "AVIF", "TIFF"} else 1
 
 
 def _png(file: IO[bytes], size: tuple[int, int]) -> PhotoHeader:

@@ -176,7 +176,7 @@ def read_mask_onto(
     covered = None
     if is_raster(path):
         with faults_of(path, region):
-            values, covered = rasters.read(path, None, masks=True, region=region, onto=onto)
+            values, covered = rasters.read(path, None, masks=True, region=region, onto=onto, colours=colours)
     else:
         with faults_of(path):
             values = stored_colours(path) if colours else stored_values(path)
@@ -187,7 +187,7 @@ def read_mask_onto(
     if values.ndim == 3 and colours and values.shape[2] >= 3 and values.dtype == np.uint8:
         return packed_pixels(values), covered
     if values.ndim == 3:
-        raise _colour(path, values)
+        raise _deep_colours(path, values) if colours and values.shape[2] >= 3 else _colour(path, values)
     return _whole(values, path), covered
 
 
@@ -262,6 +262,11 @@ def _colour(path: Path, values: NDArray[Any]) -> FileFault:
         "or a palette PNG, where value 0 is the first class."
     )
     return FileFault("colour mask read as RGB", path, f"{values.shape[2]} channels, {colours} colours", remedy)
+
+
+def _deep_colours(path: Path, values: NDArray[Any]) -> FileFault:
+    remedy = "Save it with 8 bits per channel: the colours that `colors` names are 0 to 255."
+    return FileFault("colour mask of more than 8 bits", path, str(values.dtype), remedy)
 
 
 def _whole(values: NDArray[Any], path: Path) -> NDArray[Any]:
