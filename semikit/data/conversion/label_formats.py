@@ -17,7 +17,7 @@ from semikit.data.conversion.yolo_txt import is_yolo, read_yolo
 from semikit.data.formats.colours import Colour
 from semikit.data.image_pairs import BINARY
 from semikit.data.spec import read_yaml
-from semikit.errors import ConfigError, DataError, unknown
+from semikit.errors import ConfigError, DataError, some, unknown
 
 FORMATS = {
     "coco": "COCO json",
@@ -82,8 +82,8 @@ def recognised(reading: Reading) -> str | None:
         "coco": lambda: _json_kind(source) == "coco",
         "labelme": lambda: _json_kind(source) == "labelme",
         "cvat": lambda: any(is_cvat(path) for path in _files(source, ".xml")),
-        "vector": lambda: source.is_file() and source.suffix.lower() in (".geojson", ".json", ".gpkg", ".shp"),
         "colors": lambda: source.is_dir() and (reading.colours is not None or table_beside(source) is not None),
+        "vector": lambda: bool(_vector_files(source)),
     }
     return next((name for name, fits in known.items() if fits()), None)
 
@@ -102,7 +102,7 @@ _READERS: Mapping[str, Callable[[Reading], LabelSet]] = {
     "cvat": lambda reading: read_cvat(_files(reading.source, ".xml") or [reading.source], reading.source),
     "voc": lambda reading: read_voc(reading.source, reading.colours, reading.classes),
     "colors": lambda reading: read_colour_masks(reading.source, reading.colours),
-    "vector": lambda r: read_map_polygons(r.source, r.images, r.attribute, r.labeled_area, r.layer),
+    "vector": lambda r: read_map_polygons(_one_vector_file(r.source), r.images, r.attribute, r.labeled_area, r.layer),
 }
 
 
@@ -111,6 +111,25 @@ def _files(source: Path, suffix: str) -> list[Path]:
     if source.is_file():
         return [source] if source.suffix.lower() == suffix else []
     return sorted(path for path in source.rglob(f"*{suffix}") if not path.name.startswith("."))
+
+
+def _vector_files(source: Path) -> list[Path]:
+    suffixes = (".geojson", ".gpkg", ".shp")
+    if source.is_file():
+        return [source] if source.suffix.lower() in (*suffixes, ".json") else []
+    return [path for suffix in suffixes for path in _files(source, suffix)]
+
+
+def _one_vector_file(source: Path) -> Path:
+    """The file itself, or the only one of polygons in a folder.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    found = _vector_files(source)
+    if source.is_dir() and len(found) > 1:
+        raise ConfigError(f"{source} holds {len(found)} files of polygons: {some(list(map(str, found)))}. Give one.")
+    return found[0] if source.is_dir() and found else source
 
 
 def classes_of(text: str) -> list[str]:

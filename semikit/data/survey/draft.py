@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,12 @@ def draft(folder: Path, target: Path) -> Draft:
             f"semikit data convert {folder} -o {folder.name or 'labels'}-masks. It writes the YAML too."
         )
     layout = layout or of_classes(folder, places, other)
+    if layout is None and kind == "vector" and places:
+        rasters = os.path.commonpath([path.parent for place in places for path in place.files.values()])
+        raise ConfigError(
+            f"{folder} holds polygons on a map, which are made into masks of rasters first: semikit data convert "
+            f"{folder} --images {rasters} -o {folder.name or 'labels'}-masks. It writes the YAML too."
+        )
     if layout is None:
         listed = [f"{place.folder} ({len(place.files)} images)" for place in places] or ["nowhere"]
         raise DataError(
@@ -77,12 +84,12 @@ class _Writer:
     def text(self) -> str:
         """The whole YAML."""
         layout = self.layout
-        self.notices += layout.doubts
+        self.notices += self._doubts()
         lines = [
             f"# Drafted by `semikit data init` from {self.folder}: {_TITLES[layout.task]}.",
             "# Look through it, then: semikit data check FILE -o sheet.png",
             "",
-            *(f"# But {doubt}." for doubt in layout.doubts),
+            *(f"# But {doubt}." for doubt in self._doubts()),
         ]
         for part, found in layout.parts.items():
             lines += [self._part(part, found)]
@@ -91,6 +98,15 @@ class _Writer:
         lines += self._unlabeled()
         lines += self._classes() if layout.task == "cls" else self._values()
         return "\n".join([*lines, *self._other()]) + "\n"
+
+    def _doubts(self) -> list[str]:
+        forms = [f"train: {_flow(self._value(form))}" for form in self.layout.doubts]
+        if not forms:
+            return []
+        return [
+            "all these folders hold files of the same names. If they are no classes but images and masks, or two "
+            f"dates, write {' or '.join(forms)}, and the classes of the masks"
+        ]
 
     def _part(self, part: str, found: Matched) -> str:
         what = "rows" if "labels" in found.entry else "pairs" if "images_b" in found.entry else "images"

@@ -56,7 +56,7 @@ class Matched:
 @dataclass(frozen=True)
 class Layout:
     """What was understood: the task, its parts, folders of images without labels, class names where folders say them,
-    the files that belong to nothing, and sentences about what may be meant otherwise.
+    the files that belong to nothing, and the keys and values of `train` if the folders of classes are none.
     """
 
     task: TaskName
@@ -64,7 +64,7 @@ class Layout:
     unlabeled: Sequence[Matched] = ()
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     other: Sequence[str] = ()
-    doubts: Sequence[str] = ()
+    doubts: Sequence[Mapping[str, str]] = ()
 
 
 def look(folder: Path) -> tuple[list[Place], list[str]]:

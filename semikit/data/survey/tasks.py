@@ -180,7 +180,7 @@ def _class_folders(places: Sequence[Place], other: Sequence[str]) -> Layout | No
     parts: dict[str, Matched] = {}
     classes: dict[str, Mapping[str, int]] = {}
     unlabeled: list[Matched] = []
-    doubts: list[str] = []
+    doubts: list[dict[str, str]] = []
     for place in places:
         part = part_of(place.folder) or "train"
         inner = Counter(name.partition("/")[0] if "/" in name else "" for name in place.files)
@@ -189,7 +189,7 @@ def _class_folders(places: Sequence[Place], other: Sequence[str]) -> Layout | No
         elif "" not in inner and len(inner) > 1:
             parts[part] = Matched(tuple(place.files.values()), {}, {"": place.folder})
             classes[part] = dict(sorted(inner.items()))
-            doubts += _doubt(place, sorted(inner))
+            doubts += _other_forms(place, sorted(inner), places)
     if not parts:
         return None
     if len(parts) == 1:
@@ -197,8 +197,10 @@ def _class_folders(places: Sequence[Place], other: Sequence[str]) -> Layout | No
     return Layout("cls", _with_train(parts), unlabeled, classes, other, doubts)
 
 
-def _doubt(place: Place, folders: Sequence[str]) -> list[str]:
-    """What is said of two or three folders whose files have the same names, as dates and masks have, rarely classes."""
+def _other_forms(place: Place, folders: Sequence[str], places: Sequence[Place]) -> list[dict[str, str]]:
+    """What two or three folders whose files have the same names may be instead of classes: images and masks, or dates
+    (with the masks of a folder that is called so).
+    """
     names: dict[str, set[str]] = {folder: set() for folder in folders}
     for name in stems(place):
         folder, _, inner = name.partition("/")
@@ -206,14 +208,10 @@ def _doubt(place: Place, folders: Sequence[str]) -> list[str]:
     first, *others = names.values()
     if len(folders) > _ALIKE or any(found != first for found in others) or len(first) < 2:
         return []
-    where = [_below(place.folder, folder) for folder in folders]
-    masks = f"images: {where[0]}, masks: {where[1]}"
-    dates = f"images_a: {where[0]}, images_b: {where[1]}" + (f", masks: {where[2]}" if len(where) == _ALIKE else "")
-    forms = [*([masks] if len(where) < _ALIKE else []), dates]
-    return [
-        f"the folders {', '.join(folders)} hold files of the same names. If they are no classes but images and masks, "
-        f"or two dates, write train: {' or '.join(f'{{{form}}}' for form in forms)}, and the classes of the masks"
-    ]
+    masks = [other.folder for other in places if kind_of(other.folder) == "mask" and stems(other).keys() == first]
+    where = [*(_below(place.folder, folder) for folder in folders), *masks][:_ALIKE]
+    pairs = dict(zip(("images_a", "images_b", "masks"), where, strict=False))
+    return [pairs] if len(where) == _ALIKE else [dict(zip(("images", "masks"), where, strict=True)), pairs]
 
 
 def _tables(folder: Path, places: Sequence[Place], other: Sequence[str]) -> Layout | None:

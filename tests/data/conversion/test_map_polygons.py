@@ -206,3 +206,13 @@ def test_rasters_outside_of_the_labelled_area_are_not_said_to_be_without_polygon
         Reading(source, images=rasters(tmp_path / "images"), attribute="kind", labeled_area=area), tmp_path / "out"
     )
     assert any(f"1 of 2 rasters lie outside of {area} and stay unlabelled" in notice for notice in done.notices)
+
+
+def test_the_only_file_of_polygons_in_a_folder_is_read_and_of_several_one_is_asked_for(tmp_path: Path) -> None:
+    images = rasters(tmp_path / "maps/scenes")
+    layer(tmp_path / "maps/fields.gpkg", SHAPES, KINDS)
+    convert(Reading(tmp_path / "maps", images=images, attribute="kind"), tmp_path / "out")
+    np.testing.assert_array_equal(read(tmp_path / "out/masks/scene.tif"), wanted())
+    layer(tmp_path / "maps/more.shp", SHAPES, KINDS)
+    with pytest.raises(ConfigError, match=r"2 files of polygons: .*fields\.gpkg, .*more\.shp\. Give one"):
+        convert(Reading(tmp_path / "maps", images=images, attribute="kind"), tmp_path / "out")

@@ -15,6 +15,7 @@ from semikit.data.masked_images import load_spec, open_folders
 from semikit.data.survey.draft import Draft, draft
 from semikit.errors import ConfigError, DataError
 from semikit.run.data_check import task_of
+from tests.helpers import georasters
 from tests.helpers import label_files as lf
 
 RNG = np.random.default_rng(0)
@@ -226,9 +227,10 @@ def test_what_holds_no_label_is_said(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("folders", "form"),
     [
-        (("2018", "2020"), "{images_a: 2018, images_b: 2020}"),
-        (("photo", "segout"), "{images: photo, masks: segout}"),
-        (("x", "y", "z"), "{images_a: x, images_b: y, masks: z}"),
+        (("2018", "2020"), "{images_a: data/2018, images_b: data/2020}"),
+        (("photo", "segout"), "{images: data/photo, masks: data/segout}"),
+        (("x", "y", "z"), "{images_a: data/x, images_b: data/y, masks: data/z}"),
+        (("2018", "2020", "mask"), "{images_a: data/2018, images_b: data/2020, masks: data/mask}"),
     ],
 )
 def test_folders_with_the_same_names_of_files_may_be_no_classes(
@@ -239,7 +241,14 @@ def test_folders_with_the_same_names_of_files_may_be_no_classes(
             lf.photo(tmp_path / "data" / folder / f"{k}.png", seed=next(SEEDS))
     made, yaml = drafted(tmp_path / "data")
     assert made.task == "cls"
-    assert any("files of the same names" in text and form in text for text in made.notices)
-    assert f"# But the folders {', '.join(folders)} hold" in yaml.read_text()
+    assert any("files of the same names" in text and f"train: {form}" in text for text in made.notices)
+    assert "# But all these folders hold" in yaml.read_text()
     lf.photo(tmp_path / "data" / folders[0] / "more.png")
     assert not drafted(tmp_path / "data")[0].notices
+
+
+def test_polygons_beside_rasters_are_answered_with_the_command_that_converts_them(tmp_path: Path) -> None:
+    georasters.save(tmp_path / "data/scenes/a.tif", georasters.ramp(8, 8))
+    (tmp_path / "data/fields.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(ConfigError, match=r"semikit data convert .*data --images .*data/scenes -o data-masks"):
+        draft(tmp_path / "data", tmp_path / "my.yaml")
