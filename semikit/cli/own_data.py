@@ -40,6 +40,9 @@ def convert(
     ] = None,
     attribute: Annotated[str | None, typer.Option(help="Polygons on a map: the attribute that is the class.")] = None,
     layer: Annotated[str | None, typer.Option(help="Polygons on a map: the layer of a file with several.")] = None,
+    empty: Annotated[
+        str, typer.Option(help="Images without a shape: background, or unlabeled (those to train on).")
+    ] = "background",
     labeled_area: Annotated[
         Path | None, typer.Option(help="Polygons on a map: what was labelled; outside of it nothing counts.")
     ] = None,
@@ -68,6 +71,7 @@ def convert(
         attribute=attribute,
         labeled_area=labeled_area,
         layer=layer,
+        empty=empty,
     )
     with progress_bar() as progress:
         done = converted(reading, out, progress)

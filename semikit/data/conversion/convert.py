@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import final
 
 from semikit.data.conversion.label_formats import Reading, read_labels
-from semikit.data.conversion.labels import IGNORED, IGNORED_COLOUR, LabeledImage, LabelSet, Numbers, numbered
+from semikit.data.conversion.labels import IGNORED, IGNORED_COLOUR, Areas, LabeledImage, LabelSet, Numbers, numbered
 from semikit.data.conversion.mask_store import MaskStore, Written
 from semikit.data.conversion.yaml_file import (
     Described,
@@ -24,10 +24,14 @@ from semikit.data.conversion.yaml_file import (
     write_description,
 )
 from semikit.data.folders import image_files
+from semikit.data.formats.colours import Colour
 from semikit.data.formats.images import read_info
 from semikit.data.palette import palette
-from semikit.errors import DataError, FileFault, some
+from semikit.errors import DataError, FileFault, some, unknown
 from semikit.files import make_folder
+
+_EMPTY = ("background", "unlabeled")
+"""What becomes of images without a shape."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,23 +61,23 @@ def convert(reading: Reading, out: Path, progress: Progress = lambda what, done,
     _refuse_among(out, [*folders.values(), *([reading.images_b] if reading.images_b else [])])
     refuse_other_masks(out, numbers.classes, list(folders))
     matched, lost = _matched(found, folders)
-    given = {**found.colours, **(reading.colours or {})}
-    drawn = {name: given[name] for name in numbers.classes if name in given}
-    whole = len(drawn) == len(numbers.classes) and IGNORED_COLOUR not in drawn.values()
-    colours = palette(len(numbers.classes), list(drawn.values()) if whole else None)
+    matched, empty = _shapeless(matched, reading, numbers)
+    drawn = _drawn(found, reading, numbers)
     make_folder(out)
     refuse_foreign(out)
     places = images_of_parts(matched, folders, out / "images")
     second = _second_dates(reading, matched, folders, out)
-    described = Described(reading, found, numbers, places, second, drawn if whole else {})
-    store = MaskStore(out / "masks", numbers, colours)
+    labeled = replace(found, images=[image for image, _ in matched])
+    described = Described(reading, labeled, numbers, places, second, drawn)
+    store = MaskStore(out / "masks", numbers, palette(len(numbers.classes), list(drawn.values()) or None))
+    store.clear()
     jobs = [
         (image, path, store.place(described.folder_of(image.part), name, image.drawing.suffix))
         for image, (name, path) in matched
     ]
     edited = store.foreign([place for _, _, place in jobs], former_classes(out))
     written, uncovered = _write([job for job in jobs if job[2] not in set(edited)], store, progress)
-    notices = [*found.notices, *_unmatched(lost, folders), *_other_labels(found, numbers), *_kept(edited)]
+    notices = [*found.notices, *empty, *_unmatched(lost, folders), *_other_labels(found, numbers), *_kept(edited)]
     if written == len(jobs) and not uncovered and numbers.uncovered != IGNORED:
         name = numbers.classes[numbers.uncovered]
         notices.append(f"no pixel is of class {name!r}, as areas cover all: --background ignore leaves that class out")
@@ -98,6 +102,40 @@ def _refuse_among(out: Path, folders: Sequence[Path]) -> None:
     for folder in folders:
         if out.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{out} lies in {folder}, where masks would be taken for images. Choose another -o.")
+
+
+def _drawn(found: LabelSet, reading: Reading, numbers: Numbers) -> dict[str, Colour]:
+    """The colours of the classes, where all have one and none is that of what does not count."""
+    given = {**found.colours, **(reading.colours or {})}
+    drawn = {name: given[name] for name in numbers.classes if name in given}
+    whole = len(drawn) == len(numbers.classes) and IGNORED_COLOUR not in drawn.values()
+    return drawn if whole else {}
+
+
+def _shapeless(matched: Matched, reading: Reading, numbers: Numbers) -> tuple[Matched, list[str]]:
+    """The images that get a mask, without those of train that hold no shape where these stay unlabelled; and notices.
+
+    Raises:
+        DataError: none is left.
+        ConfigError: it is asked for something else.
+    """
+    if reading.empty not in _EMPTY:
+        raise unknown("--empty", reading.empty, _EMPTY)
+    bare = [isinstance(image.drawing, Areas) and not image.drawing.areas for image, _ in matched]
+    unlabeled = reading.empty == "unlabeled"
+    out = [unlabeled and k and image.part == "train" for k, (image, _) in zip(bare, matched, strict=True)]
+    left = [image.name for (image, _), k in zip(matched, out, strict=True) if k]
+    rest = [image.name for (image, _), k, gone in zip(matched, bare, out, strict=True) if k and not gone]
+    if all(out):
+        raise DataError(f"no image holds a shape ({len(left)} of {reading.source}), so none would be labelled.")
+    notices = [f"{len(left)} images of train have no shapes and stay unlabelled: {some(left)}"] if left else []
+    if rest:
+        what = "none of their pixels counts"
+        if numbers.uncovered != IGNORED:
+            what = f"all their pixels are of class {numbers.classes[numbers.uncovered]!r}"
+        hint = "" if left else ". --empty unlabeled leaves those of train unlabelled"
+        notices.append(f"{len(rest)} images have no shapes, {what}: {some(rest)}{hint}")
+    return [item for item, k in zip(matched, out, strict=True) if not k], notices
 
 
 def _second_dates(

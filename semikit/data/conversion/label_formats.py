@@ -46,6 +46,7 @@ class Reading:
     attribute: str | None = None
     labeled_area: Path | None = None
     layer: str | None = None
+    empty: str = "background"
 
     @property
     def uncovered(self) -> str:
@@ -82,10 +83,16 @@ def recognised(reading: Reading) -> str | None:
         "coco": lambda: _json_kind(source) == "coco",
         "labelme": lambda: _json_kind(source) == "labelme",
         "cvat": lambda: any(is_cvat(path) for path in _files(source, ".xml")),
-        "colors": lambda: source.is_dir() and (reading.colours is not None or table_beside(source) is not None),
+        "colors": lambda: source.is_dir() and _has_colours(reading),
         "vector": lambda: bool(_vector_files(source)),
     }
     return next((name for name, fits in known.items() if fits()), None)
+
+
+def _has_colours(reading: Reading) -> bool:
+    """Whether colours are given, or lie beside the masks or their folder."""
+    places = (reading.source, reading.source.absolute().parent)
+    return reading.colours is not None or any(table_beside(place) is not None for place in places)
 
 
 def _json_kind(source: Path) -> str | None:
@@ -100,8 +107,8 @@ _READERS: Mapping[str, Callable[[Reading], LabelSet]] = {
     "labelme": lambda reading: read_labelme(_files(reading.source, ".json"), reading.source),
     "yolo": lambda reading: read_yolo(reading.source),
     "cvat": lambda reading: read_cvat(_files(reading.source, ".xml") or [reading.source], reading.source),
-    "voc": lambda reading: read_voc(reading.source, reading.colours, reading.classes),
-    "colors": lambda reading: read_colour_masks(reading.source, reading.colours),
+    "voc": lambda reading: read_voc(reading.source, reading.colours, reading.classes, reading.images),
+    "colors": lambda reading: read_colour_masks(reading.source, reading.colours, reading.images),
     "vector": lambda r: read_map_polygons(_one_vector_file(r.source), r.images, r.attribute, r.labeled_area, r.layer),
 }
 

@@ -29,6 +29,7 @@ from semikit.data.folders import image_files
 from semikit.data.formats.colours import Colour, described_colours, packed, read_colours
 from semikit.data.formats.images import faults_of, read_mask
 from semikit.data.published.catalogue import read_published
+from semikit.data.survey.layout import Tails, tails
 from semikit.errors import ConfigError, FileFault, mask_size_fault, some
 
 _VOC_MASKS = ("SegmentationClass", "SegmentationClassAug")
@@ -82,7 +83,9 @@ def is_voc(source: Path) -> bool:
     return source.name in _VOC_MASKS or any((source / name).is_dir() for name in _VOC_MASKS)
 
 
-def read_voc(source: Path, colours: Mapping[str, Colour] | None, classes: Sequence[str] | None) -> LabelSet:
+def read_voc(
+    source: Path, colours: Mapping[str, Colour] | None, classes: Sequence[str] | None, images: Path | None = None
+) -> LabelSet:
     """Palette PNGs below SegmentationClass: with labelmap.txt (or `colours`) by their colours, else by their indices,
     which are the `classes` given or, with the palette of Pascal VOC, its 21; 255 does not count. Parts are as
     ImageSets/Segmentation lists them.
@@ -97,10 +100,10 @@ def read_voc(source: Path, colours: Mapping[str, Colour] | None, classes: Sequen
     if known is None:
         names = classes or _names_of_voc(folder)
         indices: dict[int, str | None] = {**dict(enumerate(names)), IGNORED: None}
-        return _label_set("palette PNG of VOC", folder, indices, False, names, root)
+        return _label_set("palette PNG of VOC", folder, indices, False, names, root, images)
     labels: dict[int, str | None] = {packed(colour): name for name, colour in known.items()}
     labels.setdefault(packed(IGNORED_COLOUR), None)  # what VOC draws around objects
-    return replace(_label_set("palette PNG of VOC", folder, labels, True, tuple(known), root), colours=known)
+    return replace(_label_set("palette PNG of VOC", folder, labels, True, tuple(known), root, images), colours=known)
 
 
 def _names_of_voc(folder: Path) -> tuple[str, ...]:
@@ -117,8 +120,9 @@ def _names_of_voc(folder: Path) -> tuple[str, ...]:
     return pascal.classes
 
 
-def read_colour_masks(source: Path, colours: Mapping[str, Colour] | None) -> LabelSet:
-    """A folder of colour images; `colours` of the classes, else those of a list beside them (labelmap.txt …).
+def read_colour_masks(source: Path, colours: Mapping[str, Colour] | None, images: Path | None = None) -> LabelSet:
+    """A folder of colour images; `colours` of the classes, else those of a list beside them (labelmap.txt …). `images`
+    tells how names of masks end where they are not those of images (1_L.png).
 
     Raises:
         ConfigError: no colours are known.
@@ -131,7 +135,8 @@ def read_colour_masks(source: Path, colours: Mapping[str, Colour] | None) -> Lab
             "`road: [128, 64, 128]` for each class."
         )
     labels: dict[int, str | None] = {packed(colour): name for name, colour in known.items()}
-    return replace(_label_set("colour masks", source, labels, True, tuple(known), source.parent), colours=known)
+    found = _label_set("colour masks", source, labels, True, tuple(known), source.parent, images)
+    return replace(found, colours=known)
 
 
 def table_beside(folder: Path) -> dict[str, Colour] | None:
@@ -141,18 +146,36 @@ def table_beside(folder: Path) -> dict[str, Colour] | None:
 
 
 def _label_set(
-    what: str, folder: Path, labels: Mapping[int, str | None], colours: bool, names: Iterable[str], root: Path
+    what: str,
+    folder: Path,
+    labels: Mapping[int, str | None],
+    colours: bool,
+    names: Iterable[str],
+    root: Path,
+    images: Path | None,
 ) -> LabelSet:
-    masks = image_files(folder, "masks")
+    place = next((root / name for name in _IMAGES if (root / name).is_dir() and root / name != folder), None)
+    masks = _named(image_files(folder, "masks"), images or place)
     listed = _listed(root / _LISTS)
-    images = [
+    labeled = [
         LabeledImage(f"{name}.png", MaskFile(path, labels, colours), path, listed.get(name) or _part(name))
         for name, path in masks.items()
     ]
-    refuse_nothing(images, folder, "mask")
-    place = next((root / name for name in _IMAGES if (root / name).is_dir() and root / name != folder), None)
-    folders: dict[str, Path] = {} if place is None else {image.part: place for image in images}
-    return LabelSet(what, tuple(names), images, "masks hold one value a pixel", folders, _without_mask(listed, masks))
+    refuse_nothing(labeled, folder, "mask")
+    folders: dict[str, Path] = {} if place is None else {image.part: place for image in labeled}
+    return LabelSet(what, tuple(names), labeled, "masks hold one value a pixel", folders, _without_mask(listed, masks))
+
+
+def _named(masks: Mapping[str, Path], images: Path | None) -> dict[str, Path]:
+    """Masks by the names of their images, without the ends that only names of masks have."""
+    if images is None:
+        return dict(masks)
+    ends = tails(image_files(images, "images"), masks)
+    return {_stem(name, ends): path for name, path in masks.items()}
+
+
+def _stem(name: str, ends: Tails) -> str:
+    return f"{name.removesuffix(ends.mask)}{ends.image}" if ends.mask and name.endswith(ends.mask) else name
 
 
 def _without_mask(listed: Iterable[str], masks: Mapping[str, Path]) -> list[str]:

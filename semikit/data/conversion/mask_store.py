@@ -47,6 +47,11 @@ class MaskStore:
         """Where the mask of an image lies."""
         return self.folder / part / f"{name}{suffix}"
 
+    def clear(self) -> None:
+        """Take away the unfinished files that a killed conversion left."""
+        for path in self.folder.rglob(".*.tmp"):
+            path.unlink()
+
     def foreign(self, places: Sequence[Path], before: Sequence[str] | None) -> list[Path]:
         """The files where masks are to be written that do not say what they were made from, as editors drop that.
 

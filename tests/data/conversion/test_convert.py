@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 from semikit.data.conversion.convert import convert
 from semikit.data.conversion.label_formats import Reading, classes_of
 from semikit.data.conversion.labels import Areas, Bytes, Numbers, Size
-from semikit.errors import ConfigError, DataError
+from semikit.errors import ConfigError, DataError, UnknownNameError
 from tests.helpers import label_files as lf
 
 SQUARE = [[1, 1, 4, 1, 4, 4, 1, 4]]
@@ -230,3 +231,54 @@ def test_masks_that_an_editor_saved_anew_are_kept_and_named(tmp_path: Path) -> N
     assert any("edit by hand, and are kept" in notice and "a.png" in notice for notice in done.notices)
     with pytest.raises(DataError, match="the numbers of background, car, tree"):
         convert(labels(tmp_path, {"a": OTHER}, ("bike", "car")), out)
+
+
+def with_empty(tmp_path: Path) -> Reading:
+    for name in "abc":
+        lf.photo(tmp_path / f"images/{name}.png", seed=ord(name))
+    item = {"image_id": 1, "category_id": 10, "segmentation": SQUARE}
+    lf.coco(tmp_path / "labels/train.json", [("a.png", 12, 16), ("b.png", 12, 16)], [item], ["car"])
+    lf.coco(tmp_path / "labels/val.json", [("c.png", 12, 16)], [], ["car"])
+    return Reading(tmp_path / "labels", images=tmp_path / "images")
+
+
+def test_images_without_shapes_are_counted(tmp_path: Path) -> None:
+    done = convert(with_empty(tmp_path), tmp_path / "out")
+    assert done.written == 3
+    assert any(
+        "2 images have no shapes, all their pixels are of class 'background': b.png, c.png" in notice
+        for notice in done.notices
+    )
+    done = convert(replace(with_empty(tmp_path), background="ignore", classes=["car", "tree"]), tmp_path / "two")
+    assert any("2 images have no shapes, none of their pixels counts" in notice for notice in done.notices)
+
+
+def test_images_without_shapes_stay_unlabelled_where_that_is_asked_for(tmp_path: Path) -> None:
+    reading = replace(with_empty(tmp_path), empty="unlabeled")
+    done = convert(reading, tmp_path / "out")
+    assert done.written == 2
+    assert not (tmp_path / "out/masks/train/b.png").exists()
+    assert (tmp_path / "out/images/train/b.png").exists()
+    assert (lf.mask_of(tmp_path / "out/masks/val/c.png") == 0).all()
+    assert any("1 images of train have no shapes and stay unlabelled: b.png" in notice for notice in done.notices)
+    assert any("1 images have no shapes, all their pixels" in notice and "c.png" in notice for notice in done.notices)
+    with pytest.raises(UnknownNameError, match=r"unknown --empty 'no'.*background, unlabeled"):
+        convert(replace(reading, empty="no"), tmp_path / "two")
+    lf.coco(tmp_path / "labels/val.json", [("b.png", 12, 16), ("c.png", 12, 16)], [], ["car"])
+    with pytest.raises(DataError, match="no image holds a shape"):
+        convert(replace(reading, source=tmp_path / "labels/val.json"), tmp_path / "two")
+
+
+def test_the_yaml_counts_the_masks_that_were_written(tmp_path: Path) -> None:
+    reading = labels(tmp_path, {"a": SQUARE, "b": SQUARE})
+    (tmp_path / "images/b.png").unlink()
+    convert(reading, tmp_path / "out")
+    assert "labelled images: train 1." in (tmp_path / "out/data.yaml").read_text()
+
+
+def test_what_a_killed_conversion_left_is_taken_away(tmp_path: Path) -> None:
+    left = tmp_path / "out/masks/city/.a.png.4711.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"")
+    convert(labels(tmp_path, {"a": SQUARE}), tmp_path / "out")
+    assert not left.exists()

@@ -154,3 +154,20 @@ def test_classes_are_those_of_colours_where_a_description_has_no_others(tmp_path
     (tmp_path / "my.yaml").write_text("train: images\n")
     with pytest.raises(DataError, match="none of the keys classes, names and colors"):
         classes_of(str(tmp_path / "my.yaml"))
+
+
+def test_masks_of_camvid_with_the_list_of_colours_above_them_find_their_images(tmp_path: Path) -> None:
+    colours = np.array([[70, 130, 180], [128, 64, 128]], np.uint8)
+    made = {}
+    for k, name in enumerate(("0", "city/1")):
+        made[name] = np.random.default_rng(k).integers(0, 2, (12, 16)).astype(np.uint8)
+        lf.photo(tmp_path / f"set/images/{name}.jpg", seed=k)
+        path = tmp_path / f"set/labels/{name}_L.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colours[made[name]]).save(path)
+    (tmp_path / "set/class_dict.csv").write_text("name,r,g,b\nsky,70,130,180\nroad,128,64,128\n")
+    for images in (tmp_path / "set/images", None):
+        out = tmp_path / f"out{images is None}"
+        convert(Reading(tmp_path / "set/labels", images=images, background="ignore"), out)
+        for name, wanted in made.items():
+            np.testing.assert_array_equal(lf.mask_of(out / f"masks/{name}.png"), wanted)

@@ -45,13 +45,14 @@ def test_outlines_become_the_mask_drawn_by_hand_and_bad_lines_are_named(tmp_path
     assert not lf.mask_of(tmp_path / "out/masks/val/c.png").any()
     assert not (tmp_path / "out/masks/train/b.png").exists()  # no label file: unlabelled
     assert done.classes == ("background", "field", "house")
-    bad, boxes = done.notices
+    bad, boxes, empty = done.notices
     assert bad.startswith("4 lines cannot be read and are left out: ")
     assert "a.txt, line 3 (not all are numbers)" in bad
     assert "a.txt, line 5 (class 7, of 2)" in bad
     assert "line 6 (5 numbers after the class" in bad
     assert "1 more" in bad
     assert "1 lines are boxes without an outline" in boxes
+    assert "1 images have no shapes" in empty
 
 
 def test_a_folder_without_yaml_takes_names_from_classes_txt(tmp_path: Path) -> None:
