@@ -131,6 +131,8 @@ def _proportional(count: int, members: Members, spare: int = 0) -> list[int]:
 def _unbalanced(what: str, count: int, members: Members, names: Sequence[str]) -> tuple[str, str] | None:
     """Why a number cannot be divided evenly over the classes, and what helps; None where it can."""
     classes = len(members)
+    if not count:
+        return f"{what} 0 leaves nothing; the fewest are {classes}, one of each class", "Ask for more."
     each, rest = divmod(count, classes)
     if rest or not each:
         near = [str(number) for number in (each * classes, (each + 1) * classes) if number]

@@ -101,7 +101,7 @@ def test_all_are_those_with_a_label() -> None:
         (None, r"how many images are labelled\? Give --labels a number over all classes \(250\).*At most 12"),
         ("31", "labels 31 cannot be balanced over 3 classes; the nearest that can: 30, 33"),
         ("2", "labels 2 cannot be balanced over 3 classes; the nearest that can: 3"),
-        ("0", "labels 0 cannot be balanced over 3 classes; the nearest that can: 3"),
+        ("0", "labels 0 leaves nothing; the fewest are 3, one of each class"),
         ("30", "asks for 10 of each of 3 classes, but 'owl' has 4. At most 12 can be labelled in balance"),
         ("1/10", r"labels '1/10' leaves no labelled image of 'owl' \(4\)\. Ask for more"),
         ("3/2", "labels '3/2' is not a fraction between 0 and 1"),

@@ -45,6 +45,24 @@ def test_files_may_lie_elsewhere(folder: Path, tmp_path_factory: pytest.TempPath
     assert found[str(folder / "a").removeprefix("/")] == (folder / "a.png", "cat")
 
 
+@pytest.mark.parametrize("above", ["C:\\\\data\\\\set\\\\", "/home/else/set/", "\\\\\\\\server\\\\set\\\\", "d:/set/"])
+def test_whole_paths_of_another_machine_are_found_by_their_ends(folder: Path, above: str) -> None:
+    path = table(folder, f"file,label\n{above}a.png,cat\n{above}sub/c.png,dog\n")
+    found = read_table(path, None, "train")
+    assert found == {"a": (folder / "a.png", "cat"), "sub/c": (folder / "sub/c.png", "dog")}
+    path.write_text(f"file,label\n{above}sub/c.png,dog\n")
+    assert read_table(path, folder / "sub", "train") == {"c": (folder / "sub/c.png", "dog")}
+    path.write_text(f"file,label\n{above}a.png,cat\n{above}sub/a.png,dog\n")  # of the same number of parts
+    with pytest.raises(DataError, match=r"1 of 2 files that are not there: .*sub/a\.png"):
+        read_table(path, None, "train")
+
+
+def test_a_whole_path_below_the_folder_is_not_found_elsewhere_in_it(folder: Path) -> None:
+    path = table(folder, f"file,label\n{folder}/gone/a.png,cat\n")
+    with pytest.raises(DataError, match=r"1 of 1 files that are not there: .*gone/a\.png"):
+        read_table(path, None, "train")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

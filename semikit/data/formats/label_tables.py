@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from semikit.data.file_patterns import real_places
@@ -21,6 +23,7 @@ from semikit.data.formats.table_columns import (
 from semikit.data.naming import folded
 from semikit.errors import DataError, some
 
+_WHOLE = re.compile(r"/|[A-Za-z]:[\\/]|\\\\")
 Table = dict[str, tuple[Path, str | None]]
 """Name -> (file, class name; None where the cell is empty)."""
 
@@ -98,7 +101,8 @@ def _files(path: Path, base: Path, entries: Sequence[tuple[str, int]], key: str)
     Raises:
         DataError: with all files that are wrong.
     """
-    found = [(_placed(base, entry.strip()), number) for entry, number in entries]
+    cut = _foreign_parts(base, [entry for entry, _ in entries])
+    found = [(_placed(base, entry.strip(), cut), number) for entry, number in entries]
     foreign = [str(file) for file, _ in found if file.suffix.lower() not in PHOTOS | RASTERS]
     if all(file != base and not file.suffix and not file.exists() for file, _ in found):
         foreign = []  # names of images that lie elsewhere
@@ -125,12 +129,36 @@ def _files(path: Path, base: Path, entries: Sequence[tuple[str, int]], key: str)
     return {name: (file, number) for name, file, number in sorted(named)}
 
 
-def _placed(base: Path, entry: str) -> Path:
+def _placed(base: Path, entry: str, cut: int) -> Path:
     """The file of an entry; of a table written on Windows a backslash parts folders, where no file has one in its
-    name.
+    name. Of a whole path that is not here the first `cut` parts are left out.
     """
     file, parted = base / entry, base / entry.replace("\\", "/")
+    if cut and _is_foreign(base, entry):
+        return base.joinpath(*_parts(entry)[cut:])
     return parted if "\\" in entry and not file.exists() and parted.exists() else file
+
+
+def _foreign_parts(base: Path, entries: Sequence[str]) -> int:
+    """How many first parts of the whole paths of another machine are left out, of all the same number: so many that
+    most of the files are found; 0 where none is.
+    """
+    foreign = [_parts(entry) for entry in entries if _is_foreign(base, entry)]
+    columns = zip(*(parts[:-1] for parts in foreign), strict=False)
+    common = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
+    found = {cut: sum(base.joinpath(*parts[cut:]).is_file() for parts in foreign) for cut in range(1, common + 1)}
+    best = max(found, key=found.__getitem__, default=0)
+    return best if best and found[best] else 0
+
+
+def _is_foreign(base: Path, entry: str) -> bool:
+    """Whether an entry is a whole path, of Windows or of another system, that is not here."""
+    path = Path(entry.strip())
+    return bool(_WHOLE.match(entry.strip())) and not (base / path).exists() and base.absolute() not in path.parents
+
+
+def _parts(entry: str) -> tuple[str, ...]:
+    return PurePosixPath(entry.strip().replace("\\", "/")).parts
 
 
 def _spelt_otherwise(missing: Sequence[Path]) -> str:
