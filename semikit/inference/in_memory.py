@@ -14,9 +14,10 @@ from PIL import Image, ImageOps
 
 from semikit.core.network import Network
 from semikit.core.task import Inference
-from semikit.data.formats.images import is_raster, read_rgb
+from semikit.data.formats.images import in_range, is_raster, read_rgb
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
+from semikit.data.formats.rescale import Range, as_bytes
 from semikit.data.formats.value_range import sampled_scale
 from semikit.data.headers import parts_notices
 from semikit.data.masked_images import plain_images
@@ -27,6 +28,9 @@ from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_li
 from semikit.raster.polygons import NODATA
 
 Bytes = NDArray[np.uint8]
+
+_IN_MEMORY = Path("an image in memory")
+"""What an image without a file is called."""
 
 
 @final
@@ -57,7 +61,7 @@ def segment(network: Network, metadata: Mapping[str, Any], image: Any, inference
     if isinstance(image, str | PathLike):
         pixels, valid = plain_images({Path(image).stem: Path(image)}, None, bands, scale, watch, orientation).image(0)
     else:
-        pixels, valid = _pixels(image, len(metadata["mean"]), orientation), None
+        pixels, valid = _pixels(image, len(metadata["mean"]), orientation, watch), None
     settings = EvaluateSettings.model_validate(metadata["evaluate"])
     network.to(inference.device).eval()
     notices = (*watch.notices(), *parts_notices(_paths([image])))
@@ -84,7 +88,7 @@ def detect_change(
         size, rasters = maker.grid(files).size, all(map(is_raster, files))
         read = maker.reader(files, maker.scale or sampled_scale(files, maker.bands))
     else:
-        before, after = (_pixels(image, len(metadata["mean"]), maker.orientation) for image in images)
+        before, after = (_pixels(image, len(metadata["mean"]), maker.orientation, maker.watch) for image in images)
         if before.shape != after.shape:
             raise InputError(f"the two dates have shapes {before.shape} and {after.shape}; they have to be equal.")
         pair, size, rasters = np.stack([before, after]), (before.shape[0], before.shape[1]), False
@@ -108,7 +112,7 @@ def classify(network: Network, metadata: Mapping[str, Any], image: Any, inferenc
         InputError: an array of another shape or type; DataError: a file that cannot be read.
     """
     orientation, named = orientation_of(metadata), isinstance(image, str | PathLike)
-    pixels = read_rgb(Path(image), upright=orientation != "stored") if named else _pixels(image, 3, orientation)
+    pixels = read_rgb(Path(image), upright=orientation != "stored") if named else _pixels(image, 3, orientation, None)
     settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
     names = tuple(metadata["class_names"])
     evaluation = ClassEvaluation(names, settings, metadata["size"])
@@ -122,17 +126,34 @@ def _paths(images: Sequence[Any]) -> list[Path]:
     return [Path(image) for image in images if isinstance(image, str | PathLike)]
 
 
-def _pixels(image: Any, channels: int, orientation: Orientation) -> Bytes:
+def _pixels(image: Any, channels: int, orientation: Orientation, watch: RangeWatch | None) -> Bytes:
     """A PIL image, turned as its camera asks unless they are taken as stored, or an array as pixels (H, W, channels)
-    uint8.
+    uint8. A PIL image of more than 8 bits is brought to the range of values that the model learned from, as from its
+    file; `watch` is None where a model takes 8 bits alone.
     """
+    scale = None if watch is None else watch.scale
+    bounds = None if scale is None else scale.bounds
     if isinstance(image, Image.Image):
         image = image if orientation == "stored" else ImageOps.exif_transpose(image)
+        if image.mode[0] in "IF":
+            return _deep(np.array(image), channels, bounds, watch)
         image = image.convert("RGB" if channels == 3 else image.mode)
     values = np.array(image)  # a copy: torch takes no arrays that cannot be written to
-    if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != channels:
+    if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != channels or not values.size:
+        learned = "" if scale is None else f" Bring values from {scale.text} to 0..255 first, or give a path."
         raise InputError(
             f"an image has shape {values.shape} and type {values.dtype}; the model takes (H, W, {channels}) "
-            "uint8 arrays, PIL images and paths."
+            f"uint8 arrays, PIL images and paths.{learned}"
         )
-    return values
+    return in_range(values, None, _IN_MEMORY, bounds, watch)
+
+
+def _deep(values: NDArray[Any], channels: int, bounds: Range | None, watch: RangeWatch | None) -> Bytes:
+    """Values (H, W) of a PIL image of one channel and more than 8 bits as pixels (H, W, channels)."""
+    repeated = np.repeat(values[..., None], channels, axis=2)
+    stored = as_bytes(repeated, None)
+    if watch is None and stored is None:
+        raise InputError(
+            f"an image has more than 8 bits ({values.dtype}), and the model takes 8: bring all to 0..255 in one way."
+        )
+    return stored if watch is None and stored is not None else in_range(repeated, None, _IN_MEMORY, bounds, watch)

@@ -86,12 +86,14 @@ class Model(nn.Module):
         list.
 
         Raises:
-            InputError: one date too many or too few, lists of unequal length, an array of another shape or type.
+            InputError: one date too many or too few, lists of unequal length or none, an array of another shape.
             DataError: a file that cannot be read or does not fit the model.
         """
         dates = (image,) if second is None else (image, second)
         if not isinstance(image, list):
             return self._predict(dates)
+        if not image:
+            raise InputError("no image was given: an empty list.")
         if any(not isinstance(date, list) or len(date) != len(image) for date in dates):
             raise InputError("lists of two dates have to have equal lengths, one image of the later for each earlier.")
         return [self._predict(pair) for pair in zip(*dates, strict=True)]

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import semikit
-from semikit.errors import ConfigError, DataError, FileFault
+from semikit.errors import ConfigError, DataError, FileFault, InputError
 from semikit.registry import TASKS
 from semikit.run.begun import read_begun
 from semikit.run.config import resolve, resumable
@@ -181,6 +181,33 @@ class TestPrediction:
         assert model.predict(tmp_path / "a.jpg").classes.shape == photos.SIZE  # type: ignore[union-attr]
         with Image.open(tmp_path / "a.jpg") as image:
             assert model.predict(image).classes.shape == photos.SIZE  # type: ignore[union-attr]
+
+    def test_deep_images_of_pillow_are_read_as_their_files_are(self, run: Path, tmp_path: Path) -> None:
+        values = np.random.default_rng(0).integers(1050, 1400, photos.SIZE).astype(np.uint16)
+        path = stored.png(tmp_path / "a.png", values[..., None], 16)
+        model: Any = semikit.load(run, "cpu")
+        wanted = model.predict(path)
+        with Image.open(path) as image:
+            assert image.mode == "I;16"
+            for one in (image, Image.fromarray(values.astype(np.int32)), Image.fromarray(values.astype(np.float32))):
+                found = model.predict(one)
+                np.testing.assert_array_equal(found.classes, wanted.classes)
+                np.testing.assert_array_equal(found.confidence, wanted.confidence)
+                assert found.notices == ()
+
+    def test_arrays_of_8_bits_for_a_model_of_deep_values_are_said(self, run: Path) -> None:
+        model: Any = semikit.load(run, "cpu")
+        (notice,) = model.predict(np.zeros((*photos.SIZE, 3), np.uint8)).notices
+        assert notice.startswith("photos of 8 bits are read as they are, while the model learned values from")
+        with pytest.raises(InputError, match=r"type uint16; .* Bring values from .* to 0\.\.255 first, or give a path"):
+            model.predict(np.zeros((*photos.SIZE, 3), np.uint16))
+
+    def test_nothing_to_predict_is_refused(self, run: Path) -> None:
+        model: Any = semikit.load(run, "cpu")
+        with pytest.raises(InputError, match=r"an image has shape \(0, 0, 3\)"):
+            model.predict(np.zeros((0, 0, 3), np.uint8))
+        with pytest.raises(InputError, match="no image was given: an empty list"):
+            model.predict([])
 
     def test_values_that_do_not_fit_the_range_are_noticed(self, run: Path, tmp_path: Path) -> None:
         values = np.random.default_rng(0).integers(20000, 30000, (*photos.SIZE, 3))

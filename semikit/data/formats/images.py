@@ -82,19 +82,30 @@ def read_image(
         FileFault: cannot be read, a band it does not have, or other bands than `scale` is of.
     """
     values, valid = read_values(path, bands, region, onto, data, upright)
+    return in_range(values, valid, path, scale, watch), valid
+
+
+def in_range(
+    values: NDArray[Any], valid: Mask | None, path: Path, scale: Range | None, watch: RangeWatch | None
+) -> Bytes:
+    """Values of any type (H, W, C) of an image that is called `path` -> uint8, as `read_image` says.
+
+    Raises:
+        FileFault: other bands than `scale` is of.
+    """
     if values.dtype == np.uint8 and not is_raster(path):
         if watch is not None:
             watch.add_plain(path)
-        return values, valid
+        return values
     if watch is not None:
         watch.add(path, values, valid)
     if scale is None and (stored := as_bytes(values, valid)) is not None:
-        return stored, valid
+        return stored
     if scale is not None and len(scale[0]) not in (1, values.shape[2]):
         detail = f"{values.shape[2]} bands, the range of values is of {len(scale[0])}"
         remedy = "Give images with the bands the model learned from, or choose them with `bands: [...]`."
         raise FileFault("image with other bands than the range of values", path, detail, remedy)
-    return to_uint8(values, scale, valid), valid
+    return to_uint8(values, scale, valid)
 
 
 def read_values(
