@@ -6,7 +6,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -14,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from semikit.errors import DataError, RunError
+from semikit.errors import DataError, FileFault, RunError
 
 
 def at_home(path: Path) -> Path:
@@ -74,6 +75,8 @@ def make_folder(folder: Path) -> None:
         raise DataError(f"cannot write to {folder}: {error.strerror}. Choose another folder with -o.") from error
 
 
+_LONGEST, _SHORT = 255, 200
+"""Bytes of a file name that disks take, and that leave room for an addition."""
 RESUME = "Free space there or make it writable, then go on with --resume."
 OUTPUT = "Free space there or make it writable, or choose another -o."
 """What to do when a file of a run, or one that was asked for, cannot be written."""
@@ -94,7 +97,7 @@ def write_atomically(
     Raises:
         RunError: when the disk is full or the folder cannot be written; `path` is untouched then, and nothing is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{short_name(path)}.{os.getpid()}.tmp")
     try:
         write(temporary)
         if durable:
@@ -110,6 +113,24 @@ def write_atomically(
             temporary.unlink(missing_ok=True)
         left = shutil.disk_usage(_existing(path.parent)).free / 2**20  # torch does not say that a disk is full
         raise RunError(f"could not write {path}: {error} ({left:.1f} MiB free on its disk). {remedy}") from error
+
+
+def short_name(path: Path) -> str:
+    """The name of a file, or of a long one a checksum: with something added it is still one that disks take."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= _SHORT else f"{zlib.crc32(name):08x}"
+
+
+def refuse_long_names(paths: Iterable[Path], file: Path) -> None:
+    """Raise where a result's name is longer than disks take.
+
+    Raises:
+        FileFault: names the file that the results come of.
+    """
+    for path in paths:
+        if (length := len(os.fsencode(path.name))) > _LONGEST:
+            detail = f"of {length} bytes, at most {_LONGEST}: {path.name}"
+            raise FileFault("the name of a result would be too long", file, detail, "Rename the image.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -51,7 +51,7 @@ def list_place(
         tuple(others),
         tuple(special),
         "{name}" not in inner,
-        tuple(base / path for path in near),
+        near=tuple(base / path for path in near),
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
 from semikit.data.formats.images import PHOTOS, RASTERS
-from semikit.errors import DataError, some
+from semikit.errors import DataError, FileFault, some
 
 TYPES = ", ".join(sorted(PHOTOS | RASTERS))
 """Suffixes of the images that can be read, for messages."""
@@ -29,6 +29,8 @@ class Listed:
     special: tuple[Path, ...] = ()
     flat: bool = False
     """Whether names are those of files alone, without the subfolders that a folder's names begin with."""
+    refused: tuple[FileFault, ...] = ()
+    """Of images to predict those whose name cannot be taken."""
     near: tuple[Path, ...] = ()
     """Images that would fit the pattern but for upper and lower case or the suffix."""
 
@@ -56,28 +58,59 @@ def list_images(
     if not (found or empty):
         held = f" It holds {some(sorted(inside.others))}." if inside.others else ""
         raise DataError(f"{key}: no image in {folder}. Known types: {TYPES}.{held}")
+    return _listed(folder, inside, found)
+
+
+def list_distinct(folder: Path, key: str, *, distinct: bool = True) -> Listed:
+    """As `list_images`, of images to predict: those whose name cannot be taken are `refused`, and the others listed;
+    where images need not be `distinct`, each has its path as its name.
+
+    Raises:
+        DataError: no image that can be taken.
+    """
+    inside = walk(folder)
+    refused: list[FileFault] = []
+    if distinct:
+        found = named(folder, {inner: inner.rpartition(".")[0] for inner in inside.images}, key, refused)
+    else:
+        found = {str(folder / inner): folder / inner for inner in sorted(inside.images)}
+    if not found:
+        list_images(folder, key)  # which says why
+    return replace(_listed(folder, inside, found), refused=tuple(refused))
+
+
+def _listed(folder: Path, inside: Inside, found: dict[str, Path]) -> Listed:
     others, special = (tuple(folder / inner for inner in sorted(part)) for part in (inside.others, inside.special))
     return Listed(found, others, special)
 
 
-def named(folder: Path, names: Mapping[str, str], key: str) -> dict[str, Path]:
+def named(folder: Path, names: Mapping[str, str], key: str, refused: list[FileFault] | None = None) -> dict[str, Path]:
     """Name -> file, sorted by name, of the paths below a folder and their names.
 
     Raises:
-        DataError: two files of one name, a name that cannot stand in a list.
+        DataError: two files of one name, a name that cannot stand in a list; where `refused` is given, they are added
+            to it, and the first of several files has the name.
     """
     found: dict[str, Path] = {}
     for inner, name in sorted(names.items()):
         path = folder / inner
-        refuse_odd_name(path, key)
-        if name in found:
-            one = f"{folder}/{_any(key, deep='/' in name)}{found[name].suffix}"
-            raise DataError(
-                f"{key}: two files of one name: {found[name]} and {inner}. Remove or rename one; where one is the mask "
-                f'of the other, say which files are meant by a pattern: "{one}".'
-            )
-        found[name] = path
+        try:
+            refuse_odd_name(path)
+            if name in found:
+                raise _twins(folder / inner, found[name], _any(key, deep="/" in name), folder, key)
+        except FileFault as fault:
+            if refused is None:
+                raise DataError(f"{key}: {fault}") from None
+            refused.append(fault)
+        else:
+            found[name] = path
     return dict(sorted(found.items()))
+
+
+def _twins(path: Path, first: Path, place: str, folder: Path, key: str) -> FileFault:
+    mask = ", or" if key.startswith("SOURCE") else "; where one is the mask of the other,"
+    remedy = f'Remove or rename one{mask} say which files are meant by a pattern: "{folder}/{place}{first.suffix}".'
+    return FileFault("two files of one name", path, f"the other is {first}", remedy)
 
 
 def _any(key: str, *, deep: bool) -> str:
@@ -98,18 +131,16 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in PHOTOS | RASTERS
 
 
-def refuse_odd_name(path: Path, key: str) -> None:
+def refuse_odd_name(path: Path) -> None:
     """Raise where a file's name cannot stand in a list with one name a line.
 
     Raises:
-        DataError: a line break or another control character, or bytes that are no text.
+        FileFault: a line break or another control character, or bytes that are no text.
     """
     text = str(path)
     if not text.isprintable() and any(ord(c) < _SPACE or 0xD800 <= ord(c) < 0xE000 for c in text):
-        raise DataError(
-            f"{key}: the name {text!a} has a line break, another control character or bytes that are no UTF-8 "
-            "text, and could not stand in a list of names. Rename it."
-        )
+        kind = "a name with a line break, another control character or bytes that are no UTF-8 text"
+        raise FileFault(kind, ascii(text), "", "It could not stand in a list of names. Rename it.")
 
 
 def nearby(folder: Path) -> str:

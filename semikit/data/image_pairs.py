@@ -26,7 +26,7 @@ from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import DEFAULT_SHARE, ClassSpec, Share, part_folders, placed, read_spec, share_or_folder
 from semikit.data.unused import Unused, unread, unused_masks
-from semikit.errors import DataError, some, unknown
+from semikit.errors import DataError, FileFault, some, unknown
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
 
@@ -268,15 +268,27 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: tuple[int
     )
 
 
-def paired_files(before: Listed, after: Listed) -> dict[str, tuple[Path, Path]]:
-    """Name -> files of both dates, of two folders.
+def paired_files(before: Listed, after: Listed) -> tuple[dict[str, tuple[Path, Path]], list[FileFault]]:
+    """Name -> files of both dates, of two folders; and the files of one date alone.
 
     Raises:
-        DataError: pairs that miss a date.
+        DataError: no pair has both dates.
     """
     a, b = before.files, after.files
-    _refuse_single(dict.fromkeys([*a, *b]), (a, before), (b, after), "prediction")
-    return {name: (a[name], b[name]) for name in a}
+    pairs = {name: (a[name], b[name]) for name in a if name in b}
+    if not pairs:
+        _refuse_single(dict.fromkeys([*a, *b]), (a, before), (b, after), "prediction")
+    faults = []
+    for (here, there, place), date in (((a, b, after), "second"), ((b, a, before), "first")):
+        alone = {name: path for name, path in here.items() if name not in there}
+        causes = likely_causes(alone, {k: v for k, v in there.items() if k not in here}, place.others, "partner")
+        kind, remedy = f"no partner of the {date} date", "Both dates of a pair have one name in the same subfolder."
+        faults += [
+            FileFault(kind, path, f"{cause}: {remark}" if remark else "", remedy)
+            for cause, files in causes.items()
+            for path, remark in files
+        ]
+    return pairs, faults
 
 
 def _chosen(given: tuple[str, ...] | None, before: dict[str, Path], after: dict[str, Path], key: str) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, final
 
-from semikit.data.folders import TYPES, Listed, is_image, list_images, refuse_odd_name
+from semikit.data.folders import TYPES, Listed, is_image, list_distinct, refuse_odd_name
 from semikit.errors import DataError, FileFault, InputError, RunError, some
 from semikit.files import OUTPUT, make_folder
 
@@ -21,8 +21,10 @@ _HEAD = ("file", "error")
 T = TypeVar("T")
 
 
-def find_sources(source: str) -> Listed:
-    """The images of a file, a folder (with its subfolders) or a glob, and what lies there and is not read.
+def find_sources(source: str, *, distinct: bool = True) -> Listed:
+    """The images of a file, a folder (with its subfolders) or a glob, and what lies there and is not read. Where they
+    are `distinct`, as files that are named after them have to be, `refused` are those whose name cannot be taken; else
+    an image's name is its path.
 
     Raises:
         DataError: when nothing is found.
@@ -31,7 +33,7 @@ def find_sources(source: str) -> Listed:
     if path.is_file():
         return Listed({path.stem: path})
     if path.is_dir():
-        return list_images(path, "SOURCE")
+        return list_distinct(path, "SOURCE", distinct=distinct)
     fitting = sorted(Path(item) for item in glob.glob(source, recursive=True))  # noqa: PTH207
     files = [item for item in fitting if item.is_file()]
     found = [item for item in files if is_image(item.name)]
@@ -41,14 +43,29 @@ def find_sources(source: str) -> Listed:
             f"nothing to predict: {source!r} is no file, no folder, and as a pattern "
             f"{nothing if fitting else 'it fits no file'}."
         )
-    for item in found:
-        refuse_odd_name(item, "SOURCE")
-    names = {item.stem: item for item in found}
-    if len(names) < len(found):
-        raise DataError(f"several files that fit {source!r} have the same name; predict one folder after the other.")
+    names, refused = _by_stem(found) if distinct else ({str(item): item for item in found}, ())
+    if not names:
+        raise DataError(f"nothing to predict that fits {source!r}: {refused[0]}")
     others = tuple(item for item in files if not is_image(item.name))
     special = tuple(item for item in fitting if item.exists() and not (item.is_file() or item.is_dir()))
-    return Listed(names, others, special)
+    return Listed(names, others, special, refused=tuple(refused))
+
+
+def _by_stem(paths: Iterable[Path]) -> tuple[dict[str, Path], Sequence[FileFault]]:
+    """Files by their names without suffix, the first of several; and those whose name cannot be taken."""
+    names: dict[str, Path] = {}
+    refused: list[FileFault] = []
+    for path in paths:
+        try:
+            refuse_odd_name(path)
+        except FileFault as fault:
+            refused.append(fault)
+            continue
+        first = names.setdefault(path.stem, path)
+        if first != path:
+            remedy = "Predict one folder after the other, or rename one."
+            refused.append(FileFault("two files of one name", path, f"the other is {first}", remedy))
+    return names, refused
 
 
 def refuse_among_images(results: Iterable[Path], images: Iterable[Path], sources: Iterable[str]) -> None:
@@ -125,13 +142,19 @@ class Failures:
             raise fault
         self.found.append(fault)
         for path in results:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a name that is too long has none
+                path.unlink(missing_ok=True)
         rows = [[str(fault.file), f"{fault.kind}: {fault.detail}" if fault.detail else fault.kind]]
         try:  # line by line: an interruption loses none
             with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
                 csv.writer(file).writerows([_HEAD, *rows] if len(self.found) == 1 else rows)
         except OSError as error:
             raise RunError(f"could not write {self.path}: {error.strerror}. {OUTPUT}") from error
+
+    def add_all(self, faults: Iterable[FileFault]) -> None:
+        """Count files that are known not to be predicted; as `add`."""
+        for fault in faults:
+            self.add(fault)
 
     @contextmanager
     def counted(self, notices: list[str]) -> Iterator[None]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semikit.data.folders import TYPES, is_image, list_images
+from semikit.data.folders import TYPES, is_image, list_distinct
 from semikit.data.formats.images import files_of, is_raster
 from semikit.data.image_pairs import paired_files
 from semikit.data.palette import Palette
@@ -72,11 +72,12 @@ class Outputs:
         return sinks
 
 
-def find_pairs(sources: Sequence[str]) -> tuple[dict[str, tuple[Path, Path]], list[Unused]]:
-    """Name -> the files of both dates, for two files or two folders; and what folders hold that is not read.
+def find_pairs(sources: Sequence[str]) -> tuple[dict[str, tuple[Path, Path]], list[Unused], list[FileFault]]:
+    """Name -> the files of both dates, for two files or two folders; what folders hold that is not read; and images of
+    folders that are in no pair: without a partner, or of a name that another has.
 
     Raises:
-        InputError: not two sources, a missing one, a file and a folder, pairs that miss a date.
+        InputError: not two sources, a missing one, a file and a folder, no pair of both dates.
     """
     if len(sources) != 2:
         raise InputError(
@@ -90,14 +91,16 @@ def find_pairs(sources: Sequence[str]) -> tuple[dict[str, tuple[Path, Path]], li
     if before.is_dir() != after.is_dir():
         raise InputError(f"{before} and {after}: one is a folder. Give two files or two folders.")
     if before.is_dir():
-        first, second = list_images(before, "SOURCE"), list_images(after, "SOURCE_B")
-        return paired_files(first, second), [*unread(first, "SOURCE"), *unread(second, "SOURCE_B")]
+        first, second = (list_distinct(folder, key) for folder, key in ((before, "SOURCE"), (after, "SOURCE_B")))
+        pairs, alone = paired_files(first, second)
+        left = [*unread(first, "SOURCE"), *unread(second, "SOURCE_B")]
+        return pairs, left, [*first.refused, *second.refused, *alone]
     for path in (before, after):
         if not (path.is_file() and is_image(path.name)):
             raise InputError(
                 f"{path} is {'no image' if path.is_file() else 'a pipe or a device'}. Known types: {TYPES}."
             )
-    return {before.stem: (before, after)}, []
+    return {before.stem: (before, after)}, [], []
 
 
 def outputs_of(name: str, files: tuple[Path, Path], out: Path, options: Any, *, folders: bool) -> Outputs:

@@ -54,7 +54,7 @@ def predict_classes(
     if out.suffix.lower() != ".csv" or out.name == ERRORS:
         why = f"{ERRORS} lists what cannot be read" if out.name == ERRORS else "the classes of images are a table"
         raise InputError(f"-o {out}: {why}; give a name that ends in .csv{', another' if out.name == ERRORS else ''}.")
-    listed = find_sources(source)
+    listed = find_sources(source, distinct=False)
     notices = [str(unused) for unused in unread(listed, "SOURCE")]
     failures = Failures(out.parent, len(listed.files), fail_fast=options.fail_fast)
     with output_folder(out.parent), failures.counted(notices):

@@ -20,7 +20,7 @@ from semikit.data.palette import Palette, palette
 from semikit.data.samples import Bytes, Mask
 from semikit.data.unused import unread
 from semikit.errors import DataError, FileFault
-from semikit.files import OUTPUT
+from semikit.files import OUTPUT, refuse_long_names
 from semikit.inference.many_files import Failures, find_sources, output_folder, refuse_among_images
 from semikit.inference.pictures import class_map, displayed, overlay, save_png
 from semikit.inference.windows import (
@@ -69,15 +69,15 @@ def predict_files(
     _refuse_overwriting(files, out, options)
     refuse_among_images((out / f"{name}.png" for name in files), files.values(), [source])
     notices = [str(unused) for unused in unread(listed, "SOURCE")]
-    failures = Failures(out, len(files), fail_fast=options.fail_fast)
+    failures = Failures(out, len(files) + len(listed.refused), fail_fast=options.fail_fast)
     bands, scale = bands_and_scale(metadata)
     watch = RangeWatch(scale)
     images = plain_images(files, None, bands, scale, watch, orientation_of(metadata))
     with output_folder(out), failures.counted(notices):
+        failures.add_all(listed.refused)
         _predict(network, metadata, images, out, options, inference, progress, failures)
-    return Predicted(
-        len(files) - len(failures.found), [*notices, *watch.notices(), *parts_notices(files.values())], failures.found
-    )
+    notices += [*watch.notices(), *parts_notices(files.values())]
+    return Predicted(failures.total - len(failures.found), notices, failures.found)
 
 
 def _predict(
@@ -95,6 +95,7 @@ def _predict(
     network.to(inference.device).eval()
 
     def read(index: int) -> tuple[Bytes, Mask | None]:
+        refuse_long_names(_results(images.names[index], out, options), images.images[index])
         image, valid = images.image(index)
         refuse_channels(network, image, images.images[index])
         return image, valid

@@ -26,7 +26,7 @@ from semikit.data.image_pairs import ImagePairs
 from semikit.data.pair_grids import aligned
 from semikit.data.palette import Palette, palette
 from semikit.errors import ConfigError, DataError, FileFault, some
-from semikit.files import make_folder
+from semikit.files import make_folder, refuse_long_names
 from semikit.inference.many_files import Failures, refuse_among_images
 from semikit.inference.pair_outputs import Outputs, find_pairs, make_room, outputs_of, refuse_overwriting
 from semikit.inference.pictures import displayed, overlay
@@ -106,7 +106,8 @@ def predict_pairs(
         DataError: images that cannot be read or do not fit (of several pairs: all).
         RunError: the disk is full.
     """
-    pairs, unused = find_pairs(sources)
+    pairs, unused, refused = find_pairs(sources)
+    total = len(pairs) + len(refused)
     folders = Path(sources[0]).is_dir()
     outputs = {name: outputs_of(name, files, out, options, folders=folders) for name, files in pairs.items()}
     maker = PairMaker.of(network, metadata, options, inference)
@@ -115,7 +116,7 @@ def predict_pairs(
         try:
             maker.check(files, outputs[name])
         except FileFault as fault:
-            if options.fail_fast or len(pairs) == 1:
+            if options.fail_fast or total == 1:
                 raise
             faults[name] = fault
     images = [path for files in pairs.values() for path in files]
@@ -125,14 +126,15 @@ def predict_pairs(
     make_room([one for name, one in outputs.items() if name not in faults])
     notices = [str(one) for one in unused]
     failures = Failures(
-        out if folders else outputs[next(iter(pairs))].classes.parent, len(pairs), fail_fast=options.fail_fast
+        out if folders else outputs[next(iter(pairs))].classes.parent, total, fail_fast=options.fail_fast
     )
-    if len(pairs) > 1:
+    if total > 1:
         make_folder(failures.path.parent)
     with failures.counted(notices), small_cache() if any(map(is_raster, images)) else ExitStack():
+        failures.add_all(refused)
         notices += gathered(_write(maker, pairs, outputs, faults, failures, progress))
     notices += [*maker.watch.notices(), *parts_notices(images)]
-    return Predicted(len(pairs) - len(failures.found), notices, failures.found)
+    return Predicted(total - len(failures.found), notices, failures.found)
 
 
 def _write(
@@ -220,6 +222,7 @@ class PairMaker:
         Raises:
             FileFault: they cannot be read or do not fit.
         """
+        refuse_long_names(outputs.all(), files[0])
         if outputs.polygons is not None:
             check_outlines(self.grid(files), files[0], outputs.polygons)
         if all(map(is_raster, files)):

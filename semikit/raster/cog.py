@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.errors import RunError
-from semikit.files import need_space
+from semikit.files import need_space, short_name
 from semikit.raster.grid import Grid
 from semikit.raster.reading import errors, rasterio_for, window_of
 from semikit.raster.region import Region
@@ -52,8 +52,8 @@ class MapFile:
     ) -> None:
         self.path, self.grid, self.bands, self.nodata = path, grid, bands, nodata
         self.colours, self.tags, self.average = colours, dict(tags or {}), average
-        self.raw = path.with_name(f".{path.name}.{os.getpid()}.raw.tif")
-        self.finished = path.with_name(f".{path.name}.{os.getpid()}.tif")
+        self.raw = path.with_name(f".{short_name(path)}.{os.getpid()}.raw.tif")
+        self.finished = path.with_name(f".{short_name(path)}.{os.getpid()}.tif")
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()

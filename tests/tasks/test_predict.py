@@ -102,8 +102,12 @@ def test_nothing_to_predict(source: Path, tmp_path: Path) -> None:
 
 def test_a_pattern_that_fits_two_files_of_one_name(source: Path) -> None:
     photos.save(source / "city/a.png", np.zeros((14, 14, 3)))
-    with pytest.raises(DataError, match="have the same name"):
-        find_sources(str(source / "**/*.*"))
+    found = find_sources(str(source / "**/*.*"))
+    assert len(found.files) == 3
+    (fault,) = found.refused
+    assert fault.where == f"{source}/city/a.png (the other is {source}/a.jpg)"
+    every = [str(path) for path in sorted(source.rglob("*.*"))]
+    assert sorted(find_sources(str(source / "**/*.*"), distinct=False).files) == every
 
 
 def test_images_are_never_overwritten(pointwise: Make, tmp_path: Path) -> None:
