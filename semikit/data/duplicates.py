@@ -67,12 +67,26 @@ def _learned_twice(named: Mapping[str, Samples], groups: Sequence[Sequence[Place
         shown = [" = ".join(_name(named, place, "train") for place in group[:3]) for group in learned]
         yield f"{len(learned)} pictures are learned from under several names: {some(shown)}"
     labels = getattr(named["train"], "labels", None)
-    if labels is not None:
+    if labels is None:
+        yield from _several_masks(named["train"], learned)
+    else:
         known = [[k for part, k in group if part == "train" and labels[k] >= 0] for group in learned]
         torn = [group for group in known if len({int(labels[k]) for k in group}) > 1]
         if torn:
             shown = [" = ".join(named["train"].names[k] for k in group[:3]) for group in torn]
             yield f"{len(torn)} pictures of train have several classes: {some(shown)}. Correct their labels"
+
+
+def _several_masks(train: Samples, learned: Sequence[Sequence[Place]]) -> Iterator[str]:
+    """What is to be told of pictures of train whose masks are not the same bytes."""
+    torn = []
+    for group in learned:
+        numbers = [k for part, k in group if part == "train"]
+        masks = [path for k in numbers if (path := train.target_file(k)) is not None and path.is_file()]
+        if len({file_digest(path) for path in masks}) > 1:
+            torn.append(" = ".join(train.names[k] for k in numbers[:3]))
+    if torn:
+        yield f"{len(torn)} pictures of train have several masks: {some(torn)}. Keep the right one"
 
 
 def same_pictures(parts: Mapping[str, Samples]) -> list[list[Place]]:

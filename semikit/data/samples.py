@@ -33,7 +33,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.data.file_patterns import real_places
-from semikit.data.folders import image_folders
 from semikit.data.formats.mask_values import MaskWatch
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Scale
@@ -305,23 +304,6 @@ def unused_files(sources: Iterable[Samples]) -> list[Unused]:
         used.update(real_places(path for path, _ in left.files))
         found += [left] if left.files else []
     return found
-
-
-def with_leftovers(parts: DataParts, folder: Path | None) -> DataParts:
-    """The same data, whose train also names the folders of images of `folder` that no part uses."""
-    if folder is None:
-        return parts
-    sources = parts.named().values()
-    files = ((*source.files(k), source.target_file(k)) for source in sources for k in range(len(source)))
-    used = {Path(place).parent for place in real_places(path for few in files for path in few if path is not None)}
-    real = {place: os.path.realpath(place) for place in image_folders(folder)}
-    left = [place for place in real if not any(one.is_relative_to(real[place]) for one in used)]
-    if not left:
-        return parts
-    remedy = "Parts are called train, val, test and unlabeled; other layouts are described by a YAML file."
-    one = Unused.of(f"--data {folder}", "folders of images that are no part", left, remedy)
-    train: Any = parts.train
-    return replace(parts, train=replace(train, unused=(*train.unused, one)))
 
 
 def regions_of(source: Samples, index: int) -> Iterable[Region | None]:

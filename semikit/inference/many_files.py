@@ -30,6 +30,8 @@ def find_sources(source: str, *, distinct: bool = True) -> Listed:
         DataError: when nothing is found.
     """
     path = Path(source)
+    if not source:
+        raise InputError("SOURCE is empty. Give a file, a folder or a pattern; the folder that you are in is `.`.")
     if path.is_file():
         return Listed({path.stem: path})
     if path.is_dir():
@@ -37,6 +39,8 @@ def find_sources(source: str, *, distinct: bool = True) -> Listed:
     fitting = sorted(Path(item) for item in glob.glob(source, recursive=True))  # noqa: PTH207
     files = [item for item in fitting if item.is_file()]
     found = [item for item in files if is_image(item.name)]
+    if not found and any(_is_special(item) for item in fitting):
+        raise DataError(f"nothing to predict: {some([str(item) for item in fitting])} is a pipe or a device, no file.")
     if not found:
         nothing = f"it fits {some([str(item) for item in fitting])}, no image. Known types: {TYPES}"
         raise DataError(
@@ -47,8 +51,12 @@ def find_sources(source: str, *, distinct: bool = True) -> Listed:
     if not names:
         raise DataError(f"nothing to predict that fits {source!r}: {refused[0]}")
     others = tuple(item for item in files if not is_image(item.name))
-    special = tuple(item for item in fitting if item.exists() and not (item.is_file() or item.is_dir()))
+    special = tuple(filter(_is_special, fitting))
     return Listed(names, others, special, refused=tuple(refused))
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def _by_stem(paths: Iterable[Path]) -> tuple[dict[str, Path], Sequence[FileFault]]:
@@ -87,11 +95,13 @@ def refuse_among_images(results: Iterable[Path], images: Iterable[Path], sources
 
 
 def _searched(source: str) -> Path | None:
-    """The folder whose subfolders a source takes too, if any."""
+    """The folder that a source is searched in, if any; taken as a whole the next time it has its subfolders too."""
     if Path(source).is_dir():
         return Path(source)
-    head, stars, _ = source.partition("**")
-    return Path(head.rpartition("/")[0] or ("/" if head.startswith("/") else ".")) if stars else None
+    if not glob.has_magic(source):
+        return None
+    head = source[: next(k for k, letter in enumerate(source) if letter in "*?[")]
+    return Path(head.rpartition("/")[0] or ("/" if head.startswith("/") else "."))
 
 
 @contextmanager

@@ -11,11 +11,12 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.data.formats.orientation import Orientation
 from semikit.data.hold_out import held_out_as_stated
+from semikit.data.leftovers import with_leftovers
 from semikit.data.palette import palette
 from semikit.data.published import official
 from semikit.data.published.catalogue import default_root, published_names, read_published
 from semikit.data.published.prepared import BEGUN, RECORD, Prepared, open_prepared, part_of, read_record
-from semikit.data.samples import DataParts, Samples, refuse_overlap, with_leftovers
+from semikit.data.samples import DataParts, Samples, refuse_overlap
 from semikit.data.shards.decoders import PoolImage, PoolPair
 from semikit.data.shards.pool import SampleDecoder, ShardPool
 from semikit.data.shards.pool_spec import Shards, pool_among

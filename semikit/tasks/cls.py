@@ -22,9 +22,10 @@ from semikit.data.headers import header_notices
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.label_spec import LabelSpec, load_labels
 from semikit.data.labeled_images import open_labeled, unlabeled_files
+from semikit.data.leftovers import with_leftovers
 from semikit.data.notices import balance_notice, class_census
 from semikit.data.published.class_sets import PublishedImages, open_published_images
-from semikit.data.samples import DataParts, refuse_overlap, with_leftovers
+from semikit.data.samples import DataParts, refuse_overlap
 from semikit.data.shards.decoders import PoolRgb
 from semikit.data.shards.pool_spec import pool_among
 from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes

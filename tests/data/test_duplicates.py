@@ -81,7 +81,8 @@ def test_twice_in_train_is_told(folder: Path, spec: DataSpec) -> None:
     copied(folder, "train/images/train2.png", "train/images/train7.png")
     copied(folder, "train/images/train3.png", "train/images/train4.png")
     assert overlap_notices(open_folders(spec), refuse=True) == [
-        "2 pictures are learned from under several names: train2 = train7, train3 = train4"
+        "2 pictures are learned from under several names: train2 = train7, train3 = train4",
+        "1 pictures of train have several masks: train3 = train4. Keep the right one",
     ]
 
 

@@ -15,8 +15,9 @@ from semikit.data.check import Part, check_samples
 from semikit.data.image_pairs import load_pairs, open_pair_folders
 from semikit.data.label_spec import LabelSpec, load_labels
 from semikit.data.labeled_images import open_labeled
+from semikit.data.leftovers import with_leftovers
 from semikit.data.masked_images import load_spec, open_folders
-from semikit.data.samples import DataParts, with_leftovers
+from semikit.data.samples import DataParts
 from semikit.errors import DataError
 from tests.helpers import icons, photos
 
@@ -239,6 +240,38 @@ class TestFolderInPlaceOfADescription:
         shutil.copytree(root / "test", root / "test2")
         (text,) = self.said(open_pair_folders(spec), spec.folder, root)
         assert "folders of images that are no part: test2. " in text
+
+    def test_what_lies_beside_the_parts(self, seg: Path) -> None:
+        for name in ("loose.png", "train/loose2.png", "train/more/x.png"):
+            photos.save(seg / name, np.zeros((6, 8)))
+        for name in ("train/x.nef", "shards/x-00.tar", "classes.txt"):
+            (seg / name).parent.mkdir(exist_ok=True)
+            (seg / name).write_bytes(b"background\nforeground\n")
+        spec = load_spec(seg)
+        images, raw = self.said(open_folders(spec), spec.folder, seg)
+        assert "3 not used, images that lie in no part: loose.png, train/loose2.png, train/more/x.png. " in images
+        assert "1 not used, of a type that is not read (.nef): train/x.nef. " in raw
+
+    def test_beside_pairs(self, pair_data: Path, tmp_path: Path) -> None:
+        root = tmp_path / "pairs"
+        shutil.copytree(pair_data.parent, root)
+        for name in ("loose.png", "train/C/x.png"):
+            photos.save(root / name, np.zeros((6, 8)))
+        spec = load_pairs(root)
+        (text,) = self.said(open_pair_folders(spec), spec.folder, root)
+        assert "2 not used, images that lie in no part: loose.png, train/C/x.png. " in text
+
+    def test_beside_classes(self, tmp_path: Path) -> None:
+        spec = load_labels(icons.write(tmp_path))
+        photos.save(tmp_path / "loose.png", np.zeros((6, 8, 3)))
+        (text,) = self.said(open_labeled(spec), tmp_path, tmp_path)
+        assert "1 not used, images that lie in no part: loose.png. " in text
+
+    def test_half_a_part(self, seg: Path) -> None:
+        photos.save(seg / "test/masks/x.png", np.zeros((6, 8)))
+        spec = load_spec(seg)
+        (text,) = self.said(open_folders(spec), spec.folder, seg)
+        assert "folders that are called like a part and are not laid out as one: test. A part holds both images" in text
 
     def test_of_a_description_nothing_else_is_asked(self, seg: Path) -> None:
         photos.save(seg / "extra/x.png", np.zeros((6, 8)))

@@ -322,6 +322,15 @@ class TestPatterns:
         assert done.count == 2
         assert "1 not used, no regular file (a pipe or a device): " in done.notices[0]
 
+    def test_a_pipe_alone(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "x.jpg")
+        with pytest.raises(DataError, match=r"x\.jpg is a pipe or a device, no file"):
+            find_sources(str(tmp_path / "x.jpg"))
+
+    def test_nothing_given(self) -> None:
+        with pytest.raises(InputError, match="SOURCE is empty"):
+            find_sources("")
+
     def test_no_image_among_them(self, tmp_path: Path) -> None:
         (tmp_path / "x.psd").write_bytes(b"")
         with pytest.raises(DataError, match=r"it fits .*x\.psd, no image. Known types: \.avif"):
@@ -353,9 +362,10 @@ class TestOutputAmongImages:
         photos.save(tmp_path / "in/x.jpg", np.zeros((28, 28, 3)))
         with pytest.raises(InputError, match="maps would lie among them"):
             predicted("seg", tmp_path / source, tmp_path / "in")
-        if "**" in source:
+        if "*" in source:
+            inside = "out" if "**" in source else "in/out"
             with pytest.raises(InputError, match="maps would lie among them"):
-                predicted("seg", tmp_path / source, tmp_path / "out")
+                predicted("seg", tmp_path / source, tmp_path / inside)
         else:
             assert predicted("seg", tmp_path / source, tmp_path / "in/out").count == 1
 
