@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from semikit.core.census import PartCensus
 from semikit.data.contents import sample_digests
+from semikit.data.formats.images import read_info
 from semikit.data.formats.mask_values import joint_remedies
 from semikit.data.labeled_images import LARGEST
 from semikit.data.samples import Samples, regions_of, unused_files
@@ -234,8 +235,19 @@ def target_of(
 
 
 def size_fault(source: Samples, index: int, image: tuple[int, ...], mask: tuple[int, ...]) -> FileFault:
-    """The fault of an image (*T, H, W, C) and its mask (H, W) that differ in size."""
-    return mask_size_fault(source.names[index], (image[-3], image[-2]), (mask[0], mask[1]))
+    """The fault of an image (*T, H, W, C) and its mask (H, W) that differ in size; of a photo that is taken as stored
+    the mask may fit what a viewer shows.
+    """
+    name, size, other = source.names[index], (image[-3], image[-2]), (mask[0], mask[1])
+    files = source.files(index)
+    info = read_info(files[0]) if files else None
+    if info is None or info.size != size or info.shown != other:
+        return mask_size_fault(name, size, other)
+    remedy = (
+        "It fits the image as a viewer shows it (EXIF orientation): leave `orientation: stored` out, or say `viewer`. "
+        "A run that was begun without a word of it takes photos as stored: begin a new one."
+    )
+    return mask_size_fault(name, size, other, remedy)
 
 
 _Shown = tuple[_Seen, NDArray[np.int64]] | FileFault

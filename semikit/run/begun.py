@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from semikit.errors import WeightsError
 from semikit.run.recipes import read_yaml
 
 
@@ -35,14 +36,18 @@ def as_begun(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _learned(folder: Path) -> Mapping[str, Any]:
-    """What the weights of a run say; nothing where there are none yet, or they cannot be read."""
+    """What the weights of a run say or, before it had a best, its checkpoint; nothing where neither can be read."""
     from safetensors import SafetensorError, safe_open
 
-    from semikit.training.checkpoint import BEST, METADATA
+    from semikit.training.checkpoint import BEST, METADATA, read_last
 
     path = folder / "weights" / BEST
     if not path.is_file():
-        return {}
+        try:
+            known = read_last(path.parent)[0]["metadata"]
+        except WeightsError:
+            return {}
+        return known if isinstance(known, Mapping) else {}
     try:
         with safe_open(path, framework="pt") as file:
             values = json.loads((file.metadata() or {}).get(METADATA, "{}"))

@@ -264,3 +264,19 @@ def test_a_run_whose_values_would_be_read_otherwise_is_not_gone_on_with(run: Pat
     shutil.copy(run / "weights/best.safetensors", folder / "weights")
     (folder / "results.json").unlink()
     assert semikit.train("seg", resume=folder).results["iterations"] == 2
+
+
+def test_a_run_from_before_without_a_best_keeps_the_range_of_its_checkpoint(run: Path, tmp_path: Path) -> None:
+    """Whole numbers 0..255 of other types had a range that was sampled; now they are values of 8 bits."""
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    learned = {"min": [3.0, 3.0, 2.0], "max": [215.0, 214.0, 216.0]}
+    raw, state = config(folder), read_checkpoint(folder / "weights/last.ckpt")
+    for folders in (raw["data"]["folders"], state["config"]["data"]["folders"]):
+        folders.pop("orientation")
+        folders["scale"] = None
+    (folder / "config.yaml").write_text(yaml.safe_dump(raw))
+    (folder / "weights/best.safetensors").unlink()
+    save_last(folder / "weights", {**state, "metadata": {**state["metadata"], "scale": learned}})
+    assert read_begun(folder)["data"]["folders"]["scale"] == learned
+    begun = read_run_config(folder, {})
+    assert resumable(folder, state["config"], begun) == []

@@ -193,3 +193,12 @@ def test_images_out_of_shards_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(PoolImage()(Sample("s!a", {"png": data}))[0], STORED)
     pair = PoolPair(upright=True)(Sample("s!a", {"a.png": data, "b.png": data}))
     np.testing.assert_array_equal(pair[0], np.stack([wanted, wanted]))
+
+
+def test_a_mask_on_the_shown_photo_where_stored_is_stated_is_answered_with_what_fits(tmp_path: Path) -> None:
+    source = sample(tmp_path, shown(LABELS, SIDEWAYS), "stored")
+    (problem,) = checked([Part("val", source, [0], masks=True)], 3).problems
+    assert "It fits the image as a viewer shows it (EXIF orientation): leave `orientation: stored` out" in problem
+    other = sample(tmp_path, LABELS[:, :9], "stored")
+    (problem,) = checked([Part("val", other, [0], masks=True)], 3).problems
+    assert "export the masks again" in problem
