@@ -121,7 +121,8 @@ def refuse_other_masks(out: Path, classes: Sequence[str], parts: Sequence[str]) 
             f"the labels have {', '.join(classes)} now. Keep the numbers with --classes {','.join(before)}. {remedy}"
         )
     raw = read_yaml(path)
-    named = [raw[part].get("masks") for part in _PARTS if isinstance(raw.get(part), dict)]
+    entries = [raw.get(part) for part in _PARTS] if isinstance(raw, dict) else []
+    named = [entry.get("masks") for entry in entries if isinstance(entry, dict)]
     written = [Path("masks", _folder_of(part, len(parts))).as_posix() for part in parts]
     ours = [text for text in named if isinstance(text, str) and PurePosixPath(text).parts[:1] == ("masks",)]
     other = [text for text in ours if text not in written and not set(text) & set("{*")]

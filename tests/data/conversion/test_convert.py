@@ -282,3 +282,15 @@ def test_what_a_killed_conversion_left_is_taken_away(tmp_path: Path) -> None:
     left.write_bytes(b"")
     convert(labels(tmp_path, {"a": SQUARE}), tmp_path / "out")
     assert not left.exists()
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "train: {images: x, masks: masks}\n"])
+def test_a_yaml_of_whatever_content_is_kept_where_it_is_ours_and_else_refused(tmp_path: Path, text: str) -> None:
+    out, reading = tmp_path / "out", labels(tmp_path, {"a": SQUARE})
+    convert(reading, out)
+    head, _, _ = (out / "data.yaml").read_text().partition("\n")
+    (out / "data.yaml").write_text(f"{head}\n{text}")
+    assert any("was edited" in notice for notice in convert(reading, out).notices)
+    (out / "data.yaml").write_text(text or "#\n")
+    with pytest.raises(DataError, match="not written by this command"):
+        convert(labels(tmp_path, {"a": SQUARE}, ("bike", "car")), out)
