@@ -111,7 +111,8 @@ def check(
 
         save_png(found.sheet, out, OUTPUT)
         say([f"contact sheet: {out}"])
-    say([f"{verdict(found.unused)} next: semikit train {found.task} --data {data}{found.next_labels}"])
+    given = "".join(f" {flag} {value}" for flag, value in (("--root", root), ("--fold", fold)) if value is not None)
+    say([f"{verdict(found.unused)} next: semikit train {found.task} --data {data}{given}{found.next_labels}"])
 
 
 def init(

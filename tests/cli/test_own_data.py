@@ -184,3 +184,12 @@ def test_the_command_that_comes_next_can_be_typed_where_every_image_is_labelled(
         flags = [] if task == "cls" else photos.FLAGS
         answer = semikit(*words, *flags, "--weights", "none", "--iterations", "1", "--dry-run")
         assert answer.code == 0, (task, answer.err)
+
+
+def test_the_command_that_comes_next_has_the_root_that_was_given(semikit: Call, tmp_path: Path) -> None:
+    rows = [f"{name}{k}.png,{name}" for name in ("cat", "dog") for k in range(4)]
+    for k, row in enumerate(rows):
+        lf.photo(tmp_path / "images" / row.partition(",")[0], 40, 48, seed=k)
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    answer = semikit("data", "check", tmp_path / "labels.csv", "--root", tmp_path / "images")
+    assert f"--data {tmp_path / 'labels.csv'} --root {tmp_path / 'images'} --labels 1/2" in answer.out
