@@ -51,7 +51,7 @@ def _turned_notices(parts: Sequence[Part], orientation: Orientation) -> list[str
     if orientation != "auto":
         return []
     turned = [
-        part.source.names[index]
+        f"{part.name}: {part.source.names[index]}"
         for part in parts
         if part.masks
         for index in part.indices

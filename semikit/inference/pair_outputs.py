@@ -85,9 +85,9 @@ def find_pairs(sources: Sequence[str]) -> tuple[dict[str, tuple[Path, Path]], li
             f"not {len(sources)}."
         )
     before, after = map(Path, sources)
-    for path in (before, after):
-        if not path.exists():
-            raise InputError(f"{path} does not exist. Give two files or two folders.")
+    for source, path in zip(sources, (before, after), strict=True):
+        if not (source and path.exists()):
+            raise InputError(f"{source or 'an empty SOURCE'} does not exist. Give two files or two folders.")
     if before.is_dir() != after.is_dir():
         raise InputError(f"{before} and {after}: one is a folder. Give two files or two folders.")
     if before.is_dir():

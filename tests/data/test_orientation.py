@@ -108,7 +108,7 @@ class TestFolders:
         assert not checked(parts, 3).problems
         (notice,) = header_notices(parts, "auto")
         assert notice.startswith("2 masks fit their photo as it is stored and not as it is shown (EXIF orientation)")
-        assert "train2, val0" in notice
+        assert "labelled: train2, val: val0" in notice
         for part in parts:
             sizes = {part.source.image(index)[0].shape[:2] for index in part.indices}
             assert sizes == {(12, 16), (16, 12)}, part.name

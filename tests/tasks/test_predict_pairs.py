@@ -334,6 +334,7 @@ class TestRefused:
         for sources, words in (
             ((before,), "give two files or two folders, the earlier date first, not 1"),
             ((before, after, after), "not 3"),
+            ((before, ""), "an empty SOURCE does not exist"),
             ((before, tmp_path), "one is a folder"),
             ((before, tmp_path / "gone.tif"), "does not exist"),
         ):

@@ -313,8 +313,10 @@ def _damage() -> tuple[type[Exception], ...]:
 def _reason(error: BaseException, path: Path) -> str:
     """The error's own words, without the path that stands before them."""
     cause = error.__cause__ if isinstance(error, rasters.errors()) and error.__cause__ else error  # GDAL's own words
-    text = " ".join(str(cause).split()) or type(error).__name__
-    return _IN_MEMORY.sub("it", text.replace(repr(str(path)), "it").replace(str(path), "it"))
+    system = cause.strerror if isinstance(cause, OSError) else None  # without number and path
+    text = system or " ".join(str(cause).split()) or type(error).__name__
+    text = _IN_MEMORY.sub("it", text.replace(repr(str(path)), "it").replace(str(path), "it"))
+    return text.removeprefix("it: ")
 
 
 def read_grid(path: Path, upright: bool = False) -> Grid:

@@ -96,7 +96,9 @@ class MaskValues:
         lossy = _lossy(file)
         if lossy and len(values) > _NOISE:
             detail = f"{len(values)} values that are no class"
-            return FileFault("mask in a lossy format", file, detail, f"{lossy} Export them anew, from their program.")
+            return FileFault(
+                "mask in a lossy format", file, detail, f"{lossy.strip()} Export them anew, from their program."
+            )
         if values[0] >= COLOUR:
             known = {colour: name for colour, _, name in self.colours}
             remedy = "Add them to `colors` or, where they do not count, to `ignore_colors`."
