@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from semikit.core.task import Inference
 from semikit.errors import DataError
 from semikit.run.build import build_task
 from semikit.run.config import resolve
 from tests.helpers import georasters, photos, stored
+from tests.tasks.conftest import Pointwise
 
 RNG = np.random.default_rng(7)
 SIDE = 32
@@ -80,6 +84,16 @@ def test_one_raster_in_other_units_is_named(tmp_path: Path, thorough: bool) -> N
     task.check(thorough=thorough)
     (notice,) = [notice for notice in task.notices if "outside of the range" in notice]
     assert "val/images/06.tif" in notice
+
+
+def test_an_evaluation_sees_all_that_it_reads(tmp_path: Path) -> None:
+    usual = lambda path: raster(path, RNG.integers(900, 1800, (3, SIDE, SIDE)), "float32")  # noqa: E731
+    odd = lambda path: raster(path, RNG.random((3, SIDE, SIDE)), "float32")  # noqa: E731
+    write(tmp_path, usual, odd, "val", ".tif")
+    task = seg(tmp_path, mapping={2: 2, 7: 1})
+    task.evaluate({"model": Pointwise(1)}, "val", Inference(torch.device("cpu"), nullcontext))
+    assert ["06.tif" in notice for notice in task.scored_notices("val")] == [True, False]
+    assert "no mask holds 7" in task.scored_notices("val")[1]
 
 
 def test_photos_of_8_and_of_16_bits_together_are_said(tmp_path: Path) -> None:
