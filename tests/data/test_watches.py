@@ -134,7 +134,7 @@ class TestMapping:
         task = self.task(tmp_path, mapping={2: 0, 7: 1}, classes=["a", "b"])
         task.check()
         (notice,) = [notice for notice in task.notices if "`mapping" in notice]
-        assert notice.startswith("`mapping: {7: 1}`: no mask holds 7, while 1 occurs")
+        assert notice.startswith("`mapping: {7: 1}`: no mask holds 7, while what holds 1 is read as")
 
     def test_rare_classes_and_what_is_ignored_may_be_missing(self, tmp_path: Path) -> None:
         stated = {"classes": ["a", "b", "c", "d"], "mapping": {0: 0, 1: 1, 2: 2, 9: 3}, "ignore": [255]}

@@ -218,7 +218,7 @@ class MaskWatch:
         classes = sorted({number for _, number in self._doubtful})
         return (
             f"`mapping: {listed}`: no mask holds {some([str(value) for value, _ in self._doubtful], _SHOWN)}, while "
-            f"{some([str(number) for number in classes], _SHOWN)} occurs and is read as the class of that number. "
+            f"what holds {some([str(number) for number in classes], _SHOWN)} is read as the class of that number. "
             f"Masks hold {numbers}, by the numbers stored in their files (2- and 4-bit gray is not spread to 0..255). "
             "Correct `mapping` or leave it out",
         )
