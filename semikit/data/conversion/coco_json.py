@@ -202,7 +202,7 @@ def _decompressed(code: Mapping[str, Any], where: str) -> NDArray[np.bool_]:
         from pycocotools import mask as coder
     except ImportError:
         raise ConfigError(
-            'Compressed run lengths are read with pycocotools. Install it: pip install "semikit[labels]".'
+            'Compressed run lengths are read with pycocotools. Install it: pip install "semikit[coco]".'
         ) from None
     try:
         with warnings.catch_warnings():  # of pycocotools 2.0.11 with numpy 2; the values are right
