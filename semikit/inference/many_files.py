@@ -95,12 +95,12 @@ def refuse_among_images(results: Iterable[Path], images: Iterable[Path], sources
 
 
 def _searched(source: str) -> Path | None:
-    """The folder that a source is searched in, if any; taken as a whole the next time it has its subfolders too."""
+    """The folder that a source is searched in with its subfolders, if any."""
     if Path(source).is_dir():
         return Path(source)
-    if not glob.has_magic(source):
+    head, stars, _ = source.partition("**")
+    if not stars:
         return None
-    head = source[: next(k for k, letter in enumerate(source) if letter in "*?[")]
     return Path(head.rpartition("/")[0] or ("/" if head.startswith("/") else "."))
 
 
