@@ -25,7 +25,7 @@ from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import DEFAULT_SHARE, ClassSpec, Share, part_folders, placed, read_spec, share_or_folder
-from semikit.data.unused import Unused, unread, unused_masks
+from semikit.data.unused_files import Unused, unread, unused_masks
 from semikit.errors import DataError, FileFault, some, unknown
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many

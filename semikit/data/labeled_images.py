@@ -19,7 +19,7 @@ from semikit.data.formats.name_lists import near
 from semikit.data.label_spec import LabelledImages, LabelSpec
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Samples, refuse_overlap
 from semikit.data.shards.pool_spec import pool_among
-from semikit.data.unused import Unused, unread
+from semikit.data.unused_files import Unused, unread
 from semikit.errors import DataError, some
 from semikit.raster.region import Region
 

@@ -12,7 +12,7 @@ from semikit.data.file_patterns import real_places
 from semikit.data.folders import Inside, Listed, image_folders, walk
 from semikit.data.samples import DataParts
 from semikit.data.spec import PART_FOLDERS
-from semikit.data.unused import Unused, unread
+from semikit.data.unused_files import Unused, unread
 
 _REMEDY = "Parts are called train, val, test and unlabeled; other layouts are described by a YAML file."
 _HALF = "A part holds both images and masks (of pairs A, B and label); add what is missing, or give a YAML file."

@@ -30,7 +30,7 @@ from semikit.data.formats.value_range import rescaled
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import ClassSpec, Share, read_spec, share_or_folder
-from semikit.data.unused import Unused, unread, unused_masks
+from semikit.data.unused_files import Unused, unread, unused_masks
 from semikit.errors import DataError, mask_size_fault
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many

@@ -38,7 +38,7 @@ from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Scale
 from semikit.data.palette import Palette
 from semikit.data.shards.pool import ShardPool
-from semikit.data.unused import Unused
+from semikit.data.unused_files import Unused
 from semikit.errors import DataError
 from semikit.raster.region import Region, tiles
 

@@ -19,7 +19,7 @@ from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range, as_bytes
 from semikit.data.formats.value_range import sampled_scale
-from semikit.data.headers import parts_notices
+from semikit.data.header_notices import parts_notices
 from semikit.data.masked_images import plain_images
 from semikit.errors import InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation

@@ -19,7 +19,7 @@ from semikit.data.folders import TYPES, is_image, list_distinct
 from semikit.data.formats.images import files_of, is_raster
 from semikit.data.image_pairs import paired_files
 from semikit.data.palette import Palette
-from semikit.data.unused import Unused, unread
+from semikit.data.unused_files import Unused, unread
 from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, make_folder
 from semikit.inference.pictures import class_map, save_png

@@ -12,9 +12,9 @@ import numpy as np
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import read_rgb
-from semikit.data.headers import parts_notices
+from semikit.data.header_notices import parts_notices
 from semikit.data.samples import Bytes
-from semikit.data.unused import unread
+from semikit.data.unused_files import unread
 from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, write_atomically
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation

@@ -14,11 +14,11 @@ from PIL import Image
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.range_watch import RangeWatch
-from semikit.data.headers import parts_notices
+from semikit.data.header_notices import parts_notices
 from semikit.data.masked_images import MaskedImages, plain_images
 from semikit.data.palette import Palette, palette
 from semikit.data.samples import Bytes, Mask
-from semikit.data.unused import unread
+from semikit.data.unused_files import unread
 from semikit.errors import DataError, FileFault
 from semikit.files import OUTPUT, refuse_long_names
 from semikit.inference.many_files import Failures, find_sources, output_folder, refuse_among_images

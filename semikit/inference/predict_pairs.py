@@ -21,7 +21,7 @@ from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Scale
 from semikit.data.formats.value_range import sampled_scale
-from semikit.data.headers import parts_notices
+from semikit.data.header_notices import parts_notices
 from semikit.data.image_pairs import ImagePairs
 from semikit.data.pair_grids import aligned
 from semikit.data.palette import Palette, palette

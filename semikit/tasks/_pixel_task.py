@@ -16,7 +16,7 @@ from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
 from semikit.data.check import Part, check_samples, missing_files, parts_of
 from semikit.data.description import describe
 from semikit.data.formats.rescale import Scale
-from semikit.data.headers import header_notices
+from semikit.data.header_notices import header_notices
 from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
 from semikit.data.spec import refuse_unreachable

@@ -18,7 +18,7 @@ from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Score
 from semikit.data.check import Part, check_samples, parts_of, refuse_other_size
 from semikit.data.class_splits import held_out
 from semikit.data.description import describe
-from semikit.data.headers import header_notices
+from semikit.data.header_notices import header_notices
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.label_spec import LabelSpec, load_labels
 from semikit.data.labeled_images import open_labeled, unlabeled_files

@@ -16,7 +16,7 @@ from semikit.data.palette import palette
 from semikit.data.samples import DataParts
 from semikit.data.shards.decoders import PoolImage
 from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
-from semikit.data.unused import unread
+from semikit.data.unused_files import unread
 from semikit.errors import InputError
 from semikit.inference.in_memory import Prediction, segment
 from semikit.inference.predict_images import SegPredict, predict_files

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from semikit.data.check import Part, parts_of, target_of
 from semikit.data.check import examined as checked
 from semikit.data.formats.mask_values import MaskValues
-from semikit.data.headers import header_notices
+from semikit.data.header_notices import header_notices
 from semikit.data.image_pairs import ImagePairs, PairSpec, open_pair_folders
 from semikit.data.label_spec import LabelSpec
 from semikit.data.labeled_images import open_labeled
