@@ -81,7 +81,7 @@ def test_pairs() -> None:
         (PoolPair(), {"a.png": b""}, "s.tar!a (none). Each sample needs one file NAME with one of .b.avif"),
         (PoolImage(), {"png": b"no image"}, "unreadable or truncated image: s.tar!a.png"),
         (PoolImage(), {"tif": b"<VRTDataset/>"}, "s.tar!a.tif (it is no TIFF)"),
-        (PoolImage(), {"tif": b"II*\0nothing"}, "unreadable or truncated image: s.tar!a.tif (it"),
+        (PoolImage(), {"tif": b"II*\0nothing"}, "unreadable or truncated image: s.tar!a.tif ("),
         (PoolRgb(), {"png": b"\x89PNG"}, "unreadable or truncated image: s.tar!a.png"),
         (PoolImage(), {"tif": tiff(DEEP)}, "image of more than 8 bits: s.tar!a.tif (uint16)"),
         (PoolRgb(), {"tif": tiff(BANDS)}, "raster that has not three bands: s.tar!a.tif (5 bands)"),

@@ -74,14 +74,19 @@ class RangeWatch:
         return sorted(self._deep)
 
     def notices(self) -> tuple[str, ...]:
-        """At most one sentence: about images that do not fit the range, with both ranges."""
+        """About images that do not fit the range, with both ranges, and about photos that no range is applied to."""
         if self.scale is None:
             what = "the model was trained on 8-bit images; of these percentiles 2 to 98 are brought to 0..255"
             return (f"{what}: {some([str(path) for path in self._deep])}",) if self._deep else ()
-        if self._plain:
-            names = some([str(path) for path in self._plain])
-            what = "photos of 8 bits are read as they are, while the model learned values from"
-            return (f"{what} {self.scale.text}: {names}",)
+        if not self._plain:
+            return self._unfit()
+        names = some([str(path) for path in self._plain])
+        what = "photos of 8 bits are read as they are, while the model learned values from"
+        return (f"{what} {self.scale.text}: {names}", *self._unfit())
+
+    def _unfit(self) -> tuple[str, ...]:
+        """At most one sentence about rasters and deep photos."""
+        assert self.scale is not None
         if self._shallow:
             return (shallow_notice(self.scale, list(self._shallow)),)
         odd = {path: seen for path, seen in self._seen.items() if seen.outside > OUTSIDE * seen.count}
