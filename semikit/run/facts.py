@@ -68,11 +68,17 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         "method": config.method_name,
         **({"class weights": weights_line(weights)} if isinstance(weights, dict) else {}),
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
-        "weights": f"{config.model.weights} · licence: {_licence(config.model)}",
+        "weights": f"{config.model.weights}{_origin(config.model)} · licence: {_licence(config.model)}",
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
     }
     return facts if run.folder == PLANNED else {**facts, "run": str(run.folder)}
+
+
+def _origin(model: EncoderSettings) -> str:
+    """Where pretrained weights of a short name come from."""
+    known = ENCODERS.get(model.encoder) if model.weights == "pretrained" else None
+    return "" if known is None else f" · {'package ' if known.package else 'huggingface.co/'}{known.repository}"
 
 
 def _licence(model: EncoderSettings) -> str:

