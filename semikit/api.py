@@ -19,6 +19,7 @@ from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
 from semikit.run.compose import asked, check_scoring, plain
 from semikit.run.folder import existing_run, find_run, new_folder, remove_empty
+from semikit.settings.yaml_text import in_one_line
 
 if TYPE_CHECKING:
     from semikit.core.task import Inference, Predicted, Scores
@@ -177,7 +178,7 @@ def _arguments(given: Mapping[str, Any], folder: Path, file: Path) -> list[str]:
     flags = {name: value for name, value in given.items() if name not in ("task", "gpus", "settings", "reporter")}
     flags |= {"resume": folder} if "resume" in given else {"out": folder}
     if isinstance(flags.get("data"), Mapping):
-        write_text(file, _yaml(flags["data"]))
+        write_text(file, in_one_line(plain(flags["data"])))
         flags |= {"data": file, "root": given.get("root", Path.cwd())}
     if "seeds" in given:
         flags["seeds"] = ",".join(map(str, given["seeds"]))
@@ -191,15 +192,7 @@ def _arguments(given: Mapping[str, Any], folder: Path, file: Path) -> list[str]:
         else:
             values = value if isinstance(value, list | tuple) else [value]
             arguments += [text for item in values for text in (flag, str(item))]
-    return [*arguments, *(f"{key}={_yaml(value)}" for key, value in given.get("settings", {}).items())]
-
-
-def _yaml(value: Any) -> str:
-    """Plain values as YAML in one line; of JSON, 1e-05 would be read back as text."""
-    import yaml
-
-    text: str = yaml.safe_dump(plain(value), default_flow_style=True, allow_unicode=True, width=float("inf"))
-    return text.removesuffix("...\n").strip()
+    return [*arguments, *(f"{key}={in_one_line(plain(value))}" for key, value in given.get("settings", {}).items())]
 
 
 def load(path: Place, device: str = "auto", precision: str = "fp32") -> Model:

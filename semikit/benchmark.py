@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from semikit import __version__
 from semikit.run import build
 from semikit.run.config import Config
-from semikit.training.device import choose_device, describe_device, peak_memory
+from semikit.training.device import choose_device, describe_device, peak_memory, wait_for
 from semikit.training.reporter import Reporter
 from semikit.training.step import PARTS
 
@@ -125,13 +125,13 @@ def measure_step(
     step_of = _steps(run)
     for step in range(warmup):
         step_of(step)
-    _wait(run.device)
+    wait_for(run.device)
     if run.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(run.device)
     begun = time.perf_counter()
     for step in range(warmup, warmup + steps):
         step_of(step)
-    _wait(run.device)
+    wait_for(run.device)
     seconds, memory = (time.perf_counter() - begun) / steps, peak_memory(run.device)
     parts, waits = _profiled(step_of, run.device, seconds, trace)
     tflop = _tflop(run, step_of)
@@ -204,11 +204,6 @@ def _steps(run: build.Run) -> Callable[[int], None]:
     return step_of
 
 
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
-
-
 def _tflop(run: build.Run, step_of: Callable[[int], None]) -> float:
     """Operations of a step, 10^12, 2 for a multiplication and an addition; uncompiled, as the counter sees no fused
     kernels. On the CPU attention runs as plain products, since the counter does not know its kernel there.
@@ -228,12 +223,12 @@ def _profiled(
     """Seconds a step by part, and what waits in the steps that were profiled."""
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
-    _wait(device)
+    wait_for(device)
     with profile(activities=activities) as profiler:
         for step in range(_PROFILED):
             with record_function(STEP):
                 step_of(step)
-        _wait(device)
+        wait_for(device)
     if trace is not None:
         profiler.export_chrome_trace(str(trace))
     events = list(profiler.events() or ())

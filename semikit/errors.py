@@ -108,6 +108,18 @@ class FileFault(DataError):
         return f"{self.file} ({self.detail})" if self.detail else str(self.file)
 
 
+def of_one_kind(faults: Sequence[FileFault], remedy: str = "") -> str:
+    """The sentence for faults of one kind: three files, the number of the others, and a remedy."""
+    return f"{faults[0].kind}: {some([fault.where for fault in faults])}. {remedy or faults[0].remedy}"
+
+
+def as_list(what: str, sentences: Sequence[str]) -> str:
+    """One sentence as it is, several as a list under their number; `what` says of what they are."""
+    if len(sentences) == 1:
+        return sentences[0]
+    return "\n- ".join([f"{len(sentences)} problems with the {what}:", *sentences])
+
+
 def mask_size_fault(
     file: Path | str,
     image: tuple[int, int],

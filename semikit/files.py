@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -38,6 +39,33 @@ def no_such_file(path: Path) -> DataError:
     if path.is_dir():
         return DataError(f"{path} is a folder, and here a YAML file is read that describes the data.{hint}")
     return DataError(f"no such file: {path}.{hint}")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def utf8_text(path: Path) -> str:
+    """What a text file holds.
+
+    Raises:
+        DataError: another encoding, or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file in UTF-8. Save it as UTF-8.") from None
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file that hold something, without blanks at their ends.
+
+    Raises:
+        DataError: as `utf8_text`.
+    """
+    return [stripped for line in utf8_text(path).splitlines() if (stripped := line.strip())]
 
 
 def need_space(folder: Path, needed: int) -> None:

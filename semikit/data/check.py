@@ -18,7 +18,7 @@ from semikit.data.formats.mask_values import joint_remedies
 from semikit.data.labeled_images import LARGEST
 from semikit.data.samples import Samples, regions_of, unused_files
 from semikit.data.splits import Split
-from semikit.errors import DataError, FileFault, mask_size_fault, some
+from semikit.errors import DataError, FileFault, as_list, mask_size_fault, of_one_kind, some
 from semikit.raster.region import Region
 
 Progress = Callable[[int, int], None]
@@ -143,9 +143,8 @@ def check_samples(
     """
     found = examined(parts, num_classes, progress, one_size=one_size)
     if found.problems:
-        first = [] if len(found.problems) == 1 else [f"{len(found.problems)} problems with the data:"]
         unused = map(str, unused_files(part.source for part in parts))  # may say why masks are missing
-        raise DataError("\n".join(["\n- ".join([*first, *found.problems]), *unused]))
+        raise DataError("\n".join([as_list("data", found.problems), *unused]))
     return found
 
 
@@ -182,10 +181,7 @@ def examined(
     _add_joint_faults(faults, tallies, every, one_size)
     classes = {k for tally in tallies.values() for k in np.flatnonzero(tally.holding).tolist()}
     remedies = joint_remedies([fault for found in faults.values() for fault in found], classes)
-    problems = [
-        f"{part}: {kind}: {some([fault.where for fault in found])}. {remedies.get(kind, found[0].remedy)}"
-        for (part, kind), found in faults.items()
-    ]
+    problems = [f"{part}: {of_one_kind(found, remedies.get(kind, ''))}" for (part, kind), found in faults.items()]
     counted = tuple(tallies[part.name].census(part) for part in parts if part.masks)
     digests: dict[str, dict[int, tuple[str, str]]] = {part.name: {} for part in parts if part.recorded}
     for seen in every:

@@ -9,6 +9,7 @@ from typing import Self, final
 
 from semikit.data.samples import Samples
 from semikit.errors import some
+from semikit.files import file_digest
 from semikit.settings.base import Settings
 
 _SHORT = 16
@@ -62,12 +63,6 @@ def sample_digests(source: Samples, index: int) -> tuple[str, str]:
     """
     target = source.target_file(index)
     return _short(source.files(index)), "" if target is None else _short((target,))
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def recorded(

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from math import hypot
 
-import numpy as np
-
 from semikit.data.formats.images import is_raster, read_grid, read_info
 from semikit.data.formats.rescale import Scale
-from semikit.data.samples import Samples
+from semikit.data.samples import Samples, spread
 from semikit.errors import some
 from semikit.raster.grid import Grid
 
@@ -28,7 +26,7 @@ def describe(
     Raises:
         FileFault: a header cannot be read.
     """
-    chosen = [indices[k] for k in sorted({int(k) for k in np.linspace(0, len(indices) - 1, _READ)})]
+    chosen = spread(indices, _READ)
     files = [path for index in chosen for path in source.files(index)[:1]]
     if files:
         infos = [read_info(path) for path in files]

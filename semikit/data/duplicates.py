@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from semikit.data.contents import file_digest
-from semikit.data.samples import DataParts, Samples, Subset, regions_of
+from semikit.data.samples import DataParts, Samples, regions_of
+from semikit.data.splits import is_held_out
 from semikit.errors import DataError, FileFault, some
+from semikit.files import file_digest
 
 Place = tuple[str, int]
 """A part and the number of a sample in it."""
@@ -45,7 +46,7 @@ def overlap_notices(parts: DataParts, refuse: bool) -> list[str]:
         if not shared:
             continue
         found = f"{len(shared)} pictures of {part} are also learned from: {_listed(named, shared, part)}"
-        held_out = _root(named[part]) is _root(parts.train)
+        held_out = is_held_out(named[part], parts.train)
         if refuse and not held_out:
             raise DataError(
                 f"{found}. A score on them says little of new images: take them out of train or of {part}, or, where "
@@ -184,10 +185,3 @@ def _name(named: Mapping[str, Samples], place: Place, plain: str) -> str:
     part, index = place
     name = named[part].names[index]
     return name if part == plain else f"{part}: {name}"
-
-
-def _root(source: Samples) -> Samples:
-    """What a part was taken out of, in one or several steps."""
-    while isinstance(source, Subset):
-        source = source.source
-    return source

@@ -14,8 +14,9 @@ from pathlib import Path
 from semikit.data.folders import TYPES, Listed, is_image, list_images, named, nearby, walk
 from semikit.data.naming import CONVERT, UNKNOWN_CAUSE, folded, likely_causes, naming
 from semikit.errors import DataError, some
+from semikit.raster.vector_layers import VECTORS
 
-_LABELS = (".json", ".txt", ".xml", ".geojson", ".gpkg", ".shp")
+_LABELS = (*VECTORS, ".json", ".txt", ".xml")
 _ANY_SUFFIX = r"\.[^./]+"
 _PLACE = re.compile(r"\{stem\}|\{name\}|\*")
 
@@ -94,11 +95,14 @@ def refuse_one_place(images: Path, masks: Path, part: str) -> None:
     )
 
 
-def real_places(paths: Iterable[Path]) -> list[str]:
-    """Paths of files below real folders, each of which is followed once."""
+def real_places(paths: Iterable[Path], links: bool = False) -> list[str]:
+    """Paths of files below real folders, each of which is followed once; with `links` files that are links too."""
     folders: dict[str, str] = {}
     found = []
     for path in paths:
+        if links and path.is_symlink():
+            found.append(os.path.realpath(path))
+            continue
         folder, name = os.path.split(path)
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from semikit.data.folders import image_files
 from semikit.data.formats.images import read_mask
 from semikit.data.spec import DEFAULT_SHARE, PART_FOLDERS
 from semikit.errors import DataError
+from semikit.files import text_lines
+from semikit.settings.yaml_text import in_one_line
 
 _PARTS = {part: names for part, names in PART_FOLDERS.items() if part != "unlabeled"}
 _IMAGES = ("images", "image", "imgs", "img")
@@ -115,7 +116,7 @@ def _classes(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     values = _values(folder, places)
     names = folder / "classes.txt"
     if names.is_file():
-        known = [line.strip() for line in names.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        known = text_lines(names)
         void = _VOID in values and len(known) <= _VOID
         return {"classes": known, **({"ignore": [_VOID]} if void else {})}
     if set(values) == {0, 1}:
@@ -176,7 +177,4 @@ def _question(folder: Path, found: Mapping[str, Any], values: Counter[int]) -> s
 
 def _text(described: Mapping[str, Any]) -> str:
     """A YAML with each key on a line of its own."""
-    values = {key: yaml.safe_dump(value, default_flow_style=True, width=10**9) for key, value in described.items()}
-    return "\n".join(
-        f"{key}: {value.removesuffix(chr(10)).removesuffix('...').strip()}" for key, value in values.items()
-    )
+    return "\n".join(f"{key}: {in_one_line(value)}" for key, value in described.items())

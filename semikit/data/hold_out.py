@@ -7,7 +7,6 @@ name, so that few change sides when labels are added.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -18,10 +17,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from semikit.data.formats.table_columns import read_rows
 from semikit.data.samples import DataParts, Subset
 from semikit.data.spec import SplitSpec
 from semikit.errors import DataError, some
-from semikit.files import no_such_file
 
 _PLACE = re.compile(r"\{(stem|folder)(?::(\d+))?\}")
 
@@ -96,16 +95,12 @@ def _piece(name: str, match: re.Match[str]) -> str:
 
 def _table(path: Path) -> Mapping[str, str]:
     """Name without suffix -> group, of lines `file,group`; a first line of these words is no entry."""
-    if not path.is_file():
-        raise no_such_file(path)
-    text = path.read_text(encoding="utf-8-sig")
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=max(",;\t", key=text.count)) if any(row)]
+    rows = read_rows(path, "group")
     if any(len(row) != 2 for row in rows):
         raise DataError(f"group: {path} holds lines of other than two cells. Write file,group in each.")
-    cells = [(file.strip(), group.strip()) for file, group in rows]
-    if cells and cells[0][1].lower() == "group":
-        cells = cells[1:]
-    return {str(PurePosixPath(file).with_suffix("")): group for file, group in cells}
+    if rows[0][1].lower() == "group":
+        rows = rows[1:]
+    return {str(PurePosixPath(file).with_suffix("")): group for file, group in rows}
 
 
 # ----------------------------------------------------------------------------------------------------- what is chosen

@@ -19,7 +19,6 @@ What cannot be read raises `FileFault`, which names the file; nothing is opened 
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -306,6 +305,14 @@ def unused_files(sources: Iterable[Samples]) -> list[Unused]:
     return found
 
 
+T = TypeVar("T")
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, at even distances, the first and the last among them."""
+    return list(items) if len(items) <= most else [items[int(k)] for k in np.linspace(0, len(items) - 1, most)]
+
+
 def regions_of(source: Samples, index: int) -> Iterable[Region | None]:
     """How an image is read through: a raster tile by tile, any other at once (None)."""
     extent = source.extent(index)
@@ -324,19 +331,11 @@ def refuse_overlap(parts: Mapping[str, Samples]) -> None:
     Raises:
         DataError: names the file and both parts.
     """
-    # Only links are followed file by file: of a million files, most lie in few folders.
-    folders: dict[str, str] = {}
     owner: dict[str, str] = {}
     for part, source in parts.items():
-        for path in (path for k in range(len(source)) for path in source.files(k)):
-            folder, name = os.path.split(path)
-            if path.is_symlink():
-                real = os.path.realpath(path)
-            else:
-                if folder not in folders:
-                    folders[folder] = os.path.realpath(folder)
-                real = f"{folders[folder]}{os.sep}{name}"
-            other = owner.setdefault(real, part)
+        files = [path for k in range(len(source)) for path in source.files(k)]
+        for path, place in zip(files, real_places(files, links=True), strict=True):
+            other = owner.setdefault(place, part)
             if other != part:
                 raise DataError(f"{path} is in both {other} and {part}. Give each part files of its own.")
 

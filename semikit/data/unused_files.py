@@ -16,6 +16,7 @@ from semikit.data.file_patterns import real_places
 from semikit.data.folders import TYPES, Listed
 from semikit.data.naming import CONVERT, likely_causes
 from semikit.errors import some
+from semikit.raster.vector_layers import VECTORS
 
 _TEXTS = r"txt|md|rst|log|csv|tsv|jsonl?|xml|ya?ml|toml|ini|cfg|html|py|sh|ipynb|md5|sha256"
 _VECTORS = r"geojson|gpkg|shp|shx|dbf|cpg|sbn|sbx|qix|qgz|qgs|kml|kmz"
@@ -103,7 +104,7 @@ def unused_masks(key: str, masks: Listed, named: Mapping[str, Path], images: Lis
 def _is_label(path: Path, stems: Collection[str]) -> bool:
     """Whether a file in a place of masks holds labels: texts and XML only under the name of an image."""
     suffix = path.suffix.lower()
-    return suffix in (".json", ".geojson", ".gpkg", ".shp") or (suffix in (".txt", ".xml") and path.stem in stems)
+    return suffix in (*VECTORS, ".json") or (suffix in (".txt", ".xml") and path.stem in stems)
 
 
 def aside(path: Path) -> bool:

@@ -17,11 +17,11 @@ from torch import Tensor
 from semikit.augment.weak import middle_crop, squeezed
 from semikit.core.network import Network
 from semikit.core.task import Inference
-from semikit.data.samples import Samples
+from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
 from semikit.inference.pictures import Example, gallery
-from semikit.inference.windows import grouped, normalized, read_ahead, spread
+from semikit.inference.windows import grouped, normalized, read_ahead
 from semikit.metrics.scoring import scored
 from semikit.settings.base import Settings
 
@@ -87,7 +87,7 @@ class ClassEvaluation:
 
     def comparison(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> Image.Image:
         """Some images spread over a source, each with its class and what every network takes it for."""
-        chosen = np.array(spread(len(source), _SHOWN))
+        chosen = np.array(spread(range(len(source)), _SHOWN))
         images = np.concatenate([part for part, _ in self.batches(source, chosen)])
         truth = np.asarray(source.labels)[chosen]
         lines: list[list[tuple[str, bool | None]]] = [[(self.class_names[k], None)] for k in truth]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from semikit.data.palette import Palette
-from semikit.data.samples import UNKNOWN, Samples
+from semikit.data.samples import UNKNOWN, Samples, spread
 from semikit.inference.pictures import displayed, fitting, font_of
 from semikit.raster.region import Region, middle
 
@@ -75,12 +75,6 @@ def class_sheet(title: str, sections: Sequence[Section], class_names: Sequence[s
                 cells = [_thumbnail(section.source, k) for k in spread(chosen, most)]
                 drawn.append((f"{section.title} · {name} · {len(chosen)}", cells))
     return _page(title, "", drawn, [])
-
-
-def spread(indices: Sequence[int], most: int) -> list[int]:
-    """At most so many of them, at even distances, the first and the last among them."""
-    places = np.linspace(0, len(indices) - 1, min(most, len(indices)))
-    return [indices[round(place)] for place in places]
 
 
 def known(source: Samples) -> list[int]:

@@ -18,7 +18,7 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Scores
 from semikit.data.check import Part, missing_files, size_fault, target_of
 from semikit.data.palette import Palette
-from semikit.data.samples import Samples
+from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
 from semikit.inference.pictures import displayed, heat, sheet, shown_labels
@@ -31,7 +31,6 @@ from semikit.inference.windows import (
     predict_scores,
     predicted,
     read_ahead,
-    spread,
 )
 from semikit.metrics.scoring import nothing_counted, scored, scores_of
 from semikit.raster.region import Region, middle
@@ -119,7 +118,7 @@ class PixelEvaluation:
         that of the last one too.
         """
         rows, present = [], set[int]()
-        for index in spread(len(source), _EXAMPLES):
+        for index in spread(range(len(source)), _EXAMPLES):
             extent = source.extent(index)  # of a raster its middle is shown
             region = None if extent is None else middle(extent, _SHOWN)
             image, labels, valid = _labeled_image(source, index, region)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar, final
 
 from semikit.data.folders import TYPES, Listed, is_image, list_distinct, refuse_odd_name
-from semikit.errors import DataError, FileFault, InputError, RunError, some
+from semikit.errors import DataError, FileFault, InputError, RunError, of_one_kind, some
 from semikit.files import OUTPUT, make_folder
 
 ERRORS = "errors.csv"
@@ -184,11 +184,7 @@ class Failures:
         kinds: dict[str, list[FileFault]] = {}
         for fault in self.found:
             kinds.setdefault(fault.kind, []).append(fault)
-        return [
-            f"{len(faults)} of {self.total} not predicted, {kind}: {some([fault.where for fault in faults])}. "
-            f"{faults[0].remedy}"
-            for kind, faults in kinds.items()
-        ]
+        return [f"{len(faults)} of {self.total} not predicted, {of_one_kind(faults)}" for faults in kinds.values()]
 
     def _remove_former(self) -> None:
         if self.path.is_file() and self.path.read_bytes().splitlines()[:1] == [",".join(_HEAD).encode()]:

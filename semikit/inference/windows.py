@@ -343,8 +343,3 @@ def grouped(items: Iterable[T], size: int, key: Callable[[T], Any] = lambda item
         group.append(item)
     if group:
         yield group
-
-
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0..count-1, evenly, with the first and the last one."""
-    return sorted({int(k) for k in np.linspace(0, count - 1, most)})

@@ -19,7 +19,8 @@ from semikit.raster.geodesic import Geometries
 from semikit.raster.grid import Grid
 from semikit.raster.region import Region
 
-VECTORS = (".geojson", ".json", ".gpkg", ".shp")
+VECTORS = (".geojson", ".gpkg", ".shp")
+"""Suffixes of files of polygons; GeoJSON may end in .json too."""
 _REMEDY = "Give polygons as GeoJSON, GeoPackage or Shapefile."
 _OTHERS = {"points": (0, 4), "lines": (1, 2, 5), "collections": (7,), "without a shape": (-1,)}
 """Words for the numbers that shapely gives types of geometry."""

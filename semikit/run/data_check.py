@@ -11,6 +11,7 @@ from PIL import Image
 
 from semikit.core.census import Census
 from semikit.data.folder_layouts import has_masks
+from semikit.data.spec import TABLES
 from semikit.errors import ConfigError, DataError, InputError
 from semikit.files import no_such_file
 from semikit.run.build import build_task
@@ -25,7 +26,6 @@ _SHOWN = {"seg": (12, 6), "cd": (6, 4), "cls": (10**6, 10**6)}
 _EIGHTH = 16
 """Labelled images from which an eighth of them is some."""
 _DATES = ("images_a", "images_b")
-_TABLES = (".csv", ".tsv", ".txt")
 
 
 @final
@@ -82,7 +82,8 @@ def _fewer(labeled: int) -> str:
 
 
 def _sheet(name: str, data: Path, task: Any) -> Image.Image:
-    from semikit.inference.contact_sheets import Section, class_sheet, known, mask_sheet, spread
+    from semikit.data.samples import spread
+    from semikit.inference.contact_sheets import Section, class_sheet, known, mask_sheet
 
     learned, (first, second) = task.learned, _SHOWN[name]
     parts = [("labelled", learned.train, list(learned.split.labeled), first)]
@@ -113,7 +114,7 @@ def task_of(data: Path) -> str:
         return "seg" if has_masks(data) else _task_of_folder(data / "train" if (data / "train").is_dir() else data)
     if not data.is_file():
         raise no_such_file(data)
-    if data.suffix.lower() in _TABLES:
+    if data.suffix.lower() in TABLES:
         return "cls"
     raw = parse(data.read_bytes(), str(data))
     if not isinstance(raw, dict):
@@ -131,7 +132,7 @@ def _task_of_description(raw: Mapping[str, Any], data: Path) -> str:
         if "masks_dir" in raw or ("names" in raw and "classes" not in raw):  # of ultralytics
             return "seg"
         place = data.parent / train
-        return "cls" if place.suffix.lower() in _TABLES else _task_of_folder(place)
+        return "cls" if place.suffix.lower() in TABLES else _task_of_folder(place)
     raise InputError(f"{data}: no `train` says what is learned from. Add it, or name the task: seg | cd | cls.")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from semikit import __version__
 from semikit.distributed.collectives import process_count
 from semikit.distributed.groups import GO, agreed
+from semikit.files import file_digest
 from semikit.run import build
 from semikit.run import load as trained
 from semikit.training.checkpoint import BEST
@@ -61,5 +61,4 @@ def results_of(run: build.Run) -> dict[str, Any]:
 def weights_file(path: Path) -> dict[str, str]:
     """The weights that a number is of, in a run folder or a file, and their SHA-256."""
     file = path / "weights" / BEST if path.is_dir() else path
-    with file.open("rb") as stream:
-        return {"path": str(file), "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return {"path": str(file), "sha256": file_digest(file)}

@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import torch
-
 from semikit.run.build import Run
+from semikit.training.device import wait_for
 
 _WARMUP, _TIMED = 2, 5
 
@@ -20,15 +19,17 @@ def timed(run: Run) -> str:
     """
     trainer, schedule = run.trainer, run.schedule
     trainer.method.train()
-    batches: Iterable[Any] = run.task.batches(range(_WARMUP + _TIMED), run.config.train.workers, _on_cuda(run))
+    batches: Iterable[Any] = run.task.batches(
+        range(_WARMUP + _TIMED), run.config.train.workers, run.device.type == "cuda"
+    )
     begun = time.perf_counter()
     for step, raw in enumerate(batches):
         if step == _WARMUP:
-            _wait(run)
+            wait_for(run.device)
             begun = time.perf_counter()
         labeled, unlabeled = run.task.views(raw, step, run.device)
         trainer.stepper(labeled, unlabeled, step)
-    _wait(run)
+    wait_for(run.device)
     seconds = (time.perf_counter() - begun) / _TIMED
     evaluations = -(-schedule.iterations // schedule.eval_every)
     counts = run.task.counts
@@ -42,12 +43,3 @@ def _words(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _on_cuda(run: Run) -> bool:
-    return run.device.type == "cuda"
-
-
-def _wait(run: Run) -> None:
-    if run.device.type != "cpu":
-        torch.accelerator.synchronize()

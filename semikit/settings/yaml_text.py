@@ -31,6 +31,12 @@ _QUOTED = '. Put text with {, } or * in quotes: masks: "labels/{stem}_mask.png"'
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
+def in_one_line(value: Any) -> str:
+    """Plain values as YAML in one line, keys in their order."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False)
+    return text.removesuffix("...\n").strip()
+
+
 def parse(content: bytes | str, where: str) -> Any:
     """The values of a YAML text; `where` begins messages.
 

@@ -10,7 +10,7 @@ from typing import Any, final
 from semikit.core.batch import Requirements
 from semikit.core.task import BatchLayout, Counts
 from semikit.data import contents, manifest
-from semikit.data.check import LABELLED, Part
+from semikit.data.check import LABELLED, Part, parts_of
 from semikit.data.duplicates import overlap_notices
 from semikit.data.loading.loader import Make, StepLoader
 from semikit.data.loading.streams import Stream
@@ -65,13 +65,11 @@ class TrainingData:
 
     def record(self, digests: Mapping[str, Mapping[int, tuple[str, str]]]) -> None:
         """Keep what these files hold, by part and number, for the manifest."""
-        sources = {LABELLED: (self.train, self.split.labeled), "val": (self.val, range(len(self.val)))}
-        if self.test is not None:
-            sources["test"] = (self.test, range(len(self.test)))
-        for part, found in digests.items():
-            record = contents.recorded(*sources[part], found, self.parts.class_names)
+        for part in parts_of(self.split, self.val, self.test):
+            found = digests.get(part.name, {})
+            record = contents.recorded(part.source, part.indices, found, self.parts.class_names)
             if record is not None:
-                self.contents[part] = record
+                self.contents[part.name] = record
 
     def manifest(self) -> Mapping[str, Any]:
         """The split as plain values."""

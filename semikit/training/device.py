@@ -59,6 +59,12 @@ def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler | 
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
 
+def wait_for(device: torch.device) -> None:
+    """Until what was asked of a device is done, so that a clock can be read."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
 def peak_memory(device: torch.device) -> float:
     """Most memory in use so far, bytes: of a CUDA device its own, else that of this process (NaN on Windows)."""
     if device.type == "cuda":

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.formats.colours import packed_pixels
+from semikit.data.formats.colours import packed_pixels, read_colours
 from semikit.data.formats.images import read_mask
 from semikit.data.image_pairs import load_pairs, open_pair_folders
 from semikit.data.masked_images import DataSpec, load_spec, open_folders
-from semikit.errors import ConfigError, FileFault
+from semikit.errors import ConfigError, DataError, FileFault
 from semikit.raster.region import Region
 from tests.helpers import label_files as lf
 from tests.helpers import stored
@@ -195,3 +195,9 @@ def test_a_palette_of_a_raster_is_an_index_without_colours(tmp_path: Path, class
     window = Region(2, 3, 5, 6)
     wanted = packed_pixels(np.array([VOID, ROAD, SKY], np.uint8)[classes])
     np.testing.assert_array_equal(read_mask(path, window, colours=True), wanted[window.slices])
+
+
+def test_a_list_of_colours_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labelmap.txt").write_bytes("Straße:128,64,128::\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"labelmap\.txt is not a text file in UTF-8"):
+        read_colours(tmp_path / "labelmap.txt")

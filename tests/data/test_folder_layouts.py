@@ -115,3 +115,11 @@ def test_another_layout_is_answered_with_those_that_are_known(tmp_path: Path) ->
     (tmp_path / "mine.yaml").write_text("")
     with pytest.raises(DataError, match=r"holds mine\.yaml, photos, .*It holds mine\.yaml: give that as --data"):
         load_spec(tmp_path)
+
+
+def test_names_of_classes_that_are_no_utf_8(tmp_path: Path) -> None:
+    pair(tmp_path / "train/images", tmp_path / "train/masks")
+    pair(tmp_path / "val/images", tmp_path / "val/masks", "b")
+    (tmp_path / "classes.txt").write_bytes("Straße\nGehweg\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"classes\.txt is not a text file in UTF-8\. Save it as UTF-8"):
+        load_spec(tmp_path)

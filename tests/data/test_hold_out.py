@@ -132,6 +132,9 @@ def test_groups_in_a_table(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_text("a_000.png,x\na_001.png,x\n")
     with pytest.raises(DataError, match=r"2 of 4 images have no group: a_002, a_003\. Add a line file,group for each"):
         opened(tmp_path, val=0.5, group="groups.csv")
+    (tmp_path / "groups.csv").write_bytes("a_000.png,gr\xf6n\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"groups\.csv is not a text file in UTF-8"):
+        opened(tmp_path, val=0.5, group="groups.csv")
 
 
 def test_folds_are_parts_of_the_images_with_a_mask(tmp_path: Path) -> None:

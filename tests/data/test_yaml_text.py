@@ -6,7 +6,7 @@ import pytest
 
 from semikit.errors import ConfigError
 from semikit.settings import yaml_text
-from semikit.settings.yaml_text import expand, parse
+from semikit.settings.yaml_text import expand, in_one_line, parse
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,13 @@ def test_keys_that_are_no_texts() -> None:
     assert parse("1: x\nnull: y\n", "x") == {1: "x", None: "y"}
     with pytest.raises(ConfigError, match=r"x is not valid YAML: .*unhashable key"):
         parse("? [1, 2]\n: 3\n", "x")
+
+
+def test_values_in_one_line_keep_the_order_of_their_keys() -> None:
+    """That of `colors:` is the order of the classes; processes that are started from Python get the data so."""
+    values = {"colors": {"road": [128, 64, 128], "car": [0, 0, 142]}, "lr": 1e-05, "name": "Straße: ja", "none": None}
+    text = in_one_line(values)
+    assert "\n" not in text
+    assert list(parse(text, "text")["colors"]) == ["road", "car"]
+    assert parse(text, "text") == values
+    assert parse(in_one_line(1e-05), "text") == 1e-05

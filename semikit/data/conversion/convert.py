@@ -27,7 +27,7 @@ from semikit.data.folders import image_files
 from semikit.data.formats.colours import Colour
 from semikit.data.formats.images import read_info
 from semikit.data.palette import palette
-from semikit.errors import DataError, FileFault, some, unknown
+from semikit.errors import DataError, FileFault, as_list, of_one_kind, some, unknown
 from semikit.files import make_folder
 
 _EMPTY = ("background", "unlabeled")
@@ -263,9 +263,8 @@ def _write(jobs: Sequence[tuple[LabeledImage, Path, Path]], store: MaskStore, pr
                 faults.setdefault(result.kind, []).append(result)
             else:
                 results.append(result)
-    lines = [f"{kind}: {some([fault.where for fault in found])}. {found[0].remedy}" for kind, found in faults.items()]
-    if lines:
-        raise DataError("\n- ".join([f"{len(lines)} problems with the labels:", *lines]) if lines[1:] else lines[0])
+    if faults:
+        raise DataError(as_list("labels", [of_one_kind(found) for found in faults.values()]))
     return sum(result.new for result in results), any(result.uncovered for result in results)
 
 

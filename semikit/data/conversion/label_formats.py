@@ -18,6 +18,8 @@ from semikit.data.formats.colours import Colour
 from semikit.data.image_pairs import BINARY
 from semikit.data.spec import read_yaml
 from semikit.errors import ConfigError, DataError, some, unknown
+from semikit.files import text_lines
+from semikit.raster.vector_layers import VECTORS
 
 FORMATS = {
     "coco": "COCO json",
@@ -121,10 +123,9 @@ def _files(source: Path, suffix: str) -> list[Path]:
 
 
 def _vector_files(source: Path) -> list[Path]:
-    suffixes = (".geojson", ".gpkg", ".shp")
     if source.is_file():
-        return [source] if source.suffix.lower() in (*suffixes, ".json") else []
-    return [path for suffix in suffixes for path in _files(source, suffix)]
+        return [source] if source.suffix.lower() in (*VECTORS, ".json") else []
+    return [path for suffix in VECTORS for path in _files(source, suffix)]
 
 
 def _one_vector_file(source: Path) -> Path:
@@ -155,8 +156,7 @@ def classes_of(text: str) -> list[str]:
             raise DataError(f"--classes: {path} has none of the keys classes, names and colors.")
         return [str(name) for name in (dict(sorted(named.items())).values() if isinstance(named, dict) else named)]
     if path.is_file():
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        return [line for line in lines if line]
+        return text_lines(path)
     if path.suffix.lower() in (".txt", ".names"):
         raise DataError(f"--classes: no such file: {path}.")
     return [name.strip() for name in text.split(",") if name.strip()]

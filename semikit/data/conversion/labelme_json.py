@@ -31,6 +31,7 @@ from semikit.data.conversion.labels import (
     refuse_nothing,
 )
 from semikit.errors import FileFault
+from semikit.files import text_lines
 
 _IGNORE = "__ignore__"
 _NAMES = "labels.txt"
@@ -110,6 +111,5 @@ def _labels(images: Iterable[LabeledImage], source: Path) -> tuple[str, ...]:
         if area.label is not None
     }
     listed = _base(source) / _NAMES
-    lines = listed.read_text(encoding="utf-8-sig").splitlines() if listed.is_file() else []
-    known = [line.strip() for line in lines if line.strip() not in ("", _IGNORE)]
+    known = [line for line in text_lines(listed) if line != _IGNORE] if listed.is_file() else []
     return tuple(dict.fromkeys([*known, *sorted(found)]))

@@ -31,6 +31,7 @@ from semikit.data.formats.images import faults_of, read_mask
 from semikit.data.published.catalogue import read_published
 from semikit.data.survey.layout import Tails, tails
 from semikit.errors import ConfigError, FileFault, mask_size_fault, some
+from semikit.files import text_lines
 
 _VOC_MASKS = ("SegmentationClass", "SegmentationClassAug")
 _LISTS = "ImageSets/Segmentation"
@@ -192,6 +193,5 @@ def _listed(folder: Path) -> dict[str, PART]:
     parts: dict[str, PART] = {}
     for part in ("train", "val", "test"):
         path = folder / f"{part}.txt"
-        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
-        parts |= {line.strip(): part for line in lines if line.strip()}
+        parts |= dict.fromkeys(text_lines(path) if path.is_file() else [], part)
     return parts

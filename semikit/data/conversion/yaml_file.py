@@ -12,8 +12,6 @@ from itertools import permutations
 from pathlib import Path, PurePosixPath
 from typing import Any, final
 
-import yaml
-
 from semikit.data.conversion.label_formats import Reading
 from semikit.data.conversion.labels import IGNORED, IGNORED_COLOUR, LabeledImage, LabelSet, Numbers
 from semikit.data.folders import image_files
@@ -22,6 +20,7 @@ from semikit.data.spec import read_yaml
 from semikit.errors import DataError
 from semikit.files import write_text
 from semikit.raster.cog import BESIDE
+from semikit.settings.yaml_text import in_one_line
 
 _HEAD = "# Written by `semikit data convert`"
 _PARTS = ("train", "val", "test")
@@ -203,5 +202,4 @@ def relative(path: Path, base: Path) -> str:
 
 
 def _entry(key: str, value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
-    return f"{key}: {text.strip()}"
+    return f"{key}: {in_one_line(value)}"

@@ -23,6 +23,7 @@ from semikit.data.conversion.labels import (
 )
 from semikit.data.spec import read_yaml
 from semikit.errors import DataError, FileFault, some
+from semikit.files import text_lines
 
 _PARTS: tuple[PART, ...] = ("train", "val", "test")
 _NAMES = ("classes.txt", "obj.names", "names.txt")
@@ -155,8 +156,7 @@ def _names_beside(source: Path) -> tuple[str, ...]:
     for folder in (base, base.parent, base / "labels"):
         for name in _NAMES:
             if (folder / name).is_file():
-                lines = (folder / name).read_text(encoding="utf-8-sig").splitlines()
-                return tuple(line.strip() for line in lines if line.strip())
+                return tuple(text_lines(folder / name))
     return ()
 
 

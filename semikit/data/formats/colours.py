@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.errors import DataError, some
-from semikit.files import no_such_file
+from semikit.files import no_such_file, utf8_text
 from semikit.settings.yaml_text import parse
 
 Colour = tuple[int, int, int]
@@ -72,7 +72,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
         raw = raw.get("colors", raw) if isinstance(raw, dict) else {}
         found = [(str(name), colour) for name, colour in raw.items()]
     else:
-        text = path.read_text(encoding="utf-8-sig")
+        text = utf8_text(path)
         lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         found = [entry for line in lines if (entry := _entry(line)) is not None]
     colours = {name: colour for name, raw in found if (colour := _colour(raw)) is not None}

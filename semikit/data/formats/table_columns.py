@@ -91,6 +91,18 @@ def lines_of(path: Path, key: str) -> list[str]:
     return lines
 
 
+def read_rows(path: Path, key: str) -> list[tuple[str, ...]]:
+    """The rows of a table separated by comma, semicolon or tab that hold something; cells without blanks around them.
+
+    Raises:
+        DataError: as `lines_of`.
+    """
+    lines = [line for line in lines_of(path, key) if line.strip()]
+    delimiter = max(",;\t", key=lines[0].count)
+    rows = (tuple(cell.strip() for cell in row) for row in csv.reader(lines, delimiter=delimiter))
+    return [row for row in rows if any(row)]
+
+
 def read_cells(path: Path, key: str, *, numbered: bool = False) -> Table:
     """A table separated by comma, semicolon or tab. The first line is one of names, unless it names an image, or
     columns are called by their numbers (`numbered`) and it has no name that is known.
@@ -98,10 +110,7 @@ def read_cells(path: Path, key: str, *, numbered: bool = False) -> Table:
     Raises:
         DataError: as `lines_of`.
     """
-    lines = [line for line in lines_of(path, key) if line.strip()]
-    delimiter = max(",;\t", key=lines[0].count)
-    rows = [tuple(cell.strip() for cell in row) for row in csv.reader(lines, delimiter=delimiter)]
-    rows = [row for row in rows if any(row)]
+    rows = read_rows(path, key)
     first = tuple(cell.lower() for cell in rows[0])
     known = any(name in (*_FILES, *_LABELS, *_SPLITS) for name in first)
     if any(map(_is_image, first)) or (numbered and not known):

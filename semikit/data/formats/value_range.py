@@ -14,7 +14,7 @@ from semikit.data.formats.images import DEEP_PHOTOS, is_raster, read_info, sampl
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import BYTES, Scale, as_bytes, percentiles
-from semikit.data.samples import DataParts, Samples, refuse_masks_among_images, refuse_overlap
+from semikit.data.samples import DataParts, Samples, refuse_masks_among_images, refuse_overlap, spread
 from semikit.errors import DataError
 
 _SAMPLED_IMAGES, _SAMPLED_SIDE = 32, 256
@@ -62,7 +62,7 @@ def _unaffected(parts: Mapping[str, Sequence[Path]], stated: Scale) -> Sequence[
     Raises:
         DataError: it changes none at all.
     """
-    without = [name for name, files in parts.items() if not any(map(_rescaled, _spread(files)))]
+    without = [name for name, files in parts.items() if not any(map(_rescaled, spread(files, _SAMPLED_IMAGES)))]
     if len(without) == len(parts) and not any(_rescaled(path) for files in parts.values() for path in files):
         raise DataError(
             f"`scale` (values {stated.text}) affects no file: the images of {', '.join(parts)} are photos of 8 bits, "
@@ -84,7 +84,7 @@ def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scal
     Raises:
         DataError: rasters of 8 bit and deeper ones, or of different numbers of bands.
     """
-    paths = _spread(images)
+    paths = spread(images, _SAMPLED_IMAGES)
     deep = [path for path in paths if read_info(path).dtype != "uint8"]
     if not deep:
         return None
@@ -108,7 +108,7 @@ def refuse_deep(images: Sequence[Path], bands: tuple[int, ...] | None) -> None:
     Raises:
         DataError: names one; of at most 32 files the headers are read, and of those of another type the values.
     """
-    deep = [path for path in _spread(images) if _is_deep(path, bands)]
+    deep = [path for path in spread(images, _SAMPLED_IMAGES) if _is_deep(path, bands)]
     if deep:
         raise deep_beside_8_bits(deep[0])
 
@@ -123,7 +123,7 @@ def deep_beside_8_bits(path: Path) -> DataError:
 
 def watch_some(images: Sequence[Path], watch: RangeWatch, bands: tuple[int, ...] | None) -> None:
     """Give a watch the values of at most 32 images, which are read where they may have more than 8 bits."""
-    for path in _spread(images):
+    for path in spread(images, _SAMPLED_IMAGES):
         if _rescaled(path):
             watch.add(path, *sample_values(path, bands))
 
@@ -131,10 +131,6 @@ def watch_some(images: Sequence[Path], watch: RangeWatch, bands: tuple[int, ...]
 def _is_deep(path: Path, bands: tuple[int, ...] | None) -> bool:
     """Whether a file holds other values than those of 8 bits."""
     return read_info(path).dtype != "uint8" and not _sample(path, bands).bytes
-
-
-def _spread(images: Sequence[Path]) -> list[Path]:
-    return [images[k] for k in sorted({int(k) for k in np.linspace(0, len(images) - 1, _SAMPLED_IMAGES)})]
 
 
 @final

@@ -15,7 +15,8 @@ from semikit.data.published.catalogue import Published
 from semikit.data.published.inputs import Progress
 from semikit.data.published.official import is_generated, list_file, read_official
 from semikit.data.published.prepared import Pair, Prepared, open_prepared, read_list
-from semikit.errors import DataError, FileFault, mask_size_fault, some
+from semikit.data.samples import spread
+from semikit.errors import DataError, FileFault, mask_size_fault, of_one_kind, some
 
 _SAMPLED = 200
 _MEND = "Remove the file and prepare again from the original files."
@@ -107,7 +108,7 @@ def _there(path: Path) -> bool:
 
 def _look(prepared: Prepared, pairs: Sequence[Pair], every: bool, report: VerifyReport, progress: Progress) -> None:
     masked = [(image, mask) for image, mask in pairs if mask is not None]
-    wanted = masked if every or len(masked) <= _SAMPLED else [masked[k] for k in _evenly(len(masked))]
+    wanted = masked if every else spread(masked, _SAMPLED)
     seen: list[_Seen] = []
     with ThreadPoolExecutor() as threads:
         for done, item in enumerate(threads.map(_looker(prepared, every), wanted), start=1):
@@ -117,10 +118,6 @@ def _look(prepared: Prepared, pairs: Sequence[Pair], every: bool, report: Verify
     values = {item.mask: item.values for item in seen if item.fault is None}
     report.problems.extend(diagnose(prepared.published, values))
     report.lines.append(f"opened {len(seen)} of {len(masked)} masks; {_coverage(prepared.published, values)}")
-
-
-def _evenly(count: int) -> list[int]:
-    return [int(k) for k in np.linspace(0, count - 1, _SAMPLED)]
 
 
 def _looker(prepared: Prepared, every: bool) -> Callable[[tuple[str, str]], _Seen]:
@@ -145,10 +142,7 @@ def _faults(faults: Sequence[FileFault]) -> list[str]:
     kinds: dict[str, list[FileFault]] = {}
     for fault in faults:
         kinds.setdefault(fault.kind, []).append(fault)
-    return [
-        f"{len(found)} files: {kind}: {some([fault.where for fault in found])}. {found[0].remedy}"
-        for kind, found in kinds.items()
-    ]
+    return [f"{len(found)} files: {of_one_kind(found)}" for found in kinds.values()]
 
 
 def _coverage(published: Published, masks: dict[str, frozenset[int]]) -> str:

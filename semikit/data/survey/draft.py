@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, final
 
-import yaml
-
+from semikit.core.census import percent
 from semikit.data.conversion.label_formats import FORMATS, Reading, recognised
 from semikit.data.conversion.mask_files import COLOUR_TABLES, table_beside
 from semikit.data.conversion.yaml_file import relative
@@ -20,6 +19,7 @@ from semikit.data.survey.layout import Layout, Matched, look
 from semikit.data.survey.mask_samples import Classes, Histogram, classes_of, histogram
 from semikit.data.survey.tasks import of_classes, understood
 from semikit.errors import ConfigError, DataError, some
+from semikit.settings.yaml_text import in_one_line
 
 _NAMES = ("classes.txt", "class_names.txt", "labels.txt", "names.txt")
 _TITLES = {"seg": "images with masks", "cd": "pairs of two dates", "cls": "one class an image"}
@@ -100,7 +100,7 @@ class _Writer:
         return "\n".join([*lines, *self._other()]) + "\n"
 
     def _doubts(self) -> list[str]:
-        forms = [f"train: {_flow(self._value(form))}" for form in self.layout.doubts]
+        forms = [f"train: {in_one_line(self._value(form))}" for form in self.layout.doubts]
         if not forms:
             return []
         return [
@@ -114,7 +114,7 @@ class _Writer:
         if self.layout.task != "cls":
             bare = len(found.images) - len(found.masks)
             comment += f", {len(found.masks)} masks" + (f": {bare} are unlabelled" if bare else "")
-        return f"{part}: {_flow(self._value(found.entry))}    # {comment}"
+        return f"{part}: {in_one_line(self._value(found.entry))}    # {comment}"
 
     def _value(self, entry: Mapping[str, str]) -> Any:
         """Places as the YAML has them; one without a key stands alone."""
@@ -129,7 +129,7 @@ class _Writer:
         if not found:
             return []
         value = [self._value(part.entry) for part in found]
-        return [f"unlabeled: {_flow(value)}    # {sum(len(part.images) for part in found)} images without labels"]
+        return [f"unlabeled: {in_one_line(value)}    # {sum(len(part.images) for part in found)} images without labels"]
 
     def _classes(self) -> list[str]:
         lines = []
@@ -137,7 +137,7 @@ class _Writer:
             shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:_MANY])
             lines.append(f"# images of each class in {part}: {shown}{', …' if len(counts) > _MANY else ''}")
         if self.layout.classes.get("train"):
-            lines.insert(0, f"classes: {_flow(list(self.layout.classes['train']))}")
+            lines.insert(0, f"classes: {in_one_line(list(self.layout.classes['train']))}")
         return lines
 
     def _values(self) -> list[str]:
@@ -176,7 +176,7 @@ def _class_lines(made: Classes, found: Histogram) -> list[str]:
     if made.colours:
         lines.append("colors:")
         for name, colour, share in zip(made.names, made.colours, made.shares, strict=True):
-            lines.append(f"  {_flow(name)}: {list(colour)}    # {_percent(share)}")
+            lines.append(f"  {in_one_line(name)}: {list(colour)}    # {_percent(share)}")
         void = {value: found.shares.get(value, 0.0) for value in made.ignore}
         if void:
             listed = [list(unpacked(value)) for value in void]
@@ -184,19 +184,14 @@ def _class_lines(made: Classes, found: Histogram) -> list[str]:
         return lines
     lines.append("classes:")
     for name, value, share in zip(made.names, made.values, made.shares, strict=True):
-        lines.append(f"  - {_flow(name)}    # value {value}: {_percent(share)}")
+        lines.append(f"  - {in_one_line(name)}    # value {value}: {_percent(share)}")
     if made.ignore:
         shown = ", ".join(f"{value}: {_percent(found.shares.get(value, 0.0))}" for value in made.ignore)
         lines.append(f"ignore: {list(made.ignore)}    # {shown} of the pixels")
     if made.mapping:
-        lines.append(f"mapping: {_flow(made.mapping)}    # mask value: class")
+        lines.append(f"mapping: {in_one_line(made.mapping)}    # mask value: class")
     return lines
 
 
 def _percent(share: float) -> str:
-    return "not seen" if share == 0 else f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"
-
-
-def _flow(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
-    return text.removesuffix("...\n").strip()
+    return "not seen" if share == 0 else percent(share)
