@@ -117,9 +117,21 @@ def test_a_data_set_and_a_recipe_of_another(tmp_path: Path) -> None:
         ("data: shapes\n", "data: expected a mapping .*got 'shapes'"),
         ("by_method: [1]\n", "by_method: expected a mapping"),
         ("by_method: {fixmatch: 3}\n", "by_method.fixmatch: expected a mapping .*got 3"),
+        ("by_encoder: dinov3\n", "by_encoder: expected a mapping .*got 'dinov3'"),
     ],
 )
 def test_shapes_that_are_no_mappings(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(ConfigError, match=told):
         compose("seg", config=tmp_path / "x.yaml")
+
+
+def test_what_a_recipe_changes_for_an_encoder_lies_just_above_it(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("by_encoder: {'*dinov3*': {views: {weak: {crop: 64}}}, resnet18: {}}\nviews: {weak: {crop: 70}}")
+    assert compose("seg", "pascal", config=own)["views"]["weak"]["crop"] == 70
+    dinov3 = {"model": {"encoder": "dinov3-small"}}
+    assert compose("seg", "pascal", config=own, above=dinov3)["views"]["weak"]["crop"] == 64
+    assert "by_encoder" not in compose("seg", "pascal", config=own)
+    above = {**dinov3, "views": {"weak": {"crop": 32}}}
+    assert compose("seg", "pascal", config=own, above=above)["views"]["weak"]["crop"] == 32

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from timm.models import get_pretrained_cfg
+from torch import nn
 
 from semikit.core.student_views import has_batch_norm
 from semikit.models.encoders.names import ENCODERS
@@ -18,8 +19,14 @@ from semikit.training.settings import describe_step
 PLANNED = Path("-")
 """The folder of a run that is only planned."""
 
+SMALL = 15_000_000
+"""Parameters up to which an encoder is small."""
+
 _SLOWER = 10
-"""How many times lower than the others' the encoder's rate is in a recipe for pretrained weights, at least."""
+"""How many times lower than the others' the encoder's rate is in a recipe for pretrained transformers, at least."""
+
+_FAST = 1e-4
+"""Rate of the encoder above which pretrained transformers lose what they know, where all layers have it."""
 
 
 def notices_of(run: build.Run, processes: int) -> list[str]:
@@ -32,21 +39,36 @@ def notices_of(run: build.Run, processes: int) -> list[str]:
         )
     if run.config.train.protocol == "paper" and not run.task.counts.test:
         notices.append("protocol paper: the data have no test images, so the best is chosen and scored on val")
-    return [*notices, *_rates_of_finetuning(run.config)]
+    return [*notices, *_rate_notices(run.config, getattr(run.network, "encoder", run.network))]
 
 
-def _rates_of_finetuning(config: Config) -> list[str]:
-    """A notice where random weights are trained by the rates of a recipe for pretrained ones."""
-    optimizer = config.optimizer
-    slow = optimizer.encoder_lr is not None and optimizer.encoder_lr <= optimizer.lr / _SLOWER
-    if config.model.weights != "none" or config.model.freeze or not (slow or (optimizer.layer_decay or 1) < 1):
+def _rate_notices(config: Config, encoder: nn.Module) -> list[str]:
+    """A notice where an encoder is trained by the rates of a recipe for another kind of encoder."""
+    optimizer, model = config.optimizer, config.model
+    if model.freeze or model.lora is not None:
         return []
-    key = "encoder_lr" if slow else "layer_decay"
-    return [
-        f"the encoder has random weights and the recipe is one for pretrained ones (optimizer.{key}="
-        f"{getattr(optimizer, key):g}): it will hardly learn. --preset small-from-scratch is made for random weights; "
-        "or give --weights FILE."
-    ]
+    rate = optimizer.lr if optimizer.encoder_lr is None else optimizer.encoder_lr
+    slow, by_layer = rate <= optimizer.lr / _SLOWER, (optimizer.layer_decay or 1) < 1
+    said = (
+        f"optimizer.layer_decay={optimizer.layer_decay:g}"
+        if by_layer and not slow
+        else f"optimizer.encoder_lr={rate:g}"
+    )
+    batch_norm = has_batch_norm(encoder)
+    if model.weights == "none":
+        kinds = ("random weights", "pretrained ones", "it will hardly learn")
+        remedy = "small-from-scratch is made for random weights; or give --weights FILE" if slow or by_layer else ""
+    elif batch_norm and sum(p.numel() for p in encoder.parameters()) <= SMALL:
+        kinds = ("batch norm and is small", "large transformers", "it will hardly adapt to your images")
+        remedy = "small-pretrained is made for such networks" if slow else ""
+    else:
+        kinds = ("pretrained weights without batch norm", "small networks", "it may lose what it knows")
+        remedy = "foundation is made for such networks" if not batch_norm and rate > _FAST and not by_layer else ""
+    what, other, effect = kinds
+    notice = (
+        f"the encoder has {what} and the recipe is one for {other} (optimizer.{said}): {effect}. --preset {remedy}."
+    )
+    return [notice] if remedy else []
 
 
 def facts_of(run: build.Run, processes: int) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 Layers, each over the one before: the task's recipe (`configs/<task>.yaml`), the data set's
 (`configs/datasets/<name>.yaml`), a preset's or the user's own file, then flags and key=value. What a layer changes for
-one method (`by_method`) lies just above it; a shipped recipe for several tasks says under `by_task` what differs.
+one method (`by_method`) or encoder (`by_encoder`, patterns) lies just above it; a shipped recipe for several tasks says
+under `by_task` what differs.
 
 A preset is a file of `configs/presets/`, or the recipe of a data set at one of its official splits with one of the
 encoders its `sizes` name: `pascal-92-dinov2-s`.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from semikit.settings.yaml_text import parse
 
 RECIPES = Path(__file__).parents[1] / "configs"
 
+_VARIANTS = {"by_method": ("method", "name"), "by_encoder": ("model", "encoder")}
+"""What a layer changes by a name, and where that name stands: section and key."""
 _LENGTHS = ("iterations", "epochs")
 _OF_ENCODER = ("encoder_args", "encoder_layers", "output_stride", "decoder_widths")
 
@@ -105,11 +109,12 @@ def compose(
     for layer in (*layers, above):
         _refuse_no_mappings(layer)
     _refuse_two_sets(_published(named), layers)
-    method = next((name for layer in (above, *reversed(layers), raw) if (name := _method_name(layer))), None)
+    named_by = {key: _first_name((above, *reversed(layers), raw), *place) for key, place in _VARIANTS.items()}
     for layer in layers:
-        variants = layer.get("by_method") or {}
-        plain = {key: value for key, value in layer.items() if key != "by_method"}
-        raw = merge(merge(raw, plain), variants.get(method, {}))
+        raw = merge(raw, {key: value for key, value in layer.items() if key not in _VARIANTS})
+        for key, name in named_by.items():
+            for pattern, variant in (layer.get(key) or {}).items():
+                raw = merge(raw, (variant or {}) if fnmatchcase(name, str(pattern)) else {})
     raw = merge(merge(raw, _only_source(named, raw)), above)
     if raw.get("task") != task:
         raise ConfigError(f"this recipe is for the task {raw.get('task')!r}: semikit train {raw.get('task')} …")
@@ -118,19 +123,20 @@ def compose(
 
 def _refuse_no_mappings(layer: Mapping[str, Any]) -> None:
     """Raise where what is read before the whole is validated has another shape."""
-    variants, data = layer.get("by_method"), layer.get("data")
-    mappings = {"data": data, "by_method": variants}
-    if isinstance(variants, Mapping):
-        mappings |= {f"by_method.{name}": variant for name, variant in variants.items()}
+    mappings = {"data": layer.get("data")}
+    for key in _VARIANTS:
+        mappings[key] = variants = layer.get(key)
+        if isinstance(variants, Mapping):
+            mappings |= {f"{key}.{name}": variant for name, variant in variants.items()}
     for key, value in mappings.items():
         if value is not None and not isinstance(value, Mapping):
             raise ConfigError(f"{key}: expected a mapping (key: value), got {value!r}.")
 
 
-def _method_name(raw: Mapping[str, Any]) -> str | None:
-    method = raw.get("method")
-    name = method.get("name") if isinstance(method, Mapping) else None
-    return name if isinstance(name, str) else None
+def _first_name(layers: Iterable[Mapping[str, Any]], section: str, key: str) -> str:
+    """The first text that a layer holds under `section.key`; "" where none does."""
+    found = (values.get(key) for layer in layers if isinstance(values := layer.get(section), Mapping))
+    return next((name for name in found if isinstance(name, str)), "")
 
 
 def _refuse_two_sets(dataset: str | None, layers: Iterable[Mapping[str, Any]]) -> None:

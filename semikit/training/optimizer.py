@@ -55,7 +55,8 @@ def _layers(network: Network, rate: float, settings: OptimizerSettings) -> list[
     if not hasattr(encoder, "group_matcher"):
         raise ConfigError(
             f"optimizer.layer_decay={settings.layer_decay}: the layers of this encoder have no order. Set "
-            "optimizer.layer_decay=null; small images from random weights have a recipe, --preset wide-resnet."
+            "optimizer.layer_decay=null, or take a recipe: --preset small-pretrained, small-from-scratch (random "
+            "weights) or wide-resnet (small images from random weights)."
         )
     found = param_groups_layer_decay(encoder, layer_decay=settings.layer_decay)
     return [{"params": group["params"], "base_lr": rate * group["lr_scale"]} for group in found]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from semikit.core.student_views import has_batch_norm
 from semikit.data.image_pairs import load_pairs
 from semikit.data.masked_images import load_spec
 from semikit.data.published.catalogue import published_names, read_published
@@ -85,7 +87,7 @@ def shrunk(raw: dict[str, Any], root: Path) -> dict[str, Any]:
     `root` is where a published data set lies.
     """
     kind = family(check_encoder(raw["model"]["encoder"]))
-    args = photos.ENCODER_ARGS if kind in TRANSFORMERS else NARROW_RESNET
+    args = photos.ENCODER_ARGS if kind in TRANSFORMERS else NARROW_RESNET if kind == "resnet" else {}
     model = {"weights": "none", "decoder_channels": 8, "encoder_args": args}
     train = {"iterations": 2, "batch": 2, "group": 2, "workers": 0, "device": "cpu"}
     above: dict[str, Any] = {"model": model, "train": train, "data": {"labels": "2"}}
@@ -137,16 +139,50 @@ def test_two_steps_are_learned_and_scored(
     assert 0 <= trainer.task.evaluate({"it": trainer.method.student}, "val", trainer.inference)["it"].value <= 100
 
 
+SMALL = ("small-from-scratch", "small-pretrained")
+
+
 @pytest.mark.parametrize("task", ["seg", "cd", "cls"])
-def test_the_preset_from_scratch_is_for_every_task(task: str, made: Mapping[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("preset", SMALL)
+def test_a_preset_of_small_networks_is_for_every_task(
+    preset: str, task: str, made: Mapping[str, Path], tmp_path: Path
+) -> None:
     above = {"data": {"labels": "3"}, "train": {"iterations": 2, "batch": 3, "group": 3, "device": "cpu"}}
-    config = resolve(compose(task, data=made[task], preset="small-from-scratch", above=above))
-    assert (config.model.weights, config.optimizer.encoder_lr, config.optimizer.layer_decay) == ("none", None, None)
+    config = resolve(compose(task, data=made[task], preset=preset, above=above))
+    pretrained = preset == "small-pretrained"
+    rate = 2e-4 if pretrained and task != "cls" else None
+    weights = "pretrained" if pretrained else "none"
+    assert (config.model.weights, config.optimizer.encoder_lr, config.optimizer.layer_decay) == (weights, rate, None)
+    config = replace(config, model=config.model.model_copy(update={"weights": "none"}))
     run = build_run(config, tmp_path, Reporter())
+    assert has_batch_norm(run.network)
     run.trainer.method.train()
     for step, batch in enumerate(run.task.batches(range(2), 0, False)):
         labeled, unlabeled = run.task.views(batch, step, torch.device("cpu"))
         assert run.trainer.stepper(labeled, unlabeled, step)["loss"].isfinite()
+
+
+@pytest.mark.parametrize("task", ["seg", "cd", "cls"])
+def test_the_preset_of_foundation_models_has_the_released_values(task: str, made: Mapping[str, Path]) -> None:
+    """Those of the task's recipe, which are the released ones; of DINOv3 another crop, a multiple of its patch."""
+    preset = resolve(compose(task, data=made[task], preset="foundation", above={"data": {"labels": "3"}}))
+    default = resolve(compose(task, data=made[task], above={"data": {"labels": "3"}}))
+    assert preset == default
+    for name in ("dinov3-small", "dinov3-b", "vit_large_patch16_dinov3.sat493m"):
+        above = {"data": {"labels": "3"}, "model": {"encoder": name}}
+        views = compose(task, data=made[task], preset="foundation", above=above)["views"]
+        side = views["size"] if task == "cls" else views["weak"]["crop"]
+        assert side % 16 == 0
+    above["views"] = {"size": 96} if task == "cls" else {"weak": {"crop": 96}}
+    views = compose(task, data=made[task], preset="foundation", above=above)["views"]
+    assert (views["size"] if task == "cls" else views["weak"]["crop"]) == 96
+
+
+@pytest.mark.parametrize("task", ["seg", "cd", "cls"])
+def test_a_preset_takes_another_encoder_of_its_kind(task: str, made: Mapping[str, Path]) -> None:
+    above = {"data": {"labels": "3"}, "model": {"encoder": "efficientnet-lite2"}}
+    config = resolve(compose(task, data=made[task], preset="small-pretrained", above=above))
+    assert (config.model.encoder, config.model.weights) == ("efficientnet-lite2", "pretrained")
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.relative_to(RECIPES).as_posix())

@@ -375,6 +375,24 @@ def test_random_weights_and_the_rates_of_fine_tuning(train: Call) -> None:
     assert "small-from-scratch" not in train("--dry-run", "optimizer.encoder_lr=null").out
 
 
+def test_pretrained_weights_and_the_rates_of_another_kind_of_encoder(semikit: Call, photo_data: Path) -> None:
+    plan = ("train", "seg", "--data", photo_data, "--labels", "4", "--dry-run", "--crop", "32")
+    network = ("--encoder", "efficientnet-lite0")
+    assert "--preset small-pretrained is made for such networks" in semikit(*plan, *network).out
+    transformer = ("--encoder", "vit-tiny", "optimizer.lr=1.0e-3", "optimizer.encoder_lr=1.0e-3")
+    assert "--preset foundation is made for such networks" in semikit(*plan, *transformer).out
+    assert "layer_decay=null" in semikit("train", "seg", *plan[2:], *network, "optimizer.layer_decay=0.5").err
+    for right in (
+        ("--preset", "small-pretrained"),
+        ("--preset", "small-pretrained", *network[:1], "efficientnet-lite2"),
+        (*network, "model.freeze=true"),
+        ("--encoder", "vit-tiny"),
+    ):
+        answer = semikit(*plan, *right)
+        assert answer.code == 0, answer.err
+        assert "--preset" not in answer.out
+
+
 def test_a_run_whose_unlabelled_images_taught_nothing_says_so(train: Call, tmp_path: Path, no_curves: None) -> None:
     answer = train("--out", tmp_path / "run", "method.threshold=1.0")
     assert answer.code == 0, answer.err
