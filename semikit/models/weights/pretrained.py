@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from semikit.errors import WeightsError
 from semikit.models.encoders.names import weight_url
+from semikit.models.weights.at_hand import EXTRA
 from semikit.models.weights.file import plain_names, read_weights
-from semikit.models.weights.packages import EXTRA, packaged_weights
+from semikit.models.weights.packages import packaged_weights
 
 _HEADS = ("head.", "fc.", "classifier.", "head_dist.", "fc_norm.", "attn_pool.", "mask_token")
 _PATIENCE = 10  # seconds
