@@ -150,7 +150,7 @@ def plan(task: str, *, gpus: int = 1, time: bool = False, **options: Any) -> Pla
     if time and gpus > 1:
         raise InputError(f"--time times one process; leave out --gpus {gpus}.")
     given = {name: value for name, value in options.items() if value is not None}
-    return planned(asked(task, **given)[0], gpus, time)
+    return planned(asked(task, **given, gpus=gpus)[0], gpus, time)
 
 
 def _train_in_processes(raw: Mapping[str, Any], given: Mapping[str, Any]) -> Run:

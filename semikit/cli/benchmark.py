@@ -36,7 +36,9 @@ def benchmark(
     encoder: Annotated[str | None, typer.Option(help="semikit list models; random weights.")] = None,
     decoder: Annotated[str | None, typer.Option(help="dpt | deeplabv3plus | pspnet")] = None,
     config: Annotated[Path | None, typer.Option(help="A whole recipe as YAML, or a run's config.yaml.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A recipe by name (semikit list presets).")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A recipe by name (semikit list presets), or auto: chosen by your data.")
+    ] = None,
     synthetic: Annotated[
         bool,
         typer.Option("--synthetic", help="Built-in images in place of the recipe's (default where it names none)."),
@@ -73,10 +75,11 @@ def benchmark(
     given = {
         "dataset": dataset, "data": data, "root": root, "config": config, "preset": preset, "labels": labels,
         "method": method, "encoder": encoder, "decoder": decoder, "crop": crop, "batch": batch, "workers": workers,
-        "device": device, "precision": precision, "compile": compile_, "weights": "none",
+        "device": device, "precision": precision, "compile": compile_,
         "settings": recipes.parse_overrides(overrides or []),
     }  # fmt: skip
     raw, _ = asked(task, **{name: value for name, value in given.items() if value is not None})
+    raw = recipes.merge(raw, {"model": {"weights": "none"}})
     if synthetic and labels is not None:
         raise InputError("--synthetic has labels of its own; leave out --labels.")
     if synthetic or not set(raw.get("data") or ()) - {"labels", "unlabeled", "stratify"}:

@@ -36,7 +36,9 @@ def train(
     decoder: Annotated[str | None, typer.Option(help="dpt | deeplabv3plus | pspnet")] = None,
     weights: Annotated[str | None, typer.Option(help="Encoder weights: FILE | none (default: pretrained).")] = None,
     config: Annotated[Path | None, typer.Option(help="A whole recipe as YAML, or a run's config.yaml.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A recipe by name (semikit list presets).")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A recipe by name (semikit list presets), or auto: chosen by your data.")
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the unlabelled images.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of the training crop, pixels.")] = None,

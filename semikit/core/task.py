@@ -180,6 +180,10 @@ class Task(ABC):
         """What the images are, for the plan: a sentence by name."""
         return {}
 
+    def typical_side(self) -> int | None:
+        """The shorter side that the labelled images typically have, pixels; None where the task does not know."""
+        return None
+
     @abstractmethod
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Raw batches (uint8 crops) for the given steps, in order, whatever the number of workers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import hypot
+from statistics import median
 
 from semikit.data.formats.images import is_raster, read_grid, read_info
 from semikit.data.formats.rescale import Scale
@@ -28,12 +29,7 @@ def describe(
     """
     chosen = spread(indices, _READ)
     files = [path for index in chosen for path in source.files(index)[:1]]
-    if files:
-        infos = [read_info(path) for path in files]
-        sizes, types = [info.shown if upright else info.size for info in infos], sorted({info.dtype for info in infos})
-    else:
-        shape = source.image(chosen[0])[0].shape
-        sizes, types = [(shape[-3], shape[-2])], ["uint8"]
+    sizes, types = _sizes(source, chosen, upright)
     more = f" (of {len(chosen)} of {len(indices)} labelled images)" if len(chosen) < len(indices) else ""
     facts = {
         "images": f"{_sides(sizes)} pixels · {channels} bands · {' and '.join(types)}{more}",
@@ -41,6 +37,26 @@ def describe(
     }
     grids = [grid for path in files if is_raster(path) and (grid := read_grid(path)).placed]
     return {**facts, "map": _place(grids, len(files))} if grids else facts
+
+
+def typical_side(source: Samples, indices: Sequence[int], upright: bool = False) -> int:
+    """Median of the shorter sides of images, pixels; at most 32 headers are read.
+
+    Raises:
+        FileFault: a header cannot be read.
+    """
+    sizes, _ = _sizes(source, spread(indices, _READ), upright)
+    return round(median(map(min, sizes)))
+
+
+def _sizes(source: Samples, chosen: Sequence[int], upright: bool) -> tuple[list[tuple[int, int]], list[str]]:
+    """(H, W) of images, and the types of their values."""
+    files = [path for index in chosen for path in source.files(index)[:1]]
+    if files:
+        infos = [read_info(path) for path in files]
+        return [info.shown if upright else info.size for info in infos], sorted({info.dtype for info in infos})
+    shape = source.image(chosen[0])[0].shape
+    return [(shape[-3], shape[-2])], ["uint8"]
 
 
 def _sides(sizes: Sequence[tuple[int, int]]) -> str:

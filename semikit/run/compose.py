@@ -14,6 +14,9 @@ from semikit.run import recipes
 from semikit.run.begun import read_begun
 from semikit.run.folder import find_run
 
+AUTO = "auto"
+"""The preset that `semikit.run.auto` chooses."""
+
 KEYS: Mapping[str, str] = {
     "labels": "data.labels",
     "unlabeled": "data.unlabeled",
@@ -79,6 +82,7 @@ def asked(task: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         config=_path(given.get("config")),
         preset=given.get("preset"),
         above=above,
+        processes=given.get("gpus", 1),
     )
     return raw, above
 
@@ -165,8 +169,9 @@ def compose(
     config: Path | None = None,
     preset: str | None = None,
     above: Mapping[str, Any],
+    processes: int = 1,
 ) -> dict[str, Any]:
-    """All layers of a run's configuration, laid over one another.
+    """All layers of a run's configuration, laid over one another; `processes` is how many the run is to have.
 
     Raises:
         InputError: when a name is not known, or the data are not said or said twice.
@@ -175,7 +180,16 @@ def compose(
         raise InputError(f"both --dataset {dataset} and --data {data} were given; give one of them.")
     if config is not None and preset is not None:
         raise InputError(f"both --config {config} and --preset {preset} were given; give one of them.")
+    if preset == AUTO and data is None:
+        what = f"--dataset {dataset} has a recipe of its own" if dataset is not None else "none were given"
+        raise InputError(
+            f"--preset auto chooses by data of your own, --data, and {what}. Give --data, or leave out --preset auto."
+        )
     own = _own_data(task, data, root) if data is not None else None
+    if preset == AUTO and own is not None:
+        from semikit.run.auto import compose_auto  # imports torch and timm, and opens the data
+
+        return compose_auto(task, own, above, processes)
     raw = recipes.compose(task, dataset, preset, config, above, own)
     return raw if root is None or data is not None else at_root(raw, root)
 

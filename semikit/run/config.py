@@ -6,7 +6,7 @@ All errors of all sections are gathered into one message. Where the values come 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -41,6 +41,15 @@ _TOLD = (
 """What may differ too, so that a run that diverged, or is shared otherwise, can go on; it is reported and recorded."""
 
 
+CHOSEN = "chosen"
+"""Key of plain values under which `--preset auto` says what it chose; it is not written."""
+
+
+@final
+class Chosen(dict[str, str]):
+    """Choices of `--preset auto` with their reasons, by what was chosen."""
+
+
 class _Dumper(yaml.SafeDumper):
     """Texts with line breaks and the like between double quotes: others do not always come back as they were."""
 
@@ -55,7 +64,9 @@ _Dumper.add_representer(str, _text)
 @final
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that decides a run; `method` is the settings object of the method called `method_name`."""
+    """Everything that decides a run; `method` is the settings object of the method called `method_name`. `chosen` says
+    in words what `--preset auto` chose.
+    """
 
     task: str
     name: str
@@ -67,6 +78,7 @@ class Config:
     evaluate: Settings
     optimizer: OptimizerSettings
     train: TrainSettings
+    chosen: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def to_raw(self) -> dict[str, Any]:
         """Plain values that `resolve` turns into an equal configuration."""
@@ -91,7 +103,9 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: every unknown key, missing key and wrong value of all sections, one line each.
     """
-    raw = expand(_written(dict(raw)), "the configuration")
+    raw = dict(raw)
+    chosen = raw.pop(CHOSEN) if isinstance(raw.get(CHOSEN), Chosen) else {}
+    raw = expand(_written(raw), "the configuration")
     task_class = TASKS.get(str(raw.get("task", "")))
     method_raw = _mapping(raw, "method")
     name = str(method_raw.pop("name", "unimatch_v2"))
@@ -117,7 +131,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
             errors.append(str(error))
     if errors:
         raise ConfigError("\n".join(errors))
-    return Config(task=str(raw["task"]), name=str(raw.get("name", "run")), method_name=name, **parts)
+    return Config(task=str(raw["task"]), name=str(raw.get("name", "run")), method_name=name, **parts, chosen=chosen)
 
 
 def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[str]:

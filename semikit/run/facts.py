@@ -94,6 +94,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
     }
+    facts |= {f"auto: {name}": choice for name, choice in config.chosen.items()}
     return facts if run.folder == PLANNED else {**facts, "run": str(run.folder)}
 
 

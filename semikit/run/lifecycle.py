@@ -52,6 +52,9 @@ def begin(
     if seeds is not None and may_restart():
         raise InputError("--seeds does not go with --max-restarts; start each seed by itself (--seed, --out).")
     with joined(config.train.device):
+        if config.chosen:  # by what the first machine has
+            raw = on_first(lambda: raw)
+            config = resolve(raw)
         # Only some machines count a restart; with --out the folder tells.
         begun = on_first(lambda: unfinished(config, out) if restarts() or (out and may_restart()) else None)
         if begun is not None:

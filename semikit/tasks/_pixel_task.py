@@ -14,7 +14,7 @@ from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
 from semikit.data.check import Part, check_samples, missing_files, parts_of
-from semikit.data.description import describe
+from semikit.data.description import describe, typical_side
 from semikit.data.formats.rescale import Scale
 from semikit.data.header_notices import header_notices
 from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
@@ -184,6 +184,10 @@ class PixelTask(Task, ABC):
         learned = self.learned
         upright = orientation_of(self.data) != "stored"
         return describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale, upright)
+
+    def typical_side(self) -> int:
+        """The median of the labelled images' shorter sides."""
+        return typical_side(self.learned.train, self.learned.split.labeled, orientation_of(self.data) != "stored")
 
     def settled(self, data: Any) -> Settings:
         """With the range of values that was sampled."""

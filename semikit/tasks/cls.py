@@ -17,7 +17,7 @@ from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import Part, check_samples, parts_of, refuse_other_size
 from semikit.data.class_splits import held_out
-from semikit.data.description import describe
+from semikit.data.description import describe, typical_side
 from semikit.data.header_notices import header_notices
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.label_spec import LabelSpec, load_labels
@@ -167,6 +167,10 @@ class Classification(Task):
         """Sizes and type of values."""
         upright = orientation_of(self.data) != "stored"
         return describe(self.learned.train, self.learned.split.labeled, 3, None, upright)
+
+    def typical_side(self) -> int:
+        """The median of the labelled images' shorter sides."""
+        return typical_side(self.learned.train, self.learned.split.labeled, orientation_of(self.data) != "stored")
 
     def labelled_census(self) -> PartCensus:
         """The labelled images of each class."""
