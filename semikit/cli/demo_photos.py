@@ -251,6 +251,6 @@ def _nameless(given: Path, names: Sequence[str]) -> list[str]:
     if list(names) != [f"class {number}" for number in range(len(names))]:
         return []
     return [
-        f"nobody says what the values of the masks mean: each of 0 to {len(names) - 1} counts as a class. Where one is "
-        f"void, or to give them names: semikit data init {given} -o my.yaml, write it there, and --photos my.yaml"
+        f"each value of the masks, 0 to {len(names) - 1}, counts as a class by its number. Where one is void, or to "
+        f"give them names: semikit data init {given} -o my.yaml, write it there, and --photos my.yaml"
     ]

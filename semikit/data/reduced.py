@@ -51,7 +51,7 @@ def _copy(source: Samples, index: int, folder: Path, side: int, masks: bool) -> 
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     factor = min(1.0, side / max(picture.size))
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    _save(picture.resize(size, Image.Resampling.LANCZOS), folder / "images" / name)
+    _save(picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0), folder / "images" / name)
     if masks:
         labels, valid = target_of(source, index, image.shape)
         counted = np.where(valid if seen is None else valid & seen, labels, np.uint8(VOID))

@@ -21,7 +21,7 @@ from semikit.data.palette import Palette
 from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
-from semikit.inference.pictures import displayed, heat, sheet, shown_labels
+from semikit.inference.pictures import NOT_COUNTED, displayed, heat, sheet, shown_labels
 from semikit.inference.windows import (
     Coverage,
     EvaluateSettings,
@@ -117,7 +117,7 @@ class PixelEvaluation:
         """A few images and their truth beside the prediction of each network, titled by its name; with `confidence`
         that of the last one too.
         """
-        rows, present = [], set[int]()
+        rows, present, everything = [], set[int](), True
         for index in spread(range(len(source)), _EXAMPLES):
             extent = source.extent(index)  # of a raster its middle is shown
             region = None if extent is None else middle(extent, _SHOWN)
@@ -129,9 +129,11 @@ class PixelEvaluation:
             rows.append([*displayed(image), *(shown_labels(*shown, self.palette) for shown in every)])
             if confidence:
                 rows[-1].append(heat(predictions[-1][1].float().cpu().numpy()))
+            everything &= bool(valid.all())
             present.update(*(np.unique(classes[where]).tolist() for classes, where in every))
         titles = (*self.titles, "truth", *networks, *(["confidence"] if confidence else []))
-        return sheet(rows, titles, self._legend(present))
+        rest = [] if everything else [("does not count", NOT_COUNTED)]
+        return sheet(rows, titles, [*self._legend(present), *rest])
 
     def _legend(self, present: set[int]) -> list[tuple[str, Bytes]]:
         """All classes, or where they are many those that are shown."""

@@ -21,6 +21,8 @@ _GAP = 6
 _HEAD = 16
 _MIN_SIDE = 192
 _MAX_SIDE = 640
+NOT_COUNTED: Pixels = np.full(3, 255, np.uint8)
+"""Colour of pixels of a truth that do not count."""
 
 
 @cache
@@ -58,10 +60,10 @@ def heat(confidence: npt.NDArray[np.floating]) -> Pixels:
 
 
 def shown_labels(labels: Pixels, valid: npt.NDArray[np.bool_] | None, colours: Pixels) -> Pixels:
-    """Class ids (H, W) -> colours (H, W, 3); white where not valid."""
+    """Class ids (H, W) -> colours (H, W, 3); `NOT_COUNTED` where not valid."""
     shown = colours[labels]
     if valid is not None:
-        shown = np.where(valid[..., None], shown, np.uint8(255))
+        shown = np.where(valid[..., None], shown, NOT_COUNTED)
     return np.asarray(shown, dtype=np.uint8)
 
 
@@ -90,7 +92,9 @@ def sheet(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], legend: Seque
     top = _HEAD + _GAP + len(rows) * (height + _GAP)
     for i, line in enumerate(lines):
         for x, name, colour in line:
-            draw.rectangle((x, top + 18 * i + 3, x + 11, top + 18 * i + 14), fill=tuple(int(c) for c in colour))
+            edge = "gray" if (colour == NOT_COUNTED).all() else None
+            box = (x, top + 18 * i + 3, x + 11, top + 18 * i + 14)
+            draw.rectangle(box, fill=tuple(int(c) for c in colour), outline=edge)
             draw.text((x + 16, top + 18 * i + 1), name, fill="black", font=font)
     return canvas
 

@@ -76,7 +76,7 @@ def test_a_folder_is_described_copied_small_and_compared(semikit: Call, tmp_path
     assert "mean std seeds steps minutes" in out
     assert "26 images were copied to" in out
     assert "at most 24 pixels a side; all scores are at that size. The best is chosen on 2 images, and 4 others" in out
-    assert "nobody says what the values of the masks mean: each of 0 to 2 counts as a class" in out
+    assert "each value of the masks, 0 to 2, counts as a class by its number" in out
     assert f"semikit data init {tmp_path / 'mine'} -o my.yaml" in out
     assert "next: semikit train seg --data out/data.yaml --preset small-pretrained --labels 8" in out
     assert size_of(folder / "comparison.png")[0] > 4 * 24
@@ -148,7 +148,7 @@ def test_a_yaml_with_colours_and_lists_of_labels(semikit: Call, tmp_path: Path) 
     shutil.move("out", "first")
     answer = semikit("demo", "seg", "--photos", tmp_path / "my.yaml", *TINY, "--labels", tmp_path / "mine.txt")
     assert answer.code == 0, answer.err
-    assert "nobody says" not in answer.out
+    assert "by its number" not in answer.out
     assert Path("out/seed-0/semi-supervised/labeled.txt").read_text() == names
     assert not Path("out/data.yaml").exists()
     assert f"--data {tmp_path / 'my.yaml'}" in answer.out
@@ -258,5 +258,5 @@ def test_street_photos_with_pretrained_weights(semikit: Call) -> None:
     assert answer.code == 0, answer.err
     out = " ".join(answer.out.split())
     assert "23 labelled · 344 unlabelled · 34 validation · 67 test" in out
-    assert "each of 0 to 11 counts as a class. Where one is void" in out
+    assert "0 to 11, counts as a class by its number. Where one is void" in out
     assert size_of(next(Path("out/photos/test/images").iterdir())) == (96, 72)

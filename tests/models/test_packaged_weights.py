@@ -61,9 +61,10 @@ def test_the_class_of_a_known_photograph() -> None:
     assert float(shares.max()) > 0.3
 
 
-def test_segmentation_and_classification_begin_with_them() -> None:
+def test_segmentation_and_classification_begin_with_them(caplog: pytest.LogCaptureFixture) -> None:
     stored = read_weights(packaged_file(ENCODERS["efficientnet-lite0"].package) or Path())
     encoder = build_encoder(ModelSettings(encoder="efficientnet-lite0", decoder="deeplabv3plus"))
+    assert not caplog.records  # of the layers that features do without
     assert torch.equal(encoder.backbone.state_dict()["conv_stem.weight"], stored["_conv_stem.weight"])
     assert (encoder.mean, encoder.std) == (IMAGENET_MEAN, IMAGENET_STD)
     network = build_classifier(ClassifierSettings(encoder="efficientnet-lite0", weights="pretrained"), 10)

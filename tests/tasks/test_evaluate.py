@@ -134,6 +134,21 @@ def test_of_many_classes_only_those_that_are_shown_are_named() -> None:
     assert [name for name, _ in many._legend({140, 3})] == ["3", "140"]
 
 
+def test_a_legend_says_what_does_not_count_where_it_is_shown(pointwise: Make) -> None:
+    source = Source([(50, 40)] * 2)
+    partly = evaluation().comparison({"prediction": pointwise()}, source, INFERENCE)
+    source.valid = [np.ones((50, 40), bool)] * 2
+    whole = evaluation().comparison({"prediction": pointwise()}, source, INFERENCE)
+    grays = [
+        sum(count for count, colour in image.getcolors(1 << 24) or [] if colour == GRAY) for image in (partly, whole)
+    ]
+    assert grays[0] >= 4 * 12 - 4  # the edge of a white box
+    assert grays[1] < 12
+
+
+GRAY = (128, 128, 128)
+
+
 def test_large_images_are_thinned_out_in_pictures(pointwise: Make) -> None:
     sheet = evaluation().comparison({"prediction": pointwise()}, Source([(700, 1400)]), INFERENCE)
     assert sheet.width < 4 * 720

@@ -151,6 +151,12 @@ class _Writer:
         if self.layout.task == "cd" and not names and not found.coloured and len(found.shares) == len(BINARY):
             names = list(BINARY)
         made = classes_of(found, names, table_beside(self.folder) if found.coloured else None)
+        if names and made.guessed:
+            values = some([str(value) for value in found.shares], 12)
+            self.notices.append(
+                f"a list beside the images names {len(names)} classes, but the masks hold {len(found.shares)} values "
+                f"({values}); the list was not used. Write down which value is which class, and which do not count"
+            )
         return ["", *_class_lines(made, found)]
 
     def _other(self) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -53,7 +55,20 @@ def create_backbone(
         return whole
     # timm wraps a model only after loading, and renames some parameters then
     overlay["state_dict"] = whole.state_dict()
-    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **args, **features)
+    with _silent_builder():
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **args, **features)
+
+
+@contextmanager
+def _silent_builder() -> Iterator[None]:
+    """Without timm's warning of layers that a feature extractor leaves out: `load_encoder` has compared them all."""
+    logger = logging.getLogger("timm.models._builder")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def load_encoder(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -105,6 +105,15 @@ def test_names_beside_the_images_are_taken(tmp_path: Path) -> None:
     assert "guesses" not in made.text
 
 
+def test_a_list_of_names_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    lf.photo(tmp_path / "data/images/a.png")
+    mask(tmp_path / "data/masks/a.png", (0, 1, 2))
+    (tmp_path / "data/classes.txt").write_text("sky\nroad\n")
+    made, yaml = drafted(tmp_path / "data")
+    assert "names 2 classes, but the masks hold 3 values (0, 1, 2); the list was not used" in made.notices[0]
+    assert load_spec(yaml).classes == ("class 0", "class 1", "class 2")
+
+
 def test_a_class_called_void_does_not_count(tmp_path: Path) -> None:
     lf.photo(tmp_path / "data/images/a.png")
     mask(tmp_path / "data/masks/a.png", (0, 1, 2))
