@@ -25,6 +25,8 @@ RENAMED_LABELS = {
 
 Teacher = Literal["ema", "student", "auto"]
 
+ClassQuantile = Annotated[float, Field(ge=0, lt=1)] | None
+
 
 def named_kind(raw: Any) -> Any:
     """A group of settings of which only the kind is given (`alignment: queue`) as the group."""

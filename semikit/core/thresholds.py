@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from typing import ClassVar, Protocol, final
 
 import torch
 from torch import Tensor, nn
 
-from semikit.core.batch import Prediction
+from semikit.core.batch import Prediction, RunInfo
 from semikit.core.feature_bank import places
 from semikit.core.running_averages import Mean, class_mean_of, class_share_of, follow, mean_of, quantile_of
 from semikit.distributed.collectives import gather_over_processes, sum_over_processes
 
 _MOMENTUM = 0.99
+_BINS = 256  # of the confidence; a power of two, so that no position lies in another bin than its edge says
 _SMALLEST_SHARE = 0.1  # of an equal share: no class weighs more than ten times (before normalising), however rare
 
 
@@ -72,6 +73,58 @@ class FixedThreshold(Threshold):
     def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
         """Weights (B, *S) bool: a mask needs no multiplication."""
         return (prediction.confidence >= self.threshold) & valid
+
+
+@final
+class ClassThreshold(Threshold):
+    """The fixed `threshold`, for each class lowered to the `quantile` of its own confidence where that is less. Of
+    each class the surest count (as Zou et al. 2018, CBST, Algorithm 2, but of the last steps, not of all images).
+
+    `histogram` (K, 256) follows how many positions of each class have which confidence, in equal bins of 0..1; the bin
+    in which the quantile lies counts as a whole.
+    """
+
+    histogram: Tensor
+
+    def __init__(self, num_classes: int, threshold: float, quantile: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.quantile = quantile
+        self.register_buffer("histogram", torch.zeros(num_classes, _BINS))
+
+    @torch.no_grad()
+    def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B, *S) bool, this step counted in."""
+        self._count(prediction, valid)
+        above = self.histogram.flip(1).cumsum(1)  # positions from the most confident bin down
+        too_few = (above < (1 - self.quantile) * above[:, -1:]).sum(1)
+        lowered = (1 - (too_few + 1) / _BINS).clamp(max=self.threshold)
+        return (prediction.confidence >= lowered[prediction.labels]) & valid
+
+    def _count(self, prediction: Prediction, valid: Tensor) -> None:
+        bins = (prediction.confidence * _BINS).nan_to_num(0.0).long().clamp(0, _BINS - 1)
+        places = (prediction.labels * _BINS + bins).flatten()
+        counts = torch.zeros_like(self.histogram).flatten().scatter_add_(0, places, valid.flatten().float())
+        self.histogram.lerp_(sum_over_processes(counts).view_as(self.histogram), 1 - _MOMENTUM)
+
+
+class ThresholdSettings(Protocol):
+    """What `threshold_of` reads of a method's settings."""
+
+    @property
+    def threshold(self) -> float:
+        """Least confidence that counts."""
+
+    @property
+    def class_quantile(self) -> float | None:
+        """The quantile of its confidence that the threshold of each class is lowered to."""
+
+
+def threshold_of(config: ThresholdSettings, run_info: RunInfo) -> Threshold:
+    """The threshold of a method that has a fixed one, which `class_quantile` may lower for each class."""
+    if config.class_quantile is None:
+        return FixedThreshold(config.threshold)
+    return ClassThreshold(run_info.num_classes, config.threshold, config.class_quantile)
 
 
 @final

@@ -13,9 +13,9 @@ from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
-from semikit.core.settings import RENAMED_LABELS, PseudoLabelSettings
+from semikit.core.settings import RENAMED_LABELS, ClassQuantile, PseudoLabelSettings
 from semikit.core.student_views import check_forward, student_views
-from semikit.core.thresholds import FixedThreshold, Threshold
+from semikit.core.thresholds import Threshold, threshold_of
 
 ExtraLoss = Callable[[Tensor, Target], dict[str, Tensor]]
 """Logits (B, K, *S) of the strong view and its target -> further losses (), weighted, by name."""
@@ -29,6 +29,9 @@ class FixMatchConfig(PseudoLabelSettings):
 
     threshold: float = Field(default=0.95, ge=0, le=1)
     """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
+    class_quantile: ClassQuantile = None
+    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
+    the surest fifth of every predicted class counts); null: one threshold for all."""
 
 
 @final
@@ -66,7 +69,7 @@ class FixMatch(Method):
         check_forward(config.forward, network)
         if threshold is None:
             assert isinstance(config, FixMatchConfig), config
-            threshold = FixedThreshold(config.threshold)
+            threshold = threshold_of(config, run_info)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
         self.rule = PseudoLabelRule.of(config, run_info, threshold, aligned_labels)
         self.extra_loss = extra_loss

@@ -11,9 +11,9 @@ from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
-from semikit.core.settings import UnlabeledSettings
+from semikit.core.settings import ClassQuantile, UnlabeledSettings
 from semikit.core.student_views import logits_of
-from semikit.core.thresholds import FixedThreshold
+from semikit.core.thresholds import threshold_of
 
 
 @final
@@ -22,6 +22,9 @@ class PseudoLabelConfig(UnlabeledSettings):
 
     threshold: float = Field(default=0.95, ge=0, le=1)
     """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
+    class_quantile: ClassQuantile = None
+    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
+    the surest fifth of every predicted class counts); null: one threshold for all."""
     teacher: Literal["ema", "student", "auto"] = "student"
     """Who gives the pseudo-labels: the student in its own training pass, the EMA teacher, or auto (see ema)."""
     forward: Literal["separate", "joint"] = "separate"
@@ -59,7 +62,7 @@ class PseudoLabel(Method):
     def __init__(self, network: Network, config: PseudoLabelConfig, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
-        self.rule = PseudoLabelRule(run_info, FixedThreshold(config.threshold), class_balance=config.class_balance)
+        self.rule = PseudoLabelRule(run_info, threshold_of(config, run_info), class_balance=config.class_balance)
 
     def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
         """Pseudo-labels by the teacher, where it gives them."""

@@ -20,8 +20,8 @@ from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule
 from semikit.core.rng import rng_for
-from semikit.core.settings import RENAMED_LABELS, JointSettings, optional_kind
-from semikit.core.thresholds import FixedThreshold
+from semikit.core.settings import RENAMED_LABELS, ClassQuantile, JointSettings, optional_kind
+from semikit.core.thresholds import threshold_of
 
 
 @final
@@ -34,6 +34,9 @@ class SimMatchConfig(JointSettings):
 
     threshold: float = Field(default=0.95, ge=0, le=1)
     """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
+    class_quantile: ClassQuantile = None
+    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
+    the surest fifth of every predicted class counts); null: one threshold for all."""
     follow: Literal["paper", "released"] = "paper"
     """released: averaged features are normalised over the images of the step, as USB does, not each for itself."""
     teacher: Literal["student", "ema"] = "student"
@@ -77,7 +80,7 @@ class SimMatch(Method):
     def __init__(self, network: Network, config: SimMatchConfig, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
-        self.rule = PseudoLabelRule.of(config, run_info, FixedThreshold(config.threshold))
+        self.rule = PseudoLabelRule.of(config, run_info, threshold_of(config, run_info))
         own, momentum = self.config.teacher == "student", self.config.bank_momentum
         if momentum is None:
             momentum = 0.7 if own else 0.0

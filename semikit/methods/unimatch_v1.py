@@ -16,9 +16,9 @@ from semikit.core.method import Method
 from semikit.core.network import Features, Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits, predicted
 from semikit.core.rng import rng_for
-from semikit.core.settings import Teacher, UnlabeledSettings
+from semikit.core.settings import ClassQuantile, Teacher, UnlabeledSettings
 from semikit.core.student_views import logits_of
-from semikit.core.thresholds import FixedThreshold
+from semikit.core.thresholds import threshold_of
 from semikit.distributed.collectives import over_all_processes
 
 
@@ -30,6 +30,9 @@ class UniMatchV1Config(UnlabeledSettings):
 
     threshold: float = Field(default=0.95, ge=0, le=1)
     """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
+    class_quantile: ClassQuantile = None
+    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
+    the surest fifth of every predicted class counts); null: one threshold for all."""
     teacher: Teacher = "student"
     """Whose pseudo-labels: the student's own, out of its training pass, the EMA teacher's, or auto (see ema)."""
     rate: float = Field(default=0.5, gt=0, lt=1)
@@ -61,7 +64,7 @@ class UniMatchV1(Method):
     def __init__(self, network: Network, config: UniMatchV1Config, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
-        self.rule = PseudoLabelRule(run_info, FixedThreshold(config.threshold), class_balance=config.class_balance)
+        self.rule = PseudoLabelRule(run_info, threshold_of(config, run_info), class_balance=config.class_balance)
 
     def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
         """The labels of the batch that is pasted into the strong views, and the dropout of the step."""

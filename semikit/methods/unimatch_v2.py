@@ -16,9 +16,9 @@ from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
 from semikit.core.rng import rng_for
-from semikit.core.settings import RENAMED_LABELS, PseudoLabelSettings, named_kind
+from semikit.core.settings import RENAMED_LABELS, ClassQuantile, PseudoLabelSettings, named_kind
 from semikit.core.student_views import check_forward, student_views
-from semikit.core.thresholds import FixedThreshold
+from semikit.core.thresholds import threshold_of
 from semikit.distributed.collectives import over_all_processes
 
 
@@ -36,6 +36,9 @@ class UniMatchV2Config(PseudoLabelSettings):
 
     threshold: float = Field(default=0.95, ge=0, le=1)
     """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
+    class_quantile: ClassQuantile = None
+    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
+    the surest fifth of every predicted class counts); null: one threshold for all."""
     streams: Literal[1, 2] = 2
     """Strong views of an image."""
     dropout: Annotated[ChannelDropout, BeforeValidator(named_kind)] = ChannelDropout()
@@ -83,7 +86,7 @@ class UniMatchV2(Method):
         check_forward(config.forward, network)
         check_levels(config.dropout, network.widths)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
-        self.rule = PseudoLabelRule.of(config, run_info, FixedThreshold(config.threshold))
+        self.rule = PseudoLabelRule.of(config, run_info, threshold_of(config, run_info))
 
     def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
         """The teacher labels the weak views (eq. 2, 3); channel masks are drawn (eq. 14, 15)."""

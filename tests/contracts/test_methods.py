@@ -223,11 +223,11 @@ def test_state_round_trip(make: Make) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"ohem": {"threshold": 0.7, "min_kept": 30}}], ids=["plain", "ohem"])
 @pytest.mark.parametrize("normalise", ["total", "process"])
-@pytest.mark.parametrize("balance", [0.0, 0.5])
-def test_no_step_waits_for_the_device(make: Make, settings: dict[str, Any], normalise: str, balance: float) -> None:
-    extra = (
-        {"class_balance": balance, "ramp": 0.5} if balance and "threshold" in make().method.Config.model_fields else {}
-    )
+@pytest.mark.parametrize("more", [False, True])
+def test_no_step_waits_for_the_device(make: Make, settings: dict[str, Any], normalise: str, more: bool) -> None:
+    known = type(make().method.config).model_fields
+    extra = {"class_balance": 0.5, "ramp": 0.5} if more and "threshold" in known else {}
+    extra |= {"class_quantile": 0.8} if more and "class_quantile" in known else {}
     made = make({**settings, **extra}, normalise=normalise)
     with SyncCounter() as counter:
         denominators(made.labeled.valid, made.run_info.group, made.run_info.normalise)

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from semikit.core.batch import Prediction
-from semikit.core.thresholds import ClassBalance, FixedThreshold
+from semikit.core.thresholds import ClassBalance, ClassThreshold, FixedThreshold, Threshold, threshold_of
+from semikit.methods.unimatch_v2 import UniMatchV2Config
+from tests.helpers import tiny
+from tests.helpers.sync_counter import SyncCounter
 
 
 def test_reaching_the_threshold_is_enough_and_invalid_never_is() -> None:
@@ -62,3 +65,71 @@ def test_only_confident_positions_are_counted() -> None:
     first.observe(labels, torch.tensor([[True, True], [False, False]]))
     second.observe(torch.tensor([0, 1]), torch.tensor([True, True]))
     assert torch.equal(first.share, second.share)
+
+
+def weigh(
+    threshold: Threshold, labels: list[int], confidence: list[float], valid: list[bool] | None = None
+) -> list[bool]:
+    given = Prediction(torch.tensor(labels), torch.tensor(confidence))
+    is_valid = torch.ones(len(labels), dtype=torch.bool) if valid is None else torch.tensor(valid)
+    return [bool(weight) for weight in threshold(given, is_valid, torch.arange(len(labels)))]
+
+
+def test_the_surest_of_each_class_count_and_whatever_reaches_the_threshold() -> None:
+    labels, confidence = [0] * 4 + [1] * 4, [0.99, 0.98, 0.97, 0.5, 0.8, 0.6, 0.5, 0.4]
+    assert weigh(FixedThreshold(0.95), labels, confidence) == [True] * 3 + [False] * 5
+    assert weigh(ClassThreshold(2, 0.95, 0.75), labels, confidence) == [True] * 3 + [False, True] + [False] * 3
+    assert weigh(ClassThreshold(2, 0.95, 0.5), labels, confidence) == [True] * 3 + [False] + [True] * 2 + [False] * 2
+    assert weigh(ClassThreshold(2, 0.95, 0.0), labels, confidence) == [True] * 8
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.3, 0.5, 0.8, 0.95])
+def test_at_least_the_share_above_the_quantile_counts_and_hardly_more(quantile: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randint(3, (4, 30, 30), generator=generator)
+    confidence = 0.3 + 0.1 * labels + 0.4 * torch.rand(4, 30, 30, generator=generator)
+    valid = torch.rand(4, 30, 30, generator=generator) > 0.2
+    weights = ClassThreshold(3, 1.0, quantile)(Prediction(labels, confidence), valid, torch.arange(4))
+    assert not (weights & ~valid).any()
+    for number in range(3):
+        of_class = valid & (labels == number)
+        chosen, others = confidence[of_class & weights], confidence[of_class & ~weights]
+        share = len(chosen) / int(of_class.sum())
+        assert 1 - quantile <= share <= 1 - quantile + 0.03
+        assert not len(others) or chosen.min() > others.max()
+
+
+def test_a_class_that_was_rare_so_far_keeps_its_own_threshold() -> None:
+    """What was seen before counts: of one position alone one cannot say whether it is among the surest."""
+    made = ClassThreshold(2, 0.95, 0.85)
+    for _ in range(5):
+        weigh(made, [0] * 4 + [1] * 5, [0.99] * 4 + [0.9, 0.5, 0.5, 0.5, 0.5])
+    assert weigh(made, [0, 1], [0.99, 0.6]) == [True, False]
+    assert weigh(made, [0, 1], [0.9, 0.92]) == [False, True]
+
+
+def test_what_is_not_a_number_or_not_valid_changes_nothing() -> None:
+    made = ClassThreshold(2, 0.95, 0.5)
+    assert weigh(made, [0, 0, 1], [0.9, 0.4, 0.3]) == [True, False, True]
+    before = made.histogram.clone()
+    assert weigh(made, [1, 1], [0.99, float("nan")], [False, False]) == [False, False]
+    torch.testing.assert_close(made.histogram, 0.99 * before)
+    assert weigh(made, [1, 0], [float("nan"), 0.9]) == [False, True]
+    assert made.histogram.isfinite().all()
+    assert weigh(ClassThreshold(3, 0.95, 0.8), [2], [1.0]) == [True]
+
+
+def test_the_thresholds_of_classes_do_not_wait_for_the_device() -> None:
+    given = Prediction(torch.zeros(2, 4, 4, dtype=torch.long), torch.rand(2, 4, 4))
+    with SyncCounter() as counter:
+        ClassThreshold(2, 0.95, 0.8)(given, given.confidence > 0.1, torch.arange(2))
+    assert counter.total > 5
+    assert not counter.found
+
+
+def test_which_threshold_a_method_has() -> None:
+    fixed = threshold_of(UniMatchV2Config(threshold=0.7), tiny.run_info())
+    lowered = threshold_of(UniMatchV2Config(threshold=0.7, class_quantile=0.6), tiny.run_info(4))
+    assert isinstance(fixed, FixedThreshold)
+    assert isinstance(lowered, ClassThreshold)
+    assert (lowered.threshold, lowered.quantile, len(lowered.histogram)) == (0.7, 0.6, 4)
