@@ -134,7 +134,7 @@ class UnlabeledLoss(nn.Module):
     """The loss of strong views, its weight λ at each step, and the loss of the step.
 
     `weight` () is λ. It is a tensor set before `forward` of the method, so that a compiled step is not compiled anew
-    when λ grows.
+    when λ grows. The trainer's guards may let it grow again, from another `ramp_start` on.
     """
 
     weight: Tensor
@@ -143,12 +143,13 @@ class UnlabeledLoss(nn.Module):
         super().__init__()
         self.config = config
         self.num_classes = run_info.num_classes
+        self.ramp_start = 0
         self.ramp_iterations = config.ramp * run_info.iterations if config.ramp <= 1 else config.ramp
         self.register_buffer("weight", torch.tensor(config.weight), persistent=False)
 
     def begin(self, step: int) -> None:
         """Set λ for a step (from 0)."""
-        self.weight.fill_(self.config.weight * linear_ramp(step, self.ramp_iterations))
+        self.weight.fill_(self.config.weight * linear_ramp(step - self.ramp_start, self.ramp_iterations))
 
     def forward(self, logits: Tensor, target: Target) -> Tensor:
         """Cross-entropy of a view (B, K, *S) with its target, ().

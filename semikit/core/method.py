@@ -51,6 +51,7 @@ class Method(nn.Module, ABC):
         self.teacher = deepcopy(network).requires_grad_(False).eval()
         weights = None if run_info.class_weights is None else torch.tensor(run_info.class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
+        self.ema_decay = config.ema_decay
         self.student_labels = isinstance(config, UnlabeledSettings) and config.teacher == "student"
 
     def train(self, mode: bool = True) -> Self:
@@ -61,8 +62,8 @@ class Method(nn.Module, ABC):
 
     @property
     def label_source(self) -> Network:
-        """Whose pseudo-labels are learned at this step. `student_labels` is switched by the trainer's guard where
-        `teacher` is auto.
+        """Whose pseudo-labels are learned at this step. The trainer's guards may switch `student_labels`, as they may
+        lower `ema_decay`, while a run goes on.
         """
         return self.student if self.student_labels else self.teacher
 
@@ -84,7 +85,7 @@ class Method(nn.Module, ABC):
         `applied` () float is 1 where the optimiser really stepped, 0 where it skipped a non-finite gradient; it stays
         on the device.
         """
-        update(self.teacher, self.student, ema_decay(step, self.config.ema_decay, self.config.ema_ramp), applied)
+        update(self.teacher, self.student, ema_decay(step, self.ema_decay, self.config.ema_ramp), applied)
 
     def supervised_loss(self, logits: Tensor, labeled: Labeled) -> Tensor:
         """Cross-entropy on labelled images (paper eq. 1), over hard positions where `ohem` is set, ().

@@ -7,7 +7,7 @@ from typing import Literal, final
 from pydantic import Field
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
-from semikit.core.losses import UnlabeledLoss, masked_squared_error
+from semikit.core.losses import UnlabeledLoss, loss_weights, masked_squared_error
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
@@ -67,7 +67,7 @@ class MeanTeacher(Method):
         pred, target = student_views(self.student, labeled, unlabeled, self.config.forward), pseudo.views[0]
         loss_x = self.supervised_loss(pred.labeled, labeled)
         assert target.probabilities is not None
-        loss_u = masked_squared_error(pred.strong[0], target.probabilities, target.weights, target.denominator)
+        loss_u = masked_squared_error(pred.strong[0], target.probabilities, loss_weights(target), target.denominator)
         return self.unlabeled_loss.combine(loss_x, loss_u, labeled, pseudo.weak)
 
 

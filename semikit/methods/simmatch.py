@@ -145,7 +145,7 @@ class SimMatch(Method):
         """Let the teacher follow the student, and its projection the student's."""
         super().after_step(step, applied)
         if self.teacher_projection is not None:
-            decay = ema_decay(step, self.config.ema_decay, self.config.ema_ramp)
+            decay = ema_decay(step, self.ema_decay, self.config.ema_ramp)
             update(self.teacher_projection, self.projection, decay, applied)
 
 

@@ -36,9 +36,10 @@ _FREE = (
 
 _TOLD = (
     *("optimizer.lr:", "optimizer.encoder_lr:", "train.precision:", "train.max_skipped:"),
-    "train.accumulate:",
+    *("train.accumulate:", "train.guard:"),
 )
-"""What may differ too, so that a run that diverged, or is shared otherwise, can go on; it is reported and recorded."""
+"""What may differ too, so that a run that diverged, was warned of or is shared otherwise can go on; it is reported and
+recorded."""
 
 
 CHOSEN = "chosen"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "iterations": trainer.step,
         "bad_files": dict(trainer.bad_files.found),
         "unused_files": list(task.unused),
-        "notices": [notice for guard in trainer.guards for notice in guard.ended(trainer.step)],
+        "notices": trainer.guards.ended(trainer.step),
+        "actions": [asdict(action) for action in trainer.guards.done()],
         "seconds": round(trainer.seconds, 1),
         "first_batch_seconds": trainer.meter.first_batch,
         "images_per_second": round(trainer.step * trainer.meter.images_per_step / max(trainer.seconds, 1e-9), 2),

@@ -1,24 +1,38 @@
 """Callbacks that follow the evaluations and warn early of a useless teacher and of pseudo-labels that never begin or
-collapse. K classes.
+collapse, or do something about it (`train.guard: act`). K classes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
-from semikit.core.losses import LABELED, PREDICTED
 from semikit.core.method import Method
 from semikit.core.settings import UnlabeledSettings
+from semikit.training.meter import ClassSums
+from semikit.training.remedies import (
+    CLASS_THRESHOLDS,
+    FASTER_TEACHER,
+    RAMP_AGAIN,
+    STUDENT_LABELS,
+    Action,
+    Remedies,
+    Remedy,
+    class_balance,
+    lower_threshold,
+)
 
 GAP = 10.0
 """How far the teacher may stay behind the student, in points. With BEiT it stayed 18 behind in the authors' logs
 (Table 9); with DINOv2 by 7 (Cityscapes) and 11 (WHU-CD) after the first epoch only."""
 
 PATIENCE = 2
-"""Evaluations in a row the teacher has to be behind before the student takes its place."""
+"""Evaluations in a row the teacher has to be behind before the student takes its place, or that have to find nothing
+confident before something is done."""
+
+SETTLED = 3.0
+"""Lengths of its average that a teacher gets to come up once it follows faster: 5 % of the past is left in it then."""
 
 FALLEN = 0.25
 """Part of its largest value so far below which the confident share has collapsed."""
@@ -49,33 +63,11 @@ ENOUGH = 5.0
 _ONE, _CLASS = (1, 3), (2, 3)
 """Evaluations in a row before a warning: where it was otherwise before, and where it never was."""
 
+_AGAIN = -2
+"""Evaluations in a row after something was done: so many more have to pass before it is told that it did not help."""
+
 _NAMED = 5
 """Classes that are named in one warning."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class ClassSums:
-    """How often each of K classes came since the evaluation before: among labelled positions, and among the confident
-    pseudo-labels (by weight where they have one). Only their ratios mean something where processes took their mean.
-    """
-
-    names: Sequence[str]
-    labeled: Sequence[float]
-    predicted: Sequence[float]
-
-    @classmethod
-    def of(cls, names: Sequence[str], sums: Mapping[str, Sequence[float]]) -> ClassSums | None:
-        """From the sums of logs; None where the method has no such logs."""
-        if LABELED not in sums or PREDICTED not in sums:
-            return None
-        return cls(tuple(names), tuple(sums[LABELED]), tuple(sums[PREDICTED]))
-
-    def row(self) -> dict[str, float]:
-        """What a table of evaluations holds: how many classes are predicted, and the share (0..1) of the largest."""
-        total = sum(self.predicted)
-        largest = max(self.predicted) / total if total > 0 else 0.0
-        return {"classes_predicted": float(sum(value > 0 for value in self.predicted)), "largest_class": largest}
 
 
 class Guard(ABC):
@@ -106,27 +98,67 @@ class Guard(ABC):
         """Restore the state of a checkpoint."""
 
 
-def guards_of(method: Method) -> list[Guard]:
-    """The guards of a method: none where nothing is learned from unlabelled images."""
-    if not isinstance(method.config, UnlabeledSettings):
-        return []
-    teacher = TeacherGuard(method, method.config.teacher == "auto")
-    return [teacher, ShareGuard(), CollapseGuard(method.run_info.num_classes)]
+@final
+class Guards:
+    """The guards of a method and what they did: none where nothing is learned from unlabelled images. With `acts` they
+    do what they otherwise only tell of.
+    """
+
+    def __init__(self, method: Method, acts: bool = False) -> None:
+        self.remedies = Remedies(method, acts)
+        self.each: list[Guard] = []
+        if isinstance(method.config, UnlabeledSettings):
+            self.each = [
+                TeacherGuard(self.remedies, method.config.teacher == "auto"),
+                ShareGuard(self.remedies),
+                CollapseGuard(self.remedies),
+            ]
+
+    def evaluated(
+        self, step: int, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None
+    ) -> list[str]:
+        """Notices for the user, see `Guard.evaluated`."""
+        return [notice for guard in self.each for notice in guard.evaluated(step, scores, confident, classes)]
+
+    def ended(self, step: int) -> list[str]:
+        """What belongs beside the score, see `Guard.ended`."""
+        return [notice for guard in self.each for notice in guard.ended(step)]
+
+    def done(self, step: int | None = None) -> list[Action]:
+        """What was done to the method, or what of it after so many steps."""
+        return [action for action in self.remedies.done if step in (None, action.iteration)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each by its name, as plain values."""
+        return {guard.name: guard.state_dict() for guard in self.each} | {_DONE: self.remedies.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state of a checkpoint, and change the method as it was changed. Those of before have less."""
+        self.remedies.load_state_dict(state.get(_DONE, []))
+        for guard in self.each:
+            if guard.name in state:
+                guard.load_state_dict(state[guard.name])
+
+
+_DONE = "done"
 
 
 @final
 class TeacherGuard(Guard):
     """Warns of a teacher that stays behind the student. With `may_switch` (`method.teacher` auto) the student labels
-    from then on.
+    from then on; a guard that acts lets the teacher follow faster before.
     """
 
     name = "teacher"
 
-    def __init__(self, method: Method, may_switch: bool) -> None:
-        self.method = method
+    def __init__(self, remedies: Remedies, may_switch: bool) -> None:
+        self.remedies = remedies
+        self.method = remedies.method
         self.may_switch = may_switch
-        self.labels_alone = method.student_labels  # from the start: how the teacher does is of no matter
+        self.labels_alone = self.method.student_labels  # from the start: how the teacher does is of no matter
         self.behind = 0
+        self.settled = 0
+        """The step from which a teacher that follows faster is looked at again."""
 
     @property
     def switched(self) -> bool:
@@ -137,9 +169,11 @@ class TeacherGuard(Guard):
         self, step: int, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None
     ) -> list[str]:
         """See `Guard.evaluated`."""
-        return [] if self.labels_alone else self._gap(scores["student"], scores["teacher"])
+        if self.labels_alone or step < self.settled:
+            return []
+        return self._gap(step, scores["student"], scores["teacher"])
 
-    def _gap(self, student: float, teacher: float) -> list[str]:
+    def _gap(self, step: int, student: float, teacher: float) -> list[str]:
         self.behind = self.behind + 1 if student - teacher > GAP else 0
         if not self.behind or self.switched:
             return []
@@ -147,33 +181,49 @@ class TeacherGuard(Guard):
             f"the teacher is {student - teacher:.1f} points behind the student ({teacher:.1f} against {student:.1f})"
         )
         if self.behind < PATIENCE:
-            return [f"{notice}. Early on that passes; if it stays, its labels hold the student back."]
+            return [
+                f"{notice}. Early on that passes; if it stays, its labels hold the student back."
+                f"{self._next(step, soon=True)}"
+            ]
+        for remedy in (FASTER_TEACHER, STUDENT_LABELS):
+            done = self.remedies.do(step, remedy)
+            if done is not None:
+                self.behind, self.settled = 0, step + round(SETTLED / (1 - self.method.ema_decay))
+                return [f"{notice}, again: {done}."]
         if self.may_switch:
-            self.method.student_labels = True
-            return [f"{notice}, again: from now on the student labels (method.teacher auto)."]
-        return [
-            f"{notice}, again. method.teacher=student or auto lets the student label; a smaller ema_decay follows it."
-        ]
+            return [f"{notice}, again: from now on {self.remedies.take(step, STUDENT_LABELS)} (method.teacher auto)."]
+        return [f"{notice}, again.{self._next(step)}"]
+
+    def _next(self, step: int, soon: bool = False) -> str:
+        if self.may_switch and not self.remedies.acts:
+            return " Then the student labels (method.teacher auto)."
+        ladder = [r for r in (FASTER_TEACHER, STUDENT_LABELS) if self.remedies.open(r, step) is not None]
+        return self.remedies.next_to_try(step, *ladder[:1], others=["method.teacher=student"], soon=soon)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Guard.state_dict`."""
-        return {"behind": self.behind, "switched": self.switched}
+        return {"behind": self.behind, "switched": self.switched, "settled": self.settled}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Guard.load_state_dict`."""
-        self.behind = int(state["behind"])
+        self.behind, self.settled = int(state["behind"]), int(state.get("settled", 0))
         self.method.student_labels = self.labels_alone or bool(state["switched"])
 
 
 @final
 class ShareGuard(Guard):
-    """Warns of a confident share that never leaves zero, and of one that falls away."""
+    """Warns of a confident share that never leaves zero, and of one that falls away; a guard that acts lets the surest
+    of each class count where it never does.
+    """
 
     name = "share"
 
-    def __init__(self) -> None:
+    def __init__(self, remedies: Remedies) -> None:
+        self.remedies = remedies
         self.largest: float | None = None
         """Of all evaluations so far, 0..1; None before the first."""
+        self.without = 0
+        """Evaluations so far that found nothing confident."""
 
     def evaluated(
         self, step: int, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None
@@ -184,87 +234,108 @@ class ShareGuard(Guard):
         # The last bits depend on where a resumed run was interrupted.
         before, self.largest = self.largest, max(self.largest or 0.0, round(confident, 6))
         if self.largest < BEGUN:
-            return self._never(step) if before is None else []
+            return self._not_begun(step)
         if before is None or before < BEGUN or confident >= FALLEN * before:
             return []
         return [
             f"the share of confident pseudo-labels fell to {100 * confident:.1f} %, from up to {100 * before:.1f} %: "
-            "there is little left to learn from. Look at the loss and the learning rate; a lower method.threshold "
-            "lets more count."
+            "there is little left to learn from. Look at the loss and the learning rate."
+            f"{self.remedies.next_to_try(step, others=[lower_threshold(self.remedies.method)])}"
         ]
+
+    def _not_begun(self, step: int) -> list[str]:
+        self.without += 1
+        if self.without == 1:
+            others = [lower_threshold(self.remedies.method)]
+            return [self._never(step) + self.remedies.next_to_try(step, CLASS_THRESHOLDS, others=others, soon=True)]
+        done = self.remedies.do(step, CLASS_THRESHOLDS) if self.without >= PATIENCE else None
+        return [] if done is None else [f"{self._nothing(step)}: {done}."]
 
     def ended(self, step: int) -> list[str]:
         """See `Guard.ended`."""
-        return self._never(step) if self.largest is not None and self.largest < BEGUN else []
+        if self.largest is None or self.largest >= BEGUN:
+            return []
+        others = [self.remedies.setting(step, CLASS_THRESHOLDS), lower_threshold(self.remedies.method)]
+        return [self._never(step) + self.remedies.next_to_try(step, others=others)]
 
-    def _never(self, step: int) -> list[str]:
-        return [
-            f"no unlabelled image has taught anything yet after {step} steps: the confident share is 0 %, so the score "
-            "is that of labelled images alone. If that stays, train longer, lower method.threshold or give more labels."
-        ]
+    def _never(self, step: int) -> str:
+        return (
+            f"{self._nothing(step)}, so the score is that of labelled images alone. If that stays, train longer or "
+            "give more labels."
+        )
+
+    def _nothing(self, step: int) -> str:
+        return f"no unlabelled image has taught anything yet after {step} steps: the confident share is 0 %"
 
     def state_dict(self) -> dict[str, Any]:
         """See `Guard.state_dict`."""
-        return {"largest": self.largest}
+        return {"largest": self.largest, "without": self.without}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Guard.load_state_dict`."""
         self.largest = state["largest"]
+        self.without = int(state.get("without", 0 if self.largest is None else 1))
 
 
 @final
 class CollapseGuard(Guard):
-    """Warns once of each collapse of the pseudo-labels: into one class, or out of some that are labelled.
+    """Warns once of each collapse of the pseudo-labels: into one class, or out of some that are labelled. A guard that
+    acts lets the surest of each class count, and in a collapse into one the unlabelled loss grow anew.
 
     They are compared with what was labelled in the same steps.
     """
 
     name = "collapse"
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, remedies: Remedies) -> None:
+        self.remedies = remedies
         # The last entry is of all classes together: whether one has taken everything.
-        self.in_a_row = [0] * (num_classes + 1)
-        self.fine_before = [False] * (num_classes + 1)
+        self.in_a_row = [0] * (remedies.method.run_info.num_classes + 1)
+        self.fine_before = [False] * len(self.in_a_row)
 
     def evaluated(
         self, step: int, scores: Mapping[str, float], confident: float | None, classes: ClassSums | None
     ) -> list[str]:
         """See `Guard.evaluated`."""
-        return [] if classes is None else self._collapsed(classes, 1.0 if confident is None else confident)
-
-    def _collapsed(self, sums: ClassSums, confident: float) -> list[str]:
-        found, total = sum(sums.predicted), sum(sums.labeled)
-        if not (found > 0 and total > 0):
+        if classes is None or not (sum(classes.predicted) > 0 and sum(classes.labeled) > 0):
             return []
-        labeled = [value / total for value in sums.labeled]
-        predicted = [value / found for value in sums.predicted]
-        alone = self._alone(sums.names, labeled, predicted, found, confident)
-        absent = self._absent(sums.names, labeled, predicted, found, confident)
-        return alone or absent
+        alone = self._alone(classes, 1.0 if confident is None else confident)
+        absent = self._absent(classes, 1.0 if confident is None else confident)
+        if alone is not None:
+            return [self._with_remedy(step, alone, CLASS_THRESHOLDS, RAMP_AGAIN)]
+        return [self._with_remedy(step, notice, CLASS_THRESHOLDS) for notice in absent]
 
-    def _alone(
-        self, names: Sequence[str], labeled: list[float], predicted: list[float], found: float, confident: float
-    ) -> list[str]:
+    def _with_remedy(self, step: int, notice: str, *remedies: Remedy) -> str:
+        """The notice with what is done now, or what may be tried."""
+        done = self.remedies.do(step, *remedies)
+        if done is None:
+            others = [class_balance(self.remedies.method)]
+            return f"{notice}{self.remedies.next_to_try(step, *remedies, others=others)} More labels help too."
+        self.in_a_row = [_AGAIN if bad else 0 for bad in self.in_a_row]
+        return f"{notice} {done[0].upper()}{done[1:]}."
+
+    def _alone(self, sums: ClassSums, confident: float) -> str | None:
+        """That one class has just taken everything."""
+        labeled, predicted = sums.shares()
         most = max(range(len(predicted)), key=predicted.__getitem__)
         others, wanted = 1 - predicted[most], 1 - labeled[most]
-        if found * wanted < ENOUGH:
-            return []
+        if sum(sums.predicted) * wanted < ENOUGH:
+            return None
         too_much = confident * predicted[most] > labeled[most] + EXCESS * wanted
         if not self._due(-1, too_much and others < min(ALONE, wanted / FEWER), _ONE):
-            return []
-        return [
+            return None
+        return (
             f"{100 * predicted[most]:.1f} % of the confident pseudo-labels ({100 * confident:.1f} % of all) are "
-            f"{names[most]!r}, which is {100 * labeled[most]:.1f} % of what is labelled: the classes collapse into "
-            "one. Look at the losses; go on from before with a lower learning rate, or begin again with "
-            "method.class_balance=0.5 or more labels."
-        ]
+            f"{sums.names[most]!r}, which is {100 * labeled[most]:.1f} % of what is labelled: the classes collapse "
+            "into one. Look at the losses; the run may also go on from before with a lower optimizer.lr."
+        )
 
-    def _absent(
-        self, names: Sequence[str], labeled: list[float], predicted: list[float], found: float, confident: float
-    ) -> list[str]:
+    def _absent(self, sums: ClassSums, confident: float) -> list[str]:
+        """Which classes are not predicted any more, and which still are not."""
+        found = sum(sums.predicted)
         lost: list[str] = []
         never: list[str] = []
-        for number, (name, wanted, share) in enumerate(zip(names, labeled, predicted, strict=True)):
+        for number, (name, wanted, share) in enumerate(zip(sums.names, *sums.shares(), strict=True)):
             known, absent = self.fine_before[number], share <= ABSENT * wanted
             if found * wanted < ENOUGH or (absent and not known and confident < HALF):
                 continue
@@ -272,10 +343,10 @@ class CollapseGuard(Guard):
                 item = f"{name!r} ({100 * share:.2g} %, of what is labelled {100 * wanted:.2g} %)"
                 (lost if known else never).append(item)
         return [
-            f"{begun} the confident pseudo-labels: {_listed(found)}. Unlabelled images teach nothing of what is not "
-            "predicted. A lower method.threshold or method.class_balance=0.5 lets rare classes count more."
-            for begun, found in (("no longer among", lost), ("still not among", never))
-            if found
+            f"{begun} the confident pseudo-labels: {_listed(items)}. Unlabelled images teach nothing of what is not "
+            "predicted."
+            for begun, items in (("no longer among", lost), ("still not among", never))
+            if items
         ]
 
     def _due(self, number: int, bad: bool, patience: tuple[int, int]) -> bool:

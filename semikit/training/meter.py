@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import final
 
 import torch
 from torch import Tensor
 
+from semikit.core.losses import LABELED, PREDICTED
 from semikit.distributed.collectives import mean_over_processes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ClassSums:
+    """How often each of K classes came since the evaluation before: among labelled positions, and among the confident
+    pseudo-labels (by weight where they have one). Only their ratios mean something where processes took their mean.
+    """
+
+    names: Sequence[str]
+    labeled: Sequence[float]
+    predicted: Sequence[float]
+
+    @classmethod
+    def of(cls, names: Sequence[str], sums: Mapping[str, Sequence[float]]) -> ClassSums | None:
+        """From the sums of logs; None where the method has no such logs."""
+        if LABELED not in sums or PREDICTED not in sums:
+            return None
+        return cls(tuple(names), tuple(sums[LABELED]), tuple(sums[PREDICTED]))
+
+    def shares(self) -> tuple[list[float], list[float]]:
+        """The share (0..1) of each class among labelled positions and among pseudo-labels, where there are both."""
+        both = ((values, sum(values)) for values in (self.labeled, self.predicted))
+        labeled, predicted = ([value / total for value in values] for values, total in both)
+        return labeled, predicted
+
+    def row(self) -> dict[str, float]:
+        """What a table of evaluations holds: how many classes are predicted, and the share (0..1) of the largest."""
+        total = sum(self.predicted)
+        largest = max(self.predicted) / total if total > 0 else 0.0
+        return {"classes_predicted": float(sum(value > 0 for value in self.predicted)), "largest_class": largest}
 
 
 @final

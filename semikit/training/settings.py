@@ -86,6 +86,9 @@ class TrainSettings(Settings):
     """Steps with a non-finite loss or gradient that are skipped before the run stops."""
     max_bad_files: int = Field(10, ge=0)
     """Different files that may turn out unreadable before the run stops; each is named, and another image stands in."""
+    guard: Literal["tell", "act"] = "tell"
+    """Where the unlabelled loss never begins, classes collapse or the teacher lags: tell names what to try next; act
+    does it and says so (a threshold for each class, a ramp, a faster teacher)."""
     normalise: Normalise = "total"
     """Denominators of the losses: counts over the total batch, or per process as released."""
     class_weights: Literal["balanced", "effective"] | dict[str, Annotated[float, Field(ge=0)]] | None = None

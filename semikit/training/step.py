@@ -67,15 +67,20 @@ class Stepper:
         if sharding is not None:
             sharding.hand_to(optimizer)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        # Batch norm, thresholds, banks: all that a step changes beside the parameters. The teacher follows afterwards.
-        unchanged = ("teacher.", "class_weights")
-        self.buffers = [buffer for name, buffer in method.named_buffers() if not name.startswith(unchanged)]
+        self.find_buffers()
         self.own_statistics = process_count() > 1 and has_batch_norm(method.student)
         self.no_sync: Callable[[], AbstractContextManager[Any]] = getattr(forward, "no_sync", nullcontext)
         device = self.parameters[0].device
         self.skipped = torch.zeros((), dtype=torch.long, device=device)
         self.overflows = torch.zeros((), dtype=torch.long, device=device)
         self.first_skipped = torch.full((), -1, dtype=torch.long, device=device)
+
+    def find_buffers(self) -> None:
+        """Look for what a step changes beside the parameters: batch norm, thresholds, banks (the teacher follows
+        afterwards). Needed again where the method was given another threshold.
+        """
+        unchanged = ("teacher.", "class_weights")
+        self.buffers = [buffer for name, buffer in self.method.named_buffers() if not name.startswith(unchanged)]
 
     def __call__(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
         """Label, learn, update; returns scalars () on the device for the logs, of this process's share.

@@ -42,6 +42,11 @@ class Tracker:
         self._writer.flush()
         draw_curves(self.rows, self.folder / "curves.png")
 
+    def note(self, step: int, name: str, text: str) -> None:
+        """Add what was done to the method after so many steps to the events."""
+        self._writer.add_text(f"actions/{name}", text, step)
+        self._writer.flush()
+
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write results.json and close the events."""
         write_json(self.folder / "results.json", results)

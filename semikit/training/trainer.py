@@ -20,7 +20,7 @@ from semikit.core.network import Network
 from semikit.core.rng import rng_for
 from semikit.core.task import Inference, Scores, Split, Task
 from semikit.distributed.collectives import alone, process_count, process_rank
-from semikit.distributed.groups import FAILED, GO, STOP, LostError, agreed, everywhere, translate_dist_errors
+from semikit.distributed.groups import FAILED, GO, STOP, LostError, agreed, everywhere, on_first, translate_dist_errors
 from semikit.errors import DataError, RunError, of_all
 from semikit.files import write_atomically
 from semikit.training.bad_files import BadFiles, count_bad_files
@@ -35,8 +35,8 @@ from semikit.training.checkpoint import (
     write_tensors,
 )
 from semikit.training.device import peak_memory
-from semikit.training.guards import ClassSums, guards_of
-from semikit.training.meter import Meter
+from semikit.training.guards import Guards
+from semikit.training.meter import ClassSums, Meter
 from semikit.training.optimizer import set_learning_rates
 from semikit.training.reporter import Reporter
 from semikit.training.settings import OptimizerSettings, Schedule, TrainSettings
@@ -80,7 +80,7 @@ class Trainer:
         self.folder, self.reporter, self.bad_files = folder, reporter, bad_files
         self.metadata, self.snapshot = metadata, snapshot
         self.meter = Meter(images_per_step)
-        self.guards = guards_of(method)
+        self.guards = Guards(method, train.guard == "act")
         self.step = 0
         self.evaluating = False  # and not done with it: a checkpoint would leave that evaluation out
         self.best: dict[str, Any] = {}
@@ -212,10 +212,19 @@ class Trainer:
         if tracker is not None:
             tracker.add(row)
         self.reporter.evaluation(self.step, self.latest, self.best)
-        values = {name: scores.value for name, scores in self.latest.items()}
-        for guard in self.guards:
-            self._tell(guard.evaluated(self.step, values, row.get("confident"), classes))
+        self._guard(row.get("confident"), classes, tracker)
         self.evaluating = False
+
+    def _guard(self, confident: float | None, classes: ClassSums | None, tracker: Tracker | None) -> None:
+        """Let the guards follow an evaluation, and change the method."""
+        scores = {name: found.value for name, found in self.latest.items()}
+        # What the first process measured, for all of them have to decide alike, to the last bit.
+        seen = on_first(lambda: (scores, confident, classes))
+        self._tell(self.guards.evaluated(self.step, *seen))
+        for action in self.guards.done(self.step):
+            self.stepper.find_buffers()
+            if tracker is not None:
+                tracker.note(action.iteration, action.remedy, action.text)
 
     def _tell(self, notices: Iterable[str]) -> None:
         for notice in notices:
@@ -255,7 +264,7 @@ class Trainer:
             "best": self.best,
             "seconds": self.seconds,
             "bad_files": dict(self.bad_files.found),
-            "guards": {guard.name: guard.state_dict() for guard in self.guards},
+            "guards": self.guards.state_dict(),
             "metadata": dict(self.metadata),
             **self.snapshot,
         }
@@ -264,10 +273,9 @@ class Trainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on exactly where a checkpoint was written."""
         self.step = int(state["step"])
+        self.guards.load_state_dict(state["guards"])  # first: what they did may have given the method more to restore
+        self.stepper.find_buffers()
         restore_learned(state, self.method, self.stepper, self.meter)
-        for guard in self.guards:
-            if guard.name in state["guards"]:  # checkpoints of before have not all of them
-                guard.load_state_dict(state["guards"][guard.name])
         self.best = dict(state["best"])
         assert not self.best or self.best.keys() >= {"model", "value", "iteration", "split", "per_class"}, self.best
         self.seconds = float(state["seconds"])

@@ -55,7 +55,7 @@ def make(name: str) -> Make:
     ) -> Made:
         cls: type[Method] = METHODS.get(name)
         threshold = {"threshold": 0.6} if "threshold" in cls.Config.model_fields else {}
-        config = cls.Config(**threshold, **(settings or {}))
+        config = cls.Config(**(threshold | (settings or {})))
         known, requirements = tiny.run_info(classes, **run_info), cls.requirements(config)
         if pixels and requirements.whole_images:
             pytest.skip("learns classes of whole images only")
@@ -236,6 +236,19 @@ def test_no_step_waits_for_the_device(make: Make, settings: dict[str, Any], norm
         made.method.after_step(3, torch.isfinite(result.loss.detach()).float())
     assert counter.total > 50
     assert not counter.found
+
+
+def test_the_balance_of_classes_counts_in_the_loss(make: Make) -> None:
+    known = type(make().method.config).model_fields
+    if "class_balance" not in known:
+        pytest.skip("has no unlabelled loss")
+    settings = {"ramp": 0.0} | ({"threshold": 0.0} if "threshold" in known else {})
+    plain, balanced = make(settings), make({**settings, "class_balance": 1.0})
+    parts: Any = balanced.method
+    parts.rule.balance.share.copy_(torch.tensor([0.8, 0.1, 0.1]))
+    before, after = (made.step(5).logs["loss_u"].item() for made in (plain, balanced))
+    assert before > 0
+    assert after != pytest.approx(before, rel=1e-3)
 
 
 def test_a_compiled_step_is_one_graph_and_the_same_step(make: Make) -> None:

@@ -17,7 +17,7 @@ from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits, predicte
 from semikit.core.settings import JointSettings, PseudoLabelSettings, UnlabeledSettings
 from semikit.core.thresholds import FixedThreshold, FreeThreshold, SoftWeights, Threshold
 from semikit.registry import METHODS
-from semikit.training.guards import guards_of
+from semikit.training.guards import Guards
 from tests.helpers import tiny
 
 
@@ -168,9 +168,9 @@ def test_the_student_labels_once_the_teacher_stays_behind(name: str) -> None:
     far = (20, {"student": 80.0, "teacher": 60.0}, 0.5, None)
     methods = {choice: plugin(tiny.network(), plugin.Config(teacher=choice), run_info) for choice in ("auto", "ema")}
     for method in methods.values():
-        guard = guards_of(method)[0]
+        guards = Guards(method)
         for _ in range(2):
             assert method.label_source is method.teacher
-            assert "behind" in guard.evaluated(*far)[0]
+            assert "behind" in guards.evaluated(*far)[0]
     assert methods["auto"].label_source is methods["auto"].student
     assert methods["ema"].label_source is methods["ema"].teacher

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Normalise, Requirements, RunInfo, Unlabeled, WeakViews
 from semikit.core.losses import denominators
+from semikit.core.method import Method
 from semikit.core.mixing import partners
 from semikit.core.network import Features, Network
+from semikit.registry import METHODS
 
 SIDE = 12
 
@@ -66,6 +68,15 @@ def network(seed: int = 0, scale: float = 8.0, **options: Any) -> TinyNetwork:
 
 def run_info(num_classes: int = 3, group: int = 2, normalise: Normalise = "total", iterations: int = 100) -> RunInfo:
     return RunInfo(num_classes, 4, 8, 2, iterations, group, seed=3, normalise=normalise)
+
+
+def method(name: str = "fixmatch", num_classes: int = 3, iterations: int = 100, **settings: Any) -> Method:
+    """A method that learns from unlabelled images, on a tiny network."""
+    plugin: Any = METHODS.get(name)
+    config = plugin.Config(**settings)
+    made = network(num_classes=num_classes, pixels=not plugin.requirements(config).whole_images)
+    learned: Method = plugin(made, config, run_info(num_classes, iterations=iterations))
+    return learned
 
 
 def batch(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from semikit.core.losses import LABELED, PREDICTED, class_counts
-from semikit.training.guards import ClassSums, CollapseGuard
+from semikit.training.guards import CollapseGuard
+from semikit.training.meter import ClassSums
+from semikit.training.remedies import Remedies
+from tests.helpers import tiny
 from tests.helpers.sync_counter import SyncCounter
 
 NAMES = ("road", "tree", "car")
@@ -16,10 +21,14 @@ def sums(labeled: tuple[float, ...], predicted: tuple[float, ...], scale: float 
     return ClassSums(NAMES, tuple(scale * x for x in labeled), tuple(scale * x for x in predicted))
 
 
+def guard(num_classes: int = 3, acts: bool = False, method: str = "fixmatch", **settings: Any) -> CollapseGuard:
+    return CollapseGuard(Remedies(tiny.method(method, num_classes, **settings), acts))
+
+
 def notices(
     *pairs: tuple[tuple[float, ...], tuple[float, ...]], scale: float = 1e4, confident: float = 1.0
 ) -> list[list[str]]:
-    watch = CollapseGuard(3)
+    watch = guard()
     return [watch.evaluated(20, {}, confident, sums(labeled, predicted, scale)) for labeled, predicted in pairs]
 
 
@@ -117,7 +126,7 @@ def test_nothing_confident_says_nothing_of_classes() -> None:
 
 
 def test_many_classes_are_counted_not_listed() -> None:
-    watch = CollapseGuard(100)
+    watch = guard(100)
     names = [f"c{k}" for k in range(100)]
     even, half = [100.0] * 100, [200.0] * 50 + [0.0] * 50
     watch.evaluated(20, {}, 0.9, ClassSums(names, even, even))
@@ -130,7 +139,7 @@ def test_many_classes_are_counted_not_listed() -> None:
 
 def test_what_it_saw_is_saved() -> None:
     lost = sums(EVEN, (0.7, 0.3, 0.0))
-    watch, again = CollapseGuard(3), CollapseGuard(3)
+    watch, again = guard(), guard()
     watch.evaluated(20, {}, 0.9, sums(EVEN, EVEN))
     watch.evaluated(20, {}, 0.9, lost)
     again.load_state_dict(watch.state_dict())
