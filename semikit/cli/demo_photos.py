@@ -23,7 +23,7 @@ from semikit.registry import TASKS
 from semikit.run import recipes
 from semikit.run.build import build_task
 from semikit.run.compose import compose
-from semikit.run.config import resolve
+from semikit.run.config import Config, resolve
 from semikit.run.folder import remove_empty
 from semikit.settings.yaml_text import parse
 
@@ -35,7 +35,11 @@ _SHARE, _FEWEST = 1 / 16, 8
 """Of the images with a mask that are labelled where no number is given; at least so many, if half of them are."""
 _UNLABELLED, _VAL, _TEST = 600, 40, 120
 """Images of each kind that are copied, at most."""
-_FORM = "Describe the folder in a YAML (semikit data init DIR -o my.yaml drafts one) and give --photos my.yaml."
+_BY_HAND = (
+    "Describe images and masks in a YAML (train: {images: DIR, masks: DIR}, val: 0.2, classes: [sky, road]) and give "
+    "--photos my.yaml."
+)
+_DRAFTED = "Describe the folder in a YAML (semikit data init DIR -o my.yaml drafts one) and give --photos my.yaml."
 
 
 @final
@@ -191,11 +195,12 @@ def own_photos(given: Path, above: Mapping[str, Any], seeds: Sequence[int]) -> P
     data: Any = given if drafted is None else parse(drafted.text, "data.yaml")
     raw = compose("seg", data=data, preset=RECIPE, above=recipes.merge(_LENGTH, above))
     raw["name"] = (given if drafted is not None else given.with_suffix("")).resolve().name
-    model = raw["model"]
-    if model["weights"] == "pretrained" and package_of(model["encoder"]):
-        package_file(package_of(model["encoder"]))
-    if raw["data"].get("labels") is None:
-        raw = recipes.merge(raw, {"data": {"labels": _usual_labels(raw)}})
+    config = resolve(recipes.merge(raw, {"method": {"name": "supervised"}}))
+    package = package_of(config.model.encoder)
+    if config.model.weights == "pretrained" and package:
+        package_file(package)
+    if config.data.labels is None:  # type: ignore[attr-defined]
+        raw = recipes.merge(raw, {"data": {"labels": _usual_labels(config)}})
     tasks: dict[int, Any] = {}
     for seed in seeds:
         for method in ("supervised", "unimatch_v2"):
@@ -217,7 +222,7 @@ def _drafted(folder: Path) -> Draft:
     """
     place = folder.absolute()
     yamls = sorted(path.name for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern))
-    form = f"It holds {some(yamls)}; give that as --photos." if yamls else _FORM
+    form = f"It holds {some(yamls)}; give that as --photos." if yamls else _BY_HAND
     try:
         found = draft(place, Path(place.anchor, "data.yaml"))
     except DataError as error:
@@ -226,16 +231,15 @@ def _drafted(folder: Path) -> Draft:
         what = {"cd": "pairs of two dates", "cls": "images of one class each"}[found.task]
         raise ConfigError(
             f"--photos {folder} seems to hold {what}, and the demo on photographs is of images with masks. Train on "
-            f"them: semikit train {found.task} --data {folder} --dry-run. If they are images with masks: {form}"
+            f"them: semikit train {found.task} --data {folder} --dry-run. Is that wrong? {form}"
         )
     if not {"classes", "colors"} & parse(found.text, "data.yaml").keys():
-        raise DataError(f"--photos {folder}: {'; '.join(found.notices)}. {form}")
+        raise DataError(f"--photos {folder}: {'; '.join(found.notices)}. {_DRAFTED}")
     return found
 
 
-def _usual_labels(raw: Mapping[str, Any]) -> str:
+def _usual_labels(config: Config) -> str:
     """A sixteenth of the images with a mask, or of few images some more."""
-    config = resolve(recipes.merge(raw, {"method": {"name": "supervised"}}))
     train = TASKS.get("seg").open(config.data).train
     able = sum(train.has_target(k) for k in range(len(train)))
     return str(max(1, round(able * _SHARE), min(_FEWEST, able // 2)))

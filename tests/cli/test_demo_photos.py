@@ -198,21 +198,28 @@ def a_large_value(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "given", "arguments", "told"),
     [
-        (empty, "", [], "mine is empty. Describe the folder in a YAML (semikit data init DIR -o my.yaml drafts one)"),
-        (photos_alone, "", [], "Images are in: images (3 images). Describe the folder in a YAML"),
+        (empty, "", [], "mine is empty. Describe images and masks in a YAML (train: {images: DIR, masks: DIR}"),
+        (photos_alone, "", [], "Images are in: images (3 images). Describe images and masks in a YAML"),
         (
             classes,
             "",
             [],
             "seems to hold images of one class each, and the demo on photographs is of images with masks",
         ),
-        (lossy_masks, "", [], "masks are JPEG, which changes values. Describe the folder in a YAML"),
+        (
+            lossy_masks,
+            "",
+            [],
+            "masks are JPEG, which changes values. Describe the folder in a YAML (semikit data init DIR",
+        ),
         (beside_a_yaml, "", [], "It holds data.yaml; give that as --photos."),
         (one_to_validate, "", ["--labels", "1"], "1 image is there to validate on; the demo chooses on some"),
         (write, "", ["--labels", "9"], "labels '9' asks for 9 images, but only 6 of train have a mask"),
         (write, "none.yaml", [], "no such file: "),
         (write, "data.yaml", ["method.name=fixmatch"], "the demo chooses methods and seeds itself"),
         (write, "data.yaml", ["train.batc=2"], "unknown key 'batc'"),
+        (write, "data.yaml", ["model=3"], "model: expected a mapping"),
+        (write, "train/images/train0.png", [], "train0.png is not valid YAML"),
         (a_large_value, "data.yaml", [], "val: mask value outside the classes"),
     ],
 )
