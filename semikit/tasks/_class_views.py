@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ class ClassViews(Settings):
     """Random crops of larger ones, with the flip of `weak`."""
     strong: RandAugmentSettings = Field(default_factory=RandAugmentSettings)
     """RandAugment and Cutout."""
+    labeled: Literal["weak", "strong"] = "weak"
+    """How labelled images are learned: as weak views (as published), or with the operations of `strong` as well."""
 
 
 @final
@@ -111,7 +113,7 @@ class ClassViewMaker:
         index = to_device(raw[LABELED][-1], device)
         valid = torch.ones(len(index), dtype=torch.bool, device=device)
         labeled = Labeled(
-            images=self._weak(self._stored(raw, LABELED, index), LABELED, step),
+            images=self._labeled(self._stored(raw, LABELED, index), step),
             labels=self.labels[index],
             valid=valid,
             index=index,
@@ -155,14 +157,22 @@ class ClassViewMaker:
             return to_device(raw[stream][0], self.device)
         return self.small.index_select(0, self.rows[stream][index])
 
+    def _labeled(self, stored: Tensor, step: int) -> Tensor:
+        if self.settings.labeled == "weak":
+            return self._weak(stored, LABELED, step)
+        return self._augmented(self._placed(stored, LABELED, step, 0), self.layout.batch, "strong-labeled", step, 0)
+
     def _weak(self, stored: Tensor, stream: str, step: int) -> Tensor:
         return self._finished(self._placed(stored, stream, step, 0))
 
     def _strong(self, stored: Tensor, step: int, view: int) -> Tensor:
         """A strong view (B, C, H, W), normalised; its geometry is drawn apart from the weak view's."""
-        images = self._placed(stored, UNLABELED, step, 1 + view)
-        total = self.layout.unlabeled_batch
-        ops = draw_ops(rng_for(self.layout.seed, "strong", step, view), total, _size(images), self.settings.strong)
+        placed = self._placed(stored, UNLABELED, step, 1 + view)
+        return self._augmented(placed, self.layout.unlabeled_batch, "strong", step, view)
+
+    def _augmented(self, images: Tensor, total: int, stream: str, *counters: int) -> Tensor:
+        """RandAugment of images (B, C, H, W) uint8, of `total` in the batch of all processes; normalised."""
+        ops = draw_ops(rng_for(self.layout.seed, stream, *counters), total, _size(images), self.settings.strong)
         return self._finished(randaugment(images, ops[own_part(total)].to(images.device)))
 
     def _placed(self, stored: Tensor, stream: str, step: int, view: int) -> Tensor:

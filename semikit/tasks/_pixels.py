@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class PixelViews(Settings):
     """Colour jitter, grayscale, blur."""
     mix: MixSettings = Field(default_factory=MixSettings)
     """CutMix."""
+    labeled: Literal["weak", "strong"] = "weak"
+    """How labelled images are learned: as weak views (as released), or with the colours of `strong` as well."""
 
 
 @final
@@ -99,8 +101,13 @@ class PixelViewMaker:
         """Raw crops of a step -> labelled images and unlabelled views, on the device."""
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         image, valid, index, labels = (to_device(part, device) for part in raw["labeled"])
+        pixels = to_float(image)
+        if self.settings.labeled == "strong":
+            images = self._strong(pixels, self.layout.batch, step, 0, "strong-labeled")
+        else:
+            images = normalize(pixels, self.mean, self.std)
         labeled = Labeled(
-            images=normalize(to_float(image), self.mean, self.std),
+            images=images,
             labels=labels.long(),
             valid=valid,
             index=index,
@@ -124,8 +131,8 @@ class PixelViewMaker:
         for view in range(self.requirements.strong_views):
             coordinates = self.mixing.draw(rng_for(self.layout.seed, "mix", step, view), total, size)
             box = box_mask(coordinates[own_part(total)], size, device)
-            own = self._strong(pixels, step, view, "strong")
-            pool = own if pool_pixels is None else self._strong(pool_pixels, step, view, "strong-second")
+            own = self._strong(pixels, total, step, view, "strong")
+            pool = own if pool_pixels is None else self._strong(pool_pixels, total, step, view, "strong-second")
             pool = gather_over_processes(pool) if cross_rank else pool
             strong.append(mix_images(own, box, pool, partner))
             boxes.append(box)
@@ -141,15 +148,18 @@ class PixelViewMaker:
             cross_rank=cross_rank,
         )
 
-    def _strong(self, pixels: Tensor, step: int, view: int, stream: str) -> Tensor:
-        """A strong view (B, *T, C, H, W), normalised; the colour of every date is drawn for itself."""
+    def _strong(self, pixels: Tensor, total: int, step: int, view: int, stream: str) -> Tensor:
+        """A strong view (B, *T, C, H, W), normalised; the colour of every date is drawn for itself. `total` images are
+        in the batch of all processes.
+        """
         if pixels.dim() == _DATED:
-            dates = [self._coloured(date, stream, step, view, number) for number, date in enumerate(pixels.unbind(1))]
+            dates = [
+                self._coloured(date, total, stream, step, view, number) for number, date in enumerate(pixels.unbind(1))
+            ]
             return normalize(torch.stack(dates, dim=1), self.mean, self.std)
-        return normalize(self._coloured(pixels, stream, step, view), self.mean, self.std)
+        return normalize(self._coloured(pixels, total, stream, step, view), self.mean, self.std)
 
-    def _coloured(self, pixels: Tensor, stream: str, *counters: int) -> Tensor:
-        total = self.layout.unlabeled_batch
+    def _coloured(self, pixels: Tensor, total: int, stream: str, *counters: int) -> Tensor:
         factors = draw_factors(rng_for(self.layout.seed, stream, *counters), total, self.settings.strong)
         return strong_view(pixels, factors[own_part(total)].to(pixels.device))
 
