@@ -21,6 +21,7 @@ from semikit.training.remedies import (
     Remedy,
     class_balance,
     lower_threshold,
+    untrained,
 )
 
 GAP = 10.0
@@ -212,8 +213,8 @@ class TeacherGuard(Guard):
 
 @final
 class ShareGuard(Guard):
-    """Warns of a confident share that never leaves zero, and of one that falls away; a guard that acts lets the surest
-    of each class count where it never does.
+    """Warns of a confident share that never leaves zero, and of one that falls away. Where it never does, a guard that
+    acts lets a teacher that is hardly trained follow faster, else the surest of each class count.
     """
 
     name = "share"
@@ -246,16 +247,25 @@ class ShareGuard(Guard):
     def _not_begun(self, step: int) -> list[str]:
         self.without += 1
         if self.without == 1:
-            others = [lower_threshold(self.remedies.method)]
-            return [self._never(step) + self.remedies.next_to_try(step, CLASS_THRESHOLDS, others=others, soon=True)]
-        done = self.remedies.do(step, CLASS_THRESHOLDS) if self.without >= PATIENCE else None
-        return [] if done is None else [f"{self._nothing(step)}: {done}."]
+            others = [self.remedies.setting(step, CLASS_THRESHOLDS), lower_threshold(self.remedies.method)]
+            return [self._never(step) + self.remedies.next_to_try(step, self._first(step), others=others, soon=True)]
+        done = self.remedies.do(step, self._first(step)) if self.without >= PATIENCE else None
+        if done is None:
+            return []
+        self.without = 0  # the next remedy needs two evaluations again
+        return [f"{self._nothing(step)}: {done}."]
+
+    def _first(self, step: int) -> Remedy:
+        """What to do first: no threshold helps where the teacher is the network as it began."""
+        slow = untrained(self.remedies.method, step) and self.remedies.open(FASTER_TEACHER, step) is not None
+        return FASTER_TEACHER if slow else CLASS_THRESHOLDS
 
     def ended(self, step: int) -> list[str]:
         """See `Guard.ended`."""
         if self.largest is None or self.largest >= BEGUN:
             return []
-        others = [self.remedies.setting(step, CLASS_THRESHOLDS), lower_threshold(self.remedies.method)]
+        firsts = [self.remedies.setting(step, remedy) for remedy in (self._first(step), CLASS_THRESHOLDS)]
+        others = [*firsts, lower_threshold(self.remedies.method)]
         return [self._never(step) + self.remedies.next_to_try(step, others=others)]
 
     def _never(self, step: int) -> str:

@@ -18,7 +18,7 @@ QUANTILE = 0.8
 """Of the confidence of each class: its surest fifth begins to teach, as FreeMatch's threshold does in USB."""
 
 RAMP = 0.1
-"""Part of the run over which the unlabelled loss grows again: as long as two evaluations are apart at most."""
+"""Part of the run over which the unlabelled loss grows again."""
 
 FASTER = 10
 """How many times as fast the teacher follows, or as much shorter its average is than what was trained so far."""
@@ -28,6 +28,9 @@ SHORTEST = 0.9
 
 _LOWER: Mapping[str, float] = {"threshold": 0.8, "quantile": 0.5, "deviations": 0.5}
 """Settings of methods of which a lower value lets more pseudo-labels count, and what part of it to try."""
+
+FORGOTTEN = 0.05
+"""Part of the first weights in an average below which they are of no matter."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -88,7 +91,8 @@ class Ramp(Remedy):
 
     def value(self, method: Method, step: int) -> float | None:
         """See `Remedy.value`."""
-        return max(1.0, RAMP * method.run_info.iterations, _part(method, UnlabeledLoss).ramp_iterations)
+        length = max(RAMP * method.run_info.iterations, _part(method, UnlabeledLoss).ramp_iterations)
+        return float(max(1, round(length)))
 
     def apply(self, method: Method, step: int, value: float) -> None:
         """See `Remedy.apply`."""
@@ -221,6 +225,11 @@ class Remedies:
         self.done = [Action(**values) for values in state]
         for action in self.done:
             _ALL[action.remedy].apply(self.method, action.iteration, action.value)
+
+
+def untrained(method: Method, step: int) -> bool:
+    """Whether an average that gives the labels still holds more than a part of the weights it began with."""
+    return not (method.student_labels or method.config.ema_ramp) and method.ema_decay**step > FORGOTTEN
 
 
 def lower_threshold(method: Method) -> str | None:

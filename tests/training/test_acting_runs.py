@@ -173,9 +173,10 @@ def test_a_step_that_is_skipped_leaves_the_new_thresholds_as_they_were(
     assert not differences(threshold.histogram, before)
 
 
-def test_two_processes_act_alike(photo_data: Path, tmp_path: Path, server: Server) -> None:
+@pytest.mark.parametrize("shard", ["false", pytest.param("true", marks=pytest.mark.long)])
+def test_two_processes_act_alike(photo_data: Path, tmp_path: Path, server: Server, shard: str) -> None:
     flags = [*photos.FLAGS, "--labels", "4", "train.group=2", "--iterations", "6", "--eval-every", "2"]
-    more = ["method.threshold=0.9999", "train.guard=act", "optimizer.name=sgd", "--out", tmp_path / "2"]
+    more = ["method.threshold=0.9999", "train.guard=act", f"train.shard={shard}", "--out", tmp_path / "2"]
     found = server.run_together(2, "train", "seg", "--data", photo_data, *flags, *more)
     out = "".join(process.out for process in found)
     assert [process.code for process in found] == [0, 0], out
@@ -183,3 +184,10 @@ def test_two_processes_act_alike(photo_data: Path, tmp_path: Path, server: Serve
     results = json.loads((tmp_path / "2" / "results.json").read_text())
     assert [(action["iteration"], action["remedy"]) for action in results["actions"]] == [(4, "class_quantile")]
     assert read_rows(tmp_path / "2")[-1]["confident"] > 0
+    (tmp_path / "2" / "weights" / LAST).rename(tmp_path / "whole.ckpt")
+    again = server.run_together(2, "train", "seg", "--resume", tmp_path / "2", f"train.shard={shard}")
+    assert [process.code for process in again] == [0, 0], again
+    states = [read_checkpoint(path) for path in (tmp_path / "2" / "weights" / LAST, tmp_path / "whole.ckpt")]
+    assert states[0]["method"]["rule.threshold.histogram"].any()
+    for key in ("method", "guards"):
+        assert not differences(states[0][key], states[1][key]), key

@@ -101,7 +101,7 @@ def test_without_a_confident_position_the_surest_of_each_class_begin() -> None:
         "no unlabelled image has taught anything yet after 200 steps: the confident share is 0 %: from now on of each "
         "predicted class at least the surest 20 % count (train.guard act)."
     ]
-    assert third == []
+    assert third[0].endswith("Next to try: method.threshold=0.79."), "nothing else can be done"
     threshold = method.rule.threshold
     assert isinstance(threshold, ClassThreshold)
     assert (threshold.threshold, threshold.quantile) == (0.99, 0.8)
@@ -131,8 +131,23 @@ def test_one_evaluation_without_a_confident_position_is_none() -> None:
     assert isinstance(method.rule.threshold, FixedThreshold)
 
 
+def test_a_teacher_that_is_the_network_as_it_began_follows_faster_first() -> None:
+    """Or its errors would be learned: no threshold makes it better."""
+    guards, method = acting(ema_decay=0.9999, ema_ramp=False)
+    found = evaluate(guards, *[NEAR] * 4, confident=0.0)
+    assert ["the teacher follows faster" in line for lines in found for line in lines] == [True, True, False, False]
+    assert [(action.iteration, action.remedy, action.value) for action in guards.done()] == [
+        (200, "ema_decay", 0.95),
+        (400, "class_quantile", 0.8),
+    ]
+    assert isinstance(method.rule.threshold, ClassThreshold)
+    told = Guards(tiny.method("fixmatch", ema_decay=0.9999, ema_ramp=False))
+    (notice,) = told.evaluated(100, NEAR, 0.0, FINE)
+    assert "Next to try: method.ema_decay=0.9 or method.class_quantile=0.8 or method.threshold=0.76." in notice
+
+
 def test_a_method_with_thresholds_of_its_own_is_told_what_to_try() -> None:
-    guards, _ = acting("flexmatch")
+    guards, _ = acting("flexmatch", teacher="student")
     first, second = evaluate(guards, NEAR, NEAR, confident=0.0)
     assert first[0].endswith("Next to try: method.threshold=0.76.")
     assert second == []
