@@ -11,7 +11,7 @@ SemikitError                    a sentence for the user: what was given, what is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import final
@@ -66,12 +66,12 @@ _LONG = 200
 """Characters of a name that are shown."""
 
 
-def unknown(kind: str, given: object, known: Iterable[str]) -> UnknownNameError:
+def unknown(kind: str, given: object, known: Iterable[str], first: Collection[str] = ()) -> UnknownNameError:
     """The error for a name nobody knows: the name, the nearest known names, then all of them or, of many, the first.
 
-    `given` is a name, or what stands in the place of one.
+    `given` is a name, or what stands in the place of one; `first` are those of the known that are named first.
     """
-    names = sorted(known)
+    names = sorted(known, key=lambda name: (name not in first, name))
     shown = names if len(names) <= _MANY else [*names[: _MANY // 2], f"… and {len(names) - _MANY // 2} more"]
     near = get_close_matches(str(given)[:_LONG], names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""

@@ -70,7 +70,7 @@ def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, An
     if name not in known and name in recipe_names(folder):
         raise ConfigError(f"{name} is a {kind} of another task: semikit train {read_recipe(folder, name)['task']} …")
     if name not in known:
-        raise unknown(kind, name, known)
+        raise unknown(kind, name, known, first=[path.stem for path in (RECIPES / folder).glob("*.yaml")])
     path = RECIPES / folder / f"{name}.yaml"
     raw = _read_shipped(path) if path.is_file() else _cells(task)[name]
     for key in ("official", "sizes"):

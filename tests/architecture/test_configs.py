@@ -22,7 +22,7 @@ from semikit.registry import TASKS
 from semikit.run.build import build_run
 from semikit.run.compose import compose
 from semikit.run.config import resolve
-from semikit.run.recipes import RECIPES, merge, read_yaml, recipe_names
+from semikit.run.recipes import RECIPES, merge, read_recipe, read_yaml, recipe_names
 from semikit.training.reporter import Reporter
 from tests.helpers import photos
 
@@ -150,7 +150,7 @@ def test_a_preset_of_small_networks_is_for_every_task(
     above = {"data": {"labels": "3"}, "train": {"iterations": 2, "batch": 3, "group": 3, "device": "cpu"}}
     config = resolve(compose(task, data=made[task], preset=preset, above=above))
     pretrained = preset == "small-pretrained"
-    rate = 2e-4 if pretrained and task != "cls" else None
+    rate = read_recipe("presets", preset, task)["optimizer"]["encoder_lr"]
     weights = "pretrained" if pretrained else "none"
     assert (config.model.weights, config.optimizer.encoder_lr, config.optimizer.layer_decay) == (weights, rate, None)
     config = replace(config, model=config.model.model_copy(update={"weights": "none"}))

@@ -74,7 +74,8 @@ def test_from_python(photo_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_listed_and_known(semikit: Call, photo_data: Path) -> None:
     assert any(line.split()[:2] == ["auto", "one"] for line in semikit("list", "presets").out.splitlines())
     assert "auto" in shown(semikit("train", "--help").out.partition("--preset")[2].partition("--iterations")[0])
-    assert "'auto'" in semikit("train", "seg", "--data", photo_data, "--preset", "autoo").err
+    answer = semikit("train", "seg", "--data", photo_data, "--preset", "autoo")
+    assert "'auto'? Known: auto, foundation, small-from-scratch, small-pretrained, ade20k-" in answer.err
     answer = semikit("train", "cls", "--dataset", "cifar10", "--preset", "auto")
     assert (answer.code, "--dataset cifar10 has a recipe of its own" in answer.err) == (2, True)
 
