@@ -1,4 +1,5 @@
-"""Memory and time of `semikit predict` on made image pairs of growing size, each predicted in a process of its own.
+"""Memory and time of `semikit predict` on made rasters of growing size, each in a process of its own: on pairs, and
+with a run of segmentation on their second date.
 
 python benchmarks/large_raster.py RUN FOLDER [SIDE ...] [-- FLAGS ...]
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import yaml
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -41,10 +43,10 @@ def make(folder: Path, side: int) -> tuple[Path, Path]:
     return paths
 
 
-def predict(run: Path, pair: tuple[Path, Path], out: Path, flags: list[str]) -> tuple[float, float]:
+def predict(run: Path, sources: tuple[Path, ...], out: Path, flags: list[str]) -> tuple[float, float]:
     """Seconds and peak resident memory (MiB) of one prediction."""
     begun = time.monotonic()
-    command = [sys.executable, "-m", "semikit", "predict", str(run), *map(str, pair), "-o", str(out), *flags]
+    command = [sys.executable, "-m", "semikit", "predict", str(run), *map(str, sources), "-o", str(out), *flags]
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
@@ -58,9 +60,11 @@ def main(arguments: list[str]) -> None:
     if "--" in arguments:
         own, flags = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     run, folder, *sides = own
+    task = yaml.safe_load(Path(run, "config.yaml").read_text(encoding="utf-8"))["task"]
     for side in map(int, sides or ["5000", "10000", "20000"]):
         pair = make(Path(folder), side)
-        seconds, memory = predict(Path(run), pair, Path(folder) / f"change-{side}.tif", flags)
+        sources = pair if task == "cd" else pair[1:]
+        seconds, memory = predict(Path(run), sources, Path(folder) / f"map-{side}.tif", flags)
         print(f"{side} x {side}: {seconds:.0f} s, {memory:.0f} MiB at the most", flush=True)
 
 

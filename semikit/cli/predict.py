@@ -25,28 +25,37 @@ def predict(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="seg, and cd of folders: a folder. cd of two images: a file, or a folder for NAME.tif."
+            "--out",
+            "-o",
+            help="A folder; of one image or pair also a file, NAME.tif or NAME.png. cls: NAME.csv.",
         ),
     ],
     confidence: Annotated[bool | None, typer.Option("--confidence", help="Also write the confidence.")] = None,
     overlay: Annotated[bool | None, typer.Option("--overlay", help="Also lay the classes over the images.")] = None,
     probability: Annotated[
-        bool | None, typer.Option("--probability", help="cd: also write the probability of change, in percent.")
+        bool | None,
+        typer.Option("--probability", help="Also write the probability of every class; cd: of change, in percent."),
     ] = None,
     polygons: Annotated[
         Path | None,
-        typer.Option(help="cd: also write the changes as polygons (.geojson, .gpkg); of folders, a folder."),
+        typer.Option(help="seg, cd: also write polygons of the classes (.geojson, .gpkg); of several, a folder."),
+    ] = None,
+    areas: Annotated[
+        bool | None, typer.Option("--areas", help="seg, cd: also write a table of areas by class, areas.csv.")
     ] = None,
     min_area: Annotated[
-        float | None, typer.Option(help="cd: leave out smaller polygons, square metres (pixels without CRS).")
+        float | None, typer.Option(help="Leave out smaller polygons, square metres (pixels without CRS).")
     ] = None,
     simplify: Annotated[
-        float | None, typer.Option(help="cd: tolerance of simpler outlines, metres (pixels without CRS).")
+        float | None, typer.Option(help="Tolerance of simpler outlines, metres (pixels without CRS).")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="seg, cd: tif or png (default: GeoTIFF where the image has a place on the map).")
     ] = None,
     tile: Annotated[
-        int | None, typer.Option(help="cd: side of the windows, pixels (default: the training crop).")
+        int | None, typer.Option(help="seg, cd: side of the windows, pixels (default: the training crop).")
     ] = None,
-    overlap: Annotated[int | None, typer.Option(help="cd: by how much they overlap (default: a quarter).")] = None,
+    overlap: Annotated[int | None, typer.Option(help="seg, cd: by how much they overlap (default: a quarter).")] = None,
     fail_fast: Annotated[
         bool | None, typer.Option("--fail-fast", help="Stop at the first file that cannot be read.")
     ] = None,
@@ -64,6 +73,8 @@ def predict(
         "overlay": overlay,
         "probability": probability,
         "polygons": polygons,
+        "areas": areas,
+        "format": format,
         "min_area": min_area,
         "simplify": simplify,
         "tile": tile,

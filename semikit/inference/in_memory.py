@@ -14,17 +14,17 @@ from PIL import Image, ImageOps
 
 from semikit.core.network import Network
 from semikit.core.task import Inference
-from semikit.data.formats.images import in_range, is_raster, read_rgb
+from semikit.data.formats.images import in_range, read_rgb
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range, as_bytes
-from semikit.data.formats.value_range import sampled_scale
 from semikit.data.header_notices import parts_notices
-from semikit.data.masked_images import plain_images
 from semikit.errors import InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
-from semikit.inference.predict_pairs import PairMaker, PairPredict
-from semikit.inference.windows import EvaluateSettings, bands_and_scale, most_likely, orientation_of
+from semikit.inference.map_files import MapPredict
+from semikit.inference.predictor import Predictor
+from semikit.inference.scenes import DatePairs, SceneReader, SingleDates, pixels_of
+from semikit.inference.windows import orientation_of
 from semikit.raster.polygons import NODATA
 
 Bytes = NDArray[np.uint8]
@@ -56,17 +56,7 @@ def segment(network: Network, metadata: Mapping[str, Any], image: Any, inference
     Raises:
         InputError: an array of another shape or type; DataError: a file that cannot be read or does not fit.
     """
-    bands, scale = bands_and_scale(metadata)
-    watch, orientation = RangeWatch(scale), orientation_of(metadata)
-    if isinstance(image, str | PathLike):
-        pixels, valid = plain_images({Path(image).stem: Path(image)}, None, bands, scale, watch, orientation).image(0)
-    else:
-        pixels, valid = _pixels(image, len(metadata["mean"]), orientation, watch), None
-    settings = EvaluateSettings.model_validate(metadata["evaluate"])
-    network.to(inference.device).eval()
-    notices = (*watch.notices(), *parts_notices(_paths([image])))
-    classes, confidence = most_likely(network, pixels, valid, settings, metadata["crop"], inference)
-    return Prediction(classes, confidence.float().cpu().numpy(), tuple(metadata["class_names"]), notices)
+    return _map(network, metadata, SingleDates.of(metadata), [image], inference)
 
 
 def detect_change(
@@ -79,30 +69,29 @@ def detect_change(
     Raises:
         InputError: a path and an image together, arrays of other or unequal shapes; DataError: files that do not fit.
     """
-    maker = PairMaker.of(network, metadata, PairPredict(), inference)
-    paths = _paths(images)
+    return _map(network, metadata, DatePairs.of(metadata), images, inference)
+
+
+def _map(
+    network: Network, metadata: Mapping[str, Any], reader: SceneReader, images: Sequence[Any], inference: Inference
+) -> Prediction:
+    predictor = Predictor.of(network, metadata, reader, MapPredict(), inference)
+    paths = tuple(_paths(images))
     if paths and len(paths) != len(images):
         raise InputError("one date is a path and the other an image; give two paths or two images.")
     if paths:
-        files = (paths[0], paths[1])
-        size, rasters = maker.grid(files).size, all(map(is_raster, files))
-        read = maker.reader(files, maker.scale or sampled_scale(files, maker.bands))
+        read, size, by_windows = predictor.open(paths), reader.grid(paths).size, reader.by_windows(paths)
     else:
-        before, after = (_pixels(image, len(metadata["mean"]), maker.orientation, maker.watch) for image in images)
-        if before.shape != after.shape:
-            raise InputError(f"the two dates have shapes {before.shape} and {after.shape}; they have to be equal.")
-        pair, size, rasters = np.stack([before, after]), (before.shape[0], before.shape[1]), False
-
-        def read(region: Any) -> tuple[Bytes, None]:
-            rows, columns = region.slices
-            return pair[:, rows, columns], None
-
+        dates = [_pixels(image, len(metadata["mean"]), reader.orientation, reader.watch) for image in images]
+        if dates[0].shape != dates[-1].shape:
+            raise InputError(f"the two dates have shapes {dates[0].shape} and {dates[1].shape}; they have to be equal.")
+        read, size, by_windows = pixels_of(np.stack(dates) if dates[1:] else dates[0], None), dates[0].shape[:2], False
     classes, confidence = np.full(size, NODATA, np.uint8), np.zeros(size, np.float32)
-    for piece in maker.pieces(read, size, rasters):
-        shares, found = (values.numpy() for values in piece.probabilities.max(0))
+    for piece in predictor.pieces(read, (size[0], size[1]), by_windows):
+        shares, found = (values.cpu().numpy() for values in piece.probabilities.max(0))
         classes[piece.region.slices] = np.where(piece.valid, found.astype(np.uint8), np.uint8(NODATA))
         confidence[piece.region.slices] = shares
-    return Prediction(classes, confidence, maker.class_names, (*maker.watch.notices(), *parts_notices(paths)))
+    return Prediction(classes, confidence, reader.class_names, (*reader.watch.notices(), *parts_notices(paths)))
 
 
 def classify(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, final
+from typing import Any, Self, final
+from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,12 @@ CACHE = 32 << 20
 
 @final
 class MapFile:
-    """A GeoTIFF (uint8) of one or three bands on a grid, filled region by region in any order.
+    """A GeoTIFF (uint8) on a grid, filled region by region in any order.
 
     Used as a context. It is written beside its name, without compression, and on a regular end copied into the final
     form (COG: tiled, compressed, with overviews); on any other end nothing is left. `nodata` is what `write` puts
-    where it is marked so; `colours` (K, 3) make a palette; `tags` stand in the file; `average` smooths overviews.
+    where it is marked so; `colours` (K, 3) make a palette; `tags` stand in the file; `average` smooths overviews;
+    `descriptions` name the bands. `categories` name the values 0, 1 …, in GDAL's file beside it (NAME.tif.aux.xml).
 
     Raises:
         RunError: when the disk is full or the folder cannot be written.
@@ -44,14 +46,18 @@ class MapFile:
         path: Path,
         grid: Grid,
         *,
-        bands: Literal[1, 3] = 1,
+        bands: int = 1,
+        rgb: bool = False,
         nodata: int | None = 255,
         colours: NDArray[np.uint8] | None = None,
         tags: Mapping[str, str] | None = None,
         average: bool = False,
+        descriptions: Sequence[str] = (),
+        categories: Sequence[str] = (),
     ) -> None:
         self.path, self.grid, self.bands, self.nodata = path, grid, bands, nodata
-        self.colours, self.tags, self.average = colours, dict(tags or {}), average
+        self.colours, self.tags, self.average, self.rgb = colours, dict(tags or {}), average, rgb
+        self.descriptions, self.categories = descriptions, categories
         self.raw = path.with_name(f".{short_name(path)}.{os.getpid()}.raw.tif")
         self.finished = path.with_name(f".{short_name(path)}.{os.getpid()}.tif")
 
@@ -67,7 +73,7 @@ class MapFile:
             "width": self.grid.size[1],
             "nodata": self.nodata,
             "BIGTIFF": "IF_SAFER",
-            "photometric": "RGB" if self.bands == 3 else "MINISBLACK",
+            "photometric": "RGB" if self.rgb else "MINISBLACK",
         }
         profile |= {key: value for key in ("crs", "transform") if (value := getattr(self.grid, key)) is not None}
         try:
@@ -77,11 +83,13 @@ class MapFile:
             raise self._refused(error) from error
         if self.colours is not None:
             self.file.write_colormap(1, {k: tuple(map(int, colour)) for k, colour in enumerate(self.colours)})
+        for number, text in enumerate(self.descriptions, 1):
+            self.file.set_band_description(number, text)
         self.file.update_tags(**self.tags)
         return self
 
     def write(self, region: Region, values: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
-        """Write values (h, w), or (h, w, 3), where `valid` (h, w), and nodata elsewhere."""
+        """Write values (h, w), or (h, w, bands), where `valid` (h, w), and nodata elsewhere."""
         bands = values[..., None] if values.ndim == 2 else values
         if valid is not None and self.nodata is not None:
             bands = np.where(valid[..., None], bands, np.uint8(self.nodata))
@@ -122,6 +130,8 @@ class MapFile:
         self.finished.replace(self.path)
         for suffix in BESIDE:  # of a former map of this name
             self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
+        if self.categories:  # a TIFF has no place for them
+            self.path.with_name(f"{self.path.name}{BESIDE[0]}").write_text(_named(self.categories), encoding="utf-8")
 
     def _remove(self) -> None:
         for path in (self.raw, self.finished):
@@ -144,6 +154,15 @@ def read_tags(path: Path) -> dict[str, str]:
 def _refusals() -> tuple[type[Exception], ...]:
     """What writing fails with."""
     return OSError, *errors()
+
+
+def _named(categories: Sequence[str]) -> str:
+    """What GDAL keeps beside a raster of one band whose values have names."""
+    names = "\n".join(f"      <Category>{escape(name)}</Category>" for name in categories)
+    return (
+        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
+        f"{names}\n    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
+    )
 
 
 def class_tags(names: Sequence[str]) -> dict[str, str]:

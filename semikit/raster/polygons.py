@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -18,9 +18,10 @@ from semikit.errors import ConfigError, FileFault, RunError, some
 from semikit.raster.geodesic import Geodesic, Geometries, Points
 from semikit.raster.grid import Grid
 from semikit.raster.vectors import GEOPACKAGE, Batch, check_destination, replacing, write_geojson, write_geopackage
+from semikit.raster.zonal import sums_within
 
 NODATA = 255
-"""Gets no polygons, like the background 0."""
+"""Gets no polygons."""
 
 _BATCH = 4096
 _ROWS = 256
@@ -33,21 +34,34 @@ _CACHE = 1 << 27
 class PolygonReport:
     """What was written: the number of polygons, their area together, and how many were left out as too small.
 
-    `area` is in square metres; in pixels where the raster has no CRS.
+    Areas are in square metres; in pixels where the raster has no CRS (`in_metres` False). `classes` holds the pixels
+    and the area of each class that was outlined, also of what was left out.
     """
 
     count: int
     area: float
     dropped: int
+    classes: Mapping[int, tuple[int, float]] = field(default_factory=dict, compare=False)
+    in_metres: bool = field(default=True, compare=False)
 
 
 def write_polygons(
-    classes: Path, out: Path, names: Sequence[str], *, min_area: float = 0.0, simplify: float = 0.0
+    classes: Path,
+    out: Path | None,
+    names: Sequence[str],
+    *,
+    min_area: float = 0.0,
+    simplify: float = 0.0,
+    background: int | None = 0,
+    shares: Path | None = None,
+    areas: bool = False,
 ) -> PolygonReport:
     """Write a polygon for each connected area of one class.
 
-    `classes` is a GeoTIFF (H, W) uint8 of class numbers; 0 and 255 get no polygons, the others are called
-    `names[value]`. Pixels are connected by their sides; those that touch at a corner only stay apart, as rings around
+    `classes` is a GeoTIFF (H, W) uint8 of class numbers; `background` and 255 get no polygons, the others are called
+    `names[value]`. With `areas` the background is outlined too, for the report alone; without `out` nothing is written.
+    `shares` is a raster on the same grid of percents, of which each polygon gets the mean (0..1) as its `probability`.
+    Pixels are connected by their sides; those that touch at a corner only stay apart, as rings around
     both would cross themselves. `out` is replaced only by the finished file: .geojson or .json (RFC 7946, thus in
     longitude and latitude of WGS 84) or .gpkg (in the raster's CRS). Properties are class, name and area_m2: geodesic,
     of the pixels as mapped, whatever `simplify` does. A raster without CRS keeps pixels as coordinates, and its
@@ -64,24 +78,27 @@ def write_polygons(
         RunError: the disk is full, or the folder cannot be written.
     """
     _check_numbers(min_area=min_area, simplify=simplify)
-    check_destination(out, classes)
-    as_geopackage = out.suffix.lower() == GEOPACKAGE
+    if out is not None:
+        check_destination(out, classes)
     _check_libraries(out)
     with _opened(classes) as raster:
-        mapped = _count_mapped(raster, classes, names)
+        counts = _counted(raster, classes, names)
         geodesic = _geodesic(Grid.of(raster), classes)
-        tracing = _Tracing(raster, geodesic, min_area, simplify)
-        with replacing(out) as unfinished:
-            (write_geopackage if as_geopackage else write_geojson)(unfinished, tracing, geodesic, names)
-            if tracing.pixels != mapped:
-                raise RunError(
-                    f"{classes}: its polygons cover {tracing.pixels} of {mapped} pixels, so it was not traced to the "
-                    "end. Look whether another program changes it or memory is short, then run again."
-                )
-    return PolygonReport(tracing.count, tracing.area, tracing.dropped)
+        tracing = _Tracing(raster, geodesic, min_area, simplify, background, areas, shares)
+        mapped = sum(count for value, count in counts.items() if value not in tracing.skipped)
+        if out is None:
+            for _ in tracing:
+                pass
+            tracing.refuse_partial(mapped, classes)
+        else:
+            write = write_geopackage if out.suffix.lower() == GEOPACKAGE else write_geojson
+            with replacing(out) as unfinished:
+                write(unfinished, tracing, geodesic, names, shares is not None)
+                tracing.refuse_partial(mapped, classes)
+    return tracing.report()
 
 
-def check_outlines(grid: Grid, file: Path, out: Path) -> None:
+def check_outlines(grid: Grid, file: Path, out: Path | None) -> None:
     """Look whether a map on `grid`, that of `file`, could be outlined, before it is made.
 
     Raises:
@@ -98,27 +115,72 @@ def _geodesic(grid: Grid, file: Path) -> Geodesic | None:
 
 @final
 class _Tracing:
-    """Polygons of a raster, batch by batch, and a count of what went by; `pixels` are those of all polygons."""
+    """Polygons of a raster, batch by batch, and a count of what went by; `pixels` are those of all polygons.
 
-    def __init__(self, raster: Any, geodesic: Geodesic | None, min_area: float, simplify: float) -> None:
+    `skipped` are the values that are not outlined. Where polygons get a mean of `shares`, all are held.
+    """
+
+    def __init__(
+        self,
+        raster: Any,
+        geodesic: Geodesic | None,
+        min_area: float,
+        simplify: float,
+        background: int | None,
+        areas: bool,
+        shares: Path | None,
+    ) -> None:
         self._raster, self._geodesic, self._min_area, self._simplify = raster, geodesic, min_area, simplify
-        self.count, self.area, self.dropped, self.pixels = 0, 0.0, 0, 0
+        self._background, self._shares = background, shares
+        self.skipped = {NODATA} if areas or background is None else {NODATA, background}
+        self.count, self.area, self.dropped = 0, 0.0, 0
+        self._pixels, self._areas = np.zeros(NODATA + 1, dtype=np.int64), np.zeros(NODATA + 1)
 
     def __iter__(self) -> Iterator[Batch]:
-        from shapely import area, transform
+        from shapely import area
+
+        batches: Iterable[tuple[Geometries, Any]] = self._batches()
+        sums, first = None, 0
+        if self._shares is not None:
+            batches = list(batches)
+            every = [polygons for polygons, _ in batches]
+            sums = sums_within(self._shares, np.concatenate(every) if every else np.array([], dtype=object))
+        for polygons, values in batches:
+            pixels = area(polygons)
+            areas = self._geodesic.areas(polygons) if self._geodesic else pixels
+            self._pixels += np.bincount(values, weights=pixels, minlength=NODATA + 1).round().astype(np.int64)
+            self._areas += np.bincount(values, weights=areas, minlength=NODATA + 1)
+            shown = np.ones(len(values), dtype=np.bool_) if self._background is None else values != self._background
+            large = shown & (areas >= self._min_area)
+            self.count += int(large.sum())
+            self.dropped += int((shown & ~large).sum())
+            self.area += float(areas[large].sum())
+            means = None if sums is None else (sums[first : first + len(values)] / pixels / 100)[large]
+            first += len(values)
+            yield Batch(self._simplified(polygons[large]), values[large], areas[large], means)
+
+    def report(self) -> PolygonReport:
+        """What went by."""
+        classes = {int(k): (int(self._pixels[k]), float(self._areas[k])) for k in np.flatnonzero(self._pixels)}
+        return PolygonReport(self.count, self.area, self.dropped, classes, self._geodesic is not None)
+
+    def refuse_partial(self, mapped: int, classes: Path) -> None:
+        """Raise where polygons do not cover the `mapped` pixels."""
+        traced = int(self._pixels.sum())
+        if traced != mapped:
+            raise RunError(
+                f"{classes}: its polygons cover {traced} of {mapped} pixels, so it was not traced to the end. Look "
+                "whether another program changes it or memory is short, then run again."
+            )
+
+    def _batches(self) -> Iterator[tuple[Geometries, Any]]:
+        """Polygons (N,) in pixels and their classes (N,)."""
+        from shapely import transform
 
         found = self._found()
         while batch := list(islice(found, _BATCH)):
             polygons = transform(np.array([polygon for polygon, _ in batch], dtype=object), self._in_pixels)
-            values = np.array([value for _, value in batch], dtype=np.int32)
-            pixels = area(polygons)
-            areas = self._geodesic.areas(polygons) if self._geodesic else pixels
-            large = areas >= self._min_area
-            self.pixels += round(pixels.sum())
-            self.count += int(large.sum())
-            self.dropped += int((~large).sum())
-            self.area += float(areas[large].sum())
-            yield Batch(self._simplified(polygons[large]), values[large], areas[large])
+            yield polygons, np.array([value for _, value in batch], dtype=np.int32)
 
     def _in_pixels(self, points: Points) -> Points:
         # GDAL traces a band in the raster's coordinates. Boundaries of pixels are whole numbers, so nothing is lost.
@@ -133,8 +195,9 @@ class _Tracing:
 
         pixels = band(self._raster, 1)
         # GDAL reads a band row by row, and makes no polygons where its mask is 0: here the band itself.
-        for geometry, value in shapes(pixels, mask=pixels, connectivity=4):
-            if value != NODATA:
+        mask = pixels if 0 in self.skipped else None
+        for geometry, value in shapes(pixels, mask=mask, connectivity=4):
+            if value not in self.skipped:
                 yield shape(geometry), int(value)
 
     def _simplified(self, polygons: Geometries) -> Geometries:
@@ -169,8 +232,8 @@ def _opened(classes: Path) -> Iterator[Any]:
             yield raster
 
 
-def _count_mapped(raster: Any, classes: Path, names: Sequence[str]) -> int:
-    """Pixels that get polygons. All are read, since tracing ends without a word where a file is damaged."""
+def _counted(raster: Any, classes: Path, names: Sequence[str]) -> dict[int, int]:
+    """Pixels of each value. All are read, since tracing ends without a word where a file is damaged."""
     from rasterio.errors import RasterioError
 
     counts = np.zeros(NODATA + 1, dtype=np.int64)
@@ -186,7 +249,7 @@ def _count_mapped(raster: Any, classes: Path, names: Sequence[str]) -> int:
     if unnamed:
         detail = f"{some(unnamed)}; there are {len(names)} names, counted from 0"
         raise FileFault("classes without a name", classes, detail, "Give the names that the map was made with.")
-    return int(counts[1:NODATA].sum())
+    return {value: int(count) for value, count in enumerate(counts)}
 
 
 def _check_numbers(**values: float) -> None:
@@ -195,8 +258,9 @@ def _check_numbers(**values: float) -> None:
             raise ConfigError(f"{name} must be 0 or more, got {value}. With 0, polygons stay as they are.")
 
 
-def _check_libraries(out: Path) -> None:
-    for name in ("rasterio", "shapely", "pyproj", *(["pyogrio"] if out.suffix.lower() == GEOPACKAGE else [])):
+def _check_libraries(out: Path | None) -> None:
+    packed = out is not None and out.suffix.lower() == GEOPACKAGE
+    for name in ("rasterio", "shapely", "pyproj", *(["pyogrio"] if packed else [])):
         try:
             import_module(name)
         except ImportError:

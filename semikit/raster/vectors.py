@@ -22,6 +22,7 @@ SUFFIXES = (".geojson", ".json", GEOPACKAGE)
 
 _DECIMALS = 6
 """Of areas: pixels of drones are square centimetres."""
+_PROBABILITY_DECIMALS = 4
 _IN_PIXELS = "The raster has no CRS: coordinates are pixels (column, row from the upper left corner), areas too."
 _PLANE = 'LOCAL_CS["Undefined Cartesian SRS",UNIT["Meter",1]]'
 """What GeoPackage calls a plane that is nowhere on the Earth."""
@@ -30,11 +31,20 @@ _PLANE = 'LOCAL_CS["Undefined Cartesian SRS",UNIT["Meter",1]]'
 @final
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Polygons (N,) in pixels, their classes (N,) and areas (N,): square metres, or pixels where there is no CRS."""
+    """Polygons (N,) in pixels, their classes (N,) and areas (N,): square metres, or pixels where there is no CRS; with
+    the mean probability (N,) of each, 0..1, if known.
+    """
 
     polygons: Geometries
     values: NDArray[np.int32]
     areas: NDArray[np.float64]
+    means: NDArray[np.float64] | None = None
+
+    def properties(self, names: Sequence[str]) -> list[NDArray[Any]]:
+        """Columns (N,): class, name, area and, if known, probability."""
+        labels = np.array([names[value] for value in self.values], dtype=object)
+        columns: list[NDArray[Any]] = [self.values, labels, self.areas.round(_DECIMALS)]
+        return columns if self.means is None else [*columns, self.means.round(_PROBABILITY_DECIMALS)]
 
 
 def check_destination(out: Path, classes: Path) -> None:
@@ -78,8 +88,11 @@ def replacing(out: Path) -> Iterator[Path]:
         raise RunError(f"{out} cannot be written: {error}. Make room, or choose another place for it.") from error
 
 
-def write_geojson(path: Path, batches: Iterable[Batch], geodesic: Geodesic | None, names: Sequence[str]) -> None:
-    """GeoJSON in longitude and latitude; without `geodesic` in pixels, which its member "notice" says.
+def write_geojson(
+    path: Path, batches: Iterable[Batch], geodesic: Geodesic | None, names: Sequence[str], means: bool = False
+) -> None:
+    """GeoJSON in longitude and latitude; without `geodesic` in pixels, which its member "notice" says. With `means`
+    every batch knows its probabilities.
 
     Source: RFC 7946.
     """
@@ -91,15 +104,18 @@ def write_geojson(path: Path, batches: Iterable[Batch], geodesic: Geodesic | Non
         between = "\n"
         for batch in batches:
             shapes = geodesic.geojson(batch.polygons) if geodesic else batch.polygons
-            for place, value, area in zip(shapes, batch.values.tolist(), batch.areas.tolist(), strict=True):
-                properties = {"class": value, "name": names[value], _area_key(geodesic): round(area, _DECIMALS)}
+            columns = [column.tolist() for column in batch.properties(names)]
+            for place, *row in zip(shapes, *columns, strict=True):
+                properties = dict(zip(_fields(geodesic, means), row, strict=True))
                 feature = {"type": "Feature", "properties": properties, "geometry": mapping(_right_handed(place))}
                 file.write(between + json.dumps(feature, ensure_ascii=False, allow_nan=False))
                 between = ",\n"
         file.write("\n]}\n")
 
 
-def write_geopackage(path: Path, batches: Iterable[Batch], geodesic: Geodesic | None, names: Sequence[str]) -> None:
+def write_geopackage(
+    path: Path, batches: Iterable[Batch], geodesic: Geodesic | None, names: Sequence[str], means: bool = False
+) -> None:
     """GeoPackage with one layer, named like the file, in the CRS of the raster; without `geodesic` in pixels.
 
     Raises:
@@ -110,12 +126,13 @@ def write_geopackage(path: Path, batches: Iterable[Batch], geodesic: Geodesic | 
 
     written = 0
     nothing = np.array([], dtype=object)
-    _append(path, geodesic, nothing, [nothing.astype(np.int32), nothing, nothing.astype(np.float64)])
+    floats = nothing.astype(np.float64)
+    empty = Batch(nothing, nothing.astype(np.int32), floats, floats if means else None)
+    _append(path, geodesic, nothing, empty.properties(names))
     for batch in batches:
         if len(batch.polygons):
             shapes = transform(batch.polygons, geodesic.in_crs) if geodesic else batch.polygons
-            labels = np.array([names[value] for value in batch.values], dtype=object)
-            _append(path, geodesic, shapes, [batch.values, labels, batch.areas.round(_DECIMALS)])
+            _append(path, geodesic, shapes, batch.properties(names))
             written += len(batch.polygons)
     if read_info(path)["features"] != written:
         raise RuntimeError(f"it does not hold the {written} polygons that were written")
@@ -131,7 +148,7 @@ def _append(path: Path, geodesic: Geodesic | None, shapes: Geometries, columns: 
         path,
         to_wkb(np.array([_right_handed(place) for place in shapes], dtype=object)),
         columns,
-        ["class", "name", _area_key(geodesic)],
+        _fields(geodesic, means=len(columns) > 3),
         driver="GPKG",
         geometry_type="Polygon",
         crs=geodesic.wkt if geodesic else _PLANE,
@@ -148,5 +165,5 @@ def _right_handed(place: Any) -> Any:
     return MultiPolygon([orient(part) for part in place.geoms]) if place.geom_type == "MultiPolygon" else orient(place)
 
 
-def _area_key(geodesic: Geodesic | None) -> str:
-    return "area_m2" if geodesic else "area_px"
+def _fields(geodesic: Geodesic | None, means: bool) -> list[str]:
+    return ["class", "name", "area_m2" if geodesic else "area_px", *(["probability"] if means else [])]

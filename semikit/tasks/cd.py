@@ -26,7 +26,9 @@ from semikit.data.samples import DataParts
 from semikit.data.shards.decoders import PoolPair
 from semikit.data.synthetic.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, write_sample
 from semikit.inference.in_memory import Prediction, detect_change
-from semikit.inference.predict_pairs import PairPredict, predict_pairs
+from semikit.inference.map_files import MapPredict
+from semikit.inference.predictor import predict_maps
+from semikit.inference.scenes import DatePairs
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import Siamese, build_siamese, siamese_state
@@ -59,7 +61,7 @@ class ChangeDetection(PixelTask):
     """Change detection between two dates, `semikit train cd`."""
 
     Data: ClassVar[type[Settings]] = PairData
-    Predict: ClassVar[type[Settings]] = PairPredict
+    Predict: ClassVar[type[Settings]] = MapPredict
     metric: ClassVar[str] = "IoU"
     dates: ClassVar[tuple[int, str]] = (2, "two dates, the earlier first")
     example: ClassVar[str] = "BEFORE.tif AFTER.tif -o change.tif --overlay"
@@ -138,12 +140,12 @@ class ChangeDetection(PixelTask):
         metadata: Mapping[str, Any],
         sources: Sequence[str],
         out: Path,
-        options: PairPredict,
+        options: MapPredict,
         inference: Inference,
         progress: Progress,
     ) -> Predicted:
         """Maps of change for two files or two folders."""
-        return predict_pairs(network, metadata, sources, out, options, inference, progress)
+        return predict_maps(network, metadata, DatePairs.of(metadata), sources, out, options, inference, progress)
 
     @classmethod
     def predict_in_memory(

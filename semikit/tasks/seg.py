@@ -17,9 +17,10 @@ from semikit.data.samples import DataParts
 from semikit.data.shards.decoders import PoolImage
 from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.data.unused_files import unread
-from semikit.errors import InputError
 from semikit.inference.in_memory import Prediction, segment
-from semikit.inference.predict_images import SegPredict, predict_files
+from semikit.inference.map_files import MapPredict
+from semikit.inference.predictor import predict_maps
+from semikit.inference.scenes import SingleDates
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
@@ -49,7 +50,7 @@ class Segmentation(PixelTask):
     """Semantic segmentation, `semikit train seg`."""
 
     Data: ClassVar[type[Settings]] = PixelData
-    Predict: ClassVar[type[Settings]] = SegPredict
+    Predict: ClassVar[type[Settings]] = MapPredict
     metric: ClassVar[str] = "mIoU"
     titles: ClassVar[tuple[str, ...]] = ("image",)
 
@@ -115,18 +116,12 @@ class Segmentation(PixelTask):
         metadata: Mapping[str, Any],
         sources: Sequence[str],
         out: Path,
-        options: SegPredict,
+        options: MapPredict,
         inference: Inference,
         progress: Progress,
     ) -> Predicted:
-        """Class-id PNGs with palette for a file, a folder or a glob.
-
-        Raises:
-            InputError: more than one source.
-        """
-        if len(sources) != 1:
-            raise InputError(f"a run of seg predicts images of one date; give one source, not {len(sources)}.")
-        return predict_files(network, metadata, sources[0], out, options, inference, progress)
+        """Maps of classes for a file, a folder or a pattern."""
+        return predict_maps(network, metadata, SingleDates.of(metadata), sources, out, options, inference, progress)
 
     @classmethod
     def predict_in_memory(

@@ -227,7 +227,7 @@ class TestPrediction:
         from tests.helpers import georasters
 
         path = georasters.save(tmp_path / "a.tif", np.full((5, 40, 48), 1000, np.uint16))
-        with pytest.raises(FileFault, match="other bands than the range of values"):
+        with pytest.raises(FileFault, match="other channels than the model learned from"):
             semikit.predict(run, path, out=tmp_path / "out", device="cpu")
 
 

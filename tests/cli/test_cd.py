@@ -130,7 +130,7 @@ class TestTheWholeWay:
             assert (file.crs, file.transform, file.shape) == (first.crs, first.transform, first.shape)
             assert file.tags()["CLASS_2"] == "road"
         assert sorted(path.name for path in Path("out").iterdir()) == [
-            "change-overlay.tif", "change-probability.tif", "change.tif",
+            "change-overlay.tif", "change-probability.tif", "change.tif", "change.tif.aux.xml",
         ]  # fmt: skip
         assert Path("change.gpkg").exists()
         seen = semikit("evaluate", "run", "--window", "original")
@@ -272,7 +272,8 @@ class TestWrongInput:
         image = photo_data.parent / "val/images/val0.png"
         self.refused(
             semikit("predict", trained, image, "-o", "out", "--polygons", "a.gpkg", "--min-area", "3"),
-            "a run of seg has no --polygons, --min-area; it has --overlay, --confidence",
+            "--polygons a.gpkg: they are drawn from a GeoTIFF, and val0.png is a picture",
+            "--format tif",
         )
         self.refused(semikit("predict", trained, image, image, "-o", "out"), "give one source, not 2")
 

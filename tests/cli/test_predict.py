@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
+import rasterio
 import torch
 from PIL import Image
 
 from semikit.cli.predict import predict
 from semikit.registry import TASKS
+from tests.helpers import georasters
 
 Call = Callable[..., Any]
 
@@ -122,6 +125,23 @@ def test_released_checkpoints(semikit: Call, images: Path, photo_data: Path, tmp
     answer = semikit("evaluate", path, "--data", data, "--device", "cpu", "--json", "scores.json")
     assert answer.code == 0, answer.err
     assert json.loads(Path("scores.json").read_text())["value"] == 0
+
+
+def test_a_raster_with_a_place(semikit: Call, trained: Path, tmp_path: Path) -> None:
+    source = georasters.save(tmp_path / "scene.tif", georasters.ramp(70, 90))
+    flags = ("--polygons", "cover.gpkg", "--areas", "--probability", "--tile", "32", "--overlap", "8")
+    answer = semikit("predict", trained, source, "-o", "out/cover.tif", *flags)
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[-1] == "1 image predicted into out/cover.tif"
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "cover-areas.csv", "cover-probability.tif", "cover.tif", "cover.tif.aux.xml",
+    ]  # fmt: skip
+    with rasterio.open("out/cover.tif") as file, rasterio.open(source) as first:
+        assert (file.crs, file.transform, file.shape) == (first.crs, first.transform, first.shape)
+    assert set(pyogrio.raw.read("cover.gpkg")[3][1]) <= {"sky", "road", "car"}
+    answer = semikit("predict", trained, source, "-o", "out", "--format", "jpg")
+    assert answer.code == 2
+    assert "'tif', 'png'" in " ".join(answer.err.replace(" or ", ", ").split()), answer.err
 
 
 def test_every_wish_of_a_task_has_a_flag() -> None:

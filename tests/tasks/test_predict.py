@@ -12,10 +12,12 @@ from PIL import Image
 
 from semikit.core.task import Inference
 from semikit.data.palette import palette
-from semikit.errors import DataError, RunError
+from semikit.errors import DataError, InputError, RunError
 from semikit.inference.many_files import find_sources
+from semikit.inference.map_files import MapPredict
 from semikit.inference.pictures import class_map, overlay
-from semikit.inference.predict_images import SegPredict, predict_files
+from semikit.inference.predictor import predict_maps
+from semikit.inference.scenes import SingleDates
 from semikit.inference.windows import EvaluateSettings, normalized, original
 from tests.helpers import photos
 
@@ -43,9 +45,10 @@ def QUIET(what: str, done: int, total: int) -> None:
     return
 
 
-def predict(network: Any, source: Path | str, out: Path, options: SegPredict | None = None, **metadata: Any) -> int:
+def predict(network: Any, source: Path | str, out: Path, options: MapPredict | None = None, **metadata: Any) -> int:
     made = {**METADATA, **metadata}
-    return predict_files(network, made, str(source), out, options or SegPredict(), INFERENCE, QUIET).count
+    reader = SingleDates.of(made)
+    return predict_maps(network, made, reader, [str(source)], out, options or MapPredict(), INFERENCE, QUIET).count
 
 
 def test_class_numbers_with_a_palette_at_size_and_name(pointwise: Make, source: Path, tmp_path: Path) -> None:
@@ -66,7 +69,7 @@ def test_class_numbers_with_a_palette_at_size_and_name(pointwise: Make, source: 
 
 
 def test_overlay_and_confidence_on_request(pointwise: Make, source: Path, tmp_path: Path) -> None:
-    predict(pointwise(), source / "a.jpg", tmp_path / "out", SegPredict(overlay=True, confidence=True))
+    predict(pointwise(), source / "a.jpg", tmp_path / "out", MapPredict(overlay=True, confidence=True))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-confidence.png", "a-overlay.png", "a.png"]
     with Image.open(tmp_path / "out/a-confidence.png") as image:
         assert (image.mode, image.size) == ("L", (40, 30))
@@ -113,7 +116,7 @@ def test_a_pattern_that_fits_two_files_of_one_name(source: Path) -> None:
 def test_images_are_never_overwritten(pointwise: Make, tmp_path: Path) -> None:
     path = photos.save(tmp_path / "a.png", np.zeros((14, 14, 3)))
     before = path.read_bytes()
-    with pytest.raises(DataError, match=r"a\.png is one of the images to predict; it would be overwritten"):
+    with pytest.raises(InputError, match=r"a\.png is one of the images to predict; it would be overwritten"):
         predict(pointwise(), tmp_path, tmp_path)
     assert path.read_bytes() == before
 
@@ -157,7 +160,5 @@ def test_a_map_that_cannot_be_written_leaves_nothing(
 
     monkeypatch.setattr(Image.Image, "save", half)
     with pytest.raises(RunError, match=r"could not write .*out/a\.png: .*No space left.* choose another -o\."):
-        predict_files(
-            pointwise(), METADATA, str(source), tmp_path / "out", SegPredict(), INFERENCE, lambda *progress: None
-        )
+        predict(pointwise(), source, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -20,9 +20,10 @@ from torch import Tensor
 from semikit.core.task import Inference, Predicted
 from semikit.errors import DataError, FileFault, InputError
 from semikit.inference.many_files import Failures, find_sources
+from semikit.inference.map_files import MapPredict
 from semikit.inference.predict_classes import ClassPredict, predict_classes
-from semikit.inference.predict_images import SegPredict, predict_files
-from semikit.inference.predict_pairs import PairPredict, predict_pairs
+from semikit.inference.predictor import predict_maps
+from semikit.inference.scenes import DatePairs, SingleDates
 from semikit.inference.windows import EvaluateSettings, read_ahead
 from tests.helpers import georasters, photos, stored
 from tests.tasks.conftest import Pointwise
@@ -54,17 +55,14 @@ def predicted(
     meta = {"class_names": ["sky", "road", "car"], "crop": 14, "bands": None, "scale": None, "size": None}
     meta |= {"side": (28, 28), "evaluate": EvaluateSettings().model_dump(mode="json")}
     meta |= {} if orientation is None else {"orientation": orientation}
-    if task == "seg":
-        return predict_files(
-            Pointwise(), meta, given[0], out, SegPredict(fail_fast=fail_fast, **options), INFERENCE, told
-        )
     if task == "cls":
         options, meta = ClassPredict(fail_fast=fail_fast), {**meta, "evaluate": {"batch": 2}}
         return predict_classes(Counting(), meta, given[0], out / "classes.csv", options, INFERENCE, told)
-    two = {**meta, "class_names": ["unchanged", "changed"]}
-    return predict_pairs(
-        Difference(), two, given * (2 // len(given)), out, PairPredict(fail_fast=fail_fast, **options), INFERENCE, told
-    )
+    chosen = MapPredict(fail_fast=fail_fast, **options)
+    if task == "seg":
+        return predict_maps(Pointwise(), meta, SingleDates.of(meta), given, out, chosen, INFERENCE, told)
+    given, meta = given * (2 // len(given)), {**meta, "class_names": ["unchanged", "changed"]}
+    return predict_maps(Difference(), meta, DatePairs.of(meta), given, out, chosen, INFERENCE, told)
 
 
 def images(folder: Path, count: int = 6) -> Path:
@@ -194,7 +192,7 @@ def test_a_raster_that_ends_in_the_middle(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100_000])
     done = predicted("cd", (tmp_path / "A", tmp_path / "B"), tmp_path / "out")
     assert (done.count, [Path(fault.file).name for fault in done.failed]) == (1, ["two.tif"])
-    assert names(tmp_path / "out") == ["errors.csv", "one.tif"]
+    assert names(tmp_path / "out") == ["errors.csv", "one.tif", "one.tif.aux.xml"]
 
 
 def test_a_pair_of_unlike_values_is_one_bad_pair(tmp_path: Path) -> None:
@@ -269,7 +267,7 @@ def test_an_image_without_its_partner_is_one_bad_pair(tmp_path: Path) -> None:
 def test_no_result_takes_the_place_of_another(tmp_path: Path, kind: str) -> None:
     for name in ("a", f"a-{kind}"):
         photos.save(tmp_path / f"in/{name}.jpg", np.zeros((28, 28, 3)))
-    with pytest.raises(DataError, match=rf"two results would be .*out/a-{kind}\.png, of the images a and a-{kind}"):
+    with pytest.raises(InputError, match=rf"two outputs would be .*out/a-{kind}\.png, of the images a and a-{kind}"):
         predicted("seg", tmp_path / "in", tmp_path / "out", **{kind: True})
     assert predicted("seg", tmp_path / "in", tmp_path / "out").count == 2
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from semikit.core.network import Features, Network
 from semikit.core.task import Inference
 from semikit.errors import ConfigError, DataError, InputError
-from semikit.inference.predict_pairs import PairPredict, predict_pairs
+from semikit.inference.map_files import MapPredict
+from semikit.inference.predictor import predict_maps
+from semikit.inference.scenes import DatePairs
 from tests.helpers import georasters, pairs
 
 INFERENCE = Inference(torch.device("cpu"), nullcontext)
@@ -57,9 +59,8 @@ class Difference(Network):
 def predict(sources: Any, out: Path, progress: Any = None, metadata: Any = None, **options: Any) -> Any:
     told = progress or (lambda what, done, total: None)
     given = [str(source) for source in sources]
-    return predict_pairs(
-        Difference(), {**METADATA, **(metadata or {})}, given, out, PairPredict(**options), INFERENCE, told
-    )
+    known = {**METADATA, **(metadata or {})}
+    return predict_maps(Difference(), known, DatePairs.of(known), given, out, MapPredict(**options), INFERENCE, told)
 
 
 @pytest.fixture
@@ -299,11 +300,13 @@ class TestRefused:
         done = predict((tmp_path / "A", tmp_path / "B"), tmp_path / "out")
         assert (done.count, len(done.failed)) == (1, 1)
         assert "1 of 2 not predicted, dates without a place in common" in " ".join(done.notices)
-        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "errors.csv"]
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+            "a.tif", "a.tif.aux.xml", "errors.csv",
+        ]  # fmt: skip
 
     def test_what_belongs_to_polygons_without_them(self) -> None:
         with pytest.raises(ValueError, match="give --polygons too"):
-            PairPredict(min_area=3.0)
+            MapPredict(min_area=3.0)
 
     def test_an_extra_output_over_an_input(self, rasters: Any, tmp_path: Path) -> None:
         second = rasters[1].rename(rasters[1].with_name("c-overlay.tif"))

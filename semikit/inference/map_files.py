@@ -1,0 +1,282 @@
+"""Which files come of a scene, and how maps are written into them."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, model_validator
+
+from semikit.data.formats.images import files_of
+from semikit.data.palette import Palette
+from semikit.errors import FileFault, InputError
+from semikit.files import OUTPUT, make_folder, write_atomically
+from semikit.inference.pictures import class_map, save_png
+from semikit.raster.cog import BESIDE, MapFile, class_tags
+from semikit.raster.grid import Grid
+from semikit.raster.polygons import NODATA
+from semikit.raster.region import Region
+from semikit.raster.vectors import SUFFIXES, check_destination
+from semikit.settings.base import Location, Settings
+
+MAPS, PICTURES = (".tif", ".tiff"), (".png",)
+_EXTRA = ("confidence", "probability", "overlay")
+_BY_FORMAT = {"tif": MAPS, "png": PICTURES}
+
+
+@final
+class MapPredict(Settings):
+    """What prediction writes besides the classes, and how windows cover a raster."""
+
+    confidence: bool = False
+    """The probability of the predicted class, NAME-confidence: in percent, in a PNG 0..255 for 0..1."""
+    probability: bool = False
+    """The probability of every class, of change detection that something changed, NAME-probability, as `confidence`."""
+    overlay: bool = False
+    """The classes laid over the image (changes over the second date), NAME-overlay."""
+    format: Literal["tif", "png"] | None = None
+    """GeoTIFF or PNG; null: by the place of the image, or by the name that is given."""
+    polygons: Location | None = None
+    """A file for the classes as polygons (.geojson, .gpkg); of several images, a folder."""
+    areas: bool = False
+    """A table of areas by class, areas.csv."""
+    min_area: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Smaller polygons are left out, square metres (pixels without CRS)."""
+    simplify: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """How far a simpler outline may be from the pixels', metres (pixels without CRS)."""
+    tile: int | None = Field(None, ge=8)
+    """Side of the windows that a raster is covered with, pixels; null: the training crop."""
+    overlap: int | None = Field(None, ge=0)
+    """By how many pixels they overlap; null: a quarter of their side."""
+    fail_fast: bool = False
+    """Stop at the first image that cannot be read."""
+
+    @model_validator(mode="after")
+    def _of_polygons(self) -> Self:
+        if self.polygons is None and (self.min_area or self.simplify):
+            raise ValueError("min_area and simplify are of polygons; give --polygons too, or leave them out")
+        return self
+
+
+class Sink(Protocol):
+    """Takes an image region by region."""
+
+    def write(self, region: Region, values: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
+        """Values (h, w) or (h, w, bands), and where they are valid (h, w)."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files of one scene: the classes, what else is wanted by its name, and the polygons."""
+
+    classes: Path
+    extra: Mapping[str, Path]
+    polygons: Path | None
+
+    def all(self) -> list[Path]:
+        """Every file."""
+        return [path for path in (self.classes, *self.extra.values(), self.polygons) if path is not None]
+
+    def former(self) -> list[Path]:
+        """What may be left of an earlier prediction: every file, and what GDAL keeps beside a map."""
+        return [*self.all(), self.classes.with_name(f"{self.classes.name}{BESIDE[0]}")]
+
+    def open(
+        self, stack: ExitStack, grid: Grid, colours: Palette, class_names: Sequence[str], bands: Sequence[str]
+    ) -> dict[str, Sink]:
+        """All files but the polygons, to be written; `bands` are those of the probability. `stack` finishes them, or
+        removes them when something fails.
+        """
+        self.classes.parent.mkdir(parents=True, exist_ok=True)
+        sinks: dict[str, Sink] = {
+            "classes": stack.enter_context(_classes(self.classes, grid, colours[: len(class_names)], class_names))
+        }
+        for name, path in self.extra.items():
+            if name == "overlay":
+                sinks[name] = stack.enter_context(_overlay(path, grid))
+            else:
+                shown = bands if name == "probability" else (name,)
+                sinks[name] = stack.enter_context(share_file(path, grid, shown))
+        return sinks
+
+
+def _classes(path: Path, grid: Grid, colours: Palette, names: Sequence[str]) -> AbstractContextManager[Sink]:
+    if _is_picture(path):
+        return Picture(path, grid.size, colours, empty=NODATA)
+    return MapFile(
+        path, grid, nodata=NODATA, colours=colours, tags=class_tags(names), descriptions=("class",), categories=names
+    )
+
+
+def _overlay(path: Path, grid: Grid) -> AbstractContextManager[Sink]:
+    if _is_picture(path):
+        return Picture(path, grid.size, bands=3)
+    return MapFile(path, grid, bands=3, rgb=True, nodata=None, average=True)
+
+
+def share_file(path: Path, grid: Grid, bands: Sequence[str]) -> AbstractContextManager[Sink]:
+    """A file of probabilities: percent with nodata in a GeoTIFF, gray in a picture."""
+    if _is_picture(path):
+        return Picture(path, grid.size)
+    return MapFile(
+        path, grid, bands=len(bands), nodata=NODATA, tags={"UNIT": "percent"}, average=True, descriptions=bands
+    )
+
+
+def stored_share(share: NDArray[np.floating[Any]], sink: Sink) -> NDArray[np.uint8]:
+    """Probabilities 0..1 as a file holds them: 0..255 in a picture, else percent."""
+    full = 255 if isinstance(sink, Picture) else 100
+    return (share * full).round().clip(0, full).astype(np.uint8)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES
+
+
+def outputs_of(name: str, out: Path, options: MapPredict, *, many: bool, is_map: bool, bands: Sequence[str]) -> Outputs:
+    """The files that come of a scene. `out` is a folder where it is one of `many`, and where it is one or has no
+    suffix. By default a GeoTIFF is written where `is_map`.
+
+    Raises:
+        InputError: a suffix that nothing is written to; polygons or areas of a picture.
+    """
+    suffix = _BY_FORMAT[options.format][0] if options.format else MAPS[0] if is_map else PICTURES[0]
+    classes = out if named_file(out, many) else out / f"{name}{suffix}"
+    allowed = _BY_FORMAT[options.format] if options.format else MAPS if is_map else (*PICTURES, *MAPS)
+    if classes.suffix.lower() not in allowed:
+        place = " --format png writes a picture without a place." if is_map and not options.format else ""
+        raise InputError(
+            f"-o {classes}: no map is written as {classes.suffix}. Allowed here: {', '.join(allowed)}.{place}"
+        )
+    extra = {
+        kind: classes.with_name(f"{classes.stem}-{kind}{classes.suffix}") for kind in _EXTRA if getattr(options, kind)
+    }
+    if "probability" in extra and len(bands) > 1:  # a band for each class, which no picture has
+        extra["probability"] = extra["probability"].with_suffix(MAPS[0] if _is_picture(classes) else classes.suffix)
+    polygons = _polygons(name, options.polygons, many)
+    if _is_picture(classes) and (polygons is not None or options.areas):
+        flag = "--areas" if polygons is None else f"--polygons {polygons}"
+        raise InputError(
+            f"{flag}: they are drawn from a GeoTIFF, and {classes.name} is a picture; give -o a name that ends in "
+            ".tif, or --format tif."
+        )
+    return Outputs(classes, extra, polygons)
+
+
+def named_file(out: Path, many: bool) -> bool:
+    """Whether `out` is the file of the classes, not a folder."""
+    return not many and not out.is_dir() and bool(out.suffix)
+
+
+def _polygons(name: str, given: Path | None, many: bool) -> Path | None:
+    """The file of a scene's polygons."""
+    if given is None:
+        return None
+    if not many:
+        if given.suffix.lower() not in SUFFIXES:
+            raise InputError(f"--polygons {given}: polygons are written as {', '.join(SUFFIXES)}.")
+        return given
+    if given.suffix:
+        raise InputError(f"--polygons {given}: of several images it takes a folder, for one .geojson an image.")
+    return given / f"{name}.geojson"
+
+
+def refuse_overwriting(outputs: Mapping[str, Outputs], images: Sequence[Path]) -> None:
+    """Raise where an output would take the place of an image, or of another output.
+
+    Raises:
+        InputError: names the file; also one that a virtual raster refers to.
+    """
+    sources = {os.path.realpath(part) for path in images for part in _behind(path)}
+    owner: dict[str, str] = {}
+    for name, one in outputs.items():
+        for path in one.all():
+            real = os.path.realpath(path)
+            if real in sources:
+                raise InputError(
+                    f"{path} is one of the images to predict; it would be overwritten. Choose another name for it (-o)."
+                )
+            if (other := owner.setdefault(real, name)) != name:
+                raise InputError(
+                    f"two outputs would be {path}, of the images {other} and {name}. Rename one image, predict it "
+                    "alone, or leave out what is written beside the classes."
+                )
+
+
+def _behind(path: Path) -> list[Path]:
+    """The files an image is read from; of one that cannot be read itself."""
+    try:
+        return files_of(path)
+    except FileFault:
+        return [path]
+
+
+def make_room(outputs: Sequence[Outputs]) -> None:
+    """Make the folders of polygons.
+
+    Raises:
+        DataError: a folder that cannot be made or written, a vector file that is in use.
+    """
+    for one in outputs:
+        if one.polygons is not None:
+            make_folder(one.polygons.parent)
+            check_destination(one.polygons, one.classes)
+
+
+def write_areas(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    """The table of areas: of each map and class the pixels, square metres (empty without CRS) and share of all classes.
+
+    Raises:
+        RunError: the disk is full.
+    """
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            csv.writer(file).writerows([("file", "class", "name", "pixels", "area_m2", "share"), *rows])
+
+    write_atomically(path, write, remedy=OUTPUT, durable=False)
+
+
+@final
+class Picture:
+    """A PNG, written when all of it is there: with `colours` (K, 3) class numbers, else gray or RGB. What is not valid
+    is `empty`.
+    """
+
+    def __init__(
+        self, path: Path, size: tuple[int, int], colours: Palette | None = None, bands: int = 1, empty: int = 0
+    ) -> None:
+        self.path, self.colours, self.empty = path, colours, np.uint8(empty)
+        self.values = np.full((*size, bands), empty, dtype=np.uint8)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, region: Region, values: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
+        """Keep values (h, w) or (h, w, bands)."""
+        bands = values[..., None] if values.ndim == 2 else values
+        self.values[region.slices] = bands if valid is None else np.where(valid[..., None], bands, self.empty)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            save_png(self._image(), self.path, OUTPUT)
+
+    def _image(self) -> Image.Image:
+        if self.colours is None:
+            return Image.fromarray(self.values.squeeze(-1) if self.values.shape[-1] == 1 else self.values)
+        padded = np.zeros((256, 3), dtype=np.uint8)
+        padded[: len(self.colours)] = self.colours
+        return class_map(self.values[..., 0], padded)

@@ -1,0 +1,374 @@
+"""Maps of classes and of change: scenes → windows → network → writers, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from semikit.core.network import Network
+from semikit.core.task import Inference, Predicted, Progress
+from semikit.data.formats.images import is_raster
+from semikit.data.formats.range_watch import RangeWatch
+from semikit.data.header_notices import parts_notices
+from semikit.data.palette import Palette, palette
+from semikit.errors import ConfigError, FileFault, some
+from semikit.files import refuse_long_names
+from semikit.inference.many_files import Failures, output_folder, refuse_among_images
+from semikit.inference.map_files import (
+    MapPredict,
+    Outputs,
+    Sink,
+    make_room,
+    named_file,
+    outputs_of,
+    refuse_overwriting,
+    share_file,
+    stored_share,
+    write_areas,
+)
+from semikit.inference.pictures import displayed, overlay
+from semikit.inference.scenes import Files, Found, SceneReader, pixels_of
+from semikit.inference.windows import (
+    Coverage,
+    EvaluateSettings,
+    Piece,
+    ReadRegion,
+    predicted,
+    probabilities_of,
+    read_ahead,
+    refuse_channels,
+)
+from semikit.raster.cog import small_cache
+from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
+from semikit.raster.region import Region
+
+_PIXELS = 1 << 20
+"""About as many pixels of windows pass the network together."""
+_POLYGONS = "gave polygons"
+
+PartProgress = Callable[[int, int], None]
+"""Parts that are done, and all."""
+
+
+def predict_maps(
+    network: Network,
+    metadata: Mapping[str, Any],
+    reader: SceneReader,
+    sources: Sequence[str],
+    out: Path,
+    options: MapPredict,
+    inference: Inference,
+    progress: Progress,
+) -> Predicted:
+    """Write a map of classes for each scene, and what else is wanted.
+
+    A georeferenced scene gives a GeoTIFF on its grid, nodata (255) where nothing is known; a photo a PNG of class ids.
+    Rasters are covered with windows and never read whole; photos are predicted as they are evaluated, unless `tile` is
+    given. Of several scenes those that cannot be read are listed in errors.csv, and the others predicted.
+
+    Raises:
+        InputError: sources that do not fit, outputs that cannot be written, would take the place of a source or lie
+            among the images, a tile that does not fit the network.
+        DataError: images that cannot be read or do not fit (of several: all).
+        RunError: the disk is full.
+    """
+    found = reader.find(sources)
+    total = len(found.scenes) + len(found.refused)
+    predictor = Predictor.of(network, metadata, reader, options, inference)
+    outputs = {name: predictor.outputs(name, files, out, found.many) for name, files in found.scenes.items()}
+    faults = predictor.faults(found, outputs, options.fail_fast or total == 1)
+    refuse_overwriting(outputs, found.images)
+    single = named_file(out, found.many)
+    if not single:
+        refuse_among_images((one.classes for one in outputs.values()), found.images, sources)
+    folder = out.parent if single else out
+    notices = [str(one) for one in found.unused]
+    failures = Failures(folder, total, fail_fast=options.fail_fast)
+    with output_folder(folder), failures.counted(notices), _cache(found.images):
+        make_room([one for name, one in outputs.items() if name not in faults])
+        failures.add_all(found.refused)
+        work = _Work(predictor, found.scenes, outputs, faults, failures)
+        notices += work.done(progress)
+        if options.areas:
+            write_areas(folder / (f"{out.stem}-areas.csv" if single else "areas.csv"), work.areas)
+    notices += [*reader.watch.notices(), *parts_notices(found.images)]
+    return Predicted(total - len(failures.found), notices, failures.found)
+
+
+def _cache(images: Sequence[Path]) -> Any:
+    return small_cache() if any(map(is_raster, images)) else ExitStack()
+
+
+@final
+@dataclass(frozen=True)
+class Predictor:
+    """Everything that is the same for all scenes."""
+
+    network: Network
+    reader: SceneReader
+    colours: Palette
+    settings: EvaluateSettings
+    crop: int
+    options: MapPredict
+    inference: Inference
+    side: int
+    overlap: int
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        metadata: Mapping[str, Any],
+        reader: SceneReader,
+        options: MapPredict,
+        inference: Inference,
+    ) -> Predictor:
+        """From what a weights file tells.
+
+        Raises:
+            ConfigError: a tile or an overlap that does not fit.
+        """
+        side = options.tile or -(-metadata["crop"] // network.multiple) * network.multiple
+        if side % network.multiple:
+            near = side // network.multiple * network.multiple
+            raise ConfigError(
+                f"--tile {side} is not a multiple of the patch, {network.multiple}. Use {near or network.multiple}."
+            )
+        overlap = side // 4 if options.overlap is None else options.overlap
+        if overlap > side // 2:
+            raise ConfigError(f"--overlap {overlap} is more than half of the tile, {side}. Use at most {side // 2}.")
+        return cls(
+            network=network.to(inference.device).eval(),
+            reader=reader,
+            colours=palette(len(reader.class_names), metadata.get("palette")),
+            settings=EvaluateSettings.model_validate(metadata["evaluate"]),
+            crop=metadata["crop"],
+            options=options,
+            inference=inference,
+            side=side,
+            overlap=overlap,
+        )
+
+    def outputs(self, name: str, files: Files, out: Path, many: bool) -> Outputs:
+        """The files that come of a scene; one that cannot be read is named as a map."""
+        try:
+            is_map = self.reader.is_map(files)
+        except FileFault:
+            is_map = True
+        bands = self.reader.bands_of_probability()
+        return outputs_of(name, out, self.options, many=many, is_map=is_map, bands=bands)
+
+    def faults(self, found: Found, outputs: Mapping[str, Outputs], fail_fast: bool) -> dict[str, FileFault]:
+        """What is wrong with scenes, seen before the first is predicted.
+
+        Raises:
+            FileFault: the first, if asked for.
+        """
+        faults: dict[str, FileFault] = {}
+        for name, files in found.scenes.items():
+            try:
+                self.check(files, outputs[name])
+            except FileFault as fault:
+                if fail_fast:
+                    raise
+                faults[name] = fault
+        return faults
+
+    def check(self, files: Files, outputs: Outputs) -> None:
+        """Look at a corner of rasters, and whether their classes could be outlined.
+
+        Raises:
+            FileFault: they cannot be read or do not fit.
+        """
+        refuse_long_names(outputs.all(), files[0])
+        if outputs.polygons is not None or self.options.areas:
+            check_outlines(self.reader.grid(files), files[0], outputs.polygons)
+        if self.reader.by_windows(files):
+            unwatched = replace(self.reader, watch=RangeWatch(None))
+            corner, _ = unwatched.samples(files, None).image(0, Region(0, 0, 1, 1))
+            refuse_channels(self.network, corner, files[0])
+
+    def open(self, files: Files) -> ReadRegion:
+        """Reads regions of a scene: by windows from the disk, else from memory; the reader's watch sees their values.
+
+        Raises:
+            FileFault: cannot be read, or has other channels than the network was made for.
+        """
+        source = self.reader.samples(files, self.reader.scale or self.reader.range_of(files))
+        if self.reader.by_windows(files):
+            return lambda region: source.image(0, region)
+        image, valid = source.image(0)
+        refuse_channels(self.network, image, files[0])
+        return pixels_of(image, valid)
+
+    def pieces(
+        self,
+        read: ReadRegion,
+        size: tuple[int, int],
+        by_windows: bool,
+        progress: PartProgress = lambda done, total: None,
+    ) -> Iterator[Piece]:
+        """The parts of the map, every pixel once; a photo is one."""
+        if by_windows or self.options.tile is not None:
+            batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
+            coverage = Coverage(size, self.side, self.overlap, batch)
+            yield from predicted(read, self.network, coverage, self.inference, progress)
+            return
+        region = Region(0, 0, *size)
+        image, valid = read(region)
+        shares = probabilities_of(self.network, image, self.settings, self.crop, self.inference).float()
+        yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
+        progress(1, 1)
+
+    def write(
+        self, files: Files, read: ReadRegion, outputs: Outputs, progress: PartProgress
+    ) -> tuple[dict[str, str], PolygonReport | None]:
+        """All outputs of one scene; returns notices for the user, by their kind, and what was outlined."""
+        notices = self.reader.notices(files)
+        grid, by_windows = self.reader.grid(files), self.reader.by_windows(files)
+        seen = False
+        with ExitStack() as scratch:
+            shares = outputs.extra.get("confidence")
+            if outputs.polygons is not None and shares is None:
+                folder = scratch.enter_context(TemporaryDirectory(prefix=".shares.", dir=outputs.classes.parent))
+                shares = Path(folder, "shares.tif")
+            with ExitStack() as stack:
+                bands = self.reader.bands_of_probability()
+                sinks = outputs.open(stack, grid, self.colours, self.reader.class_names, bands)
+                if shares is not None and "confidence" not in sinks:
+                    sinks["confidence"] = stack.enter_context(share_file(shares, grid, ("confidence",)))
+                for piece in self.pieces(read, grid.size, by_windows, progress):
+                    seen |= bool(piece.valid.any())
+                    self._write_piece(piece, read, sinks)
+            if not seen:
+                valid = f"valid{self.reader.dates}"
+                text = f"{outputs.classes}: no pixel is {valid}, so all of it is nodata"
+                notices[f"have no pixel that is {valid}"] = text
+            report = self._outline(outputs, shares)
+        if report is not None and outputs.polygons is not None:
+            notices[_POLYGONS] = polygons_notice(report, outputs.polygons, grid.placed)
+        return notices, report
+
+    def _write_piece(self, piece: Piece, read: ReadRegion, sinks: Mapping[str, Sink]) -> None:
+        confidence, classes = (values.cpu().numpy() for values in piece.probabilities.max(0))
+        ids = classes.astype(np.uint8)
+        sinks["classes"].write(piece.region, ids, piece.valid)
+        if (sink := sinks.get("confidence")) is not None:
+            sink.write(piece.region, stored_share(confidence, sink), piece.valid)
+        if (sink := sinks.get("probability")) is not None:
+            chosen: Tensor = self.reader.probability(piece.probabilities)
+            sink.write(piece.region, stored_share(np.moveaxis(chosen.cpu().numpy(), 0, -1), sink), piece.valid)
+        if (sink := sinks.get("overlay")) is not None:
+            sink.write(piece.region, self._overlay(read, piece.region, ids, piece.valid))
+
+    def _overlay(
+        self, read: ReadRegion, region: Region, ids: NDArray[np.uint8], valid: NDArray[np.bool_]
+    ) -> NDArray[np.uint8]:
+        """The last date with the colours of its classes over it, the background bare; black where not valid."""
+        picture = displayed(read(region)[0])[-1]
+        shown = np.asarray(overlay(picture, ids, self.colours))
+        if self.reader.background is not None:
+            shown = np.where((ids != self.reader.background)[..., None], shown, picture)
+        return np.where(valid[..., None], shown, np.uint8(0)).astype(np.uint8)
+
+    def _outline(self, outputs: Outputs, shares: Path | None) -> PolygonReport | None:
+        """The polygons of a map, and the areas of its classes."""
+        if outputs.polygons is None and not self.options.areas:
+            return None
+        return write_polygons(
+            outputs.classes,
+            outputs.polygons,
+            self.reader.class_names,
+            min_area=self.options.min_area,
+            simplify=self.options.simplify,
+            background=self.reader.background,
+            shares=shares if outputs.polygons is not None else None,
+            areas=self.options.areas,
+        )
+
+
+@final
+class _Work:
+    """The scenes of a prediction, and what came of them: rows of the table of areas."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        scenes: Mapping[str, Files],
+        outputs: Mapping[str, Outputs],
+        faults: Mapping[str, FileFault],
+        failures: Failures,
+    ) -> None:
+        self.predictor, self.scenes, self.outputs = predictor, scenes, outputs
+        self.faults, self.failures = faults, failures
+        self.areas: list[Sequence[object]] = []
+
+    def done(self, progress: Progress) -> list[str]:
+        """Predict all scenes but those with faults; returns notices. Photos are decoded ahead."""
+        names, count = list(self.scenes), len(self.scenes)
+        plural = self.predictor.reader.plural
+        what = names[0] if count == 1 else f"{count} {plural}"
+        notices: dict[str, list[str]] = {}
+
+        def opened(index: int) -> ReadRegion:
+            if names[index] in self.faults:
+                raise self.faults[names[index]]
+            return self.predictor.open(self.scenes[names[index]])
+
+        reads = read_ahead(self.failures.catch(opened), count)
+        for done, (name, read) in enumerate(zip(names, reads, strict=True)):
+
+            def part_progress(part: int, of: int, done: int = done) -> None:
+                progress(what, done * of + part, count * of)
+
+            for kind, text in self._one(name, read, part_progress).items():
+                notices.setdefault(kind, []).append(text)
+        return gathered(notices, plural)
+
+    def _one(self, name: str, read: ReadRegion | FileFault, progress: PartProgress) -> dict[str, str]:
+        """Predict a scene, or count it as one that cannot be; returns notices by their kind."""
+        outputs = self.outputs[name]
+        try:
+            if isinstance(read, FileFault):
+                raise read
+            notices, report = self.predictor.write(self.scenes[name], read, outputs, progress)
+        except FileFault as fault:
+            self.failures.add(fault, outputs.former())
+            progress(1, 1)
+            return {}
+        if report is not None:
+            self.areas += self._rows(outputs.classes, report)
+        return notices
+
+    def _rows(self, path: Path, report: PolygonReport) -> list[Sequence[object]]:
+        """Those of one map, also of classes that it does not hold."""
+        total = sum(area for _, area in report.classes.values()) or 1.0
+        rows: list[Sequence[object]] = []
+        for value, name in enumerate(self.predictor.reader.class_names):
+            pixels, area = report.classes.get(value, (0, 0.0))
+            metres = round(area, 2) if report.in_metres else ""
+            rows.append((path, value, name, pixels, metres, f"{area / total:.6f}"))
+        return rows
+
+
+def polygons_notice(report: PolygonReport, path: Path, placed: bool) -> str:
+    """How many polygons were written, and their area."""
+    unit = "m2" if placed else "pixels"
+    left = f"; {report.dropped} smaller ones left out" if report.dropped else ""
+    return f"{report.count} polygon{'s' if report.count != 1 else ''} of {report.area:,.0f} {unit} in {path}{left}"
+
+
+def gathered(notices: Mapping[str, Sequence[str]], plural: str) -> list[str]:
+    """A sentence for each kind: of one scene the notice itself, of several their number and the first."""
+    return [
+        texts[0] if len(texts) == 1 else f"{len(texts)} {plural} {kind}: {some(texts)}"
+        for kind, texts in notices.items()
+    ]

@@ -1,0 +1,442 @@
+"""Maps of segmentation and of change by the same tests: place, values, files, polygons and areas."""
+
+from __future__ import annotations
+
+import csv
+import tracemalloc
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+import torch
+from affine import Affine
+from PIL import Image
+from pyproj import Transformer
+from torch import Tensor, nn
+
+from semikit.core.network import Features, Network
+from semikit.core.task import Inference, Predicted
+from semikit.errors import ConfigError, DataError, InputError
+from semikit.inference.in_memory import detect_change, segment
+from semikit.inference.map_files import MapPredict
+from semikit.inference.predictor import predict_maps
+from semikit.inference.scenes import DatePairs, SingleDates
+from tests.helpers import georasters, photos
+
+INFERENCE = Inference(torch.device("cpu"), nullcontext)
+UTM = rasterio.crs.CRS.from_epsg(32633)
+
+
+class Bright(Network):
+    """Classes by the brightness of each pixel; of two dates by the difference of theirs."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.widths, self.embed_dim, self.num_classes, self.multiple = (3,), 3, num_classes, 4
+        self.mean, self.std = (0.0,) * 3, (1.0,) * 3
+        self.seen: list[tuple[int, ...]] = []
+
+    def encode(self, images: Tensor) -> Features:
+        self.seen.append(tuple(images.shape))
+        one = images if images.ndim == 4 else (images[:, 1] - images[:, 0]).abs()
+        return Features((one,), (images.shape[-2], images.shape[-1]))
+
+    def embed(self, features: Features) -> Tensor:
+        return features.levels[0]
+
+    def classify(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
+        level = torch.linspace(0, 1, self.num_classes)[None, :, None, None]
+        return -20 * (embedding.mean(1, keepdim=True) - level).abs()
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        return []
+
+
+@dataclass
+class Case:
+    """A task, and what it is called with."""
+
+    task: str
+    folder: Path
+
+    @property
+    def names(self) -> list[str]:
+        return ["sky & sea", "road", "car"] if self.task == "seg" else ["unchanged", "changed"]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        colours = [[10, 20, 30], [200, 0, 0], [0, 0, 200]][: len(self.names)]
+        known: dict[str, Any] = {"class_names": self.names, "palette": colours, "evaluate": {}, "crop": 32}
+        return {**known, "mean": [0.0] * 3, "bands": None, "scale": None}
+
+    def raster(self, classes: Any, name: str = "a", **profile: Any) -> list[Path]:
+        """Rasters whose map is `classes` (H, W); where it is 255 they have no data (0)."""
+        bright = np.where(classes == 255, 0, 1 + np.round(classes * 254.0 / (len(self.names) - 1))).astype(np.uint8)
+        values = np.repeat(bright[None], 3, 0)
+        files = [georasters.save(self.folder / f"in/{name}.tif", values, nodata=0, **profile)]
+        if self.task == "cd":
+            plain = np.ones_like(values)
+            files.insert(0, georasters.save(self.folder / f"before/{name}.tif", plain, nodata=0, **profile))
+        return files
+
+    def photo(self, classes: Any, name: str = "a", suffix: str = "png") -> list[Path]:
+        """As `raster`, without a place."""
+        values = np.repeat(np.round(classes * 255.0 / (len(self.names) - 1))[..., None], 3, 2)
+        files = [photos.save(self.folder / f"in/{name}.{suffix}", values)]
+        if self.task == "cd":
+            files.insert(0, photos.save(self.folder / f"before/{name}.{suffix}", np.zeros_like(values)))
+        return files
+
+    @property
+    def folders(self) -> list[Path]:
+        return [self.folder / "before", self.folder / "in"][-1 if self.task == "seg" else 0 :]
+
+    def predict(
+        self, sources: list[Path], out: Path, network: Network | None = None, progress: Any = None, **options: Any
+    ) -> Predicted:
+        reader = (SingleDates if self.task == "seg" else DatePairs).of(self.metadata)
+        given, told = [str(path) for path in sources], progress or (lambda *at: None)
+        made = network or Bright(len(self.names))
+        return predict_maps(made, self.metadata, reader, given, out, MapPredict(**options), INFERENCE, told)
+
+
+@pytest.fixture(params=["seg", "cd"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    return Case(request.param, tmp_path)
+
+
+def blocks(case: Case, size: tuple[int, int] = (92, 112), empty: int = 10) -> Any:
+    """Rectangles of every class, some with a hole, and rows without data."""
+    classes = np.zeros(size, np.uint8)
+    classes[30:60, 40:80] = 1
+    classes[40:50, 50:60] = 0
+    classes[70:75, 5:9] = len(case.names) - 1
+    classes[:empty] = 255
+    return classes
+
+
+def opened(path: Path) -> Any:
+    with rasterio.open(path) as file:
+        return file.read()[0]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class TestMaps:
+    def test_its_place_values_colours_and_names(self, case: Case, tmp_path: Path) -> None:
+        classes = blocks(case)
+        sources = case.raster(classes)
+        told: list[tuple[str, int, int]] = []
+        done = case.predict(sources, tmp_path / "map.tif", progress=lambda *at: told.append(at))
+        assert (done.count, list(done.notices)) == (1, [])
+        assert told[-1][1] == told[-1][2] > 1
+        with rasterio.open(tmp_path / "map.tif") as file, rasterio.open(sources[0]) as source:
+            assert (file.crs, file.transform, file.shape) == (source.crs, source.transform, source.shape)
+            assert (file.nodata, file.dtypes, file.descriptions) == (255, ("uint8",), ("class",))
+            assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            assert file.tags()["CLASS_1"] == case.names[1]
+            assert [list(file.colormap(1)[k][:3]) for k in range(len(case.names))] == case.metadata["palette"]
+            np.testing.assert_array_equal(file.read(1), classes)
+        found = ElementTree.parse(tmp_path / "map.tif.aux.xml").getroot()
+        assert [one.text for one in found.findall("PAMRasterBand[@band='1']/CategoryNames/Category")] == case.names
+
+    def test_probabilities_in_percent(self, case: Case, tmp_path: Path) -> None:
+        classes = blocks(case)
+        case.predict(case.raster(classes), tmp_path / "map.tif", confidence=True, probability=True)
+        with rasterio.open(tmp_path / "map-confidence.tif") as file:
+            sure = file.read(1)
+            assert (file.descriptions, file.tags()["UNIT"], file.nodata) == (("confidence",), "percent", 255)
+        with rasterio.open(tmp_path / "map-probability.tif") as file:
+            shares = file.read()
+            assert file.descriptions == (("change",) if case.task == "cd" else tuple(case.names))
+        valid = classes != 255
+        assert (sure[~valid] == 255).all()
+        assert (shares[:, ~valid] == 255).all()
+        every = shares if case.task == "seg" else np.stack([100 - shares[0], shares[0]])
+        np.testing.assert_array_equal(every.max(0)[valid], sure[valid])
+        np.testing.assert_array_equal(every.argmax(0)[valid], classes[valid])
+        assert np.abs(every.astype(int).sum(0)[valid] - 100).max() <= 1
+
+    def test_an_overlay_shows_the_last_date(self, case: Case, tmp_path: Path) -> None:
+        classes = blocks(case)
+        sources = case.raster(classes)
+        case.predict(sources, tmp_path / "map.tif", overlay=True)
+        with rasterio.open(tmp_path / "map-overlay.tif") as file, rasterio.open(sources[-1]) as source:
+            shown, image = (np.moveaxis(one.read(), 0, -1) for one in (file, source))
+        assert (shown[classes == 255] == 0).all()
+        mixed = (image[35, 45] + np.array([200.0, 0.0, 0.0])) / 2
+        assert np.abs(shown[35, 45] - mixed).max() <= 0.5
+        bare = np.array_equal(shown[20, 20], image[20, 20])
+        assert bare == (case.task == "cd"), "of change the background shows the image"
+
+    @pytest.mark.parametrize("size", [(33, 32), (32, 33), (5, 90), (1, 1), (3, 200), (64, 200), (31, 31)])
+    def test_any_size_and_tile(self, case: Case, tmp_path: Path, size: tuple[int, int]) -> None:
+        """Also one pixel more than a tile, narrower than the overlap, smaller than the crop."""
+        classes = np.random.default_rng(0).integers(0, len(case.names), size).astype(np.uint8)
+        sources = case.raster(classes)
+        for tile, overlap in ((32, None), (16, 8), (16, 0), (256, 3)):
+            case.predict(sources, tmp_path / f"{tile}.tif", tile=tile, overlap=overlap)
+            np.testing.assert_array_equal(opened(tmp_path / f"{tile}.tif"), classes)
+
+    @pytest.mark.parametrize(
+        "transform", [Affine.translation(4e5, 5.8e6) @ Affine.rotation(30) @ Affine.scale(10, -10),
+                      Affine(10, 0, 4e5, 0, 10, 5.8e6), Affine(0.5, 0, 4e5, 0, -2, 5.8e6)],
+    )  # fmt: skip
+    def test_any_orientation(self, case: Case, tmp_path: Path, transform: Affine) -> None:
+        classes = blocks(case)
+        case.predict(case.raster(classes, transform=transform), tmp_path / "map.tif", polygons=tmp_path / "map.gpkg")
+        with rasterio.open(tmp_path / "map.tif") as file:
+            assert file.transform == transform
+            np.testing.assert_array_equal(file.read(1), classes)
+        _, _, found, fields = pyogrio.raw.read(tmp_path / "map.gpkg", columns=["class"])
+        last = shapely.from_wkb(found)[fields[0] == len(case.names) - 1]
+        corners = [transform @ corner for corner in ((5, 70), (9, 70), (9, 75), (5, 75))]
+        assert any(shapely.equals(one, shapely.Polygon(corners)) for one in last)
+
+    def test_nothing_valid_is_said(self, case: Case, tmp_path: Path) -> None:
+        done = case.predict(case.raster(np.full((40, 40), 255)), tmp_path / "map.tif")
+        assert "no pixel is valid" in done.notices[0]
+        assert (opened(tmp_path / "map.tif") == 255).all()
+
+    def test_only_windows_go_through_the_network(self, case: Case, tmp_path: Path) -> None:
+        """16 million pixels, nearly all of them without data, in the memory of some windows."""
+        size = (4000, 4000)
+        values = np.zeros((3, 64, 64), np.uint8)
+        values[:, 10:20] = 255
+        sources = []
+        for name in ("a", "b"):
+            path = georasters.save(tmp_path / f"{name}.tif", np.zeros((3, 8, 8), np.uint8))
+            with rasterio.open(path) as small:
+                profile = {**small.profile, "height": size[0], "width": size[1], "nodata": 0, "compress": "deflate"}
+            tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256, "sparse_ok": True}
+            with rasterio.open(path, "w", **{**profile, **tiles}) as file:
+                file.write(values, window=((2000, 2064), (2000, 2064)))
+            sources.append(path)
+        network = Bright(len(case.names))
+        tracemalloc.start()
+        try:
+            case.predict(sources[: len(case.folders)], tmp_path / "map.tif", network, tile=256)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert {shape[-2:] for shape in network.seen} == {(256, 256)}
+        assert peak < 3 * size[0] * size[1] / 2
+        assert (opened(tmp_path / "map.tif") != 255).sum() == 640
+
+    def test_in_memory_the_map_is_the_same(self, case: Case, tmp_path: Path) -> None:
+        sources = case.raster(blocks(case))
+        case.predict(sources, tmp_path / "map.tif")
+        network = Bright(len(case.names))
+        if case.task == "seg":
+            found = segment(network, case.metadata, sources[0], INFERENCE)
+        else:
+            found = detect_change(network, case.metadata, sources, INFERENCE)
+        np.testing.assert_array_equal(found.classes, opened(tmp_path / "map.tif"))
+
+    def test_deep_values_have_one_range(self, case: Case, tmp_path: Path) -> None:
+        """Percentiles of each window alone would give other classes from window to window."""
+        values = np.linspace(200, 9000, 96 * 96).reshape(96, 96)
+        classes = np.round(np.clip((values - 376) / (8824 - 376), 0, 1) * (len(case.names) - 1))
+        deep = np.repeat(values[None], 3, 0).astype(np.uint16)
+        sources = [georasters.save(tmp_path / "in/a.tif", deep)]
+        if case.task == "cd":
+            sources.insert(0, georasters.save(tmp_path / "before/a.tif", np.full_like(deep, 200)))
+        done = case.predict(sources, tmp_path / "map.tif")
+        assert "the model was trained on 8-bit images" in done.notices[0]
+        assert (opened(tmp_path / "map.tif") == classes).mean() > 0.9
+
+    def test_an_interruption_leaves_nothing(self, case: Case, tmp_path: Path) -> None:
+        def stop(what: str, done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        sources = case.raster(blocks(case))
+        before = names(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            case.predict(sources, tmp_path / "map.tif", progress=stop, probability=True, polygons=tmp_path / "m.gpkg")
+        assert names(tmp_path) == before
+
+
+class TestFiles:
+    def test_what_has_a_place_gives_a_map_and_photos_a_picture(self, case: Case, tmp_path: Path) -> None:
+        classes = blocks(case, empty=0)
+        case.raster(classes, "place")
+        case.photo(classes, "photo")
+        case.predict(case.folders, tmp_path / "out", confidence=True)
+        assert names(tmp_path / "out") == [
+            "photo-confidence.png", "photo.png", "place-confidence.tif", "place.tif", "place.tif.aux.xml",
+        ]  # fmt: skip
+        with Image.open(tmp_path / "out/photo.png") as image:
+            assert image.mode == "P"
+            np.testing.assert_array_equal(np.array(image), classes)
+        with Image.open(tmp_path / "out/photo-confidence.png") as image:
+            assert np.array(image).min() > 250, "0 to 255, as a viewer shows it"
+
+    def test_a_photo_as_a_map_and_a_raster_as_a_picture(self, case: Case, tmp_path: Path) -> None:
+        classes = blocks(case, empty=0)
+        photo, raster = case.photo(classes, "photo"), case.raster(classes, "place")
+        case.predict(photo, tmp_path / "named.tif")
+        np.testing.assert_array_equal(opened(tmp_path / "named.tif"), classes)
+        case.predict(photo, tmp_path / "asked", format="tif")
+        np.testing.assert_array_equal(opened(tmp_path / "asked/photo.tif"), classes)
+        case.predict(raster, tmp_path / "asked", format="png")
+        np.testing.assert_array_equal(opened(tmp_path / "asked/place.png"), classes)
+        with pytest.raises(InputError, match=r"no map is written as \.png\. .* --format png writes a picture without"):
+            case.predict(raster, tmp_path / "named.png")
+        with pytest.raises(InputError, match=r"no map is written as \.jpg\. Allowed here: \.png, \.tif, \.tiff"):
+            case.predict(photo, tmp_path / "named.jpg")
+        with pytest.raises(InputError, match=r"no map is written as \.tif\. Allowed here: \.png"):
+            case.predict(photo, tmp_path / "other.tif", format="png")
+
+    def test_a_name_without_suffix_is_a_folder(self, case: Case, tmp_path: Path) -> None:
+        case.predict(case.raster(blocks(case)), tmp_path / "maps")
+        assert names(tmp_path / "maps") == ["a.tif", "a.tif.aux.xml"]
+
+    def test_a_plain_tiff_is_a_photo(self, tmp_path: Path) -> None:
+        """Predicted as a whole, as it is evaluated; a large one by windows."""
+        case = Case("seg", tmp_path)
+        for name, size in (("small", (40, 48)), ("large", (40, 2400))):
+            network = Bright(3)
+            classes = np.random.default_rng(0).integers(0, 3, size).astype(np.uint8)
+            case.predict(case.raster(classes, name, crs=None), tmp_path / "out", network)
+            np.testing.assert_array_equal(opened(tmp_path / f"out/{name}.png"), classes)
+            assert {shape[-2:] for shape in network.seen} == {size if name == "small" else (32, 32)}
+
+    def test_a_place_in_no_reference_system(self, case: Case, tmp_path: Path) -> None:
+        """As a world file gives it."""
+        classes = blocks(case)
+        done = case.predict(case.raster(classes, crs=None, transform=Affine(2, 0, 7, 0, -2, 9)), tmp_path / "out")
+        assert "no coordinate reference system, and neither has the map" in done.notices[0]
+        with rasterio.open(tmp_path / "out/a.tif") as file:
+            assert file.transform == Affine(2, 0, 7, 0, -2, 9)
+            np.testing.assert_array_equal(file.read(1), classes)
+
+    def test_probabilities_of_a_photo(self, case: Case, tmp_path: Path) -> None:
+        """Bands of a picture would be colours, so that those of several classes are a TIFF."""
+        case.predict(case.photo(blocks(case, empty=0)), tmp_path / "out", probability=True)
+        assert names(tmp_path / "out") == ["a-probability.tif" if case.task == "seg" else "a-probability.png", "a.png"]
+
+    def test_no_image_is_overwritten(self, case: Case, tmp_path: Path) -> None:
+        sources = case.raster(blocks(case))
+        content = sources[-1].read_bytes()
+        with pytest.raises(InputError, match=r"a\.tif is one of the images to predict"):
+            case.predict(sources, sources[-1])
+        assert sources[-1].read_bytes() == content
+
+    def test_two_maps_of_one_name(self, case: Case, tmp_path: Path) -> None:
+        for name in ("a", "a-overlay"):
+            case.raster(blocks(case), name)
+        with pytest.raises(InputError, match=r"two outputs would be .*a-overlay\.tif, of the images a and a-overlay"):
+            case.predict(case.folders, tmp_path / "out", overlay=True)
+
+    def test_what_can_no_longer_be_read_leaves_no_map(self, case: Case, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            path = case.raster(blocks(case), name)[-1]
+        case.predict(case.folders, tmp_path / "out")
+        path.write_bytes(path.read_bytes()[:200])
+        assert case.predict(case.folders, tmp_path / "out").count == 1
+        assert names(tmp_path / "out") == ["a.tif", "a.tif.aux.xml", "errors.csv"]
+
+    def test_tiles_that_do_not_fit(self, case: Case, tmp_path: Path) -> None:
+        sources = case.raster(blocks(case))
+        with pytest.raises(ConfigError, match=r"--tile 30 is not a multiple of the patch, 4\. Use 28"):
+            case.predict(sources, tmp_path / "map.tif", tile=30)
+        with pytest.raises(ConfigError, match="--overlap 20 is more than half of the tile, 32"):
+            case.predict(sources, tmp_path / "map.tif", overlap=20)
+
+
+class TestPolygons:
+    @pytest.mark.parametrize("suffix", ["geojson", "gpkg"])
+    def test_class_name_area_and_probability(self, case: Case, tmp_path: Path, suffix: str) -> None:
+        classes = blocks(case)
+        out = tmp_path / f"map.{suffix}"
+        done = case.predict(case.raster(classes), tmp_path / "map.tif", polygons=out, confidence=True)
+        info, _, found, columns = pyogrio.raw.read(out)
+        fields = dict(zip(info["fields"], columns, strict=True))
+        assert list(fields) == ["class", "name", "area_m2", "probability"]
+        assert done.notices[-1].startswith(f"{len(found)} polygons of ")
+        expected = sorted({0: 2, 1: 1, len(case.names) - 1: 1}.items()) if case.task == "seg" else [(1, 2)]
+        assert [(k, int((fields["class"] == k).sum())) for k in np.unique(fields["class"])] == expected
+        assert [case.names[k] for k in fields["class"]] == fields["name"].tolist()
+        sure, shapes = opened(tmp_path / "map-confidence.tif"), shapely.from_wkb(found)
+        if suffix == "geojson":
+            to_utm = Transformer.from_crs("EPSG:4326", UTM, always_xy=True)
+            shapes = shapely.transform(shapes, lambda points: np.column_stack(to_utm.transform(*points.T)))
+        with rasterio.open(tmp_path / "map.tif") as file:
+            for one, k, area, mean in zip(
+                shapes, fields["class"], fields["area_m2"], fields["probability"], strict=True
+            ):
+                inside = rasterio.features.rasterize([one], file.shape, transform=file.transform).astype(bool)
+                assert (classes[inside] == k).all()
+                assert area == pytest.approx(inside.sum() * 100, rel=2e-3)
+                assert mean == pytest.approx(sure[inside].mean() / 100, abs=1e-4)
+
+    def test_small_ones_are_left_out(self, case: Case, tmp_path: Path) -> None:
+        done = case.predict(
+            case.raster(blocks(case)), tmp_path / "map.tif", polygons=tmp_path / "map.gpkg", min_area=2500
+        )
+        assert "1 smaller ones left out" in done.notices[-1]
+        assert names(tmp_path) == sorted(["map.tif", "map.tif.aux.xml", "map.gpkg", *(f.name for f in case.folders)])
+
+    def test_of_several_images(self, case: Case, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            case.raster(blocks(case), name)
+        case.predict(case.folders, tmp_path / "maps", polygons=tmp_path / "outlines")
+        assert names(tmp_path / "outlines") == ["a.geojson", "b.geojson"]
+        with pytest.raises(InputError, match="of several images it takes a folder"):
+            case.predict(case.folders, tmp_path / "maps", polygons=tmp_path / "outlines.gpkg")
+
+    @pytest.mark.parametrize("options", [{"polygons": Path("a.gpkg")}, {"areas": True}])
+    def test_of_a_picture_there_are_none(self, case: Case, tmp_path: Path, options: Any) -> None:
+        with pytest.raises(InputError, match=r"drawn from a GeoTIFF, and a\.png is a picture; .* --format tif"):
+            case.predict(case.photo(blocks(case, empty=0)), tmp_path / "out", **options)
+
+    def test_a_system_that_is_not_tied_to_the_earth(self, case: Case, tmp_path: Path) -> None:
+        """Found before anything is predicted, and the input is named."""
+        sources = case.raster(blocks(case), crs='LOCAL_CS["site",UNIT["metre",1]]')
+        for options in ({"polygons": tmp_path / "c.gpkg"}, {"areas": True}):
+            with pytest.raises(DataError, match=r"belong to: .*a\.tif"):
+                case.predict(sources, tmp_path / "out/c.tif", **options)
+            assert not (tmp_path / "out").exists()
+
+
+class TestAreas:
+    def test_of_every_class_as_of_the_polygons(self, case: Case, tmp_path: Path) -> None:
+        classes = blocks(case)
+        case.predict(case.raster(classes), tmp_path / "map.tif", areas=True, polygons=tmp_path / "map.gpkg")
+        rows = table(tmp_path / "map-areas.csv")
+        assert [row["name"] for row in rows] == case.names
+        assert [int(row["pixels"]) for row in rows] == [int((classes == k).sum()) for k in range(len(rows))]
+        assert sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=1e-5)
+        assert {row["file"] for row in rows} == {str(tmp_path / "map.tif")}
+        info, _, _, columns = pyogrio.raw.read(tmp_path / "map.gpkg")
+        fields = dict(zip(info["fields"], columns, strict=True))
+        for k in np.unique(fields["class"]):
+            assert float(rows[k]["area_m2"]) == pytest.approx(fields["area_m2"][fields["class"] == k].sum(), abs=0.01)
+
+    def test_of_a_folder_one_table(self, case: Case, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            case.raster(blocks(case), name)
+        case.predict(case.folders, tmp_path / "maps", areas=True)
+        rows = table(tmp_path / "maps/areas.csv")
+        assert [Path(row["file"]).name for row in rows] == ["a.tif"] * len(case.names) + ["b.tif"] * len(case.names)
+        assert names(tmp_path / "maps") == ["a.tif", "a.tif.aux.xml", "areas.csv", "b.tif", "b.tif.aux.xml"]
+
+    def test_without_a_system_there_are_no_metres(self, case: Case, tmp_path: Path) -> None:
+        case.predict(case.raster(blocks(case), crs=None), tmp_path / "map.tif", areas=True)
+        rows = table(tmp_path / "map-areas.csv")
+        assert {row["area_m2"] for row in rows} == {""}
+        assert float(rows[1]["share"]) == pytest.approx(int(rows[1]["pixels"]) / (82 * 112), abs=1e-6)
