@@ -15,7 +15,7 @@ from torch import Tensor
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
-from semikit.data.formats.images import is_raster
+from semikit.data.formats.images import is_raster, refuse_loose_place
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.header_notices import parts_notices
 from semikit.data.palette import Palette, palette
@@ -183,12 +183,15 @@ class Predictor:
         return faults
 
     def check(self, files: Files, outputs: Outputs) -> None:
-        """Look at a corner of rasters, and whether their classes could be outlined.
+        """Look at a corner of rasters, at their place, and whether their classes could be outlined.
 
         Raises:
             FileFault: they cannot be read or do not fit.
         """
         refuse_long_names(outputs.all(), files[0])
+        if self.options.format != "png":
+            for path in files:
+                refuse_loose_place(path)
         if outputs.polygons is not None or self.options.areas:
             check_outlines(self.reader.grid(files), files[0], outputs.polygons)
         if self.reader.by_windows(files):

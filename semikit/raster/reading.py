@@ -166,6 +166,14 @@ def grid_of(path: Path) -> Grid:
         return Grid.of(file)
 
 
+def loose_place(path: Path) -> str:
+    """What places a raster on the map where it is no grid there: ground control points or RPCs; else empty."""
+    with rasterio_for(path).open(path) as file:
+        if not file.transform.is_identity:
+            return ""
+        return "ground control points" if file.gcps[0] else "RPCs" if file.rpcs is not None else ""
+
+
 def parts_of(path: Path) -> list[Path]:
     """All files a raster is read from: the file itself, what lies beside it, and what a virtual one refers to."""
     found, waiting = set[Path](), [path]

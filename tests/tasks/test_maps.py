@@ -19,6 +19,8 @@ import torch
 from affine import Affine
 from PIL import Image
 from pyproj import Transformer
+from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
 from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
@@ -323,6 +325,25 @@ class TestFiles:
         with rasterio.open(tmp_path / "out/a.tif") as file:
             assert file.transform == Affine(2, 0, 7, 0, -2, 9)
             np.testing.assert_array_equal(file.read(1), classes)
+
+    @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+    @pytest.mark.parametrize("kind", ["ground control points", "RPCs"])
+    def test_a_place_that_is_no_grid_is_not_lost(self, case: Case, tmp_path: Path, kind: str) -> None:
+        classes = blocks(case, empty=0)
+        case.raster(classes, "a", crs=None)
+        path = case.raster(classes, "b", crs=None)[-1]
+        with rasterio.open(path, "r+") as file:
+            if kind == "RPCs":
+                ones = [1.0] * 20
+                file.rpcs = RPC(1, 1, 1, 1, ones, ones, 1, 1, 1, 1, ones, ones, 1, 1)
+            else:
+                corners = [(0, 0, 4e5, 5.8e6), (0, 112, 4.1e5, 5.8e6), (92, 0, 4e5, 5.79e6), (92, 112, 4.1e5, 5.79e6)]
+                file.gcps = [GroundControlPoint(*corner) for corner in corners], UTM
+        done = case.predict(case.folders, tmp_path / "out")
+        assert (done.count, [Path(fault.file).name for fault in done.failed]) == (1, ["b.tif"])
+        (notice,) = [text for text in done.notices if "1 of 2 not predicted" in text]
+        assert f"place that is no grid on the map: {path} (by {kind}). Bring it onto a grid" in notice
+        assert case.predict(case.folders, tmp_path / "asked", format="png").count == 2
 
     def test_probabilities_of_a_photo(self, case: Case, tmp_path: Path) -> None:
         """Bands of a picture would be colours, so that those of several classes are a TIFF."""

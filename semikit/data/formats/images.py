@@ -331,6 +331,21 @@ def read_grid(path: Path, upright: bool = False) -> Grid:
         return rasters.grid_of(path)
 
 
+def refuse_loose_place(path: Path) -> None:
+    """Raise where a raster is placed by ground control points or RPCs, which a map on its grid would lose.
+
+    Raises:
+        FileFault: it is, or cannot be read.
+    """
+    if not is_raster(path):
+        return
+    with faults_of(path):
+        what = rasters.loose_place(path)
+    if what:
+        remedy = "Bring it onto a grid (gdalwarp IN OUT.tif), or write pictures without a place (--format png)."
+        raise FileFault("place that is no grid on the map", path, f"by {what}", remedy)
+
+
 def files_of(path: Path) -> list[Path]:
     """All files an image is read from; a virtual raster refers to others.
 
