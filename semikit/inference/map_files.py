@@ -149,15 +149,18 @@ def outputs_of(name: str, out: Path, options: MapPredict, *, many: bool, is_map:
     suffix. By default a GeoTIFF is written where `is_map`.
 
     Raises:
-        InputError: a suffix that nothing is written to; polygons or areas of a picture.
+        InputError: a suffix that nothing is written to, a file for many; polygons or areas of a picture.
     """
+    if many and out.suffix.lower() in (*MAPS, *PICTURES) and not out.is_dir():
+        raise InputError(f"-o {out}: of several images it takes a folder, and a folder's name has no such suffix.")
     suffix = _BY_FORMAT[options.format][0] if options.format else MAPS[0] if is_map else PICTURES[0]
     classes = out if named_file(out, many) else out / f"{name}{suffix}"
     allowed = _BY_FORMAT[options.format] if options.format else MAPS if is_map else (*PICTURES, *MAPS)
     if classes.suffix.lower() not in allowed:
         place = " --format png writes a picture without a place." if is_map and not options.format else ""
         raise InputError(
-            f"-o {classes}: no map is written as {classes.suffix}. Allowed here: {', '.join(allowed)}.{place}"
+            f"-o {classes}: no map is written as {classes.suffix}. Allowed here: {', '.join(allowed)}; a name "
+            f"without suffix is a folder.{place}"
         )
     extra = {
         kind: classes.with_name(f"{classes.stem}-{kind}{classes.suffix}") for kind in _EXTRA if getattr(options, kind)

@@ -215,8 +215,8 @@ class TestMaps:
         assert (opened(tmp_path / "map.tif") == 255).all()
 
     def test_only_windows_go_through_the_network(self, case: Case, tmp_path: Path) -> None:
-        """16 million pixels, nearly all of them without data, in the memory of some windows."""
-        size = (4000, 4000)
+        """9 million pixels, nearly all of them without data, in the memory of some windows."""
+        size = (3000, 3000)
         values = np.zeros((3, 64, 64), np.uint8)
         values[:, 10:20] = 255
         sources = []
@@ -226,7 +226,7 @@ class TestMaps:
                 profile = {**small.profile, "height": size[0], "width": size[1], "nodata": 0, "compress": "deflate"}
             tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256, "sparse_ok": True}
             with rasterio.open(path, "w", **{**profile, **tiles}) as file:
-                file.write(values, window=((2000, 2064), (2000, 2064)))
+                file.write(values, window=((1500, 1564), (1500, 1564)))
             sources.append(path)
         network = Bright(len(case.names))
         tracemalloc.start()
@@ -298,7 +298,9 @@ class TestFiles:
         np.testing.assert_array_equal(opened(tmp_path / "asked/place.png"), classes)
         with pytest.raises(InputError, match=r"no map is written as \.png\. .* --format png writes a picture without"):
             case.predict(raster, tmp_path / "named.png")
-        with pytest.raises(InputError, match=r"no map is written as \.jpg\. Allowed here: \.png, \.tif, \.tiff"):
+        with pytest.raises(
+            InputError, match=r"as \.jpg\. Allowed here: \.png, \.tif, \.tiff; a name without suffix is"
+        ):
             case.predict(photo, tmp_path / "named.jpg")
         with pytest.raises(InputError, match=r"no map is written as \.tif\. Allowed here: \.png"):
             case.predict(photo, tmp_path / "other.tif", format="png")
@@ -306,6 +308,12 @@ class TestFiles:
     def test_a_name_without_suffix_is_a_folder(self, case: Case, tmp_path: Path) -> None:
         case.predict(case.raster(blocks(case)), tmp_path / "maps")
         assert names(tmp_path / "maps") == ["a.tif", "a.tif.aux.xml"]
+
+    def test_a_file_for_a_folder(self, case: Case, tmp_path: Path) -> None:
+        case.raster(blocks(case))
+        with pytest.raises(InputError, match=r"-o .*map\.tif: of several images it takes a folder"):
+            case.predict(case.folders, tmp_path / "map.tif")
+        assert not (tmp_path / "map.tif").exists()
 
     def test_a_plain_tiff_is_a_photo(self, tmp_path: Path) -> None:
         """Predicted as a whole, as it is evaluated; a large one by windows."""
