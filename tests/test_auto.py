@@ -185,7 +185,9 @@ def test_rates_follow_the_norm(known: Callable[..., Known]) -> None:
         ("seg", 4, 3, {}, 2),
         ("seg", 4, 1, {}, 2),
         ("seg", 6, 2, {}, 3),
-        ("seg", 8, 3, {"processes": 4}, 4),
+        ("seg", 8, 3, {"processes": 4}, None),
+        ("seg", 8, 3, {"processes": 2}, 4),
+        ("seg", 8, 3, {"processes": 4, "batch_norm": False}, 4),
         ("seg", 4, 1, {"processes": 4}, None),
         ("cls", 16, 10, {}, 8),
         ("cls", 16, 3, {}, 8),
@@ -232,6 +234,9 @@ def test_a_crop_is_no_larger_than_the_images_and_fits_the_patch(
         (500, True, 48, SCRATCH, 96),
         (500, True, 1, FOUNDATION, None),
         (None, True, 1, PRETRAINED, None),
+        (None, True, 14, SCRATCH, 42),
+        (32, True, 14, SCRATCH, 42),
+        (500, True, 14, SCRATCH, 126),
     ],
 )
 def test_larger_images_get_larger_crops(

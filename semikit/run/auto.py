@@ -229,12 +229,14 @@ def _rates(known: Known) -> Choice | None:
 
 def _batch(known: Known) -> Choice | None:
     """Half as many labelled images in a step as long as one would be there twice, beside as many unlabelled ones as
-    before; batch norm over whole images needs eight.
+    before; batch norm over whole images needs eight, and two in every pass.
     """
     train = known.config.train
     batch = before = train.batch
-    least = 8 if known.batch_norm and not isinstance(known.config.views, PixelViews) else 2
     parts = known.processes * train.micro_batches
+    least = 2
+    if known.batch_norm:
+        least = max(2 if isinstance(known.config.views, PixelViews) else 8, 2 * parts)
     while batch > known.labeled and batch // 2 >= least and not batch % (2 * parts):
         batch //= 2
     values = {"train.batch": batch, "train.ratio": train.ratio * before // batch}
@@ -266,14 +268,16 @@ def _crop(known: Known) -> Choice | None:
 
 
 def _size(known: Known) -> Choice | None:
-    """Of whole images: small networks get larger crops of larger images."""
+    """Of whole images: small networks get larger crops of larger images, a multiple of the encoder's patch."""
     size = None if isinstance(known.config.views, PixelViews) else known.config.views.size  # type: ignore[attr-defined]
-    if size is None or known.side is None or known.preset == FOUNDATION:
+    if size is None or known.preset == FOUNDATION:
         return None
-    most, step = _LARGEST_ON_CPU if known.on_cpu else _LARGEST, max(known.multiple, 32)
+    most, step = _LARGEST_ON_CPU if known.on_cpu else _LARGEST, -(-32 // known.multiple) * known.multiple
+    if known.side is None or known.side <= size:
+        return {"views.size": size // step * step}, f"crops of this encoder are a multiple of {known.multiple}"
     more = f", and larger crops than {most} take long on a {'CPU' if known.on_cpu else 'GPU'}"
     reason = f"the shorter side of the images is {known.side} pixels{more if known.side > most else ''}"
-    return {"views.size": max(size, min(known.side, most)) // step * step}, reason
+    return {"views.size": min(known.side, most) // step * step}, reason
 
 
 def _average(known: Known) -> Choice | None:

@@ -65,9 +65,7 @@ def _rate_notices(config: Config, encoder: nn.Module) -> list[str]:
         kinds = ("pretrained weights without batch norm", "small networks", "it may lose what it knows")
         remedy = "foundation is made for such networks" if not batch_norm and rate > _FAST and not by_layer else ""
     what, other, effect = kinds
-    notice = (
-        f"the encoder has {what} and the recipe is one for {other} (optimizer.{said}): {effect}. --preset {remedy}."
-    )
+    notice = f"the encoder has {what} and the recipe is one for {other} ({said}): {effect}. --preset {remedy}."
     return [notice] if remedy else []
 
 

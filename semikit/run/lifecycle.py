@@ -23,7 +23,7 @@ from semikit.distributed.groups import (
     seen_by_all,
     translate_dist_errors,
 )
-from semikit.errors import DataError, InputError, RunError, SemikitError
+from semikit.errors import ConfigError, DataError, InputError, RunError, SemikitError
 from semikit.files import write_json, write_text
 from semikit.run import build
 from semikit.run import resume as resuming
@@ -37,6 +37,9 @@ from semikit.run.results import results_of
 from semikit.run.timing import timed
 from semikit.training.reporter import FinishedRun, Reporter
 from semikit.training.tracking import Tracker
+
+_ONE_VALUE = "more than 1 value per channel"
+"""What torch says where batch norm has nothing to take a mean of."""
 
 MakeReporter = Callable[[], Reporter]
 """Makes the observer of a run; several runs (--seeds) have one each."""
@@ -253,6 +256,14 @@ def _translated_faults(run: build.Run) -> Iterator[None]:
         raise RunError(
             f"the run stopped at iteration {run.trainer.step}: {error}. Free space on its disk or make it writable, "
             f"then go on with --resume {run.folder}"
+        ) from error
+    except ValueError as error:
+        if _ONE_VALUE not in str(error):
+            raise
+        raise ConfigError(
+            "batch norm needs more than one value of each channel in every pass, and the deepest features of one image "
+            "are a single one here. Give a larger --batch, for every process and part of a step two images, or a "
+            "larger --crop."
         ) from error
 
 

@@ -185,9 +185,16 @@ class Remedies:
         """What a remedy would set; None where it was done or the method cannot take it."""
         return None if any(action.remedy == remedy.name for action in self.done) else remedy.value(self.method, step)
 
+    def steps_left(self, step: int) -> bool:
+        """Whether the run goes on after so many steps, so that a remedy does something."""
+        return step < self.method.run_info.iterations
+
     def do(self, step: int, *remedies: Remedy) -> str | None:
-        """Do those that are open, where guards act: what is so from now on; None where nothing was done."""
-        found = [self.take(step, remedy) for remedy in remedies if self.acts and self.open(remedy, step) is not None]
+        """Do those that are open, where guards act and steps are left: what is so from now on; None where nothing was
+        done.
+        """
+        acts = self.acts and self.steps_left(step)
+        found = [self.take(step, remedy) for remedy in remedies if acts and self.open(remedy, step) is not None]
         return f"from now on {' and '.join(found)} (train.guard act)" if found else None
 
     def take(self, step: int, remedy: Remedy) -> str:
@@ -209,12 +216,14 @@ class Remedies:
         """
         values = [(remedy, self.open(remedy, step)) for remedy in remedies]
         does = " and ".join(remedy.text(value) for remedy, value in values if value is not None)
-        if does and self.acts and soon:
+        if does and self.acts and soon and self.steps_left(step):
             return f" If it is so at the next evaluation too, {does} from then on (train.guard act)."
         settings = [*(self.setting(step, remedy) for remedy in remedies), *others]
         named = [setting for setting in dict.fromkeys(settings) if setting is not None]
         new = f" Next to try: {' or '.join(named)}." if named else ""
-        return new if not does or self.acts else f"{new} This run may go on with train.guard=act: {does}."
+        if not does or self.acts or not self.steps_left(step):
+            return new
+        return f"{new} This run may go on with train.guard=act: {does}."
 
     def state_dict(self) -> list[dict[str, Any]]:
         """What was done, as plain values."""

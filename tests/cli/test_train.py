@@ -369,6 +369,16 @@ def test_a_dry_run_may_time_the_run(train: Call, tmp_path: Path) -> None:
     assert "leave out --gpus 2" in train("--dry-run", "--time", "--gpus", "2").err
 
 
+def test_batch_norm_of_one_value_is_no_fault_of_semikit(semikit: Call, photo_data: Path) -> None:
+    network = ("--encoder", "resnet10t", "--weights", "none", "model.decoder_channels=8", "--device", "cpu")
+    network += ("model.encoder_args={channels: [8, 8, 8, 8], stem_width: 8}", "--crop", "16", "--workers", "0")
+    single = ("--labels", "4", "--batch", "1", "train.group=1", "--iterations", "1")
+    answer = semikit("train", "seg", "--data", photo_data, *network, *single)
+    assert answer.code == 2, answer.err
+    assert "batch norm needs more than one value of each channel" in answer.err
+    assert "a larger --batch" in answer.err
+
+
 def test_random_weights_and_the_rates_of_fine_tuning(train: Call) -> None:
     slow = train("--dry-run", "optimizer.encoder_lr=5.0e-6", "optimizer.lr=2.0e-4")
     assert "--preset small-from-scratch is made for random weights" in slow.out
@@ -378,7 +388,9 @@ def test_random_weights_and_the_rates_of_fine_tuning(train: Call) -> None:
 def test_pretrained_weights_and_the_rates_of_another_kind_of_encoder(semikit: Call, photo_data: Path) -> None:
     plan = ("train", "seg", "--data", photo_data, "--labels", "4", "--dry-run", "--crop", "32")
     network = ("--encoder", "efficientnet-lite0")
-    assert "--preset small-pretrained is made for such networks" in semikit(*plan, *network).out
+    told = semikit(*plan, *network).out
+    assert "--preset small-pretrained is made for such networks" in told
+    assert "one for large transformers (optimizer.encoder_lr=5e-06)" in told
     transformer = ("--encoder", "vit-tiny", "optimizer.lr=1.0e-3", "optimizer.encoder_lr=1.0e-3")
     assert "--preset foundation is made for such networks" in semikit(*plan, *transformer).out
     assert "layer_decay=null" in semikit("train", "seg", *plan[2:], *network, "optimizer.layer_decay=0.5").err

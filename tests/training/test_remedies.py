@@ -40,8 +40,10 @@ def sums(*predicted: float) -> ClassSums:
 FINE, ALONE, LOST = sums(*EVEN), sums(9990, 5, 5), sums(7000, 3000, 0)
 
 
-def acting(name: str = "unimatch_v2", teacher: str = "ema", **settings: Any) -> tuple[Guards, Any]:
-    method = tiny.method(name, teacher=teacher, iterations=1000, **settings)
+def acting(
+    name: str = "unimatch_v2", teacher: str = "ema", iterations: int = 1000, **settings: Any
+) -> tuple[Guards, Any]:
+    method = tiny.method(name, teacher=teacher, iterations=iterations, **settings)
     return Guards(method, acts=True), method
 
 
@@ -88,6 +90,19 @@ def test_a_guard_that_only_tells_changes_nothing(name: str) -> None:
         guards.evaluated(100, FAR, 0.0, classes)
     assert (method.ema_decay, list(method.state_dict()), method.student_labels) == (before, keys, False)
     assert guards.state_dict()["done"] == []
+
+
+@pytest.mark.parametrize("acts", [True, False])
+def test_after_the_last_step_settings_are_named_and_nothing_is_done(acts: bool) -> None:
+    guards = Guards(tiny.method("unimatch_v2", iterations=300), acts)
+    guards.evaluated(200, FAR, 0.9, FINE)
+    found = guards.evaluated(300, FAR, 0.9, ALONE)
+    found += Guards(tiny.method("unimatch_v2", iterations=300), acts).evaluated(300, FAR, 0.0, FINE)
+    assert len(found) == 4
+    for notice in found:
+        assert "Next to try: method." in notice
+        assert "train.guard" not in notice
+    assert guards.done() == []
 
 
 def test_without_a_confident_position_the_surest_of_each_class_begin() -> None:
@@ -210,7 +225,7 @@ def test_a_teacher_that_lags_follows_faster_then_the_student_labels() -> None:
 
 
 def test_a_teacher_that_follows_faster_gets_time_to_come_up() -> None:
-    guards, method = acting(ema_decay=0.999)
+    guards, method = acting(ema_decay=0.999, iterations=2000)
     evaluate(guards, FAR, FAR, first=900)
     assert method.ema_decay == 0.99
     found = evaluate(guards, FAR, FAR, NEAR, FAR, first=1100)
@@ -230,7 +245,7 @@ def test_auto_also_has_the_faster_teacher_first_where_guards_act() -> None:
 
 
 def test_where_the_student_cannot_take_over_it_is_told() -> None:
-    guards, method = acting("simmatch")
+    guards, method = acting("simmatch", iterations=4000)
     found = evaluate(guards, FAR, FAR, first=1000)
     assert "follows faster" in found[1][0]
     later = evaluate(guards, FAR, FAR, first=3000)
