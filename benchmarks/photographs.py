@@ -142,7 +142,7 @@ class Cell:
         """Start the run, or go on with it; returns what to print. The processor time of all starts is added up."""
         study = GRID[self.study]
         command = [sys.executable, "-m", "semikit", "train", study.task]
-        if (self.folder / "last.pt").exists():
+        if (self.folder / "config.yaml").exists():
             command += ["--resume", str(self.folder)]
         else:
             data = self.out / "data" / self.study

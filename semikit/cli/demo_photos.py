@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, final
 
 import numpy as np
@@ -14,6 +15,7 @@ from semikit.cli.output import progress_bar
 from semikit.data.check import LABELLED, Part, check_samples
 from semikit.data.reduced import VOID, copy_reduced
 from semikit.data.samples import DataParts, Samples, Subset, spread
+from semikit.data.spec import FEWEST_CLASSES
 from semikit.data.survey.draft import Draft, draft
 from semikit.errors import ConfigError, DataError, FileFault, some
 from semikit.files import write_text
@@ -92,7 +94,8 @@ class Photos:
         for seed, task in self.tasks.items():
             names = [self.parts.train.names[k] for k in task.learned.split.labeled]
             write_text(base / f"labels-{seed}.txt", "".join(f"{name}\n" for name in names))
-        return {seed: self._on_copies(base, seed) for seed in self.tasks}, self._notices(total, base, faults)
+        notices = self._notices(total - len(faults), base, faults)
+        return {seed: self._on_copies(base, seed) for seed in self.tasks}, notices
 
     def _excerpts(self) -> list[tuple[str, Samples, Sequence[int], bool]]:
         """What is copied: part, samples, which of them, and whether with their masks."""
@@ -150,8 +153,10 @@ class Photos:
         data = self.given if self.drafted is None else folder / "data.yaml"
         count = len(self._first.learned.split.labeled)
         return [
-            f"try:         semikit predict {run} {folder}/photos/test/images -o {folder}/maps --overlay",
-            f"next:        semikit train seg --data {data} --preset {RECIPE} --labels {count} --dry-run --time",
+            f"try:         semikit predict {quote(str(run))} {quote(f'{folder}/photos/test/images')} "
+            f"-o {quote(f'{folder}/maps')} --overlay",
+            f"next:        semikit train seg --data {quote(str(data))} --preset {RECIPE} --labels {count} --dry-run "
+            "--time",
         ]
 
     def _on_copies(self, base: Path, seed: int) -> dict[str, Any]:
@@ -170,13 +175,13 @@ class Photos:
         }
         return recipes.merge(self.raw, {"data": data, "train": {"seed": seed}})
 
-    def _notices(self, total: int, base: Path, faults: Sequence[FileFault]) -> list[str]:
+    def _notices(self, copied: int, base: Path, faults: Sequence[FileFault]) -> list[str]:
         val, test = self._scored()
         notices = (
             [] if self.drafted is None else [*self.drafted.notices, *_nameless(self.given, self.parts.class_names)]
         )
         notices.append(
-            f"{total} images were copied to {base}, at most {self.side} pixels a side; all scores are at that size. "
+            f"{copied} images were copied to {base}, at most {self.side} pixels a side; all scores are at that size. "
             f"The best is chosen on {len(val)} images, and {len(test)} others are scored once"
         )
         if faults:
@@ -233,7 +238,8 @@ def _drafted(folder: Path) -> Draft:
             f"--photos {folder} seems to hold {what}, and the demo on photographs is of images with masks. Train on "
             f"them: semikit train {found.task} --data {folder} --dry-run. Is that wrong? {form}"
         )
-    if not {"classes", "colors"} & parse(found.text, "data.yaml").keys():
+    said = parse(found.text, "data.yaml")
+    if len(said.get("classes") or said.get("colors") or ()) < FEWEST_CLASSES:
         raise DataError(f"--photos {folder}: {'; '.join(found.notices)}. {_DRAFTED}")
     return found
 
@@ -256,5 +262,5 @@ def _nameless(given: Path, names: Sequence[str]) -> list[str]:
         return []
     return [
         f"each value of the masks, 0 to {len(names) - 1}, counts as a class by its number. Where one is void, or to "
-        f"give them names: semikit data init {given} -o my.yaml, write it there, and --photos my.yaml"
+        f"give them names: semikit data init {quote(str(given))} -o my.yaml, write it there, and --photos my.yaml"
     ]

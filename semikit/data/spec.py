@@ -40,6 +40,9 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 DEFAULT_SHARE = 0.2
 """Held out of a folder that has no part to validate on."""
 
+FEWEST_CLASSES = 2
+"""Of images with masks."""
+
 _Part = Annotated[int, Field(ge=0, le=255)]
 RGB = Annotated[tuple[_Part, _Part, _Part], BeforeValidator(from_hex)]
 
@@ -125,7 +128,7 @@ class ClassSpec(SplitSpec):
     unlabeled: tuple[Settings, ...] = ()
     """More images to learn from, without masks."""
 
-    classes: Annotated[tuple[str, ...], BeforeValidator(class_names), Field(min_length=2, max_length=255)]
+    classes: Annotated[tuple[str, ...], BeforeValidator(class_names), Field(min_length=FEWEST_CLASSES, max_length=255)]
     """Names of the classes 0..K-1, as a list or as {number: name}; 255 is what does not count in maps."""
     ignore: tuple[int, ...] = ()
     """Mask values that do not count."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_of_many_images_some_are_copied(tmp_path: Path, monkeypatch: pytest.Monk
     lost = next(name for k, name in enumerate(names) if k not in photos.tasks[0].learned.split.labeled)
     (tmp_path / f"mine/train/images/{lost}.jpg").write_bytes(b"broken")
     _, notices = photos.copied(tmp_path / "out")
-    assert "14 images were copied" in notices[-2]
+    assert "13 images were copied" in notices[-2]
     assert f"1 unlabelled images could not be read: {tmp_path}/mine/train/images/{lost}.jpg" in notices[-1]
     assert len(list((tmp_path / "out/photos/train/images").iterdir())) == 4 + 5 - 1
 
@@ -159,6 +160,21 @@ def test_a_yaml_with_colours_and_lists_of_labels(semikit: Call, tmp_path: Path) 
     assert {(70, 130, 180), (128, 64, 128)} <= shown
 
 
+def test_unlabelled_namesakes_and_blanks_in_names(semikit: Call, tmp_path: Path) -> None:
+    """Further images under the names of those with masks; commands can be pasted where folders have blanks."""
+    fill(tmp_path / "my photos", "{kind}", 10)
+    for path in (tmp_path / "my photos/images").iterdir():
+        save(tmp_path / "my photos/unlabeled" / path.name, RNG.integers(0, 256, (60, 80, 3)))
+    arguments = ("demo", "seg", "--photos", tmp_path / "my photos", *TINY[:-1], "my out", "--labels", "4")
+    answer = semikit(*arguments)
+    assert answer.code == 0, answer.err
+    assert "4 labelled · 14 unlabelled · 1 validation · 1 test" in answer.out
+    predict, train = (shlex.split(line)[2:] for line in answer.out.splitlines()[-2:])
+    assert train[:4] == ["train", "seg", "--data", "my out/data.yaml"]
+    assert semikit(*predict).code == 0
+    assert f"data init '{tmp_path}/my photos' -o" in " ".join(answer.out.split())
+
+
 def empty(folder: Path) -> None:
     folder.mkdir()
 
@@ -182,6 +198,10 @@ def lossy_masks(folder: Path) -> None:
 def beside_a_yaml(folder: Path) -> None:
     save(folder / "masks/a.png", np.zeros((8, 8)))
     (folder / "data.yaml").write_text("train: {}")
+
+
+def one_class(folder: Path) -> None:
+    fill(folder, "{kind}", 4, (0,))
 
 
 def one_to_validate(folder: Path) -> None:
@@ -212,6 +232,7 @@ def a_large_value(folder: Path) -> None:
             [],
             "masks are JPEG, which changes values. Describe the folder in a YAML (semikit data init DIR",
         ),
+        (one_class, "", [], "hold one class ('class 0'); two are needed. Write down all classes"),
         (beside_a_yaml, "", [], "It holds data.yaml; give that as --photos."),
         (one_to_validate, "", ["--labels", "1"], "1 image is there to validate on; the demo chooses on some"),
         (write, "", ["--labels", "9"], "labels '9' asks for 9 images, but only 6 of train have a mask"),

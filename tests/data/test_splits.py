@@ -137,6 +137,14 @@ def test_a_list_names_images_in_many_ways(tmp_path: Path, entry: str) -> None:
     assert (split.family, split.labeled, split.unlabeled) == ("file", (1,), (0, 2))
 
 
+@pytest.mark.parametrize("entry", ["a1", "a1.png", "images/a1.png"])
+def test_a_whole_name_is_not_the_end_of_another(tmp_path: Path, entry: str) -> None:
+    """The list that a run wrote of an image beside a folder that holds its namesake."""
+    path = tmp_path / "list.txt"
+    path.write_text(entry)
+    assert choose(str(path), parts(Made(("a1", "unlabeled-1/a1"), frozenset({0})))).labeled == (0,)
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [

@@ -93,13 +93,14 @@ def _by_name(names: Sequence[str]) -> dict[str, list[int]]:
 def _find(entry: str, by_name: Mapping[str, list[int]], names: Sequence[str]) -> list[int]:
     """The images an entry fits: as it stands, without suffix, then those whose whole name is an end of its path.
 
-    Whole, since "dog/7" must not find "cat/7" by its end. Of a line "image mask", as published lists have, the image
-    counts. In a list that was written on Windows a backslash parts folders, where no name has one.
+    Whole, since "dog/7" must not find "cat/7" by its end; and where an entry is the whole name of an image, it is not
+    the end of another's. Of a line "image mask", as published lists have, the image counts. In a list that was written
+    on Windows a backslash parts folders, where no name has one.
     """
     for given in dict.fromkeys((entry, entry.split()[0], entry.replace("\\", "/"))):
         for text in (given, str(PurePosixPath(given).with_suffix(""))):
             if text in by_name:
-                return by_name[text]
+                return [index for index in by_name[text] if names[index] == text] or by_name[text]
         parts = PurePosixPath(given).with_suffix("").parts
         ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
         for end in ends:

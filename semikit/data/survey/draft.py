@@ -15,6 +15,7 @@ from semikit.data.conversion.mask_files import COLOUR_TABLES, table_beside
 from semikit.data.conversion.yaml_file import relative
 from semikit.data.formats.colours import unpacked
 from semikit.data.image_pairs import BINARY
+from semikit.data.spec import FEWEST_CLASSES
 from semikit.data.survey.layout import Layout, Matched, look
 from semikit.data.survey.mask_samples import Classes, Histogram, classes_of, histogram
 from semikit.data.survey.tasks import of_classes, understood
@@ -156,6 +157,11 @@ class _Writer:
             self.notices.append(
                 f"a list beside the images names {len(names)} classes, but the masks hold {len(found.shares)} values "
                 f"({values}); the list was not used. Write down which value is which class, and which do not count"
+            )
+        if len(made.names) < FEWEST_CLASSES:
+            held = f"one class ({made.names[0]!r})" if made.names else "no class"
+            self.notices.append(
+                f"the masks that were counted hold {held}; two are needed. Write down all classes, or label others too"
             )
         return ["", *_class_lines(made, found)]
 

@@ -114,6 +114,14 @@ def test_a_list_of_names_that_does_not_fit_is_named(tmp_path: Path) -> None:
     assert load_spec(yaml).classes == ("class 0", "class 1", "class 2")
 
 
+def test_masks_of_one_value_are_said_not_to_be_enough(tmp_path: Path) -> None:
+    for k in range(3):
+        lf.photo(tmp_path / f"data/images/{k}.jpg", seed=next(SEEDS))
+        mask(tmp_path / f"data/masks/{k}.png", [0])
+    made, _ = drafted(tmp_path / "data")
+    assert "the masks that were counted hold one class ('class 0'); two are needed" in made.notices[0]
+
+
 def test_a_class_called_void_does_not_count(tmp_path: Path) -> None:
     lf.photo(tmp_path / "data/images/a.png")
     mask(tmp_path / "data/masks/a.png", (0, 1, 2))
