@@ -7,7 +7,7 @@ CamVid at 240x180 with 23 labels, tiles of LEVIR-CD with 10 labels and CIFAR-10 
 row of `GRID` runs with every seed, through the command line, one thread each; rows called `tune…` are labelled-only
 runs of seed 0, from whose scores on val the tuned row was chosen by hand. Test images are read once a run, with the
 network that was best on val. Runs that have ended are kept, stopped ones go on; --report trains nothing. Writes
-report.md, curves.png and numbers.csv of all that there is.
+report.md, numbers.csv and the curves of each data set, of all that there is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 from PIL import Image
 
 Arguments: TypeAlias = tuple[str, ...]
@@ -50,21 +52,53 @@ class Study:
 
 
 SUPERVISED = ("--method", "supervised")
+FIXMATCH, V2 = ("--method", "fixmatch"), ("--method", "unimatch_v2")
 GRID: dict[str, Study] = {
     "cifar10": Study(
         "cls",
         (
-            *("--preset", "small-pretrained", "--labels", "250", "--iterations", "1500", "--eval-every", "150"),
+            *("--preset", "small-pretrained", "--labels", "250", "--iterations", "2000", "--eval-every", "200"),
             *("views.size=null", "evaluate.batch=100"),
         ),
         {
             "labelled-only": (*SUPERVISED, "views.labeled=weak"),
-            "labelled-only, tuned": SUPERVISED,
-            "fixmatch": ("--method", "fixmatch"),
-            "unimatch_v2": ("--method", "unimatch_v2"),
+            "labelled-only tuned": SUPERVISED,
+            "fixmatch": FIXMATCH,
+            "unimatch_v2": V2,
             "tune lr 5e-4": (*SUPERVISED, "optimizer.lr=5.0e-4"),
             "tune lr 2e-3": (*SUPERVISED, "optimizer.lr=2.0e-3"),
             "tune weight decay 0.1": (*SUPERVISED, "optimizer.weight_decay=0.1"),
+        },
+    ),
+    "camvid": Study(
+        "seg",
+        (
+            *("--preset", "small-pretrained", "--labels", "23", "--iterations", "3000", "--eval-every", "300"),
+            "evaluate.batch=20",
+        ),
+        {
+            "labelled-only": SUPERVISED,
+            "labelled-only 300 labels": (*SUPERVISED, "--labels", "300"),
+            "fixmatch": FIXMATCH,
+            "unimatch_v2": V2,
+            "tune strong": (*SUPERVISED, "views.labeled=strong"),
+            "tune encoder_lr 1e-3": (*SUPERVISED, "optimizer.encoder_lr=1.0e-3"),
+            "tune scale 0.75-1.5": (*SUPERVISED, "views.weak.scale=[0.75,1.5]"),
+        },
+    ),
+    "levir": Study(
+        "cd",
+        (
+            *("--preset", "small-pretrained", "--labels", "{data}/labels-{seed}.txt"),
+            *("--iterations", "2000", "--eval-every", "200", "evaluate.batch=8"),
+        ),
+        {
+            "labelled-only": SUPERVISED,
+            "labelled-only 80 labels": (*SUPERVISED, "--labels", "80"),
+            "fixmatch": FIXMATCH,
+            "unimatch_v2": V2,
+            "tune strong": (*SUPERVISED, "views.labeled=strong"),
+            "tune encoder_lr 1e-3": (*SUPERVISED, "optimizer.encoder_lr=1.0e-3"),
         },
     ),
 }
@@ -107,6 +141,11 @@ class Cell:
         return self.out / self.study / self.row / f"seed-{self.seed}"
 
     @property
+    def tunes(self) -> bool:
+        """Whether it is there only to choose the settings of the tuned row."""
+        return self.row.startswith("tune ")
+
+    @property
     def test(self) -> float:
         """Score on test of the network that was best on val, percent."""
         results = json.loads((self.folder / "results.json").read_text())
@@ -147,7 +186,8 @@ class Cell:
         else:
             data = self.out / "data" / self.study
             command += ["--data", str(data / "data.yaml" if (data / "data.yaml").exists() else data)]
-            command += [*study.base, *study.rows[self.row], "--seed", str(self.seed), "--out", str(self.folder)]
+            given = (*study.base, *study.rows[self.row], "--seed", "{seed}", "--out", str(self.folder))
+            command += [argument.format(seed=self.seed, data=data) for argument in given]
         log = self.folder.parent / f"seed-{self.seed}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -164,31 +204,31 @@ class Cell:
 
 
 def missing(out: Path, studies: Sequence[str], rows: Sequence[str] | None, seeds: Sequence[int]) -> Iterator[Cell]:
-    """The runs of the grid that have not ended, seed by seed; those of tuning for seed 0 only."""
-    for seed in seeds:
-        for study in studies:
-            for row in GRID[study].rows:
-                cell = Cell(out, study, row, seed)
-                wanted = (rows is None or row in rows) and (seed == 0 or not row.startswith("tune"))
-                if wanted and not (cell.folder / "results.json").exists():
-                    yield cell
+    """The runs of the grid that have not ended, seed by seed; those of tuning last, and for seed 0 only."""
+    cells = [Cell(out, study, row, seed) for seed in seeds for study in studies for row in GRID[study].rows]
+    cells = [cell for cell in cells if (rows is None or cell.row in rows) and (cell.seed == 0 or not cell.tunes)]
+    for cell in sorted(cells, key=lambda cell: cell.tunes):
+        if not (cell.folder / "results.json").exists():
+            yield cell
 
 
 def prepare(name: str, source: Path, target: Path) -> None:
     """Write the images of a study as its runs read them, once."""
-    if (target / "ready").exists():
+    if target.exists():
         return
-    target.mkdir(parents=True, exist_ok=True)
-    {"camvid": camvid, "levir": levir, "cifar10": cifar10}[name](source, target)
-    (target / "ready").touch()
+    partial = target.with_name(f"{name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    {"camvid": camvid, "levir": levir, "cifar10": cifar10}[name](source, partial)
+    partial.rename(target)
 
 
 def camvid(source: Path, target: Path) -> None:
-    """CamVid at 240x180; of the 101 photographs of its val, one sequence, the first 34 are val and the others test."""
+    """CamVid at 240x180; of the 101 photographs of its val, which are one film, every third is val, the others test."""
     for part in ("train", "val"):
         names = sorted(path.stem for path in (source / "camvid" / part / "images").iterdir())
         for number, stem in enumerate(names):
-            place = target / ("test" if part == "val" and number >= 34 else part)
+            place = target / ("test" if part == "val" and number % 3 else part)
             for kind, how in zip(("images", "masks"), _CITY, strict=True):
                 path = next((source / "camvid" / part / kind).glob(f"{stem}.*"))
                 (place / kind).mkdir(parents=True, exist_ok=True)
@@ -199,15 +239,24 @@ def camvid(source: Path, target: Path) -> None:
 
 
 def levir(source: Path, target: Path) -> None:
-    """The nine scenes of LEVIR-CD, each as 16 tiles of 256x256."""
+    """Nine scenes of LEVIR-CD, each as 16 tiles of 256x256. The scene that is val there has hardly any change, so it
+    goes to train, and a scene of train is val. Ten tiles that hold change are labelled, others for each seed.
+    """
+    changed: list[str] = []
     for path in sorted((source / "levir-cd").glob("*/*/*.png")):
-        part, kind = path.parts[-3:-1]
+        part, kind = {"val_1": "train", "test_2": "val"}.get(path.stem, path.parts[-3]), path.parts[-2]
         (target / part / kind).mkdir(parents=True, exist_ok=True)
         with Image.open(path) as scene:
             for top in range(0, scene.height, 256):
                 for left in range(0, scene.width, 256):
                     tile = scene.crop((left, top, left + 256, top + 256))
-                    tile.save(target / part / kind / f"{path.stem}_{top}_{left}.png")
+                    name = f"{path.stem}_{top}_{left}.png"
+                    tile.save(target / part / kind / name)
+                    if part == "train" and kind == "label" and np.asarray(tile).astype(bool).mean() >= 0.005:
+                        changed.append(name)
+    for seed in range(10):
+        chosen = np.random.default_rng(seed).permutation(sorted(changed))[:10]
+        (target / f"labels-{seed}.txt").write_text("\n".join(chosen) + "\n")
 
 
 def cifar10(source: Path, target: Path) -> None:
@@ -224,8 +273,8 @@ def cifar10(source: Path, target: Path) -> None:
 
 
 def report(out: Path) -> None:
-    """Write report.md, curves.png and numbers.csv of the runs that have ended."""
-    ended = [cell for study in GRID for row in GRID[study].rows for cell in _cells(out, study, row) if cell.test]
+    """Write report.md, numbers.csv and curves of the runs that have ended."""
+    ended = [cell for study in GRID for row in GRID[study].rows for cell in _cells(out, study, row)]
     lines: list[str] = []
     for study in GRID:
         own = [cell for cell in ended if cell.study == study]
@@ -273,7 +322,7 @@ def curves(cells: Sequence[Cell], path: Path) -> None:
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     by_steps, by_time = figure.subplots(1, 2, sharey=True)
-    for row in dict.fromkeys(cell.row for cell in cells if not cell.row.startswith("tune")):
+    for row in dict.fromkeys(cell.row for cell in cells if not cell.tunes):
         points = zip(*(cell.curve() for cell in cells if cell.row == row), strict=False)
         means = [[statistics.mean(column) for column in zip(*same, strict=True)] for same in points]
         best = [max(student, teacher) for _, _, student, teacher in means]

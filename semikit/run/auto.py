@@ -240,7 +240,7 @@ def _batch(known: Known) -> Choice | None:
     while batch > known.labeled and batch // 2 >= least and not batch % (2 * parts):
         batch //= 2
     values = {"train.batch": batch, "train.ratio": train.ratio * before // batch}
-    return values, f"{known.labeled} images are labelled, and a step of {before} would hold some twice"
+    return values, f"labelled images: {known.labeled}; a step of {before} would hold some twice"
 
 
 def _length(known: Known) -> Choice | None:
@@ -250,7 +250,7 @@ def _length(known: Known) -> Choice | None:
     if train.iterations is None or steps <= train.iterations:
         return None
     seen, before = (round(number * train.batch / known.labeled) for number in (steps, train.iterations))
-    reason = f"{known.labeled} images are labelled, and each is seen about {seen} times, not {before}"
+    reason = f"labelled images: {known.labeled}; each is seen about {seen} times, not {before}"
     return {"train.iterations": steps}, reason
 
 

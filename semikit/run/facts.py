@@ -26,7 +26,8 @@ _SLOWER = 10
 """How many times lower than the others' the encoder's rate is in a recipe for pretrained transformers, at least."""
 
 _FAST = 1e-4
-"""Rate of the encoder above which pretrained transformers lose what they know, where all layers have it."""
+"""Rate of the encoder above which pretrained transformers lose what they know, where all layers have it; below it small
+networks with batch norm hardly adapt."""
 
 
 def notices_of(run: build.Run, processes: int) -> list[str]:
@@ -60,7 +61,7 @@ def _rate_notices(config: Config, encoder: nn.Module) -> list[str]:
         remedy = "small-from-scratch is made for random weights; or give --weights FILE" if slow or by_layer else ""
     elif batch_norm and sum(p.numel() for p in encoder.parameters()) <= SMALL:
         kinds = ("batch norm and is small", "large transformers", "it will hardly adapt to your images")
-        remedy = "small-pretrained is made for such networks" if slow else ""
+        remedy = "small-pretrained is made for such networks" if slow and rate < _FAST else ""
     else:
         kinds = ("pretrained weights without batch norm", "small networks", "it may lose what it knows")
         remedy = "foundation is made for such networks" if not batch_norm and rate > _FAST and not by_layer else ""
