@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def test_they_are_shown(train: Call, semikit: Call, tmp_path: Path) -> None:
     answer = train("--out", folder, "--iterations", "1", data=data)
     assert answer.code == 0, answer.err
     assert f"run folder: {folder}\n" in answer.out
-    assert f"next: semikit predict {folder} IMAGES" in answer.out
+    assert f"next: semikit predict {shlex.quote(str(folder))} IMAGES" in answer.out
     assert all(f" {name} " in answer.out for name in NAMES)
     answer = semikit("evaluate", folder, "--device", "cpu")
     assert answer.code == 0, answer.err

@@ -51,12 +51,13 @@ def test_a_map_of_classes(tmp_path: Path, grid: Grid) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["change.tif", "in"]
 
 
-def test_three_bands(tmp_path: Path, grid: Grid) -> None:
+@pytest.mark.parametrize(("rgb", "kinds"), [(True, ["red", "green", "blue"]), (False, ["gray", *["undefined"] * 2])])
+def test_three_bands(tmp_path: Path, grid: Grid, rgb: bool, kinds: list[str]) -> None:
     values = np.random.default_rng(0).integers(0, 256, (*grid.size, 3), dtype=np.uint8)
-    filled(tmp_path / "o.tif", grid, values, bands=3, nodata=None)
+    filled(tmp_path / "o.tif", grid, values, bands=3, rgb=rgb, nodata=None)
     with rasterio.open(tmp_path / "o.tif") as read:
         assert np.array_equal(np.moveaxis(read.read(), 0, -1), values)
-        assert [kind.name for kind in read.colorinterp] == ["red", "green", "blue"]
+        assert [kind.name for kind in read.colorinterp] == kinds
 
 
 def test_without_a_place(tmp_path: Path) -> None:
