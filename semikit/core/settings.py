@@ -25,8 +25,6 @@ RENAMED_LABELS = {
 
 Teacher = Literal["ema", "student", "auto"]
 
-ClassQuantile = Annotated[float, Field(ge=0, lt=1)] | None
-
 
 def named_kind(raw: Any) -> Any:
     """A group of settings of which only the kind is given (`alignment: queue`) as the group."""
@@ -72,6 +70,16 @@ class UnlabeledSettings(MethodSettings):
     """λ grows linearly from 0 over this share of the run (up to 1) or this many iterations (above 1); 0: no ramp."""
     class_balance: float = Field(default=0.0, ge=0, le=1)
     """Power by which classes rare among the confident positions count more (0..1); 0: off, as in the papers."""
+
+
+class ThresholdSettings(Settings):
+    """The threshold of a method that has a fixed one (`thresholds.threshold_of`)."""
+
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
+    class_quantile: float | None = Field(default=None, ge=0, lt=1)
+    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
+    the surest fifth of every predicted class counts); null: one threshold for all."""
 
 
 class PseudoLabelSettings(UnlabeledSettings):

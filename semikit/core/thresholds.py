@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from semikit.core.batch import Prediction, RunInfo
 from semikit.core.feature_bank import places
 from semikit.core.running_averages import Mean, class_mean_of, class_share_of, follow, mean_of, quantile_of
+from semikit.core.settings import ThresholdSettings
 from semikit.distributed.collectives import gather_over_processes, sum_over_processes
 
 _MOMENTUM = 0.99
@@ -106,18 +107,6 @@ class ClassThreshold(Threshold):
         places = (prediction.labels * _BINS + bins).flatten()
         counts = torch.zeros_like(self.histogram).flatten().scatter_add_(0, places, valid.flatten().float())
         self.histogram.lerp_(sum_over_processes(counts).view_as(self.histogram), 1 - _MOMENTUM)
-
-
-class ThresholdSettings(Protocol):
-    """What `threshold_of` reads of a method's settings."""
-
-    @property
-    def threshold(self) -> float:
-        """Least confidence that counts."""
-
-    @property
-    def class_quantile(self) -> float | None:
-        """The quantile of its confidence that the threshold of each class is lowered to."""
 
 
 def threshold_of(config: ThresholdSettings, run_info: RunInfo) -> Threshold:

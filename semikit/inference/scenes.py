@@ -219,8 +219,8 @@ class DatePairs(SceneReader):
         return all(map(is_raster, files))
 
     def by_windows(self, files: Files) -> bool:
-        """Whether both are rasters."""
-        return all(map(is_raster, files))
+        """As it is written: whether both are rasters."""
+        return self.is_map(files)
 
     def notices(self, files: Files) -> dict[str, str]:
         """Dates that are one file or do not lie on one grid, a place that is not known."""

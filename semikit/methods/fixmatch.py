@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar, final
 
-from pydantic import Field
 from torch import Tensor
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Target, Unlabeled
@@ -13,7 +12,7 @@ from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
-from semikit.core.settings import RENAMED_LABELS, ClassQuantile, PseudoLabelSettings
+from semikit.core.settings import RENAMED_LABELS, PseudoLabelSettings, ThresholdSettings
 from semikit.core.student_views import check_forward, student_views
 from semikit.core.thresholds import Threshold, threshold_of
 
@@ -22,16 +21,10 @@ ExtraLoss = Callable[[Tensor, Target], dict[str, Tensor]]
 
 
 @final
-class FixMatchConfig(PseudoLabelSettings):
+class FixMatchConfig(ThresholdSettings, PseudoLabelSettings):
     """Settings of FixMatch; with distribution alignment where `alignment` is set."""
 
     RENAMED: ClassVar[Mapping[str, str]] = RENAMED_LABELS
-
-    threshold: float = Field(default=0.95, ge=0, le=1)
-    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
-    class_quantile: ClassQuantile = None
-    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
-    the surest fifth of every predicted class counts); null: one threshold for all."""
 
 
 @final

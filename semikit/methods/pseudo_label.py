@@ -11,20 +11,15 @@ from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
-from semikit.core.settings import ClassQuantile, UnlabeledSettings
+from semikit.core.settings import ThresholdSettings, UnlabeledSettings
 from semikit.core.student_views import logits_of
 from semikit.core.thresholds import threshold_of
 
 
 @final
-class PseudoLabelConfig(UnlabeledSettings):
+class PseudoLabelConfig(ThresholdSettings, UnlabeledSettings):
     """Settings of Pseudo-Label, as in USB."""
 
-    threshold: float = Field(default=0.95, ge=0, le=1)
-    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
-    class_quantile: ClassQuantile = None
-    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
-    the surest fifth of every predicted class counts); null: one threshold for all."""
     teacher: Literal["ema", "student", "auto"] = "student"
     """Who gives the pseudo-labels: the student in its own training pass, the EMA teacher, or auto (see ema)."""
     forward: Literal["separate", "joint"] = "separate"

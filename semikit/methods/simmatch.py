@@ -20,23 +20,18 @@ from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule
 from semikit.core.rng import rng_for
-from semikit.core.settings import RENAMED_LABELS, ClassQuantile, JointSettings, optional_kind
+from semikit.core.settings import RENAMED_LABELS, JointSettings, ThresholdSettings, optional_kind
 from semikit.core.thresholds import threshold_of
 
 
 @final
-class SimMatchConfig(JointSettings):
+class SimMatchConfig(ThresholdSettings, JointSettings):
     """Settings of SimMatch: those of its CIFAR form in USB. The ImageNet form of the paper has teacher ema, weight 10,
     instance_weight 5, threshold 0.7 and alignment_length 256.
     """
 
     RENAMED: ClassVar[Mapping[str, str]] = RENAMED_LABELS
 
-    threshold: float = Field(default=0.95, ge=0, le=1)
-    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
-    class_quantile: ClassQuantile = None
-    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
-    the surest fifth of every predicted class counts); null: one threshold for all."""
     follow: Literal["paper", "released"] = "paper"
     """released: averaged features are normalised over the images of the step, as USB does, not each for itself."""
     teacher: Literal["student", "ema"] = "student"

@@ -16,23 +16,18 @@ from semikit.core.method import Method
 from semikit.core.network import Features, Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits, predicted
 from semikit.core.rng import rng_for
-from semikit.core.settings import ClassQuantile, Teacher, UnlabeledSettings
+from semikit.core.settings import Teacher, ThresholdSettings, UnlabeledSettings
 from semikit.core.student_views import logits_of
 from semikit.core.thresholds import threshold_of
 from semikit.distributed.collectives import over_all_processes
 
 
 @final
-class UniMatchV1Config(UnlabeledSettings):
+class UniMatchV1Config(ThresholdSettings, UnlabeledSettings):
     """Settings of UniMatch V1. It was published without a teacher: with `teacher: student` there is an EMA teacher for
     evaluation only. The V1 of the V2 paper's Table 5 has `teacher: ema`.
     """
 
-    threshold: float = Field(default=0.95, ge=0, le=1)
-    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
-    class_quantile: ClassQuantile = None
-    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
-    the surest fifth of every predicted class counts); null: one threshold for all."""
     teacher: Teacher = "student"
     """Whose pseudo-labels: the student's own, out of its training pass, the EMA teacher's, or auto (see ema)."""
     rate: float = Field(default=0.5, gt=0, lt=1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
 from semikit.core.channel_dropout import ChannelDropout, Masks, channel_masks, check_levels, select
@@ -16,14 +16,14 @@ from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
 from semikit.core.rng import rng_for
-from semikit.core.settings import RENAMED_LABELS, ClassQuantile, PseudoLabelSettings, named_kind
+from semikit.core.settings import RENAMED_LABELS, PseudoLabelSettings, ThresholdSettings, named_kind
 from semikit.core.student_views import check_forward, student_views
 from semikit.core.thresholds import threshold_of
 from semikit.distributed.collectives import over_all_processes
 
 
 @final
-class UniMatchV2Config(PseudoLabelSettings):
+class UniMatchV2Config(ThresholdSettings, PseudoLabelSettings):
     """Settings of UniMatch V2. The variants of the paper's Table 6: 4a is streams 1, dropout independent; 4b dropout
     none; 4c dropout independent.
     """
@@ -34,11 +34,6 @@ class UniMatchV2Config(PseudoLabelSettings):
         **{key: f"dropout.{key}" for key in ("position", "rate", "levels")},
     }
 
-    threshold: float = Field(default=0.95, ge=0, le=1)
-    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
-    class_quantile: ClassQuantile = None
-    """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
-    the surest fifth of every predicted class counts); null: one threshold for all."""
     streams: Literal[1, 2] = 2
     """Strong views of an image."""
     dropout: Annotated[ChannelDropout, BeforeValidator(named_kind)] = ChannelDropout()

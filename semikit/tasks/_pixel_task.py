@@ -1,4 +1,4 @@
-"""What tasks that give every pixel a class share: all but their network, their data, their metric and prediction."""
+"""What tasks that give every pixel a class share: all but their network, their data, their scenes and their metric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Inference, Scores, Split, Task
+from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import Part, check_samples, missing_files, parts_of
 from semikit.data.description import describe, typical_side
 from semikit.data.formats.rescale import Scale
@@ -23,7 +23,10 @@ from semikit.data.spec import refuse_unreachable
 from semikit.data.watches import DataWatch
 from semikit.errors import ConfigError, DataError, some
 from semikit.inference.evaluation import PixelEvaluation
+from semikit.inference.map_files import MapPredict
 from semikit.inference.pictures import save_png
+from semikit.inference.predictor import predict_maps
+from semikit.inference.scenes import SceneReader
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
 from semikit.models.unused import freeze_unused
@@ -47,13 +50,16 @@ def _large(source: Samples) -> list[int]:
 
 
 class PixelTask(Task, ABC):
-    """A task whose labels are maps (H, W). A task of this kind fills `open`, `build`, `metrics`, `titles`."""
+    """A task whose labels are maps (H, W). A task of this kind fills `open`, `build`, `metrics`, `titles`, `scenes`."""
 
     Model: ClassVar[type[Settings]] = ModelSettings
     Views: ClassVar[type[Settings]] = PixelViews
     Evaluate: ClassVar[type[Settings]] = EvaluateSettings
+    Predict: ClassVar[type[Settings]] = MapPredict
     titles: ClassVar[tuple[str, ...]]
     """What the pictures of an image are called."""
+    scenes: ClassVar[type[SceneReader]]
+    """What is predicted together, and how it is read."""
 
     @classmethod
     @abstractmethod
@@ -235,6 +241,20 @@ class PixelTask(Task, ABC):
     def views_of(cls, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
         """The training crop."""
         return {"weak": {"crop": metadata["crop"]}}
+
+    @classmethod
+    def predict(
+        cls,
+        network: Network,
+        metadata: Mapping[str, Any],
+        sources: Sequence[str],
+        out: Path,
+        options: MapPredict,
+        inference: Inference,
+        progress: Progress,
+    ) -> Predicted:
+        """Maps of classes of what `scenes` finds."""
+        return predict_maps(network, metadata, cls.scenes.of(metadata), sources, out, options, inference, progress)
 
     # --------------------------------------------------------------------------------------------------- training
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from semikit.core.network import Network
-from semikit.core.task import Inference, Predicted, Progress
+from semikit.core.task import Inference
 from semikit.data.check import parts_of
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.image_pairs import (
@@ -26,9 +26,7 @@ from semikit.data.samples import DataParts
 from semikit.data.shards.decoders import PoolPair
 from semikit.data.synthetic.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, write_sample
 from semikit.inference.in_memory import Prediction, detect_change
-from semikit.inference.map_files import MapPredict
-from semikit.inference.predictor import predict_maps
-from semikit.inference.scenes import DatePairs
+from semikit.inference.scenes import DatePairs, SceneReader
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
 from semikit.models.siamese import Siamese, build_siamese, siamese_state
@@ -61,7 +59,7 @@ class ChangeDetection(PixelTask):
     """Change detection between two dates, `semikit train cd`."""
 
     Data: ClassVar[type[Settings]] = PairData
-    Predict: ClassVar[type[Settings]] = MapPredict
+    scenes: ClassVar[type[SceneReader]] = DatePairs
     metric: ClassVar[str] = "IoU"
     dates: ClassVar[tuple[int, str]] = (2, "two dates, the earlier first")
     example: ClassVar[str] = "BEFORE.tif AFTER.tif -o change.tif --overlay"
@@ -132,20 +130,6 @@ class ChangeDetection(PixelTask):
     def samples(self, folder: Path) -> Sequence[Path]:
         """Two GeoTIFFs of one generated scene: before.tif and after.tif."""
         return () if self.data.scenes is None else write_sample(self.data.scenes.seed, folder)
-
-    @classmethod
-    def predict(
-        cls,
-        network: Network,
-        metadata: Mapping[str, Any],
-        sources: Sequence[str],
-        out: Path,
-        options: MapPredict,
-        inference: Inference,
-        progress: Progress,
-    ) -> Predicted:
-        """Maps of change for two files or two folders."""
-        return predict_maps(network, metadata, DatePairs.of(metadata), sources, out, options, inference, progress)
 
     @classmethod
     def predict_in_memory(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from semikit.core.network import Network
-from semikit.core.task import Inference, Predicted, Progress
+from semikit.core.task import Inference
 from semikit.data.file_patterns import list_place
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.masked_images import DataSpec, ImageFolder, MaskedImages, load_spec, open_folders, plain_images
@@ -18,9 +18,7 @@ from semikit.data.shards.decoders import PoolImage
 from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.data.unused_files import unread
 from semikit.inference.in_memory import Prediction, segment
-from semikit.inference.map_files import MapPredict
-from semikit.inference.predictor import predict_maps
-from semikit.inference.scenes import SingleDates
+from semikit.inference.scenes import SceneReader, SingleDates
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.segmenter import Segmenter, build_segmenter
 from semikit.models.settings import ModelSettings
@@ -50,7 +48,7 @@ class Segmentation(PixelTask):
     """Semantic segmentation, `semikit train seg`."""
 
     Data: ClassVar[type[Settings]] = PixelData
-    Predict: ClassVar[type[Settings]] = MapPredict
+    scenes: ClassVar[type[SceneReader]] = SingleDates
     metric: ClassVar[str] = "mIoU"
     titles: ClassVar[tuple[str, ...]] = ("image",)
 
@@ -108,20 +106,6 @@ class Segmentation(PixelTask):
             "best": {"model": "teacher" if found.teacher else "student", "protocol": "paper", "epoch": found.epoch},
         }
         return network.eval(), metadata
-
-    @classmethod
-    def predict(
-        cls,
-        network: Network,
-        metadata: Mapping[str, Any],
-        sources: Sequence[str],
-        out: Path,
-        options: MapPredict,
-        inference: Inference,
-        progress: Progress,
-    ) -> Predicted:
-        """Maps of classes for a file, a folder or a pattern."""
-        return predict_maps(network, metadata, SingleDates.of(metadata), sources, out, options, inference, progress)
 
     @classmethod
     def predict_in_memory(
