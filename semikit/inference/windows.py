@@ -324,13 +324,20 @@ def _ramp(length: int, overlap: int) -> Tensor:
 
 
 def read_ahead(read: Callable[[int], Any], count: int, threads: int = 4) -> Iterator[Any]:
-    """`read(0)`, `read(1)` … in order, a few ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        numbers = iter(range(count))
-        futures = [pool.submit(read, index) for index in islice(numbers, 2 * threads)]
+    """`read(0)`, `read(1)` … in order, a few ahead. Given up before the end, what was not begun is left out.
+
+    Threads are not waited for: a generator that was given up may be collected in any thread at any moment, also while
+    that thread holds a lock that waiting takes. A pool that is no longer used ends its threads by itself.
+    """
+    pool, numbers = ThreadPoolExecutor(threads), iter(range(count))
+    futures = [pool.submit(read, index) for index in islice(numbers, 2 * threads)]
+    try:
         while futures:
             yield futures.pop(0).result()
             futures += [pool.submit(read, index) for index in islice(numbers, 1)]
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def grouped(items: Iterable[T], size: int, key: Callable[[T], Any] = lambda item: None) -> Iterator[list[T]]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -112,6 +114,25 @@ def test_reading_ahead_keeps_the_order_and_reads_each_once() -> None:
     assert list(read_ahead(read, 30)) == [index * index for index in range(30)]
     assert set(seen.values()) == {1}
     assert list(read_ahead(read, 0)) == []
+
+
+def test_reading_ahead_that_is_given_up_is_not_waited_for() -> None:
+    seen: Counter[int] = Counter()
+    go_on = threading.Event()
+
+    def read(index: int) -> int:
+        seen[index] += 1
+        assert index == 0 or go_on.wait(60)
+        return index
+
+    reads = read_ahead(read, 30, threads=2)
+    assert next(reads) == 0
+    begun = time.monotonic()
+    del reads  # as the collector does, in whatever thread and with whatever lock held
+    assert time.monotonic() - begun < 30
+    go_on.set()
+    time.sleep(0.1)
+    assert max(seen) <= 3, "what was not begun is left out"
 
 
 def test_pictures_are_a_sheet_of_columns(pointwise: Make) -> None:
