@@ -238,30 +238,35 @@ def predict(
     run: Place,
     *sources: Place,
     out: Place,
+    ensemble: Sequence[Place] | Place = (),
     device: str = "auto",
     precision: str = "fp32",
     progress: Progress = lambda what, done, total: None,
     **options: Any,
 ) -> Predicted:
     """Predict files into files, as `semikit predict` does: `sources` are a file, folder or pattern, for change
-    detection two files or two folders; `options` are its flags (overlay=True, polygons="changes.gpkg" …). Of several
-    images those that cannot be read are `failed` in what comes back, and listed in errors.csv beside the results.
+    detection two files or two folders; `options` are its flags (overlay=True, tta="flip", polygons="changes.gpkg" …).
+    Probabilities are averaged with those of the runs of `ensemble`. Of several images those that cannot be read are
+    `failed` in what comes back, and listed in errors.csv beside the results.
 
     Raises:
-        InputError: an option that the task does not have, outputs that cannot be written; DataError: images that cannot
-            be read or do not fit.
+        InputError: an option that the task does not have, runs that do not fit each other, outputs that cannot be
+            written; DataError: images that cannot be read or do not fit.
     """
-    from semikit.run.load import load_network
+    from semikit.run.load import load_ensemble
     from semikit.settings.messages import validate
 
-    network, metadata = load_network(existing_run(run))
+    others = [ensemble] if isinstance(ensemble, str | PathLike) else ensemble
+    networks, metadata = load_ensemble([existing_run(one) for one in (run, *others)])
     task = TASKS.get(metadata["task"])
     strange = [f"--{name.replace('_', '-')}" for name in options if name not in task.Predict.model_fields]
     if strange:
         known = ", ".join(f"--{name.replace('_', '-')}" for name in task.Predict.model_fields)
         raise InputError(f"a run of {metadata['task']} has no {', '.join(strange)}; it has {known}. Leave it out.")
     chosen, names = validate(task.Predict, options, "predict"), [str(source) for source in sources]
-    done: Predicted = task.predict(network, metadata, names, Path(out), chosen, _inference(device, precision), progress)
+    done: Predicted = task.predict(
+        networks, metadata, names, Path(out), chosen, _inference(device, precision), progress
+    )
     return done
 
 

@@ -56,6 +56,22 @@ def predict(
         int | None, typer.Option(help="seg, cd: side of the windows, pixels (default: the training crop).")
     ] = None,
     overlap: Annotated[int | None, typer.Option(help="seg, cd: by how much they overlap (default: a quarter).")] = None,
+    tta: Annotated[
+        str | None,
+        typer.Option(
+            help="Average over mirrored images: none | flip | flip+scale (also 0.75 and 1.25 times their size; seg, "
+            "cd). Photos are mirrored left to right, GeoTIFFs and rasters of change also top to bottom. Takes 2 to 12 "
+            "times as long."
+        ),
+    ] = None,
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another run whose probabilities are averaged with those of RUN, of another seed for example; "
+            "repeatable.",
+            metavar="RUN",
+        ),
+    ] = None,
     fail_fast: Annotated[
         bool | None, typer.Option("--fail-fast", help="Stop at the first file that cannot be read.")
     ] = None,
@@ -67,7 +83,8 @@ def predict(
 
     semikit predict RUN before.tif after.tif -o change.tif --polygons change.gpkg
     """
-    existing_run(run)  # before anything heavy is imported
+    for one in (run, *(ensemble or ())):  # before anything heavy is imported
+        existing_run(one)
     flags = {
         "confidence": confidence,
         "overlay": overlay,
@@ -79,6 +96,7 @@ def predict(
         "simplify": simplify,
         "tile": tile,
         "overlap": overlap,
+        "tta": tta,
         "fail_fast": fail_fast,
     }
     from semikit import api
@@ -86,8 +104,9 @@ def predict(
     options = {name: value for name, value in flags.items() if value is not None}
     with progress_bar(quiet) as progress:
         done = api.predict(
-            run, *sources, out=out, device=device or "auto", precision=precision or "fp32", progress=progress, **options
-        )
+            run, *sources, out=out, ensemble=ensemble or (), device=device or "auto", precision=precision or "fp32",
+            progress=progress, **options,
+        )  # fmt: skip
     if quiet and not done.failed:
         return
     console = Console(stderr=quiet)

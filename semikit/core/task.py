@@ -239,7 +239,7 @@ class Task(ABC):
     @abstractmethod
     def predict(
         cls,
-        network: Network,
+        networks: Sequence[Network],
         metadata: Mapping[str, Any],
         sources: Sequence[str],
         out: Path,
@@ -247,7 +247,9 @@ class Task(ABC):
         inference: Inference,
         progress: Progress,
     ) -> Predicted:
-        """Predict files, folders or globs, one source for each date, into `out`; `options` is a `Predict`."""
+        """Predict files, folders or globs, one source for each date, into `out`, with the mean of the probabilities of
+        all networks; `metadata` are those of the first. `options` is a `Predict`.
+        """
 
     @classmethod
     def predict_in_memory(

@@ -21,17 +21,10 @@ from semikit.data.palette import Palette
 from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
+from semikit.inference.ensemble import Ensemble, most_likely
 from semikit.inference.pictures import NOT_COUNTED, displayed, heat, sheet, shown_labels
-from semikit.inference.windows import (
-    Coverage,
-    EvaluateSettings,
-    grouped,
-    most_likely,
-    normalized,
-    predict_scores,
-    predicted,
-    read_ahead,
-)
+from semikit.inference.streamed import Coverage, predicted
+from semikit.inference.windows import EvaluateSettings, grouped, normalized, predict_scores, read_ahead
 from semikit.metrics.scoring import nothing_counted, scored, scores_of
 from semikit.raster.region import Region, middle
 
@@ -105,7 +98,8 @@ class PixelEvaluation:
         extent, side = source.extent(index), self.settings.size or self.crop
         assert extent is not None
         windows = Coverage(extent, side, side - max(int(side * 2 / 3), 1), self.settings.batch, ramp=False)
-        for piece in predicted(lambda region: source.image(index, region), network, windows, inference):
+        ensemble = Ensemble((network,), inference)
+        for piece in predicted(lambda region: source.image(index, region), ensemble, windows):
             labels, valid = source.target(index, piece.region)
             if labels.shape != piece.valid.shape:
                 raise size_fault(source, index, (*extent, 1), labels.shape)

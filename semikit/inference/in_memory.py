@@ -75,7 +75,7 @@ def detect_change(
 def _map(
     network: Network, metadata: Mapping[str, Any], reader: SceneReader, images: Sequence[Any], inference: Inference
 ) -> Prediction:
-    predictor = Predictor.of(network, metadata, reader, MapPredict(), inference)
+    predictor = Predictor.of([network], metadata, reader, MapPredict(), inference)
     paths = tuple(_paths(images))
     if paths and len(paths) != len(images):
         raise InputError("one date is a path and the other an image; give two paths or two images.")
@@ -87,7 +87,7 @@ def _map(
             raise InputError(f"the two dates have shapes {dates[0].shape} and {dates[1].shape}; they have to be equal.")
         read, size, by_windows = pixels_of(np.stack(dates) if dates[1:] else dates[0], None), dates[0].shape[:2], False
     classes, confidence = np.full(size, NODATA, np.uint8), np.zeros(size, np.float32)
-    for piece in predictor.pieces(read, (size[0], size[1]), by_windows):
+    for piece in predictor.pieces(read, (size[0], size[1]), by_windows, from_above=False):
         shares, found = (values.cpu().numpy() for values in piece.probabilities.max(0))
         classes[piece.region.slices] = np.where(piece.valid, found.astype(np.uint8), np.uint8(NODATA))
         confidence[piece.region.slices] = shares

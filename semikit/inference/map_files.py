@@ -20,6 +20,7 @@ from semikit.data.formats.images import files_of
 from semikit.data.palette import Palette
 from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, make_folder, write_atomically
+from semikit.inference.ensemble import Tta
 from semikit.inference.pictures import class_map, save_png
 from semikit.raster.cog import BESIDE, MapFile, class_tags
 from semikit.raster.grid import Grid
@@ -57,6 +58,10 @@ class MapPredict(Settings):
     """Side of the windows that a raster is covered with, pixels; null: the training crop."""
     overlap: int | None = Field(None, ge=0)
     """By how many pixels they overlap; null: a quarter of their side."""
+    tta: Tta = "none"
+    """Predict each image several times and average (test-time augmentation). flip: as it is and mirrored left to right,
+    rasters (GeoTIFF; of change all) also top to bottom and both; flip+scale: each of these at 0.75, 1 and 1.25 times
+    its size."""
     fail_fast: bool = False
     """Stop at the first image that cannot be read."""
 

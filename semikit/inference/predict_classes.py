@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
+from torch import Tensor
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
@@ -18,6 +20,7 @@ from semikit.data.unused_files import unread
 from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, write_atomically
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
+from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.many_files import ERRORS, Failures, find_sources, output_folder
 from semikit.inference.windows import grouped, orientation_of, read_ahead
 from semikit.settings.base import Settings
@@ -29,12 +32,14 @@ class ClassPredict(Settings):
 
     probability: bool = False
     """The probability of every class, a column each."""
+    tta: Literal["none", "flip"] = "none"
+    """flip: predict each image as it is and mirrored left to right, and average (test-time augmentation)."""
     fail_fast: bool = False
     """Stop at the first file that cannot be read."""
 
 
 def predict_classes(
-    network: Network,
+    networks: Sequence[Network],
     metadata: Mapping[str, Any],
     source: str,
     out: Path,
@@ -42,7 +47,8 @@ def predict_classes(
     inference: Inference,
     progress: Progress,
 ) -> Predicted:
-    """Write a CSV file with the columns file, label, probability (0..1), and on request one for each class.
+    """Write a CSV file with the columns file, label, probability (0..1, the mean over all networks), and on request one
+    for each class.
 
     Images larger than those the network learned from are cropped as for scoring, or, where it learned from small
     images of one size, resized to it. Of several images those that cannot be read are listed in errors.csv beside it.
@@ -58,7 +64,8 @@ def predict_classes(
     notices = [str(unused) for unused in unread(listed, "SOURCE")]
     failures = Failures(out.parent, len(listed.files), fail_fast=options.fail_fast)
     with output_folder(out.parent), failures.counted(notices):
-        rows = _rows(network, metadata, list(listed.files.values()), options, inference, progress, failures)
+        ensemble = replace(Ensemble.ready(networks, inference), views=Views.of(options.tta))
+        rows = _rows(ensemble, metadata, list(listed.files.values()), options.probability, progress, failures)
     head = ["file", "label", "probability", *(metadata["class_names"] if options.probability else ())]
 
     def write(temporary: Path) -> None:
@@ -70,11 +77,10 @@ def predict_classes(
 
 
 def _rows(
-    network: Network,
+    ensemble: Ensemble,
     metadata: Mapping[str, Any],
     paths: Sequence[Path],
-    options: ClassPredict,
-    inference: Inference,
+    every_class: bool,
     progress: Progress,
     failures: Failures,
 ) -> list[list[str]]:
@@ -82,7 +88,6 @@ def _rows(
     names = tuple(metadata["class_names"])
     settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
     evaluation = ClassEvaluation(names, settings, metadata["size"])
-    network.to(inference.device).eval()
     upright = orientation_of(metadata) != "stored"
 
     def read(index: int) -> tuple[Path, Bytes]:
@@ -98,9 +103,13 @@ def _rows(
     rows: list[list[str]] = []
     for group in grouped(readable(), settings.batch):
         images = np.stack([image for _, image in group])
-        shares = evaluation.logits(network, images, inference).float().softmax(1).cpu().numpy()
+        shares = ensemble.mean(images, _of_images).cpu().numpy()
         for (path, _), share in zip(group, shares, strict=True):
             row = [str(path), names[int(share.argmax())], f"{share.max():.4f}"]
-            rows.append([*row, *(f"{value:.4f}" for value in share)] if options.probability else row)
+            rows.append([*row, *(f"{value:.4f}" for value in share)] if every_class else row)
         progress("predicting", len(rows) + len(failures.found), len(paths))
     return rows
+
+
+def _of_images(network: Network, images: Tensor, scale: float) -> Tensor:
+    return network(images).float().softmax(1)  # type: ignore[no-any-return]

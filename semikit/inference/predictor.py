@@ -21,6 +21,7 @@ from semikit.data.header_notices import parts_notices
 from semikit.data.palette import Palette, palette
 from semikit.errors import ConfigError, FileFault, some
 from semikit.files import refuse_long_names
+from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.many_files import Failures, output_folder, refuse_among_images
 from semikit.inference.map_files import (
     MapPredict,
@@ -36,16 +37,8 @@ from semikit.inference.map_files import (
 )
 from semikit.inference.pictures import displayed, overlay
 from semikit.inference.scenes import Files, Found, SceneReader, pixels_of
-from semikit.inference.windows import (
-    Coverage,
-    EvaluateSettings,
-    Piece,
-    ReadRegion,
-    predicted,
-    probabilities_of,
-    read_ahead,
-    refuse_channels,
-)
+from semikit.inference.streamed import Coverage, Piece, ReadRegion, predicted
+from semikit.inference.windows import EvaluateSettings, read_ahead, refuse_channels
 from semikit.raster.cog import small_cache
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
 from semikit.raster.region import Region
@@ -59,7 +52,7 @@ PartProgress = Callable[[int, int], None]
 
 
 def predict_maps(
-    network: Network,
+    networks: Sequence[Network],
     metadata: Mapping[str, Any],
     reader: SceneReader,
     sources: Sequence[str],
@@ -68,7 +61,8 @@ def predict_maps(
     inference: Inference,
     progress: Progress,
 ) -> Predicted:
-    """Write a map of classes for each scene, and what else is wanted.
+    """Write a map of classes for each scene, and what else is wanted. `metadata` are those of the first network; of
+    several the probabilities are averaged.
 
     A georeferenced scene gives a GeoTIFF on its grid, nodata (255) where nothing is known; a photo a PNG of class ids.
     Rasters are covered with windows and never read whole; photos are predicted as they are evaluated, unless `tile` is
@@ -82,7 +76,7 @@ def predict_maps(
     """
     found = reader.find(sources)
     total = len(found.scenes) + len(found.refused)
-    predictor = Predictor.of(network, metadata, reader, options, inference)
+    predictor = Predictor.of(networks, metadata, reader, options, inference)
     outputs = {name: predictor.outputs(name, files, out, found.many) for name, files in found.scenes.items()}
     faults = predictor.faults(found, outputs, options.fail_fast or total == 1)
     refuse_overwriting(outputs, found.images)
@@ -112,20 +106,19 @@ def _cache(images: Sequence[Path]) -> Any:
 class Predictor:
     """Everything that is the same for all scenes."""
 
-    network: Network
+    ensemble: Ensemble
     reader: SceneReader
     colours: Palette
     settings: EvaluateSettings
     crop: int
     options: MapPredict
-    inference: Inference
     side: int
     overlap: int
 
     @classmethod
     def of(
         cls,
-        network: Network,
+        networks: Sequence[Network],
         metadata: Mapping[str, Any],
         reader: SceneReader,
         options: MapPredict,
@@ -136,23 +129,21 @@ class Predictor:
         Raises:
             ConfigError: a tile or an overlap that does not fit.
         """
-        side = options.tile or -(-metadata["crop"] // network.multiple) * network.multiple
-        if side % network.multiple:
-            near = side // network.multiple * network.multiple
-            raise ConfigError(
-                f"--tile {side} is not a multiple of the patch, {network.multiple}. Use {near or network.multiple}."
-            )
+        multiple = networks[0].multiple
+        side = options.tile or -(-metadata["crop"] // multiple) * multiple
+        if side % multiple:
+            near = side // multiple * multiple or multiple
+            raise ConfigError(f"--tile {side} is not a multiple of the patch, {multiple}. Use {near}.")
         overlap = side // 4 if options.overlap is None else options.overlap
         if overlap > side // 2:
             raise ConfigError(f"--overlap {overlap} is more than half of the tile, {side}. Use at most {side // 2}.")
         return cls(
-            network=network.to(inference.device).eval(),
+            ensemble=Ensemble.ready(networks, inference),
             reader=reader,
             colours=palette(len(reader.class_names), metadata.get("palette")),
             settings=EvaluateSettings.model_validate(metadata["evaluate"]),
             crop=metadata["crop"],
             options=options,
-            inference=inference,
             side=side,
             overlap=overlap,
         )
@@ -197,7 +188,7 @@ class Predictor:
         if self.reader.by_windows(files):
             unwatched = replace(self.reader, watch=RangeWatch(None))
             corner, _ = unwatched.samples(files, None).image(0, Region(0, 0, 1, 1))
-            refuse_channels(self.network, corner, files[0])
+            refuse_channels(self.ensemble.networks[0], corner, files[0])
 
     def open(self, files: Files) -> ReadRegion:
         """Reads regions of a scene: by windows from the disk, else from memory; the reader's watch sees their values.
@@ -209,7 +200,7 @@ class Predictor:
         if self.reader.by_windows(files):
             return lambda region: source.image(0, region)
         image, valid = source.image(0)
-        refuse_channels(self.network, image, files[0])
+        refuse_channels(self.ensemble.networks[0], image, files[0])
         return pixels_of(image, valid)
 
     def pieces(
@@ -217,17 +208,19 @@ class Predictor:
         read: ReadRegion,
         size: tuple[int, int],
         by_windows: bool,
+        from_above: bool,
         progress: PartProgress = lambda done, total: None,
     ) -> Iterator[Piece]:
         """The parts of the map, every pixel once; a photo is one."""
+        ensemble = replace(self.ensemble, views=Views.of(self.options.tta, from_above))
         if by_windows or self.options.tile is not None:
             batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
             coverage = Coverage(size, self.side, self.overlap, batch)
-            yield from predicted(read, self.network, coverage, self.inference, progress)
+            yield from predicted(read, ensemble, coverage, progress)
             return
         region = Region(0, 0, *size)
         image, valid = read(region)
-        shares = probabilities_of(self.network, image, self.settings, self.crop, self.inference).float()
+        shares = ensemble.whole(image, self.settings, self.crop)
         yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
         progress(1, 1)
 
@@ -236,8 +229,8 @@ class Predictor:
     ) -> tuple[dict[str, str], PolygonReport | None]:
         """All outputs of one scene; returns notices for the user, by their kind, and what was outlined."""
         notices = self.reader.notices(files)
-        grid, by_windows = self.reader.grid(files), self.reader.by_windows(files)
-        seen = False
+        grid, seen = self.reader.grid(files), False
+        placed, by_windows = self.reader.is_map(files), self.reader.by_windows(files)
         with ExitStack() as scratch:
             shares = outputs.extra.get("confidence")
             if outputs.polygons is not None and shares is None:
@@ -248,7 +241,7 @@ class Predictor:
                 sinks = outputs.open(stack, grid, self.colours, self.reader.class_names, bands)
                 if shares is not None and "confidence" not in sinks:
                     sinks["confidence"] = stack.enter_context(share_file(shares, grid, ("confidence",)))
-                for piece in self.pieces(read, grid.size, by_windows, progress):
+                for piece in self.pieces(read, grid.size, by_windows, placed, progress):
                     seen |= bool(piece.valid.any())
                     self._write_piece(piece, read, sinks)
             if not seen:

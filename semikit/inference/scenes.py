@@ -25,7 +25,8 @@ from semikit.data.samples import Bytes, Mask, Samples
 from semikit.data.unused_files import Unused, unread
 from semikit.errors import DataError, FileFault, InputError
 from semikit.inference.many_files import find_sources
-from semikit.inference.windows import ReadRegion, bands_and_scale, orientation_of
+from semikit.inference.streamed import ReadRegion
+from semikit.inference.windows import bands_and_scale, orientation_of
 from semikit.raster.grid import Grid
 from semikit.raster.region import Region
 

@@ -12,11 +12,13 @@ from semikit.core.network import Network
 from semikit.core.task import Inference
 from semikit.errors import InputError, WeightsError, some
 from semikit.inference.in_memory import Prediction
+from semikit.inference.windows import orientation_of
 from semikit.models.encoders.lora import merged
 from semikit.models.settings import EncoderSettings
 from semikit.models.weights.metadata import checked
 from semikit.models.weights.released import load_released
 from semikit.registry import TASKS
+from semikit.settings.yaml_text import in_one_line
 from semikit.training.checkpoint import BEST, contents_of, read_best, read_checkpoint
 
 
@@ -48,6 +50,42 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
         network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
         network.load_state_dict(state)
     return network.eval(), metadata
+
+
+_FITTING = {
+    "task": "task",
+    "class_names": "classes",
+    "bands": "bands",
+    "scale": "range of values",
+    "size": "crop",
+    "side": "side of the images",
+}
+"""What networks have to have in common to see and say the same of an image, as weights files and people call it."""
+
+
+def load_ensemble(paths: Sequence[Path]) -> tuple[list[Network], dict[str, Any]]:
+    """As `load_network`, several networks that are averaged; what the file of the first tells.
+
+    Raises:
+        WeightsError: when there is nothing to load, or it cannot be read.
+        InputError: another one than the first predicts another task or classes, or takes other images.
+    """
+    first, metadata = load_network(paths[0])
+    networks = [first]
+    for path in paths[1:]:
+        network, other = load_network(path)
+        found = {what: (other.get(key), metadata.get(key)) for key, what in _FITTING.items()}
+        found["orientation of photos"] = orientation_of(other), orientation_of(metadata)
+        found["channels"] = len(network.mean), len(first.mean)  # type: ignore[arg-type]
+        for what, (its, first_one) in found.items():
+            if its != first_one:
+                raise InputError(
+                    f"--ensemble {path}: its {what}: {in_one_line(its)}; of {paths[0]}: {in_one_line(first_one)}. Runs "
+                    "are averaged where task, classes and the images they take are the same: give runs of the same "
+                    "data, such as those of several seeds."
+                )
+        networks.append(network)
+    return networks, metadata
 
 
 def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:

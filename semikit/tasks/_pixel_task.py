@@ -245,7 +245,7 @@ class PixelTask(Task, ABC):
     @classmethod
     def predict(
         cls,
-        network: Network,
+        networks: Sequence[Network],
         metadata: Mapping[str, Any],
         sources: Sequence[str],
         out: Path,
@@ -254,7 +254,7 @@ class PixelTask(Task, ABC):
         progress: Progress,
     ) -> Predicted:
         """Maps of classes of what `scenes` finds."""
-        return predict_maps(network, metadata, cls.scenes.of(metadata), sources, out, options, inference, progress)
+        return predict_maps(networks, metadata, cls.scenes.of(metadata), sources, out, options, inference, progress)
 
     # --------------------------------------------------------------------------------------------------- training
 

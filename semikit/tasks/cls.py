@@ -268,7 +268,7 @@ class Classification(Task):
     @classmethod
     def predict(
         cls,
-        network: Network,
+        networks: Sequence[Network],
         metadata: Mapping[str, Any],
         sources: Sequence[str],
         out: Path,
@@ -283,7 +283,7 @@ class Classification(Task):
         """
         if len(sources) != 1:
             raise InputError(f"a run of cls predicts single images; give one source, not {len(sources)}.")
-        return predict_classes(network, metadata, sources[0], out, options, inference, progress)
+        return predict_classes(networks, metadata, sources[0], out, options, inference, progress)
 
     @classmethod
     def predict_in_memory(

@@ -210,7 +210,7 @@ class Toy(Task):
     @classmethod
     def predict(
         cls,
-        network: Network,
+        networks: Sequence[Network],
         metadata: Any,
         sources: Sequence[str],
         out: Path,

@@ -16,6 +16,7 @@ from PIL import Image
 
 from semikit.cli.predict import predict
 from semikit.registry import TASKS
+from semikit.training.checkpoint import read_best, save_best
 from tests.helpers import georasters
 
 Call = Callable[..., Any]
@@ -144,8 +145,37 @@ def test_a_raster_with_a_place(semikit: Call, trained: Path, tmp_path: Path) -> 
     assert "'tif', 'png'" in " ".join(answer.err.replace(" or ", ", ").split()), answer.err
 
 
+def test_views_and_several_runs_are_averaged(semikit: Call, trained: Path, images: Path, tmp_path: Path) -> None:
+    """The mean of two equal runs is the map of one; of runs that do not fit each other there is none."""
+    shutil.copytree(trained, tmp_path / "again")
+    flags = ("--tta", "flip+scale", "--confidence")
+    semikit("predict", trained, images, "-o", "one", *flags)
+    answer = semikit("predict", trained, images, "-o", "two", "--ensemble", tmp_path / "again", *flags)
+    assert answer.code == 0, answer.err
+    for path in Path("one").iterdir():
+        with Image.open(path) as first, Image.open(Path("two", path.name)) as second:
+            assert np.array_equal(np.array(first), np.array(second))
+    answer = semikit("predict", trained, images, "-o", "out", "--tta", "all")
+    assert answer.code == 2
+    assert "'tta': expected one of 'none', 'flip', 'flip+scale', got 'all'" in " ".join(answer.err.split())
+    state, metadata = read_best(trained / "weights/best.safetensors")
+    for change, told in (
+        ({"class_names": ["sky", "road", "bus"]}, "its classes: [sky, road, bus]; of"),
+        ({"bands": [3, 2, 1]}, "its bands: [3, 2, 1]; of"),
+    ):
+        save_best(tmp_path / "other", state, {**metadata, **change})
+        answer = semikit("predict", trained, images, "-o", "out", "--ensemble", tmp_path / "other/best.safetensors")
+        assert answer.code == 2, answer
+        assert told in answer.err
+        assert not Path("out").exists()
+    answer = semikit("predict", trained, images, "-o", "out", "--ensemble", "nothing")
+    assert (answer.code, "nothing does not exist" in answer.err) == (2, True)
+
+
 def test_every_wish_of_a_task_has_a_flag() -> None:
-    flags = set(inspect.signature(predict).parameters) - {"run", "sources", "out", "device", "precision", "quiet"}
+    flags = set(inspect.signature(predict).parameters) - {
+        "run", "sources", "out", "device", "precision", "quiet", "ensemble",
+    }  # fmt: skip
     assert flags == {field for name in TASKS.names() for field in TASKS.get(name).Predict.model_fields}
 
 

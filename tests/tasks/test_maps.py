@@ -101,11 +101,11 @@ class Case:
         return [self.folder / "before", self.folder / "in"][-1 if self.task == "seg" else 0 :]
 
     def predict(
-        self, sources: list[Path], out: Path, network: Network | None = None, progress: Any = None, **options: Any
+        self, sources: list[Path], out: Path, *networks: Network, progress: Any = None, **options: Any
     ) -> Predicted:
         reader = (SingleDates if self.task == "seg" else DatePairs).of(self.metadata)
         given, told = [str(path) for path in sources], progress or (lambda *at: None)
-        made = network or Bright(len(self.names))
+        made = networks or [Bright(len(self.names))]
         return predict_maps(made, self.metadata, reader, given, out, MapPredict(**options), INFERENCE, told)
 
 

@@ -48,7 +48,7 @@ def QUIET(what: str, done: int, total: int) -> None:
 def predict(network: Any, source: Path | str, out: Path, options: MapPredict | None = None, **metadata: Any) -> int:
     made = {**METADATA, **metadata}
     reader = SingleDates.of(made)
-    return predict_maps(network, made, reader, [str(source)], out, options or MapPredict(), INFERENCE, QUIET).count
+    return predict_maps([network], made, reader, [str(source)], out, options or MapPredict(), INFERENCE, QUIET).count
 
 
 def test_class_numbers_with_a_palette_at_size_and_name(pointwise: Make, source: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def predict(sources: Any, out: Path, progress: Any = None, metadata: Any = None,
     told = progress or (lambda what, done, total: None)
     given = [str(source) for source in sources]
     known = {**METADATA, **(metadata or {})}
-    return predict_maps(Difference(), known, DatePairs.of(known), given, out, MapPredict(**options), INFERENCE, told)
+    return predict_maps([Difference()], known, DatePairs.of(known), given, out, MapPredict(**options), INFERENCE, told)
 
 
 @pytest.fixture

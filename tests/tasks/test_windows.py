@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
 from semikit.core.task import Inference
-from semikit.inference import windows as _windows
-from semikit.inference.windows import Coverage, Piece, normalized, predicted, sliding
+from semikit.inference import streamed
+from semikit.inference.ensemble import Ensemble
+from semikit.inference.streamed import Coverage, Piece, predicted
+from semikit.inference.windows import normalized, sliding
 from semikit.raster.region import Region
 
 INFERENCE = Inference(torch.device("cpu"), nullcontext)
@@ -61,7 +63,7 @@ def test_a_network_that_sees_one_pixel_gives_the_same_as_at_once(
 ) -> None:
     network, image = pointwise(multiple=1), picture((height, width))
     coverage = Coverage((height, width), side, min(overlap, side // 2), batch)
-    whole, valid = joined(predicted(look_at(image), network, coverage, INFERENCE), (height, width))
+    whole, valid = joined(predicted(look_at(image), Ensemble((network,), INFERENCE), coverage), (height, width))
     assert torch.allclose(whole, at_once(network, image), atol=1e-5)
     assert valid.all()
 
@@ -69,10 +71,10 @@ def test_a_network_that_sees_one_pixel_gives_the_same_as_at_once(
 def test_strips_change_nothing(pointwise: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     network, image = pointwise(multiple=1), picture((50, 130))
     coverage = Coverage((50, 130), 16, 4, 3)
-    once, _ = joined(predicted(look_at(image), network, coverage, INFERENCE), (50, 130))
-    monkeypatch.setattr(_windows, "_STRIP_BYTES", 4 * 4 * 16 * 37)
+    once, _ = joined(predicted(look_at(image), Ensemble((network,), INFERENCE), coverage), (50, 130))
+    monkeypatch.setattr(streamed, "_STRIP_BYTES", 4 * 4 * 16 * 37)
     assert len(coverage.strips(3)) == 4
-    parts, _ = joined(predicted(look_at(image), network, coverage, INFERENCE), (50, 130))
+    parts, _ = joined(predicted(look_at(image), Ensemble((network,), INFERENCE), coverage), (50, 130))
     assert torch.equal(once, parts)
 
 
@@ -106,7 +108,7 @@ def test_no_seams_and_no_dependence_on_the_tile(sides: tuple[int, int]) -> None:
     found = []
     for side in sides:
         coverage = Coverage(size, side, side // 4, 4)
-        whole, _ = joined(predicted(look_at(smooth), network, coverage, INFERENCE), size)
+        whole, _ = joined(predicted(look_at(smooth), Ensemble((network,), INFERENCE), coverage), size)
         inner = (whole - at_once(network, smooth))[:, 3:-3, 3:-3]
         assert inner.abs().max() < 0.05
         steps = (whole[:, 3:-3, 1:] - whole[:, 3:-3, :-1]).abs().amax(dim=(0, 1))
@@ -115,25 +117,25 @@ def test_no_seams_and_no_dependence_on_the_tile(sides: tuple[int, int]) -> None:
         assert steps[seams].max() < steps[others].max() + 0.01
         found.append(whole)
     assert (found[0] - found[1])[:, 3:-3, 3:-3].abs().max() < 0.05
-    hard = joined(predicted(look_at(smooth), network, Coverage(size, sides[0], 0, 4), INFERENCE), size)[0]
+    hard = joined(predicted(look_at(smooth), Ensemble((network,), INFERENCE), Coverage(size, sides[0], 0, 4)), size)[0]
     assert (hard - at_once(network, smooth))[:, 3:-3, 3:-3].abs().max() > 0.1, "without overlap there are seams"
 
 
 def test_without_a_ramp_it_is_the_published_sliding_window(pointwise: Make) -> None:
     network, image = pointwise(multiple=7), picture((50, 61))
     coverage = Coverage((50, 61), 21, 7, 2, ramp=False)
-    whole, _ = joined(predicted(look_at(image), network, coverage, INFERENCE), (50, 61))
+    whole, _ = joined(predicted(look_at(image), Ensemble((network,), INFERENCE), coverage), (50, 61))
     with torch.no_grad():
         total = sliding(network, normalized(network, image[None], torch.device("cpu")), 21)[0]
     assert torch.allclose(whole, total / total.sum(0), atol=1e-6)
 
 
-def test_windows_without_a_valid_pixel_are_not_predicted(pointwise: Make) -> None:
+def teststreamed_without_a_valid_pixel_are_not_predicted(pointwise: Make) -> None:
     network, image = pointwise(multiple=1), picture((32, 64))
     valid = np.ones((32, 64), bool)
     valid[:, :40] = False
     coverage = Coverage((32, 64), 16, 0, 1)
-    whole, found = joined(predicted(look_at(image, valid), network, coverage, INFERENCE), (32, 64))
+    whole, found = joined(predicted(look_at(image, valid), Ensemble((network,), INFERENCE), coverage), (32, 64))
     assert np.array_equal(found, valid)
     assert len(network.seen) == 4, "two of four windows a row"
     assert torch.allclose(whole[:, :, 40:], at_once(network, image)[:, :, 40:], atol=1e-5)
@@ -145,9 +147,8 @@ def test_only_windows_are_asked_for_and_progress_is_told(pointwise: Make) -> Non
     coverage = Coverage((300, 200), 32, 8, 4)
     pieces = predicted(
         look_at(picture((300, 200)), asked=asked),
-        pointwise(multiple=1),
+        Ensemble((pointwise(multiple=1),), INFERENCE),
         coverage,
-        INFERENCE,
         lambda *at: told.append(at),
     )
     for piece in pieces:

@@ -1,0 +1,122 @@
+"""Probabilities averaged over networks and over views of an image: flips and scales (test-time augmentation)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from semikit.core.network import Network
+from semikit.core.task import Inference
+from semikit.inference.windows import EvaluateSettings, normalized, original, predict_scores, probabilities
+from semikit.raster.polygons import NODATA
+
+Tta = Literal["none", "flip", "flip+scale"]
+
+_SCALES = (0.75, 1.0, 1.25)
+
+Predict = Callable[[Network, Tensor, float], Tensor]
+"""A network, images (B, *T, C, H, W) as it takes them, a scale of their sides -> probabilities (B, K, *S)."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Views:
+    """How an image is predicted several times: mirrored along axes, each combination an entry, and at scales."""
+
+    flips: tuple[tuple[int, ...], ...] = ((),)
+    scales: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def of(cls, tta: Tta, from_above: bool = False) -> Views:
+        """Those of `--tta`: images that show the ground from above have no up and down, others are mirrored only left
+        to right.
+        """
+        if tta == "none":
+            return cls()
+        vertical = ((-2,), (-2, -1)) if from_above else ()
+        return cls(((), (-1,), *vertical), _SCALES if tta == "flip+scale" else (1.0,))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Networks of the same classes, each with its own normalisation and patch, and the views they predict. In eval mode
+    on the device of `inference`. Nothing is drawn: the same images give the same probabilities.
+    """
+
+    networks: tuple[Network, ...]
+    inference: Inference
+    views: Views = Views()
+
+    @classmethod
+    def ready(cls, networks: Sequence[Network], inference: Inference) -> Ensemble:
+        """The networks, moved to the device."""
+        return cls(tuple(network.to(inference.device).eval() for network in networks), inference)
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.networks[0].num_classes
+
+    def mean(self, images: NDArray[np.uint8], predict: Predict) -> Tensor:
+        """Images (B, *T, H, W, C) uint8, as they are read -> the mean probabilities (B, K, *S), on the device."""
+        total, count = None, 0
+        with torch.no_grad(), self.inference.autocast():
+            for network in self.networks:
+                inputs = normalized(network, images, self.inference.device)
+                for scale in self.views.scales:
+                    for axes in self.views.flips:
+                        found = _mirrored(predict(network, _mirrored(inputs, axes), scale), axes)
+                        total, count = found if total is None else total.add_(found), count + 1
+            assert total is not None
+            return total if count == 1 else total.div_(count)
+
+    def windows(self, images: NDArray[np.uint8]) -> Tensor:
+        """Windows (B, *T, h, w, C) uint8 -> probabilities (B, K, h, w), on the CPU."""
+        return self.mean(images, _of_window).cpu()
+
+    def whole(self, image: NDArray[np.uint8], settings: EvaluateSettings, crop: int) -> Tensor:
+        """One image (*T, H, W, C) uint8, predicted as it is evaluated -> probabilities (K, H, W), on the device."""
+        return self.mean(image[None], partial(_of_image, settings=settings, crop=crop))[0]
+
+
+def _mirrored(images: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Images or maps mirrored; the classes of whole images (B, K) have no axes to mirror."""
+    return images.flip(axes) if axes and images.ndim > 2 else images
+
+
+def _of_window(network: Network, images: Tensor, scale: float) -> Tensor:
+    """Padded on the right and below with the mean colour to a multiple of the patch; scaled, to the nearest one."""
+    if scale != 1:
+        return original(network, images, scale).softmax(1)
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (0, -width % network.multiple, 0, -height % network.multiple))
+    return network(padded)[..., :height, :width].float().softmax(1)  # type: ignore[no-any-return]
+
+
+def _of_image(network: Network, images: Tensor, scale: float, settings: EvaluateSettings, crop: int) -> Tensor:
+    return probabilities(predict_scores(network, images, settings, crop, scale), settings)
+
+
+def most_likely(
+    network: Network,
+    image: NDArray[np.uint8],
+    valid: NDArray[np.bool_] | None,
+    settings: EvaluateSettings,
+    crop: int,
+    inference: Inference,
+) -> tuple[NDArray[np.uint8], Tensor]:
+    """Class ids (H, W) uint8 of an image (H, W, C), 255 where not valid, and their confidence (H, W) on the device."""
+    confidence, labels = Ensemble((network,), inference).whole(image, settings, crop).max(0)
+    ids: NDArray[np.uint8] = labels.to(torch.uint8).cpu().numpy()
+    if valid is not None:
+        ids[~valid] = NODATA
+    return ids, confidence

@@ -1,0 +1,163 @@
+"""Large images window by window, blended where they overlap: the parts of a map, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from semikit.inference.ensemble import Ensemble
+from semikit.inference.windows import read_ahead, window_starts
+from semikit.raster.region import Region
+
+_STRIP_BYTES = 16 << 20
+"""About what the sums of a strip may take."""
+
+_MOST_WAITING = 64
+"""Windows that are kept, with those that need no network, before the next go through it."""
+
+ReadRegion = Callable[[Region], tuple[NDArray[np.uint8], NDArray[np.bool_] | None]]
+"""A region of an image -> pixels (*T, h, w, C) and valid (h, w), None where all are."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an image that is done: probabilities (K, h, w) float32 that sum to 1, valid (h, w) bool."""
+
+    region: Region
+    probabilities: Tensor
+    valid: NDArray[np.bool_]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Square windows of `side` pixels every `side - overlap` pixels over an image of `size` (H, W); `batch` of them are
+    predicted together.
+
+    With `ramp` a window counts less towards its edges: its weight rises linearly over `overlap` pixels along each axis;
+    else all of it counts the same.
+    """
+
+    size: tuple[int, int]
+    side: int
+    overlap: int
+    batch: int
+    ramp: bool = True
+
+    def starts(self, axis: int) -> list[int]:
+        """Where windows begin along rows (0) or columns (1); the last one ends at the border."""
+        return window_starts(self.size[axis], self.side, self.side - self.overlap)
+
+    def shape(self) -> tuple[int, int]:
+        """(h, w) of every window; smaller than `side` where the image is."""
+        return min(self.side, self.size[0]), min(self.side, self.size[1])
+
+    def weights(self) -> Tensor:
+        """Weights (h, w) of a window's pixels, above 0."""
+        if not self.ramp:
+            return torch.ones(self.shape())
+        ramps = [_ramp(length, self.overlap) for length in self.shape()]
+        return ramps[0][:, None] * ramps[1][None, :]
+
+    def strips(self, classes: int) -> list[tuple[int, int]]:
+        """First and last + 1 column of each strip."""
+        width = max(self.side, _STRIP_BYTES // (4 * (classes + 1) * self.shape()[0]))
+        return [(left, min(left + width, self.size[1])) for left in range(0, self.size[1], width)]
+
+
+def predicted(
+    read: ReadRegion,
+    ensemble: Ensemble,
+    coverage: Coverage,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Piece]:
+    """The parts of an image, every pixel once, with the mean of the windows' softmax by their weights.
+
+    Windows without a valid pixel are not predicted. `progress` is called with the rows of windows that are done, and
+    their number.
+    """
+    strips, tops = coverage.strips(ensemble.num_classes), coverage.starts(0)
+    bottoms, shape = [*tops[1:], coverage.size[0]], coverage.shape()
+    for number, strip in enumerate(strips):
+        lefts = [left for left in coverage.starts(1) if left < strip[1] and left + shape[1] > strip[0]]
+        regions = [Region(top, left, *shape) for top in tops for left in lefts]
+        windows = _in_order(read, ensemble, regions, coverage.batch)
+        sums = _Sums(coverage, ensemble.num_classes, strip)
+        for row, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
+            for window in islice(windows, len(lefts)):
+                sums.add(*window)
+            yield sums.take(top, bottom - top)
+            progress(number * len(tops) + row + 1, len(strips) * len(tops))
+
+
+Window = tuple[int, Tensor | None, NDArray[np.bool_] | None]
+"""First column, probabilities (K, h, w), None where no pixel is valid, and valid pixels (h, w), None where all are."""
+
+
+def _in_order(read: ReadRegion, ensemble: Ensemble, regions: Sequence[Region], batch: int) -> Iterator[Window]:
+    """Every region in order, `batch` of them together through the network."""
+    waiting: list[tuple[Region, Any, Any]] = []
+    count = 0
+    for region, (image, valid) in zip(regions, read_ahead(lambda k: read(regions[k]), len(regions), 2), strict=True):
+        empty = valid is not None and not valid.any()
+        waiting.append((region, None if empty else image, valid))
+        count += not empty
+        if count == batch or len(waiting) == _MOST_WAITING:
+            yield from _through(ensemble, waiting)
+            waiting, count = [], 0
+    yield from _through(ensemble, waiting)
+
+
+def _through(ensemble: Ensemble, waiting: Sequence[tuple[Region, Any, Any]]) -> Iterator[Window]:
+    images = [image for _, image, _ in waiting if image is not None]
+    found = iter(ensemble.windows(np.stack(images)) if images else ())
+    for region, image, valid in waiting:
+        yield region.left, None if image is None else next(found), valid
+
+
+@final
+class _Sums:
+    """Weighted sums over one row of windows of a strip, and over what reaches into the next."""
+
+    def __init__(self, coverage: Coverage, classes: int, strip: tuple[int, int]) -> None:
+        self.strip, self.weights = strip, coverage.weights()
+        shape = (coverage.shape()[0], strip[1] - strip[0])
+        self.total = torch.zeros((classes, *shape))
+        self.weight = torch.zeros(shape)
+        self.valid = np.zeros(shape, dtype=np.bool_)
+
+    def add(self, left: int, probabilities: Tensor | None, valid: NDArray[np.bool_] | None) -> None:
+        """Add a window that begins at the image's column `left`."""
+        width = self.weights.shape[1]
+        first, last = max(left, self.strip[0]), min(left + width, self.strip[1])
+        here, there = slice(first - self.strip[0], last - self.strip[0]), slice(first - left, last - left)
+        self.weight[:, here] += self.weights[:, there]
+        self.valid[:, here] |= True if valid is None else valid[:, there]
+        if probabilities is not None:
+            self.total[:, :, here] += probabilities[:, :, there] * self.weights[:, there]
+
+    def take(self, top: int, count: int) -> Piece:
+        """The first `count` rows, which begin at the image's row `top`; they make room for those that follow."""
+        done = self.total[:, :count] / self.weight[:count]
+        piece = Piece(Region(top, self.strip[0], count, self.strip[1] - self.strip[0]), done, self.valid[:count].copy())
+        for sums, axis in ((self.total, 1), (self.weight, 0)):
+            rest = sums.narrow(axis, count, sums.shape[axis] - count).clone()
+            sums.zero_().narrow(axis, 0, rest.shape[axis]).copy_(rest)
+        kept_valid = self.valid[count:].copy()
+        self.valid[:] = False
+        self.valid[: len(kept_valid)] = kept_valid
+        return piece
+
+
+def _ramp(length: int, overlap: int) -> Tensor:
+    """Weights (length,) that rise from both ends to 1."""
+    place = torch.arange(length) + 0.5
+    return (torch.minimum(place, length - place) / max(overlap, 0.5)).clamp(max=1.0)
