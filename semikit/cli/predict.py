@@ -43,8 +43,19 @@ def predict(
     areas: Annotated[
         bool | None, typer.Option("--areas", help="seg, cd: also write a table of areas by class, areas.csv.")
     ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="P|CLASS=P",
+            help="seg, cd: a class, of change any, from this probability on (0 to 1), not the most probable one alone.",
+        ),
+    ] = None,
     min_area: Annotated[
-        float | None, typer.Option(help="Leave out smaller polygons, square metres (pixels without CRS).")
+        float | None,
+        typer.Option(
+            help="seg, cd: smaller areas take the class around them, changes become unchanged; square metres (pixels "
+            "without CRS)."
+        ),
     ] = None,
     simplify: Annotated[
         float | None, typer.Option(help="Tolerance of simpler outlines, metres (pixels without CRS).")
@@ -92,6 +103,7 @@ def predict(
         "polygons": polygons,
         "areas": areas,
         "format": format,
+        "threshold": tuple(threshold) if threshold else None,
         "min_area": min_area,
         "simplify": simplify,
         "tile": tile,

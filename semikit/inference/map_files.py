@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, final
+from typing import Annotated, Any, Literal, Protocol, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.data.formats.images import files_of
 from semikit.data.palette import Palette
@@ -27,11 +27,16 @@ from semikit.raster.grid import Grid
 from semikit.raster.polygons import NODATA
 from semikit.raster.region import Region
 from semikit.raster.vectors import SUFFIXES, check_destination
-from semikit.settings.base import Location, Settings
+from semikit.settings.base import Location, Settings, one_or_many
 
 MAPS, PICTURES = (".tif", ".tiff"), (".png",)
 _EXTRA = ("confidence", "probability", "overlay")
 _BY_FORMAT = {"tif": MAPS, "png": PICTURES}
+
+
+def _thresholds(raw: Any) -> Any:
+    """Of what Python gives: a number, a text, a mapping of classes, or several."""
+    return tuple(f"{name}={share}" for name, share in raw.items()) if isinstance(raw, Mapping) else one_or_many(raw)
 
 
 @final
@@ -50,8 +55,12 @@ class MapPredict(Settings):
     """A file for the classes as polygons (.geojson, .gpkg); of several images, a folder."""
     areas: bool = False
     """A table of areas by class, areas.csv."""
+    threshold: Annotated[tuple[Annotated[float, Field(strict=False)] | str, ...], BeforeValidator(_thresholds)] = ()
+    """P or CLASS=P: the probability from which pixels are of a class, also where another is more probable; P alone, of
+    change, that something changed, of segmentation what the most probable class needs, else there is nodata."""
     min_area: float = Field(0.0, ge=0, allow_inf_nan=False)
-    """Smaller polygons are left out, square metres (pixels without CRS)."""
+    """Areas of one class that are smaller take the class around them, of change they become unchanged; square metres
+    (pixels without CRS)."""
     simplify: float = Field(0.0, ge=0, allow_inf_nan=False)
     """How far a simpler outline may be from the pixels', metres (pixels without CRS)."""
     tile: int | None = Field(None, ge=8)
@@ -67,8 +76,8 @@ class MapPredict(Settings):
 
     @model_validator(mode="after")
     def _of_polygons(self) -> Self:
-        if self.polygons is None and (self.min_area or self.simplify):
-            raise ValueError("min_area and simplify are of polygons; give --polygons too, or leave them out")
+        if self.polygons is None and self.simplify:
+            raise ValueError("simplify is of polygons; give --polygons too, or leave it out")
         return self
 
 
@@ -77,6 +86,14 @@ class Sink(Protocol):
 
     def write(self, region: Region, values: NDArray[np.uint8], valid: NDArray[np.bool_] | None = None) -> None:
         """Values (h, w) or (h, w, bands), and where they are valid (h, w)."""
+        ...
+
+
+class ClassSink(Sink, Protocol):
+    """Takes classes region by region, and gives them back."""
+
+    def read(self, region: Region) -> NDArray[np.uint8]:
+        """Classes (h, w), 255 where there is no value."""
         ...
 
 
@@ -99,24 +116,23 @@ class Outputs:
 
     def open(
         self, stack: ExitStack, grid: Grid, colours: Palette, class_names: Sequence[str], bands: Sequence[str]
-    ) -> dict[str, Sink]:
-        """All files but the polygons, to be written; `bands` are those of the probability. `stack` finishes them, or
-        removes them when something fails.
+    ) -> tuple[ClassSink, dict[str, Sink]]:
+        """The classes, and all other files but the polygons by their name, to be written; `bands` are those of the
+        probability. `stack` finishes them, or removes them when something fails.
         """
         self.classes.parent.mkdir(parents=True, exist_ok=True)
-        sinks: dict[str, Sink] = {
-            "classes": stack.enter_context(_classes(self.classes, grid, colours[: len(class_names)], class_names))
-        }
+        classes = stack.enter_context(_classes(self.classes, grid, colours[: len(class_names)], class_names))
+        sinks: dict[str, Sink] = {}
         for name, path in self.extra.items():
             if name == "overlay":
                 sinks[name] = stack.enter_context(_overlay(path, grid))
             else:
                 shown = bands if name == "probability" else (name,)
                 sinks[name] = stack.enter_context(share_file(path, grid, shown))
-        return sinks
+        return classes, sinks
 
 
-def _classes(path: Path, grid: Grid, colours: Palette, names: Sequence[str]) -> AbstractContextManager[Sink]:
+def _classes(path: Path, grid: Grid, colours: Palette, names: Sequence[str]) -> AbstractContextManager[ClassSink]:
     if _is_picture(path):
         return Picture(path, grid.size, colours, empty=NODATA)
     return MapFile(
@@ -275,6 +291,10 @@ class Picture:
         """Keep values (h, w) or (h, w, bands)."""
         bands = values[..., None] if values.ndim == 2 else values
         self.values[region.slices] = bands if valid is None else np.where(valid[..., None], bands, self.empty)
+
+    def read(self, region: Region) -> NDArray[np.uint8]:
+        """The first of the bands (h, w), as it is kept."""
+        return self.values[region.slices][..., 0]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from semikit.core.network import Network
@@ -21,9 +20,12 @@ from semikit.data.header_notices import parts_notices
 from semikit.data.palette import Palette, palette
 from semikit.errors import ConfigError, FileFault, some
 from semikit.files import refuse_long_names
+from semikit.inference.class_choice import ClassChoice
 from semikit.inference.ensemble import Ensemble, Views
+from semikit.inference.finishing import draw_overlay, without_small_areas
 from semikit.inference.many_files import Failures, output_folder, refuse_among_images
 from semikit.inference.map_files import (
+    ClassSink,
     MapPredict,
     Outputs,
     Sink,
@@ -35,7 +37,6 @@ from semikit.inference.map_files import (
     stored_share,
     write_areas,
 )
-from semikit.inference.pictures import displayed, overlay
 from semikit.inference.scenes import Files, Found, SceneReader, pixels_of
 from semikit.inference.streamed import Coverage, Piece, ReadRegion, predicted
 from semikit.inference.windows import EvaluateSettings, read_ahead, refuse_channels
@@ -114,6 +115,7 @@ class Predictor:
     options: MapPredict
     side: int
     overlap: int
+    choice: ClassChoice
 
     @classmethod
     def of(
@@ -146,6 +148,7 @@ class Predictor:
             options=options,
             side=side,
             overlap=overlap,
+            choice=ClassChoice.of(options.threshold, reader.class_names, reader.background),
         )
 
     def outputs(self, name: str, files: Files, out: Path, many: bool) -> Outputs:
@@ -183,7 +186,7 @@ class Predictor:
         if self.options.format != "png":
             for path in files:
                 refuse_loose_place(path)
-        if outputs.polygons is not None or self.options.areas:
+        if outputs.polygons is not None or self.options.areas or self.options.min_area:
             check_outlines(self.reader.grid(files), files[0], outputs.polygons)
         if self.reader.by_windows(files):
             unwatched = replace(self.reader, watch=RangeWatch(None))
@@ -238,12 +241,15 @@ class Predictor:
                 shares = Path(folder, "shares.tif")
             with ExitStack() as stack:
                 bands = self.reader.bands_of_probability()
-                sinks = outputs.open(stack, grid, self.colours, self.reader.class_names, bands)
+                classes, sinks = outputs.open(stack, grid, self.colours, self.reader.class_names, bands)
                 if shares is not None and "confidence" not in sinks:
                     sinks["confidence"] = stack.enter_context(share_file(shares, grid, ("confidence",)))
                 for piece in self.pieces(read, grid.size, by_windows, placed, progress):
                     seen |= bool(piece.valid.any())
-                    self._write_piece(piece, read, sinks)
+                    self._write_piece(piece, classes, sinks)
+                least = self.options.min_area
+                notices |= without_small_areas(classes, outputs.classes, grid, files[0], least, self.reader)
+                draw_overlay(sinks, classes, read, grid.size, self.colours, self.reader)
             if not seen:
                 valid = f"valid{self.reader.dates}"
                 text = f"{outputs.classes}: no pixel is {valid}, so all of it is nodata"
@@ -253,27 +259,14 @@ class Predictor:
             notices[_POLYGONS] = polygons_notice(report, outputs.polygons, grid.placed)
         return notices, report
 
-    def _write_piece(self, piece: Piece, read: ReadRegion, sinks: Mapping[str, Sink]) -> None:
-        confidence, classes = (values.cpu().numpy() for values in piece.probabilities.max(0))
-        ids = classes.astype(np.uint8)
-        sinks["classes"].write(piece.region, ids, piece.valid)
+    def _write_piece(self, piece: Piece, classes: ClassSink, sinks: Mapping[str, Sink]) -> None:
+        ids, confidence = (values.cpu().numpy() for values in self.choice(piece.probabilities))
+        classes.write(piece.region, ids, piece.valid)
         if (sink := sinks.get("confidence")) is not None:
             sink.write(piece.region, stored_share(confidence, sink), piece.valid)
         if (sink := sinks.get("probability")) is not None:
             chosen: Tensor = self.reader.probability(piece.probabilities)
             sink.write(piece.region, stored_share(np.moveaxis(chosen.cpu().numpy(), 0, -1), sink), piece.valid)
-        if (sink := sinks.get("overlay")) is not None:
-            sink.write(piece.region, self._overlay(read, piece.region, ids, piece.valid))
-
-    def _overlay(
-        self, read: ReadRegion, region: Region, ids: NDArray[np.uint8], valid: NDArray[np.bool_]
-    ) -> NDArray[np.uint8]:
-        """The last date with the colours of its classes over it, the background bare; black where not valid."""
-        picture = displayed(read(region)[0])[-1]
-        shown = np.asarray(overlay(picture, ids, self.colours))
-        if self.reader.background is not None:
-            shown = np.where((ids != self.reader.background)[..., None], shown, picture)
-        return np.where(valid[..., None], shown, np.uint8(0)).astype(np.uint8)
 
     def _outline(self, outputs: Outputs, shares: Path | None) -> PolygonReport | None:
         """The polygons of a map, and the areas of its classes."""
@@ -283,7 +276,6 @@ class Predictor:
             outputs.classes,
             outputs.polygons,
             self.reader.class_names,
-            min_area=self.options.min_area,
             simplify=self.options.simplify,
             background=self.reader.background,
             shares=shares if outputs.polygons is not None else None,
@@ -358,8 +350,7 @@ class _Work:
 def polygons_notice(report: PolygonReport, path: Path, placed: bool) -> str:
     """How many polygons were written, and their area."""
     unit = "m2" if placed else "pixels"
-    left = f"; {report.dropped} smaller ones left out" if report.dropped else ""
-    return f"{report.count} polygon{'s' if report.count != 1 else ''} of {report.area:,.0f} {unit} in {path}{left}"
+    return f"{report.count} polygon{'s' if report.count != 1 else ''} of {report.area:,.0f} {unit} in {path}"
 
 
 def gathered(notices: Mapping[str, Sequence[str]], plural: str) -> list[str]:

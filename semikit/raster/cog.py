@@ -77,7 +77,7 @@ class MapFile:
         }
         profile |= {key: value for key in ("crs", "transform") if (value := getattr(self.grid, key)) is not None}
         try:
-            self.file = self._stack.enter_context(rasterio.open(self.raw, "w", **profile))
+            self.file = self._stack.enter_context(rasterio.open(self.raw, "w+", **profile))
         except _refusals() as error:
             self._stack.close()
             raise self._refused(error) from error
@@ -97,6 +97,11 @@ class MapFile:
             self.file.write(np.moveaxis(bands, -1, 0), window=window_of(region))
         except _refusals() as error:
             raise self._refused(error) from error
+
+    def read(self, region: Region) -> NDArray[np.uint8]:
+        """The first of the bands (h, w), as it was written."""
+        values: NDArray[np.uint8] = self.file.read(1, window=window_of(region))
+        return values
 
     def tag(self, name: str, text: str) -> None:
         """Write a text into the file."""

@@ -78,6 +78,17 @@ class Geodesic:
         metres = self._geod.inv(*np.concatenate([start, start]).T, *np.concatenate(reached).T)[2]
         return np.asarray(metres, dtype=np.float64).reshape(2, -1).T
 
+    def pixel_areas(self, places: Points) -> NDArray[np.float64]:
+        """Square metres (N,) of a pixel around each of `places` (N, 2: column, row); infinite where that is no place on
+        the Earth.
+        """
+        ends = [self._to_degrees.transform(*self.in_crs(places + step).T) for step in ([0, 0], [1, 0], [0, 1])]
+        known = np.isfinite(ends).all(axis=(0, 1)) & (np.abs(np.array(ends)[:, 1]) <= 90).all(axis=0)
+        start, right, below = (np.where(known, end, 0.0) for end in np.array(ends))
+        (towards, _, width), (down, _, height) = (self._geod.inv(*start, *end) for end in (right, below))
+        areas = np.asarray(width) * height * np.abs(np.sin(np.radians(np.subtract(towards, down))))
+        return np.where(known, areas, np.inf)
+
     def geojson(self, polygons: Geometries) -> Geometries:
         """In longitude and latitude of WGS 84, rounded to a millimetre, cut at the antimeridian.
 

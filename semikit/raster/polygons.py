@@ -32,15 +32,14 @@ _CACHE = 1 << 27
 @final
 @dataclass(frozen=True, slots=True)
 class PolygonReport:
-    """What was written: the number of polygons, their area together, and how many were left out as too small.
+    """What was written: the number of polygons, and their area together.
 
     Areas are in square metres; in pixels where the raster has no CRS (`in_metres` False). `classes` holds the pixels
-    and the area of each class that was outlined, also of what was left out.
+    and the area of each class that was outlined.
     """
 
     count: int
     area: float
-    dropped: int
     classes: Mapping[int, tuple[int, float]] = field(default_factory=dict, compare=False)
     in_metres: bool = field(default=True, compare=False)
 
@@ -50,7 +49,6 @@ def write_polygons(
     out: Path | None,
     names: Sequence[str],
     *,
-    min_area: float = 0.0,
     simplify: float = 0.0,
     background: int | None = 0,
     shares: Path | None = None,
@@ -67,24 +65,25 @@ def write_polygons(
     of the pixels as mapped, whatever `simplify` does. A raster without CRS keeps pixels as coordinates, and its
     polygons have area_px.
 
-    `min_area`: square metres; smaller polygons are left out. `simplify`: metres that a boundary may move to need fewer
+    `simplify`: metres that a boundary may move to need fewer
     vertices. Each polygon is simplified on its own, so neighbours may overlap or part by as much; one that would cross
-    itself keeps its vertices. Both count pixels where there is no CRS. Memory grows with the polygons, not the pixels.
+    itself keeps its vertices. Pixels where there is no CRS. Memory grows with the polygons, not the pixels.
 
     Raises:
         DataError: `classes` is no such GeoTIFF, is damaged, holds a class without a name or a CRS that does not fit;
             `out` has another suffix, is in no folder, or is `classes`.
-        ConfigError: a library is missing; `min_area` or `simplify` is below 0.
+        ConfigError: a library is missing; `simplify` is below 0.
         RunError: the disk is full, or the folder cannot be written.
     """
-    _check_numbers(min_area=min_area, simplify=simplify)
+    if not (math.isfinite(simplify) and simplify >= 0):
+        raise ConfigError(f"simplify must be 0 or more, got {simplify}. With 0, polygons stay as they are.")
     if out is not None:
         check_destination(out, classes)
     _check_libraries(out)
     with _opened(classes) as raster:
         counts = _counted(raster, classes, names)
-        geodesic = _geodesic(Grid.of(raster), classes)
-        tracing = _Tracing(raster, geodesic, min_area, simplify, background, areas, shares)
+        geodesic = geodesic_of(Grid.of(raster), classes)
+        tracing = _Tracing(raster, geodesic, simplify, background, areas, shares)
         mapped = sum(count for value, count in counts.items() if value not in tracing.skipped)
         if out is None:
             for _ in tracing:
@@ -106,10 +105,15 @@ def check_outlines(grid: Grid, file: Path, out: Path | None) -> None:
         FileFault: a CRS that is not tied to the Earth.
     """
     _check_libraries(out)
-    _geodesic(grid, file)
+    geodesic_of(grid, file)
 
 
-def _geodesic(grid: Grid, file: Path) -> Geodesic | None:
+def geodesic_of(grid: Grid, file: Path) -> Geodesic | None:
+    """The place of a raster on the Earth, None where it has no place; `file` stands in errors.
+
+    Raises:
+        FileFault: a CRS that is not tied to the Earth.
+    """
     return Geodesic(grid.transform, grid.crs.to_wkt(version="WKT2_2019"), file) if grid.placed else None
 
 
@@ -124,16 +128,15 @@ class _Tracing:
         self,
         raster: Any,
         geodesic: Geodesic | None,
-        min_area: float,
         simplify: float,
         background: int | None,
         areas: bool,
         shares: Path | None,
     ) -> None:
-        self._raster, self._geodesic, self._min_area, self._simplify = raster, geodesic, min_area, simplify
+        self._raster, self._geodesic, self._simplify = raster, geodesic, simplify
         self._background, self._shares = background, shares
         self.skipped = {NODATA} if areas or background is None else {NODATA, background}
-        self.count, self.area, self.dropped = 0, 0.0, 0
+        self.count, self.area = 0, 0.0
         self._pixels, self._areas = np.zeros(NODATA + 1, dtype=np.int64), np.zeros(NODATA + 1)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -151,18 +154,16 @@ class _Tracing:
             self._pixels += np.bincount(values, weights=pixels, minlength=NODATA + 1).round().astype(np.int64)
             self._areas += np.bincount(values, weights=areas, minlength=NODATA + 1)
             shown = np.ones(len(values), dtype=np.bool_) if self._background is None else values != self._background
-            large = shown & (areas >= self._min_area)
-            self.count += int(large.sum())
-            self.dropped += int((shown & ~large).sum())
-            self.area += float(areas[large].sum())
-            means = None if sums is None else (sums[first : first + len(values)] / pixels / 100)[large]
+            self.count += int(shown.sum())
+            self.area += float(areas[shown].sum())
+            means = None if sums is None else (sums[first : first + len(values)] / pixels / 100)[shown]
             first += len(values)
-            yield Batch(self._simplified(polygons[large]), values[large], areas[large], means)
+            yield Batch(self._simplified(polygons[shown]), values[shown], areas[shown], means)
 
     def report(self) -> PolygonReport:
         """What went by."""
         classes = {int(k): (int(self._pixels[k]), float(self._areas[k])) for k in np.flatnonzero(self._pixels)}
-        return PolygonReport(self.count, self.area, self.dropped, classes, self._geodesic is not None)
+        return PolygonReport(self.count, self.area, classes, self._geodesic is not None)
 
     def refuse_partial(self, mapped: int, classes: Path) -> None:
         """Raise where polygons do not cover the `mapped` pixels."""
@@ -250,12 +251,6 @@ def _counted(raster: Any, classes: Path, names: Sequence[str]) -> dict[int, int]
         detail = f"{some(unnamed)}; there are {len(names)} names, counted from 0"
         raise FileFault("classes without a name", classes, detail, "Give the names that the map was made with.")
     return {value: int(count) for value, count in enumerate(counts)}
-
-
-def _check_numbers(**values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ConfigError(f"{name} must be 0 or more, got {value}. With 0, polygons stay as they are.")
 
 
 def _check_libraries(out: Path | None) -> None:

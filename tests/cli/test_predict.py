@@ -131,6 +131,7 @@ def test_released_checkpoints(semikit: Call, images: Path, photo_data: Path, tmp
 def test_a_raster_with_a_place(semikit: Call, trained: Path, tmp_path: Path) -> None:
     source = georasters.save(tmp_path / "scene.tif", georasters.ramp(70, 90))
     flags = ("--polygons", "cover.gpkg", "--areas", "--probability", "--tile", "32", "--overlap", "8")
+    flags += ("--threshold", "car=0.2", "--threshold", "road=0.9", "--min-area", "500")
     answer = semikit("predict", trained, source, "-o", "out/cover.tif", *flags)
     assert answer.code == 0, answer.err
     assert answer.out.splitlines()[-1] == "1 image predicted into out/cover.tif"

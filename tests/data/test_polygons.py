@@ -82,7 +82,7 @@ def test_a_block_is_a_feature_with_class_name_and_area(make: Make, tmp_path: Pat
     assert set(feature["properties"]) == {"class", "name", "area_m2"}
     assert (feature["properties"]["class"], feature["properties"]["name"]) == (1, "built")
     assert feature["properties"]["area_m2"] == pytest.approx(1200 / 0.9996**2, rel=1e-4)
-    assert (report.count, report.dropped) == (1, 0)
+    assert report.count == 1
     assert report.area == pytest.approx(1200, rel=1e-3)
     (ring,) = feature["geometry"]["coordinates"]
     x, y = Transformer.from_crs("EPSG:4326", "EPSG:32633", always_xy=True).transform(*np.array(ring).T)
@@ -131,7 +131,7 @@ def test_classes_and_corners_part_polygons(make: Make, tmp_path: Path) -> None:
     values[5:7, 8:10] = 2
     values[10:, :] = 255
     report = write_polygons(make(values), tmp_path / "out.geojson", NAMES)
-    assert report == PolygonReport(count=3, area=22, dropped=0)
+    assert report == PolygonReport(count=3, area=22)
     found = [(f["properties"]["name"], f["properties"]["area_px"]) for f in features(tmp_path / "out.geojson")]
     assert sorted(found) == [("built", 12), ("gone", 4), ("gone", 6)]
 
@@ -182,25 +182,6 @@ def test_a_geopackage_keeps_the_crs_and_the_names(make: Make, tmp_path: Path) ->
     assert block.equals(shapely.box(500100, 6649920, 500140, 6649950))
     write_polygons(tmp_path / "map.tif", tmp_path / "out.geojson", NAMES)
     assert pyogrio.read_info(tmp_path / "out.geojson")["crs"] == "EPSG:4326"
-
-
-def test_small_polygons_are_left_out_and_counted(make: Make, tmp_path: Path) -> None:
-    values = blank()
-    values[0, 0] = values[2, 2:4] = values[10, 5] = 1
-    values[5:8, 10:14] = 2
-    report = write_polygons(make(values, **UTM), tmp_path / "out.gpkg", NAMES, min_area=150)
-    assert (report.count, report.dropped) == (2, 2)
-    assert report.area == pytest.approx(1400, rel=1e-3)
-    assert sorted(rows(tmp_path / "out.gpkg")[1]["class"]) == [1, 2]
-    for name in ("out.geojson", "out.gpkg"):
-        report = write_polygons(tmp_path / "map.tif", tmp_path / name, NAMES, min_area=1300, simplify=20)
-        assert report == PolygonReport(0, 0, 4)
-        assert len(rows(tmp_path / name)[0]) == 0
-    classes = make(values)
-    assert write_polygons(classes, tmp_path / "out.gpkg", NAMES, min_area=2) == PolygonReport(2, 14, 2)
-    assert write_polygons(classes, tmp_path / "out.json", NAMES, min_area=2.5) == PolygonReport(1, 12, 3)
-    assert write_polygons(classes, tmp_path / "out.gpkg", NAMES, min_area=13) == PolygonReport(0, 0, 4)
-    assert len(rows(tmp_path / "out.gpkg")[0]) == 0
 
 
 @pytest.mark.parametrize("place", [UTM, NORTH, {}], ids=["metres", "degrees", "pixels"])
@@ -259,7 +240,7 @@ def test_without_crs_coordinates_and_areas_are_pixels(make: Make, tmp_path: Path
     values[5:8, 10:14] = 1
     classes = make(values, **profile)
     for suffix in ("geojson", "gpkg"):
-        assert write_polygons(classes, tmp_path / f"out.{suffix}", NAMES) == PolygonReport(1, 12, 0)
+        assert write_polygons(classes, tmp_path / f"out.{suffix}", NAMES) == PolygonReport(1, 12)
         (block,), columns = rows(tmp_path / f"out.{suffix}")
         assert block.equals(shapely.box(10, 5, 14, 8))
         assert list(columns) == ["class", "name", "area_px"]
@@ -276,7 +257,7 @@ def test_without_crs_coordinates_and_areas_are_pixels(make: Make, tmp_path: Path
 def test_no_polygons_make_a_valid_empty_file(make: Make, tmp_path: Path, place: dict[str, Any], value: int) -> None:
     classes = make(np.full((20, 30), value, dtype=np.uint8), **place)
     for suffix in ("geojson", "gpkg"):
-        assert write_polygons(classes, tmp_path / f"out.{suffix}", NAMES) == PolygonReport(0, 0, 0)
+        assert write_polygons(classes, tmp_path / f"out.{suffix}", NAMES) == PolygonReport(0, 0)
     assert features(tmp_path / "out.geojson") == []
     info = pyogrio.read_info(tmp_path / "out.gpkg")
     assert (info["features"], info["geometry_type"]) == (0, "Polygon")
@@ -392,8 +373,8 @@ def test_settings_and_names_are_checked(make: Make, tmp_path: Path) -> None:
     classes = make(blank())
     with pytest.raises(DataError, match=r"must end in \.geojson"):
         write_polygons(classes, tmp_path / "out.shp", NAMES)
-    with pytest.raises(ConfigError, match="min_area must be 0 or more, got -1"):
-        write_polygons(classes, tmp_path / "out.gpkg", NAMES, min_area=-1)
+    with pytest.raises(ConfigError, match="simplify must be 0 or more, got -1"):
+        write_polygons(classes, tmp_path / "out.gpkg", NAMES, simplify=-1)
     with pytest.raises(ConfigError, match="simplify must be 0 or more, got nan"):
         write_polygons(classes, tmp_path / "out.gpkg", NAMES, simplify=float("nan"))
 
@@ -405,4 +386,4 @@ def test_a_missing_library_is_told(make: Make, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ConfigError, match=f"need {library}, which is not installed.*pip install {library}"):
         write_polygons(classes, tmp_path / "out.gpkg", NAMES)
     if library == "pyogrio":
-        assert write_polygons(classes, tmp_path / "out.geojson", NAMES) == PolygonReport(0, 0, 0)
+        assert write_polygons(classes, tmp_path / "out.geojson", NAMES) == PolygonReport(0, 0)

@@ -413,13 +413,6 @@ class TestPolygons:
                 assert area == pytest.approx(inside.sum() * 100, rel=2e-3)
                 assert mean == pytest.approx(sure[inside].mean() / 100, abs=1e-4)
 
-    def test_small_ones_are_left_out(self, case: Case, tmp_path: Path) -> None:
-        done = case.predict(
-            case.raster(blocks(case)), tmp_path / "map.tif", polygons=tmp_path / "map.gpkg", min_area=2500
-        )
-        assert "1 smaller ones left out" in done.notices[-1]
-        assert names(tmp_path) == sorted(["map.tif", "map.tif.aux.xml", "map.gpkg", *(f.name for f in case.folders)])
-
     def test_of_several_images(self, case: Case, tmp_path: Path) -> None:
         for name in ("a", "b"):
             case.raster(blocks(case), name)
@@ -440,6 +433,92 @@ class TestPolygons:
             with pytest.raises(DataError, match=r"belong to: .*a\.tif"):
                 case.predict(sources, tmp_path / "out/c.tif", **options)
             assert not (tmp_path / "out").exists()
+
+
+class TestSmallAreas:
+    @pytest.mark.parametrize("place", [{}, {"crs": None}], ids=["metres", "pixels"])
+    def test_of_the_map_its_polygons_areas_and_overlay(self, case: Case, tmp_path: Path, place: Any) -> None:
+        """The smallest rectangle has 20 pixels; what surrounds it is the first class."""
+        classes = blocks(case)
+        expected = np.where(classes == 1, 1, np.where(classes == 255, 255, 0))
+        expected[70:75, 5:9] = 0
+        sources = case.raster(classes, **place)
+        if case.task == "seg" and place:
+            sources = case.photo(np.where(classes == 255, 0, classes))
+            expected[classes == 255] = 0
+        outputs = {"polygons": tmp_path / "map.gpkg", "areas": True, "overlay": True}
+        least = 2500.0 if not place else 25.0
+        done = case.predict(sources, tmp_path / "map.tif", min_area=least, **outputs)
+        unit, became = ("pixels" if place else "m2"), ("became unchanged" if case.task == "cd" else "the class around")
+        assert any(f"1 area smaller than {least:g} {unit}" in text and became in text for text in done.notices)
+        np.testing.assert_array_equal(opened(tmp_path / "map.tif"), expected)
+        _, _, found, _ = pyogrio.raw.read(tmp_path / "map.gpkg")
+        assert len(found) == (1 if case.task == "cd" else 3), "the hole of 100 pixels stays"
+        rows = table(tmp_path / "map-areas.csv")
+        assert [int(row["pixels"]) for row in rows] == [int((expected == k).sum()) for k in range(len(case.names))]
+        with rasterio.open(tmp_path / "map-overlay.tif") as file:
+            shown = file.read()
+        bare = np.array([255.0, 255, 255])
+        mixed = bare if case.task == "cd" else (bare + case.metadata["palette"][0]) / 2
+        assert np.abs(shown[:, 72, 7] - mixed).max() <= 0.5
+
+    def test_of_a_picture(self, case: Case, tmp_path: Path) -> None:
+        classes = blocks(case, empty=0)
+        done = case.predict(case.photo(classes), tmp_path / "out", min_area=21.0)
+        assert "smaller than 21 pixels" in done.notices[0]
+        with Image.open(tmp_path / "out/a.png") as image:
+            assert np.array(image)[70:75, 5:9].max() == 0
+        assert not case.predict(case.photo(classes), tmp_path / "out", min_area=20.0).notices
+
+    def test_a_system_that_is_not_tied_to_the_earth(self, case: Case, tmp_path: Path) -> None:
+        sources = case.raster(blocks(case), crs='LOCAL_CS["site",UNIT["metre",1]]')
+        with pytest.raises(DataError, match=r"belong to: .*a\.tif"):
+            case.predict(sources, tmp_path / "out/c.tif", min_area=9.0)
+        assert not (tmp_path / "out").exists()
+
+
+class TestThresholds:
+    @pytest.mark.parametrize("threshold", [0.02, 0.5, 0.98, "{}=0.02", {"{}": 0.98}])
+    def test_by_the_probabilities(self, case: Case, tmp_path: Path, threshold: Any) -> None:
+        """Brightness from class to class, so that there is every probability."""
+        ramp = np.linspace(0, len(case.names) - 1, 90)[None].repeat(70, 0)
+        last = case.names[-1]
+        given = threshold.format(last) if isinstance(threshold, str) else threshold
+        given = {last: threshold["{}"]} if isinstance(threshold, dict) else given
+        sources = case.raster(ramp)
+        case.predict(sources, tmp_path / "plain.tif", confidence=True)
+        case.predict(sources, tmp_path / "map.tif", threshold=given, probability=True, confidence=True)
+        found, plain = opened(tmp_path / "map.tif"), opened(tmp_path / "plain.tif")
+        with rasterio.open(tmp_path / "map-probability.tif") as file:
+            shares = file.read() / 100
+        sure = opened(tmp_path / "map-confidence.tif") / 100
+        share = float(str(given if not isinstance(given, dict) else given[last]).rpartition("=")[2])
+        clear = np.abs(shares - share).min(0) > 0.006
+        if case.task == "cd":
+            expected = (shares[0] >= share).astype(int)
+        elif isinstance(threshold, float):
+            expected = np.where(shares.max(0) >= share, shares.argmax(0), 255)
+        else:
+            expected = np.where(shares[-1] >= share, 2, shares[:-1].argmax(0))
+        np.testing.assert_array_equal(found[clear], expected[clear])
+        assert (found != plain).any() == (share != 0.5 and not (case.task == "seg" and threshold == 0.02))
+        every = shares if case.task == "seg" else np.stack([1 - shares[0], shares[0]])
+        own = np.take_along_axis(every, np.where(found == 255, every.argmax(0), found).astype(int)[None], 0)[0]
+        np.testing.assert_allclose(own, sure, atol=0.011)
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ("lake=0.3", "--threshold lake=0.3: there is no class 'lake'; it has {names}"),
+            ("30", r"--threshold 30(\.0)?: a probability is from 0 to 1"),
+            ("road", "--threshold road: 'road' is no number"),
+            (-0.1, "--threshold -0.1: a probability is from 0 to 1"),
+        ],
+    )
+    def test_what_is_none(self, case: Case, tmp_path: Path, given: Any, words: str) -> None:
+        with pytest.raises(ConfigError, match=words.format(names=", ".join(case.names))):
+            case.predict(case.raster(blocks(case)), tmp_path / "map.tif", threshold=given)
+        assert not (tmp_path / "map.tif").exists()
 
 
 class TestAreas:

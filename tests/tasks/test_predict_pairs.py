@@ -306,7 +306,7 @@ class TestRefused:
 
     def test_what_belongs_to_polygons_without_them(self) -> None:
         with pytest.raises(ValueError, match="give --polygons too"):
-            MapPredict(min_area=3.0)
+            MapPredict(simplify=3.0)
 
     def test_an_extra_output_over_an_input(self, rasters: Any, tmp_path: Path) -> None:
         second = rasters[1].rename(rasters[1].with_name("c-overlay.tif"))

@@ -1,0 +1,99 @@
+"""Which class a pixel gets: the most probable one, or by thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from semikit.errors import ConfigError
+from semikit.raster.polygons import NODATA
+
+_EXAMPLE = "Write --threshold 0.3, or --threshold CLASS=0.3 for one class"
+
+
+@final
+@dataclass(frozen=True)
+class ClassChoice:
+    """The class of each pixel by its probabilities.
+
+    A class of `by_class` gets a pixel where its probability is at least that threshold, also where another is more
+    probable; of several the most probable one. Elsewhere it is the most probable of the other classes. `common` is for
+    those: with a `background` (of change: unchanged) one of them gets a pixel where all but the background together
+    reach it, and the background the others; without, where the most probable one reaches it. What no class gets is
+    nodata.
+    """
+
+    background: int | None
+    common: float | None = None
+    by_class: Mapping[int, float] | None = None
+
+    @classmethod
+    def of(cls, texts: Sequence[str | float], names: Sequence[str], background: int | None) -> ClassChoice:
+        """From what is written: P, or CLASS=P; the last counts where one stands twice.
+
+        Raises:
+            ConfigError: no number, or not from 0 to 1; no class of that name.
+        """
+        common, by_class = None, dict[int, float]()
+        for text in texts:
+            name, _, number = str(text).rpartition("=")
+            share = _share(text, number)
+            if not name:
+                common = share
+            elif name in names:
+                by_class[names.index(name)] = share
+            else:
+                raise ConfigError(f"--threshold {text}: there is no class {name!r}; it has {', '.join(names)}.")
+        return cls(background, common, by_class)
+
+    def __call__(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (K, h, w) -> classes (h, w) uint8, 255 where none is chosen, and the probability (h, w) of the
+        class, of the most probable one where none is.
+        """
+        sure, chosen = probabilities.max(0)
+        if self.common is not None or self.by_class:
+            named = self._of_named(probabilities)
+            chosen = torch.where(named == NODATA, self._of_others(probabilities), named)
+            there = chosen != NODATA
+            own = probabilities.gather(0, torch.where(there, chosen, 0)[None])[0]
+            sure = torch.where(there, own, sure)
+        return chosen.to(torch.uint8), sure
+
+    def _of_named(self, probabilities: Tensor) -> Tensor:
+        """The most probable of those that reach a threshold of their own, else nodata."""
+        reached = torch.full_like(probabilities, -1)
+        for number, threshold in (self.by_class or {}).items():
+            own = probabilities[number]
+            reached[number] = torch.where(own >= threshold, own, -1.0)
+        share, chosen = reached.max(0)
+        return torch.where(share >= 0, chosen, NODATA)
+
+    def _of_others(self, probabilities: Tensor) -> Tensor:
+        """The most probable of the classes without a threshold of their own, by the common one if there is one."""
+        others = probabilities.clone()
+        for number in self.by_class or {}:
+            others[number] = -1
+        share, chosen = others.max(0)
+        chosen = torch.where(share >= 0, chosen, NODATA)
+        if self.common is None:
+            return chosen
+        if self.background is None or self.background in (self.by_class or {}):
+            return torch.where(share >= self.common, chosen, NODATA)
+        others[self.background] = -1
+        share, kind = others.max(0)
+        changed = (others.clamp(min=0).sum(0) >= self.common) & (share >= 0)
+        return torch.where(changed, kind, self.background)
+
+
+def _share(text: str | float, number: str) -> float:
+    try:
+        share = float(number)
+    except ValueError:
+        raise ConfigError(f"--threshold {text}: {number!r} is no number. {_EXAMPLE}.") from None
+    if not 0 <= share <= 1:
+        raise ConfigError(f"--threshold {text}: a probability is from 0 to 1. {_EXAMPLE}.")
+    return share
