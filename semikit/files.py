@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -29,6 +30,11 @@ def at_home(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         raise DataError(f"{path}: {path.parts[0]} is no user's home folder here. Write the whole path.") from None
+
+
+def shell_word(part: object) -> str:
+    """A path or a word of a command that is shown, quoted where a shell would split or change it."""
+    return quote(str(part))
 
 
 def no_such_file(path: Path) -> DataError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from shlex import quote
 from typing import Any, final
 
 from rich.console import Console, Group
@@ -17,6 +16,7 @@ from rich.text import Text
 from semikit.core.census import Census
 from semikit.core.task import Scores
 from semikit.errors import some
+from semikit.files import shell_word
 from semikit.run.lifecycle import Plan
 from semikit.run.reporters import Both, Lines, values_line
 from semikit.training.reporter import FinishedRun, Reporter
@@ -123,7 +123,7 @@ def say_results(run: FinishedRun, console: Console, quiet: bool) -> None:
     what = f"{run.per_class} ({'test' if 'test' in results else best['split']})"
     console.print(class_table(found["per_class"], what, found.get("class_scores", {})))
     say_absent(found["per_class"], results["evaluation"].get("average"), console)
-    for line in (f"run folder: {run.folder}", f"next: semikit predict {quote(str(run.folder))} {run.example}"):
+    for line in (f"run folder: {run.folder}", f"next: semikit predict {shell_word(run.folder)} {run.example}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -14,6 +14,7 @@ from semikit.cli.output import progress_bar, show_table
 from semikit.data.published.catalogue import default_root, published_names, root_of
 from semikit.data.published.class_sets import CLASS_SETS, SCORED, PublishedImages, class_set, open_published_images
 from semikit.errors import DataError, InputError, unknown
+from semikit.files import shell_word
 from semikit.run.recipes import merge
 
 data_app = typer.Typer(
@@ -98,7 +99,8 @@ def fetch(
     say(report.left, "optional")
     if not splits:
         source = place / DOWNLOADS
-        say([f"{'then' if report.by_hand else 'next'}: semikit data prepare {name} --source {source} --root {place}"])
+        where = f"--source {shell_word(source)} --root {shell_word(place)}"
+        say([f"{'then' if report.by_hand else 'next'}: semikit data prepare {name} {where}"])
 
 
 @data_app.command("prepare")
@@ -122,7 +124,7 @@ def prepare(
         report = preparing.prepare(name, source, place, progress)
     say(report.lines)
     say(report.notices, "note")
-    say([f"next: semikit data verify {name} --root {place}"])
+    say([f"next: semikit data verify {name} --root {shell_word(place)}"])
 
 
 @data_app.command("verify")
@@ -179,7 +181,7 @@ def split(
     names = build_task(resolve(merge(raw, {"train": {"seed": seed}}))).manifest()["labeled"]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    say([f"{len(names)} labelled images in {out}", f"next: semikit train {task} … --labels {out}"])
+    say([f"{len(names)} labelled images in {out}", f"next: semikit train {task} … --labels {shell_word(out)}"])
 
 
 def _refuse_class_set(name: str, root: Path | None) -> None:
@@ -253,12 +255,12 @@ def no_preparation(name: str, root: Path | None) -> InputError:
     got = "tells how to get it" if known.read is None else "fetches it"
     return InputError(
         f"{known.title} is read as its makers hand it out, or from folders of classes, and checked when it is read: "
-        f"nothing has to be prepared or verified. `semikit data fetch {name} --root {place}` {got}. Then train, or "
-        f"check all images with --dry-run: {_training(name, place)}"
+        f"nothing has to be prepared or verified. `semikit data fetch {name} --root {shell_word(place)}` {got}. Then "
+        f"train, or check all images with --dry-run: {_training(name, place)}"
     )
 
 
 def _training(name: str, place: Path) -> str:
     known = class_set(name)
     labels = 250 if known.classes == 10 else 10 * known.classes
-    return f"semikit train cls --dataset {name} --root {place} --labels {labels}"
+    return f"semikit train cls --dataset {name} --root {shell_word(place)} --labels {labels}"

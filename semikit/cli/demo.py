@@ -15,6 +15,7 @@ from rich.table import Table
 from semikit.cli import options as o
 from semikit.cli.train import parse_seeds
 from semikit.errors import InputError, unknown
+from semikit.files import shell_word
 from semikit.run import recipes
 from semikit.run.compose import compose, flag_overrides
 
@@ -179,8 +180,9 @@ def _compare(folder: Path, seed: int, own: Photos | None) -> list[str]:
         return [*lines, *own.next_lines(folder, runs["semi-supervised"])]
     samples = task.samples(folder / "sample")
     if samples:
-        given = " ".join(map(str, samples))
-        lines.append(f"try:         semikit predict {runs['semi-supervised']} {given} -o {folder}/change.tif --overlay")
+        given = " ".join(map(shell_word, samples))
+        run, out = shell_word(runs["semi-supervised"]), shell_word(folder / "change.tif")
+        lines.append(f"try:         semikit predict {run} {given} -o {out} --overlay")
     return [*lines, f"next:        semikit train {config.task} --data YOUR.yaml --labels 1/8 --dry-run"]
 
 

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any, final
 
 import numpy as np
@@ -18,7 +17,7 @@ from semikit.data.samples import DataParts, Samples, Subset, spread
 from semikit.data.spec import FEWEST_CLASSES
 from semikit.data.survey.draft import Draft, draft
 from semikit.errors import ConfigError, DataError, FileFault, some
-from semikit.files import write_text
+from semikit.files import shell_word, write_text
 from semikit.models.encoders.names import package_of
 from semikit.models.weights.at_hand import package_file
 from semikit.registry import TASKS
@@ -153,9 +152,9 @@ class Photos:
         data = self.given if self.drafted is None else folder / "data.yaml"
         count = len(self._first.learned.split.labeled)
         return [
-            f"try:         semikit predict {quote(str(run))} {quote(f'{folder}/photos/test/images')} "
-            f"-o {quote(f'{folder}/maps')} --overlay",
-            f"next:        semikit train seg --data {quote(str(data))} --preset {RECIPE} --labels {count} --dry-run "
+            f"try:         semikit predict {shell_word(run)} {shell_word(folder / 'photos/test/images')} "
+            f"-o {shell_word(folder / 'maps')} --overlay",
+            f"next:        semikit train seg --data {shell_word(data)} --preset {RECIPE} --labels {count} --dry-run "
             "--time",
         ]
 
@@ -236,7 +235,7 @@ def _drafted(folder: Path) -> Draft:
         what = {"cd": "pairs of two dates", "cls": "images of one class each"}[found.task]
         raise ConfigError(
             f"--photos {folder} seems to hold {what}, and the demo on photographs is of images with masks. Train on "
-            f"them: semikit train {found.task} --data {folder} --dry-run. Is that wrong? {form}"
+            f"them: semikit train {found.task} --data {shell_word(folder)} --dry-run. Is that wrong? {form}"
         )
     said = parse(found.text, "data.yaml")
     if len(said.get("classes") or said.get("colors") or ()) < FEWEST_CLASSES:
@@ -262,5 +261,5 @@ def _nameless(given: Path, names: Sequence[str]) -> list[str]:
         return []
     return [
         f"each value of the masks, 0 to {len(names) - 1}, counts as a class by its number. Where one is void, or to "
-        f"give them names: semikit data init {quote(str(given))} -o my.yaml, write it there, and --photos my.yaml"
+        f"give them names: semikit data init {shell_word(given)} -o my.yaml, write it there, and --photos my.yaml"
     ]

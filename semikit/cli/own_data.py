@@ -12,6 +12,7 @@ from semikit.cli import options as o
 from semikit.cli.data import say
 from semikit.cli.output import progress_bar
 from semikit.errors import InputError
+from semikit.files import shell_word
 
 
 def convert(
@@ -78,7 +79,7 @@ def convert(
     say(done.notices, "note")
     kept = f", {done.kept} were there" if done.kept else ""
     say([f"{done.written} masks written{kept}; {len(done.classes)} classes: {', '.join(done.classes)}"])
-    say([f"next: semikit data check {done.data} -o sheet.png"])
+    say([f"next: semikit data check {shell_word(done.data)} -o sheet.png"])
 
 
 def check(
@@ -111,8 +112,10 @@ def check(
 
         save_png(found.sheet, out, OUTPUT)
         say([f"contact sheet: {out}"])
-    given = "".join(f" {flag} {value}" for flag, value in (("--root", root), ("--fold", fold)) if value is not None)
-    say([f"{verdict(found.unused)} next: semikit train {found.task} --data {data}{given}{found.next_labels}"])
+    flags = {"--root": root, "--fold": fold}
+    given = "".join(f" {flag} {shell_word(value)}" for flag, value in flags.items() if value is not None)
+    command = f"semikit train {found.task} --data {shell_word(data)}{given}{found.next_labels}"
+    say([f"{verdict(found.unused)} next: {command}"])
 
 
 def init(
@@ -134,4 +137,4 @@ def init(
     write_text(out, made.text)
     Console().out(made.text, end="", highlight=False)
     say(made.notices, "note")
-    say([f"written: {out}. next: semikit data check {out} -o sheet.png"])
+    say([f"written: {out}. next: semikit data check {shell_word(out)} -o sheet.png"])

@@ -24,7 +24,7 @@ from semikit.distributed.groups import (
     translate_dist_errors,
 )
 from semikit.errors import ConfigError, DataError, InputError, RunError, SemikitError
-from semikit.files import write_json, write_text
+from semikit.files import shell_word, write_json, write_text
 from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import Config, resolve
@@ -251,11 +251,12 @@ def _translated_faults(run: build.Run) -> Iterator[None]:
             "train.accumulate=2 (the same batch in two parts), or with --precision bf16."
         ) from error
     except DataError as error:
-        raise RunError(f"nothing could be scored at the end: {error} Then go on with --resume {run.folder}") from error
+        go_on = f"--resume {shell_word(run.folder)}"
+        raise RunError(f"nothing could be scored at the end: {error} Then go on with {go_on}") from error
     except OSError as error:
         raise RunError(
             f"the run stopped at iteration {run.trainer.step}: {error}. Free space on its disk or make it writable, "
-            f"then go on with --resume {run.folder}"
+            f"then go on with --resume {shell_word(run.folder)}"
         ) from error
     except ValueError as error:
         if _ONE_VALUE not in str(error):

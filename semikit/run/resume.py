@@ -14,7 +14,7 @@ from semikit.data.manifest import load
 from semikit.distributed.collectives import process_rank
 from semikit.distributed.groups import on_first
 from semikit.errors import DataError, InputError
-from semikit.files import write_text
+from semikit.files import shell_word, write_text
 from semikit.run.begun import read_begun
 from semikit.run.build import Run
 from semikit.run.config import FORMAT, Config, resolve, resumable
@@ -38,11 +38,12 @@ def _refuse_other_format(raw: Mapping[str, Any], folder: Path) -> None:
     """Raise where a config.yaml or checkpoint is not of this format: another version of semikit would have to go on."""
     found = raw.get("format", 1)
     if found != FORMAT:
+        run, config = shell_word(folder), shell_word(folder / "config.yaml")
         raise InputError(
             f"{folder} was begun by {'an earlier' if found == 1 else 'another'} version of semikit: its run format is "
             f"{found}, this version ({__version__}) goes on with runs of format {FORMAT}. Its weights still load "
-            f"(semikit predict {folder} …, semikit evaluate {folder}). Go on with the version that began it, or begin "
-            f"a new run: semikit train … --config {folder / 'config.yaml'}"
+            f"(semikit predict {run} …, semikit evaluate {run}). Go on with the version that began it, or begin a new "
+            f"run: semikit train … --config {config}"
         )
 
 

@@ -22,7 +22,7 @@ from semikit.core.task import Inference, Scores, Split, Task
 from semikit.distributed.collectives import alone, process_count, process_rank
 from semikit.distributed.groups import FAILED, GO, STOP, LostError, agreed, everywhere, on_first, translate_dist_errors
 from semikit.errors import DataError, RunError, of_all
-from semikit.files import write_atomically
+from semikit.files import shell_word, write_atomically
 from semikit.training.bad_files import BadFiles, count_bad_files
 from semikit.training.checkpoint import (
     LAST,
@@ -148,18 +148,19 @@ class Trainer:
         self._read()
         self.save()
         if state == STOP:
-            raise Interrupted(f"interrupted at iteration {self.step}; saved. Go on with: --resume {self.folder}")
+            go_on = f"--resume {shell_word(self.folder)}"
+            raise Interrupted(f"interrupted at iteration {self.step}; saved. Go on with: {go_on}")
         message = (
             f"data could not be read at iteration {self.step}; saved. {' '.join(faults)} Then go on with: --resume"
         )
-        raise of_all(RunError(f"{message} {self.folder}")) from fault
+        raise of_all(RunError(f"{message} {shell_word(self.folder)}")) from fault
 
     def _lost(self, error: LostError) -> LostError:
         """Save what is there, where no device hangs in what the lost process left undone; what to tell."""
         whole = self.stepper.sharding is None  # shards of the lost process are lost too
         if whole and not self.evaluating and process_rank() == 0 and self.inference.device.type == "cpu":
             self.save()
-        return LostError(f"{error} at iteration {self.step}. Go on with: --resume {self.folder}")
+        return LostError(f"{error} at iteration {self.step}. Go on with: --resume {shell_word(self.folder)}")
 
     def _bookkeeping(self, tracker: Tracker | None) -> None:
         end = self.step == self.schedule.iterations
@@ -198,7 +199,9 @@ class Trainer:
             try:
                 self._score(networks)
             except DataError as error:
-                message = f"nothing could be scored at iteration {self.step}: {error} Then --resume {self.folder}"
+                message = (
+                    f"nothing could be scored at iteration {self.step}: {error} Then --resume {shell_word(self.folder)}"
+                )
                 raise RunError(message) from error
             if tracker is not None:
                 with alone():
@@ -320,7 +323,11 @@ def not_finite(
     """
     folder = batch_file.parent
     saved = any((folder / "weights" / name).is_file() for name in (LAST, PREVIOUS))
-    begin = f"Go on from the checkpoint before with --resume {folder} and" if saved else "Nothing is saved: begin with"
+    begin = (
+        f"Go on from the checkpoint before with --resume {shell_word(folder)} and"
+        if saved
+        else "Nothing is saved: begin with"
+    )
     rates = f"optimizer.lr={optimizer.lr / 10:g}"
     if optimizer.encoder_lr is not None:
         rates += f" optimizer.encoder_lr={optimizer.encoder_lr / 10:g}"

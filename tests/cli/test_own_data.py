@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -43,6 +45,16 @@ def test_labels_are_converted_and_what_is_written_can_be_trained_on(semikit: Cal
     assert {"background": "2", "car": "2"}.items() <= {line[0]: line[1] for line in counted if len(line) > 3}.items()
     answer = semikit(*arguments)
     assert "0 masks written, 3 were there" in answer.out
+
+
+def test_the_command_that_is_shown_can_be_typed(semikit: Call, photo_data: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(photo_data.parent, tmp_path / "my photos") / photo_data.name
+    answer = semikit("data", "check", data)
+    assert answer.code == 0, answer.err
+    shown = next(line for line in answer.out.splitlines() if "next: semikit train" in line)
+    words = shlex.split(shown.partition("next: semikit ")[2])
+    answer = semikit(*words, *photos.FLAGS, "--iterations", "1", "--dry-run")
+    assert answer.code == 0, answer.err
 
 
 def test_what_labels_are_converted_to_is_said(semikit: Call, tmp_path: Path) -> None:
