@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Unlabeled
+from semikit.core.batch_norm import has_batch_norm
 from semikit.core.channel_dropout import Masks, apply_mask, apply_masks
 from semikit.core.network import Network
 from semikit.errors import ConfigError
@@ -19,14 +20,6 @@ Forward = Literal["auto", "fused", "separate", "joint"]
 same numbers without batch norm, fewer launches. separate: labelled, then strong (as released). joint: labelled, weak
 and strong in one call (classification)."""
 Position = Literal["encoder", "decoder"]
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-"""Layers in which an image's output depends on the others of its call, in training mode."""
-
-
-def has_batch_norm(network: nn.Module) -> bool:
-    """Whether an image's output depends on the other images of its call in training mode."""
-    return any(isinstance(module, BATCH_NORMS) for module in network.modules())
 
 
 def check_forward(forward: Forward, network: nn.Module) -> None:

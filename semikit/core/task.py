@@ -7,7 +7,7 @@ metric is reported, how a source is predicted. Training knows it only through th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,6 +191,12 @@ class Task(ABC):
     @abstractmethod
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """A raw batch, moved to the device and turned into views; asks the device nothing."""
+
+    @abstractmethod
+    def passes(self, network: Network, inference: Inference) -> Iterator[int]:
+        """Training images through a network as those that are scored, as many as `evaluate.precise_bn` asks for; how
+        many went through, batch by batch.
+        """
 
     @abstractmethod
     def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:

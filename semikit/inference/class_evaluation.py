@@ -42,6 +42,9 @@ class ClassEvaluateSettings(Settings):
     """Images that pass the network together."""
     bins: int = Field(15, ge=1)
     """Bins of confidence of the calibration error."""
+    precise_bn: int = Field(0, ge=0)
+    """Labelled images, at most, from which the running statistics of batch norm are taken anew before every evaluation
+    and for the weights that are kept, seen as those that are scored; 0: the statistics of training."""
 
 
 @final
@@ -84,6 +87,14 @@ class ClassEvaluation:
 
         new_metrics = partial(classification_metrics, len(self.class_names), self.settings.bins, device)
         return scored(networks, new_metrics, device, self.batches(source, mine), outputs)
+
+    def passes(self, network: Network, source: Samples, indices: Sequence[int], inference: Inference) -> Iterator[int]:
+        """Images of a source through a network, in batches that differ by one image at most; how many each had."""
+        chosen = np.array(spread(indices, self.settings.precise_bn), np.intp)
+        for part in np.array_split(chosen, max(-(-len(chosen) // self.settings.batch), 1)):
+            for images, _ in self.batches(source, part):
+                self.logits(network, images, inference)
+                yield len(images)
 
     def comparison(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> Image.Image:
         """Some images spread over a source, each with its class and what every network takes it for."""

@@ -105,6 +105,21 @@ class PixelEvaluation:
                 raise size_fault(source, index, (*extent, 1), labels.shape)
             yield _counted(piece.probabilities.argmax(0), labels, valid & piece.valid, inference.device)
 
+    def passes(self, network: Network, source: Samples, indices: Sequence[int], inference: Inference) -> Iterator[int]:
+        """Images of a source through a network as they are scored, of a large raster its middle; how many at a time."""
+        chosen = spread(indices, self.settings.precise_bn)
+
+        def image_of(k: int) -> Any:
+            extent = source.extent(chosen[k])
+            return source.image(chosen[k], None if extent is None else middle(extent, _SHOWN))[0]
+
+        for batch in grouped(read_ahead(image_of, len(chosen)), self.settings.batch, np.shape):
+            images = np.stack(batch if len(batch) > 1 else batch * 2)  # one alone has no variance where it is pooled
+            with torch.no_grad(), inference.autocast():
+                inputs = normalized(network, images, inference.device)
+                predict_scores(network, inputs, self.settings, self.crop)
+            yield len(batch)
+
     def comparison(
         self, networks: Mapping[str, Network], source: Samples, inference: Inference, confidence: bool = False
     ) -> Image.Image:

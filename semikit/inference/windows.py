@@ -37,6 +37,9 @@ class EvaluateSettings(Settings):
     """mIoU over all classes, an absent one counting 0, or over the classes that occur."""
     batch: int = Field(4, ge=1)
     """Images of the same size that are evaluated together."""
+    precise_bn: int = Field(0, ge=0)
+    """Labelled images, at most, from which the running statistics of batch norm are taken anew before every evaluation
+    and for the weights that are kept, seen as those that are scored; 0: the statistics of training."""
 
 
 def normalized(network: Network, images: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -7,8 +7,8 @@ from typing import final
 
 from torch import Tensor, nn
 
+from semikit.core.batch_norm import has_batch_norm
 from semikit.core.network import Features, Network
-from semikit.core.student_views import has_batch_norm
 from semikit.errors import ConfigError
 from semikit.models.encoders.encoder import Encoder
 from semikit.models.segmenter import Segmenter, build_segmenter

@@ -18,7 +18,7 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from semikit.core.student_views import has_batch_norm
+from semikit.core.batch_norm import has_batch_norm
 from semikit.core.task import Task
 from semikit.errors import InputError
 from semikit.models.classifier import ClassifierSettings, build_classifier

@@ -7,7 +7,7 @@ from pathlib import Path
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from semikit.core.student_views import has_batch_norm
+from semikit.core.batch_norm import has_batch_norm
 from semikit.models.encoders.names import ENCODERS
 from semikit.models.settings import EncoderSettings
 from semikit.run import build

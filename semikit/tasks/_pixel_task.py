@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -269,6 +269,10 @@ class PixelTask(Task, ABC):
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Strong views, mixing and normalisation, on the device."""
         return self.maker(raw, step, device)
+
+    def passes(self, network: Network, inference: Inference) -> Iterator[int]:
+        """Labelled images, unchanged."""
+        return self.evaluation.passes(network, self.learned.train, self.learned.split.labeled, inference)
 
     def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
         """The scores of every network, over each image once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -235,6 +235,10 @@ class Classification(Task):
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Weak and strong views and normalisation, on the device."""
         return self.maker(raw, step, device)
+
+    def passes(self, network: Network, inference: Inference) -> Iterator[int]:
+        """Labelled images, unchanged."""
+        return self.evaluation.passes(network, self.learned.train, self.learned.split.labeled, inference)
 
     def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
         """The scores of every network, over each image once."""

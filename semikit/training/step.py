@@ -14,9 +14,9 @@ from torch.nn.utils import get_total_norm
 from torch.profiler import record_function
 
 from semikit.core.batch import Labeled, Pseudo, StepResult, Unlabeled, share_of, take
+from semikit.core.batch_norm import has_batch_norm
 from semikit.core.flat import flat, spread
 from semikit.core.method import Method
-from semikit.core.student_views import has_batch_norm
 from semikit.distributed.collectives import mean_over_processes, process_count, sum_over_processes
 
 if TYPE_CHECKING:  # its library takes a second to import

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from semikit.core.batch import Labeled, Unlabeled
+from semikit.core.batch_norm import reestimate, restored_statistics
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.rng import rng_for
@@ -195,7 +196,7 @@ class Trainer:
 
     def evaluate(self, tracker: Tracker | None) -> None:
         """Score student and teacher, keep the best, draw pictures, add a row to the table."""
-        with whole_networks(self.method, self.stepper) as networks:
+        with self._evaluated() as networks:
             try:
                 self._score(networks)
             except DataError as error:
@@ -238,12 +239,20 @@ class Trainer:
 
         Leaves both in eval mode.
         """
-        with whole_networks(self.method, self.stepper) as networks:
+        with self._evaluated() as networks:
             self._score(networks)
+
+    @contextmanager
+    def _evaluated(self) -> Iterator[dict[str, Network]]:
+        """Student and teacher in eval mode with the statistics they are evaluated and kept with."""
+        self.method.eval()
+        with whole_networks(self.method, self.stepper) as networks, restored_statistics(networks.values()):
+            for network in networks.values():
+                reestimate(network, self.task.passes(network, self.inference))
+            yield networks
 
     def _score(self, networks: dict[str, Network]) -> None:
         split: Split = "test" if self.train.protocol == "paper" and self.task.counts.test else "val"
-        self.method.eval()
         self.latest = self.task.evaluate(networks, split, self.inference)
         for name, scores in self.latest.items():
             chosen = self.train.select in ("better", name)

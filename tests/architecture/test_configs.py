@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from semikit.core.student_views import has_batch_norm
+from semikit.core.batch_norm import has_batch_norm
 from semikit.data.image_pairs import load_pairs
 from semikit.data.masked_images import load_spec
 from semikit.data.published.catalogue import published_names, read_published

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from semikit.core.student_views import check_forward, has_batch_norm, logits_of
+from semikit.core.batch_norm import has_batch_norm
+from semikit.core.student_views import check_forward, logits_of
 from semikit.errors import ConfigError
 from tests.helpers import tiny
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semikit.core.student_views import BATCH_NORMS
+from semikit.core.batch_norm import batch_norms
 from semikit.errors import ConfigError
 
 _HOLDS = re.compile(r"(block|stage|layer)s?(_?\d+)?|s\d")
@@ -92,7 +92,7 @@ class _StatisticsKept(AbstractContextManager[None]):
     """While a block is computed a second time its batch norms write their running statistics into copies."""
 
     def __init__(self, block: nn.Module) -> None:
-        self.norms = [module for module in block.modules() if isinstance(module, BATCH_NORMS)]
+        self.norms = batch_norms(block)
         self.saved: list[dict[str, Tensor | None]] = []
 
     def __enter__(self) -> None:

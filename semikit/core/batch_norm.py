@@ -1,0 +1,83 @@
+"""Batch norm: whose images its running statistics describe.
+
+A network with batch norm predicts with running statistics, and a moving average of what training saw is not what it
+predicts on: images are enlarged and cut in training, and strong views have other colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+BatchNorm: TypeAlias = nn.modules.batchnorm._BatchNorm
+"""Layers in which an image's output depends on the others of its call, in training mode."""
+
+
+def batch_norms(network: nn.Module) -> list[BatchNorm]:
+    """The layers of batch norm in a network."""
+    return [module for module in network.modules() if isinstance(module, BatchNorm)]
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether an image's output depends on the other images of its call in training mode."""
+    return bool(batch_norms(network))
+
+
+@contextmanager
+def restored_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """The running statistics of the networks; on leaving they are as they were."""
+    buffers = [buffer for network in networks for norm in batch_norms(network) for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        for buffer, values in zip(buffers, before, strict=True):
+            buffer.copy_(values)
+
+
+@torch.no_grad()
+def reestimate(network: nn.Module, passes: Iterable[int]) -> None:
+    """Take the running statistics of batch norm anew from whole passes (precise batch norm, Wu and Johnson 2021,
+    section 3): the mean over images of what a batch has, with the variance between batches.
+
+    Each item of `passes` is asked for once and sends so many images through the network, which is in eval mode but for
+    its batch norm. Nothing changes where there is no pass.
+    """
+    norms = batch_norms(network)
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    found: list[tuple[int, list[Tensor]]] = []
+    try:
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.train()
+        found = [(images, [_moments(norm) for norm in norms]) for images in passes]
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+    if not found:
+        return
+    count = sum(images for images, _ in found)
+    for place, norm in enumerate(norms):
+        mean, square = torch.stack([moments[place] * images for images, moments in found]).sum(0) / count
+        running_mean, running_var = _running(norm)
+        running_mean.copy_(mean)
+        running_var.copy_(square - mean**2)
+
+
+def _running(norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var
+
+
+def _moments(norm: BatchNorm) -> Tensor:
+    """Mean and mean square of what the last batch had there, (2, C) float64 on the host."""
+    mean, variance = (values.cpu().double() for values in _running(norm))
+    return torch.stack([mean, variance + mean**2])
