@@ -28,6 +28,21 @@ def has_batch_norm(network: nn.Module) -> bool:
 
 
 @contextmanager
+def unrecorded(network: nn.Module, really: bool = True) -> Iterator[None]:
+    """Passes through a network in training mode that leave its running statistics alone; images are normalised by
+    their batch as ever.
+    """
+    norms = batch_norms(network) if really else []
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+@contextmanager
 def restored_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
     """The running statistics of the networks; on leaving they are as they were."""
     buffers = [buffer for network in networks for norm in batch_norms(network) for buffer in norm.buffers()]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, final
 from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.core.alignment import AlignmentSettings
-from semikit.core.student_views import Forward
+from semikit.core.student_views import Forward, Statistics
 from semikit.settings.base import Settings
 
 RENAMED_LABELS = {
@@ -70,6 +70,8 @@ class UnlabeledSettings(MethodSettings):
     """λ grows linearly from 0 over this share of the run (up to 1) or this many iterations (above 1); 0: no ramp."""
     class_balance: float = Field(default=0.0, ge=0, le=1)
     """Power by which classes rare among the confident positions count more (0..1); 0: off, as in the papers."""
+    batch_norm: Statistics = "all"
+    """What the running statistics of batch norm follow: all passes (as released), or weak ones, not strong views."""
 
 
 class ThresholdSettings(Settings):

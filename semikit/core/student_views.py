@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Unlabeled
-from semikit.core.batch_norm import has_batch_norm
+from semikit.core.batch_norm import has_batch_norm, unrecorded
 from semikit.core.channel_dropout import Masks, apply_mask, apply_masks
 from semikit.core.network import Network
 from semikit.errors import ConfigError
@@ -20,14 +20,22 @@ Forward = Literal["auto", "fused", "separate", "joint"]
 same numbers without batch norm, fewer launches. separate: labelled, then strong (as released). joint: labelled, weak
 and strong in one call (classification)."""
 Position = Literal["encoder", "decoder"]
+Statistics = Literal["all", "weak"]
+"""Passes that the running statistics of batch norm follow: all, or not those of strong views, whose colours nothing is
+predicted on. The teacher labels weak views with them."""
 
 
-def check_forward(forward: Forward, network: nn.Module) -> None:
-    """Refuse a fused pass where it would change the numbers.
+def check_forward(forward: Forward, network: nn.Module, statistics: Statistics = "all") -> None:
+    """Refuse a fused pass where it would change the numbers, and one pass whose views cannot be told apart.
 
     Raises:
-        ConfigError: for 'fused' and a network with batch norm.
+        ConfigError: for 'fused', or 'joint' and statistics of weak views, with a network that has batch norm.
     """
+    if forward == "joint" and statistics == "weak" and has_batch_norm(network):
+        raise ConfigError(
+            "method.batch_norm is 'weak', but with method.forward 'joint' weak and strong views pass together; allowed "
+            "there: 'all'. Or use method.forward=separate method.teacher=ema."
+        )
     if forward == "fused" and has_batch_norm(network):
         raise ConfigError(
             "method.forward is 'fused', but the network has batch norm, whose statistics would mix labelled and strong "
@@ -52,6 +60,7 @@ def student_views(
     forward: Forward,
     masks: Sequence[Masks] = (),
     position: Position = "encoder",
+    statistics: Statistics = "all",
 ) -> Views:
     """What the student says of the labelled images and of the strong views, and with 'joint' of the weak ones.
 
@@ -62,7 +71,8 @@ def student_views(
         forward = "separate" if labeled.images.device.type == "cpu" or has_batch_norm(network) else "fused"
     if forward == "separate":
         (pred_labeled,) = logits_of(network, [labeled.images], [()], position)
-        return Views(pred_labeled, None, logits_of(network, strong, dropped, position))
+        with unrecorded(network, statistics == "weak"):
+            return Views(pred_labeled, None, logits_of(network, strong, dropped, position))
     if forward == "fused":
         pred_labeled, *pred_strong = logits_of(network, [labeled.images, *strong], [(), *dropped], position)
         return Views(pred_labeled, None, tuple(pred_strong))

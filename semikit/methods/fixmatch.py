@@ -59,7 +59,7 @@ class FixMatch(Method):
         extra_loss: ExtraLoss | None = None,
     ) -> None:
         super().__init__(network, config, run_info)
-        check_forward(config.forward, network)
+        check_forward(config.forward, network, config.batch_norm)
         if threshold is None:
             assert isinstance(config, FixMatchConfig), config
             threshold = threshold_of(config, run_info)
@@ -79,7 +79,8 @@ class FixMatch(Method):
         """The supervised loss and the strong view's (eq. 4)."""
         assert unlabeled is not None
         assert pseudo is not None
-        pred = student_views(self.student, labeled, unlabeled, self.config.forward)
+        config = self.config
+        pred = student_views(self.student, labeled, unlabeled, config.forward, statistics=config.batch_norm)
         if self.config.joint:
             pseudo = self.rule(pred.weak, unlabeled, (pred.labeled, labeled.valid))
         loss_x = self.supervised_loss(pred.labeled, labeled)

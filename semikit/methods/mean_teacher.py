@@ -49,7 +49,7 @@ class MeanTeacher(Method):
 
     def __init__(self, network: Network, config: MeanTeacherConfig, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
-        check_forward(config.forward, network)
+        check_forward(config.forward, network, config.batch_norm)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
         # No threshold, and probabilities as they are.
         self.rule = PseudoLabelRule(run_info, FixedThreshold(0.0), soft_labels=1.0, class_balance=config.class_balance)
@@ -64,7 +64,8 @@ class MeanTeacher(Method):
         """The supervised loss and the strong view's."""
         assert unlabeled is not None
         assert pseudo is not None
-        pred, target = student_views(self.student, labeled, unlabeled, self.config.forward), pseudo.views[0]
+        config, target = self.config, pseudo.views[0]
+        pred = student_views(self.student, labeled, unlabeled, config.forward, statistics=config.batch_norm)
         loss_x = self.supervised_loss(pred.labeled, labeled)
         assert target.probabilities is not None
         loss_u = masked_squared_error(pred.strong[0], target.probabilities, loss_weights(target), target.denominator)

@@ -21,6 +21,7 @@ from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule
 from semikit.core.rng import rng_for
 from semikit.core.settings import RENAMED_LABELS, JointSettings, ThresholdSettings, optional_kind
+from semikit.core.student_views import check_forward
 from semikit.core.thresholds import threshold_of
 
 
@@ -74,6 +75,7 @@ class SimMatch(Method):
 
     def __init__(self, network: Network, config: SimMatchConfig, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
+        check_forward(config.forward, network, config.batch_norm)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
         self.rule = PseudoLabelRule.of(config, run_info, threshold_of(config, run_info))
         own, momentum = self.config.teacher == "student", self.config.bank_momentum

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Target, Unlabeled
+from semikit.core.batch_norm import unrecorded
 from semikit.core.channel_dropout import ChannelDropout, Masks, apply_masks, channel_masks, select
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
@@ -76,7 +77,8 @@ class UniMatchV1(Method):
         assert unlabeled is not None
         assert pseudo is not None
         pred_labeled, pred_weak, pred_dropped = self._weak_pass(labeled, unlabeled, pseudo.masks[0])
-        pred_strong = logits_of(self.student, unlabeled.strong, [(), ()])
+        with unrecorded(self.student, self.config.batch_norm == "weak"):
+            pred_strong = logits_of(self.student, unlabeled.strong, [(), ()])
         if self.config.teacher == "student":
             pseudo = self.rule(pred_weak, unlabeled, partners=pseudo.partners)
         assert pseudo.weak is not None

@@ -78,7 +78,7 @@ class UniMatchV2(Method):
 
     def __init__(self, network: Network, config: UniMatchV2Config, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)
-        check_forward(config.forward, network)
+        check_forward(config.forward, network, config.batch_norm)
         check_levels(config.dropout, network.widths)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
         self.rule = PseudoLabelRule.of(config, run_info, threshold_of(config, run_info))
@@ -97,7 +97,8 @@ class UniMatchV2(Method):
         assert unlabeled is not None
         assert pseudo is not None
         config = self.config
-        pred = student_views(self.student, labeled, unlabeled, config.forward, pseudo.masks, config.dropout.position)
+        how = config.forward, pseudo.masks, config.dropout.position, config.batch_norm
+        pred = student_views(self.student, labeled, unlabeled, *how)
         if config.joint:
             pseudo = self.rule(pred.weak, unlabeled, (pred.labeled, labeled.valid))
         loss_x = self.supervised_loss(pred.labeled, labeled)
