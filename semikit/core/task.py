@@ -192,11 +192,11 @@ class Task(ABC):
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """A raw batch, moved to the device and turned into views; asks the device nothing."""
 
-    @abstractmethod
     def passes(self, network: Network, inference: Inference) -> Iterator[int]:
         """Training images through a network as those that are scored, as many as `evaluate.precise_bn` asks for; how
-        many went through, batch by batch.
+        many went through, batch by batch. Without that setting none.
         """
+        return iter(())
 
     @abstractmethod
     def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
