@@ -73,32 +73,32 @@ GRID: dict[str, Study] = {
     "camvid": Study(
         "seg",
         (
-            *("--preset", "small-pretrained", "--labels", "23", "--iterations", "3000", "--eval-every", "300"),
-            "evaluate.batch=20",
+            *("--preset", "small-pretrained", "--labels", "23", "--iterations", "1500", "--eval-every", "150"),
+            *("views.weak.scale=[0.75,1.5]", "evaluate.batch=20"),
         ),
         {
             "labelled-only": SUPERVISED,
-            "labelled-only 300 labels": (*SUPERVISED, "--labels", "300"),
-            "fixmatch": FIXMATCH,
             "unimatch_v2": V2,
+            "fixmatch": FIXMATCH,
+            "labelled-only 300 labels": (*SUPERVISED, "--labels", "300"),
+            "tune precise_bn 0": (*SUPERVISED, "evaluate.precise_bn=0"),
             "tune strong": (*SUPERVISED, "views.labeled=strong"),
-            "tune encoder_lr 1e-3": (*SUPERVISED, "optimizer.encoder_lr=1.0e-3"),
-            "tune scale 0.75-1.5": (*SUPERVISED, "views.weak.scale=[0.75,1.5]"),
+            "tune scale 0.5-2": (*SUPERVISED, "views.weak.scale=[0.5,2]"),
         },
     ),
     "levir": Study(
         "cd",
         (
             *("--preset", "small-pretrained", "--labels", "{data}/labels-{seed}.txt"),
-            *("--iterations", "2000", "--eval-every", "200", "evaluate.batch=8"),
+            *("--iterations", "1000", "--eval-every", "100", "evaluate.batch=8"),
         ),
         {
             "labelled-only": SUPERVISED,
-            "labelled-only 80 labels": (*SUPERVISED, "--labels", "80"),
-            "fixmatch": FIXMATCH,
             "unimatch_v2": V2,
+            "fixmatch": FIXMATCH,
+            "labelled-only 80 labels": (*SUPERVISED, "--labels", "80"),
+            "tune precise_bn 0": (*SUPERVISED, "evaluate.precise_bn=0"),
             "tune strong": (*SUPERVISED, "views.labeled=strong"),
-            "tune encoder_lr 1e-3": (*SUPERVISED, "optimizer.encoder_lr=1.0e-3"),
         },
     ),
 }
