@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from rich.console import Console
 
 from semikit.cli import options as o
 from semikit.cli.output import progress_bar
+from semikit.errors import RunError
 from semikit.run.folder import existing_run
 
 
@@ -83,6 +86,14 @@ def predict(
             metavar="RUN",
         ),
     ] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume",
+            help="seg, cd: go on with a prediction of many files that stopped: those that are done and unchanged are "
+            "kept.",
+        ),
+    ] = None,
     fail_fast: Annotated[
         bool | None, typer.Option("--fail-fast", help="Stop at the first file that cannot be read.")
     ] = None,
@@ -109,12 +120,13 @@ def predict(
         "tile": tile,
         "overlap": overlap,
         "tta": tta,
+        "resume": resume,
         "fail_fast": fail_fast,
     }
     from semikit import api
 
     options = {name: value for name, value in flags.items() if value is not None}
-    with progress_bar(quiet) as progress:
+    with _going_on(out), progress_bar(quiet) as progress:
         done = api.predict(
             run, *sources, out=out, ensemble=ensemble or (), device=device or "auto", precision=precision or "fp32",
             progress=progress, **options,
@@ -126,3 +138,17 @@ def predict(
         console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
     line = f"{done.count} image{'s' if done.count != 1 else ''} predicted into {out}"
     console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def _going_on(out: Path) -> Iterator[None]:
+    """Says how a prediction of many files that stops is gone on with."""
+    try:
+        yield
+    except (KeyboardInterrupt, RunError):
+        from semikit.inference.journal import JOURNAL
+
+        if (out / JOURNAL).is_file():
+            text = "what is predicted is kept; the same command with --resume goes on"
+            Console(stderr=True).print(text, highlight=False)
+        raise

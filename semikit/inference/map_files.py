@@ -30,6 +30,8 @@ from semikit.raster.vectors import SUFFIXES, check_destination
 from semikit.settings.base import Location, Settings, one_or_many
 
 MAPS, PICTURES = (".tif", ".tiff"), (".png",)
+SCRATCH = "shares"
+"""What a folder for files that do not stay is called, with a dot before it and letters of chance after it."""
 _EXTRA = ("confidence", "probability", "overlay")
 _BY_FORMAT = {"tif": MAPS, "png": PICTURES}
 
@@ -71,6 +73,8 @@ class MapPredict(Settings):
     """Predict each image several times and average (test-time augmentation). flip: as it is and mirrored left to right,
     rasters (GeoTIFF; of change all) also top to bottom and both; flip+scale: each of these at 0.75, 1 and 1.25 times
     its size."""
+    resume: bool = False
+    """Go on with a prediction of several images that stopped: those that are done are verified and kept."""
     fail_fast: bool = False
     """Stop at the first image that cannot be read."""
 
@@ -222,7 +226,7 @@ def refuse_overwriting(outputs: Mapping[str, Outputs], images: Sequence[Path]) -
     Raises:
         InputError: names the file; also one that a virtual raster refers to.
     """
-    sources = {os.path.realpath(part) for path in images for part in _behind(path)}
+    sources = {os.path.realpath(part) for path in images for part in files_behind(path)}
     owner: dict[str, str] = {}
     for name, one in outputs.items():
         for path in one.all():
@@ -238,7 +242,7 @@ def refuse_overwriting(outputs: Mapping[str, Outputs], images: Sequence[Path]) -
                 )
 
 
-def _behind(path: Path) -> list[Path]:
+def files_behind(path: Path) -> list[Path]:
     """The files an image is read from; of one that cannot be read itself."""
     try:
         return files_of(path)

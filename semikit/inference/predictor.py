@@ -1,4 +1,4 @@
-"""Maps of classes and of change: scenes → windows → network → writers, in bounded memory."""
+"""One scene becomes a map: windows → networks → writers, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,34 +13,28 @@ import numpy as np
 from torch import Tensor
 
 from semikit.core.network import Network
-from semikit.core.task import Inference, Predicted, Progress
-from semikit.data.formats.images import is_raster, refuse_loose_place
+from semikit.core.task import Inference
+from semikit.data.formats.images import refuse_loose_place
 from semikit.data.formats.range_watch import RangeWatch
-from semikit.data.header_notices import parts_notices
 from semikit.data.palette import Palette, palette
-from semikit.errors import ConfigError, FileFault, some
+from semikit.errors import ConfigError, FileFault
 from semikit.files import refuse_long_names
 from semikit.inference.class_choice import ClassChoice
 from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.finishing import draw_overlay, without_small_areas
-from semikit.inference.many_files import Failures, output_folder, refuse_among_images
 from semikit.inference.map_files import (
+    SCRATCH,
     ClassSink,
     MapPredict,
     Outputs,
     Sink,
-    make_room,
-    named_file,
     outputs_of,
-    refuse_overwriting,
     share_file,
     stored_share,
-    write_areas,
 )
-from semikit.inference.scenes import Files, Found, SceneReader, pixels_of
+from semikit.inference.scenes import Files, SceneReader, pixels_of
 from semikit.inference.streamed import Coverage, Piece, ReadRegion, predicted
-from semikit.inference.windows import EvaluateSettings, read_ahead, refuse_channels
-from semikit.raster.cog import small_cache
+from semikit.inference.windows import EvaluateSettings, refuse_channels
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
 from semikit.raster.region import Region
 
@@ -50,56 +44,6 @@ _POLYGONS = "gave polygons"
 
 PartProgress = Callable[[int, int], None]
 """Parts that are done, and all."""
-
-
-def predict_maps(
-    networks: Sequence[Network],
-    metadata: Mapping[str, Any],
-    reader: SceneReader,
-    sources: Sequence[str],
-    out: Path,
-    options: MapPredict,
-    inference: Inference,
-    progress: Progress,
-) -> Predicted:
-    """Write a map of classes for each scene, and what else is wanted. `metadata` are those of the first network; of
-    several the probabilities are averaged.
-
-    A georeferenced scene gives a GeoTIFF on its grid, nodata (255) where nothing is known; a photo a PNG of class ids.
-    Rasters are covered with windows and never read whole; photos are predicted as they are evaluated, unless `tile` is
-    given. Of several scenes those that cannot be read are listed in errors.csv, and the others predicted.
-
-    Raises:
-        InputError: sources that do not fit, outputs that cannot be written, would take the place of a source or lie
-            among the images, a tile that does not fit the network.
-        DataError: images that cannot be read or do not fit (of several: all).
-        RunError: the disk is full.
-    """
-    found = reader.find(sources)
-    total = len(found.scenes) + len(found.refused)
-    predictor = Predictor.of(networks, metadata, reader, options, inference)
-    outputs = {name: predictor.outputs(name, files, out, found.many) for name, files in found.scenes.items()}
-    faults = predictor.faults(found, outputs, options.fail_fast or total == 1)
-    refuse_overwriting(outputs, found.images)
-    single = named_file(out, found.many)
-    if not single:
-        refuse_among_images((one.classes for one in outputs.values()), found.images, sources)
-    folder = out.parent if single else out
-    notices = [str(one) for one in found.unused]
-    failures = Failures(folder, total, fail_fast=options.fail_fast)
-    with output_folder(folder), failures.counted(notices), _cache(found.images):
-        make_room([one for name, one in outputs.items() if name not in faults])
-        failures.add_all(found.refused)
-        work = _Work(predictor, found.scenes, outputs, faults, failures)
-        notices += work.done(progress)
-        if options.areas:
-            write_areas(folder / (f"{out.stem}-areas.csv" if single else "areas.csv"), work.areas)
-    notices += [*reader.watch.notices(), *parts_notices(found.images)]
-    return Predicted(total - len(failures.found), notices, failures.found)
-
-
-def _cache(images: Sequence[Path]) -> Any:
-    return small_cache() if any(map(is_raster, images)) else ExitStack()
 
 
 @final
@@ -160,14 +104,16 @@ class Predictor:
         bands = self.reader.bands_of_probability()
         return outputs_of(name, out, self.options, many=many, is_map=is_map, bands=bands)
 
-    def faults(self, found: Found, outputs: Mapping[str, Outputs], fail_fast: bool) -> dict[str, FileFault]:
+    def faults(
+        self, scenes: Mapping[str, Files], outputs: Mapping[str, Outputs], fail_fast: bool
+    ) -> dict[str, FileFault]:
         """What is wrong with scenes, seen before the first is predicted.
 
         Raises:
             FileFault: the first, if asked for.
         """
         faults: dict[str, FileFault] = {}
-        for name, files in found.scenes.items():
+        for name, files in scenes.items():
             try:
                 self.check(files, outputs[name])
             except FileFault as fault:
@@ -237,7 +183,7 @@ class Predictor:
         with ExitStack() as scratch:
             shares = outputs.extra.get("confidence")
             if outputs.polygons is not None and shares is None:
-                folder = scratch.enter_context(TemporaryDirectory(prefix=".shares.", dir=outputs.classes.parent))
+                folder = scratch.enter_context(TemporaryDirectory(prefix=f".{SCRATCH}.", dir=outputs.classes.parent))
                 shares = Path(folder, "shares.tif")
             with ExitStack() as stack:
                 bands = self.reader.bands_of_probability()
@@ -283,79 +229,7 @@ class Predictor:
         )
 
 
-@final
-class _Work:
-    """The scenes of a prediction, and what came of them: rows of the table of areas."""
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        scenes: Mapping[str, Files],
-        outputs: Mapping[str, Outputs],
-        faults: Mapping[str, FileFault],
-        failures: Failures,
-    ) -> None:
-        self.predictor, self.scenes, self.outputs = predictor, scenes, outputs
-        self.faults, self.failures = faults, failures
-        self.areas: list[Sequence[object]] = []
-
-    def done(self, progress: Progress) -> list[str]:
-        """Predict all scenes but those with faults; returns notices. Photos are decoded ahead."""
-        names, count = list(self.scenes), len(self.scenes)
-        plural = self.predictor.reader.plural
-        what = names[0] if count == 1 else f"{count} {plural}"
-        notices: dict[str, list[str]] = {}
-
-        def opened(index: int) -> ReadRegion:
-            if names[index] in self.faults:
-                raise self.faults[names[index]]
-            return self.predictor.open(self.scenes[names[index]])
-
-        reads = read_ahead(self.failures.catch(opened), count)
-        for done, (name, read) in enumerate(zip(names, reads, strict=True)):
-
-            def part_progress(part: int, of: int, done: int = done) -> None:
-                progress(what, done * of + part, count * of)
-
-            for kind, text in self._one(name, read, part_progress).items():
-                notices.setdefault(kind, []).append(text)
-        return gathered(notices, plural)
-
-    def _one(self, name: str, read: ReadRegion | FileFault, progress: PartProgress) -> dict[str, str]:
-        """Predict a scene, or count it as one that cannot be; returns notices by their kind."""
-        outputs = self.outputs[name]
-        try:
-            if isinstance(read, FileFault):
-                raise read
-            notices, report = self.predictor.write(self.scenes[name], read, outputs, progress)
-        except FileFault as fault:
-            self.failures.add(fault, outputs.former())
-            progress(1, 1)
-            return {}
-        if report is not None:
-            self.areas += self._rows(outputs.classes, report)
-        return notices
-
-    def _rows(self, path: Path, report: PolygonReport) -> list[Sequence[object]]:
-        """Those of one map, also of classes that it does not hold."""
-        total = sum(area for _, area in report.classes.values()) or 1.0
-        rows: list[Sequence[object]] = []
-        for value, name in enumerate(self.predictor.reader.class_names):
-            pixels, area = report.classes.get(value, (0, 0.0))
-            metres = round(area, 2) if report.in_metres else ""
-            rows.append((path, value, name, pixels, metres, f"{area / total:.6f}"))
-        return rows
-
-
 def polygons_notice(report: PolygonReport, path: Path, placed: bool) -> str:
     """How many polygons were written, and their area."""
     unit = "m2" if placed else "pixels"
     return f"{report.count} polygon{'s' if report.count != 1 else ''} of {report.area:,.0f} {unit} in {path}"
-
-
-def gathered(notices: Mapping[str, Sequence[str]], plural: str) -> list[str]:
-    """A sentence for each kind: of one scene the notice itself, of several their number and the first."""
-    return [
-        texts[0] if len(texts) == 1 else f"{len(texts)} {plural} {kind}: {some(texts)}"
-        for kind, texts in notices.items()
-    ]

@@ -25,7 +25,7 @@ from semikit.errors import ConfigError, DataError, some
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.map_files import MapPredict
 from semikit.inference.pictures import save_png
-from semikit.inference.predictor import predict_maps
+from semikit.inference.predict_maps import predict_maps
 from semikit.inference.scenes import SceneReader
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings

@@ -144,7 +144,7 @@ def save_best(folder: Path, state: Mapping[str, Tensor], metadata: Mapping[str, 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
     # One entry: safetensors writes several in an order of chance, and equal weights would be unequal files.
-    text = {METADATA: json.dumps({**metadata, _SUM: _sum_of(tensors, metadata)})}
+    text = {METADATA: json.dumps({**metadata, _SUM: sum_of(tensors, metadata)})}
     write_atomically(folder / BEST, lambda path: write_tensors(tensors, path, metadata=text))
 
 
@@ -171,7 +171,7 @@ def read_best(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(f"{path} holds weights but not how to build their network; give the run folder instead")
     summed = values.pop(_SUM, None)
     renamed = summed is None and any(re.fullmatch("[0-9a-f]{64}", str(value)) for value in values.values())
-    if renamed or (summed is not None and summed != _sum_of(tensors, values)):
+    if renamed or (summed is not None and summed != sum_of(tensors, values)):
         raise WeightsError(
             f"{path} is damaged: its content does not match its checksum. Restore it from a copy, or use "
             f"weights/{LAST} of its run instead."
@@ -179,7 +179,7 @@ def read_best(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, values
 
 
-def _sum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+def sum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """SHA-256 over plain values and over name, type, shape and bytes of every tensor, as hexadecimal text."""
     checksum = hashlib.sha256(json.dumps(metadata).encode())
     for name, tensor in sorted(tensors.items()):

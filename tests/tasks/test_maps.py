@@ -27,8 +27,9 @@ from semikit.core.network import Features, Network
 from semikit.core.task import Inference, Predicted
 from semikit.errors import ConfigError, DataError, InputError
 from semikit.inference.in_memory import detect_change, segment
+from semikit.inference.journal import JOURNAL
 from semikit.inference.map_files import MapPredict
-from semikit.inference.predictor import predict_maps
+from semikit.inference.predict_maps import predict_maps
 from semikit.inference.scenes import DatePairs, SingleDates
 from tests.helpers import georasters, photos
 
@@ -130,7 +131,7 @@ def opened(path: Path) -> Any:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != JOURNAL)
 
 
 def table(path: Path) -> list[dict[str, str]]:

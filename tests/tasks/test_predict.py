@@ -16,7 +16,7 @@ from semikit.errors import DataError, InputError, RunError
 from semikit.inference.many_files import find_sources
 from semikit.inference.map_files import MapPredict
 from semikit.inference.pictures import class_map, overlay
-from semikit.inference.predictor import predict_maps
+from semikit.inference.predict_maps import predict_maps
 from semikit.inference.scenes import SingleDates
 from semikit.inference.windows import EvaluateSettings, normalized, original
 from tests.helpers import photos

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from semikit.core.task import Inference, Predicted
 from semikit.errors import DataError, FileFault, InputError
+from semikit.inference.journal import JOURNAL
 from semikit.inference.many_files import Failures, find_sources
 from semikit.inference.map_files import MapPredict
 from semikit.inference.predict_classes import ClassPredict, predict_classes
-from semikit.inference.predictor import predict_maps
+from semikit.inference.predict_maps import predict_maps
 from semikit.inference.scenes import DatePairs, SingleDates
 from semikit.inference.windows import EvaluateSettings, read_ahead
 from tests.helpers import georasters, photos, stored
@@ -77,7 +78,7 @@ def errors(folder: Path) -> list[list[str]]:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != JOURNAL)
 
 
 @pytest.mark.parametrize("task", ["seg", "cls", "cd"])

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from semikit.core.network import Features, Network
 from semikit.core.task import Inference
 from semikit.errors import ConfigError, DataError, InputError
+from semikit.inference.journal import JOURNAL
 from semikit.inference.map_files import MapPredict
-from semikit.inference.predictor import predict_maps
+from semikit.inference.predict_maps import predict_maps
 from semikit.inference.scenes import DatePairs
 from tests.helpers import georasters, pairs
 
@@ -301,7 +302,7 @@ class TestRefused:
         assert (done.count, len(done.failed)) == (1, 1)
         assert "1 of 2 not predicted, dates without a place in common" in " ".join(done.notices)
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-            "a.tif", "a.tif.aux.xml", "errors.csv",
+            JOURNAL, "a.tif", "a.tif.aux.xml", "errors.csv",
         ]  # fmt: skip
 
     def test_what_belongs_to_polygons_without_them(self) -> None:

@@ -1,0 +1,180 @@
+"""Maps of classes and of change, of one scene or many: what is predicted, what became of it, and going on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, final
+
+from semikit.core.network import Network
+from semikit.core.task import Inference, Predicted, Progress
+from semikit.data.formats.images import is_raster
+from semikit.data.header_notices import parts_notices
+from semikit.errors import FileFault, InputError, some
+from semikit.inference.journal import Journal, Rows, identity, job_of
+from semikit.inference.many_files import Failures, output_folder, refuse_among_images
+from semikit.inference.map_files import (
+    MapPredict,
+    Outputs,
+    make_room,
+    named_file,
+    refuse_overwriting,
+    write_areas,
+)
+from semikit.inference.predictor import PartProgress, Predictor
+from semikit.inference.scenes import Files, SceneReader
+from semikit.inference.streamed import ReadRegion
+from semikit.inference.windows import read_ahead
+from semikit.raster.cog import small_cache
+from semikit.raster.polygons import PolygonReport
+
+
+def predict_maps(
+    networks: Sequence[Network],
+    metadata: Mapping[str, Any],
+    reader: SceneReader,
+    sources: Sequence[str],
+    out: Path,
+    options: MapPredict,
+    inference: Inference,
+    progress: Progress,
+) -> Predicted:
+    """Write a map of classes for each scene, and what else is wanted. `metadata` are those of the first network; of
+    several the probabilities are averaged.
+
+    A georeferenced scene gives a GeoTIFF on its grid, nodata (255) where nothing is known; a photo a PNG of class ids.
+    Rasters are covered with windows and never read whole; photos are predicted as they are evaluated, unless `tile` is
+    given. Of several scenes those that cannot be read are listed in errors.csv, and the others predicted; with `resume`
+    those that are done are kept.
+
+    Raises:
+        InputError: sources that do not fit, outputs that cannot be written, would take the place of a source or lie
+            among the images, a tile that does not fit the network; nothing to go on with.
+        DataError: images that cannot be read or do not fit (of several: all).
+        RunError: the disk is full.
+    """
+    found = reader.find(sources)
+    total, many = len(found.scenes) + len(found.refused), found.many
+    predictor = Predictor.of(networks, metadata, reader, options, inference)
+    outputs = {name: predictor.outputs(name, files, out, many) for name, files in found.scenes.items()}
+    single = named_file(out, many)
+    folder = out.parent if single else out
+    if options.resume and not many:
+        raise InputError(f"--resume goes on with a prediction of many images, and {sources[0]} is one. Leave it out.")
+    job = job_of(predictor.ensemble, metadata, options) if many else {}
+    journal = Journal(folder, job, resume=options.resume) if many else None
+    kept = {} if journal is None else journal.kept(found.scenes, outputs)
+    rest = {name: files for name, files in found.scenes.items() if name not in kept}
+    faults = predictor.faults(rest, outputs, options.fail_fast or total == 1)
+    refuse_overwriting(outputs, found.images)
+    if not single:
+        refuse_among_images((one.classes for one in outputs.values()), found.images, sources)
+    failures = Failures(folder, total, fail_fast=options.fail_fast)
+    notices = [*map(str, found.unused), *(journal.notices(kept, found.scenes, reader.plural) if journal else ())]
+    with output_folder(folder), failures.counted(notices), _cache(found.images):
+        work = _Work(predictor, rest, outputs, faults, failures, journal)
+        failures.add_all(found.refused)
+        notices += work.done(progress)
+        if options.areas:
+            areas = {**kept, **work.areas}
+            rows = [(outputs[name].classes, *row) for name in found.scenes for row in areas.get(name, ())]
+            write_areas(folder / (f"{out.stem}-areas.csv" if single else "areas.csv"), rows)
+    notices += [*reader.watch.notices(), *parts_notices(found.images)]
+    return Predicted(total - len(failures.found) - len(kept), notices, failures.found)
+
+
+def _cache(images: Sequence[Path]) -> Any:
+    return small_cache() if any(map(is_raster, images)) else ExitStack()
+
+
+_Opened = tuple[Any, ReadRegion]
+"""What tells whether a scene's files were changed, and how it is read."""
+
+
+@final
+class _Work:
+    """The scenes of a prediction, and what came of them: rows of the table of areas."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        scenes: Mapping[str, Files],
+        outputs: Mapping[str, Outputs],
+        faults: Mapping[str, FileFault],
+        failures: Failures,
+        journal: Journal | None,
+    ) -> None:
+        self.predictor, self.scenes, self.outputs = predictor, scenes, outputs
+        self.faults, self.failures, self.journal = faults, failures, journal
+        self.areas: dict[str, Rows] = {}
+
+    def done(self, progress: Progress) -> list[str]:
+        """Predict all scenes but those with faults; returns notices."""
+        make_room([self.outputs[name] for name in self.scenes if name not in self.faults])
+        if self.journal is None:
+            return self._predict(progress)
+        with self.journal.open(self.outputs[name] for name in self.scenes):
+            notices = self._predict(progress)
+            if not (self.failures.found or self.journal.resume):
+                self.journal.forget()  # the folder of a complete prediction holds its maps alone
+        return notices
+
+    def _predict(self, progress: Progress) -> list[str]:
+        """Photos are decoded ahead."""
+        names, count = list(self.scenes), len(self.scenes)
+        plural = self.predictor.reader.plural
+        what = names[0] if count == 1 else f"{count} {plural}"
+        notices: dict[str, list[str]] = {}
+
+        def opened(index: int) -> _Opened:
+            if names[index] in self.faults:
+                raise self.faults[names[index]]
+            files = self.scenes[names[index]]
+            return (identity(files) if self.journal else None), self.predictor.open(files)
+
+        scenes = read_ahead(self.failures.catch(opened), count)
+        for done, (name, scene) in enumerate(zip(names, scenes, strict=True)):
+
+            def part_progress(part: int, of: int, done: int = done) -> None:
+                progress(what, done * of + part, count * of)
+
+            for kind, text in self._one(name, scene, part_progress).items():
+                notices.setdefault(kind, []).append(text)
+        return gathered(notices, plural)
+
+    def _one(self, name: str, opened: _Opened | FileFault, progress: PartProgress) -> dict[str, str]:
+        """Predict a scene, or count it as one that cannot be; returns notices by their kind."""
+        outputs = self.outputs[name]
+        try:
+            if isinstance(opened, FileFault):
+                raise opened
+            images, read = opened
+            notices, report = self.predictor.write(self.scenes[name], read, outputs, progress)
+        except FileFault as fault:
+            self.failures.add(fault, outputs.former())
+            progress(1, 1)
+            return {}
+        if report is not None:
+            self.areas[name] = self._rows(report)
+        if self.journal is not None:
+            self.journal.add(name, images, outputs, self.areas.get(name, ()))
+        return notices
+
+    def _rows(self, report: PolygonReport) -> Rows:
+        """Those of one map, also of classes that it does not hold."""
+        total = sum(area for _, area in report.classes.values()) or 1.0
+        rows: list[Sequence[object]] = []
+        for value, name in enumerate(self.predictor.reader.class_names):
+            pixels, area = report.classes.get(value, (0, 0.0))
+            metres = round(area, 2) if report.in_metres else ""
+            rows.append((value, name, pixels, metres, f"{area / total:.6f}"))
+        return rows
+
+
+def gathered(notices: Mapping[str, Sequence[str]], plural: str) -> list[str]:
+    """A sentence for each kind: of one scene the notice itself, of several their number and the first."""
+    return [
+        texts[0] if len(texts) == 1 else f"{len(texts)} {plural} {kind}: {some(texts)}"
+        for kind, texts in notices.items()
+    ]
