@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -205,16 +205,16 @@ def own_photos(given: Path, above: Mapping[str, Any], seeds: Sequence[int]) -> P
         package_file(package)
     if config.data.labels is None:  # type: ignore[attr-defined]
         raw = recipes.merge(raw, {"data": {"labels": _usual_labels(config)}})
-    tasks: dict[int, Any] = {}
-    for seed in seeds:
-        for method in ("supervised", "unimatch_v2"):
-            one = recipes.merge(raw, {"method": {"name": method}, "train": {"seed": seed}})
-            tasks[seed] = build_task(resolve(one))
-    photos = Photos(given, drafted, raw, tasks)
+
+    def tasks(method: str) -> dict[int, Any]:
+        each = {seed: {"method": {"name": method}, "train": {"seed": seed}} for seed in seeds}
+        return {seed: build_task(resolve(recipes.merge(raw, one))) for seed, one in each.items()}
+
+    photos = Photos(given, drafted, raw, tasks("supervised"))
     if photos.parts.pool is not None:
         raise ConfigError(f"--photos {given}: the demo reads images in files, not shards. Name folders of them.")
     photos.check()
-    return photos
+    return replace(photos, tasks=tasks("unimatch_v2"))
 
 
 def _drafted(folder: Path) -> Draft:

@@ -209,6 +209,10 @@ def one_to_validate(folder: Path) -> None:
     fill(folder, "val/{kind}", 1)
 
 
+def two(folder: Path) -> None:
+    fill(folder, "{kind}", 2)
+
+
 def a_large_value(folder: Path) -> None:
     write(folder, test=2)
     save(folder / "val/masks/val1.png", np.full((40, 48), 7))
@@ -235,6 +239,7 @@ def a_large_value(folder: Path) -> None:
         (one_class, "", [], "hold one class ('class 0'); two are needed. Write down all classes"),
         (beside_a_yaml, "", [], "It holds data.yaml; give that as --photos."),
         (one_to_validate, "", ["--labels", "1"], "1 image is there to validate on; the demo chooses on some"),
+        (two, "", [], "1 image is there to validate on; the demo chooses on some"),
         (write, "", ["--labels", "9"], "labels '9' asks for 9 images, but only 6 of train have a mask"),
         (write, "none.yaml", [], "no such file: "),
         (write, "data.yaml", ["method.name=fixmatch"], "the demo chooses methods and seeds itself"),
