@@ -207,8 +207,10 @@ class Task(ABC):
         return ()
 
     @abstractmethod
-    def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
-        """A few validation images with truth, prediction and confidence, as PNG files; returns them."""
+    def pictures(self, network: Network, folder: Path, inference: Inference, caption: str) -> list[Path]:
+        """A few validation images with truth, prediction and confidence, below a line of text, as PNG files; returns
+        them.
+        """
 
     @abstractmethod
     def write_split(self, folder: Path) -> None:

@@ -22,7 +22,7 @@ from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
 from semikit.inference.ensemble import Ensemble, most_likely
-from semikit.inference.pictures import NOT_COUNTED, displayed, heat, sheet, shown_labels
+from semikit.inference.pictures import NOT_COUNTED, displayed, heat, heat_legend, sheet, shown_labels
 from semikit.inference.streamed import Coverage, predicted
 from semikit.inference.windows import EvaluateSettings, grouped, normalized, predict_scores, read_ahead
 from semikit.metrics.scoring import nothing_counted, scored, scores_of
@@ -142,7 +142,8 @@ class PixelEvaluation:
             present.update(*(np.unique(classes[where]).tolist() for classes, where in every))
         titles = (*self.titles, "truth", *networks, *(["confidence"] if confidence else []))
         rest = [] if everything else [("does not count", NOT_COUNTED)]
-        return sheet(rows, titles, [*self._legend(present), *rest])
+        shares = heat_legend("confidence") if confidence else []
+        return sheet(rows, titles, [*self._legend(present), *rest, *shares])
 
     def _legend(self, present: set[int]) -> list[tuple[str, Bytes]]:
         """All classes, or where they are many those that are shown."""

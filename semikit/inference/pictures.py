@@ -18,7 +18,8 @@ from semikit.files import RESUME, write_atomically
 
 Pixels = npt.NDArray[np.uint8]
 _GAP = 6
-_HEAD = 16
+_TEXT, _TALL = 15, 20
+"""Size of titles and legend, and height of their lines, pixels."""
 _MIN_SIDE = 192
 _MAX_SIDE = 640
 NOT_COUNTED: Pixels = np.full(3, 255, np.uint8)
@@ -59,6 +60,20 @@ def heat(confidence: npt.NDArray[np.floating]) -> Pixels:
     return np.asarray((stops[low] * (1 - share) + stops[low + 1] * share).round(), dtype=np.uint8)
 
 
+def heat_legend(name: str) -> list[tuple[str, Pixels]]:
+    """Entries of a legend for `heat`."""
+    low, middle, high = heat(np.array([[0.0, 0.5, 1.0]]))[0]
+    return [(f"{name} 0 %", low), ("50 %", middle), ("100 %", high)]
+
+
+def captioned(image: Image.Image, text: str) -> Image.Image:
+    """The picture below a line of text."""
+    canvas = Image.new("RGB", (image.width, image.height + _TALL + _GAP), "white")
+    ImageDraw.Draw(canvas).text((_GAP, 2), text, fill="black", font=font_of(_TEXT))
+    canvas.paste(image, (0, _TALL + _GAP))
+    return canvas
+
+
 def shown_labels(labels: Pixels, valid: npt.NDArray[np.bool_] | None, colours: Pixels) -> Pixels:
     """Class ids (H, W) -> colours (H, W, 3); `NOT_COUNTED` where not valid."""
     shown = colours[labels]
@@ -79,33 +94,33 @@ def sheet(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], legend: Seque
     height, width = height * factor, width * factor
     total = len(titles) * (width + _GAP) + _GAP
     lines = _legend_lines(legend, total)
-    canvas = Image.new("RGB", (total, _HEAD + len(rows) * (height + _GAP) + _GAP + 18 * len(lines)), "white")
-    draw, font = ImageDraw.Draw(canvas), font_of(12)
+    canvas = Image.new("RGB", (total, _TALL + len(rows) * (height + _GAP) + _GAP + _TALL * len(lines)), "white")
+    draw, font = ImageDraw.Draw(canvas), font_of(_TEXT)
     for column, title in enumerate(titles):
         draw.text((_GAP + column * (width + _GAP), 1), title, fill="black", font=font)
     for r, row in enumerate(rows):
         for column, pixels in enumerate(row):
             picture = Image.fromarray(pixels)
             size = (pixels.shape[1] * factor, pixels.shape[0] * factor)
-            place = (_GAP + column * (width + _GAP), _HEAD + _GAP + r * (height + _GAP))
+            place = (_GAP + column * (width + _GAP), _TALL + _GAP + r * (height + _GAP))
             canvas.paste(picture.resize(size, Image.Resampling.NEAREST), place)
-    top = _HEAD + _GAP + len(rows) * (height + _GAP)
+    top = _TALL + _GAP + len(rows) * (height + _GAP)
     for i, line in enumerate(lines):
         for x, name, colour in line:
             edge = "gray" if (colour == NOT_COUNTED).all() else None
-            box = (x, top + 18 * i + 3, x + 11, top + 18 * i + 14)
+            box = (x, top + _TALL * i + 4, x + 12, top + _TALL * i + 16)
             draw.rectangle(box, fill=tuple(int(c) for c in colour), outline=edge)
-            draw.text((x + 16, top + 18 * i + 1), name, fill="black", font=font)
+            draw.text((x + 17, top + _TALL * i), name, fill="black", font=font)
     return canvas
 
 
 def _legend_lines(legend: Sequence[tuple[str, Pixels]], width: int) -> list[list[tuple[int, str, Pixels]]]:
     """Place the legend's entries (x, name, colour) on as many lines as needed."""
-    font = font_of(12)
+    font = font_of(_TEXT)
     lines: list[list[tuple[int, str, Pixels]]] = []
     x = width
     for name, colour in legend:
-        need = 16 + int(font.getlength(name)) + 14
+        need = 17 + int(font.getlength(name)) + 16
         if x + need > width:
             lines.append([])
             x = _GAP

@@ -24,7 +24,7 @@ from semikit.data.watches import DataWatch
 from semikit.errors import ConfigError, DataError, some
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.map_files import MapPredict
-from semikit.inference.pictures import save_png
+from semikit.inference.pictures import captioned, save_png
 from semikit.inference.predict_maps import predict_maps
 from semikit.inference.scenes import SceneReader
 from semikit.inference.windows import EvaluateSettings
@@ -295,11 +295,10 @@ class PixelTask(Task, ABC):
         watched = () if self.scored_watch is None else self.scored_watch.notices()
         return [*header_notices([part], orientation_of(self.data)), *watched]
 
-    def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
+    def pictures(self, network: Network, folder: Path, inference: Inference, caption: str) -> list[Path]:
         """Four validation images: input, truth, prediction, confidence."""
         folder.mkdir(exist_ok=True)
         path = folder / "validation.png"
-        save_png(
-            self.evaluation.comparison({"prediction": network}, self.learned.val, inference, confidence=True), path
-        )
+        shown = self.evaluation.comparison({"prediction": network}, self.learned.val, inference, confidence=True)
+        save_png(captioned(shown, caption), path)
         return [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from semikit.distributed.collectives import process_rank
 from semikit.errors import ConfigError, InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.in_memory import Prediction, classify
-from semikit.inference.pictures import confusion_picture, save_png
+from semikit.inference.pictures import captioned, confusion_picture, save_png
 from semikit.inference.predict_classes import ClassPredict, predict_classes
 from semikit.metrics.scoring import confusion_matrix, scores_of
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
@@ -96,7 +97,7 @@ class Classification(Task):
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.learned = TrainingData(parts, data, layout, requirements)
         self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
-        self.scored: list[tuple[Network, torch.Tensor]] = []
+        self.scored: list[tuple[weakref.ref[Network], torch.Tensor]] = []
 
     # -------------------------------------------------------------------------------------------- before training
 
@@ -246,7 +247,9 @@ class Classification(Task):
         assert source is not None, split
         metrics = self.evaluation.metrics(networks, source, inference)
         if source is self.learned.val and process_rank() == 0:  # which draws the pictures and forgets them
-            self.scored = [(network, confusion_matrix(metrics[name])) for name, network in networks.items()]
+            self.scored = [
+                (weakref.ref(network), confusion_matrix(metrics[name])) for name, network in networks.items()
+            ]
         return {name: scores_of(found, self.class_names) for name, found in metrics.items()}
 
     def scored_notices(self, split: Split) -> Sequence[str]:
@@ -255,18 +258,18 @@ class Classification(Task):
         assert source is not None, split
         return header_notices([Part(split, source, range(len(source)))], orientation_of(self.data))
 
-    def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
+    def pictures(self, network: Network, folder: Path, inference: Inference, caption: str) -> list[Path]:
         """The confusion matrix of the validation images, and some of them with their classes."""
         folder.mkdir(exist_ok=True)
         scored, self.scored = self.scored, []  # of this moment: the networks learn on
-        matrix = next((matrix for known, matrix in scored if known is network), None)
+        matrix = next((matrix for known, matrix in scored if known() is network), None)
         if matrix is None:
             matrix = confusion_matrix(self.evaluation.metrics({"best": network}, self.learned.val, inference)["best"])
         shown = self.evaluation.comparison({"predicted": network}, self.learned.val, inference)
         confusion = confusion_picture(matrix.cpu().numpy(), self.class_names)
         found = {"confusion.png": confusion, "validation.png": shown}
         for name, picture in found.items():
-            save_png(picture, folder / name)
+            save_png(captioned(picture, caption), folder / name)
         return [folder / name for name in found]
 
     @classmethod

@@ -195,7 +195,7 @@ class Trainer:
             raise of_all(not_finite(first, skipped, self.train, self.optimizer_settings, batch_file))
 
     def evaluate(self, tracker: Tracker | None) -> None:
-        """Score student and teacher, keep the best, draw pictures, add a row to the table."""
+        """Score student and teacher, keep the best and draw what it predicts, add a row to the table."""
         with self._evaluated() as networks:
             try:
                 self._score(networks)
@@ -204,9 +204,9 @@ class Trainer:
                     f"nothing could be scored at iteration {self.step}: {error} Then --resume {shell_word(self.folder)}"
                 )
                 raise RunError(message) from error
-            if tracker is not None:
+            if tracker is not None and self.best["iteration"] == self.step:  # they show the weights that are kept
                 with alone():
-                    self.task.pictures(networks[self.best["model"]], self.folder / "images", self.inference)
+                    self._draw(networks[self.best["model"]])
         self.method.train()
         classes = ClassSums.of(self.task.class_names, self.meter.since_evaluation)
         row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
@@ -218,6 +218,11 @@ class Trainer:
         self.reporter.evaluation(self.step, self.latest, self.best)
         self._guard(row.get("confident"), classes, tracker)
         self.evaluating = False
+
+    def _draw(self, network: Network) -> None:
+        metric = self.latest[self.best["model"]].metric
+        best = f"{self.best['model']} of iteration {self.step}, the best so far: {metric} {self.best['value']:.2f}"
+        self.task.pictures(network, self.folder / "images", self.inference, f"{best} on {self.best['split']}")
 
     def _guard(self, confident: float | None, classes: ClassSums | None, tracker: Tracker | None) -> None:
         """Let the guards follow an evaluation, and change the method."""

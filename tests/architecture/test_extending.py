@@ -193,7 +193,7 @@ class Toy(Task):
             hits = {name: (network(images).argmax(1) == labels).float() for name, network in networks.items()}
         return {name: Scores(self.metric, 100 * float(values.mean())) for name, values in hits.items()}
 
-    def pictures(self, network: Network, folder: Path, inference: Inference) -> list[Path]:
+    def pictures(self, network: Network, folder: Path, inference: Inference, caption: str) -> list[Path]:
         return []
 
     def write_split(self, folder: Path) -> None:

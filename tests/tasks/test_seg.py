@@ -173,7 +173,7 @@ def test_evaluation_of_student_and_teacher(task: Segmentation, config: Config, s
 
 
 def test_pictures(task: Segmentation, config: Config, tmp_path: Path) -> None:
-    (path,) = task.pictures(task.network(config.model).eval(), tmp_path / "images", INFERENCE)
+    (path,) = task.pictures(task.network(config.model).eval(), tmp_path / "images", INFERENCE, "the best of all")
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.width > image.height // 2

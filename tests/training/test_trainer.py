@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from semikit.core.task import Scores
@@ -18,6 +20,7 @@ from semikit.registry import METHODS
 from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import resolve
+from semikit.run.load import load_network
 from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_best, read_checkpoint
 from semikit.training.reporter import Reporter
@@ -135,6 +138,25 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     assert not differences(best, other)
     for row, wanted in zip(table(tmp_path), table(expected), strict=True):
         assert row == pytest.approx(wanted, rel=1e-5)
+
+
+def test_pictures_show_the_weights_that_are_kept(photo_data: Path, tmp_path: Path) -> None:
+    raw = settings(photo_data, eval_every=1)
+    raw["optimizer"] = {**raw["optimizer"], "lr": 0.3}  # and it gets worse
+    run = train(raw, tmp_path)
+    best = run.trainer.best
+    assert best["iteration"] < 6, "the last network is another one than the best"
+    kept = load_network(tmp_path)[0].eval()
+    shown = run.task.evaluation.comparison({"prediction": kept}, run.task.learned.val, run.trainer.inference, True)
+    with Image.open(tmp_path / "images" / "validation.png") as drawn:
+        found = np.asarray(drawn)
+    last = run.task.evaluation.comparison(
+        {"prediction": run.trainer.method.student.eval()}, run.task.learned.val, run.trainer.inference, True
+    )
+    assert not np.allclose(found[-shown.height :], np.asarray(last), atol=2)
+    far = np.abs(found[-shown.height :].astype(int) - np.asarray(shown)).max()
+    assert far <= 2, "but for rounding of the confidence"
+    assert found[: -shown.height].min() < 128, "a caption"
 
 
 def test_training_moves_something(whole: Callable[[str], Path], photo_data: Path) -> None:
