@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, final
 
@@ -58,7 +58,8 @@ class Ensemble:
 
     @classmethod
     def ready(cls, networks: Sequence[Network], inference: Inference) -> Ensemble:
-        """The networks, moved to the device."""
+        """The networks, moved to the device, which is named by its number: threads may have another current one."""
+        inference = replace(inference, device=torch.empty(0, device=inference.device).device)
         return cls(tuple(network.to(inference.device).eval() for network in networks), inference)
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -12,6 +12,7 @@ from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import is_raster
 from semikit.data.header_notices import parts_notices
 from semikit.errors import FileFault, InputError, some
+from semikit.inference.ahead import Ahead
 from semikit.inference.journal import Journal, Rows, identity, job_of
 from semikit.inference.many_files import Failures, output_folder, refuse_among_images
 from semikit.inference.map_files import (
@@ -24,7 +25,7 @@ from semikit.inference.map_files import (
 )
 from semikit.inference.predictor import PartProgress, Predictor
 from semikit.inference.scenes import Files, SceneReader
-from semikit.inference.streamed import ReadRegion
+from semikit.inference.streamed import Piece, ReadRegion
 from semikit.inference.windows import read_ahead
 from semikit.raster.cog import small_cache
 from semikit.raster.polygons import PolygonReport
@@ -90,6 +91,7 @@ def _cache(images: Sequence[Path]) -> Any:
 
 _Opened = tuple[Any, ReadRegion]
 """What tells whether a scene's files were changed, and how it is read."""
+_Step = _Opened | Piece | FileFault | None
 
 
 @final
@@ -121,11 +123,23 @@ class _Work:
         return notices
 
     def _predict(self, progress: Progress) -> list[str]:
-        """Photos are decoded ahead."""
+        """In this thread maps are written, while the network works in another and files are read in more."""
         names, count = list(self.scenes), len(self.scenes)
         plural = self.predictor.reader.plural
         what = names[0] if count == 1 else f"{count} {plural}"
         notices: dict[str, list[str]] = {}
+        with Ahead(self._steps(names), light=lambda step: not isinstance(step, Piece)) as steps:
+            for done, name in enumerate(names):
+
+                def part_progress(part: int, of: int, done: int = done) -> None:
+                    progress(what, done * of + part, count * of)
+
+                for kind, text in self._one(name, steps, part_progress).items():
+                    notices.setdefault(kind, []).append(text)
+        return gathered(notices, plural)
+
+    def _steps(self, names: Sequence[str]) -> Generator[_Step, None, None]:
+        """Of each scene how it is opened, its pieces and None; a fault ends it at once. Scenes are opened ahead."""
 
         def opened(index: int) -> _Opened:
             if names[index] in self.faults:
@@ -133,26 +147,32 @@ class _Work:
             files = self.scenes[names[index]]
             return (identity(files) if self.journal else None), self.predictor.open(files)
 
-        scenes = read_ahead(self.failures.catch(opened), count)
-        for done, (name, scene) in enumerate(zip(names, scenes, strict=True)):
+        for name, scene in zip(names, read_ahead(self.failures.catch(opened), len(names)), strict=True):
+            yield scene
+            if isinstance(scene, FileFault):
+                continue
+            try:
+                yield from self.predictor.pieces_of(self.scenes[name], scene[1])
+            except FileFault as fault:
+                yield fault
+            else:
+                yield None
 
-            def part_progress(part: int, of: int, done: int = done) -> None:
-                progress(what, done * of + part, count * of)
-
-            for kind, text in self._one(name, scene, part_progress).items():
-                notices.setdefault(kind, []).append(text)
-        return gathered(notices, plural)
-
-    def _one(self, name: str, opened: _Opened | FileFault, progress: PartProgress) -> dict[str, str]:
-        """Predict a scene, or count it as one that cannot be; returns notices by their kind."""
-        outputs = self.outputs[name]
+    def _one(self, name: str, steps: Iterator[_Step], progress: PartProgress) -> dict[str, str]:
+        """Write the maps of a scene, or count it as one that cannot be read; returns notices by their kind."""
+        outputs, scene = self.outputs[name], next(steps)
+        pieces = iter(()) if isinstance(scene, FileFault) else _pieces(steps)
         try:
-            if isinstance(opened, FileFault):
-                raise opened
-            images, read = opened
-            notices, report = self.predictor.write(self.scenes[name], read, outputs, progress)
+            if isinstance(scene, FileFault):
+                raise scene
+            assert isinstance(scene, tuple)
+            images, read = scene
+            notices, report = self.predictor.write(self.scenes[name], read, pieces, outputs, progress)
         except FileFault as fault:
             self.failures.add(fault, outputs.former())
+            with suppress(FileFault):
+                for _ in pieces:  # where it could not be written to the end
+                    pass
             progress(1, 1)
             return {}
         if report is not None:
@@ -170,6 +190,17 @@ class _Work:
             metres = round(area, 2) if report.in_metres else ""
             rows.append((value, name, pixels, metres, f"{area / total:.6f}"))
         return rows
+
+
+def _pieces(steps: Iterator[_Step]) -> Iterator[Piece]:
+    """The pieces of a scene; raises the fault that ends it."""
+    for step in steps:
+        if step is None:
+            return
+        if isinstance(step, FileFault):
+            raise step
+        assert isinstance(step, Piece)
+        yield step
 
 
 def gathered(notices: Mapping[str, Sequence[str]], plural: str) -> list[str]:

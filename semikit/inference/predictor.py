@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,28 +158,36 @@ class Predictor:
         size: tuple[int, int],
         by_windows: bool,
         from_above: bool,
-        progress: PartProgress = lambda done, total: None,
-    ) -> Iterator[Piece]:
-        """The parts of the map, every pixel once; a photo is one."""
+    ) -> Generator[Piece, None, None]:
+        """The parts of a map of `size`, every pixel once; a photo is one."""
         ensemble = replace(self.ensemble, views=Views.of(self.options.tta, from_above))
         if by_windows or self.options.tile is not None:
             batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
             coverage = Coverage(size, self.side, self.overlap, batch)
-            yield from predicted(read, ensemble, coverage, progress)
+            yield from predicted(read, ensemble, coverage)
             return
         region = Region(0, 0, *size)
         image, valid = read(region)
         shares = ensemble.whole(image, self.settings, self.crop)
         yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
-        progress(1, 1)
+
+    def pieces_of(self, files: Files, read: ReadRegion) -> Generator[Piece, None, None]:
+        """The parts of the map of a scene.
+
+        Raises:
+            FileFault: cannot be read.
+        """
+        reader = self.reader
+        return self.pieces(read, reader.grid(files).size, reader.by_windows(files), reader.is_map(files))
 
     def write(
-        self, files: Files, read: ReadRegion, outputs: Outputs, progress: PartProgress
+        self, files: Files, read: ReadRegion, pieces: Iterable[Piece], outputs: Outputs, progress: PartProgress
     ) -> tuple[dict[str, str], PolygonReport | None]:
-        """All outputs of one scene; returns notices for the user, by their kind, and what was outlined."""
+        """All outputs of one scene, of which `pieces` are predicted; returns notices for the user, by their kind, and
+        what was outlined.
+        """
         notices = self.reader.notices(files)
         grid, seen = self.reader.grid(files), False
-        placed, by_windows = self.reader.is_map(files), self.reader.by_windows(files)
         with ExitStack() as scratch:
             shares = outputs.extra.get("confidence")
             if outputs.polygons is not None and shares is None:
@@ -190,9 +198,10 @@ class Predictor:
                 classes, sinks = outputs.open(stack, grid, self.colours, self.reader.class_names, bands)
                 if shares is not None and "confidence" not in sinks:
                     sinks["confidence"] = stack.enter_context(share_file(shares, grid, ("confidence",)))
-                for piece in self.pieces(read, grid.size, by_windows, placed, progress):
+                for piece in pieces:
                     seen |= bool(piece.valid.any())
                     self._write_piece(piece, classes, sinks)
+                    progress(piece.done, piece.total)
                 least = self.options.min_area
                 notices |= without_small_areas(classes, outputs.classes, grid, files[0], least, self.reader)
                 draw_overlay(sinks, classes, read, grid.size, self.colours, self.reader)

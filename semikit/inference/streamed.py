@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, final
 
@@ -29,11 +29,15 @@ ReadRegion = Callable[[Region], tuple[NDArray[np.uint8], NDArray[np.bool_] | Non
 @final
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an image that is done: probabilities (K, h, w) float32 that sum to 1, valid (h, w) bool."""
+    """A part of an image that is done: probabilities (K, h, w) float32 that sum to 1, valid (h, w) bool; with it `done`
+    of `total` parts of equal work are.
+    """
 
     region: Region
     probabilities: Tensor
     valid: NDArray[np.bool_]
+    done: int = 1
+    total: int = 1
 
 
 @final
@@ -77,12 +81,10 @@ def predicted(
     read: ReadRegion,
     ensemble: Ensemble,
     coverage: Coverage,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Iterator[Piece]:
+) -> Generator[Piece, None, None]:
     """The parts of an image, every pixel once, with the mean of the windows' softmax by their weights.
 
-    Windows without a valid pixel are not predicted. `progress` is called with the rows of windows that are done, and
-    their number.
+    Windows without a valid pixel are not predicted. Work is counted in rows of windows.
     """
     strips, tops = coverage.strips(ensemble.num_classes), coverage.starts(0)
     bottoms, shape = [*tops[1:], coverage.size[0]], coverage.shape()
@@ -94,8 +96,8 @@ def predicted(
         for row, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
             for window in islice(windows, len(lefts)):
                 sums.add(*window)
-            yield sums.take(top, bottom - top)
-            progress(number * len(tops) + row + 1, len(strips) * len(tops))
+            piece = sums.take(top, bottom - top)
+            yield replace(piece, done=number * len(tops) + row + 1, total=len(strips) * len(tops))
 
 
 Window = tuple[int, Tensor | None, NDArray[np.bool_] | None]
