@@ -39,9 +39,21 @@ def predict(
         bool | None,
         typer.Option("--probability", help="Also write the probability of every class; cd: of change, in percent."),
     ] = None,
+    probability_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CLASS", help="seg, cd: also write the probability of this class alone; repeatable."),
+    ] = None,
+    qml: Annotated[
+        bool | None, typer.Option("--qml", help="seg, cd: also write a QGIS style beside the map, NAME.qml.")
+    ] = None,
     polygons: Annotated[
         Path | None,
-        typer.Option(help="seg, cd: also write polygons of the classes (.geojson, .gpkg); of several, a folder."),
+        typer.Option(
+            help="seg, cd: also write polygons of the classes (.geojson, .gpkg, .shp, .fgb); of several, a folder."
+        ),
+    ] = None,
+    polygons_format: Annotated[
+        str | None, typer.Option(help="Of several: geojson (the default), gpkg, shp or fgb.")
     ] = None,
     areas: Annotated[
         bool | None, typer.Option("--areas", help="seg, cd: also write a table of areas by class, areas.csv.")
@@ -61,7 +73,8 @@ def predict(
         ),
     ] = None,
     simplify: Annotated[
-        float | None, typer.Option(help="Tolerance of simpler outlines, metres (pixels without CRS).")
+        float | None,
+        typer.Option(help="Simpler outlines, by about so many metres (pixels without CRS); neighbours share them."),
     ] = None,
     format: Annotated[
         str | None, typer.Option(help="seg, cd: tif or png (default: GeoTIFF where the image has a place on the map).")
@@ -111,7 +124,10 @@ def predict(
         "confidence": confidence,
         "overlay": overlay,
         "probability": probability,
+        "probability_of": tuple(probability_of) if probability_of else None,
+        "qml": qml,
         "polygons": polygons,
+        "polygons_format": polygons_format,
         "areas": areas,
         "format": format,
         "threshold": tuple(threshold) if threshold else None,

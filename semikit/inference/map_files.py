@@ -26,7 +26,8 @@ from semikit.raster.cog import BESIDE, MapFile, class_tags
 from semikit.raster.grid import Grid
 from semikit.raster.polygons import NODATA
 from semikit.raster.region import Region
-from semikit.raster.vectors import SUFFIXES, check_destination
+from semikit.raster.style import qml
+from semikit.raster.vectors import SUFFIXES, beside, check_destination
 from semikit.settings.base import Location, Settings, one_or_many
 
 MAPS, PICTURES = (".tif", ".tiff"), (".png",)
@@ -49,12 +50,18 @@ class MapPredict(Settings):
     """The probability of the predicted class, NAME-confidence: in percent, in a PNG 0..255 for 0..1."""
     probability: bool = False
     """The probability of every class, of change detection that something changed, NAME-probability, as `confidence`."""
+    probability_of: Annotated[tuple[str, ...], BeforeValidator(one_or_many)] = ()
+    """The probability of these classes alone, a band for each, in the order given."""
+    qml: bool = False
+    """A style of QGIS with names and colours of the classes, NAME.qml beside the map."""
     overlay: bool = False
     """The classes laid over the image (changes over the second date), NAME-overlay."""
     format: Literal["tif", "png"] | None = None
     """GeoTIFF or PNG; null: by the place of the image, or by the name that is given."""
     polygons: Location | None = None
-    """A file for the classes as polygons (.geojson, .gpkg); of several images, a folder."""
+    """A file for the classes as polygons (.geojson, .gpkg, .shp, .fgb); of several images, a folder."""
+    polygons_format: Literal["geojson", "gpkg", "shp", "fgb"] | None = None
+    """What polygons of several images are written as; null: geojson."""
     areas: bool = False
     """A table of areas by class, areas.csv."""
     threshold: Annotated[tuple[Annotated[float, Field(strict=False)] | str, ...], BeforeValidator(_thresholds)] = ()
@@ -80,8 +87,9 @@ class MapPredict(Settings):
 
     @model_validator(mode="after")
     def _of_polygons(self) -> Self:
-        if self.polygons is None and self.simplify:
-            raise ValueError("simplify is of polygons; give --polygons too, or leave it out")
+        for name in ("simplify", "polygons_format"):
+            if self.polygons is None and getattr(self, name):
+                raise ValueError(f"{name} is of polygons; give --polygons too, or leave it out")
         return self
 
 
@@ -109,14 +117,17 @@ class Outputs:
     classes: Path
     extra: Mapping[str, Path]
     polygons: Path | None
+    style: Path | None = None
 
     def all(self) -> list[Path]:
         """Every file."""
-        return [path for path in (self.classes, *self.extra.values(), self.polygons) if path is not None]
+        every = (self.classes, *self.extra.values(), self.polygons, self.style)
+        return [path for path in every if path is not None]
 
     def former(self) -> list[Path]:
         """What may be left of an earlier prediction: every file, and what GDAL keeps beside a map."""
-        return [*self.all(), self.classes.with_name(f"{self.classes.name}{BESIDE[0]}")]
+        parts = [] if self.polygons is None else beside(self.polygons)
+        return [*self.all(), self.classes.with_name(f"{self.classes.name}{BESIDE[0]}"), *parts]
 
     def open(
         self, stack: ExitStack, grid: Grid, colours: Palette, class_names: Sequence[str], bands: Sequence[str]
@@ -132,7 +143,7 @@ class Outputs:
                 sinks[name] = stack.enter_context(_overlay(path, grid))
             else:
                 shown = bands if name == "probability" else (name,)
-                sinks[name] = stack.enter_context(share_file(path, grid, shown))
+                sinks[name] = stack.enter_context(share_file(path, grid, shown, class_names))
         return classes, sinks
 
 
@@ -150,13 +161,14 @@ def _overlay(path: Path, grid: Grid) -> AbstractContextManager[Sink]:
     return MapFile(path, grid, bands=3, rgb=True, nodata=None, average=True)
 
 
-def share_file(path: Path, grid: Grid, bands: Sequence[str]) -> AbstractContextManager[Sink]:
-    """A file of probabilities: percent with nodata in a GeoTIFF, gray in a picture."""
+def share_file(
+    path: Path, grid: Grid, bands: Sequence[str], class_names: Sequence[str] = ()
+) -> AbstractContextManager[Sink]:
+    """A file of probabilities: percent with nodata in a GeoTIFF, which tells that and the classes, gray in a picture."""
     if _is_picture(path):
         return Picture(path, grid.size)
-    return MapFile(
-        path, grid, bands=len(bands), nodata=NODATA, tags={"UNIT": "percent"}, average=True, descriptions=bands
-    )
+    tags = {"UNIT": "percent", "VALUES": f"0 to 100 percent; {NODATA}: no data", **class_tags(class_names)}
+    return MapFile(path, grid, bands=len(bands), nodata=NODATA, tags=tags, average=True, descriptions=bands)
 
 
 def stored_share(share: NDArray[np.floating[Any]], sink: Sink) -> NDArray[np.uint8]:
@@ -187,19 +199,18 @@ def outputs_of(name: str, out: Path, options: MapPredict, *, many: bool, is_map:
             f"-o {classes}: no map is written as {classes.suffix}. Allowed here: {', '.join(allowed)}; a name "
             f"without suffix is a folder.{place}"
         )
-    extra = {
-        kind: classes.with_name(f"{classes.stem}-{kind}{classes.suffix}") for kind in _EXTRA if getattr(options, kind)
-    }
+    wanted = [kind for kind in _EXTRA if getattr(options, kind) or (kind == "probability" and options.probability_of)]
+    extra = {kind: classes.with_name(f"{classes.stem}-{kind}{classes.suffix}") for kind in wanted}
     if "probability" in extra and len(bands) > 1:  # a band for each class, which no picture has
         extra["probability"] = extra["probability"].with_suffix(MAPS[0] if _is_picture(classes) else classes.suffix)
-    polygons = _polygons(name, options.polygons, many)
+    polygons = _polygons(name, options, many)
     if _is_picture(classes) and (polygons is not None or options.areas):
         flag = "--areas" if polygons is None else f"--polygons {polygons}"
         raise InputError(
             f"{flag}: they are drawn from a GeoTIFF, and {classes.name} is a picture; give -o a name that ends in "
             ".tif, or --format tif."
         )
-    return Outputs(classes, extra, polygons)
+    return Outputs(classes, extra, polygons, classes.with_suffix(".qml") if options.qml else None)
 
 
 def named_file(out: Path, many: bool) -> bool:
@@ -207,17 +218,26 @@ def named_file(out: Path, many: bool) -> bool:
     return not many and not out.is_dir() and bool(out.suffix)
 
 
-def _polygons(name: str, given: Path | None, many: bool) -> Path | None:
+def _polygons(name: str, options: MapPredict, many: bool) -> Path | None:
     """The file of a scene's polygons."""
+    given, kind = options.polygons, options.polygons_format
     if given is None:
         return None
     if not many:
         if given.suffix.lower() not in SUFFIXES:
             raise InputError(f"--polygons {given}: polygons are written as {', '.join(SUFFIXES)}.")
+        if kind is not None:
+            raise InputError(
+                f"--polygons-format {kind} is for several images; of one the name says it: --polygons {given}. Leave "
+                "one of them out."
+            )
         return given
     if given.suffix:
-        raise InputError(f"--polygons {given}: of several images it takes a folder, for one .geojson an image.")
-    return given / f"{name}.geojson"
+        raise InputError(
+            f"--polygons {given}: of several images it takes a folder, for one file an image; --polygons-format "
+            "geojson|gpkg|shp|fgb chooses which."
+        )
+    return given / f"{name}.{kind or 'geojson'}"
 
 
 def refuse_overwriting(outputs: Mapping[str, Outputs], images: Sequence[Path]) -> None:
@@ -272,6 +292,19 @@ def write_areas(path: Path, rows: Sequence[Sequence[object]]) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             csv.writer(file).writerows([("file", "class", "name", "pixels", "area_m2", "share"), *rows])
+
+    write_atomically(path, write, remedy=OUTPUT, durable=False)
+
+
+def write_style(path: Path, names: Sequence[str], colours: Palette) -> None:
+    """The style of a map of classes for QGIS.
+
+    Raises:
+        RunError: the disk is full.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(qml(names, colours[: len(names)]), encoding="utf-8")
 
     write_atomically(path, write, remedy=OUTPUT, durable=False)
 

@@ -31,6 +31,7 @@ from semikit.inference.map_files import (
     outputs_of,
     share_file,
     stored_share,
+    write_style,
 )
 from semikit.inference.scenes import Files, SceneReader, pixels_of
 from semikit.inference.streamed import Coverage, Piece, ReadRegion, predicted
@@ -83,6 +84,12 @@ class Predictor:
         overlap = side // 4 if options.overlap is None else options.overlap
         if overlap > side // 2:
             raise ConfigError(f"--overlap {overlap} is more than half of the tile, {side}. Use at most {side // 2}.")
+        unknown = [name for name in options.probability_of if name not in reader.class_names]
+        if unknown:
+            raise ConfigError(
+                f"--probability-of {unknown[0]}: there is no class {unknown[0]!r}; it has "
+                f"{', '.join(reader.class_names)}."
+            )
         return cls(
             ensemble=Ensemble.ready(networks, inference),
             reader=reader,
@@ -95,13 +102,18 @@ class Predictor:
             choice=ClassChoice.of(options.threshold, reader.class_names, reader.background),
         )
 
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """What the bands of the probability are called."""
+        return self.options.probability_of or self.reader.bands_of_probability()
+
     def outputs(self, name: str, files: Files, out: Path, many: bool) -> Outputs:
         """The files that come of a scene; one that cannot be read is named as a map."""
         try:
             is_map = self.reader.is_map(files)
         except FileFault:
             is_map = True
-        bands = self.reader.bands_of_probability()
+        bands = self.bands
         return outputs_of(name, out, self.options, many=many, is_map=is_map, bands=bands)
 
     def faults(
@@ -133,7 +145,7 @@ class Predictor:
             for path in files:
                 refuse_loose_place(path)
         if outputs.polygons is not None or self.options.areas or self.options.min_area:
-            check_outlines(self.reader.grid(files), files[0], outputs.polygons)
+            check_outlines(self.reader.grid(files), files[0])
         if self.reader.by_windows(files):
             unwatched = replace(self.reader, watch=RangeWatch(None))
             corner, _ = unwatched.samples(files, None).image(0, Region(0, 0, 1, 1))
@@ -194,7 +206,7 @@ class Predictor:
                 folder = scratch.enter_context(TemporaryDirectory(prefix=f".{SCRATCH}.", dir=outputs.classes.parent))
                 shares = Path(folder, "shares.tif")
             with ExitStack() as stack:
-                bands = self.reader.bands_of_probability()
+                bands = self.bands
                 classes, sinks = outputs.open(stack, grid, self.colours, self.reader.class_names, bands)
                 if shares is not None and "confidence" not in sinks:
                     sinks["confidence"] = stack.enter_context(share_file(shares, grid, ("confidence",)))
@@ -209,6 +221,8 @@ class Predictor:
                 valid = f"valid{self.reader.dates}"
                 text = f"{outputs.classes}: no pixel is {valid}, so all of it is nodata"
                 notices[f"have no pixel that is {valid}"] = text
+            if outputs.style is not None:
+                write_style(outputs.style, self.reader.class_names, self.colours)
             report = self._outline(outputs, shares)
         if report is not None and outputs.polygons is not None:
             notices[_POLYGONS] = polygons_notice(report, outputs.polygons, grid.placed)
@@ -220,7 +234,10 @@ class Predictor:
         if (sink := sinks.get("confidence")) is not None:
             sink.write(piece.region, stored_share(confidence, sink), piece.valid)
         if (sink := sinks.get("probability")) is not None:
-            chosen: Tensor = self.reader.probability(piece.probabilities)
+            names, every = self.options.probability_of, piece.probabilities
+            chosen: Tensor = self.reader.probability(every)
+            if names:
+                chosen = every[[self.reader.class_names.index(name) for name in names]]
             sink.write(piece.region, stored_share(np.moveaxis(chosen.cpu().numpy(), 0, -1), sink), piece.valid)
 
     def _outline(self, outputs: Outputs, shares: Path | None) -> PolygonReport | None:

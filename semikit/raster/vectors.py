@@ -1,12 +1,14 @@
-"""Files of polygons with class and area: GeoJSON and GeoPackage, written whole or not at all."""
+"""Files of polygons with class and area, written whole or not at all: GeoJSON, GeoPackage, Shapefile, FlatGeobuf."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, final
@@ -17,12 +19,16 @@ from numpy.typing import NDArray
 from semikit.errors import DataError, RunError
 from semikit.raster.geodesic import Geodesic, Geometries
 
-GEOPACKAGE = ".gpkg"
-SUFFIXES = (".geojson", ".json", GEOPACKAGE)
+SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
+_DRIVERS = {".gpkg": "GPKG", ".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf"}
+_SHAPEFILE = (".shx", ".dbf", ".prj", ".cpg", ".qpj", ".qix", ".sbn", ".sbx", ".shp.xml")
+"""What lies beside a .shp and is of it."""
 
 _DECIMALS = 6
 """Of areas: pixels of drones are square centimetres."""
 _PROBABILITY_DECIMALS = 4
+_SHORT = 10
+"""Characters of the name of an attribute of a Shapefile."""
 _IN_PIXELS = "The raster has no CRS: coordinates are pixels (column, row from the upper left corner), areas too."
 _PLANE = 'LOCAL_CS["Undefined Cartesian SRS",UNIT["Meter",1]]'
 """What GeoPackage calls a plane that is nowhere on the Earth."""
@@ -55,7 +61,7 @@ def check_destination(out: Path, classes: Path) -> None:
     """
     refusal = f"polygons cannot be written to {out}:"
     if out.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{refusal} its name must end in {', '.join(SUFFIXES[:-1])} (GeoJSON) or {GEOPACKAGE}.")
+        raise DataError(f"{refusal} its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
     if not out.parent.is_dir():
         raise DataError(f"{refusal} there is no folder {out.parent}. Make it, or choose another.")
     if out.is_dir():
@@ -70,7 +76,8 @@ def check_destination(out: Path, classes: Path) -> None:
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """A name in a new folder beside `out`; the file written there replaces `out`, unless an exception comes.
+    """A name in a new folder beside `out`; the file written there replaces `out`, unless an exception comes. What a
+    Shapefile has beside it goes with it.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written; `out` is untouched then.
@@ -81,11 +88,29 @@ def replacing(out: Path) -> Iterator[Path]:
             yield unfinished
             with unfinished.open("rb+") as file:
                 os.fsync(file.fileno())
-            unfinished.replace(out)
+            for former in beside(out):
+                former.unlink(missing_ok=True)
+            for part in sorted(Path(folder).iterdir(), key=lambda path: path == unfinished):
+                part.replace(out.parent / part.name)
     except RunError:
         raise
     except (OSError, RuntimeError) as error:
         raise RunError(f"{out} cannot be written: {error}. Make room, or choose another place for it.") from error
+
+
+def beside(out: Path) -> list[Path]:
+    """The files that belong to a file of polygons, besides itself."""
+    return [out.with_suffix(suffix) for suffix in _SHAPEFILE] if out.suffix.lower() == ".shp" else []
+
+
+Writer = Callable[[Path, Iterable[Batch], Geodesic | None, Sequence[str], bool], None]
+"""Writes batches of polygons, in pixels, of classes with names; whether they know probabilities."""
+
+
+def writer_of(path: Path) -> Writer:
+    """What writes a file of this suffix."""
+    driver = _DRIVERS.get(path.suffix.lower())
+    return write_geojson if driver is None else partial(write_layer, driver)
 
 
 def write_geojson(
@@ -113,10 +138,16 @@ def write_geojson(
         file.write("\n]}\n")
 
 
-def write_geopackage(
-    path: Path, batches: Iterable[Batch], geodesic: Geodesic | None, names: Sequence[str], means: bool = False
+def write_layer(
+    driver: str,
+    path: Path,
+    batches: Iterable[Batch],
+    geodesic: Geodesic | None,
+    names: Sequence[str],
+    means: bool = False,
 ) -> None:
-    """GeoPackage with one layer, named like the file, in the CRS of the raster; without `geodesic` in pixels.
+    """One layer, named like the file, in the CRS of the raster; without `geodesic` in pixels. FlatGeobuf is written at
+    once, when all polygons are there; the others batch by batch.
 
     Raises:
         RuntimeError: it does not hold what was written (on a full disk SQLite does not always say so).
@@ -124,37 +155,50 @@ def write_geopackage(
     from pyogrio import read_info
     from shapely import transform
 
-    written = 0
     nothing = np.array([], dtype=object)
     floats = nothing.astype(np.float64)
     empty = Batch(nothing, nothing.astype(np.int32), floats, floats if means else None)
-    _append(path, geodesic, nothing, empty.properties(names))
+    first = (nothing, *empty.properties(names))
+    held: list[tuple[NDArray[Any], ...]] = [first]
+    written = 0
+    if driver != "FlatGeobuf":
+        _append(driver, path, geodesic, first)
     for batch in batches:
-        if len(batch.polygons):
-            shapes = transform(batch.polygons, geodesic.in_crs) if geodesic else batch.polygons
-            _append(path, geodesic, shapes, batch.properties(names))
-            written += len(batch.polygons)
-    if read_info(path)["features"] != written:
+        shapes = transform(batch.polygons, geodesic.in_crs) if geodesic else batch.polygons
+        rows = (shapes, *batch.properties(names))
+        written += len(shapes)
+        if driver == "FlatGeobuf":
+            held.append(rows)
+        elif len(shapes):
+            _append(driver, path, geodesic, rows)
+    if driver == "FlatGeobuf":
+        _append(driver, path, geodesic, tuple(np.concatenate(column) for column in zip(*held, strict=True)))
+    if read_info(path, force_feature_count=True)["features"] != written:
         raise RuntimeError(f"it does not hold the {written} polygons that were written")
 
 
-def _append(path: Path, geodesic: Geodesic | None, shapes: Geometries, columns: list[NDArray[Any]]) -> None:
-    """Write rows to the layer, which the first call makes."""
+def _append(driver: str, path: Path, geodesic: Geodesic | None, rows: tuple[NDArray[Any], ...]) -> None:
+    """Write polygons and their columns to the layer, which the first call makes."""
     from pyogrio.raw import write
     from shapely import to_wkb
 
-    begun = path.exists()
-    write(
-        path,
-        to_wkb(np.array([_right_handed(place) for place in shapes], dtype=object)),
-        columns,
-        _fields(geodesic, means=len(columns) > 3),
-        driver="GPKG",
-        geometry_type="Polygon",
-        crs=geodesic.wkt if geodesic else _PLANE,
-        append=begun,
-        layer_options=None if geodesic or begun else {"DESCRIPTION": _IN_PIXELS},
-    )
+    begun, packed = path.exists(), driver == "GPKG"
+    shapes, *columns = rows
+    fields = _fields(geodesic, means=len(columns) > 3)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")
+        write(
+            path,
+            to_wkb(np.array([_right_handed(place) for place in shapes], dtype=object)),
+            columns,
+            [name[:_SHORT] for name in fields] if driver == "ESRI Shapefile" else fields,
+            driver=driver,
+            geometry_type="Polygon",
+            crs=geodesic.wkt if geodesic else _PLANE if packed else None,
+            append=begun,
+            encoding="UTF-8",
+            layer_options={"DESCRIPTION": _IN_PIXELS} if packed and not geodesic and not begun else None,
+        )
 
 
 def _right_handed(place: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rio_cogeo import cog_validate
 
 from semikit.data.formats.images import read_grid
 from semikit.errors import RunError
@@ -48,6 +49,7 @@ def test_a_map_of_classes(tmp_path: Path, grid: Grid) -> None:
         assert read.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert (read.profile["compress"], read.profile["tiled"], read.block_shapes) == ("deflate", True, [(512, 512)])
         assert read.overviews(1) == [2]
+    assert cog_validate(out, strict=True) == (True, [], [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["change.tif", "in"]
 
 
@@ -58,6 +60,7 @@ def test_three_bands(tmp_path: Path, grid: Grid, rgb: bool, kinds: list[str]) ->
     with rasterio.open(tmp_path / "o.tif") as read:
         assert np.array_equal(np.moveaxis(read.read(), 0, -1), values)
         assert [kind.name for kind in read.colorinterp] == kinds
+    assert cog_validate(tmp_path / "o.tif", strict=True) == (True, [], [])
 
 
 def test_without_a_place(tmp_path: Path) -> None:

