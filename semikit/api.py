@@ -270,6 +270,32 @@ def predict(
     return done
 
 
+def polygons(
+    map_file: Place,
+    *,
+    out: Place,
+    threshold: float | str | Sequence[float | str] | Mapping[str, float] = (),
+    min_area: float = 0.0,
+    simplify: float = 0.0,
+    aoi: Place | None = None,
+    areas: bool = False,
+    map: Place | None = None,
+) -> list[str]:
+    """Polygons of a GeoTIFF that `predict` wrote, of classes or of probabilities, as `semikit polygons` does; returns
+    notices. `areas` writes a table of areas beside `out`, `map` the map of classes that the polygons are drawn from.
+
+    Raises:
+        InputError: the file is no map, or outputs cannot be written; RunError: the disk is full.
+    """
+    from semikit.inference.map_files import MapPredict
+    from semikit.inference.outlining import outline_map
+    from semikit.settings.messages import validate
+
+    given = {"threshold": threshold, "min_area": float(min_area), "simplify": float(simplify), "areas": areas}
+    options = validate(MapPredict, {**given, "aoi": aoi, "polygons": Path(out)}, "polygons")
+    return outline_map(Path(map_file), Path(out), options, _path(map))
+
+
 def list_methods() -> list[str]:
     """Names for `method`."""
     return METHODS.names()

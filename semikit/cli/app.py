@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from semikit.cli import benchmark, data, demo, evaluate, listing, own_data, predict, reproduce, train
+from semikit.cli import benchmark, data, demo, evaluate, listing, own_data, polygons, predict, reproduce, train
 from semikit.errors import InputError, RunError, SemikitError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("polygons")(polygons.polygons)
 app.command("list")(listing.list_names)
 for command in (own_data.init, own_data.check, own_data.convert):
     data.data_app.command()(command)

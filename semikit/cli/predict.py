@@ -46,6 +46,9 @@ def predict(
     qml: Annotated[
         bool | None, typer.Option("--qml", help="seg, cd: also write a QGIS style beside the map, NAME.qml.")
     ] = None,
+    legend: Annotated[
+        bool | None, typer.Option("--legend", help="seg, cd: also draw the classes and their colours, legend.png.")
+    ] = None,
     polygons: Annotated[
         Path | None,
         typer.Option(
@@ -57,6 +60,13 @@ def predict(
     ] = None,
     areas: Annotated[
         bool | None, typer.Option("--areas", help="seg, cd: also write a table of areas by class, areas.csv.")
+    ] = None,
+    aoi: Annotated[
+        Path | None,
+        typer.Option(
+            help="seg, cd: a file of polygons; only what lies in them is predicted, elsewhere there is nodata, and "
+            "--areas are those of each."
+        ),
     ] = None,
     threshold: Annotated[
         list[str] | None,
@@ -126,9 +136,11 @@ def predict(
         "probability": probability,
         "probability_of": tuple(probability_of) if probability_of else None,
         "qml": qml,
+        "legend": legend,
         "polygons": polygons,
         "polygons_format": polygons_format,
         "areas": areas,
+        "aoi": aoi,
         "format": format,
         "threshold": tuple(threshold) if threshold else None,
         "min_area": min_area,

@@ -34,6 +34,7 @@ MAPS, PICTURES = (".tif", ".tiff"), (".png",)
 SCRATCH = "shares"
 """What a folder for files that do not stay is called, with a dot before it and letters of chance after it."""
 _EXTRA = ("confidence", "probability", "overlay")
+_AREAS = ("class", "name", "pixels", "area_m2", "share")
 _BY_FORMAT = {"tif": MAPS, "png": PICTURES}
 
 
@@ -56,6 +57,9 @@ class MapPredict(Settings):
     """A style of QGIS with names and colours of the classes, NAME.qml beside the map."""
     overlay: bool = False
     """The classes laid over the image (changes over the second date), NAME-overlay."""
+    legend: bool = False
+    """A picture of the classes with their colours, legend.png in the folder of the maps (of a named map
+    NAME-legend.png)."""
     format: Literal["tif", "png"] | None = None
     """GeoTIFF or PNG; null: by the place of the image, or by the name that is given."""
     polygons: Location | None = None
@@ -64,6 +68,9 @@ class MapPredict(Settings):
     """What polygons of several images are written as; null: geojson."""
     areas: bool = False
     """A table of areas by class, areas.csv."""
+    aoi: Location | None = None
+    """A file of polygons: only windows that touch them are predicted, and elsewhere there is nodata; areas are those of
+    each of its features."""
     threshold: Annotated[tuple[Annotated[float, Field(strict=False)] | str, ...], BeforeValidator(_thresholds)] = ()
     """P or CLASS=P: the probability from which pixels are of a class, also where another is more probable; P alone, of
     change, that something changed, of segmentation what the most probable class needs, else there is nodata."""
@@ -110,6 +117,21 @@ class ClassSink(Sink, Protocol):
 
 
 @final
+@dataclass(frozen=True)
+class Legend:
+    """The classes of a map: names, colours (K, 3), and the one that is not outlined."""
+
+    names: tuple[str, ...]
+    colours: Palette
+    background: int | None
+
+    def tags(self) -> dict[str, str]:
+        """As texts in a file."""
+        colours = {f"COLOUR_{k}": ",".join(map(str, colour)) for k, colour in enumerate(self.colours.tolist())}
+        return {**class_tags(self.names), **colours, **({} if self.background is None else {"BACKGROUND": "0"})}
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """The files of one scene: the classes, what else is wanted by its name, and the polygons."""
@@ -130,28 +152,35 @@ class Outputs:
         return [*self.all(), self.classes.with_name(f"{self.classes.name}{BESIDE[0]}"), *parts]
 
     def open(
-        self, stack: ExitStack, grid: Grid, colours: Palette, class_names: Sequence[str], bands: Sequence[str]
+        self, stack: ExitStack, grid: Grid, legend: Legend, bands: Sequence[str]
     ) -> tuple[ClassSink, dict[str, Sink]]:
         """The classes, and all other files but the polygons by their name, to be written; `bands` are those of the
         probability. `stack` finishes them, or removes them when something fails.
         """
         self.classes.parent.mkdir(parents=True, exist_ok=True)
-        classes = stack.enter_context(_classes(self.classes, grid, colours[: len(class_names)], class_names))
+        classes = stack.enter_context(class_file(self.classes, grid, legend))
         sinks: dict[str, Sink] = {}
         for name, path in self.extra.items():
             if name == "overlay":
                 sinks[name] = stack.enter_context(_overlay(path, grid))
             else:
                 shown = bands if name == "probability" else (name,)
-                sinks[name] = stack.enter_context(share_file(path, grid, shown, class_names))
+                sinks[name] = stack.enter_context(share_file(path, grid, shown, legend))
         return classes, sinks
 
 
-def _classes(path: Path, grid: Grid, colours: Palette, names: Sequence[str]) -> AbstractContextManager[ClassSink]:
+def class_file(path: Path, grid: Grid, legend: Legend) -> AbstractContextManager[ClassSink]:
+    """A file of class numbers."""
     if _is_picture(path):
-        return Picture(path, grid.size, colours, empty=NODATA)
+        return Picture(path, grid.size, legend.colours, empty=NODATA)
     return MapFile(
-        path, grid, nodata=NODATA, colours=colours, tags=class_tags(names), descriptions=("class",), categories=names
+        path,
+        grid,
+        nodata=NODATA,
+        colours=legend.colours,
+        tags=legend.tags(),
+        descriptions=("class",),
+        categories=legend.names,
     )
 
 
@@ -162,12 +191,13 @@ def _overlay(path: Path, grid: Grid) -> AbstractContextManager[Sink]:
 
 
 def share_file(
-    path: Path, grid: Grid, bands: Sequence[str], class_names: Sequence[str] = ()
+    path: Path, grid: Grid, bands: Sequence[str], legend: Legend | None = None
 ) -> AbstractContextManager[Sink]:
-    """A file of probabilities: percent with nodata in a GeoTIFF, which tells that and the classes, gray in a picture."""
+    """A file of probabilities: percent with nodata in a GeoTIFF, which says so and names the classes, gray in a PNG."""
     if _is_picture(path):
         return Picture(path, grid.size)
-    tags = {"UNIT": "percent", "VALUES": f"0 to 100 percent; {NODATA}: no data", **class_tags(class_names)}
+    known = {} if legend is None else legend.tags()
+    tags = {"UNIT": "percent", "VALUES": f"0 to 100 percent; {NODATA}: no data", **known}
     return MapFile(path, grid, bands=len(bands), nodata=NODATA, tags=tags, average=True, descriptions=bands)
 
 
@@ -282,8 +312,14 @@ def make_room(outputs: Sequence[Outputs]) -> None:
             check_destination(one.polygons, one.classes)
 
 
-def write_areas(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    """The table of areas: of each map and class the pixels, square metres (empty without CRS) and share of all classes.
+def table_beside(path: Path) -> Path:
+    """The table of areas of a file."""
+    return path.with_name(f"{path.stem}-areas.csv")
+
+
+def write_areas(path: Path, rows: Sequence[Sequence[object]], features: bool) -> None:
+    """The table of areas: of each map and class the pixels, square metres (empty without CRS) and share of all classes;
+    of each of the `features` of an area of interest, if there is one.
 
     Raises:
         RunError: the disk is full.
@@ -291,12 +327,13 @@ def write_areas(path: Path, rows: Sequence[Sequence[object]]) -> None:
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            csv.writer(file).writerows([("file", "class", "name", "pixels", "area_m2", "share"), *rows])
+            head = ("file", *(("feature", "feature_name") if features else ()), *_AREAS)
+            csv.writer(file).writerows([head, *rows])
 
     write_atomically(path, write, remedy=OUTPUT, durable=False)
 
 
-def write_style(path: Path, names: Sequence[str], colours: Palette) -> None:
+def write_style(path: Path, legend: Legend) -> None:
     """The style of a map of classes for QGIS.
 
     Raises:
@@ -304,7 +341,7 @@ def write_style(path: Path, names: Sequence[str], colours: Palette) -> None:
     """
 
     def write(temporary: Path) -> None:
-        temporary.write_text(qml(names, colours[: len(names)]), encoding="utf-8")
+        temporary.write_text(qml(legend.names, legend.colours), encoding="utf-8")
 
     write_atomically(path, write, remedy=OUTPUT, durable=False)
 

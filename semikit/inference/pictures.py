@@ -45,6 +45,41 @@ def overlay(image: Pixels, labels: Pixels, colours: Pixels, opacity: float = 0.5
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
+_ROW, _SWATCH, _ROWS = 30, 46, 20
+"""Of a legend: height of a line, width of a colour, lines of a column."""
+_GROUND = ((40, 46, 52), (215, 218, 222))
+"""Dark and light, which the half transparent colour of an overlay is shown over."""
+
+
+def legend_picture(names: Sequence[str], colours: Pixels, bare: int | None = None, opacity: float = 0.5) -> Image.Image:
+    """The classes of a map: colour, the same as an overlay lays it over dark and light, and name; in an overlay the
+    class `bare` shows the image.
+    """
+    font, small = font_of(15), font_of(11)
+    widths = [int(max(font.getlength(name) for name in names[k : k + _ROWS])) for k in range(0, len(names), _ROWS)]
+    lefts = np.cumsum([_CELL_GAP * 2, *(width + 2 * _SWATCH + 5 * _CELL_GAP for width in widths)])
+    rows = min(len(names), _ROWS)
+    canvas = Image.new("RGB", (max(int(lefts[-1]), 160), _CELL_GAP * 3 + _LINE + rows * _ROW), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((lefts[0], _CELL_GAP), "map", fill="black", font=small)
+    draw.text((lefts[0] + _SWATCH + _CELL_GAP, _CELL_GAP), "overlay", fill="black", font=small)
+    for number, name in enumerate(names):
+        left, top = int(lefts[number // _ROWS]), 2 * _CELL_GAP + _LINE + number % _ROWS * _ROW
+        colour = colours[number].astype(float)
+        draw.rectangle((left, top, left + _SWATCH, top + _ROW - 8), fill=_rgb(colour), outline="gray")
+        left += _SWATCH + _CELL_GAP
+        for half, ground in enumerate(_GROUND):
+            mixed = colour * opacity + np.array(ground) * (1 - opacity) if number != bare else np.array(ground)
+            start = left + half * _SWATCH // 2
+            draw.rectangle((start, top, start + _SWATCH // 2, top + _ROW - 8), fill=_rgb(mixed))
+        draw.text((left + _SWATCH + _CELL_GAP, top + 1), name, fill="black", font=font)
+    return canvas
+
+
+def _rgb(colour: npt.NDArray[np.floating]) -> tuple[int, ...]:
+    return tuple(int(part) for part in colour.round())
+
+
 def displayed(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """Image (*T, H, W, C) as a picture (H, W, 3) of each date: the first three bands, or the first one three times."""
     rgb = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)

@@ -12,6 +12,7 @@ from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import is_raster
 from semikit.data.header_notices import parts_notices
 from semikit.errors import FileFault, InputError, some
+from semikit.files import OUTPUT
 from semikit.inference.ahead import Ahead
 from semikit.inference.journal import Journal, Rows, identity, job_of
 from semikit.inference.many_files import Failures, output_folder, refuse_among_images
@@ -21,14 +22,15 @@ from semikit.inference.map_files import (
     make_room,
     named_file,
     refuse_overwriting,
+    table_beside,
     write_areas,
 )
+from semikit.inference.pictures import legend_picture, save_png
 from semikit.inference.predictor import PartProgress, Predictor
 from semikit.inference.scenes import Files, SceneReader
 from semikit.inference.streamed import Piece, ReadRegion
 from semikit.inference.windows import read_ahead
 from semikit.raster.cog import small_cache
-from semikit.raster.polygons import PolygonReport
 
 
 def predict_maps(
@@ -80,7 +82,10 @@ def predict_maps(
         if options.areas:
             areas = {**kept, **work.areas}
             rows = [(outputs[name].classes, *row) for name in found.scenes for row in areas.get(name, ())]
-            write_areas(folder / (f"{out.stem}-areas.csv" if single else "areas.csv"), rows)
+            write_areas(table_beside(out) if single else folder / "areas.csv", rows, options.aoi is not None)
+        if options.legend:
+            picture = legend_picture(predictor.legend.names, predictor.legend.colours, reader.background)
+            save_png(picture, out.with_name(f"{out.stem}-legend.png") if single else folder / "legend.png", OUTPUT)
     notices += [*reader.watch.notices(), *parts_notices(found.images)]
     return Predicted(total - len(failures.found) - len(kept), notices, failures.found)
 
@@ -176,20 +181,10 @@ class _Work:
             progress(1, 1)
             return {}
         if report is not None:
-            self.areas[name] = self._rows(report)
+            self.areas[name] = self.predictor.area_rows(self.scenes[name], outputs.classes, report)
         if self.journal is not None:
             self.journal.add(name, images, outputs, self.areas.get(name, ()))
         return notices
-
-    def _rows(self, report: PolygonReport) -> Rows:
-        """Those of one map, also of classes that it does not hold."""
-        total = sum(area for _, area in report.classes.values()) or 1.0
-        rows: list[Sequence[object]] = []
-        for value, name in enumerate(self.predictor.reader.class_names):
-            pixels, area = report.classes.get(value, (0, 0.0))
-            metres = round(area, 2) if report.in_metres else ""
-            rows.append((value, name, pixels, metres, f"{area / total:.6f}"))
-        return rows
 
 
 def _pieces(steps: Iterator[_Step]) -> Iterator[Piece]:

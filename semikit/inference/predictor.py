@@ -21,10 +21,11 @@ from semikit.errors import ConfigError, FileFault
 from semikit.files import refuse_long_names
 from semikit.inference.class_choice import ClassChoice
 from semikit.inference.ensemble import Ensemble, Views
-from semikit.inference.finishing import draw_overlay, without_small_areas
+from semikit.inference.finishing import area_rows, draw_overlay, polygons_notice, within, without_small_areas
 from semikit.inference.map_files import (
     SCRATCH,
     ClassSink,
+    Legend,
     MapPredict,
     Outputs,
     Sink,
@@ -36,6 +37,7 @@ from semikit.inference.map_files import (
 from semikit.inference.scenes import Files, SceneReader, pixels_of
 from semikit.inference.streamed import Coverage, Piece, ReadRegion, predicted
 from semikit.inference.windows import EvaluateSettings, refuse_channels
+from semikit.raster.area_of_interest import AreaOfInterest
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
 from semikit.raster.region import Region
 
@@ -61,6 +63,7 @@ class Predictor:
     side: int
     overlap: int
     choice: ClassChoice
+    aoi: AreaOfInterest | None
 
     @classmethod
     def of(
@@ -100,7 +103,14 @@ class Predictor:
             side=side,
             overlap=overlap,
             choice=ClassChoice.of(options.threshold, reader.class_names, reader.background),
+            aoi=None if options.aoi is None else AreaOfInterest.read(options.aoi),
         )
+
+    @property
+    def legend(self) -> Legend:
+        """What maps say of their classes."""
+        names = self.reader.class_names
+        return Legend(names, self.colours[: len(names)], self.reader.background)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -146,6 +156,8 @@ class Predictor:
                 refuse_loose_place(path)
         if outputs.polygons is not None or self.options.areas or self.options.min_area:
             check_outlines(self.reader.grid(files), files[0])
+        if self.aoi is not None:
+            self.aoi.on(self.reader.grid(files), files[0])
         if self.reader.by_windows(files):
             unwatched = replace(self.reader, watch=RangeWatch(None))
             corner, _ = unwatched.samples(files, None).image(0, Region(0, 0, 1, 1))
@@ -159,7 +171,8 @@ class Predictor:
         """
         source = self.reader.samples(files, self.reader.scale or self.reader.range_of(files))
         if self.reader.by_windows(files):
-            return lambda region: source.image(0, region)
+            read: ReadRegion = lambda region: source.image(0, region)  # noqa: E731
+            return read if self.aoi is None else within(read, self.aoi.on(self.reader.grid(files), files[0]))
         image, valid = source.image(0)
         refuse_channels(self.ensemble.networks[0], image, files[0])
         return pixels_of(image, valid)
@@ -206,23 +219,22 @@ class Predictor:
                 folder = scratch.enter_context(TemporaryDirectory(prefix=f".{SCRATCH}.", dir=outputs.classes.parent))
                 shares = Path(folder, "shares.tif")
             with ExitStack() as stack:
-                bands = self.bands
-                classes, sinks = outputs.open(stack, grid, self.colours, self.reader.class_names, bands)
+                classes, sinks = outputs.open(stack, grid, self.legend, self.bands)
                 if shares is not None and "confidence" not in sinks:
                     sinks["confidence"] = stack.enter_context(share_file(shares, grid, ("confidence",)))
                 for piece in pieces:
                     seen |= bool(piece.valid.any())
                     self._write_piece(piece, classes, sinks)
                     progress(piece.done, piece.total)
-                least = self.options.min_area
-                notices |= without_small_areas(classes, outputs.classes, grid, files[0], least, self.reader)
-                draw_overlay(sinks, classes, read, grid.size, self.colours, self.reader)
+                least, path = self.options.min_area, outputs.classes
+                notices |= without_small_areas(classes, path, grid, files[0], least, self.legend)
+                draw_overlay(sinks, classes, read, grid.size, self.colours, self.reader.background)
             if not seen:
                 valid = f"valid{self.reader.dates}"
                 text = f"{outputs.classes}: no pixel is {valid}, so all of it is nodata"
                 notices[f"have no pixel that is {valid}"] = text
             if outputs.style is not None:
-                write_style(outputs.style, self.reader.class_names, self.colours)
+                write_style(outputs.style, self.legend)
             report = self._outline(outputs, shares)
         if report is not None and outputs.polygons is not None:
             notices[_POLYGONS] = polygons_notice(report, outputs.polygons, grid.placed)
@@ -240,6 +252,11 @@ class Predictor:
                 chosen = every[[self.reader.class_names.index(name) for name in names]]
             sink.write(piece.region, stored_share(np.moveaxis(chosen.cpu().numpy(), 0, -1), sink), piece.valid)
 
+    def area_rows(self, files: Files, classes: Path, report: PolygonReport) -> list[list[object]]:
+        """The rows of the table of areas: of each class, also of those that the map does not hold."""
+        area = None if self.aoi is None else self.aoi.on(self.reader.grid(files), files[0])
+        return area_rows(self.reader.class_names, report, area, classes)
+
     def _outline(self, outputs: Outputs, shares: Path | None) -> PolygonReport | None:
         """The polygons of a map, and the areas of its classes."""
         if outputs.polygons is None and not self.options.areas:
@@ -253,9 +270,3 @@ class Predictor:
             shares=shares if outputs.polygons is not None else None,
             areas=self.options.areas,
         )
-
-
-def polygons_notice(report: PolygonReport, path: Path, placed: bool) -> str:
-    """How many polygons were written, and their area."""
-    unit = "m2" if placed else "pixels"
-    return f"{report.count} polygon{'s' if report.count != 1 else ''} of {report.area:,.0f} {unit} in {path}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self, final
 
@@ -30,8 +31,11 @@ from semikit.inference.windows import bands_and_scale, orientation_of
 from semikit.raster.grid import Grid
 from semikit.raster.region import Region
 
-_LARGE = 2048
+LARGE = 2048
 """Pixels a side up to which a raster without a place on the map is taken for a photo."""
+
+_HEADERS = 64
+"""Of so many files the grids are remembered."""
 
 Files = tuple[Path, ...]
 """Of one scene, a file for each date."""
@@ -66,6 +70,8 @@ class SceneReader(ABC):
     scale: Scale | None
     orientation: Orientation
     watch: RangeWatch = field(compare=False)
+    headers: Callable[[Path, bool], Grid] = field(default_factory=lambda: lru_cache(_HEADERS)(read_grid), compare=False)
+    """`read_grid`; asked for again it does not open the file."""
 
     plural: ClassVar[str]
     dates: ClassVar[str]
@@ -122,7 +128,7 @@ class SceneReader(ABC):
 
     def grid(self, files: Files) -> Grid:
         """The grid that maps are drawn on: that of the first date."""
-        return read_grid(files[0], self.orientation != "stored")
+        return self.headers(files[0], self.orientation != "stored")
 
 
 @final
@@ -153,7 +159,7 @@ class SingleDates(SceneReader):
 
     def by_windows(self, files: Files) -> bool:
         """Whether it has a place, or is too large to be a photo."""
-        return is_raster(files[0]) and (self.is_map(files) or max(self.grid(files).size) > _LARGE)
+        return is_raster(files[0]) and (self.is_map(files) or max(self.grid(files).size) > LARGE)
 
     def notices(self, files: Files) -> dict[str, str]:
         """A place in a reference system that is not known."""

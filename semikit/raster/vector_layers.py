@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -37,6 +37,8 @@ class Layer:
     polygons: Geometries
     names: tuple[str, ...]
     crs: str
+    owners: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The feature (N,) of the file that each polygon is of, counted from 1; empty where there is no file."""
     others: str = ""
     """What else the file holds, with numbers: lines, points, features without a shape."""
 
@@ -56,7 +58,7 @@ class Layer:
         lengths = np.maximum(np.maximum(east - west, north - south) / _PIECES, _SHORTEST)
         finer = segmentize(self.polygons, lengths)
         moved = np.asarray(transform(finer, lambda points: np.column_stack(change.transform(*points.T))))
-        return Layer(moved, self.names, after.to_wkt()).chosen(np.isfinite(bounds(moved)).all(axis=1))
+        return replace(self, polygons=moved, crs=after.to_wkt()).chosen(np.isfinite(bounds(moved)).all(axis=1))
 
     def touching(self, grid: Grid) -> Layer:
         """The polygons that touch a raster of the same CRS, the largest first."""
@@ -69,7 +71,8 @@ class Layer:
     def chosen(self, which: NDArray[Any]) -> Layer:
         """Some of the polygons, by a mask or by numbers."""
         names = np.array(self.names, dtype=object)[which]
-        return Layer(self.polygons[which], tuple(names), self.crs)
+        owners = self.owners[which] if len(self.owners) else self.owners
+        return Layer(self.polygons[which], tuple(names), self.crs, owners)
 
     def digest(self) -> str:
         """The same as long as polygons and names are."""
@@ -122,7 +125,9 @@ def read_layer(path: Path, attribute: str | None, layer: str | None = None) -> L
         names = ["" for _ in geometries] if attribute is None else [_text(value) for value in columns[0]]
         kept = np.flatnonzero(areal)
         parts, owners = get_parts(geometries[kept], return_index=True)
-        return Layer(parts, tuple(names[kept[k]] for k in owners), str(info["crs"]), _counted(kinds[~areal]))
+        numbers = (kept[owners] + 1).astype(np.int64)
+        others = _counted(kinds[~areal])
+        return Layer(parts, tuple(names[kept[k]] for k in owners), str(info["crs"]), numbers, others)
 
 
 def layer_of(path: Path, layer: str | None) -> str:
@@ -140,7 +145,7 @@ def layer_of(path: Path, layer: str | None) -> str:
         if layer is None and len(names) > 1:
             raise ConfigError(
                 f"{path} has several layers: {', '.join(names)}. Say which one is meant, --layer NAME; of a labelled "
-                "area, save the one that counts as a file of its own."
+                "area or an --aoi, save the one that counts as a file of its own."
             )
         if not names:
             raise FileFault("file without polygons", path, "no layer with shapes", _REMEDY)
@@ -151,6 +156,19 @@ def _counted(kinds: NDArray[Any]) -> str:
     """Numbers of shapely's types of geometry, in words."""
     counts = {word: int(np.isin(kinds, numbers).sum()) for word, numbers in _OTHERS.items()}
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def fields_of(path: Path) -> list[str]:
+    """The names of the attributes of a file's only layer.
+
+    Raises:
+        FileFault: cannot be read.
+        ConfigError: see `layer_of`.
+    """
+    import pyogrio
+
+    with _faults_of(path):
+        return [str(name) for name in pyogrio.read_info(path, layer=layer_of(path, None))["fields"]]
 
 
 def attributes(path: Path, layer: str | None = None) -> dict[str, list[str]]:

@@ -90,7 +90,7 @@ def replacing(out: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             for former in beside(out):
                 former.unlink(missing_ok=True)
-            for part in sorted(Path(folder).iterdir(), key=lambda path: path == unfinished):
+            for part in (*filter(Path.exists, beside(unfinished)), unfinished):
                 part.replace(out.parent / part.name)
     except RunError:
         raise

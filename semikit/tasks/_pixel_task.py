@@ -26,7 +26,7 @@ from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.map_files import MapPredict
 from semikit.inference.pictures import captioned, save_png
 from semikit.inference.predict_maps import predict_maps
-from semikit.inference.scenes import SceneReader
+from semikit.inference.scenes import LARGE, SceneReader
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.settings import ModelSettings
 from semikit.models.unused import freeze_unused
@@ -42,11 +42,8 @@ _CHECKED = {"labelled": 1000, "val": 200, "test": 200}
 """Images of a published data set that are opened before training; `--dry-run` and `data verify` do more."""
 
 
-_LARGE = 2048
-
-
 def _large(source: Samples) -> list[int]:
-    return [k for k in range(len(source)) if max(source.extent(k) or (0,)) > _LARGE]
+    return [k for k in range(len(source)) if max(source.extent(k) or (0,)) > LARGE]
 
 
 class PixelTask(Task, ABC):
@@ -181,7 +178,7 @@ class PixelTask(Task, ABC):
         if not large or self.evaluation.settings.window == "sliding":
             return []
         return [
-            f"{len(large)} scored rasters ({some(large)}) have more than {_LARGE} pixels a side and are evaluated as a "
+            f"{len(large)} scored rasters ({some(large)}) have more than {LARGE} pixels a side and are evaluated as a "
             "whole; evaluate.window=sliding reads them window by window",
         ]
 

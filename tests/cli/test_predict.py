@@ -141,6 +141,13 @@ def test_a_raster_with_a_place(semikit: Call, trained: Path, tmp_path: Path) -> 
     with rasterio.open("out/cover.tif") as file, rasterio.open(source) as first:
         assert (file.crs, file.transform, file.shape) == (first.crs, first.transform, first.shape)
     assert set(pyogrio.raw.read("cover.gpkg")[3][1]) <= {"sky", "road", "car"}
+    flags = ("--threshold", "car=0.2", "--threshold", "road=0.9", "--min-area", "500", "--areas", "--map", "again.tif")
+    answer = semikit("polygons", "out/cover-probability.tif", "-o", "again.gpkg", *flags)
+    assert answer.code == 0, answer.err
+    assert "in again.gpkg" in answer.out
+    with rasterio.open("out/cover.tif") as file, rasterio.open("again.tif") as again:
+        assert (file.read(1) == again.read(1)).mean() > 0.95, "probabilities are whole percents"
+    assert Path("again-areas.csv").is_file()
     answer = semikit("predict", trained, source, "-o", "out", "--format", "jpg")
     assert answer.code == 2
     assert "'tif', 'png'" in " ".join(answer.err.replace(" or ", ", ").split()), answer.err

@@ -55,9 +55,9 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-@pytest.mark.parametrize("name", ["out.shp", "out", "out.geojson.zip"])
+@pytest.mark.parametrize("name", ["out.kml", "out", "out.geojson.zip"])
 def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=r"must end in \.geojson, \.json \(GeoJSON\) or \.gpkg"):
+    with pytest.raises(DataError, match=r"must end in \.geojson, \.json, \.gpkg, \.shp or \.fgb"):
         check_destination(tmp_path / name, tmp_path / "map.tif")
 
 

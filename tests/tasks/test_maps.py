@@ -24,9 +24,11 @@ from rasterio.rpc import RPC
 from rio_cogeo import cog_validate
 from torch import Tensor, nn
 
+from semikit.api import polygons
 from semikit.core.network import Features, Network
 from semikit.core.task import Inference, Predicted
 from semikit.errors import ConfigError, DataError, InputError
+from semikit.inference import scenes
 from semikit.inference.in_memory import detect_change, segment
 from semikit.inference.journal import JOURNAL
 from semikit.inference.map_files import MapPredict
@@ -190,6 +192,21 @@ class TestMaps:
         with pytest.raises(ConfigError, match=f"--probability-of lake: .* it has {', '.join(case.names)}"):
             case.predict(sources, tmp_path / "no.tif", probability_of=("lake",))
 
+    def test_a_legend(self, case: Case, tmp_path: Path) -> None:
+        """Colours as in the map and, beside it, as in an overlay over dark and light."""
+        classes = blocks(case, empty=0)
+        case.predict(case.photo(classes), tmp_path / "out", legend=True)
+        case.predict(case.raster(classes), tmp_path / "map.tif", legend=True)
+        assert names(tmp_path / "out") == ["a.png", "legend.png"]
+        with Image.open(tmp_path / "out/legend.png") as image, Image.open(tmp_path / "map-legend.png") as other:
+            shown = np.array(image)
+            assert np.array_equal(shown, np.array(other))
+        seen = set(map(tuple, shown.reshape(-1, 3).tolist()))
+        assert {tuple(colour) for colour in case.metadata["palette"]} <= seen
+        last, dark = np.array(case.metadata["palette"][-1]), np.array([40, 46, 52])
+        assert tuple(((last + dark) / 2).round().astype(int).tolist()) in seen
+        assert (tuple(dark.tolist()) in seen) == (case.task == "cd"), "of change the background shows the image"
+
     def test_a_style_beside_the_map(self, case: Case, tmp_path: Path) -> None:
         case.predict(case.raster(blocks(case)), tmp_path / "map.tif", qml=True)
         style = ElementTree.parse(tmp_path / "map.qml").getroot()
@@ -340,6 +357,14 @@ class TestFiles:
         with pytest.raises(InputError, match=r"no map is written as \.tif\. Allowed here: \.png"):
             case.predict(photo, tmp_path / "other.tif", format="png")
 
+    def test_the_place_is_read_once(self, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[Path] = []
+        plain = scenes.read_grid
+        monkeypatch.setattr(scenes, "read_grid", lambda path, upright: asked.append(path) or plain(path, upright))
+        sources = case.raster(blocks(case))
+        case.predict(sources, tmp_path / "map.tif", areas=True, polygons=tmp_path / "map.gpkg", min_area=500.0)
+        assert asked == sources[:1]
+
     def test_a_name_without_suffix_is_a_folder(self, case: Case, tmp_path: Path) -> None:
         case.predict(case.raster(blocks(case)), tmp_path / "maps")
         assert names(tmp_path / "maps") == ["a.tif", "a.tif.aux.xml"]
@@ -458,10 +483,10 @@ class TestPolygons:
         assert names(tmp_path / "others") == ["a.fgb", "b.fgb"]
         with pytest.raises(InputError, match=r"of several images it takes a folder, .* --polygons-format"):
             case.predict(case.folders, tmp_path / "maps", polygons=tmp_path / "outlines.gpkg")
-        for polygons, words in ((tmp_path / "a.kml", "written as .geojson, .json, .gpkg, .shp, .fgb"),
+        for out, words in ((tmp_path / "a.kml", "written as .geojson, .json, .gpkg, .shp, .fgb"),
                                 (tmp_path / "a.gpkg", r"--polygons-format fgb is for several images")):  # fmt: skip
             with pytest.raises(InputError, match=words):
-                case.predict(case.raster(blocks(case)), tmp_path / "m.tif", polygons=polygons, polygons_format="fgb")
+                case.predict(case.raster(blocks(case)), tmp_path / "m.tif", polygons=out, polygons_format="fgb")
 
     @pytest.mark.parametrize("options", [{"polygons": Path("a.gpkg")}, {"areas": True}])
     def test_of_a_picture_there_are_none(self, case: Case, tmp_path: Path, options: Any) -> None:
@@ -561,6 +586,159 @@ class TestThresholds:
         with pytest.raises(ConfigError, match=words.format(names=", ".join(case.names))):
             case.predict(case.raster(blocks(case)), tmp_path / "map.tif", threshold=given)
         assert not (tmp_path / "map.tif").exists()
+
+
+class TestAreaOfInterest:
+    def polygons(self, folder: Path, suffix: str = "gpkg", name: str = "Name") -> Path:
+        """Two features in longitude and latitude: rows 30 to 60, columns 40 to 70, in two parts, and a triangle."""
+        corner, shapes = (4e5, 5.8e6), []
+        for parts in (((40, 30, 50, 60), (50, 30, 70, 60)), ()):
+            boxes = [shapely.box(corner[0] + a * 10, corner[1] - d * 10, corner[0] + c * 10, corner[1] - b * 10)
+                     for a, b, c, d in parts]  # fmt: skip
+            points = [(corner[0] + x * 10, corner[1] - y * 10) for x, y in ((0, 60), (30, 90), (0, 90))]
+            shapes.append(shapely.MultiPolygon(boxes or [shapely.Polygon(points)]))
+        to_degrees = Transformer.from_crs(UTM, "EPSG:4326", always_xy=True)
+        placed = shapely.transform(np.array(shapes), lambda p: np.column_stack(to_degrees.transform(*p.T)))
+        columns = [np.array(["field", "wood"], dtype=object)]
+        pyogrio.raw.write(folder / f"aoi.{suffix}", shapely.to_wkb(placed), columns, [name],
+                          geometry_type="MultiPolygon", crs="EPSG:4326")  # fmt: skip
+        return folder / f"aoi.{suffix}"
+
+    @pytest.mark.parametrize("suffix", ["gpkg", "geojson", "shp"])
+    def test_the_map_within_and_nodata_elsewhere(self, case: Case, tmp_path: Path, suffix: str) -> None:
+        sources = case.raster(blocks(case))
+        aoi = self.polygons(tmp_path, suffix)
+        few, every = Bright(len(case.names)), Bright(len(case.names))
+        outputs = {"probability": True, "overlay": True}
+        case.predict(sources, tmp_path / "all.tif", every, **outputs)
+        case.predict(sources, tmp_path / "map.tif", few, aoi=aoi, areas=True, **outputs)
+        rows, columns = np.mgrid[:92, :112] + 0.5
+        field = (rows > 30) & (rows < 60) & (columns > 40) & (columns < 70)
+        inside = field | ((columns < rows - 60) & (rows < 90))
+        for kind in ("", "-probability", "-overlay"):
+            with rasterio.open(tmp_path / f"all{kind}.tif") as file, rasterio.open(tmp_path / f"map{kind}.tif") as part:
+                np.testing.assert_array_equal(
+                    part.read(), np.where(inside, file.read(), 0 if kind == "-overlay" else 255)
+                )
+        assert sum(shape[0] for shape in few.seen) < sum(shape[0] for shape in every.seen)
+        table_rows, classes = table(tmp_path / "map-areas.csv"), opened(tmp_path / "map.tif")
+        assert [(row["feature"], row["feature_name"], row["class"]) for row in table_rows] == [
+            (str(number), name, str(k)) for number, name in ((1, "field"), (2, "wood")) for k in range(len(case.names))
+        ]
+        for row in table_rows:
+            there = field if row["feature"] == "1" else inside & ~field
+            pixels = int((classes[there] == int(row["class"])).sum())
+            assert (int(row["pixels"]), float(row["share"])) == (pixels, pytest.approx(pixels / there.sum(), abs=1e-6))
+            assert float(row["area_m2"]) == pytest.approx(pixels * 100, rel=2e-3)
+
+    def test_areas_are_those_of_the_polygons(self, case: Case, tmp_path: Path) -> None:
+        options = {"aoi": self.polygons(tmp_path, name="id"), "areas": True, "polygons": tmp_path / "map.gpkg"}
+        case.predict(case.raster(blocks(case)), tmp_path / "map.tif", **options)
+        rows = table(tmp_path / "map-areas.csv")
+        assert {row["feature_name"] for row in rows} == {""}
+        info, _, _, columns = pyogrio.raw.read(tmp_path / "map.gpkg")
+        fields = dict(zip(info["fields"], columns, strict=True))
+        total = sum(float(row["area_m2"]) for row in rows if int(row["class"]) or case.task == "seg")
+        assert total == pytest.approx(fields["area_m2"].sum(), rel=1e-5)
+
+    def test_what_is_not_there(self, case: Case, tmp_path: Path) -> None:
+        aoi = self.polygons(tmp_path)
+        far = case.raster(blocks(case), "far", origin=(5e5, 5.8e6))
+        with pytest.raises(
+            DataError, match=r"image outside of --aoi: .*far\.tif \(EPSG:32633, x 500000 to .*aoi\.gpkg"
+        ):
+            case.predict(far, tmp_path / "out/m.tif", aoi=aoi)
+        assert not (tmp_path / "out").exists()
+        case.raster(blocks(case), "near")
+        done = case.predict(case.folders, tmp_path / "out", aoi=aoi)
+        assert (done.count, [fault.kind for fault in done.failed]) == (1, ["image outside of --aoi"])
+        with pytest.raises(DataError, match=r"image without a place on the map, for --aoi: .*photo\.png"):
+            case.predict(case.photo(blocks(case, empty=0), "photo"), tmp_path / "photo", aoi=aoi)
+        (tmp_path / "bad.geojson").write_text("{}")
+        with pytest.raises(DataError, match=r"unreadable polygons: .*bad\.geojson"):
+            case.predict(far, tmp_path / "out/m.tif", aoi=tmp_path / "bad.geojson")
+
+
+class TestFromMaps:
+    """Polygons and areas of a map that lies there, by `semikit polygons`."""
+
+    def test_of_probabilities_as_predicted(self, case: Case, tmp_path: Path) -> None:
+        sources, least = case.raster(blocks(case)), 2500.0
+        outputs = {"threshold": 0.6, "min_area": least, "simplify": 12.0}
+        case.predict(sources, tmp_path / "plain.tif", probability=True)
+        case.predict(sources, tmp_path / "map.tif", polygons=tmp_path / "map.gpkg", areas=True, **outputs)
+        notices = polygons(
+            tmp_path / "plain-probability.tif",
+            out=tmp_path / "new.gpkg",
+            areas=True,
+            map=tmp_path / "new.tif",
+            **outputs,
+        )
+        assert "1 area smaller than 2500 m2" in notices[0]
+        assert "polygon" in notices[-1]
+        with rasterio.open(tmp_path / "new.tif") as new, rasterio.open(tmp_path / "map.tif") as first:
+            np.testing.assert_array_equal(new.read(), first.read())
+            assert (new.colormap(1), new.tags()) == (first.colormap(1), first.tags())
+        rows, found = [], []
+        for name in ("map", "new"):
+            info, _, shapes, columns = pyogrio.raw.read(tmp_path / f"{name}.gpkg")
+            found.append({**dict(zip(info["fields"], map(list, columns), strict=True)), "shapes": list(shapes)})
+            rows.append([{**row, "file": ""} for row in table(tmp_path / f"{name}-areas.csv")])
+        assert found[0] == found[1]
+        assert rows[0] == rows[1]
+
+    def test_of_classes(self, case: Case, tmp_path: Path) -> None:
+        case.predict(case.raster(blocks(case)), tmp_path / "map.tif", polygons=tmp_path / "map.gpkg", areas=True)
+        polygons(tmp_path / "map.tif", out=tmp_path / "new.shp", areas=True)
+        first, new = (pyogrio.raw.read(tmp_path / name, columns=["class", "name"]) for name in ("map.gpkg", "new.shp"))
+        assert [list(one) for one in first[3]] == [list(one) for one in new[3]]
+        assert table(tmp_path / "map-areas.csv") == table(tmp_path / "new-areas.csv")
+        with pytest.raises(ConfigError, match=r"--threshold: .*map\.tif is a map of classes, which no longer knows"):
+            polygons(tmp_path / "map.tif", out=tmp_path / "no.gpkg", threshold=0.3)
+
+    def test_of_one_class(self, case: Case, tmp_path: Path) -> None:
+        """The others are the background; a threshold is compared with the percents of the file."""
+        last, ramp = case.names[-1], np.linspace(0, len(case.names) - 1, 90)[None].repeat(70, 0)
+        case.predict(case.raster(ramp), tmp_path / "map.tif", probability_of=(last,))
+        with rasterio.open(tmp_path / "map-probability.tif") as file:
+            shares = file.read(1)
+        for threshold in sorted({int(share) for share in shares[0] if 0 < share <= 100}):
+            polygons(
+                tmp_path / "map-probability.tif", out=tmp_path / "new.gpkg", map=tmp_path / "new.tif",
+                threshold=float(f"0.{threshold:02d}") if threshold < 100 else 1.0,
+            )  # fmt: skip
+            np.testing.assert_array_equal(opened(tmp_path / "new.tif") == 1, shares >= threshold)
+        assert set(pyogrio.raw.read(tmp_path / "new.gpkg")[3][1]) == {last}
+
+    def test_of_probabilities_of_another_program(self, tmp_path: Path) -> None:
+        values = np.zeros((40, 50), np.float32)
+        values[3:9, 4:8], values[20:30] = 0.4, np.nan
+        path = georasters.save(tmp_path / "p.tif", values)
+        polygons(path, out=tmp_path / "p.gpkg", threshold=0.3, map=tmp_path / "map.tif")
+        np.testing.assert_array_equal(opened(tmp_path / "map.tif"), np.where(np.isnan(values), 255, values > 0.3))
+
+    def test_what_is_no_map(self, case: Case, tmp_path: Path) -> None:
+        image = case.raster(blocks(case))[-1]
+        (tmp_path / "text.tif").write_text("no raster")
+        for path, words in ((image, "no map: .*without names of classes"), (tmp_path / "text.tif", "no map: ")):
+            with pytest.raises(DataError, match=words):
+                polygons(path, out=tmp_path / "no.gpkg")
+        large = np.random.default_rng(0).integers(0, 2, (700, 700))
+        case.predict(case.raster(large), tmp_path / "large.tif", probability=True, tile=256)
+        damaged = tmp_path / "large-probability.tif"
+        damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size * 3 // 4])
+        with pytest.raises(DataError, match=r"large-probability\.tif"):
+            polygons(damaged, out=tmp_path / "no.gpkg")
+        assert not (tmp_path / "no.gpkg").exists()
+        case.predict([*case.raster(blocks(case))], tmp_path / "map.tif", probability=True)
+        for out, more, words in (
+            (tmp_path / "a.kml", {}, r"must end in \.geojson"),
+            (tmp_path / "a.gpkg", {"map": tmp_path / "map-probability.tif"}, "beside the one that is read"),
+            (tmp_path / "a.gpkg", {"threshold": "lake=0.3"}, "there is no class 'lake'"),
+        ):
+            with pytest.raises(InputError, match=words):
+                polygons(tmp_path / "map-probability.tif", out=out, **more)
+        assert not (tmp_path / "a.gpkg").exists()
 
 
 class TestAreas:
