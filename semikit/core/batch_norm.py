@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -60,39 +60,63 @@ def reestimate(network: nn.Module, passes: Iterable[int]) -> None:
     section 3): the mean over images of what a batch has, with the variance between batches.
 
     Each item of `passes` is asked for once and sends so many images through the network, which is in eval mode but for
-    its batch norm. Nothing changes where there is no pass.
+    its batch norm, in one call or in several (windows). Nothing changes for fewer than two images.
     """
     norms = batch_norms(network)
     if not norms:
         return
-    momenta = [norm.momentum for norm in norms]
-    found: list[tuple[int, list[Tensor]]] = []
-    try:
-        for norm in norms:
-            norm.momentum = 1.0
-            norm.train()
-        found = [(images, [_moments(norm) for norm in norms]) for images in passes]
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
-    if not found:
-        return
-    count = sum(images for images, _ in found)
-    for place, norm in enumerate(norms):
-        mean, square = torch.stack([moments[place] * images for images, moments in found]).sum(0) / count
-        running_mean, running_var = _running(norm)
-        running_mean.copy_(mean)
-        running_var.copy_(square - mean**2)
+    found = [_Moments(norm) for norm in norms]
+    hooks = [norm.register_forward_hook(moments.seen) for norm, moments in zip(norms, found, strict=True)]
+    momenta, count = [norm.momentum for norm in norms], 0
+    with restored_statistics([network]):
+        try:
+            for norm in norms:
+                norm.momentum = 1.0
+                norm.train()
+            for images in passes:
+                count += images
+                for moments in found:
+                    moments.of_images(images)
+        finally:
+            for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
+                hook.remove()
+                norm.momentum = momentum
+                norm.eval()
+    if count > 1:
+        for moments in found:
+            moments.write(count)
+
+
+@final
+class _Moments:
+    """Mean and mean square of what a batch norm gets, summed over images, (2, C) float64 on the host."""
+
+    def __init__(self, norm: BatchNorm) -> None:
+        self.norm = norm
+        self.calls: list[Tensor] = []
+        self.total = torch.zeros(())
+
+    def seen(self, *_: object) -> None:
+        """After a call, when the running statistics are those of its batch."""
+        mean, variance = (values.cpu().double() for values in _running(self.norm))
+        self.calls.append(torch.stack([mean, variance + mean**2]))
+
+    def of_images(self, images: int) -> None:
+        """The calls since the last time were made for so many images."""
+        if self.calls:
+            self.total = self.total + torch.stack(self.calls).mean(0) * images
+        self.calls = []
+
+    def write(self, count: int) -> None:
+        """The running statistics are those of `count` images; of a layer that was not used they stay."""
+        if self.total.dim():
+            mean, square = self.total / count
+            running_mean, running_var = _running(self.norm)
+            running_mean.copy_(mean)
+            running_var.copy_(square - mean**2)
 
 
 def _running(norm: BatchNorm) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     return norm.running_mean, norm.running_var
-
-
-def _moments(norm: BatchNorm) -> Tensor:
-    """Mean and mean square of what the last batch had there, (2, C) float64 on the host."""
-    mean, variance = (values.cpu().double() for values in _running(norm))
-    return torch.stack([mean, variance + mean**2])

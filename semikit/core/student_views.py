@@ -34,7 +34,8 @@ def check_forward(forward: Forward, network: nn.Module, statistics: Statistics =
     if forward == "joint" and statistics == "weak" and has_batch_norm(network):
         raise ConfigError(
             "method.batch_norm is 'weak', but with method.forward 'joint' weak and strong views pass together; allowed "
-            "there: 'all'. Or use method.forward=separate method.teacher=ema."
+            "there: 'all'. Use method.batch_norm=all or, where the method has it, method.forward=separate with "
+            "method.teacher=ema."
         )
     if forward == "fused" and has_batch_norm(network):
         raise ConfigError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -89,12 +90,19 @@ class ClassEvaluation:
         return scored(networks, new_metrics, device, self.batches(source, mine), outputs)
 
     def passes(self, network: Network, source: Samples, indices: Sequence[int], inference: Inference) -> Iterator[int]:
-        """Images of a source through a network, in batches that differ by one image at most; how many each had."""
-        chosen = np.array(spread(indices, self.settings.precise_bn), np.intp)
-        for part in np.array_split(chosen, max(-(-len(chosen) // self.settings.batch), 1)):
-            for images, _ in self.batches(source, part):
-                self.logits(network, images, inference)
-                yield len(images)
+        """Images of a source through a network as they are scored; how many at a time. Those that cannot be read are
+        left out: training counts them.
+        """
+        chosen = spread(indices, self.settings.precise_bn)
+
+        def image_of(k: int) -> Any:
+            with suppress(DataError):
+                return self.cropped(source.image(chosen[k])[0])
+
+        images_read = (image for image in read_ahead(image_of, len(chosen)) if image is not None)
+        for batch in grouped(images_read, self.settings.batch):
+            self.logits(network, np.stack(batch if len(batch) > 1 else batch * 2), inference)
+            yield len(batch)
 
     def comparison(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> Image.Image:
         """Some images spread over a source, each with its class and what every network takes it for."""

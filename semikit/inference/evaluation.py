@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -106,14 +107,18 @@ class PixelEvaluation:
             yield _counted(piece.probabilities.argmax(0), labels, valid & piece.valid, inference.device)
 
     def passes(self, network: Network, source: Samples, indices: Sequence[int], inference: Inference) -> Iterator[int]:
-        """Images of a source through a network as they are scored, of a large raster its middle; how many at a time."""
+        """Images of a source through a network as they are scored, of a large raster its middle; how many at a time.
+        Those that cannot be read are left out: training counts them.
+        """
         chosen = spread(indices, self.settings.precise_bn)
 
         def image_of(k: int) -> Any:
             extent = source.extent(chosen[k])
-            return source.image(chosen[k], None if extent is None else middle(extent, _SHOWN))[0]
+            with suppress(DataError):
+                return source.image(chosen[k], None if extent is None else middle(extent, _SHOWN))[0]
 
-        for batch in grouped(read_ahead(image_of, len(chosen)), self.settings.batch, np.shape):
+        images_read = (image for image in read_ahead(image_of, len(chosen)) if image is not None)
+        for batch in grouped(images_read, self.settings.batch, np.shape):
             images = np.stack(batch if len(batch) > 1 else batch * 2)  # one alone has no variance where it is pooled
             with torch.no_grad(), inference.autocast():
                 inputs = normalized(network, images, inference.device)

@@ -103,8 +103,10 @@ def heat_legend(name: str) -> list[tuple[str, Pixels]]:
 
 def captioned(image: Image.Image, text: str) -> Image.Image:
     """The picture below a line of text."""
-    canvas = Image.new("RGB", (image.width, image.height + _TALL + _GAP), "white")
-    ImageDraw.Draw(canvas).text((_GAP, 2), text, fill="black", font=font_of(_TEXT))
+    font = font_of(_TEXT)
+    width = max(image.width, int(font.getlength(text)) + 2 * _GAP)
+    canvas = Image.new("RGB", (width, image.height + _TALL + _GAP), "white")
+    ImageDraw.Draw(canvas).text((_GAP, 2), text, fill="black", font=font)
     canvas.paste(image, (0, _TALL + _GAP))
     return canvas
 

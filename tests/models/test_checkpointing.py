@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from semikit.core.batch_norm import batch_norms, unrecorded
 from semikit.core.network import Network
 from semikit.errors import ConfigError
 from semikit.models.classifier import ClassifierSettings, build_classifier
@@ -145,6 +146,21 @@ def test_a_copy_computes_its_own_blocks_and_nothing_without_a_gradient(monkeypat
     calls.clear()
     taught(saving, images)
     assert calls == [*saving.blocks(), *reversed(saving.blocks())]
+
+
+def test_a_pass_that_is_not_recorded() -> None:
+    """`method.batch_norm: weak` ends before the blocks are computed a second time."""
+    plain, saving, images = segmenters("resnet")
+    before = [buffer.clone() for buffer in plain.buffers()]
+    for network in (plain, saving):
+        with unrecorded(network):
+            loss = network(images).float().square().mean()
+        loss.backward()
+    for a, b in zip(saving.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    for c, d in zip(saving.buffers(), before, strict=True):
+        assert torch.equal(c, d)
+    assert all(norm.track_running_stats for norm in batch_norms(saving))
 
 
 @pytest.mark.parametrize("kind", ["vit", pytest.param("resnet", marks=pytest.mark.long)])

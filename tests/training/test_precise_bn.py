@@ -57,6 +57,33 @@ def test_no_pass_changes_nothing_and_leaving_puts_statistics_back() -> None:
     assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
 
 
+def test_images_that_pass_in_windows_count_with_all_of_them() -> None:
+    windows = [torch.randn(1, 2, 4, 4), 5 + torch.randn(1, 2, 4, 4)]
+    found = []
+    for calls in (windows, windows[::-1]):
+        network = nn.Sequential(nn.BatchNorm2d(2)).eval()
+
+        def passes(network: nn.Module = network, calls: list[torch.Tensor] = calls) -> Any:
+            for _ in range(2):  # two images of two windows
+                for window in calls:
+                    network(window)
+                yield 1
+
+        reestimate(network, passes())
+        found.append(network[0])
+    mean = torch.cat(windows).mean((0, 2, 3))
+    for norm in found:
+        torch.testing.assert_close(norm.running_mean, mean)
+        assert (norm.running_var > 5).all(), "between the windows too"
+
+
+def test_one_image_is_too_few() -> None:
+    network = tiny.network(batch_norm=True).eval()
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    reestimate(network, (len(network(torch.randn(2, 3, 12, 12))) - 1 for _ in range(1)))
+    assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
+
+
 def of_pixels(folder: Path) -> Raw:
     yaml = photos.write(folder)
     with Image.open(folder / "train/images/train0.png") as image:  # one of another size, alone in its batch
@@ -108,6 +135,20 @@ def test_training_goes_on_as_without_and_what_is_kept_scores_as_it_was_scored(de
         values for name, values in learned.items() if name.startswith(best["model"]) and name.endswith("running_var")
     ]
     assert not any(np.allclose(a, b) for a, b in zip(kept, last, strict=True))
+
+
+@pytest.mark.parametrize("described", [of_pixels, of_classes])
+def test_files_that_cannot_be_read_and_images_alone(described: Any, tmp_path: Path) -> None:
+    raw = described(tmp_path)
+    raw["evaluate"] = {**raw.get("evaluate", {}), "precise_bn": 100, "batch": 1}
+    task = build_task(resolve(raw))
+    network = task.network(resolve(raw).model).eval()
+    inference = inference_of(resolve(raw), torch.device("cpu"))
+    labelled = task.learned.split.labeled
+    assert list(task.passes(network, inference)) == [1] * len(labelled)
+    Path(task.learned.train.files(labelled[0])[0]).write_bytes(b"cut off")
+    reestimate(network, task.passes(network, inference))
+    assert list(task.passes(network, inference)) == [1] * (len(labelled) - 1)
 
 
 def test_tasks_have_the_setting() -> None:

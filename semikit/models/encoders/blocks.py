@@ -93,14 +93,17 @@ class _StatisticsKept(AbstractContextManager[None]):
 
     def __init__(self, block: nn.Module) -> None:
         self.norms = batch_norms(block)
+        self.recorded = [norm.track_running_stats for norm in self.norms]
         self.saved: list[dict[str, Tensor | None]] = []
 
     def __enter__(self) -> None:
         self.saved = [dict(norm._buffers) for norm in self.norms]
-        for norm in self.norms:
+        for norm, recorded in zip(self.norms, self.recorded, strict=True):
+            norm.track_running_stats = recorded  # as when the block was computed first
             for name, buffer in norm._buffers.items():
                 norm._buffers[name] = None if buffer is None else buffer.clone()
 
     def __exit__(self, *_: object) -> None:
         for norm, saved in zip(self.norms, self.saved, strict=True):
             norm._buffers.update(saved)
+            norm.track_running_stats = True
