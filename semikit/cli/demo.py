@@ -60,7 +60,7 @@ def demo(
     if task not in DEMOS:
         raise unknown("demo", task, DEMOS)
     if photos is not None and task != "seg":
-        raise InputError(f"--photos is for images with masks: semikit demo seg --photos {photos}.")
+        raise InputError(f"--photos is for images with masks: semikit demo seg --photos {shell_word(photos)}")
     numbers = parse_seeds(seeds)
     flags = flag_overrides({"labels": labels, "iterations": iterations, "device": device})
     above = recipes.merge(flags, _for_both(overrides or [], task))

@@ -11,6 +11,7 @@ from rich.console import Console
 from semikit.cli import options as o
 from semikit.cli.output import show_table
 from semikit.errors import InputError, UnknownNameError
+from semikit.files import shell_word
 from semikit.reproduce.cells import Cell, cells, command, percent
 from semikit.reproduce.tables import read_table, table_name, table_names
 from semikit.run.compose import flag_overrides
@@ -105,7 +106,7 @@ def _train(cell: Cell, root: Path | None, out: Path | None, settings: dict[str, 
         _say(console, f"{cell.id}, published {published(cell)}", command(cell))
     folder = new_folder(raw, out)
     start_run(raw, folder, lambda: make_reporter(console, quiet))
-    _say(console, f"beside the paper: semikit reproduce --compare {folder}")
+    _say(console, f"beside the paper: semikit reproduce --compare {shell_word(folder)}")
 
 
 def _tables() -> None:

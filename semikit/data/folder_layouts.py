@@ -14,7 +14,7 @@ from semikit.data.folders import image_files
 from semikit.data.formats.images import read_mask
 from semikit.data.spec import DEFAULT_SHARE, PART_FOLDERS
 from semikit.errors import DataError
-from semikit.files import text_lines
+from semikit.files import shell_word, text_lines
 from semikit.settings.yaml_text import in_one_line
 
 _PARTS = {part: names for part, names in PART_FOLDERS.items() if part != "unlabeled"}
@@ -142,7 +142,7 @@ def _values(folder: Path, places: Mapping[str, Path]) -> Counter[int]:
             source = f"{folder}" if yolo else f"{place} --images FOLDER_OF_IMAGES"
             raise DataError(
                 f"{place} holds {len(texts)} files such as {texts[0].name} and no mask. Make masks of the labels, and "
-                f"a data YAML, by: semikit data convert {source} -o {folder.name}-masks"
+                f"a data YAML, by: semikit data convert {shell_word(source)} -o {shell_word(folder.name)}-masks"
             )
         files += masks.values()
     sample = files[:: max(1, -(-len(files) // _SAMPLED))]

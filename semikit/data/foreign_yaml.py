@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from semikit.errors import ConfigError, DataError, some
-from semikit.files import at_home
+from semikit.files import at_home, shell_word
 
 _PARTS = ("train", "val", "test")
 _UNUSED = ("nc", "path", "download", "roboflow", "masks_dir", "names")
@@ -79,7 +79,7 @@ def _with_masks(found: dict[str, Any], raw: Mapping[str, Any], where: Path, base
     if folder is None:
         raise DataError(
             f"{where} describes labels in text files (YOLO). Make masks of them, which writes a data YAML too:\n"
-            f"semikit data convert {where} -o {base / 'semikit'}\n"
+            f"semikit data convert {shell_word(where)} -o {shell_word(base / 'semikit')}\n"
             f"If there are masks already, {_masks_of(places, base)}"
         )
     for part, place in places.items():

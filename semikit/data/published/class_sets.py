@@ -18,6 +18,7 @@ from semikit.data.published.catalogue import root_of
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Official
 from semikit.data.splits import from_list
 from semikit.errors import ConfigError, DataError, some, unknown
+from semikit.files import shell_word
 from semikit.settings.base import Location, Settings
 
 DIGITS = tuple("0123456789")
@@ -143,15 +144,16 @@ def _diagnosed(name: str, root: Path, files: Sequence[tuple[str, ...]]) -> DataE
         what = f"nothing of {name}" if len(missing) == len(files) else f"not all of {name}"
         return DataError(
             f"{what} in {root}: looked for {some(missing)}, and for folders train/CLASS/* with test/CLASS/*. "
-            f"Fetch it with: semikit data fetch {name.lower()} --root {root} (in a run: data.published.download=true), "
-            f"or by hand ({urls}; unpack archives there), or say where it lies with --root DIR."
+            f"Fetch it with: semikit data fetch {name.lower()} --root {shell_word(root)} (in a run: "
+            f"data.published.download=true), or by hand ({urls}; unpack archives there), or say where "
+            "it lies with --root DIR."
         )
     damaged = [path for _, path, md5 in files if not check_integrity(root / path, md5)]
     if not damaged:
         return None
     return DataError(
         f"damaged files of {name} in {root} (another MD5 than published): {some(damaged)}. Remove them and fetch them "
-        f"again: semikit data fetch {name.lower()} --root {root}, or {urls}."
+        f"again: semikit data fetch {name.lower()} --root {shell_word(root)}, or {urls}."
     )
 
 
@@ -302,7 +304,7 @@ def official_lists(name: str, known: ClassSet, root: Path) -> Official:
         if other:
             raise DataError(
                 f"{path} is not the official list, which has {each} images of each class: {some(other)}. "
-                f"Another list is given by its path: --labels {path}."
+                f"Another list is given by its path: --labels {shell_word(path)}"
             )
         return found
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from semikit.data.published.catalogue import DATES, Published, read_downloads
 from semikit.data.published.prepared import Pair, Prepared, read_list
 from semikit.errors import DataError, some, unknown
+from semikit.files import shell_word
 
 SPLITS = "splits"
 """The folder of a root that holds the lists."""
@@ -106,7 +107,7 @@ def read_official(published: Published, split: str, path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(
             f"{_PREFIX}{split}: no list {path}. Fetch it with: semikit data fetch {published.name} --splits --root "
-            f"{path.parents[2]}"
+            f"{shell_word(path.parents[2])}"
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -132,7 +133,8 @@ def known_lists(lines: Sequence[str]) -> list[str]:
 
 
 def _remedy(published: Published, path: Path) -> str:
+    root = shell_word(path.parents[2])
     return (
-        f"Delete it and run: semikit data fetch {published.name} --splits --root {path.parents[2]}; lists of your own "
-        "go by their path, --labels FILE."
+        f"Delete it and run: semikit data fetch {published.name} --splits --root {root}; lists of your own go by their "
+        "path, --labels FILE."
     )

@@ -18,6 +18,7 @@ from semikit.data.masked_images import MaskedImages
 from semikit.data.published.catalogue import Published, read_published, root_of
 from semikit.data.samples import Samples
 from semikit.errors import ConfigError, DataError, unknown
+from semikit.files import shell_word
 from semikit.settings.base import Settings
 from semikit.settings.messages import validate
 
@@ -68,7 +69,7 @@ class Prepared:
             raise DataError(
                 f"{self.path} has no part {part!r} of {self.published.name}; it has {', '.join(self.record.counts)}. "
                 f"Give the archives of {part!r} too: semikit data prepare {self.published.name} --source DIR "
-                f"--root {self.path}"
+                f"--root {shell_word(self.path)}"
             )
         listed = read_list(self.path, part)
         names = tuple(self.published.named(image) for image, _ in listed)
@@ -96,7 +97,7 @@ def open_prepared(
         DataError: no such folder, not prepared, half prepared, or prepared for another data set.
     """
     published, path = read_published(name), root_of(name, root)
-    how = f"semikit data prepare {name} --source DIR --root {path}"
+    how = f"semikit data prepare {name} --source DIR --root {shell_word(path)}"
     if not path.is_dir():
         raise DataError(
             f"{published.title}: no folder {path}. Fetch what can be fetched with: semikit data fetch {name}; lay it "

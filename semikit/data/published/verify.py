@@ -17,6 +17,7 @@ from semikit.data.published.official import is_generated, list_file, read_offici
 from semikit.data.published.prepared import Pair, Prepared, open_prepared, read_list
 from semikit.data.samples import spread
 from semikit.errors import DataError, FileFault, mask_size_fault, of_one_kind, some
+from semikit.files import shell_word
 
 _SAMPLED = 200
 _MEND = "Remove the file and prepare again from the original files."
@@ -171,7 +172,8 @@ def _official(prepared: Prepared, report: VerifyReport) -> None:
 
 
 def _again(prepared: Prepared) -> str:
-    return f"Run `semikit data prepare {prepared.published.name} --source DIR --root {prepared.path}` again."
+    name, root = prepared.published.name, shell_word(prepared.path)
+    return f"Run `semikit data prepare {name} --source DIR --root {root}` again."
 
 
 _ENOUGH = 100

@@ -20,6 +20,7 @@ from semikit.data.survey.layout import Layout, Matched, look
 from semikit.data.survey.mask_samples import Classes, Histogram, classes_of, histogram
 from semikit.data.survey.tasks import of_classes, understood
 from semikit.errors import ConfigError, DataError, some
+from semikit.files import shell_word
 from semikit.settings.yaml_text import in_one_line
 
 _NAMES = ("classes.txt", "class_names.txt", "labels.txt", "names.txt")
@@ -50,19 +51,19 @@ def draft(folder: Path, target: Path) -> Draft:
     places, other = look(folder)
     if not places and not other:
         raise DataError(f"{folder} is empty.")
-    kind = recognised(Reading(folder))
+    kind, masks = recognised(Reading(folder)), shell_word(f"{folder.name or 'labels'}-masks")
     layout = None if kind == "voc" else understood(folder, places, other)
     if layout is None and kind in _TABLE_FORMATS:
         raise ConfigError(
             f"{folder} holds labels in the format {FORMATS[kind]}, which are made into masks first: "
-            f"semikit data convert {folder} -o {folder.name or 'labels'}-masks. It writes the YAML too."
+            f"semikit data convert {shell_word(folder)} -o {masks}. It writes the YAML too."
         )
     layout = layout or of_classes(folder, places, other)
     if layout is None and kind == "vector" and places:
         rasters = os.path.commonpath([path.parent for place in places for path in place.files.values()])
         raise ConfigError(
             f"{folder} holds polygons on a map, which are made into masks of rasters first: semikit data convert "
-            f"{folder} --images {rasters} -o {folder.name or 'labels'}-masks. It writes the YAML too."
+            f"{shell_word(folder)} --images {shell_word(rasters)} -o {masks}. It writes the YAML too."
         )
     if layout is None:
         listed = [f"{place.folder} ({len(place.files)} images)" for place in places] or ["nowhere"]

@@ -20,6 +20,7 @@ from semikit.data.published.inputs import Found, Inputs, Place, Progress
 from semikit.data.published.masks import VOID, decode, without_zero
 from semikit.data.published.preparers import Job, Matched, Plan, Preparer, by_folder, counted, jobs_for, paired, targets
 from semikit.errors import DataError
+from semikit.files import shell_word
 
 Key = tuple[str, str]
 """Part (training, validation) and the name that image and mask share."""
@@ -117,7 +118,7 @@ def _set_aside(root: Path, folder: Sequence[Matched]) -> list[Matched]:
     if (root / "annotations").is_symlink():
         raise DataError(
             f"{root / 'annotations'} is a link to original masks, and converted ones go there. Remove the link and "
-            f"give what it points at: --source {folder[0][1].place.path.parent}."
+            f"give what it points at: --source {shell_word(folder[0][1].place.path.parent)}"
         )
     if (root / _ASIDE / "annotations").exists():
         raise DataError(

@@ -34,6 +34,7 @@ from semikit.data.published.preparers._tiles import (
     write_tiles,
 )
 from semikit.errors import DataError, FileFault, some
+from semikit.files import shell_word
 from semikit.raster.region import Region
 
 _RELEASED = re.compile(r"whucd_\d{5}")
@@ -93,7 +94,7 @@ def _lists(inputs: Inputs, published: Published) -> tuple[dict[str, list[str]], 
     if missing:
         raise DataError(
             f"whu: which tile is for training, validation or test is told by the official lists, and {some(missing)} "
-            f"are missing. Fetch them first: semikit data fetch whu --splits --root {inputs.root}"
+            f"are missing. Fetch them first: semikit data fetch whu --splits --root {shell_word(inputs.root)}"
         )
     lines = {part: [line.strip() for line in texts[part].splitlines() if line.strip()] for part in PARTS}
     foreign = [f"{part}.txt" for part in PARTS if f"{published.lists}/{part}.txt" not in known_lists(lines[part])]
