@@ -53,6 +53,11 @@ class Study:
 
 SUPERVISED = ("--method", "supervised")
 FIXMATCH, V2 = ("--method", "fixmatch"), ("--method", "unimatch_v2")
+MILDER = (
+    *("views.strong.brightness=0.3", "views.strong.contrast=0.3", "views.strong.saturation=0.3"),
+    *("views.strong.hue=0.05", "views.strong.grayscale_probability=0.1", "views.strong.blur_probability=0"),
+    "method.dropout=none",
+)
 GRID: dict[str, Study] = {
     "cifar10": Study(
         "cls",
@@ -79,6 +84,7 @@ GRID: dict[str, Study] = {
         {
             "labelled-only": SUPERVISED,
             "unimatch_v2": V2,
+            "unimatch_v2 milder views": (*V2, *MILDER),
             "fixmatch": FIXMATCH,
             "labelled-only 300 labels": (*SUPERVISED, "--labels", "300"),
             "tune precise_bn 0": (*SUPERVISED, "evaluate.precise_bn=0"),
