@@ -132,11 +132,13 @@ class MapFile:
         }
         need_space(self.path.parent, int(self.raw.stat().st_size * _ROOM))
         copy(self.raw, self.finished, **options)
-        self.finished.replace(self.path)
         for suffix in BESIDE:  # of a former map of this name
             self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
-        if self.categories:  # a TIFF has no place for them
-            self.path.with_name(f"{self.path.name}{BESIDE[0]}").write_text(_named(self.categories), encoding="utf-8")
+        if self.categories:  # a TIFF has no place for them; first, so that a map under its name has them
+            names = self.finished.with_name(f"{self.finished.name}{BESIDE[0]}")
+            names.write_text(_named(self.categories), encoding="utf-8")
+            names.replace(self.path.with_name(f"{self.path.name}{BESIDE[0]}"))
+        self.finished.replace(self.path)
 
     def _remove(self) -> None:
         for path in (self.raw, self.finished):

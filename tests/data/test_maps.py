@@ -103,6 +103,22 @@ def test_a_folder_that_is_not_there(tmp_path: Path, grid: Grid) -> None:
         filled(tmp_path / "no/o.tif", grid, np.ones(grid.size, np.uint8))
 
 
+def test_a_map_under_its_name_has_the_names_of_its_classes(
+    tmp_path: Path, grid: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, beside = Path.replace, []
+
+    def replace(path: Path, target: Path) -> Path:
+        beside.append((target.name, (tmp_path / "o.tif.aux.xml").exists()))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with MapFile(tmp_path / "o.tif", grid, categories=("ground", "roof")) as file:
+        file.write(next(tiles(grid.size, 1024)), np.ones(grid.size, np.uint8))
+    assert beside == [("o.tif.aux.xml", False), ("o.tif", True)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "o.tif", "o.tif.aux.xml"]
+
+
 def test_what_lay_beside_a_former_map_goes(tmp_path: Path, grid: Grid) -> None:
     beside = tmp_path / "o.tif.aux.xml"
     beside.write_text("<PAMDataset><SRS>EPSG:3857</SRS></PAMDataset>")
