@@ -139,10 +139,10 @@ def _values(folder: Path, places: Mapping[str, Path]) -> Counter[int]:
         masks = image_files(place, f"{part} masks", empty=bool(texts))
         if not masks:
             yolo = texts[0].suffix == ".txt" and (folder / "labels").is_dir()
-            source = f"{folder}" if yolo else f"{place} --images FOLDER_OF_IMAGES"
+            source = shell_word(folder) if yolo else f"{shell_word(place)} --images FOLDER_OF_IMAGES"
             raise DataError(
                 f"{place} holds {len(texts)} files such as {texts[0].name} and no mask. Make masks of the labels, and "
-                f"a data YAML, by: semikit data convert {shell_word(source)} -o {shell_word(folder.name)}-masks"
+                f"a data YAML, by: semikit data convert {source} -o {shell_word(folder.name)}-masks"
             )
         files += masks.values()
     sample = files[:: max(1, -(-len(files) // _SAMPLED))]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ def test_labels_that_are_no_masks_are_to_be_converted(tmp_path: Path) -> None:
     (tmp_path / "labels/train/a.txt").write_text("0 0.1 0.1 0.9 0.1 0.5 0.9\n")
     with pytest.raises(DataError, match=r"holds 1 files such as a\.txt and no mask.*data convert \S+ -o \S+-masks$"):
         load_spec(tmp_path)
+
+
+def test_the_command_that_converts_labels_can_be_typed(tmp_path: Path) -> None:
+    folder = tmp_path / "my photos"
+    pair(folder / "images", None)
+    (folder / "masks").mkdir()
+    (folder / "masks/a.json").write_text("{}")
+    with pytest.raises(DataError) as caught:
+        load_spec(folder)
+    words = shlex.split(str(caught.value).partition("by: semikit ")[2])
+    assert words == ["data", "convert", str(folder / "masks"), "--images", "FOLDER_OF_IMAGES", "-o", "my photos-masks"]
 
 
 def test_colour_masks_are_named(tmp_path: Path) -> None:
