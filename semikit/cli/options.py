@@ -16,6 +16,10 @@ Data = Annotated[
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder that relative paths of the data begin at.")]
+Simplify = Annotated[
+    float | None,
+    typer.Option(help="Simpler outlines, by about so many metres (pixels without CRS); neighbours share them."),
+]
 Fold = Annotated[int | None, typer.Option(min=0, help="Which fold validates, from 0 (data with folds: 5).")]
 Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32 | bf16 | fp16")]

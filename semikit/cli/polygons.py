@@ -28,10 +28,7 @@ def polygons(
             "CRS)."
         ),
     ] = None,
-    simplify: Annotated[
-        float | None,
-        typer.Option(help="Simpler outlines, by about so many metres (pixels without CRS); neighbours share them."),
-    ] = None,
+    simplify: o.Simplify = None,
     aoi: Annotated[
         Path | None, typer.Option(help="A file of polygons: nothing outside of them counts; --areas are those of each.")
     ] = None,

@@ -82,10 +82,7 @@ def predict(
             "without CRS)."
         ),
     ] = None,
-    simplify: Annotated[
-        float | None,
-        typer.Option(help="Simpler outlines, by about so many metres (pixels without CRS); neighbours share them."),
-    ] = None,
+    simplify: o.Simplify = None,
     format: Annotated[
         str | None, typer.Option(help="seg, cd: tif or png (default: GeoTIFF where the image has a place on the map).")
     ] = None,

@@ -6,7 +6,7 @@ predicts on: images are enlarged and cut in training, and strong views have othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias, final
 
@@ -55,20 +55,20 @@ def restored_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def reestimate(network: nn.Module, passes: Iterable[int]) -> None:
+def reestimate(networks: Sequence[nn.Module], passes: Iterable[int]) -> None:
     """Take the running statistics of batch norm anew from whole passes (precise batch norm, Wu and Johnson 2021,
     section 3): the mean over images of what a batch has, with the variance between batches.
 
-    Each item of `passes` is asked for once and sends so many images through the network, which is in eval mode but for
-    its batch norm, in one call or in several (windows). Nothing changes for fewer than two images.
+    Each item of `passes` is asked for once and sends so many images through every network, which are in eval mode but
+    for their batch norm, in one call or in several (windows). Nothing changes for fewer than two images.
     """
-    norms = batch_norms(network)
+    norms = [norm for network in networks for norm in batch_norms(network)]
     if not norms:
         return
     found = [_Moments(norm) for norm in norms]
     hooks = [norm.register_forward_hook(moments.seen) for norm, moments in zip(norms, found, strict=True)]
     momenta, count = [norm.momentum for norm in norms], 0
-    with restored_statistics([network]):
+    with restored_statistics(networks):
         try:
             for norm in norms:
                 norm.momentum = 1.0

@@ -192,8 +192,8 @@ class Task(ABC):
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """A raw batch, moved to the device and turned into views; asks the device nothing."""
 
-    def passes(self, network: Network, inference: Inference) -> Iterator[int]:
-        """Training images through a network as those that are scored, as many as `evaluate.precise_bn` asks for; how
+    def passes(self, networks: Sequence[Network], inference: Inference) -> Iterator[int]:
+        """Training images through each network as those that are scored, as many as `evaluate.precise_bn` asks for; how
         many went through, batch by batch. Without that setting none.
         """
         return iter(())

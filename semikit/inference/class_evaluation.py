@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
 from semikit.inference.pictures import Example, gallery
-from semikit.inference.windows import grouped, normalized, read_ahead
+from semikit.inference.windows import grouped, normalized, read_ahead, readable_batches
 from semikit.metrics.scoring import scored
 from semikit.settings.base import Settings
 
@@ -89,20 +88,15 @@ class ClassEvaluation:
         new_metrics = partial(classification_metrics, len(self.class_names), self.settings.bins, device)
         return scored(networks, new_metrics, device, self.batches(source, mine), outputs)
 
-    def passes(self, network: Network, source: Samples, indices: Sequence[int], inference: Inference) -> Iterator[int]:
-        """Images of a source through a network as they are scored; how many at a time. Those that cannot be read are
-        left out: training counts them.
-        """
+    def passes(
+        self, networks: Sequence[Network], source: Samples, indices: Sequence[int], inference: Inference
+    ) -> Iterator[int]:
+        """Images of a source through networks as they are scored; how many at a time."""
         chosen = spread(indices, self.settings.precise_bn)
-
-        def image_of(k: int) -> Any:
-            with suppress(DataError):
-                return self.cropped(source.image(chosen[k])[0])
-
-        images_read = (image for image in read_ahead(image_of, len(chosen)) if image is not None)
-        for batch in grouped(images_read, self.settings.batch):
-            self.logits(network, np.stack(batch if len(batch) > 1 else batch * 2), inference)
-            yield len(batch)
+        for images, count in readable_batches(lambda k: self.cropped(source.image(k)[0]), chosen, self.settings.batch):
+            for network in networks:
+                self.logits(network, images, inference)
+            yield count
 
     def comparison(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> Image.Image:
         """Some images spread over a source, each with its class and what every network takes it for."""

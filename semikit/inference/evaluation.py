@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -25,7 +24,14 @@ from semikit.errors import DataError
 from semikit.inference.ensemble import Ensemble, most_likely
 from semikit.inference.pictures import NOT_COUNTED, displayed, heat, heat_legend, sheet, shown_labels
 from semikit.inference.streamed import Coverage, predicted
-from semikit.inference.windows import EvaluateSettings, grouped, normalized, predict_scores, read_ahead
+from semikit.inference.windows import (
+    EvaluateSettings,
+    grouped,
+    normalized,
+    predict_scores,
+    read_ahead,
+    readable_batches,
+)
 from semikit.metrics.scoring import nothing_counted, scored, scores_of
 from semikit.raster.region import Region, middle
 
@@ -106,24 +112,21 @@ class PixelEvaluation:
                 raise size_fault(source, index, (*extent, 1), labels.shape)
             yield _counted(piece.probabilities.argmax(0), labels, valid & piece.valid, inference.device)
 
-    def passes(self, network: Network, source: Samples, indices: Sequence[int], inference: Inference) -> Iterator[int]:
-        """Images of a source through a network as they are scored, of a large raster its middle; how many at a time.
-        Those that cannot be read are left out: training counts them.
-        """
-        chosen = spread(indices, self.settings.precise_bn)
+    def passes(
+        self, networks: Sequence[Network], source: Samples, indices: Sequence[int], inference: Inference
+    ) -> Iterator[int]:
+        """Images of a source through networks as they are scored, of a large raster its middle; how many at a time."""
 
         def image_of(k: int) -> Any:
-            extent = source.extent(chosen[k])
-            with suppress(DataError):
-                return source.image(chosen[k], None if extent is None else middle(extent, _SHOWN))[0]
+            extent = source.extent(k)
+            return source.image(k, None if extent is None else middle(extent, _SHOWN))[0]
 
-        images_read = (image for image in read_ahead(image_of, len(chosen)) if image is not None)
-        for batch in grouped(images_read, self.settings.batch, np.shape):
-            images = np.stack(batch if len(batch) > 1 else batch * 2)  # one alone has no variance where it is pooled
-            with torch.no_grad(), inference.autocast():
-                inputs = normalized(network, images, inference.device)
-                predict_scores(network, inputs, self.settings, self.crop)
-            yield len(batch)
+        for images, count in readable_batches(image_of, spread(indices, self.settings.precise_bn), self.settings.batch):
+            for network in networks:
+                with torch.no_grad(), inference.autocast():
+                    inputs = normalized(network, images, inference.device)
+                    predict_scores(network, inputs, self.settings, self.crop)
+            yield count
 
     def comparison(
         self, networks: Mapping[str, Network], source: Samples, inference: Inference, confidence: bool = False

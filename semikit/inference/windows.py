@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, final
@@ -180,3 +181,20 @@ def grouped(items: Iterable[T], size: int, key: Callable[[T], Any] = lambda item
         group.append(item)
     if group:
         yield group
+
+
+def readable_batches(
+    read: Callable[[int], NDArray[np.uint8]], indices: Sequence[int], size: int
+) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Images (B, ...) of one shape, at most `size`, and how many they are: one alone is there twice, as batch norm has
+    no variance of it where it is pooled. Those that cannot be read are left out: training counts them.
+    """
+
+    def image_of(place: int) -> NDArray[np.uint8] | None:
+        with suppress(DataError):
+            return read(indices[place])
+        return None
+
+    found = (image for image in read_ahead(image_of, len(indices)) if image is not None)
+    for batch in grouped(found, size, np.shape):
+        yield np.stack(batch if len(batch) > 1 else batch * 2), len(batch)

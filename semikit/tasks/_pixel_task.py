@@ -267,9 +267,9 @@ class PixelTask(Task, ABC):
         """Strong views, mixing and normalisation, on the device."""
         return self.maker(raw, step, device)
 
-    def passes(self, network: Network, inference: Inference) -> Iterator[int]:
+    def passes(self, networks: Sequence[Network], inference: Inference) -> Iterator[int]:
         """Labelled images, unchanged."""
-        return self.evaluation.passes(network, self.learned.train, self.learned.split.labeled, inference)
+        return self.evaluation.passes(networks, self.learned.train, self.learned.split.labeled, inference)
 
     def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
         """The scores of every network, over each image once."""

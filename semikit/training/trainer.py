@@ -252,8 +252,8 @@ class Trainer:
         """Student and teacher in eval mode with the statistics they are evaluated and kept with."""
         self.method.eval()
         with whole_networks(self.method, self.stepper) as networks, restored_statistics(networks.values()):
-            for network in networks.values():
-                reestimate(network, self.task.passes(network, self.inference))
+            both = list(networks.values())
+            reestimate(both, self.task.passes(both, self.inference))
             yield networks
 
     def _score(self, networks: dict[str, Network]) -> None:

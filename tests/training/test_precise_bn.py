@@ -34,7 +34,7 @@ def test_statistics_are_those_of_all_images_with_the_variance_between_batches() 
             seen.append(network(batch))
             yield len(batch)
 
-    reestimate(network, passes())
+    reestimate([network], passes())
     means = torch.stack([batch.mean((0, 2, 3)) for batch in batches])
     variances = torch.stack([batch.transpose(0, 1).flatten(1).var(1) for batch in batches])
     share = torch.tensor([[0.75], [0.25]])
@@ -49,10 +49,10 @@ def test_statistics_are_those_of_all_images_with_the_variance_between_batches() 
 def test_no_pass_changes_nothing_and_leaving_puts_statistics_back() -> None:
     network = tiny.network(batch_norm=True).eval()
     before = {name: values.clone() for name, values in network.state_dict().items()}
-    reestimate(network, iter(()))
+    reestimate([network], iter(()))
     with restored_statistics([network]):
         assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
-        reestimate(network, (len(network(torch.randn(2, 3, 12, 12))) for _ in range(2)))
+        reestimate([network], (len(network(torch.randn(2, 3, 12, 12))) for _ in range(2)))
         assert not torch.equal(before["norm.running_mean"], network.norm.running_mean)
     assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
 
@@ -69,7 +69,7 @@ def test_images_that_pass_in_windows_count_with_all_of_them() -> None:
                     network(window)
                 yield 1
 
-        reestimate(network, passes())
+        reestimate([network], passes())
         found.append(network[0])
     mean = torch.cat(windows).mean((0, 2, 3))
     for norm in found:
@@ -80,7 +80,7 @@ def test_images_that_pass_in_windows_count_with_all_of_them() -> None:
 def test_one_image_is_too_few() -> None:
     network = tiny.network(batch_norm=True).eval()
     before = {name: values.clone() for name, values in network.state_dict().items()}
-    reestimate(network, (len(network(torch.randn(2, 3, 12, 12))) - 1 for _ in range(1)))
+    reestimate([network], (len(network(torch.randn(2, 3, 12, 12))) - 1 for _ in range(1)))
     assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
 
 
@@ -128,7 +128,7 @@ def test_training_goes_on_as_without_and_what_is_kept_scores_as_it_was_scored(de
     model.network.eval()
     assert task.evaluate({"kept": model.network}, "val", inference)["kept"].value == best["value"]
     kept = [norm.running_var.clone() for norm in norms]
-    reestimate(model.network, task.passes(model.network, inference))
+    reestimate([model.network], task.passes([model.network], inference))
     for before, norm in zip(kept, norms, strict=True):
         torch.testing.assert_close(before, norm.running_var)
     last = [
@@ -145,10 +145,10 @@ def test_files_that_cannot_be_read_and_images_alone(described: Any, tmp_path: Pa
     network = task.network(resolve(raw).model).eval()
     inference = inference_of(resolve(raw), torch.device("cpu"))
     labelled = task.learned.split.labeled
-    assert list(task.passes(network, inference)) == [1] * len(labelled)
+    assert list(task.passes([network], inference)) == [1] * len(labelled)
     Path(task.learned.train.files(labelled[0])[0]).write_bytes(b"cut off")
-    reestimate(network, task.passes(network, inference))
-    assert list(task.passes(network, inference)) == [1] * (len(labelled) - 1)
+    reestimate([network], task.passes([network], inference))
+    assert list(task.passes([network], inference)) == [1] * (len(labelled) - 1)
 
 
 def test_tasks_have_the_setting() -> None:
