@@ -23,6 +23,14 @@ def evaluate(
     split: Annotated[str, typer.Option(help="val | test")] = "val",
     average: Annotated[str | None, typer.Option(help="paper: absent classes count 0 | present: are left out")] = None,
     window: Annotated[str | None, typer.Option(help="original: the whole image | sliding")] = None,
+    objects: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS",
+            help="seg, cd: also score the connected areas of this class, its objects; repeatable (cd: all changes).",
+        ),
+    ] = None,
+    objects_min_pixels: Annotated[int | None, typer.Option(help="Areas of fewer pixels are no objects.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
     device: o.Device = None,
     precision: o.Precision = None,
@@ -37,8 +45,8 @@ def evaluate(
     from semikit.run.evaluate import score
 
     scores, facts = score(
-        run, dataset=dataset, data=data, root=root, split=split, average=average, window=window, device=device,
-        precision=precision,
+        run, dataset=dataset, data=data, root=root, split=split, average=average, window=window,
+        objects=objects or None, objects_min_pixels=objects_min_pixels, device=device, precision=precision,
     )  # fmt: skip
     console = Console()
     line = f"{scores.metric} {scores.value:.2f} on {split} of {facts['data']} ({facts['images']} images)"

@@ -199,8 +199,12 @@ class Task(ABC):
         return iter(())
 
     @abstractmethod
-    def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
-        """Scores of each network on a split; every image counted once."""
+    def evaluate(
+        self, networks: Mapping[str, Network], split: Split, inference: Inference, final: bool = False
+    ) -> dict[str, Scores]:
+        """Scores of each network on a split; every image counted once. A `final` evaluation has also those that take
+        longer than training waits for.
+        """
 
     def scored_notices(self, split: Split) -> Sequence[str]:
         """What should be known of the images of a split when they are scored; reads headers, and values of a few."""

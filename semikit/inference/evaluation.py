@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, final
 
@@ -20,7 +19,7 @@ from semikit.data.check import Part, missing_files, size_fault, target_of
 from semikit.data.palette import Palette
 from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
-from semikit.errors import DataError
+from semikit.errors import DataError, unknown
 from semikit.inference.ensemble import Ensemble, most_likely
 from semikit.inference.pictures import NOT_COUNTED, displayed, heat, heat_legend, sheet, shown_labels
 from semikit.inference.streamed import Coverage, predicted
@@ -52,7 +51,11 @@ _LEGEND = 24
 @dataclass(frozen=True)
 class PixelEvaluation:
     """How networks that label pixels are scored and shown: classes, settings, training crop, colours, the metrics for a
-    number of classes, and what the pictures of an image are called.
+    number of classes, what the pictures of an image are called, the class that is no object (unchanged), and whether
+    objects are scored beside pixels.
+
+    Raises:
+        UnknownNameError: a class of `objects` that is none.
     """
 
     class_names: tuple[str, ...]
@@ -61,6 +64,25 @@ class PixelEvaluation:
     palette: Palette
     metrics: Callable[[int, EvaluateSettings], MetricCollection]
     titles: tuple[str, ...] = ("image",)
+    background: int | None = None
+    final: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.settings.objects or ():
+            if name not in self.class_names:
+                raise unknown("class in evaluate.objects", name, self.class_names)
+
+    def _new_metrics(self) -> MetricCollection:
+        count, names = len(self.class_names), self.settings.objects
+        metrics = self.metrics(count, self.settings)
+        if names is None:
+            names = () if self.background is None else self.class_names[self.background + 1 :]
+        if self.final and names:
+            from semikit.metrics.objects import ObjectScores
+
+            chosen = [self.class_names.index(name) for name in names]
+            metrics.add_metrics(ObjectScores(count, chosen, self.settings.objects_min_pixels))
+        return metrics
 
     def scores(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> dict[str, Scores]:
         """Scores of each network over all images of a source, each counted once, at its own size.
@@ -79,13 +101,12 @@ class PixelEvaluation:
         images = read_ahead(lambda k: _labeled_image(source, whole[k]), len(whole))
         batches = chain(streamed, grouped(images, self.settings.batch, lambda item: item[0].shape))
 
-        def outputs(network: Network, batch: Any) -> Iterator[Mapping[str, Tensor]]:
+        def outputs(network: Network, batch: Any) -> Iterator[Mapping[str, Any]]:
             if isinstance(batch, int):
                 return self._streamed(network, source, batch, inference)
             return self._whole(network, batch, inference)
 
-        new_metrics = partial(self.metrics, len(self.class_names), self.settings)
-        found = scored(networks, new_metrics, inference.device, batches, outputs)
+        found = scored(networks, self._new_metrics, inference.device, batches, outputs)
         if any(map(nothing_counted, found.values())):
             raise DataError("nothing to score: no pixel of any mask is valid. Check `ignore` and `mapping`.")
         return {name: scores_of(metrics, self.class_names) for name, metrics in found.items()}
@@ -100,7 +121,7 @@ class PixelEvaluation:
 
     def _streamed(
         self, network: Network, source: Samples, index: int, inference: Inference
-    ) -> Iterator[Mapping[str, Tensor]]:
+    ) -> Iterator[Mapping[str, Any]]:
         """What is scored of a raster, part by part; only windows of it are read."""
         extent, side = source.extent(index), self.settings.size or self.crop
         assert extent is not None
@@ -110,7 +131,8 @@ class PixelEvaluation:
             labels, valid = source.target(index, piece.region)
             if labels.shape != piece.valid.shape:
                 raise size_fault(source, index, (*extent, 1), labels.shape)
-            yield _counted(piece.probabilities.argmax(0), labels, valid & piece.valid, inference.device)
+            counted = _counted(piece.probabilities.argmax(0), labels, valid & piece.valid, inference.device)
+            yield {**counted, "place": (piece.region, extent)}
 
     def passes(
         self, networks: Sequence[Network], source: Samples, indices: Sequence[int], inference: Inference

@@ -41,6 +41,11 @@ class EvaluateSettings(Settings):
     precise_bn: int = Field(0, ge=0)
     """Labelled images, at most, from which the running statistics of batch norm are taken anew before every evaluation
     and for the weights that are kept, seen as those that are scored; 0: the statistics of training."""
+    objects: tuple[str, ...] | None = None
+    """Classes whose connected areas are scored too, in `semikit evaluate` and of the test images at the end of a run;
+    null: every kind of change, none of segmentation."""
+    objects_min_pixels: int = Field(0, ge=0)
+    """Areas of fewer pixels are no objects."""
 
 
 def normalized(network: Network, images: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def scored(
     new_metrics: Callable[[], MetricCollection],
     device: torch.device,
     batches: Iterable[Batch],
-    outputs: Callable[[Network, Batch], Iterable[Mapping[str, Tensor]]],
+    outputs: Callable[[Network, Batch], Iterable[Mapping[str, Any]]],
 ) -> dict[str, MetricCollection]:
     """The metrics of each network over the batches of all processes, on the device.
 

@@ -28,6 +28,8 @@ def score(
     split: str = "val",
     average: str | None = None,
     window: str | None = None,
+    objects: Sequence[str] | None = None,
+    objects_min_pixels: int | None = None,
     device: str | None = None,
     precision: str | None = None,
 ) -> tuple[Scores, dict[str, Any]]:
@@ -42,7 +44,10 @@ def score(
     raw = _raw(path, metadata["task"], dataset, data, root)
     above: dict[str, Any] = {
         "method": {"name": "supervised"},
-        "evaluate": {**metadata.get("evaluate", {}), **_given(average=average, window=window)},
+        "evaluate": {
+            **metadata.get("evaluate", {}),
+            **_given(average=average, window=window, objects=objects, objects_min_pixels=objects_min_pixels),
+        },
         "train": _given(device=device, precision=precision),
         "views": dict(TASKS.get(metadata["task"]).views_of(metadata)),
     }
@@ -54,7 +59,7 @@ def score(
     place = choose_device(config.train.device)
     inference = Inference(place, autocast(place, config.train.precision))
     network.to(place).eval()
-    scores = task.evaluate({"model": network}, split, inference)["model"]  # type: ignore[arg-type]
+    scores = task.evaluate({"model": network}, split, inference, final=True)["model"]  # type: ignore[arg-type]
     best = metadata.get("best", {})
     return scores, {
         "task": config.task,
@@ -80,7 +85,7 @@ def _range_notices(metadata: Mapping[str, Any], data: Any) -> list[str]:
     return [f"values from {used.text} become 0 to 255, while the model learned from {learned.text}"]
 
 
-def _given(**options: str | None) -> dict[str, str]:
+def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 

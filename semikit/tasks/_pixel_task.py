@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -87,8 +88,9 @@ class PixelTask(Task, ABC):
         assert parts.palette is not None
         self.class_names = parts.class_names
         self.evaluation = PixelEvaluation(
-            parts.class_names, evaluate, views.weak.crop, parts.palette, self.metrics, self.titles
-        )
+            parts.class_names, evaluate, views.weak.crop, parts.palette, self.metrics, self.titles,
+            self.scenes.background,
+        )  # fmt: skip
         self.learned = TrainingData(parts, data, layout, requirements)
         self.scored_watch: DataWatch | None = None
         self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
@@ -271,13 +273,15 @@ class PixelTask(Task, ABC):
         """Labelled images, unchanged."""
         return self.evaluation.passes(networks, self.learned.train, self.learned.split.labeled, inference)
 
-    def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
+    def evaluate(
+        self, networks: Mapping[str, Network], split: Split, inference: Inference, final: bool = False
+    ) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
         source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split
         self.scored_watch = watch = self._new_watch()
         watched = source if watch is None else source.watched(watch.ranges, watch.masks)
-        return self.evaluation.scores(networks, watched, inference)
+        return replace(self.evaluation, final=final).scores(networks, watched, inference)
 
     def _new_watch(self) -> DataWatch | None:
         """For the user's own data."""

@@ -241,7 +241,9 @@ class Classification(Task):
         """Labelled images, unchanged."""
         return self.evaluation.passes(networks, self.learned.train, self.learned.split.labeled, inference)
 
-    def evaluate(self, networks: Mapping[str, Network], split: Split, inference: Inference) -> dict[str, Scores]:
+    def evaluate(
+        self, networks: Mapping[str, Network], split: Split, inference: Inference, final: bool = False
+    ) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
         source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split

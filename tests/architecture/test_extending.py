@@ -186,7 +186,9 @@ class Toy(Task):
         strong = tuple(images + part for part in noise)[: self.requirements.strong_views]
         return labeled, Unlabeled(images, strong, valid, (), partner, index, range(len(index)))
 
-    def evaluate(self, networks: Mapping[str, Network], split: Any, inference: Inference) -> dict[str, Scores]:
+    def evaluate(
+        self, networks: Mapping[str, Network], split: Any, inference: Inference, final: bool = False
+    ) -> dict[str, Scores]:
         pairs = [self.image(100 + k) for k in range(self.counts.val)]
         images, labels = torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
         with torch.no_grad():

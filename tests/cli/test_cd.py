@@ -48,13 +48,18 @@ class TestTheWholeWay:
         assert "semikit predict run BEFORE.tif AFTER.tif -o change.tif" in said(answer.out)
         results = json.loads(Path("run/results.json").read_text())
         assert (results["task"], results["metric"], results["protocol"]) == ("cd", "IoU", "strict")
-        assert set(results["test"]) == {"IoU", "F1", "precision", "recall", "OA", "per_class", "class_scores"}
+        objects = {"object_F1", "object_precision", "object_recall"}
+        pixels = {"IoU", "F1", "precision", "recall", "OA", "per_class", "class_scores"}
+        assert (set(results["student"]), set(results["test"])) == (pixels, pixels | objects)
         assert list(results["per_class"]) == ["unchanged", "changed"]
         with Image.open("run/images/validation.png") as picture:
             assert picture.width > picture.height * 0.5
         scored = semikit("evaluate", "run", "--split", "test", "--json", "scores.json")
         assert scored.code == 0, scored.err
-        assert json.loads(Path("scores.json").read_text())["value"] == pytest.approx(results["test"]["IoU"])
+        found = json.loads(Path("scores.json").read_text())
+        assert found["value"] == pytest.approx(results["test"]["IoU"])
+        assert {name: found[name] for name in objects} == {name: results["test"][name] for name in objects}
+        assert "object_recall" in scored.out
         val = pair_data.parent / "val"
         made = semikit("predict", "run", val / "A", val / "B", "-o", "maps", "--probability")
         assert made.code == 0, made.err

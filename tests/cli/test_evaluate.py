@@ -77,6 +77,20 @@ def test_sliding_windows(semikit: Call, trained: Path) -> None:
     assert whole["per_class"] != sliding["per_class"]
 
 
+def test_objects_of_chosen_classes(semikit: Call, trained: Path) -> None:
+    plain = scores(semikit("evaluate", trained, "--json", "scores.json"))
+    assert not any(name.startswith("object") for name in plain)
+    answer = semikit("evaluate", trained, "--objects", "car", "--objects-min-pixels", "5", "--json", "scores.json")
+    found = scores(answer)
+    assert 0 <= found["object_recall"] <= 100
+    assert found["class_scores"]["object_F1"] == {"sky": None, "road": None, "car": found["object_F1"]}
+    assert found["evaluation"] | {"objects": ["car"], "objects_min_pixels": 5} == found["evaluation"]
+    assert {name: found[name] for name in plain if name not in ("evaluation", "class_scores")} == {
+        name: value for name, value in plain.items() if name not in ("evaluation", "class_scores")
+    }
+    assert "object_precision" in answer.out
+
+
 def test_quiet_prints_the_score_only(semikit: Call, trained: Path) -> None:
     answer = semikit("evaluate", trained, "--quiet")
     assert len(answer.out.splitlines()) == 1
@@ -116,6 +130,7 @@ def test_weights_without_a_run_need_data(semikit: Call, trained: Path, tmp_path:
         (["--root", "."], "--root . says where a published data set lies or where the paths of --data begin"),
         (["--dataset", "shapes", "--root", "."], "or leave --root out"),
         (["--split", "tset"], "unknown --split 'tset'. Did you mean 'test'"),
+        (["--objects", "cat"], "unknown class in evaluate.objects 'cat'. Did you mean 'car'"),
         (["--precision", "fp8"], "expected one of 'fp32', 'bf16', 'fp16'"),
         (["--dataset", "shapes"], "the model knows 3 classes, the data 6"),
     ],

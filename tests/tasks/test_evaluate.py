@@ -65,6 +65,23 @@ def test_together_as_one_by_one(pointwise: Make, window: str) -> None:
     assert max(shape[0] for shape in network.seen) == 3
 
 
+def test_objects_of_images_that_are_read_by_windows(pointwise: Make) -> None:
+    """The same as of images that are read whole, and of their own images only."""
+    source = Source([(43, 60), (14, 90), (29, 29)])
+    source.images = [image // 128 * 90 for image in source.images]
+    settings = EvaluateSettings(window="sliding", objects=("road", "car"))
+    whole = replace(evaluation(), settings=settings, final=True)
+    network = pointwise(multiple=1)
+    expected = whole.scores({"n": network}, source, INFERENCE)["n"]
+    source.extent = lambda index: source.labels[index].shape  # type: ignore[method-assign]
+    image, target = source.image, source.target
+    source.image = lambda k, region=None: (image(k)[0][region.slices], None)  # type: ignore[method-assign]
+    source.target = lambda k, r=None: tuple(one[r.slices] for one in target(k))  # type: ignore[method-assign]
+    assert whole.scores({"n": network}, source, INFERENCE)["n"] == expected
+    assert expected.extra["object_recall"] is not None
+    assert "object_recall" not in replace(whole, final=False).scores({"n": network}, source, INFERENCE)["n"].extra
+
+
 def test_every_image_counts_once(pointwise: Make) -> None:
     network, source = pointwise(multiple=1), Source(SIZES)
     scores = evaluation().scores({"student": network, "teacher": pointwise(multiple=1)}, source, INFERENCE)
