@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from semikit.data.folders import TYPES, Listed, is_image, list_images, named, nearby, walk
 from semikit.data.naming import CONVERT, UNKNOWN_CAUSE, folded, likely_causes, naming
-from semikit.errors import DataError, some
+from semikit.errors import DataError, some, unknown
 from semikit.raster.vector_layers import VECTORS
 
 _LABELS = (*VECTORS, ".json", ".txt", ".xml")
@@ -127,6 +127,19 @@ def by_name(names: Collection[str], listed: Listed, key: str) -> dict[str, Path]
                 "below the folder, in place of {stem}."
             )
     return {owner.get(stem, stem): path for stem, path in listed.files.items()}
+
+
+def chosen_names(given: Sequence[str] | None, known: Iterable[str], kind: str) -> list[str]:
+    """Those of the known names that are `given`, sorted; all of them where none are. `kind` stands in the error.
+
+    Raises:
+        UnknownNameError: a name that is not known.
+    """
+    every = dict.fromkeys(known)
+    for name in given or ():
+        if name not in every:
+            raise unknown(kind, name, every)
+    return list(every) if given is None else sorted(set(given))
 
 
 def no_mask_fits(part: str, images: tuple[str, Path, Listed], masks: tuple[str, Path, Listed]) -> DataError:

@@ -11,7 +11,15 @@ from typing import Annotated, Any, final
 import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from semikit.data.file_patterns import by_name, is_pattern, list_masks, list_place, no_mask_fits, real_places
+from semikit.data.file_patterns import (
+    by_name,
+    chosen_names,
+    is_pattern,
+    list_masks,
+    list_place,
+    no_mask_fits,
+    real_places,
+)
 from semikit.data.folders import Listed
 from semikit.data.formats.images import is_raster, orientation_of_mask, read_image, read_mask_onto
 from semikit.data.formats.mask_values import MaskValues, MaskWatch
@@ -26,7 +34,7 @@ from semikit.data.samples import Bytes, DataParts, Mask, Samples
 from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import DEFAULT_SHARE, ClassSpec, Share, part_folders, placed, read_spec, share_or_folder
 from semikit.data.unused_files import Unused, unread, unused_masks
-from semikit.errors import DataError, FileFault, some, unknown
+from semikit.errors import DataError, FileFault, some
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
 
@@ -247,7 +255,7 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: tuple[int
     first = list_place(part.images_a, f"{key}.images_a", taken=taken)
     second = list_place(part.images_b, f"{key}.images_b", taken=taken)
     before, after = first.files, by_name(first.files, second, f"{key}.images_b")
-    names = _chosen(part.names, before, after, key)
+    names = chosen_names(part.names, [*before, *after], f"pair in {key}.names:")
     _refuse_single(names, (before, first), (after, second), key)
     _refuse_one_date(names, before, after, key)
     unused = [*unread(first, f"{key}.images_a"), *unread(second, f"{key}.images_b")]
@@ -289,14 +297,6 @@ def paired_files(before: Listed, after: Listed) -> tuple[dict[str, tuple[Path, P
             for path, remark in files
         ]
     return pairs, faults
-
-
-def _chosen(given: tuple[str, ...] | None, before: dict[str, Path], after: dict[str, Path], key: str) -> list[str]:
-    known = dict.fromkeys([*before, *after])
-    for name in given or ():
-        if name not in known:
-            raise unknown(f"pair in {key}.names:", name, known)
-    return list(known) if given is None else sorted(set(given))
 
 
 _Date = tuple[Mapping[str, Path], Listed]

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from semikit.data.file_patterns import (
     by_name,
+    chosen_names,
     is_pattern,
     list_masks,
     list_place,
@@ -45,22 +46,21 @@ def _images(raw: Any) -> Any:
     return {"images": raw} if isinstance(raw, (str, Path)) else raw
 
 
-@final
-class Folders(Settings):
-    """A folder of images and the folder of their masks."""
-
-    images: Location
-    """Folder of images, searched with its subfolders, or a pattern such as data/{stem}.jpg."""
-    masks: Location | None = None
-    """Folder of masks (same subfolder, same stem, any image type), or a pattern such as labels/{stem}_mask.png."""
-
-
-@final
 class ImageFolder(Settings):
     """A folder of images without masks."""
 
     images: Location
     """Folder of images, searched with its subfolders, or a pattern such as data/{stem}.jpg."""
+    names: tuple[str, ...] | None = None
+    """Only the images of these names; default all."""
+
+
+@final
+class Folders(ImageFolder):
+    """A folder of images and the folder of their masks."""
+
+    masks: Location | None = None
+    """Folder of masks (same subfolder, same stem, any image type), or a pattern such as labels/{stem}_mask.png."""
 
 
 _Scored = Annotated[
@@ -195,9 +195,9 @@ def open_folders(spec: DataSpec) -> DataParts:
     Raises:
         DataError: missing or empty folder, two images of one name, no mask that fits, a file in two parts.
     """
-    train = masked_images(spec.train.images, spec.train.masks, spec, "train")
+    train = masked_images(spec.train, spec, "train")
     folders, _ = pool_among(spec.unlabeled)
-    more = tuple(masked_images(part.images, None, spec, f"unlabeled[{k}]") for k, part in enumerate(folders))
+    more = tuple(masked_images(part, spec, f"unlabeled[{k}]") for k, part in enumerate(folders))
     val, test = _scored(spec.val, spec, "val"), _scored(spec.test, spec, "test")
     overlap = spec.allow_overlap
     parts = DataParts(train, more, val, test, spec.classes, bands=spec.bands, allow_overlap=overlap)
@@ -205,24 +205,26 @@ def open_folders(spec: DataSpec) -> DataParts:
 
 
 def _scored(part: Folders | float | None, spec: DataSpec, key: str) -> MaskedImages | None:
-    return masked_images(part.images, part.masks, spec, key) if isinstance(part, Folders) else None
+    return masked_images(part, spec, key) if isinstance(part, Folders) else None
 
 
-def masked_images(images: Path, masks: Path | None, spec: DataSpec, part: str) -> MaskedImages:
+def masked_images(folder: ImageFolder, spec: DataSpec, part: str) -> MaskedImages:
     """The images of a folder or pattern, sorted by name, each with the mask of its name.
 
     Raises:
         DataError: missing or empty folder, two files of one name, no mask that fits.
+        UnknownNameError: no image of a name that is chosen.
     """
-    found, labels, files = images_and_masks(images, masks, part)
+    masks = folder.masks if isinstance(folder, Folders) else None
+    found, labels, files = images_and_masks(folder.images, masks, part)
+    names = chosen_names(folder.names, found.files, f"image in {part}.names:")
     unused = unread(found, f"{part}.images")
     if masks is not None:
-        if not any(name in files for name in found.files):
-            raise no_mask_fits(part, ("images", images, found), ("masks", masks, labels))
+        if not any(name in files for name in names):
+            raise no_mask_fits(part, ("images", folder.images, found), ("masks", masks, labels))
         unused += unused_masks(f"{part}.masks", labels, files, found)
-    pairs = tuple(files.get(name) for name in found.files)
-    names, paths = tuple(found.files), tuple(found.files.values())
-    return MaskedImages(names, paths, pairs, spec.values, spec.bands, unused=tuple(unused))
+    paths, pairs = tuple(found.files[name] for name in names), tuple(files.get(name) for name in names)
+    return MaskedImages(tuple(names), paths, pairs, spec.values, spec.bands, unused=tuple(unused))
 
 
 def images_and_masks(images: Path, masks: Path | None, part: str) -> tuple[Listed, Listed, dict[str, Path]]:

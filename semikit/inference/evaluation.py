@@ -21,7 +21,7 @@ from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError, unknown
 from semikit.inference.ensemble import Ensemble, most_likely
-from semikit.inference.pictures import NOT_COUNTED, displayed, heat, heat_legend, sheet, shown_labels
+from semikit.inference.pictures import displayed, heat, sheet, sheet_legend, shown_labels
 from semikit.inference.streamed import Coverage, predicted
 from semikit.inference.windows import (
     EvaluateSettings,
@@ -171,9 +171,8 @@ class PixelEvaluation:
             everything &= bool(valid.all())
             present.update(*(np.unique(classes[where]).tolist() for classes, where in every))
         titles = (*self.titles, "truth", *networks, *(["confidence"] if confidence else []))
-        rest = [] if everything else [("does not count", NOT_COUNTED)]
-        shares = heat_legend("confidence") if confidence else []
-        return sheet(rows, titles, [*self._legend(present), *rest, *shares])
+        legend = sheet_legend(self._legend(present), ignored=not everything, confidence=confidence)
+        return sheet(rows, titles, legend)
 
     def _legend(self, present: set[int]) -> list[tuple[str, Bytes]]:
         """All classes, or where they are many those that are shown."""

@@ -18,12 +18,10 @@ from semikit.files import RESUME, write_atomically
 
 Pixels = npt.NDArray[np.uint8]
 _GAP = 6
-_TEXT, _TALL = 15, 20
-"""Size of titles and legend, and height of their lines, pixels."""
+_TEXT = 15
+"""Size of titles and legend, pixels; of wide pictures, which are looked at smaller, a hundredth of the width."""
 _MIN_SIDE = 192
 _MAX_SIDE = 640
-NOT_COUNTED: Pixels = np.full(3, 255, np.uint8)
-"""Colour of pixels of a truth that do not count."""
 
 
 @cache
@@ -95,32 +93,52 @@ def heat(confidence: npt.NDArray[np.floating]) -> Pixels:
     return np.asarray((stops[low] * (1 - share) + stops[low + 1] * share).round(), dtype=np.uint8)
 
 
-def heat_legend(name: str) -> list[tuple[str, Pixels]]:
-    """Entries of a legend for `heat`."""
-    low, middle, high = heat(np.array([[0.0, 0.5, 1.0]]))[0]
-    return [(f"{name} 0 %", low), ("50 %", middle), ("100 %", high)]
+Legend = Sequence[tuple[str, Pixels]]
+"""Names with pictures (h, w, 3) of what they name, which are brought to the height of a line."""
+
+
+def sheet_legend(classes: Sequence[tuple[str, Pixels]], *, ignored: bool, confidence: bool) -> Legend:
+    """Names with colours (3,) of classes, what does not count, and a bar of the colours of confidence."""
+    entries = [(name, colour[None, None]) for name, colour in classes]
+    if ignored:
+        entries.append(("does not count", _striped(12, 12)))
+    if confidence:
+        entries.append(("confidence, 0 to 100 %", heat(np.linspace(0, 1, 120)[None].repeat(12, axis=0))))
+    return entries
 
 
 def captioned(image: Image.Image, text: str) -> Image.Image:
     """The picture below a line of text."""
-    font = font_of(_TEXT)
+    size, tall = _text(image.width)
+    font = font_of(size)
     width = max(image.width, int(font.getlength(text)) + 2 * _GAP)
-    canvas = Image.new("RGB", (width, image.height + _TALL + _GAP), "white")
+    canvas = Image.new("RGB", (width, image.height + tall + _GAP), "white")
     ImageDraw.Draw(canvas).text((_GAP, 2), text, fill="black", font=font)
-    canvas.paste(image, (0, _TALL + _GAP))
+    canvas.paste(image, (0, tall + _GAP))
     return canvas
 
 
+def _text(width: int) -> tuple[int, int]:
+    """Size of the text of a picture of this width, and height of its lines."""
+    size = max(_TEXT, width // 100)
+    return size, size * 4 // 3
+
+
 def shown_labels(labels: Pixels, valid: npt.NDArray[np.bool_] | None, colours: Pixels) -> Pixels:
-    """Class ids (H, W) -> colours (H, W, 3); `NOT_COUNTED` where not valid."""
+    """Class ids (H, W) -> colours (H, W, 3), gray stripes where not valid."""
     shown = colours[labels]
     if valid is not None:
-        shown = np.where(valid[..., None], shown, NOT_COUNTED)
+        shown = np.where(valid[..., None], shown, _striped(*labels.shape))
     return np.asarray(shown, dtype=np.uint8)
 
 
-def sheet(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], legend: Sequence[tuple[str, Pixels]]) -> Image.Image:
-    """A table of pictures: one row per image, a title over each column, the classes' colours below.
+def _striped(height: int, width: int) -> Pixels:
+    rows, columns = np.indices((height, width))
+    return np.where((rows + columns) % 8 < 3, np.uint8(205), np.uint8(150))[..., None].repeat(3, axis=2)
+
+
+def sheet(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], legend: Legend) -> Image.Image:
+    """A table of pictures: one row per image, a title over each column, the legend below.
 
     Small images are enlarged by a whole factor without smoothing, large ones thinned out.
     """
@@ -130,38 +148,42 @@ def sheet(rows: Sequence[Sequence[Pixels]], titles: Sequence[str], legend: Seque
     factor = max(1, -(-_MIN_SIDE // max(height, width)))
     height, width = height * factor, width * factor
     total = len(titles) * (width + _GAP) + _GAP
-    lines = _legend_lines(legend, total)
-    canvas = Image.new("RGB", (total, _TALL + len(rows) * (height + _GAP) + _GAP + _TALL * len(lines)), "white")
-    draw, font = ImageDraw.Draw(canvas), font_of(_TEXT)
+    size, tall = _text(total)
+    lines = _legend_lines(legend, total, size)
+    canvas = Image.new("RGB", (total, tall + len(rows) * (height + _GAP) + _GAP + tall * len(lines)), "white")
+    draw, font = ImageDraw.Draw(canvas), font_of(size)
     for column, title in enumerate(titles):
         draw.text((_GAP + column * (width + _GAP), 1), title, fill="black", font=font)
     for r, row in enumerate(rows):
         for column, pixels in enumerate(row):
             picture = Image.fromarray(pixels)
-            size = (pixels.shape[1] * factor, pixels.shape[0] * factor)
-            place = (_GAP + column * (width + _GAP), _TALL + _GAP + r * (height + _GAP))
-            canvas.paste(picture.resize(size, Image.Resampling.NEAREST), place)
-    top = _TALL + _GAP + len(rows) * (height + _GAP)
-    for i, line in enumerate(lines):
-        for x, name, colour in line:
-            edge = "gray" if (colour == NOT_COUNTED).all() else None
-            box = (x, top + _TALL * i + 4, x + 12, top + _TALL * i + 16)
-            draw.rectangle(box, fill=tuple(int(c) for c in colour), outline=edge)
-            draw.text((x + 17, top + _TALL * i), name, fill="black", font=font)
+            enlarged = (pixels.shape[1] * factor, pixels.shape[0] * factor)
+            place = (_GAP + column * (width + _GAP), tall + _GAP + r * (height + _GAP))
+            canvas.paste(picture.resize(enlarged, Image.Resampling.NEAREST), place)
+    top = tall + _GAP + len(rows) * (height + _GAP)
+    for line in lines:
+        for x, name, swatch in line:
+            canvas.paste(swatch, (x, top + size // 4))
+            edge = (x, top + size // 4, x + swatch.width - 1, top + size // 4 + swatch.height - 1)
+            draw.rectangle(edge, outline="gray")
+            draw.text((x + swatch.width + size // 3, top), name, fill="black", font=font)
+        top += tall
     return canvas
 
 
-def _legend_lines(legend: Sequence[tuple[str, Pixels]], width: int) -> list[list[tuple[int, str, Pixels]]]:
-    """Place the legend's entries (x, name, colour) on as many lines as needed."""
-    font = font_of(_TEXT)
-    lines: list[list[tuple[int, str, Pixels]]] = []
+def _legend_lines(legend: Legend, width: int, size: int) -> list[list[tuple[int, str, Image.Image]]]:
+    """Place the legend's entries (x, name, what it names) on as many lines as needed."""
+    font = font_of(size)
+    lines: list[list[tuple[int, str, Image.Image]]] = []
     x = width
-    for name, colour in legend:
-        need = 17 + int(font.getlength(name)) + 16
+    for name, pixels in legend:
+        tall = size * 5 // 6
+        swatch = Image.fromarray(pixels).resize((tall * pixels.shape[1] // pixels.shape[0], tall))
+        need = swatch.width + size // 3 + int(font.getlength(name)) + size
         if x + need > width:
             lines.append([])
             x = _GAP
-        lines[-1].append((x, name, colour))
+        lines[-1].append((x, name, swatch))
         x += need
     return lines
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from semikit.data.folders import image_files
 from semikit.data.formats.rescale import Scale
-from semikit.data.masked_images import DataSpec, masked_images, open_folders, plain_images
+from semikit.data.masked_images import DataSpec, Folders, masked_images, open_folders, plain_images
 from semikit.data.samples import Pool
-from semikit.errors import DataError
+from semikit.errors import DataError, UnknownNameError
 
 Save = Callable[..., Path]
 SpecOf = Callable[..., DataSpec]
@@ -45,7 +45,7 @@ def test_subfolders_other_suffixes_and_hidden_files(tmp_path: Path, save: Save, 
     for name in ("i/b/1.JPG", "i/a/2.bmp", "i/a.b.png", "m/b/1.png", "i/.thumbs/x.png", "i/._1.png"):
         save(name, GRAY)
     (tmp_path / "i/notes.txt").write_text("no image")
-    source = masked_images(tmp_path / "i", tmp_path / "m", spec_of(tmp_path), "train")
+    source = masked_images(Folders(images=tmp_path / "i", masks=tmp_path / "m"), spec_of(tmp_path), "train")
     assert source.names == ("a.b", "a/2", "b/1")
     assert [source.has_target(k) for k in range(3)] == [False, False, True]
 
@@ -77,7 +77,7 @@ def test_the_folder_of_masks_is_left_out_however_it_is_spelt(tmp_path: Path, sav
 def test_masks_below_the_images_are_no_images(tmp_path: Path, save: Save, spec_of: SpecOf) -> None:
     save("i/1.png", GRAY)
     save("i/masks/1.png", GRAY)
-    source = masked_images(tmp_path / "i", tmp_path / "i/masks", spec_of(tmp_path), "train")
+    source = masked_images(Folders(images=tmp_path / "i", masks=tmp_path / "i/masks"), spec_of(tmp_path), "train")
     assert source.names == ("1",)
     assert source.has_target(0)
 
@@ -105,7 +105,21 @@ def test_names_that_never_meet(tmp_path: Path, save: Save, spec_of: SpecOf) -> N
     save("i/1.png", GRAY)
     save("m/1_mask.png", GRAY)
     with pytest.raises(DataError, match=r"no image has a mask\. Images are named '1' in .*, masks '1_mask'"):
-        masked_images(tmp_path / "i", tmp_path / "m", spec_of(tmp_path), "val")
+        masked_images(Folders(images=tmp_path / "i", masks=tmp_path / "m"), spec_of(tmp_path), "val")
+
+
+def test_scenes_of_one_folder_are_chosen_by_name(tmp_path: Path, save: Save, spec_of: SpecOf) -> None:
+    for city in ("nantes", "rennes", "rio"):
+        save(f"cities/{city}/A.png", GRAY + len(city))
+        save(f"masks/{city}.png", GRAY)
+    images, masks = tmp_path / "cities/{stem}/A.png", tmp_path / "masks"
+    train, val = ({"images": images, "masks": masks, "names": [city]} for city in ("nantes", "rio"))
+    parts = open_folders(spec_of(tmp_path, train=train, val=val, unlabeled={"images": images, "names": ["rennes"]}))
+    assert (parts.train.names, parts.val.names, parts.unlabeled[0].names) == (("nantes",), ("rio",), ("rennes",))
+    assert parts.train.has_target(0)
+    assert not parts.unused
+    with pytest.raises(UnknownNameError, match=r"unknown image in val\.names: 'rioo'\. Did you mean 'rio'"):
+        open_folders(spec_of(tmp_path, train=train, val={**val, "names": ["rioo"]}))
 
 
 def test_one_file_in_two_parts(folder: Path, spec_of: SpecOf) -> None:

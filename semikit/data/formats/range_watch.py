@@ -108,7 +108,8 @@ class RangeWatch:
         values = f"{share:.0%} of the values" if share else "the values"
         return (
             f"{values} {how} the range that was learned from, {self.scale.text}; these images hold {low:g} to "
-            f"{high:g}: {some([str(path) for path in odd])}. Give images in the same units"
+            f"{high:g}: {some([str(path) for path in odd])}. Give images in the same units; where they are, a range "
+            "for all of them is given before training, as scale: in the data YAML"
         )
 
 
