@@ -33,6 +33,16 @@ def predict(
             help="A folder; of one image or pair also a file, NAME.tif or NAME.png. cls: NAME.csv.",
         ),
     ],
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            metavar="4,3,2", help="Which bands of these images are the model's, in its order: numbers from 1, or names."
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(metavar="MIN,MAX", help="The range of values of these images, where it is not that of training."),
+    ] = None,
     confidence: Annotated[bool | None, typer.Option("--confidence", help="Also write the confidence.")] = None,
     overlay: Annotated[bool | None, typer.Option("--overlay", help="Also lay the classes over the images.")] = None,
     probability: Annotated[
@@ -128,6 +138,8 @@ def predict(
     for one in (run, *(ensemble or ())):  # before anything heavy is imported
         existing_run(one)
     flags = {
+        "bands": bands,
+        "scale": scale,
         "confidence": confidence,
         "overlay": overlay,
         "probability": probability,

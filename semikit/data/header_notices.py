@@ -1,4 +1,4 @@
-"""What the headers of images say that their user should know: turned masks, files of several images."""
+"""What the headers of images say that their user should know: turned masks, several images, a place that is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from semikit.data.check import Part
-from semikit.data.formats.images import is_raster, orientation_of_mask, read_info
+from semikit.data.formats.images import ImageInfo, is_raster, orientation_of_mask, read_info
 from semikit.data.formats.orientation import Orientation
 from semikit.errors import FileFault, some
 
@@ -21,15 +21,21 @@ def header_notices(parts: Sequence[Part], orientation: Orientation) -> list[str]
     files = {path: None for part in parts for index in part.indices for path in part.source.files(index)}
     masks = (part.source.target_file(index) for part in parts if part.masks for index in part.indices)
     files |= {path: None for path in masks if path is not None}
-    return [*parts_notices(files), *_turned_notices(parts, orientation)]
+    return [*file_notices(files), *_turned_notices(parts, orientation)]
 
 
-def parts_notices(files: Iterable[Path]) -> list[str]:
-    """At most one: about files that hold several images, of which only the first is read. Files that cannot be read are
-    passed over.
+def file_notices(files: Iterable[Path]) -> list[str]:
+    """About files that hold several images, of which only the first is read, and about rasters whose place is not used.
+    Files that cannot be read are passed over.
     """
     with ThreadPoolExecutor() as threads:
-        several = [found for found in threads.map(_several, files) if found is not None]
+        infos = [(path, info) for path, info in threads.map(_info, files) if info is not None]
+    several = [(path, info.parts) for path, info in infos if info.parts > 1]
+    loose = [f"{path} ({info.raster.loose_place})" for path, info in infos if info.raster and info.raster.loose_place]
+    return [*_several(several), *_loose(loose)]
+
+
+def _several(several: Sequence[tuple[Path, int]]) -> list[str]:
     if not several:
         return []
     names = some([f"{path} ({count})" for path, count in several])
@@ -39,12 +45,18 @@ def parts_notices(files: Iterable[Path]) -> list[str]:
     return [f"{len(several)} files hold several images, of which only the first is read: {names}. {remedy}"]
 
 
-def _several(path: Path) -> tuple[Path, int] | None:
+def _loose(loose: Sequence[str]) -> list[str]:
+    if not loose:
+        return []
+    what = "are placed on the map by points or functions, which are not used; their pixels are taken as they are stored"
+    return [f"{len(loose)} rasters {what}: {some(loose)}. Bring them onto a grid where it counts: gdalwarp IN OUT.tif"]
+
+
+def _info(path: Path) -> tuple[Path, ImageInfo | None]:
     try:
-        count = read_info(path).parts
+        return path, read_info(path)
     except FileFault:
-        return None
-    return (path, count) if count > 1 else None
+        return path, None
 
 
 def _turned_notices(parts: Sequence[Part], orientation: Orientation) -> list[str]:

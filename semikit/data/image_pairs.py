@@ -35,6 +35,7 @@ from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import DEFAULT_SHARE, ClassSpec, Share, part_folders, placed, read_spec, share_or_folder
 from semikit.data.unused_files import Unused, unread, unused_masks
 from semikit.errors import DataError, FileFault, some
+from semikit.raster.reading import Bands
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
 
@@ -154,7 +155,7 @@ class ImagePairs(Samples):
     after: tuple[Path, ...]
     masks: tuple[Path | None, ...]
     values: MaskValues
-    bands: tuple[int, ...] | None = None
+    bands: Bands | None = None
     scale: Range | None = None
     watch: RangeWatch | None = None
     orientation: Orientation = "stored"
@@ -242,7 +243,7 @@ def open_pair_folders(spec: PairSpec) -> DataParts:
     return rescaled(parts, spec.scale, spec.orientation)
 
 
-def image_pairs(part: PairImages, values: MaskValues, key: str, bands: tuple[int, ...] | None = None) -> ImagePairs:
+def image_pairs(part: PairImages, values: MaskValues, key: str, bands: Bands | None = None) -> ImagePairs:
     """The pairs of a part, sorted by name.
 
     Raises:

@@ -33,6 +33,7 @@ from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
 from semikit.data.spec import ClassSpec, Share, read_spec, share_or_folder
 from semikit.data.unused_files import Unused, unread, unused_masks
 from semikit.errors import DataError, mask_size_fault
+from semikit.raster.reading import Bands
 from semikit.raster.region import Region
 from semikit.settings.base import Location, Settings, one_or_many
 
@@ -118,7 +119,7 @@ class MaskedImages(Samples):
     images: tuple[Path, ...]
     masks: tuple[Path | None, ...]
     values: MaskValues
-    bands: tuple[int, ...] | None = None
+    bands: Bands | None = None
     scale: Range | None = None
     watch: RangeWatch | None = None
     orientation: Orientation = "stored"
@@ -248,7 +249,7 @@ def images_and_masks(images: Path, masks: Path | None, part: str) -> tuple[Liste
 def plain_images(
     files: Mapping[str, Path],
     values: MaskValues | None = None,
-    bands: tuple[int, ...] | None = None,
+    bands: Bands | None = None,
     scale: Scale | None = None,
     watch: RangeWatch | None = None,
     orientation: Orientation = "stored",

@@ -39,6 +39,7 @@ from semikit.data.palette import Palette
 from semikit.data.shards.pool import ShardPool
 from semikit.data.unused_files import Unused
 from semikit.errors import DataError
+from semikit.raster.reading import Bands
 from semikit.raster.region import Region, tiles
 
 Bytes = NDArray[np.uint8]
@@ -267,7 +268,7 @@ class DataParts:
     test: Samples | None
     class_names: tuple[str, ...]
     palette: Palette | None = None
-    bands: tuple[int, ...] | None = None
+    bands: Bands | None = None
     scale: Scale | None = None
     balanced: bool = False
     stratify: bool = False

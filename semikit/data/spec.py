@@ -17,7 +17,7 @@ from semikit.data.formats.rescale import Scale
 from semikit.data.shards.pool_spec import Shards
 from semikit.errors import ConfigError, some
 from semikit.files import at_home, no_such_file
-from semikit.settings.base import Location, Settings
+from semikit.settings.base import BandList, Location, Settings
 from semikit.settings.messages import validate
 from semikit.settings.yaml_text import expand, parse
 
@@ -139,8 +139,8 @@ class ClassSpec(SplitSpec):
     `classes` they are those named here, in this order."""
     ignore_colors: tuple[RGB, ...] = ()
     """Colours of masks that do not count."""
-    bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
-    """Which bands of a raster, in this order, counted from 1; default all but an alpha band."""
+    bands: BandList | None = None
+    """Which bands of a raster, in this order, counted from 1 or by their names; default all but an alpha band."""
     scale: Scale | None = None
     """Range of raster values that becomes 0..255; default 8 bit as stored, else percentiles 2 to 98 of a sample."""
     orientation: Orientation = "auto"

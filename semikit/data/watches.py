@@ -16,6 +16,7 @@ from semikit.data.formats.rescale import BYTES, Scale
 from semikit.data.formats.value_range import deep_beside_8_bits, watch_some
 from semikit.data.samples import DataParts
 from semikit.errors import DataError, FileFault
+from semikit.raster.reading import Bands
 
 
 @final
@@ -26,7 +27,7 @@ class DataWatch:
     ranges: RangeWatch
     masks: MaskWatch
     stated: Scale | None
-    bands: tuple[int, ...] | None
+    bands: Bands | None
 
     @classmethod
     def of(cls, parts: DataParts, values: MaskValues, stated: Scale | None) -> Self:

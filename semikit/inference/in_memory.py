@@ -18,7 +18,7 @@ from semikit.data.formats.images import in_range, read_rgb
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range, as_bytes
-from semikit.data.header_notices import parts_notices
+from semikit.data.header_notices import file_notices
 from semikit.errors import InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.map_files import MapPredict
@@ -91,7 +91,7 @@ def _map(
         shares, found = (values.cpu().numpy() for values in piece.probabilities.max(0))
         classes[piece.region.slices] = np.where(piece.valid, found.astype(np.uint8), np.uint8(NODATA))
         confidence[piece.region.slices] = shares
-    return Prediction(classes, confidence, reader.class_names, (*reader.watch.notices(), *parts_notices(paths)))
+    return Prediction(classes, confidence, reader.class_names, (*reader.watch.notices(), *file_notices(paths)))
 
 
 def classify(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:
@@ -108,7 +108,7 @@ def classify(network: Network, metadata: Mapping[str, Any], image: Any, inferenc
     seen = evaluation.fitted(pixels, metadata["side"])
     network.to(inference.device).eval()
     shares = evaluation.logits(network, seen[None], inference).float().softmax(1)[0].cpu()
-    return Prediction(int(shares.argmax()), float(shares.max()), names, tuple(parts_notices(_paths([image]))))
+    return Prediction(int(shares.argmax()), float(shares.max()), names, tuple(file_notices(_paths([image]))))
 
 
 def _paths(images: Sequence[Any]) -> list[Path]:

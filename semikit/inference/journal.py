@@ -19,6 +19,7 @@ from semikit.files import OUTPUT, file_digest, short_name, write_atomically
 from semikit.inference.ensemble import Ensemble
 from semikit.inference.map_files import SCRATCH, MapPredict, Outputs, files_behind
 from semikit.inference.scenes import Files
+from semikit.settings.yaml_text import in_one_line
 from semikit.training.checkpoint import sum_of
 
 JOURNAL = ".predicted.jsonl"
@@ -162,7 +163,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def _flag(key: str, value: Any) -> str:
     """An option as it was given on the command line."""
     flag = f"--{key.replace('_', '-')}"
-    return f"no {flag}" if value in (None, False) else flag if value is True else f"{flag} {value}"
+    return f"no {flag}" if value in (None, False) else flag if value is True else f"{flag} {in_one_line(value)}"
 
 
 def _text(lines: Iterable[Mapping[str, Any]]) -> bytes:

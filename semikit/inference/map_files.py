@@ -22,13 +22,14 @@ from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, make_folder, write_atomically
 from semikit.inference.ensemble import Tta
 from semikit.inference.pictures import class_map, save_png
+from semikit.inference.windows import ValueSettings
 from semikit.raster.cog import BESIDE, MapFile, class_tags
 from semikit.raster.grid import Grid
 from semikit.raster.polygons import NODATA
 from semikit.raster.region import Region
 from semikit.raster.style import qml
 from semikit.raster.vectors import SUFFIXES, beside, check_destination
-from semikit.settings.base import Location, Settings, one_or_many
+from semikit.settings.base import Location, one_or_many
 
 MAPS, PICTURES = (".tif", ".tiff"), (".png",)
 SCRATCH = "shares"
@@ -44,7 +45,7 @@ def _thresholds(raw: Any) -> Any:
 
 
 @final
-class MapPredict(Settings):
+class MapPredict(ValueSettings):
     """What prediction writes besides the classes, and how windows cover a raster."""
 
     confidence: bool = False

@@ -14,7 +14,7 @@ from torch import Tensor
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import read_rgb
-from semikit.data.header_notices import parts_notices
+from semikit.data.header_notices import file_notices
 from semikit.data.samples import Bytes
 from semikit.data.unused_files import unread
 from semikit.errors import FileFault, InputError
@@ -22,12 +22,11 @@ from semikit.files import OUTPUT, write_atomically
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.many_files import ERRORS, Failures, find_sources, output_folder
-from semikit.inference.windows import grouped, orientation_of, read_ahead
-from semikit.settings.base import Settings
+from semikit.inference.windows import ValueSettings, grouped, orientation_of, read_ahead
 
 
 @final
-class ClassPredict(Settings):
+class ClassPredict(ValueSettings):
     """What prediction writes besides the class and its probability."""
 
     probability: bool = False
@@ -65,7 +64,7 @@ def predict_classes(
     failures = Failures(out.parent, len(listed.files), fail_fast=options.fail_fast)
     with output_folder(out.parent), failures.counted(notices):
         ensemble = replace(Ensemble.ready(networks, inference), views=Views.of(options.tta))
-        rows = _rows(ensemble, metadata, list(listed.files.values()), options.probability, progress, failures)
+        rows = _rows(ensemble, metadata, list(listed.files.values()), options, progress, failures)
     head = ["file", "label", "probability", *(metadata["class_names"] if options.probability else ())]
 
     def write(temporary: Path) -> None:
@@ -73,14 +72,14 @@ def predict_classes(
             csv.writer(file).writerows([head, *rows])
 
     write_atomically(out, write, remedy=OUTPUT, durable=False)
-    return Predicted(len(rows), [*notices, *parts_notices(listed.files.values())], failures.found)
+    return Predicted(len(rows), [*notices, *file_notices(listed.files.values())], failures.found)
 
 
 def _rows(
     ensemble: Ensemble,
     metadata: Mapping[str, Any],
     paths: Sequence[Path],
-    every_class: bool,
+    options: ClassPredict,
     progress: Progress,
     failures: Failures,
 ) -> list[list[str]]:
@@ -88,10 +87,11 @@ def _rows(
     names = tuple(metadata["class_names"])
     settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
     evaluation = ClassEvaluation(names, settings, metadata["size"])
-    upright = orientation_of(metadata) != "stored"
+    upright, scale = orientation_of(metadata) != "stored", options.scale and options.scale.bounds
 
     def read(index: int) -> tuple[Path, Bytes]:
-        return paths[index], evaluation.fitted(read_rgb(paths[index], upright=upright), metadata["side"])
+        image = read_rgb(paths[index], upright=upright, bands=options.bands, scale=scale)
+        return paths[index], evaluation.fitted(image, metadata["side"])
 
     def readable() -> Iterator[tuple[Path, Bytes]]:
         for found in read_ahead(failures.catch(read), len(paths)):
@@ -106,7 +106,7 @@ def _rows(
         shares = ensemble.mean(images, _of_images).cpu().numpy()
         for (path, _), share in zip(group, shares, strict=True):
             row = [str(path), names[int(share.argmax())], f"{share.max():.4f}"]
-            rows.append([*row, *(f"{value:.4f}" for value in share)] if every_class else row)
+            rows.append([*row, *(f"{value:.4f}" for value in share)] if options.probability else row)
         progress("predicting", len(rows) + len(failures.found), len(paths))
     return rows
 

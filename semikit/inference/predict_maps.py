@@ -10,7 +10,7 @@ from typing import Any, final
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
 from semikit.data.formats.images import is_raster
-from semikit.data.header_notices import parts_notices
+from semikit.data.header_notices import file_notices
 from semikit.errors import FileFault, InputError, some
 from semikit.files import OUTPUT
 from semikit.inference.ahead import Ahead
@@ -86,7 +86,7 @@ def predict_maps(
         if options.legend:
             picture = legend_picture(predictor.legend.names, predictor.legend.colours, reader.background)
             save_png(picture, out.with_name(f"{out.stem}-legend.png") if single else folder / "legend.png", OUTPUT)
-    notices += [*reader.watch.notices(), *parts_notices(found.images)]
+    notices += [*reader.watch.notices(), *file_notices(found.images)]
     return Predicted(total - len(failures.found) - len(kept), notices, failures.found)
 
 

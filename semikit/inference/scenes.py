@@ -27,8 +27,9 @@ from semikit.data.unused_files import Unused, unread
 from semikit.errors import DataError, FileFault, InputError
 from semikit.inference.many_files import find_sources
 from semikit.inference.streamed import ReadRegion
-from semikit.inference.windows import bands_and_scale, orientation_of
+from semikit.inference.windows import ValueSettings, bands_and_scale, orientation_of
 from semikit.raster.grid import Grid
+from semikit.raster.reading import Bands
 from semikit.raster.region import Region
 
 LARGE = 2048
@@ -66,7 +67,7 @@ class SceneReader(ABC):
     """
 
     class_names: tuple[str, ...]
-    bands: tuple[int, ...] | None
+    bands: Bands | None
     scale: Scale | None
     orientation: Orientation
     watch: RangeWatch = field(compare=False)
@@ -80,10 +81,13 @@ class SceneReader(ABC):
     """The class that is not outlined and shows the image in an overlay."""
 
     @classmethod
-    def of(cls, metadata: Mapping[str, Any]) -> Self:
-        """From what a weights file tells."""
+    def of(cls, metadata: Mapping[str, Any], values: ValueSettings | None = None) -> Self:
+        """From what a weights file tells, and what is said of images with other values."""
         bands, scale = bands_and_scale(metadata)
-        return cls(tuple(metadata["class_names"]), bands, scale, orientation_of(metadata), RangeWatch(scale))
+        own = values or ValueSettings()
+        watch = RangeWatch(own.scale or scale, "that --scale says" if own.scale else "that was learned from")
+        names, orientation = tuple(metadata["class_names"]), orientation_of(metadata)
+        return cls(names, own.bands or bands, watch.scale, orientation, watch)
 
     @abstractmethod
     def find(self, sources: Sequence[str]) -> Found:

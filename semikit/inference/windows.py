@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, final
+from typing import Annotated, Any, Literal, TypeVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,9 +21,42 @@ from semikit.core.network import Network
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.rescale import Scale
 from semikit.errors import DataError, FileFault
-from semikit.settings.base import Settings
+from semikit.raster.reading import Bands
+from semikit.settings.base import BandList, Settings
+from semikit.settings.yaml_text import parse
 
 T = TypeVar("T")
+
+
+def _listed(raw: Any) -> Any:
+    """The text of a flag as bands: numbers and names between commas."""
+    if not isinstance(raw, str):
+        return raw
+    parts = [part.strip() for part in raw.split(",")]
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+def _range(raw: Any) -> Any:
+    """Two numbers, their text, or the text of what a data YAML says, as a range."""
+    if isinstance(raw, str):
+        raw = parse(raw, "--scale") if "{" in raw else raw.split(",")
+    if not isinstance(raw, list | tuple):
+        return raw
+    try:
+        low, high = map(float, raw)
+    except ValueError:
+        said = ",".join(map(str, raw))
+        raise ValueError(f"takes MIN,MAX or, band by band, {{min: [0, 0], max: [3000, 5000]}}, got {said}") from None
+    return {"min": low, "max": high}
+
+
+class ValueSettings(Settings):
+    """How values of images are read that differ from those a model learned from."""
+
+    bands: Annotated[BandList | None, BeforeValidator(_listed)] = None
+    """Which bands of an image are the model's, in its order: numbers from 1, or names; null: those of training."""
+    scale: Annotated[Scale | None, BeforeValidator(_range)] = None
+    """The range of values that is for these images what the range of training was for those; null: that of training."""
 
 
 @final
@@ -71,7 +104,7 @@ def refuse_channels(network: Network, image: NDArray[np.uint8], path: Path) -> N
     """
     if image.shape[-1] != (made := len(network.mean)):  # type: ignore[arg-type]
         detail = f"the images have {image.shape[-1]} channels, but the model was made for {made}"
-        remedy = "Give images like those it was trained on, or train with `bands` in the data YAML."
+        remedy = "Give images like those it was trained on, or say which bands are the model's: --bands 4,3,2."
         raise FileFault("image with other channels than the model learned from", path, detail, remedy)
 
 
@@ -99,7 +132,7 @@ def probabilities(scores: Tensor, settings: EvaluateSettings) -> Tensor:
     return scores / scores.sum(1, keepdim=True)
 
 
-def bands_and_scale(metadata: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, Scale | None]:
+def bands_and_scale(metadata: Mapping[str, Any]) -> tuple[Bands | None, Scale | None]:
     """Which bands a model reads, and from which range of values; None where files say it themselves."""
     bands, scale = metadata.get("bands"), metadata.get("scale")
     return None if bands is None else tuple(bands), None if scale is None else Scale.model_validate(scale)

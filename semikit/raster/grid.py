@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
 import numpy as np
 
 _SAME_PIXELS = 0.01
 """Corners that differ by less are at the same place, pixels."""
+
+TURNS = (0.0, 360.0, -360.0)
+"""Degrees by which longitudes of one meridian may differ: 190 and -170."""
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
@@ -75,7 +78,8 @@ class Grid:
         if self.crs != other.crs:
             return False
         back = ~self.transform  # compared in pixels: degrees and metres have no tolerance in common
-        pairs = zip(self.corners, other.corners, strict=True)
+        turns = other.turns_onto(self)
+        pairs = zip(self.corners, other.turned(turns[0]).corners if len(turns) == 1 else other.corners, strict=True)
         moved = [np.subtract(_applied(back, a), _applied(back, b)) for a, b in pairs]
         return bool(np.abs(moved).max() < _SAME_PIXELS)
 
@@ -83,8 +87,26 @@ class Grid:
         """Whether some place lies in both; both have to be placed."""
         left, bottom, right, top = self.bounds
         a, b, c, d = _brought(other, self.crs)
-        turns = (0.0, 360.0, -360.0) if self.crs.is_geographic else (0.0,)  # 190 and -170 degrees are one place
+        turns = TURNS if self.crs.is_geographic else (0.0,)
         return max(bottom, b) < min(top, d) and any(max(left, a + t) < min(right, c + t) for t in turns)
+
+    def turned(self, degrees: float) -> Grid:
+        """The same pixels, written so many degrees of longitude farther east."""
+        a, b, c, d, e, f = tuple(self.transform)[:6]
+        return replace(self, transform=type(self.transform)(a, b, c + degrees, d, e, f))
+
+    def turns_onto(self, other: Grid) -> list[float]:
+        """By which turns this grid is `turned`, where it is in degrees, so that all that it has in common with another
+        lies on it: none, one, or several where it reaches over the meridian that longitudes are counted to.
+        """
+        if not self.crs.is_geographic:
+            return [0.0]
+        left, _, right, _ = self.bounds
+        first, _, last, _ = _brought(other, self.crs)
+        # What is computed from another system lies within half a turn.
+        spans = [(first, last)] if other.crs == self.crs else [(first, min(last, 180.0)), (-180.0, last - 360.0)]
+        found = [t for t in TURNS if any(max(left + t, a) < min(right + t, b) for a, b in spans)]
+        return found or [0.0]
 
 
 def _applied(transform: Any, point: tuple[float, float]) -> tuple[float, float]:

@@ -21,6 +21,9 @@ _RASTERS = (".vrt", ".tif", ".tiff", ".jp2")
 _MOST_SAMPLED = 16_000_000
 """Pixels of a raster up to which all are read to sample its values."""
 
+Bands = Sequence[int | str]
+"""Bands of a raster in the order they are read in: numbers, from 1, or what the file calls them (up to a comma)."""
+
 _importing = Lock()
 _raised: tuple[type[Exception], ...] = ()
 """What rasterio and GDAL raise beside OSError; empty before they are imported."""
@@ -28,7 +31,7 @@ _raised: tuple[type[Exception], ...] = ()
 
 def read(
     path: Path,
-    bands: Sequence[int] | None,
+    bands: Bands | None,
     masks: bool = False,
     region: Region | None = None,
     onto: Grid | None = None,
@@ -44,11 +47,15 @@ def read(
     Raises:
         FileFault: a band it does not have; of an image, a palette; rasterio is not installed.
     """
-    with _opened(path, onto, masks) as (file, dataset):
+    with _opened(path, onto, masks) as (file, views):
         chosen = _chosen(file, path, bands, masks)
         window = None if region is None else window_of(region)
-        values = np.moveaxis(dataset.read(chosen, window=window), 0, 2)
-        valid = _valid(file, dataset, chosen, window=window) if onto is not None or not masks else None
+        values, valid = np.moveaxis(views[0].read(chosen, window=window), 0, 2), None
+        if onto is not None or not masks:
+            valid = _valid(file, views[0], chosen, window=window)
+            for view in views[1:]:
+                values = np.where(valid[..., None], values, np.moveaxis(view.read(chosen, window=window), 0, 2))
+                valid |= _valid(file, view, chosen, window=window)
         if masks and colours and file.count == 1 and file.colorinterp[0].name == "palette":
             values = _palette(file)[values[..., 0]]
         elif masks and _one_bit(file):
@@ -82,9 +89,9 @@ def _read(dataset: Any, band: int, part: Mapping[str, Any]) -> NDArray[Any]:
     return values
 
 
-def sample(path: Path, bands: Sequence[int] | None) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+def sample(path: Path, bands: Bands | None) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """What `read` gives, of a large raster every n-th row and column, so that little memory is needed."""
-    with _opened(path, None, False) as (file, _):
+    with rasterio_for(path).open(path) as file:
         step = int(np.ceil(np.sqrt(file.height * file.width / _MOST_SAMPLED)))
         if step <= 1:
             return read(path, bands)
@@ -127,11 +134,16 @@ def png_values(path: Path, data: bytes | None) -> NDArray[Any]:
 @final
 @dataclass(frozen=True, slots=True)
 class RasterHeader:
-    """Size (H, W), numpy's name of the type of the values, images in the file."""
+    """Size (H, W), numpy's name of the type of the values, images in the file, bands, value of pixels without data, and
+    what places it on the map where it is no grid there: ground control points, RPCs, a geolocation array; else empty.
+    """
 
     size: tuple[int, int]
     dtype: str
     parts: int
+    bands: int
+    nodata: float | None
+    loose_place: str
 
 
 def header(path: Path) -> RasterHeader:
@@ -139,7 +151,22 @@ def header(path: Path) -> RasterHeader:
     with rasterio_for(path).open(path) as file:
         if not file.count:
             raise ValueError(f"it has no band of its own, only {len(file.subdatasets)} subdatasets")
-        return RasterHeader((file.height, file.width), str(file.dtypes[0]), max(1, len(file.subdatasets)))
+        return RasterHeader(
+            size=(file.height, file.width),
+            dtype=str(file.dtypes[0]),
+            parts=max(1, len(file.subdatasets)),
+            bands=file.count,
+            nodata=file.nodata,
+            loose_place=_loose_place(file),
+        )
+
+
+def _loose_place(file: Any) -> str:
+    if not file.transform.is_identity:
+        return ""
+    if file.gcps[0]:
+        return "ground control points"
+    return "RPCs" if file.rpcs is not None else "a geolocation array" if file.tags(ns="GEOLOCATION") else ""
 
 
 def _palette(file: Any) -> NDArray[np.uint8]:
@@ -166,14 +193,6 @@ def grid_of(path: Path) -> Grid:
         return Grid.of(file)
 
 
-def loose_place(path: Path) -> str:
-    """What places a raster on the map where it is no grid there: ground control points or RPCs; else empty."""
-    with rasterio_for(path).open(path) as file:
-        if not file.transform.is_identity:
-            return ""
-        return "ground control points" if file.gcps[0] else "RPCs" if file.rpcs is not None else ""
-
-
 def parts_of(path: Path) -> list[Path]:
     """All files a raster is read from: the file itself, what lies beside it, and what a virtual one refers to."""
     found, waiting = set[Path](), [path]
@@ -194,23 +213,35 @@ def errors() -> tuple[type[Exception], ...]:
     return _raised
 
 
-def missing_band(path: Path, bands: Sequence[int], count: int) -> FileFault:
-    """The error for a band a file does not have."""
-    detail = f"asked for bands {list(bands)}, it has {count}"
-    return FileFault(
-        "band missing",
-        path,
-        detail,
-        f"Choose `bands` from 1 to {count}, or give images that have those bands (a model keeps its own).",
+def band_numbers(path: Path, bands: Bands, names: Sequence[str | None]) -> list[int]:
+    """The numbers of bands of a file, whose bands are called by `names`, None: not at all.
+
+    Raises:
+        FileFault: a band that it does not have.
+    """
+    # Sentinel-2 as GDAL opens it: "B4, central wavelength 665 nm".
+    known = {name.partition(",")[0]: number for number, name in reversed([*enumerate(names, start=1)]) if name}
+    found = [known.get(band, 0) if isinstance(band, str) else band for band in bands]
+    if all(0 < number <= len(names) for number in found):
+        return found
+    called = f", called {', '.join(map(repr, reversed(known)))}" if known else ""
+    remedy = (
+        f"Choose `bands` from 1 to {len(names)}{' or by their names' if known else ''}, or give images that have those "
+        "bands (a model keeps its own; `predict --bands` says which of an image they are)."
     )
+    detail = f"asked for bands {list(bands)}, it has {len(names)}{called}"
+    raise FileFault("band missing", path, detail, remedy)
 
 
 @contextmanager
-def _opened(path: Path, onto: Grid | None, nearest: bool) -> Iterator[tuple[Any, Any]]:
-    """The file, and what is read: the file itself or its view on another grid."""
-    with rasterio_for(path).open(path) as file:
+def _opened(path: Path, onto: Grid | None, nearest: bool) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """The file, and what is read: the file itself or its views on another grid, of which the first that is valid
+    counts.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(rasterio_for(path).open(path))
         if onto is None:
-            yield file, file
+            yield file, [file]
             return
         from rasterio.enums import Resampling
         from rasterio.vrt import WarpedVRT
@@ -220,19 +251,22 @@ def _opened(path: Path, onto: Grid | None, nearest: bool) -> Iterator[tuple[Any,
         own = any(kind.name == "alpha" for kind in file.colorinterp)
         if nearest:  # nodata of a mask is often a class
             place |= {"src_nodata": None, "nodata": None}
+        grid = Grid.of(file)
+        turns = grid.turns_onto(onto)
+        if len(turns) > 1:  # else GDAL guesses what to read from a few points, of which none may lie at the seam
+            place |= {"SAMPLE_GRID": "YES", "SAMPLE_STEPS": "ALL"}
         # Without nodata or alpha of its own, an alpha band tells what lies outside the raster.
-        with WarpedVRT(file, add_alpha=not own and (nearest or file.nodata is None), **place) as view:
-            yield file, view
+        place["add_alpha"] = not own and (nearest or file.nodata is None)
+        views = [{**place, "src_transform": grid.turned(turn).transform} if turn else place for turn in turns]
+        yield file, [stack.enter_context(WarpedVRT(file, **view)) for view in views]
 
 
-def _chosen(file: Any, path: Path, bands: Sequence[int] | None, masks: bool) -> list[int]:
+def _chosen(file: Any, path: Path, bands: Bands | None, masks: bool) -> list[int]:
     """Numbers of the bands that are read."""
     plain = [i for i, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name != "alpha"]
-    chosen = list(bands) if bands else plain
+    chosen = band_numbers(path, bands, file.descriptions) if bands else plain
     if not bands and len(plain) == 1 and not masks:
         chosen = plain * 3
-    if max(chosen) > file.count:
-        raise missing_band(path, chosen, file.count)
     if not masks and any(file.colorinterp[band - 1].name == "palette" for band in chosen):
         remedy = "Its values are no brightness: expand it to colours (gdal_translate -expand rgb)."
         raise FileFault("raster with a palette as an image", path, "", remedy)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from semikit.errors import ConfigError, DataError, FileFault, SemikitError
 from semikit.raster.burning import burn
 from semikit.raster.geodesic import Geometries
-from semikit.raster.grid import Grid
+from semikit.raster.grid import TURNS, Grid
 from semikit.raster.region import Region
 
 VECTORS = (".geojson", ".gpkg", ".shp")
@@ -61,11 +61,16 @@ class Layer:
         return replace(self, polygons=moved, crs=after.to_wkt()).chosen(np.isfinite(bounds(moved)).all(axis=1))
 
     def touching(self, grid: Grid) -> Layer:
-        """The polygons that touch a raster of the same CRS, the largest first."""
-        from shapely import area, intersects
+        """The polygons that touch a raster of the same CRS, the largest first; longitudes are those of the raster."""
+        from shapely import area, intersects, transform
         from shapely.geometry import Polygon
 
-        near = self.chosen(intersects(self.polygons, Polygon(grid.corners)))
+        outline, turns = np.array(grid.corners), TURNS if grid.crs.is_geographic else TURNS[:1]
+        moves = [np.array([turn, 0.0]) for turn in turns]
+        hits = [np.flatnonzero(intersects(self.polygons, Polygon(outline - move))) for move in moves]
+        pairs = zip(hits, moves, strict=True)
+        moved = [transform(self.polygons[hit], lambda points, by=move: points + by) for hit, move in pairs]
+        near = replace(self.chosen(np.concatenate(hits)), polygons=np.concatenate(moved))
         return near.chosen(np.argsort(-area(near.polygons), kind="stable"))
 
     def chosen(self, which: NDArray[Any]) -> Layer:

@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Location = Annotated[Path, Field(strict=False)]
 """A path; text is accepted too, for YAML has no paths."""
+
+_Band = Annotated[
+    Annotated[int, Field(ge=1), Tag("number")] | Annotated[str, Field(min_length=1), Tag("name")],
+    Discriminator(lambda raw: "name" if isinstance(raw, str) else "number"),
+]
+BandList = Annotated[tuple[_Band, ...], Field(min_length=1)]
+"""Bands of a raster by their number or name, as a setting."""
 
 
 class Settings(BaseModel):

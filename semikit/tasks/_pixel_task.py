@@ -253,7 +253,8 @@ class PixelTask(Task, ABC):
         progress: Progress,
     ) -> Predicted:
         """Maps of classes of what `scenes` finds."""
-        return predict_maps(networks, metadata, cls.scenes.of(metadata), sources, out, options, inference, progress)
+        reader = cls.scenes.of(metadata, options)
+        return predict_maps(networks, metadata, reader, sources, out, options, inference, progress)
 
     # --------------------------------------------------------------------------------------------------- training
 

@@ -19,8 +19,6 @@ import torch
 from affine import Affine
 from PIL import Image
 from pyproj import Transformer
-from rasterio.control import GroundControlPoint
-from rasterio.rpc import RPC
 from rio_cogeo import cog_validate
 from torch import Tensor, nn
 
@@ -107,10 +105,11 @@ class Case:
     def predict(
         self, sources: list[Path], out: Path, *networks: Network, progress: Any = None, **options: Any
     ) -> Predicted:
-        reader = (SingleDates if self.task == "seg" else DatePairs).of(self.metadata)
+        wanted = MapPredict(**options)
+        reader = (SingleDates if self.task == "seg" else DatePairs).of(self.metadata, wanted)
         given, told = [str(path) for path in sources], progress or (lambda *at: None)
         made = networks or [Bright(len(self.names))]
-        return predict_maps(made, self.metadata, reader, given, out, MapPredict(**options), INFERENCE, told)
+        return predict_maps(made, self.metadata, reader, given, out, wanted, INFERENCE, told)
 
 
 @pytest.fixture(params=["seg", "cd"])
@@ -395,23 +394,23 @@ class TestFiles:
             np.testing.assert_array_equal(file.read(1), classes)
 
     @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-    @pytest.mark.parametrize("kind", ["ground control points", "RPCs"])
+    @pytest.mark.parametrize("kind", georasters.LOOSE)
     def test_a_place_that_is_no_grid_is_not_lost(self, case: Case, tmp_path: Path, kind: str) -> None:
         classes = blocks(case, empty=0)
         case.raster(classes, "a", crs=None)
         path = case.raster(classes, "b", crs=None)[-1]
-        with rasterio.open(path, "r+") as file:
-            if kind == "RPCs":
-                ones = [1.0] * 20
-                file.rpcs = RPC(1, 1, 1, 1, ones, ones, 1, 1, 1, 1, ones, ones, 1, 1)
-            else:
-                corners = [(0, 0, 4e5, 5.8e6), (0, 112, 4.1e5, 5.8e6), (92, 0, 4e5, 5.79e6), (92, 112, 4.1e5, 5.79e6)]
-                file.gcps = [GroundControlPoint(*corner) for corner in corners], UTM
+        georasters.place_loosely(path, kind)
         done = case.predict(case.folders, tmp_path / "out")
         assert (done.count, [Path(fault.file).name for fault in done.failed]) == (1, ["b.tif"])
         (notice,) = [text for text in done.notices if "1 of 2 not predicted" in text]
-        assert f"place that is no grid on the map: {path} (by {kind}). Bring it onto a grid" in notice
-        assert case.predict(case.folders, tmp_path / "asked", format="png").count == 2
+        by = georasters.LOOSE[kind]
+        assert f"place that is no grid on the map: {path} (by {by}). Bring it onto a grid" in notice
+        done = case.predict(case.folders, tmp_path / "asked", format="png")
+        assert done.count == 2
+        assert (
+            f"1 rasters are placed on the map by points or functions, which are not used; their pixels are taken as "
+            f"they are stored: {path} ({by})" in done.notices[-1]
+        )
 
     def test_probabilities_of_a_photo(self, case: Case, tmp_path: Path) -> None:
         """Bands of a picture would be colours, so that those of several classes are a TIFF."""

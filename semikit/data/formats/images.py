@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from semikit.data.formats.rescale import Range, as_bytes, to_uint8
 from semikit.errors import FileFault
 from semikit.raster import reading as rasters
 from semikit.raster.grid import Grid
+from semikit.raster.reading import Bands
 from semikit.raster.region import Region
 
 DEEP_PHOTOS = frozenset({".png", ".pgm", ".ppm"})
@@ -45,13 +46,14 @@ _IN_MEMORY = re.compile(r"'?/vsimem/[^\s']+'?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
     """What a file's header says: size (H, W) as stored, numpy's name of the type of its values, EXIF orientation (1:
-    upright), and how many images are in the file, of which the first is read.
+    upright), how many images are in the file, of which the first is read, and of a raster more.
     """
 
     size: tuple[int, int]
     dtype: str
     orientation: int = 1
     parts: int = 1
+    raster: rasters.RasterHeader | None = None
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -61,7 +63,7 @@ class ImageInfo:
 
 def read_image(
     path: Path,
-    bands: Sequence[int] | None = None,
+    bands: Bands | None = None,
     scale: Range | None = None,
     region: Region | None = None,
     onto: Grid | None = None,
@@ -110,7 +112,7 @@ def in_range(
 
 def read_values(
     path: Path,
-    bands: Sequence[int] | None = None,
+    bands: Bands | None = None,
     region: Region | None = None,
     onto: Grid | None = None,
     data: bytes | None = None,
@@ -132,15 +134,21 @@ def read_values(
     return (values if bands is None else _chosen(values, bands, path)), None
 
 
-def read_rgb(path: Path, data: bytes | None = None, upright: bool = False) -> Bytes:
+def read_rgb(
+    path: Path,
+    data: bytes | None = None,
+    upright: bool = False,
+    bands: Bands | None = None,
+    scale: Range | None = None,
+) -> Bytes:
     """An image file as RGB (H, W, 3) uint8, `upright` as a viewer shows it; `data` is what a file of this name holds
-    that is not on the disk.
+    that is not on the disk. `bands` and `scale` are those of `read_image`.
 
     Raises:
         FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
     """
-    stored, valid = read_values(path, data=data, upright=upright)
-    values = as_bytes(stored, valid)
+    stored, valid = read_values(path, bands, data=data, upright=upright)
+    values = as_bytes(stored, valid) if scale is None else in_range(stored, valid, path, scale, None)
     if values is None:
         remedy = "Classification reads images of 8 bits: bring all of them to 0..255 in one way and save them so."
         raise FileFault("image of more than 8 bits", path, str(stored.dtype), remedy)
@@ -150,7 +158,7 @@ def read_rgb(path: Path, data: bytes | None = None, upright: bool = False) -> By
     return values
 
 
-def sample_values(path: Path, bands: Sequence[int] | None = None) -> tuple[NDArray[Any], Mask | None]:
+def sample_values(path: Path, bands: Bands | None = None) -> tuple[NDArray[Any], Mask | None]:
     """What `read_values` gives; of a large raster only some rows and columns.
 
     Raises:
@@ -211,7 +219,7 @@ def read_info(path: Path) -> ImageInfo:
     with faults_of(path):
         if is_raster(path):
             raster = rasters.header(path)
-            return ImageInfo(raster.size, raster.dtype, parts=raster.parts)
+            return ImageInfo(raster.size, raster.dtype, parts=raster.parts, raster=raster)
         with opened(path, None) as (_, photo):
             return ImageInfo(photo.size, photo.dtype, photo.orientation, photo.parts)
 
@@ -255,10 +263,9 @@ def is_raster(path: Path) -> bool:
     return path.suffix.lower() in RASTERS
 
 
-def _chosen(values: NDArray[Any], bands: Sequence[int], path: Path) -> NDArray[Any]:
-    if max(bands) > values.shape[2]:
-        raise rasters.missing_band(path, bands, values.shape[2])
-    return np.ascontiguousarray(values[..., [band - 1 for band in bands]])
+def _chosen(values: NDArray[Any], bands: Bands, path: Path) -> NDArray[Any]:
+    numbers = rasters.band_numbers(path, bands, [None] * values.shape[2])
+    return np.ascontiguousarray(values[..., [number - 1 for number in numbers]])
 
 
 def _colour(path: Path, values: NDArray[Any]) -> FileFault:
@@ -332,18 +339,15 @@ def read_grid(path: Path, upright: bool = False) -> Grid:
 
 
 def refuse_loose_place(path: Path) -> None:
-    """Raise where a raster is placed by ground control points or RPCs, which a map on its grid would lose.
+    """Raise where a raster is placed by ground control points or the like, which a map on its grid would lose.
 
     Raises:
         FileFault: it is, or cannot be read.
     """
-    if not is_raster(path):
-        return
-    with faults_of(path):
-        what = rasters.loose_place(path)
-    if what:
+    raster = read_info(path).raster if is_raster(path) else None
+    if raster is not None and raster.loose_place:
         remedy = "Bring it onto a grid (gdalwarp IN OUT.tif), or write pictures without a place (--format png)."
-        raise FileFault("place that is no grid on the map", path, f"by {what}", remedy)
+        raise FileFault("place that is no grid on the map", path, f"by {raster.loose_place}", remedy)
 
 
 def files_of(path: Path) -> list[Path]:

@@ -31,10 +31,13 @@ class _Seen:
 
 @final
 class RangeWatch:
-    """Collects what is read for a model that learned values from `scale`, None: of 8 bits. Threads may share it."""
+    """Collects what is read for a model that learned values from `scale`, None: of 8 bits. Threads may share it.
 
-    def __init__(self, scale: Scale | None) -> None:
-        self.scale = scale
+    `origin` says of the range, in notices, where it is from.
+    """
+
+    def __init__(self, scale: Scale | None, origin: str = "that was learned from") -> None:
+        self.scale, self.origin = scale, origin
         self._lock = Lock()
         self._seen: dict[Path, _Seen] = {}
         self._deep: dict[Path, None] = {}
@@ -107,9 +110,9 @@ class RangeWatch:
         low, high = min(seen.low.min() for seen in odd.values()), max(seen.high.max() for seen in odd.values())
         values = f"{share:.0%} of the values" if share else "the values"
         return (
-            f"{values} {how} the range that was learned from, {self.scale.text}; these images hold {low:g} to "
+            f"{values} {how} the range {self.origin}, {self.scale.text}; these images hold {low:g} to "
             f"{high:g}: {some([str(path) for path in odd])}. Give images in the same units; where they are, a range "
-            "for all of them is given before training, as scale: in the data YAML"
+            "for all of them is given before training, as scale: in the data YAML, and at prediction by --scale"
         )
 
 

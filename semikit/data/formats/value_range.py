@@ -16,6 +16,7 @@ from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import BYTES, Scale, as_bytes, percentiles
 from semikit.data.samples import DataParts, Samples, refuse_masks_among_images, refuse_overlap, spread
 from semikit.errors import DataError
+from semikit.raster.reading import Bands
 
 _SAMPLED_IMAGES, _SAMPLED_SIDE = 32, 256
 
@@ -77,7 +78,7 @@ def _rescaled(path: Path) -> bool:
     return is_raster(path) or (path.suffix.lower() in DEEP_PHOTOS and read_info(path).dtype != "uint8")
 
 
-def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scale | None:
+def sampled_scale(images: Sequence[Path], bands: Bands | None) -> Scale | None:
     """Percentiles 2 and 98, band by band, over at most 32 images spread over a list; None where all are 8 bit, and the
     range 0 to 255 where they are of another type but hold whole numbers in it alone.
 
@@ -102,7 +103,7 @@ def sampled_scale(images: Sequence[Path], bands: tuple[int, ...] | None) -> Scal
     return Scale(min=tuple(low), max=tuple(high))
 
 
-def refuse_deep(images: Sequence[Path], bands: tuple[int, ...] | None) -> None:
+def refuse_deep(images: Sequence[Path], bands: Bands | None) -> None:
     """Raise where images of more than 8 bits stand beside training images of 8 bits: they would have no common range.
 
     Raises:
@@ -121,14 +122,14 @@ def deep_beside_8_bits(path: Path) -> DataError:
     )
 
 
-def watch_some(images: Sequence[Path], watch: RangeWatch, bands: tuple[int, ...] | None) -> None:
+def watch_some(images: Sequence[Path], watch: RangeWatch, bands: Bands | None) -> None:
     """Give a watch the values of at most 32 images, which are read where they may have more than 8 bits."""
     for path in spread(images, _SAMPLED_IMAGES):
         if _rescaled(path):
             watch.add(path, *sample_values(path, bands))
 
 
-def _is_deep(path: Path, bands: tuple[int, ...] | None) -> bool:
+def _is_deep(path: Path, bands: Bands | None) -> bool:
     """Whether a file holds other values than those of 8 bits."""
     return read_info(path).dtype != "uint8" and not _sample(path, bands).bytes
 
@@ -142,7 +143,7 @@ class _Sample:
     bytes: bool
 
 
-def _sample(path: Path, bands: tuple[int, ...] | None) -> _Sample:
+def _sample(path: Path, bands: Bands | None) -> _Sample:
     values, valid = sample_values(path, bands)
     steps = tuple(max(1, side // _SAMPLED_SIDE) for side in values.shape[:2])
     grid = (slice(None, None, steps[0]), slice(None, None, steps[1]))

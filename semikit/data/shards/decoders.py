@@ -11,6 +11,7 @@ from semikit.data.formats.rescale import Range, as_bytes
 from semikit.data.pair_grids import both_dates
 from semikit.data.shards.tar_samples import Sample
 from semikit.errors import FileFault, some
+from semikit.raster.reading import Bands
 
 TYPES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "avif", "heic", "heif")
 """Extensions of images in shards."""
@@ -24,7 +25,7 @@ _DATES = tuple(frozenset(f"{date}.{kind}" for kind in TYPES) for date in "ab")
 class PoolImage:
     """An image (H, W, C) uint8 and valid (H, W) bool, None where all pixels are; `key.jpg`."""
 
-    bands: tuple[int, ...] | None = None
+    bands: Bands | None = None
     scale: Range | None = None
     wanted: frozenset[str] = _SINGLE
     upright: bool = False
@@ -42,7 +43,7 @@ class PoolPair:
     Both are taken pixel by pixel: rasters are not brought onto one grid.
     """
 
-    bands: tuple[int, ...] | None = None
+    bands: Bands | None = None
     scale: Range | None = None
     wanted: frozenset[str] = _DATES[0] | _DATES[1]
     upright: bool = False

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, final
 from pydantic import ConfigDict, Field, ValidationError
 
 from semikit.errors import WeightsError
-from semikit.settings.base import Settings
+from semikit.settings.base import BandList, Settings
 from semikit.settings.messages import explain
 
 LARGEST_SIDE = 1 << 14
@@ -49,8 +49,8 @@ class Metadata(Settings):
     """Side that whole images are brought to, pixels."""
     side: tuple[_Side, _Side] | None = None
     """Size of the images (H, W) where they were not brought to another."""
-    bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
-    """Bands of rasters, from 1."""
+    bands: BandList | None = None
+    """Bands of rasters, numbers from 1 or names."""
     scale: dict[str, Any] | None = None
     """Range of raster values."""
     orientation: Literal["viewer", "stored"] = "stored"
