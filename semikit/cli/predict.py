@@ -69,7 +69,12 @@ def predict(
         str | None, typer.Option(help="Of several: geojson (the default), gpkg, shp or fgb.")
     ] = None,
     areas: Annotated[
-        bool | None, typer.Option("--areas", help="seg, cd: also write a table of areas by class, areas.csv.")
+        bool | None,
+        typer.Option(
+            "--areas",
+            help="seg, cd: also write a table of areas by class, areas.csv; where classes lead from -> to also "
+            "transitions.csv.",
+        ),
     ] = None,
     aoi: Annotated[
         Path | None,

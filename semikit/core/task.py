@@ -120,7 +120,6 @@ class Task(ABC):
     Views: ClassVar[type[Settings]]
     Evaluate: ClassVar[type[Settings]]
     Predict: ClassVar[type[Settings]]
-    metric: ClassVar[str]
     per_class: ClassVar[str] = "IoU"
     """What `Scores.per_class` holds, as the head of a column."""
     any_labels: ClassVar[str] = "1"

@@ -126,7 +126,7 @@ def missing_files(parts: Sequence[Part]) -> list[str]:
     for part in parts:
         source = part.source
         files = [path for i in part.indices for path in source.files(i)]
-        files += [path for i in part.indices if part.masks and (path := source.target_file(i)) is not None]
+        files += [path for i in part.indices if part.masks for path in source.target_files(i)]
         missing = [str(path) for path in files if not path.is_file()]
         if missing:
             found.append(f"{part.name}: {len(missing)} of {len(files)} files are missing: {some(missing)}")

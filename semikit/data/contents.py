@@ -56,13 +56,13 @@ class Contents(Settings):
 
 
 def sample_digests(source: Samples, index: int) -> tuple[str, str]:
-    """The short digests of an image's files and of its mask; empty where it has none.
+    """The short digests of an image's files and of its masks; empty where it has none.
 
     Raises:
         OSError: a file cannot be read.
     """
-    target = source.target_file(index)
-    return _short(source.files(index)), "" if target is None else _short((target,))
+    targets = source.target_files(index)
+    return _short(source.files(index)), _short(targets) if targets else ""
 
 
 def recorded(

@@ -83,8 +83,8 @@ def _several_masks(train: Samples, learned: Sequence[Sequence[Place]]) -> Iterat
     torn = []
     for group in learned:
         numbers = [k for part, k in group if part == "train"]
-        masks = [path for k in numbers if (path := train.target_file(k)) is not None and path.is_file()]
-        if len({file_digest(path) for path in masks}) > 1:
+        masks = [files for k in numbers if (files := train.target_files(k)) and all(path.is_file() for path in files)]
+        if len({tuple(map(file_digest, files)) for files in masks}) > 1:
             torn.append(" = ".join(train.names[k] for k in numbers[:3]))
     if torn:
         yield f"{len(torn)} pictures of train have several masks: {some(torn)}. Keep the right one"

@@ -19,8 +19,8 @@ def header_notices(parts: Sequence[Part], orientation: Orientation) -> list[str]
         FileFault: a header cannot be read.
     """
     files = {path: None for part in parts for index in part.indices for path in part.source.files(index)}
-    masks = (part.source.target_file(index) for part in parts if part.masks for index in part.indices)
-    files |= {path: None for path in masks if path is not None}
+    masked = ((part.source, index) for part in parts if part.masks for index in part.indices)
+    files |= {path: None for source, index in masked for path in source.target_files(index)}
     return [*file_notices(files), *_turned_notices(parts, orientation)]
 
 
@@ -67,8 +67,8 @@ def _turned_notices(parts: Sequence[Part], orientation: Orientation) -> list[str
         for part in parts
         if part.masks
         for index in part.indices
-        for image, mask in [(part.source.files(index)[:1], part.source.target_file(index))]
-        if image and mask is not None and orientation_of_mask(mask, image[0], orientation) > 1
+        for image in part.source.files(index)[:1]
+        if any(orientation_of_mask(mask, image, orientation) > 1 for mask in part.source.target_files(index))
     ]
     if not turned:
         return []

@@ -1,4 +1,4 @@
-"""Pairs of images of two dates: how they are described, found and read, the second on the grid of the first."""
+"""Pairs of images of two dates: how they are found and read, the second on the grid of the first."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, final
+from typing import Any, final
 
 import numpy as np
-from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from semikit.data.file_patterns import (
     by_name,
@@ -29,115 +28,15 @@ from semikit.data.formats.rescale import Range
 from semikit.data.formats.value_range import rescaled
 from semikit.data.masked_images import refuse_other_size
 from semikit.data.naming import UNKNOWN_CAUSE, likely_causes
-from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid
+from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid, other_size
+from semikit.data.pair_spec import PairFolders, PairImages, PairSpec
 from semikit.data.samples import Bytes, DataParts, Mask, Samples
-from semikit.data.shards.pool_spec import Shards, kind_of, pool_among
-from semikit.data.spec import DEFAULT_SHARE, ClassSpec, Share, part_folders, placed, read_spec, share_or_folder
+from semikit.data.shards.pool_spec import pool_among
+from semikit.data.two_masks import TwoMasks
 from semikit.data.unused_files import Unused, unread, unused_masks
 from semikit.errors import DataError, FileFault, some
 from semikit.raster.reading import Bands
 from semikit.raster.region import Region
-from semikit.settings.base import Location, Settings, one_or_many
-
-BINARY = ("unchanged", "changed")
-_FOLDER, _POOL = Tag("folder"), Tag("pool")
-
-
-def _with_masks(raw: Any) -> Any:
-    """A folder by its path stands for its A/, B/ and label/."""
-    if not isinstance(raw, (str, Path)):
-        return raw
-    return {"images_a": Path(raw, "A"), "images_b": Path(raw, "B"), "masks": Path(raw, "label")}
-
-
-def _without_masks(raw: Any) -> Any:
-    return {"images_a": Path(raw, "A"), "images_b": Path(raw, "B")} if isinstance(raw, (str, Path)) else raw
-
-
-class PairImages(Settings):
-    """Images of two dates. Each entry is a folder, searched with its subfolders, or a pattern such as scenes/*/A.tif or
-    data/{stem}_A.png, where the star or {stem} stands for the pair's name.
-    """
-
-    images_a: Location
-    """Images of the first date; maps are drawn on their grid."""
-    images_b: Location
-    """Images of the second date, under the same names."""
-    names: tuple[str, ...] | None = None
-    """Only the pairs of these names; default all."""
-
-
-@final
-class PairFolders(PairImages):
-    """Images of two dates and the folder of their masks."""
-
-    masks: Location | None = None
-    """Masks of the same names, on the grid of the first date."""
-
-
-_Scored = Annotated[
-    Annotated[PairFolders, BeforeValidator(_with_masks), Tag("folder")] | Annotated[Share, Tag("share")],
-    Discriminator(share_or_folder),
-]
-
-
-@final
-class PairSpec(ClassSpec):
-    """Folders and classes of a change detection data set of the user's own.
-
-    A class that `mapping` leads to is stored as `mapping` says and under no other value: with {255: 1} a mask that
-    holds 1 is refused, for in a map of 0 and 255 it would be a mistake.
-    """
-
-    classes: Annotated[tuple[str, ...], *ClassSpec.model_fields["classes"].metadata] = BINARY
-    """Names of the classes 0..K-1; class 0 is where nothing changed."""
-    train: Annotated[PairFolders, BeforeValidator(_with_masks)]
-    """Pairs to learn from; those with a mask can be labelled."""
-    unlabeled: Annotated[
-        tuple[
-            Annotated[
-                Annotated[PairImages, BeforeValidator(_without_masks), _FOLDER] | Annotated[Shards, _POOL],
-                Discriminator(kind_of),
-            ],
-            ...,
-        ],
-        BeforeValidator(one_or_many),
-    ] = ()
-    """More pairs to learn from, without masks; one or a list, or the shards of a large pool."""
-    val: _Scored | None = Field(None, validate_default=True)
-    """Pairs the best model is chosen on, each with a mask; or a share of those of train (0.2)."""
-    test: _Scored | None = None
-    """Pairs for the final score, each with a mask; or a share of those of train."""
-
-    @property
-    def values(self) -> MaskValues:
-        """How mask values become classes."""
-        return replace(super().values, exact=True)
-
-
-def load_pairs(data: Path | Mapping[str, Any], root: Path | None = None) -> PairSpec:
-    """The data set of a YAML file or mapping, or of a folder of pairs: train/ and val/ (test/, unlabeled/), each with
-    A/ B/ label/. Where there is no val/ a fifth of train is held out.
-
-    Masks of such a folder hold 0 and 255, as those of LEVIR-CD; for others write a YAML file.
-
-    Raises:
-        DataError: no such file or folder, or a folder without train/ and val/.
-        ConfigError: with everything that is wrong in the file, one line each.
-    """
-    if isinstance(data, Mapping) or not data.is_dir():
-        return read_spec(PairSpec, data, root)
-    found = part_folders(data)
-    strange = [item for item in data.iterdir() if item.is_dir() and str(item) not in found.values()]
-    if "train" not in found or ("val" not in found and strange):
-        missing = [part for part in ("train", "val") if part not in found]
-        inner = ", ".join(sorted(item.name for item in data.iterdir())[:10]) or "nothing"
-        raise DataError(
-            f"--data {data} has no {' and no '.join(missing)}/, only {inner}. A folder of pairs holds train/ and val/ "
-            "(test/, unlabeled/), each with A/, B/ and label/; other layouts are described by a YAML file."
-        )
-    spec = PairSpec.model_validate({"val": DEFAULT_SHARE, **found, "mapping": {255: 1}})
-    return placed(spec, Path.cwd()).model_copy(update={"folder": data.absolute()})
 
 
 @final
@@ -146,7 +45,8 @@ class ImagePairs(Samples):
     """Pairs of images and their masks; nothing is opened before it is asked for.
 
     `before` and `after` are the files of the two dates; `masks`, on the grid of the first, holds None where there is
-    none. `unused` are files beside them that are not used.
+    none. Where each date has a mask `masks` are those of the first and `later_masks` those of the second, which
+    `two_masks` makes one of. `unused` are files beside them that are not used.
     `orientation` says whether photos are turned as their cameras ask, and how masks lie on the first.
     """
 
@@ -161,6 +61,8 @@ class ImagePairs(Samples):
     orientation: Orientation = "stored"
     unused: tuple[Unused, ...] = ()
     mask_watch: MaskWatch | None = None
+    later_masks: tuple[Path | None, ...] = ()
+    two_masks: TwoMasks | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -193,20 +95,31 @@ class ImagePairs(Samples):
         """Labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
 
         Raises:
-            FileFault: cannot be read, a colour mask, a value outside the classes, one that may or may not be turned.
+            FileFault: cannot be read, a colour mask, a value outside the classes, one that may or may not be turned,
+                masks of two dates of other sizes.
             DataError: there is no mask.
         """
-        path = self.masks[index]
-        if path is None:
+        files = self.target_files(index)
+        if not files:
             raise DataError(f"{self.before[index]} has no mask; only pairs with a mask can be labelled or scored.")
+        if self.two_masks is None:
+            return self._mask(index, files[0], self.values, region)
+        both = zip(files, self.two_masks.values, strict=True)
+        first, second = (self._mask(index, path, values, region) for path, values in both)
+        if first[0].shape != second[0].shape:
+            raise other_size(files[0], files[1], first[0].shape, second[0].shape)
+        return self.two_masks.joined(first, second)
+
+    def _mask(self, index: int, path: Path, values: MaskValues, region: Region | None) -> tuple[Bytes, Mask]:
+        """What one of the masks says."""
         onto = mask_grid(self.before[index], path)
         if region is not None and onto is None:
             refuse_other_size(path, self.extent(index))
         turn = orientation_of_mask(path, self.before[index], self.orientation)
-        values, covered = read_mask_onto(path, region, onto, turn, colours=bool(self.values.colours))
+        stored, covered = read_mask_onto(path, region, onto, turn, colours=bool(values.colours))
         if self.mask_watch is not None:
-            self.mask_watch.add(values)
-        labels, valid = self.values.decode(values, path)
+            self.mask_watch.add(stored)
+        labels, valid = values.decode(stored, path)
         return (labels, valid) if covered is None else (np.where(covered, labels, 0).astype(np.uint8), valid & covered)
 
     def watched(self, images: RangeWatch, masks: MaskWatch) -> ImagePairs:
@@ -217,9 +130,10 @@ class ImagePairs(Samples):
         """Whether there is a mask of the same name."""
         return self.masks[index] is not None
 
-    def target_file(self, index: int) -> Path | None:
-        """The mask of the same name, if any."""
-        return self.masks[index]
+    def target_files(self, index: int) -> tuple[Path, ...]:
+        """The mask of the same name, or those of both dates; none where there is none."""
+        every = (self.masks, self.later_masks) if self.two_masks else (self.masks,)
+        return tuple(path for masks in every if (path := masks[index]) is not None)
 
 
 def open_pair_folders(spec: PairSpec) -> DataParts:
@@ -230,7 +144,10 @@ def open_pair_folders(spec: PairSpec) -> DataParts:
     """
 
     def opened(part: PairImages, key: str) -> ImagePairs:
-        return image_pairs(part, spec.values, key, spec.bands)
+        found = image_pairs(part, spec.values, key, spec.bands)
+        return replace(found, two_masks=both) if found.later_masks else found
+
+    both = spec.two_masks
 
     folders, _ = pool_among(spec.unlabeled)
     more = tuple(opened(part, f"unlabeled[{k}]") for k, part in enumerate(folders))
@@ -239,7 +156,8 @@ def open_pair_folders(spec: PairSpec) -> DataParts:
         for key, part in (("val", spec.val), ("test", spec.test))
     )
     train, overlap = opened(spec.train, "train"), spec.allow_overlap
-    parts = DataParts(train, more, val, test, spec.classes, bands=spec.bands, allow_overlap=overlap)
+    names = spec.classes if both is None else both.names
+    parts = DataParts(train, more, val, test, names, bands=spec.bands, allow_overlap=overlap)
     return rescaled(parts, spec.scale, spec.orientation)
 
 
@@ -249,10 +167,10 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: Bands | N
     Raises:
         DataError: missing or empty folder, pairs that miss a date, no mask that fits.
     """
-    place = part.masks if isinstance(part, PairFolders) else None
-    labels = None if place is None else list_masks(place, f"{key}.masks")
-    among = labels is not None and place is not None and is_pattern(place)  # masks may lie among the images
-    taken = set(real_places(labels.files.values())) if labels is not None and among else ()
+    places = part.places if isinstance(part, PairFolders) else {}
+    labels = {name: list_masks(place, f"{key}.{name}") for name, place in places.items()}
+    among = [name for name, place in places.items() if is_pattern(place)]  # masks may lie among the images
+    taken = {real for name in among for real in real_places(labels[name].files.values())}
     first = list_place(part.images_a, f"{key}.images_a", taken=taken)
     second = list_place(part.images_b, f"{key}.images_b", taken=taken)
     before, after = first.files, by_name(first.files, second, f"{key}.images_b")
@@ -260,20 +178,22 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: Bands | N
     _refuse_single(names, (before, first), (after, second), key)
     _refuse_one_date(names, before, after, key)
     unused = [*unread(first, f"{key}.images_a"), *unread(second, f"{key}.images_b")]
-    masks: dict[str, Path] = {}
-    if labels is not None and place is not None:
-        masks = by_name(before, labels, f"{key}.masks")
-        if not any(name in masks for name in names):
-            raise no_mask_fits(key, ("images_a", part.images_a, first), ("masks", place, labels))
-        unused += unused_masks(f"{key}.masks", labels, masks, first)
+    masks: list[dict[str, Path]] = []
+    for name, place in places.items():
+        masks.append(by_name(before, labels[name], f"{key}.{name}"))
+        if not any(pair in masks[-1] for pair in names):
+            raise no_mask_fits(key, ("images_a", part.images_a, first), (name, place, labels[name]))
+        unused += unused_masks(f"{key}.{name}", labels[name], masks[-1], first)
+    _refuse_single_masks(names, masks, key)
     return ImagePairs(
         names=tuple(names),
         before=tuple(before[name] for name in names),
         after=tuple(after[name] for name in names),
-        masks=tuple(masks.get(name) for name in names),
+        masks=tuple(masks[0].get(name) if masks else None for name in names),
         values=values,
         bands=bands,
         unused=tuple(unused),
+        later_masks=tuple(found.get(name) for found in masks[1:] for name in names),
     )
 
 
@@ -321,6 +241,16 @@ def _refuse_single(names: Iterable[str], before: _Date, after: _Date, key: str) 
                 f"Both dates of a pair have one name (the suffix may differ) in the same subfolder.{likely} Add the "
                 "missing files or take these out."
             )
+
+
+def _refuse_single_masks(names: Iterable[str], masks: list[dict[str, Path]], key: str) -> None:
+    """Raise where a pair has the mask of one date only."""
+    single = [name for name in names if len({name in found for found in masks}) > 1]
+    if single:
+        raise DataError(
+            f"{key}: {len(single)} pairs have a mask of one date only: {some(single)}. Both have the pair's name, in "
+            "masks_a and in masks_b; add the missing files, or take both out."
+        )
 
 
 def _refuse_one_date(names: Iterable[str], before: dict[str, Path], after: dict[str, Path], key: str) -> None:

@@ -27,8 +27,8 @@ def with_leftovers(parts: DataParts, folder: Path | None) -> DataParts:
     if folder is None:
         return parts
     sources = parts.named().values()
-    every = (path for one in sources for k in range(len(one)) for path in (*one.files(k), one.target_file(k)))
-    used = set(real_places(path for path in every if path is not None))
+    every = (path for one in sources for k in range(len(one)) for path in (*one.files(k), *one.target_files(k)))
+    used = set(real_places(every))
     places = {Path(place).parent for place in used}
     real = {place: os.path.realpath(place) for place in image_folders(folder)}
     left = [place for place in real if not any(one.is_relative_to(real[place]) for one in places)]

@@ -172,9 +172,10 @@ class MaskedImages(Samples):
         """Whether there is a mask of the same name."""
         return self.masks[index] is not None
 
-    def target_file(self, index: int) -> Path | None:
+    def target_files(self, index: int) -> tuple[Path, ...]:
         """The mask of the same name, if any."""
-        return self.masks[index]
+        mask = self.masks[index]
+        return () if mask is None else (mask,)
 
 
 @lru_cache(maxsize=4096)

@@ -13,6 +13,8 @@ from semikit.data.samples import UNKNOWN
 from semikit.data.splits import Split
 from semikit.errors import some
 
+_NAMED = 8
+"""Classes that a notice names."""
 _RAREST = 12
 """Classes that a notice names with their counts."""
 
@@ -40,7 +42,7 @@ def rarest_notice(labelled: PartCensus, class_names: Sequence[str]) -> str:
 
 def lossy_notice(parts: Sequence[Part]) -> str | None:
     """A warning where masks are stored in a format that may have changed their values without leaving the classes."""
-    files = (path for part in parts if part.masks for k in part.indices if (path := part.source.target_file(k)))
+    files = (path for part in parts if part.masks for k in part.indices for path in part.source.target_files(k))
     lossy = [str(path) for path in files if is_lossy(path)]
     if not lossy:
         return None
@@ -56,7 +58,7 @@ def missing_classes(labelled: PartCensus, class_names: Sequence[str]) -> str | N
     if not missing or labelled.opened < labelled.images:
         return None
     return (
-        f"no labelled image holds {'class' if len(missing) == 1 else 'classes'} {', '.join(missing)}: it cannot be "
+        f"no labelled image holds {'class' if len(missing) == 1 else 'classes'} {some(missing, _NAMED)}: it cannot be "
         "learned. Choose other labelled images (--seed, or --labels FILE) or more of them."
     )
 
@@ -78,9 +80,10 @@ def unscored_classes(census: Census) -> str | None:
 def shift_notice(census: Census, values: MaskValues) -> str | None:
     """A warning where masks hold no 0, but other classes: they may be stored as 1 to K, each then taken for the next.
 
-    With `mapping` or colours, or where 0 is ignored, the file says what is meant.
+    With `mapping` or colours, or where 0 is ignored, the file says what is meant; of two masks it is not known.
     """
-    stated = values.mapping or values.colours or 0 in values.ignore or values.remedy
+    joined = values.num_classes != len(census.class_names)  # of two masks
+    stated = values.mapping or values.colours or 0 in values.ignore or values.remedy or joined
     if stated or any(part.holding[0] for part in census.parts):
         return None
     found = [k for k in range(len(census.class_names)) if any(part.holding[k] for part in census.parts)]

@@ -79,7 +79,7 @@ def aligned(before: Path, after: Path) -> GridAlignment:
         return GridAlignment(first, False)
     if not (first.placed and second.placed):
         if first.size != second.size:
-            raise _other_size(before, after, first.size, second.size)
+            raise other_size(before, after, first.size, second.size)
         bare = after if first.placed else before
         return GridAlignment(first, False, f"{bare} has no coordinate reference system: taken pixel by pixel")
     _refuse_apart(before, after, first, second)
@@ -120,12 +120,13 @@ def _unusable() -> tuple[type[Exception], ...]:
 
 def _unlike(before: Path, after: Path, a: Bytes, b: Bytes) -> FileFault:
     if a.shape[:2] != b.shape[:2]:
-        return _other_size(before, after, (a.shape[0], a.shape[1]), (b.shape[0], b.shape[1]))
+        return other_size(before, after, (a.shape[0], a.shape[1]), (b.shape[0], b.shape[1]))
     detail = f"{before} {a.shape[2]}, {after} {b.shape[2]}"
     return FileFault("dates with other numbers of channels", after, detail, "Choose the same with `bands: [...]`.")
 
 
-def _other_size(before: Path, after: Path, a: tuple[int, int], b: tuple[int, int]) -> FileFault:
+def other_size(before: Path, after: Path, a: tuple[int, ...], b: tuple[int, ...]) -> FileFault:
+    """The error where two files of a pair have other sizes (H, W)."""
     detail = f"{before} {a[1]}x{a[0]}, {after} {b[1]}x{b[0]} (width x height)"
     remedy = "Cut both to the same pixels, or give georeferenced rasters, which are aligned."
     return FileFault("dates of other sizes", after, detail, remedy)
@@ -141,13 +142,12 @@ def alignment_notices(samples: Iterable[tuple[Samples, int]]) -> list[str]:
     masks: list[str] = []
     bare: list[str] = []
     for source, index in samples:
-        files, mask = source.files(index), source.target_file(index)
+        files = source.files(index)
         if files and all(map(is_raster, files)):
             alignment = aligned(*files)
             dates += [alignment.notice] if alignment.notice else []
             bare += [] if alignment.notice or alignment.grid.placed else [str(files[0])]
-        if mask is not None and mask_grid(files[0], mask) is not None:
-            masks.append(str(mask))
+        masks += [str(mask) for mask in source.target_files(index) if mask_grid(files[0], mask) is not None]
     if len(dates) > 1:
         dates = [f"{len(dates)} pairs of rasters do not lie on one grid: {some(dates)}"]
     if masks:

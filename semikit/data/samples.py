@@ -89,9 +89,9 @@ class Samples(ABC):
         """The files of an image, one for each date; none where it is generated or in memory."""
         return ()
 
-    def target_file(self, index: int) -> Path | None:
-        """The file of its target; None where there is none."""
-        return None
+    def target_files(self, index: int) -> tuple[Path, ...]:
+        """The files of its target; none where there is none."""
+        return ()
 
     def watched(self, images: RangeWatch, masks: MaskWatch) -> Samples:
         """The same samples; `images` and `masks` are given what is read from files of any number of bits."""
@@ -149,9 +149,9 @@ class Subset(Samples):
         """Whether it can be labelled."""
         return self.source.has_target(int(self.indices[index]))
 
-    def target_file(self, index: int) -> Path | None:
-        """The file of its target, if any."""
-        return self.source.target_file(int(self.indices[index]))
+    def target_files(self, index: int) -> tuple[Path, ...]:
+        """The files of its target."""
+        return self.source.target_files(int(self.indices[index]))
 
     def watched(self, images: RangeWatch, masks: MaskWatch) -> Samples:
         """The same samples of the watched source."""
@@ -296,8 +296,8 @@ def unused_files(sources: Iterable[Samples]) -> list[Unused]:
     every = dict.fromkeys(one for source in parts for one in source.unused)
     if not every:
         return []
-    files = ((*source.files(k), source.target_file(k)) for source in parts for k in range(len(source)))
-    used = set(real_places(path for several in files for path in several if path is not None))
+    files = ((*source.files(k), *source.target_files(k)) for source in parts for k in range(len(source)))
+    used = set(real_places(path for several in files for path in several))
     found = []
     for one in every:
         left = one.without(used)
@@ -351,7 +351,7 @@ def refuse_masks_among_images(parts: Mapping[str, Samples]) -> None:
     for part, source in parts.items():
         owner |= dict.fromkeys(real_places(path for k in range(len(source)) for path in source.files(k)), part)
     for part, source in parts.items():
-        masks = [path for k in range(len(source)) if (path := source.target_file(k)) is not None]
+        masks = [path for k in range(len(source)) for path in source.target_files(k)]
         for path, place in zip(masks, real_places(masks), strict=True):
             if place in owner:
                 remedy = 'Say which files are images by a pattern, such as "DIR/{stem}.jpg".'

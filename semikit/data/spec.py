@@ -206,6 +206,11 @@ class ClassSpec(SplitSpec):
         return MaskValues(self.num_classes, self.ignore, tuple(sorted(self.mapping.items())), colours=self._colours)
 
     @property
+    def unstored(self) -> frozenset[int]:
+        """Classes that need no mask value."""
+        return frozenset()
+
+    @property
     def _colours(self) -> tuple[tuple[int, int, str], ...]:
         if self.colors is None:
             return ()
@@ -240,7 +245,7 @@ def refuse_unreachable(spec: ClassSpec) -> None:
     Raises:
         ConfigError: with the line that leaves the class out.
     """
-    lost = spec.values.unreachable()
+    lost = [number for number in spec.values.unreachable() if number not in spec.unstored]
     if not lost:
         return
     left = [number for number in range(spec.num_classes) if number not in lost]

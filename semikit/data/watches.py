@@ -78,5 +78,5 @@ class DataWatch:
 
 def _spread_before(learned: Part) -> bool:
     """Whether a version before this read other values from some masks."""
-    files = (learned.source.target_file(index) for index in learned.indices)
-    return any(spread_by_pillow(path) for path in files if path is not None)
+    files = (path for index in learned.indices for path in learned.source.target_files(index))
+    return any(map(spread_by_pillow, files))

@@ -22,6 +22,7 @@ from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, make_folder, write_atomically
 from semikit.inference.ensemble import Tta
 from semikit.inference.pictures import class_map, save_png
+from semikit.inference.transition_table import transition_rows
 from semikit.inference.windows import ValueSettings
 from semikit.raster.cog import BESIDE, MapFile, class_tags
 from semikit.raster.grid import Grid
@@ -320,16 +321,22 @@ def table_beside(path: Path) -> Path:
 
 def write_areas(path: Path, rows: Sequence[Sequence[object]], features: bool) -> None:
     """The table of areas: of each map and class the pixels, square metres (empty without CRS) and share of all classes;
-    of each of the `features` of an area of interest, if there is one.
+    of each of the `features` of an area of interest, if there is one. Where the classes are transitions, a table of
+    them too, transitions.csv beside areas.csv.
 
     Raises:
         RunError: the disk is full.
     """
+    head = ("file", *(("feature", "feature_name") if features else ()))
+    _write_table(path, [(*head, *_AREAS), *rows])
+    if table := transition_rows(rows, head):
+        _write_table(path.with_name(f"{path.stem.removesuffix('areas')}transitions.csv"), table)
 
+
+def _write_table(path: Path, rows: Sequence[Sequence[object]]) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            head = ("file", *(("feature", "feature_name") if features else ()), *_AREAS)
-            csv.writer(file).writerows([head, *rows])
+            csv.writer(file).writerows(rows)
 
     write_atomically(path, write, remedy=OUTPUT, durable=False)
 

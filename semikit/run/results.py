@@ -29,7 +29,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "task": config.task,
         "dataset": config.name,
         "method": config.method_name,
-        "metric": task.metric,
+        "metric": next(iter(trainer.latest.values())).metric,
         "best": {key: value for key, value in trainer.best.items() if key not in _APART},
         **{name: scores.plain() for name, scores in trainer.latest.items()},
         "per_class": trainer.best["per_class"],

@@ -69,9 +69,8 @@ class PixelTask(Task, ABC):
     def build(cls, settings: ModelSettings, num_classes: int) -> Network:
         """A new network."""
 
-    @staticmethod
     @abstractmethod
-    def metrics(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
+    def metrics(self, num_classes: int, settings: EvaluateSettings) -> MetricCollection:
         """What a network is scored by; see `semikit.metrics.scoring`."""
 
     def __init__(

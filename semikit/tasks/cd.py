@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from semikit.core.network import Network
 from semikit.core.task import Inference
+from semikit.core.transitions import Transitions
 from semikit.data.check import parts_of
 from semikit.data.formats.mask_values import MaskValues
-from semikit.data.image_pairs import (
-    BINARY,
-    ImagePairs,
-    PairImages,
-    PairSpec,
-    image_pairs,
-    load_pairs,
-    open_pair_folders,
-)
+from semikit.data.image_pairs import ImagePairs, image_pairs, open_pair_folders
 from semikit.data.pair_grids import alignment_notices
+from semikit.data.pair_spec import BINARY, PairImages, PairSpec, load_pairs
 from semikit.data.palette import Palette, palette
 from semikit.data.samples import DataParts
 from semikit.data.shards.decoders import PoolPair
@@ -60,7 +54,6 @@ class ChangeDetection(PixelTask):
 
     Data: ClassVar[type[Settings]] = PairData
     scenes: ClassVar[type[SceneReader]] = DatePairs
-    metric: ClassVar[str] = "IoU"
     dates: ClassVar[tuple[int, str]] = (2, "two dates, the earlier first")
     example: ClassVar[str] = "BEFORE.tif AFTER.tif -o change.tif --overlay"
     titles: ClassVar[tuple[str, ...]] = ("date A", "date B")
@@ -102,12 +95,12 @@ class ChangeDetection(PixelTask):
             *super().data_notices(),
         ]
 
-    @staticmethod
-    def metrics(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
+    def metrics(self, num_classes: int, settings: EvaluateSettings) -> MetricCollection:
         """See `semikit.metrics.change`."""
         from semikit.metrics.change import change_metrics
 
-        return change_metrics(num_classes, settings.average)
+        damage = self.data.folders is not None and self.data.folders.damage
+        return change_metrics(num_classes, settings.average, Transitions.of(self.class_names), damage=damage)
 
     @classmethod
     def released(cls, found: ReleasedCheckpoint, name: str) -> tuple[Network, dict[str, Any]]:

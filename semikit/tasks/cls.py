@@ -78,7 +78,6 @@ class Classification(Task):
     Views: ClassVar[type[Settings]] = ClassViews
     Evaluate: ClassVar[type[Settings]] = ClassEvaluateSettings
     Predict: ClassVar[type[Settings]] = ClassPredict
-    metric: ClassVar[str] = "top-1"
     per_class: ClassVar[str] = "top-1"
     any_labels: ClassVar[str] = "all"
     example: ClassVar[str] = "IMAGES -o predictions.csv"

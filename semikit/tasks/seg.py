@@ -49,7 +49,6 @@ class Segmentation(PixelTask):
 
     Data: ClassVar[type[Settings]] = PixelData
     scenes: ClassVar[type[SceneReader]] = SingleDates
-    metric: ClassVar[str] = "mIoU"
     titles: ClassVar[tuple[str, ...]] = ("image",)
 
     @classmethod
@@ -78,8 +77,7 @@ class Segmentation(PixelTask):
         """Encoder, decoder and classifier."""
         return build_segmenter(settings, num_classes)
 
-    @staticmethod
-    def metrics(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
+    def metrics(self, num_classes: int, settings: EvaluateSettings) -> MetricCollection:
         """See `semikit.metrics.segmentation`."""
         from semikit.metrics.segmentation import segmentation_metrics
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from semikit.core.batch_norm import has_batch_norm
-from semikit.data.image_pairs import load_pairs
 from semikit.data.masked_images import load_spec
+from semikit.data.pair_spec import load_pairs
 from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepare import prepare
 from semikit.models.encoders.create import TRANSFORMERS, check_encoder, family

@@ -9,8 +9,9 @@ from PIL import Image
 
 from semikit.data.formats.colours import packed_pixels, read_colours
 from semikit.data.formats.images import read_mask
-from semikit.data.image_pairs import load_pairs, open_pair_folders
+from semikit.data.image_pairs import open_pair_folders
 from semikit.data.masked_images import DataSpec, load_spec, open_folders
+from semikit.data.pair_spec import load_pairs
 from semikit.errors import ConfigError, DataError, FileFault
 from semikit.raster.region import Region
 from tests.helpers import label_files as lf

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from semikit.data.duplicates import overlap_notices, same_pictures
-from semikit.data.image_pairs import load_pairs, open_pair_folders
+from semikit.data.image_pairs import open_pair_folders
 from semikit.data.label_spec import folder_spec
 from semikit.data.labeled_images import open_labeled
 from semikit.data.masked_images import DataSpec, open_folders
+from semikit.data.pair_spec import load_pairs
 from semikit.data.samples import Subset
 from semikit.errors import DataError
 from tests.helpers import class_sets

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from semikit.data.file_patterns import list_place
-from semikit.data.image_pairs import load_pairs, open_pair_folders
+from semikit.data.image_pairs import open_pair_folders
 from semikit.data.masked_images import MaskedImages, load_spec, open_folders
+from semikit.data.pair_spec import load_pairs
 from semikit.data.samples import DataParts
 from semikit.errors import DataError
 from tests.helpers import photos

@@ -10,10 +10,11 @@ import yaml
 from semikit.data import manifest
 from semikit.data.class_splits import held_out
 from semikit.data.hold_out import group_keys, held_out_as_stated
-from semikit.data.image_pairs import load_pairs, open_pair_folders
+from semikit.data.image_pairs import open_pair_folders
 from semikit.data.label_spec import load_labels
 from semikit.data.labeled_images import open_labeled
 from semikit.data.masked_images import DataSpec, load_spec, open_folders
+from semikit.data.pair_spec import load_pairs
 from semikit.data.samples import DataParts
 from semikit.data.splits import choose
 from semikit.errors import ConfigError, DataError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from semikit.data.file_patterns import list_place
-from semikit.data.image_pairs import BINARY, PairSpec, load_pairs, open_pair_folders
+from semikit.data.image_pairs import open_pair_folders
+from semikit.data.pair_spec import BINARY, PairSpec, load_pairs
 from semikit.errors import ConfigError, DataError, InputError
 from tests.helpers import georasters
 

@@ -15,10 +15,11 @@ from semikit.data.check import Part, parts_of, target_of
 from semikit.data.check import examined as checked
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.header_notices import header_notices
-from semikit.data.image_pairs import ImagePairs, PairSpec, open_pair_folders
+from semikit.data.image_pairs import ImagePairs, open_pair_folders
 from semikit.data.label_spec import LabelSpec
 from semikit.data.labeled_images import open_labeled
 from semikit.data.masked_images import MaskedImages, open_folders
+from semikit.data.pair_spec import PairSpec
 from semikit.data.shards.decoders import PoolImage, PoolPair, PoolRgb
 from semikit.data.shards.tar_samples import Sample
 from semikit.data.splits import choose

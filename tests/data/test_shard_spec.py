@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from semikit.data.image_pairs import PairImages, PairSpec
 from semikit.data.label_spec import LabelSpec
 from semikit.data.masked_images import DataSpec, ImageFolder
+from semikit.data.pair_spec import PairImages, PairSpec
 from semikit.data.shards.pool_spec import Shards, expanded, pool_among
 from semikit.data.spec import placed
 from semikit.errors import ConfigError, DataError

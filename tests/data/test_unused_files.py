@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from semikit.data.check import Part, check_samples
-from semikit.data.image_pairs import load_pairs, open_pair_folders
+from semikit.data.image_pairs import open_pair_folders
 from semikit.data.label_spec import LabelSpec, load_labels
 from semikit.data.labeled_images import open_labeled
 from semikit.data.leftovers import with_leftovers
 from semikit.data.masked_images import load_spec, open_folders
+from semikit.data.pair_spec import load_pairs
 from semikit.data.samples import DataParts
 from semikit.errors import DataError
 from tests.helpers import icons, photos

@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from semikit.data import manifest
-from semikit.data.image_pairs import PairSpec
 from semikit.data.label_spec import LabelSpec
 from semikit.data.masked_images import DataSpec
+from semikit.data.pair_spec import PairSpec
 from semikit.data.spec import read_spec
 from semikit.errors import SemikitError
 from semikit.models.weights import metadata

@@ -21,7 +21,11 @@ from semikit.data.palette import palette
 from semikit.data.synthetic.shapes import CLASS_NAMES, ShapesSettings, ShapesSource
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.windows import EvaluateSettings
-from semikit.tasks.seg import Segmentation
+from semikit.metrics.segmentation import segmentation_metrics
+
+
+def _metrics(num_classes: int, settings: EvaluateSettings) -> Any:
+    return segmentation_metrics(num_classes, settings.average)
 
 
 def main() -> None:
@@ -33,7 +37,7 @@ def main() -> None:
     network.mean, network.std, network.multiple, network.num_classes = (0.5,) * 3, (0.25,) * 3, 1, len(CLASS_NAMES)
     source = ShapesSource(ShapesSettings(size=32, train=1, val=5, test=1), "val")
     settings, colours = EvaluateSettings(batch=2), palette(len(CLASS_NAMES))
-    evaluation = PixelEvaluation(CLASS_NAMES, settings, 32, colours, Segmentation.metrics)
+    evaluation = PixelEvaluation(CLASS_NAMES, settings, 32, colours, _metrics)
     scores = evaluation.scores({"it": network}, source, Inference(torch.device("cpu"), nullcontext))["it"]
     found = [scores.value, scores.per_class, scores.extra, scores.class_scores]
     (Path(sys.argv[1]) / f"{rank}.json").write_text(json.dumps(found))

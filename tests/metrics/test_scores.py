@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from torchmetrics.functional.classification import (
 )
 
 from semikit.core.task import Scores
+from semikit.core.transitions import Transitions
 from semikit.metrics.change import change_metrics
 from semikit.metrics.classification import classification_metrics
 from semikit.metrics.confusion import Average, count
@@ -70,6 +72,57 @@ def test_several_classes_of_change() -> None:
     assert scores.extra["precision"] == pytest.approx(100 * (10 / 12 + 30 / 33) / 2)
     assert scores.extra["recall"] == pytest.approx(100 * (10 / 14 + 30 / 34) / 2)
     assert scores.extra["OA"] == pytest.approx(90.0)
+
+
+def of_kind(
+    matrix: list[list[int]], names: tuple[str, ...], average: Average = "paper", damage: bool = False
+) -> Scores:
+    metrics = change_metrics(len(names), average, Transitions.of(names), damage=damage)
+    confusion_matrix(metrics).add_(torch.tensor(matrix))
+    return scores_of(metrics, names)
+
+
+def test_semantic_change_by_hand() -> None:
+    """Both dates are counted: the land cover of 2 x 108 pixels is [[160, 4, 4], [2, 11, 3], [2, 3, 11]]."""
+    names = ("unchanged", "a → b", "b -> a")
+    scores = of_kind([[80, 4, 0], [2, 6, 2], [0, 1, 5]], names)
+    kappa = (22 / 40 - 608 / 1600) / (1 - 608 / 1600)
+    sek, mean = 100 * kappa * math.exp(28 / 40 - 1), 100 * (160 / 172 + 28 / 40) / 2
+    assert (scores.metric, scores.value) == ("SeK", pytest.approx(sek))
+    assert scores.extra["mIoU"] == pytest.approx(mean)
+    assert scores.extra["Fscd"] == pytest.approx(100 * 2 * 22 / (32 + 36))
+    assert scores.extra["score"] == pytest.approx(0.3 * mean + 0.7 * sek)
+    assert scores.extra["IoU"] == pytest.approx(100 * (6 / 15 + 5 / 8) / 2)
+    assert scores.per_class["b -> a"] == pytest.approx(100 * 5 / 8)
+
+
+@pytest.mark.parametrize("matrix", [[[9, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [9, 0, 0], [0, 0, 0]]])
+def test_what_semantic_change_does_not_define_is_0(matrix: list[list[int]]) -> None:
+    scores = of_kind(matrix, ("unchanged", "a → b", "b → a"))
+    assert (scores.value, scores.extra["Fscd"]) == (0.0, 0.0)
+
+
+def test_grades_of_damage_by_hand() -> None:
+    """The F1 of a grade is over buildings of the truth, and what is predicted as none there is missed."""
+    matrix, names = [[90, 3, 1, 0], [2, 8, 2, 0], [1, 1, 6, 0], [0, 0, 0, 0]], ("none", "intact", "destroyed", "lost")
+    located, intact, destroyed = 2 * 17 / (2 * 17 + 7), 16 / 21, 12 / 16
+    paper, present = (of_kind(matrix, names, way, damage=True) for way in ("paper", "present"))
+    graded = 2 / (1 / (intact + 1e-6) + 1 / (destroyed + 1e-6))
+    assert present.extra["localisation_F1"] == pytest.approx(100 * located)
+    assert present.extra["damage_F1"] == pytest.approx(100 * graded)
+    assert (present.metric, present.value) == ("score", pytest.approx(100 * (0.3 * located + 0.7 * graded)))
+    assert present.class_scores["damage_F1"] == pytest.approx(
+        {"none": None, "intact": 100 * intact, "destroyed": 100 * destroyed, "lost": None}
+    )
+    assert paper.extra["damage_F1"] == pytest.approx(100 * 3 / (1 / intact + 1 / destroyed + 1e6), rel=1e-4)
+
+
+def test_names_that_say_no_transitions() -> None:
+    assert Transitions.of(("unchanged", "changed")) is None
+    assert Transitions.of(("same", "a → b", "road")) is None
+    assert Transitions.of(("same", "a →")) is None
+    found = Transitions.of(("same", "a->b", "c → a"))
+    assert found == Transitions(("a", "c", "b"), (0, 1, 2), (0, 3, 1))
 
 
 def test_nothing_changed_and_nothing_predicted() -> None:

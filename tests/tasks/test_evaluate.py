@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torchmetrics import MetricCollection
 
 from semikit.core.task import Inference
 from semikit.data.palette import palette
@@ -19,7 +20,12 @@ from semikit.data.samples import Samples
 from semikit.errors import DataError
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.windows import EvaluateSettings, normalized, read_ahead
-from semikit.tasks.seg import Segmentation
+from semikit.metrics.segmentation import segmentation_metrics
+
+
+def scores_of_pixels(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
+    return segmentation_metrics(num_classes, settings.average)
+
 
 CPU = torch.device("cpu")
 INFERENCE = Inference(CPU, nullcontext)
@@ -53,7 +59,7 @@ SIZES = [(28, 28), (28, 28), (14, 42), (28, 28), (30, 20), (30, 20), (30, 20)]
 
 def evaluation(batch: int = 4, average: str = "paper", window: str = "original") -> PixelEvaluation:
     settings = EvaluateSettings(batch=batch, average=average, window=window)
-    return PixelEvaluation(("sky", "road", "car"), settings, 14, palette(3), Segmentation.metrics)
+    return PixelEvaluation(("sky", "road", "car"), settings, 14, palette(3), scores_of_pixels)
 
 
 @pytest.mark.parametrize("window", ["original", "sliding"])
@@ -166,7 +172,7 @@ def test_pictures_are_a_sheet_of_columns(pointwise: Make) -> None:
 def test_of_many_classes_only_those_that_are_shown_are_named() -> None:
     few, many = (
         evaluation(),
-        PixelEvaluation(tuple(map(str, range(150))), EvaluateSettings(), 14, palette(150), Segmentation.metrics),
+        PixelEvaluation(tuple(map(str, range(150))), EvaluateSettings(), 14, palette(150), scores_of_pixels),
     )
     assert [name for name, _ in few._legend({1})] == ["sky", "road", "car"]
     assert [name for name, _ in many._legend({140, 3})] == ["3", "140"]

@@ -15,7 +15,7 @@ from semikit.data.conversion.map_polygons import read_map_polygons
 from semikit.data.conversion.mask_files import is_voc, read_colour_masks, read_voc, table_beside
 from semikit.data.conversion.yolo_txt import is_yolo, read_yolo
 from semikit.data.formats.colours import Colour
-from semikit.data.image_pairs import BINARY
+from semikit.data.pair_spec import BINARY
 from semikit.data.spec import read_yaml
 from semikit.errors import ConfigError, DataError, some, unknown
 from semikit.files import text_lines

@@ -14,7 +14,7 @@ from semikit.data.conversion.label_formats import FORMATS, Reading, recognised
 from semikit.data.conversion.mask_files import COLOUR_TABLES, table_beside
 from semikit.data.conversion.yaml_file import relative
 from semikit.data.formats.colours import unpacked
-from semikit.data.image_pairs import BINARY
+from semikit.data.pair_spec import BINARY
 from semikit.data.spec import FEWEST_CLASSES
 from semikit.data.survey.layout import Layout, Matched, look
 from semikit.data.survey.mask_samples import Classes, Histogram, classes_of, histogram

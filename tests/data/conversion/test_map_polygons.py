@@ -97,7 +97,8 @@ def test_outside_of_the_labelled_area_nothing_counts(tmp_path: Path) -> None:
 
 
 def test_pairs_get_the_masks_of_the_first_date(tmp_path: Path) -> None:
-    from semikit.data.image_pairs import load_pairs, open_pair_folders
+    from semikit.data.image_pairs import open_pair_folders
+    from semikit.data.pair_spec import load_pairs
 
     source = layer(tmp_path / "labels.gpkg", SHAPES[:1], ["changed"])
     for date in "ab":

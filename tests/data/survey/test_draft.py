@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semikit.data.image_pairs import load_pairs, open_pair_folders
+from semikit.data.image_pairs import open_pair_folders
 from semikit.data.label_spec import load_labels
 from semikit.data.masked_images import load_spec, open_folders
+from semikit.data.pair_spec import load_pairs
 from semikit.data.survey.draft import Draft, draft
 from semikit.errors import ConfigError, DataError
 from semikit.run.data_check import task_of
