@@ -74,8 +74,9 @@ class Segmenter(Network):
         return state if self.encoder.lora is None else merged(state, self.encoder.lora)
 
 
-def build_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:
-    """The network these settings describe; random parts are drawn from torch's global generator.
+def build_segmenter(settings: ModelSettings, num_classes: int, dates: int = 1) -> Segmenter:
+    """The network these settings describe, whose decoder takes the features of so many dates, one after the other;
+    random parts are drawn from torch's global generator.
 
     Raises:
         UnknownNameError: for an encoder or decoder nobody knows.
@@ -85,8 +86,9 @@ def build_segmenter(settings: ModelSettings, num_classes: int) -> Segmenter:
     if settings.decoder != "auto":
         DECODERS.check(settings.decoder)
     encoder = build_encoder(settings)
+    widths = tuple(dates * width for width in encoder.widths)
     decoder = DECODERS.get(resolve_decoder(settings, encoder))(
-        encoder.widths, encoder.reductions, channels=settings.decoder_channels, level_widths=settings.decoder_widths
+        widths, encoder.reductions, channels=settings.decoder_channels, level_widths=settings.decoder_widths
     )
     return Segmenter(encoder, decoder, num_classes)
 

@@ -90,6 +90,10 @@ class ModelSettings(EncoderSettings):
     """Convolutional: input pixels per position of the last level, by dilation; unset: 16 for deeplabv3plus and 8
     for pspnet where the encoder can be dilated, otherwise the encoder's own."""
 
+    ordered: bool | None = None
+    """Two dates: whether the decoder sees the features of each, not their difference alone, so that it can tell what
+    was before and what is after; unset: where classes are transitions or grades of damage."""
+
     decoder_channels: int | None = Field(default=None, ge=1)
     """Channels inside the decoder; unset: by the encoder's width (dpt, pspnet), 256 (deeplabv3plus)."""
 

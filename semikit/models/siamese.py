@@ -1,10 +1,11 @@
-"""Two dates through one encoder, their difference decoded: the network of change detection."""
+"""Two dates through one encoder, their difference or both decoded: the network of change detection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from semikit.core.batch_norm import has_batch_norm
@@ -22,17 +23,18 @@ class Siamese(Network):
     """Images (B, 2, C, H, W) of two dates, normalised by `mean` and `std` -> logits (B, K, H, W) of the change.
 
     The levels are |f(A) - f(B)| of one encoder f, after its final norm, and dropout acts on them (paper section 4.6.1;
-    as released). Nothing depends on which date comes first.
+    as released). Nothing depends on which date comes first. Where the dates are `ordered` the levels are f(A), then
+    f(B).
 
     Both dates pass the encoder in one call. With batch norm in training mode each has a call of its own, A before B:
     so the statistics are those of one date and the running ones move twice, as in UniMatch V1's change detection.
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, ordered: bool = False) -> None:
         super().__init__()
-        self.segmenter = segmenter
+        self.segmenter, self.ordered = segmenter, ordered
         self.norms_batches = has_batch_norm(segmenter.encoder)
-        self.widths = segmenter.widths
+        self.widths = tuple((DATES if ordered else 1) * width for width in segmenter.widths)
         self.embed_dim = segmenter.embed_dim
         self.num_classes = segmenter.num_classes
         self.multiple = segmenter.multiple
@@ -45,7 +47,7 @@ class Siamese(Network):
         return self.segmenter.encoder
 
     def encode(self, images: Tensor) -> Features:
-        """Images (B, 2, C, H, W) -> features of their change, levels (B, D_l, h_l, w_l) >= 0.
+        """Images (B, 2, C, H, W) -> features of their change, levels (B, D_l, h_l, w_l).
 
         Raises:
             ConfigError: for other than two dates, or when a side is not a multiple of `multiple`.
@@ -58,9 +60,13 @@ class Siamese(Network):
         if self.norms_batches and self.encoder.training:
             first, second = (self.segmenter.encode(images[:, date]) for date in range(DATES))
             pairs = zip(first.levels, second.levels, strict=True)
-            return Features(tuple((a - b).abs() for a, b in pairs), first.size)
+            return Features(tuple(self._joined(a, b) for a, b in pairs), first.size)
         both = self.segmenter.encode(images.flatten(0, 1))
-        return Features(tuple((level[0::DATES] - level[1::DATES]).abs() for level in both.levels), both.size)
+        return Features(tuple(self._joined(level[0::DATES], level[1::DATES]) for level in both.levels), both.size)
+
+    def _joined(self, first: Tensor, second: Tensor) -> Tensor:
+        """A level of each date (B, D, h, w) -> that of their change."""
+        return torch.cat((first, second), dim=1) if self.ordered else (first - second).abs()
 
     def embed(self, features: Features) -> Tensor:
         """Features -> (B, embed_dim, h, w)."""
@@ -91,7 +97,8 @@ def build_siamese(settings: ModelSettings, num_classes: int) -> Siamese:
         ConfigError: for settings that do not fit together.
         WeightsError: when the encoder's weights cannot be had or do not fit.
     """
-    return Siamese(build_segmenter(settings, num_classes))
+    ordered = bool(settings.ordered)
+    return Siamese(build_segmenter(settings, num_classes, DATES if ordered else 1), ordered)
 
 
 def siamese_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

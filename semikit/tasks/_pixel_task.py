@@ -103,7 +103,7 @@ class PixelTask(Task, ABC):
             raise ConfigError(
                 f"model.in_channels is {settings.in_channels}, but the images have {channels} channels. Leave it out."
             )
-        self.model = settings.model_copy(update={"in_channels": channels})
+        self.model = self.fitted(settings.model_copy(update={"in_channels": channels}))
         network: Any = self.build(self.model, len(self.class_names))
         crop, multiple = self.settings.weak.crop, network.multiple
         if crop % multiple:
@@ -117,6 +117,10 @@ class PixelTask(Task, ABC):
         self.statistics = {"mean": list(network.mean), "std": list(network.std)}
         self.maker = PixelViewMaker(self.settings, self.layout, self.requirements, network.mean, network.std)
         return network  # type: ignore[no-any-return]
+
+    def fitted(self, settings: ModelSettings) -> ModelSettings:
+        """The settings with what the classes decide."""
+        return settings
 
     def _channels(self) -> int:
         return channels_of(self.learned.train, self.learned.split.labeled[0])

@@ -99,8 +99,18 @@ class ChangeDetection(PixelTask):
         """See `semikit.metrics.change`."""
         from semikit.metrics.change import change_metrics
 
-        damage = self.data.folders is not None and self.data.folders.damage
-        return change_metrics(num_classes, settings.average, Transitions.of(self.class_names), damage=damage)
+        return change_metrics(num_classes, settings.average, Transitions.of(self.class_names), damage=self._damage)
+
+    @property
+    def _damage(self) -> bool:
+        return self.data.folders is not None and self.data.folders.damage
+
+    def fitted(self, settings: ModelSettings) -> ModelSettings:
+        """From A to B is another class than from B to A, and a building that stays whole is no ground: a difference
+        tells neither.
+        """
+        directed = self._damage or Transitions.of(self.class_names) is not None
+        return settings if settings.ordered is not None else settings.model_copy(update={"ordered": directed})
 
     @classmethod
     def released(cls, found: ReleasedCheckpoint, name: str) -> tuple[Network, dict[str, Any]]:

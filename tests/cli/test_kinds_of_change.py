@@ -13,6 +13,7 @@ import pytest
 import rasterio
 from PIL import Image
 
+from semikit import load
 from semikit.data.pair_layouts import SECOND
 from tests.helpers import georasters, pairs
 
@@ -64,6 +65,7 @@ def test_semantic_change_in_the_layout_of_second(train: Call, semikit: Call) -> 
         georasters.save(Path(f"{k}.tif"), np.moveaxis(date, -1, 0))
     made = semikit("predict", "run", "0.tif", "1.tif", "-o", "out/map.tif", "--areas", "--polygons", "out/map.shp")
     assert made.code == 0, made.err
+    assert load("run").metadata["model"]["ordered"] is True  # or from A to B would look as from B to A
     with rasterio.open("out/map.tif") as file:
         assert file.tags()["CLASS_11"] == "ground → building"
     areas = {row[2]: row for row in table("out/map-areas.csv")[1:]}

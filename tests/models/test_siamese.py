@@ -82,6 +82,19 @@ def test_the_order_of_the_dates_changes_nothing(encoder: str) -> None:
 
 
 @pytest.mark.parametrize("encoder", TINY)
+def test_ordered_dates_tell_from_what_to_what(encoder: str) -> None:
+    network, images = build(encoder, ordered=True).eval(), pairs()
+    features = network.encode(images)
+    alone = [network.segmenter.encode(images[:, date]).levels for date in (0, 1)]
+    for level, width, first, second in zip(features.levels, network.widths, *alone, strict=True):
+        assert level.shape[1] == width
+        assert torch.allclose(level, torch.cat((first, second), dim=1), atol=1e-5)
+    assert not torch.allclose(network(images), network(images.flip(1)), atol=1e-4)
+    training = network.train().encode(images)
+    assert tuple(level.shape for level in training.levels) == tuple(level.shape for level in features.levels)
+
+
+@pytest.mark.parametrize("encoder", TINY)
 def test_equal_dates_give_the_logits_of_no_change(encoder: str) -> None:
     network = build(encoder).eval()
     features = network.encode(pairs()[:, :1].expand(-1, 2, -1, -1, -1))
