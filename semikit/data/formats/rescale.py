@@ -40,6 +40,11 @@ class Scale(Settings):
         low, high = (value if isinstance(value, tuple) else (value,) for value in (self.min, self.max))
         return low, high
 
+    def unit(self, mean: Sequence[float], std: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of stored values, one a band, as those of values that are brought to 0..1."""
+        low, high = map(np.asarray, self.bounds)
+        return tuple(((mean - low) / (high - low)).tolist()), tuple((std / (high - low)).tolist())
+
     @property
     def text(self) -> str:
         """The range in words: "0 to 10000"; of several bands their bounds, one after the other."""

@@ -18,6 +18,7 @@ from semikit.models.encoders.names import ALIASES, ENCODERS, WIDE, is_dinov2, is
 from semikit.models.encoders.vit import Beit, DinoV2, Sam, TokenEncoder, ViT
 from semikit.models.settings import MISFITS, ModelSettings, reason
 from semikit.models.weights.pretrained import create_backbone
+from semikit.models.weights.sensors import SensorWeights, sensor_of, without_torchgeo
 from semikit.registry import DECODERS
 
 TRANSFORMERS: dict[str, type[TokenEncoder]] = {
@@ -38,15 +39,20 @@ def build_encoder(settings: ModelSettings) -> Encoder:
         ConfigError: for arguments this encoder does not take, or `checkpointing` where it has no blocks.
         WeightsError: when the weights cannot be had or do not fit.
     """
+    sensor = sensor_of(settings)
+    settings = without_torchgeo(settings)
     name = check_encoder(settings.encoder)
     encoder: Encoder
     if is_mit(name):
         encoder = build_mit(name, settings)
     else:
-        encoder = _transformer(name, settings) if family(name) in TRANSFORMERS else _pyramid(name, settings)
+        build = _transformer if family(name) in TRANSFORMERS else _pyramid
+        encoder = build(name, settings, sensor)
     pretrained = getattr(encoder.backbone, "pretrained_cfg", {})
     random = settings.weights == "none"
     encoder.mean, encoder.std = statistics(pretrained, settings.in_channels, random)
+    if sensor is not None:  # in the units of the sensor
+        encoder.mean, encoder.std = sensor.mean, sensor.std
     if settings.freeze:
         encoder.freeze()
     if settings.lora is not None:
@@ -87,12 +93,12 @@ def family(name: str) -> str:
     return str(model_entrypoint(name.partition(".")[0]).__module__).rpartition(".")[2]
 
 
-def _transformer(name: str, settings: ModelSettings) -> TokenEncoder:
+def _transformer(name: str, settings: ModelSettings, sensor: SensorWeights | None) -> TokenEncoder:
     kind = TRANSFORMERS[family(name)]
     if settings.output_stride is not None:
         raise ConfigError(f"output_stride {settings.output_stride}: {name} has one resolution; leave it unset.")
     dynamic = {} if kind in (Beit, Sam) else {"dynamic_img_size": True}
-    backbone = _create(name, settings, {**dynamic, **settings.encoder_args}, {})
+    backbone = _create(name, settings, {**dynamic, **settings.encoder_args}, {}, sensor)
     depth = len(backbone.blocks)
     layers = settings.encoder_layers
     if layers is not None and not all(0 <= layer < depth for layer in layers):
@@ -100,21 +106,27 @@ def _transformer(name: str, settings: ModelSettings) -> TokenEncoder:
     return (DinoV2 if is_dinov2(name) else kind)(backbone, layers)
 
 
-def _pyramid(name: str, settings: ModelSettings) -> Pyramid:
+def _pyramid(name: str, settings: ModelSettings, sensor: SensorWeights | None) -> Pyramid:
     if settings.encoder_layers is not None:
         raise ConfigError(f"encoder_layers {list(settings.encoder_layers)}: {name} is no transformer; leave it unset.")
     decoder = DECODERS.get("deeplabv3plus" if settings.decoder == "auto" else settings.decoder)
     features = feature_args(family(name), settings.output_stride, decoder.output_stride)
     features = {key: value for key, value in features.items() if key not in settings.encoder_args}
-    return Pyramid(_create(name, settings, settings.encoder_args, features), family(name))
+    return Pyramid(_create(name, settings, settings.encoder_args, features, sensor), family(name))
 
 
-def _create(name: str, settings: ModelSettings, args: dict[str, Any], features: dict[str, Any]) -> Any:
+def _create(
+    name: str,
+    settings: ModelSettings,
+    args: dict[str, Any],
+    features: dict[str, Any],
+    sensor: SensorWeights | None,
+) -> Any:
     args = {"in_chans": settings.in_channels, "num_classes": 0, **args}
     if features:
         args.pop("num_classes")  # timm drops the classifier itself
     try:
-        return create_backbone(name, settings.weights, args, features, package_of(settings.encoder))
+        return create_backbone(name, settings.weights, args, features, package_of(settings.encoder), sensor)
     except SemikitError:
         raise
     except MISFITS as error:

@@ -26,6 +26,9 @@ DPT_CHANNELS = {
 STRIDE = 32
 """Pixels per position of the coarsest level, for every encoder below that is no transformer of one resolution."""
 
+SENSORS = "torchgeo:"
+"""What names of weights of satellite sensors begin with."""
+
 NVIDIA = "NVIDIA Source Code License (non-commercial)"
 
 
@@ -78,6 +81,7 @@ ENCODERS: dict[str, Entry] = {
     "dinov3-base": Entry("vit_base_patch16_dinov3.lvd1689m", 85.6, 16, "DINOv3"),
     "dinov3-large": Entry("vit_large_patch16_dinov3.lvd1689m", 303.1, 16, "DINOv3"),
     "dinov3-large-sat": Entry("vit_large_patch16_dinov3.sat493m", 303.1, 16, "DINOv3"),
+    "dinov3-7b-sat": Entry("vit_7b_patch16_dinov3.sat493m", 6716.0, 16, "DINOv3"),
     "dinov3-huge-plus": Entry("vit_huge_plus_patch16_dinov3.lvd1689m", 840.5, 16, "DINOv3"),
     "beit-base": Entry("beit_base_patch16_224.in22k_ft_in22k", 85.8, 16),
     "beit-large": Entry("beit_large_patch16_224.in22k_ft_in22k", 303.4, 16),

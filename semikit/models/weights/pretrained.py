@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -23,32 +23,45 @@ from semikit.models.weights.at_hand import EXTRA
 from semikit.models.weights.file import plain_names, read_weights
 from semikit.models.weights.packages import packaged_weights
 
+if TYPE_CHECKING:
+    from semikit.models.weights.sensors import SensorWeights
+
 _HEADS = ("head.", "fc.", "classifier.", "head_dist.", "fc_norm.", "attn_pool.", "mask_token")
 _PATIENCE = 10  # seconds
 _RENAMED = {".mlp.w12.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}  # SwiGLU of the official DINOv2 giant
 
 
 def create_backbone(
-    name: str, weights: str, args: Mapping[str, Any], features: Mapping[str, Any], package: str = ""
+    name: str,
+    weights: str,
+    args: Mapping[str, Any],
+    features: Mapping[str, Any],
+    package: str = "",
+    sensor: SensorWeights | None = None,
 ) -> Any:
     """A timm model with its weights; `features` are the arguments that turn it into a feature extractor, if any.
-    `package` is the Python package its pretrained weights come with, if not from timm's hub.
+    `package` is the Python package its pretrained weights come with, if not from timm's hub; `sensor` says which
+    channels are taken of weights of a satellite sensor.
 
     Raises:
         WeightsError: when the weights cannot be had or do not fit.
     """
     if weights == "none":
         return timm.create_model(name, pretrained=False, **args, **features)
-    if weights == "pretrained" and not package:
+    if weights == "pretrained" and not package and sensor is None:
         return _from_timm(name, {**args, **features})
     whole = timm.create_model(name, pretrained=False, **{**args, "num_classes": 0})
     overlay: dict[str, Any] = {"first_conv": None}
-    if weights == "pretrained":
+    if weights != "pretrained":
+        state, source = read_weights(Path(weights)), weights
+    elif sensor is not None:
+        state, source = sensor.fetched(), sensor.name
+    else:
         state, source = packaged_weights(package, name)
         # timm's own weights of these networks are normalised otherwise.
         overlay |= {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
-    else:
-        state, source = read_weights(Path(weights)), weights
+    if sensor is not None:
+        state = _channels_taken(encoder_names(state), whole, sensor.channels)
     load_encoder(whole, state, source)
     if not features:
         whole.pretrained_cfg.update(overlay)
@@ -144,10 +157,18 @@ def reach_hub(repository: str, files: tuple[str, ...]) -> None:
     cached = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
     if constants.HF_HUB_OFFLINE or cached:
         return
-    request = Request(f"{constants.ENDPOINT}/{repository}/resolve/main/{files[0]}", method="HEAD")
+    answers(f"{constants.ENDPOINT}/{repository}/resolve/main/{files[0]}")
+
+
+def answers(url: str) -> None:
+    """Fail within seconds where nobody does.
+
+    Raises:
+        OSError: there is no network.
+    """
     try:
-        urlopen(request, timeout=_PATIENCE).close()
-    except HTTPError:  # somebody answers; what it means is for timm to say
+        urlopen(Request(url, method="HEAD"), timeout=_PATIENCE).close()
+    except HTTPError:  # somebody answers; what it means is for the download to say
         return
 
 
@@ -182,6 +203,14 @@ def _adapt_channels(state: dict[str, Tensor], wanted: Mapping[str, Tensor], mode
     first = f"{getattr(model, 'pretrained_cfg', {}).get('first_conv')}.weight"
     if first in state and first in wanted and state[first].shape[1] == 3 != wanted[first].shape[1]:
         state[first] = adapt_input_conv(wanted[first].shape[1], state[first])
+
+
+def _channels_taken(state: dict[str, Tensor], model: nn.Module, channels: Sequence[int]) -> dict[str, Tensor]:
+    """Of the first convolution the weights of these channels."""
+    first = f"{getattr(model, 'pretrained_cfg', {}).get('first_conv')}.weight"
+    if first not in state or state[first].shape[1] <= max(channels):
+        return state  # which `load_encoder` refuses
+    return {**state, first: state[first][:, list(channels)]}
 
 
 def _list(what: str, names: list[str]) -> list[str]:
