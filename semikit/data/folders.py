@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ class Listed:
     """Whether names are those of files alone, without the subfolders that a folder's names begin with."""
     refused: tuple[FileFault, ...] = ()
     """Of images to predict those whose name cannot be taken."""
+    single: bool = False
+    """Whether it is the one image that was named."""
     near: tuple[Path, ...] = ()
     """Images that would fit the pattern but for upper and lower case or the suffix."""
 
@@ -144,7 +147,11 @@ def refuse_odd_name(path: Path) -> None:
 
 
 def nearby(folder: Path) -> str:
-    """What the nearest folder that exists holds."""
+    """What the nearest folder that exists holds, or what to do where a name that GDAL knows stands in its place."""
+    if re.search(r"/vsi|(^|/)[A-Za-z][\w+.-]+:", str(folder)):
+        return (
+            " Data sets are read from folders: unpack or download it (`predict` takes names of archives and addresses)."
+        )
     parent = next((above for above in folder.parents if above.is_dir()), None)
     if parent is None:
         return ""

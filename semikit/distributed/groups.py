@@ -36,7 +36,6 @@ _PATIENCE = timedelta(hours=2)
 _SECONDS_OF_A_NETWORK_DISK = 30.0
 
 _hosts: dist.ProcessGroup | None = None
-_store: Store | None = None
 
 
 class LostError(RunError):
@@ -74,7 +73,7 @@ def joined(device: str) -> Iterator[None]:
         ConfigError: more processes on this machine than it has GPUs.
         LostError: the others did not come.
     """
-    global _hosts, _store
+    global _hosts
     if not started_by_torchrun():
         yield
         return
@@ -90,20 +89,13 @@ def joined(device: str) -> Iterator[None]:
         backend = "nccl"
     store, rank, count = next(rendezvous("env://"))
     with translate_dist_errors():
-        _store = scoped_store(store, rank, count)
-        dist.init_process_group(backend, store=_store, rank=rank, world_size=count)
+        dist.init_process_group(backend, store=scoped_store(store, rank, count), rank=rank, world_size=count)
         _hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)  # type: ignore[assignment]
     try:
         yield
     finally:
-        _hosts = _store = None
+        _hosts = None
         dist.destroy_process_group()
-
-
-def store() -> Store:
-    """Where processes that are `joined` leave each other words, without waiting."""
-    assert _store is not None
-    return _store
 
 
 def over_processes(method: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +98,14 @@ def polygons_notice(report: PolygonReport, path: Path, placed: bool) -> str:
 def within(read: ReadRegion, area: GridArea) -> ReadRegion:
     """Reads regions of an image, of which what lies outside of an area is not valid, and is not read where all does."""
 
+    @cache
+    def first() -> NDArray[np.uint8]:
+        return read(Region(0, 0, 1, 1))[0]
+
     def part(region: Region) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         inside = area.inside(region)
         if not inside.any():
-            pixel, _ = read(Region(region.top, region.left, 1, 1))
+            pixel = first()
             shape = (*pixel.shape[:-3], region.height, region.width, pixel.shape[-1])
             return np.broadcast_to(pixel, shape), inside
         image, valid = read(region)

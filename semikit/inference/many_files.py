@@ -7,15 +7,14 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar, final
 
 from semikit.data.folders import TYPES, Listed, is_image, list_distinct, refuse_odd_name
-from semikit.distributed.together import exchanged, place
+from semikit.data.formats.images import read_info
 from semikit.errors import DataError, FileFault, InputError, RunError, of_one_kind, some
 from semikit.files import OUTPUT, make_folder
+from semikit.raster.names import raster_name
 
 ERRORS = "errors.csv"
 """Where the files are listed that could not be predicted, beside the results."""
@@ -32,11 +31,11 @@ def find_sources(source: str, *, distinct: bool = True) -> Listed:
     Raises:
         DataError: when nothing is found.
     """
-    path = Path(source)
+    path = file_or_raster(source)
     if not source:
         raise InputError("SOURCE is empty. Give a file, a folder or a pattern; the folder that you are in is `.`.")
     if path.is_file():
-        return Listed({path.stem: path})
+        return Listed({path.stem: path}, single=True)
     if path.is_dir():
         return list_distinct(path, "SOURCE", distinct=distinct)
     fitting = sorted(Path(item) for item in glob.glob(source, recursive=True))  # noqa: PTH207
@@ -56,6 +55,19 @@ def find_sources(source: str, *, distinct: bool = True) -> Listed:
     others = tuple(item for item in files if not is_image(item.name))
     special = tuple(filter(_is_special, fitting))
     return Listed(names, others, special, refused=tuple(refused))
+
+
+def file_or_raster(source: str) -> Path:
+    """What a source names: a raster by a name that only GDAL knows, which is opened, else a path.
+
+    Raises:
+        FileFault: GDAL cannot open it.
+    """
+    path, named = Path(source), raster_name(source)
+    if named is None or (glob.glob(source) and not path.is_file()):  # noqa: PTH207
+        return path
+    read_info(named)
+    return named
 
 
 def _is_special(path: Path) -> bool:
@@ -109,12 +121,7 @@ def _searched(source: str) -> Path | None:
 
 @contextmanager
 def output_folder(out: Path) -> Iterator[None]:
-    """The folder of the results, which the first process makes; one that was made for them and holds none after a fault
-    is taken away.
-    """
-    if place()[0]:
-        yield
-        return
+    """The folder of the results; one that was made for them and holds none after a fault is taken away."""
     there = out.exists()
     if there and not out.is_dir():
         raise DataError(f"{out} is a file; -o takes a folder.")
@@ -131,18 +138,12 @@ def output_folder(out: Path) -> Iterator[None]:
 class Failures:
     """The files of a prediction that cannot be read: the others are predicted, these are named in `errors.csv`.
 
-    Of a single file (`total` 1), and with `fail_fast`, the first fault ends the prediction. Of several processes the
-    first writes the table: line by line its own, in the end, by `shared`, those of all.
+    Of a single file (`total` 1), and with `fail_fast`, the first fault ends the prediction.
     """
 
     def __init__(self, folder: Path, total: int, *, fail_fast: bool) -> None:
         self.path, self.total, self.fail_fast = folder / ERRORS, total, fail_fast
-        self._found: list[tuple[int, FileFault]] = []
-
-    @property
-    def found(self) -> list[FileFault]:
-        """The faults, in the order of their files."""
-        return [fault for _, fault in sorted(self._found, key=itemgetter(0))]
+        self.found: list[FileFault] = []
 
     def catch(self, read: Callable[[int], T]) -> Callable[[int], T | FileFault]:
         """`read`, with a fault of the file as its result: other threads go on, and the order stays."""
@@ -155,9 +156,8 @@ class Failures:
 
         return attempt
 
-    def add(self, fault: FileFault, results: Iterable[Path] = (), at: int = -1) -> None:
-        """Count a file, the one `at` this place among all, and write it into the table; `results` of an earlier
-        prediction of it do not stay.
+    def add(self, fault: FileFault, results: Iterable[Path] = ()) -> None:
+        """Count a file and write it into the table; `results` of an earlier prediction of it do not stay.
 
         Raises:
             FileFault: the same, where it ends the prediction.
@@ -165,27 +165,16 @@ class Failures:
         """
         if self.fail_fast or self.total == 1:
             raise fault
-        self._found.append((at, fault))
+        self.found.append(fault)
         for path in results:
             with suppress(OSError):  # a name that is too long has none
                 path.unlink(missing_ok=True)
-        if place()[0] == 0:  # line by line: an interruption loses none
-            self._write([fault], new=len(self._found) == 1)
-
-    def _write(self, faults: Iterable[FileFault], *, new: bool) -> None:
-        rows = [[str(one.file), f"{one.kind}: {one.detail}" if one.detail else one.kind] for one in faults]
-        try:
-            with self.path.open("w" if new else "a", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                csv.writer(file).writerows([_HEAD, *rows] if new else rows)
+        rows = [[str(fault.file), f"{fault.kind}: {fault.detail}" if fault.detail else fault.kind]]
+        try:  # line by line: an interruption loses none
+            with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                csv.writer(file).writerows([_HEAD, *rows] if len(self.found) == 1 else rows)
         except OSError as error:
             raise RunError(f"could not write {self.path}: {error.strerror}. {OUTPUT}") from error
-
-    def shared(self) -> None:
-        """Those of all processes, each of which has to call it; the table is in the order of the files then."""
-        everyones = exchanged(self._found)
-        self._found = list(chain.from_iterable(everyones))
-        if any(everyones[1:]) and place()[0] == 0:
-            self._write(self.found, new=True)
 
     def add_all(self, faults: Iterable[FileFault]) -> None:
         """Count files that are known not to be predicted; as `add`."""
@@ -194,16 +183,12 @@ class Failures:
 
     @contextmanager
     def counted(self, notices: list[str]) -> Iterator[None]:
-        """While the block predicts; a table of an earlier prediction is removed first. Adds a notice for each kind. Not
-        in other processes than the first.
+        """While the block predicts; a table of an earlier prediction is removed first. Adds a notice for each kind.
 
         Raises:
             InputError: a file of that name which is something else.
             DataError: not one file could be predicted.
         """
-        if place()[0]:
-            yield
-            return
         self._remove_former()
         yield
         if len(self.found) == self.total:

@@ -25,7 +25,7 @@ from semikit.data.pair_grids import aligned
 from semikit.data.samples import Bytes, Mask, Samples
 from semikit.data.unused_files import Unused, unread
 from semikit.errors import DataError, FileFault, InputError
-from semikit.inference.many_files import find_sources
+from semikit.inference.many_files import file_or_raster, find_sources
 from semikit.inference.streamed import ReadRegion
 from semikit.inference.windows import ValueSettings, bands_and_scale, orientation_of
 from semikit.raster.grid import Grid
@@ -147,7 +147,7 @@ class SingleDates(SceneReader):
             raise InputError(f"a run of seg predicts images of one date; give one source, not {len(sources)}.")
         listed = find_sources(sources[0])
         scenes = {name: (path,) for name, path in listed.files.items()}
-        return Found(scenes, unread(listed, "SOURCE"), listed.refused, not Path(sources[0]).is_file())
+        return Found(scenes, unread(listed, "SOURCE"), listed.refused, not listed.single)
 
     def samples(self, files: Files, scale: Scale | None) -> Samples:
         """The image."""
@@ -192,7 +192,7 @@ class DatePairs(SceneReader):
                 "a change-detection run predicts pairs: give two files or two folders, the earlier date first, "
                 f"not {len(sources)}."
             )
-        before, after = map(Path, sources)
+        before, after = map(file_or_raster, sources)
         for source, path in zip(sources, (before, after), strict=True):
             if not (source and path.exists()):
                 raise InputError(f"{source or 'an empty SOURCE'} does not exist. Give two files or two folders.")
@@ -204,7 +204,7 @@ class DatePairs(SceneReader):
             left = [*unread(first, "SOURCE"), *unread(second, "SOURCE_B")]
             return Found(pairs, left, [*first.refused, *second.refused, *alone], many=True)
         for path in (before, after):
-            if not (path.is_file() and is_image(path.name)):
+            if not (path.is_file() and (is_raster(path) or is_image(path.name))):
                 raise InputError(
                     f"{path} is {'no image' if path.is_file() else 'a pipe or a device'}. Known types: {TYPES}."
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,8 +14,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from semikit.errors import FileFault
+from semikit.errors import FileFault, some
 from semikit.raster.grid import Grid
+from semikit.raster.names import RasterName
 from semikit.raster.region import Region
 
 _RASTERS = (".vrt", ".tif", ".tiff", ".jp2")
@@ -23,6 +25,19 @@ _MOST_SAMPLED = 16_000_000
 
 Bands = Sequence[int | str]
 """Bands of a raster in the order they are read in: numbers, from 1, or what the file calls them (up to a comma)."""
+
+_SERVERS = {
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    "GDAL_HTTP_LOW_SPEED_TIME": 30,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
+    "GDAL_HTTP_MAX_RETRY": 2,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    "GDAL_HTTP_MULTIRANGE": "SERIAL",
+    "CPL_VSIL_CURL_CACHE_SIZE": 128 << 20,
+}
+"""GDAL's options for rasters on servers, where the user has set none: seconds, bytes a second; no list of a folder is
+asked for; and what was read is kept, as windows overlap (of ranges that are asked for at once GDAL keeps nothing).
+"""
 
 _importing = Lock()
 _raised: tuple[type[Exception], ...] = ()
@@ -91,7 +106,7 @@ def _read(dataset: Any, band: int, part: Mapping[str, Any]) -> NDArray[Any]:
 
 def sample(path: Path, bands: Bands | None) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """What `read` gives, of a large raster every n-th row and column, so that little memory is needed."""
-    with rasterio_for(path).open(path) as file:
+    with open_raster(path) as file:
         step = int(np.ceil(np.sqrt(file.height * file.width / _MOST_SAMPLED)))
         if step <= 1:
             return read(path, bands)
@@ -148,9 +163,9 @@ class RasterHeader:
 
 def header(path: Path) -> RasterHeader:
     """What the header of a raster says."""
-    with rasterio_for(path).open(path) as file:
+    with open_raster(path) as file:
         if not file.count:
-            raise ValueError(f"it has no band of its own, only {len(file.subdatasets)} subdatasets")
+            raise ValueError(f"it has no band of its own, only subdatasets: {some(file.subdatasets)}")
         return RasterHeader(
             size=(file.height, file.width),
             dtype=str(file.dtypes[0]),
@@ -189,7 +204,7 @@ def _one_bit(file: Any) -> bool:
 
 def grid_of(path: Path) -> Grid:
     """Where the pixels of a raster lie, from the header; without place on a map only their number is known."""
-    with rasterio_for(path).open(path) as file:
+    with open_raster(path) as file:
         return Grid.of(file)
 
 
@@ -201,7 +216,7 @@ def parts_of(path: Path) -> list[Path]:
         if one in found or not one.is_file():
             continue
         found.add(one)
-        with rasterio_for(one).open(one) as file:
+        with open_raster(one) as file:
             waiting += [
                 Path(name) for name in file.files if Path(name).suffix.lower() in (".vrt", ".tif", ".tiff", ".jp2")
             ]
@@ -234,12 +249,27 @@ def band_numbers(path: Path, bands: Bands, names: Sequence[str | None]) -> list[
 
 
 @contextmanager
+def open_raster(path: Path) -> Iterator[Any]:
+    """The raster, opened for as long as the block runs.
+
+    Raises:
+        FileFault: rasterio is not installed.
+    """
+    library = rasterio_for(path)
+    with ExitStack() as stack:
+        if isinstance(path, RasterName):
+            options = {key: value for key, value in _SERVERS.items() if key not in os.environ}
+            stack.enter_context(library.Env(**options))
+        yield stack.enter_context(library.open(str(path) if isinstance(path, RasterName) else path))
+
+
+@contextmanager
 def _opened(path: Path, onto: Grid | None, nearest: bool) -> Iterator[tuple[Any, Sequence[Any]]]:
     """The file, and what is read: the file itself or its views on another grid, of which the first that is valid
     counts.
     """
     with ExitStack() as stack:
-        file = stack.enter_context(rasterio_for(path).open(path))
+        file = stack.enter_context(open_raster(path))
         if onto is None:
             yield file, [file]
             return

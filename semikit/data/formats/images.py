@@ -28,6 +28,7 @@ from semikit.data.formats.rescale import Range, as_bytes, to_uint8
 from semikit.errors import FileFault
 from semikit.raster import reading as rasters
 from semikit.raster.grid import Grid
+from semikit.raster.names import RasterName
 from semikit.raster.reading import Bands
 from semikit.raster.region import Region
 
@@ -260,7 +261,7 @@ def spread_by_pillow(path: Path) -> bool:
 
 def is_raster(path: Path) -> bool:
     """Whether rasterio reads it."""
-    return path.suffix.lower() in RASTERS
+    return isinstance(path, RasterName) or path.suffix.lower() in RASTERS
 
 
 def _chosen(values: NDArray[Any], bands: Bands, path: Path) -> NDArray[Any]:
@@ -308,9 +309,12 @@ def faults_of(path: Path, region: Region | None = None) -> Iterator[None]:
         remedy = "Cut it into tiles, or save it as a tiled GeoTIFF, which is read by windows."
         raise FileFault("image too large", path, detail, remedy) from None
     except _damage() as error:
-        remedy = "Replace the file or take it out of the folder."
+        kind, remedy = "unreadable or truncated image", "Replace the file or take it out of the folder."
+        if isinstance(path, RasterName):
+            kind = "raster that GDAL cannot read"
+            remedy = "Check its name, and of an address that it can be reached (rio info NAME)."
         detail = _reason(error, path) if region is None else f"{region}: {_reason(error, path)}"
-        raise FileFault("unreadable or truncated image", path, detail, remedy) from None
+        raise FileFault(kind, path, detail, remedy) from None
 
 
 def _damage() -> tuple[type[Exception], ...]:
