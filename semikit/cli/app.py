@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from semikit.cli import benchmark, data, demo, evaluate, listing, own_data, polygons, predict, reproduce, train
+from semikit.cli.output import says_the_end
 from semikit.errors import InputError, RunError, SemikitError
 
 app = typer.Typer(
@@ -62,17 +63,21 @@ def run(arguments: Sequence[str]) -> int:
     try:
         app([item for item in arguments if item != "--verbose"], obj=list(arguments))
     except SystemExit as end:  # typer has printed its own messages (usage, --help), but none of an interruption
-        if end.code == _INTERRUPTED:
-            Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
+        _tell_interrupted(end.code)
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt:
-        Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
+        _tell_interrupted(_INTERRUPTED)
         return _INTERRUPTED
     except Exception as error:
         if verbose:
             traceback.print_exc()
         return _tell(error)
     return 0
+
+
+def _tell_interrupted(code: object) -> None:
+    if code == _INTERRUPTED and says_the_end():
+        Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
 
 
 def _reported_elsewhere(error: SemikitError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,18 @@ from semikit.files import json_text
 
 if TYPE_CHECKING:
     from semikit.data.published.inputs import Progress
+
+
+def says_the_end() -> bool:
+    """Whether this process says how a command ended that was stopped: of several the first, of those that `--gpus`
+    started the one that did.
+    """
+    job = os.environ.get("TORCHELASTIC_RUN_ID")
+    if job is None:
+        return os.environ.get("RANK", "0") == "0"
+    from semikit.run.launch import LAUNCHED
+
+    return os.environ["RANK"] == "0" and not job.startswith(LAUNCHED)
 
 
 def check_json(path: Path | None) -> None:

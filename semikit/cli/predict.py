@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +11,15 @@ import typer
 from rich.console import Console
 
 from semikit.cli import options as o
-from semikit.cli.output import progress_bar
+from semikit.cli.output import progress_bar, says_the_end
 from semikit.errors import RunError
 from semikit.run.folder import existing_run
 
+_INTERRUPTED = 130
+
 
 def predict(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run folder, a weights file, or a released checkpoint (.pth).")],
     sources: Annotated[
         list[str],
@@ -133,6 +136,12 @@ def predict(
     fail_fast: Annotated[
         bool | None, typer.Option("--fail-fast", help="Stop at the first file that cannot be read.")
     ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes of this machine, one a GPU (torchrun), that share the images or a large one."
+        ),
+    ] = None,
     device: o.Device = None,
     precision: o.Precision = None,
     quiet: o.QuietFlag = False,
@@ -166,15 +175,22 @@ def predict(
         "resume": resume,
         "fail_fast": fail_fast,
     }
+    if gpus is not None and gpus > 1:
+        with _going_on(out):
+            _in_processes(gpus, device, context.obj)
+        return
     from semikit import api
+    from semikit.distributed.groups import joined
+    from semikit.distributed.together import ending_together, place
 
     options = {name: value for name, value in flags.items() if value is not None}
-    with _going_on(out), progress_bar(quiet) as progress:
+    with _going_on(out), joined(device or "auto"), ending_together(), progress_bar(quiet or place()[0] > 0) as progress:
+        rank, _ = place()
         done = api.predict(
             run, *sources, out=out, ensemble=ensemble or (), device=device or "auto", precision=precision or "fp32",
             progress=progress, **options,
         )  # fmt: skip
-    if quiet and not done.failed:
+    if rank or (quiet and not done.failed):
         return
     console = Console(stderr=quiet)
     for notice in done.notices:
@@ -183,15 +199,25 @@ def predict(
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
+def _in_processes(gpus: int, device: str | None, arguments: Sequence[str]) -> None:
+    """The same command in several processes of this machine."""
+    from semikit.run.launch import check_launch, launch, without_gpus
+
+    check_launch(gpus, {"train": {"device": device}})
+    if code := launch(gpus, without_gpus(arguments), remedy="Try fewer processes."):
+        raise typer.Exit(code)
+
+
 @contextmanager
 def _going_on(out: Path) -> Iterator[None]:
     """Says how a prediction of many files that stops is gone on with."""
     try:
         yield
-    except (KeyboardInterrupt, RunError):
+    except (KeyboardInterrupt, RunError, typer.Exit) as error:
         from semikit.inference.journal import JOURNAL
 
-        if (out / JOURNAL).is_file():
+        stopped = getattr(error, "exit_code", _INTERRUPTED) in (_INTERRUPTED, RunError.exit_code)
+        if stopped and says_the_end() and (out / JOURNAL).is_file():
             text = "what is predicted is kept; the same command with --resume goes on"
             Console(stderr=True).print(text, highlight=False)
         raise

@@ -36,6 +36,7 @@ _PATIENCE = timedelta(hours=2)
 _SECONDS_OF_A_NETWORK_DISK = 30.0
 
 _hosts: dist.ProcessGroup | None = None
+_store: Store | None = None
 
 
 class LostError(RunError):
@@ -73,7 +74,7 @@ def joined(device: str) -> Iterator[None]:
         ConfigError: more processes on this machine than it has GPUs.
         LostError: the others did not come.
     """
-    global _hosts
+    global _hosts, _store
     if not started_by_torchrun():
         yield
         return
@@ -89,13 +90,20 @@ def joined(device: str) -> Iterator[None]:
         backend = "nccl"
     store, rank, count = next(rendezvous("env://"))
     with translate_dist_errors():
-        dist.init_process_group(backend, store=scoped_store(store, rank, count), rank=rank, world_size=count)
+        _store = scoped_store(store, rank, count)
+        dist.init_process_group(backend, store=_store, rank=rank, world_size=count)
         _hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)  # type: ignore[assignment]
     try:
         yield
     finally:
-        _hosts = None
+        _hosts = _store = None
         dist.destroy_process_group()
+
+
+def store() -> Store:
+    """Where processes that are `joined` leave each other words, without waiting."""
+    assert _store is not None
+    return _store
 
 
 def over_processes(method: Any) -> Any:

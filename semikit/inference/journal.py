@@ -110,24 +110,24 @@ class Journal:
         try:
             yield
         finally:
-            if not self.entries:
-                self.path.unlink(missing_ok=True)
+            if len(_lines(self.path)) == 1:  # other processes write into it too
+                self.path.unlink()
 
     def forget(self) -> None:
         """The prediction is complete: there is nothing to go on with."""
-        self.entries.clear()
+        self.path.unlink()
 
     def add(self, name: str, images: Any, outputs: Outputs, areas: Rows) -> None:
-        """A scene is done: `images` are its `identity` before it was read.
+        """A scene is done: `images` are its `identity` before it was read. Several processes may add to one journal.
 
         Raises:
             RunError: the disk is full.
         """
         files = self._written(outputs)
-        self.entries[name] = {"scene": name, "images": images, "files": files, "areas": areas}
-        try:
-            with self.path.open("ab", buffering=0) as file:
-                file.write(_text([self.entries[name]]))
+        line = _text([{"scene": name, "images": images, "files": files, "areas": areas}])
+        try:  # one call, so that lines of processes do not mix; what the first one has taken away stays away
+            with open(self.path, "ab", 0, opener=lambda path, flags: os.open(path, flags & ~os.O_CREAT)) as file:
+                file.write(line)
         except OSError as error:
             raise RunError(f"could not write {self.path}: {error.strerror}. {OUTPUT}") from error
 

@@ -7,11 +7,14 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar, final
 
 from semikit.data.folders import TYPES, Listed, is_image, list_distinct, refuse_odd_name
 from semikit.data.formats.images import read_info
+from semikit.distributed.together import exchanged, place
 from semikit.errors import DataError, FileFault, InputError, RunError, of_one_kind, some
 from semikit.files import OUTPUT, make_folder
 from semikit.raster.names import raster_name
@@ -121,7 +124,12 @@ def _searched(source: str) -> Path | None:
 
 @contextmanager
 def output_folder(out: Path) -> Iterator[None]:
-    """The folder of the results; one that was made for them and holds none after a fault is taken away."""
+    """The folder of the results, which the first process makes; one that was made for them and holds none after a fault
+    is taken away.
+    """
+    if place()[0]:
+        yield
+        return
     there = out.exists()
     if there and not out.is_dir():
         raise DataError(f"{out} is a file; -o takes a folder.")
@@ -138,12 +146,18 @@ def output_folder(out: Path) -> Iterator[None]:
 class Failures:
     """The files of a prediction that cannot be read: the others are predicted, these are named in `errors.csv`.
 
-    Of a single file (`total` 1), and with `fail_fast`, the first fault ends the prediction.
+    Of a single file (`total` 1), and with `fail_fast`, the first fault ends the prediction. Of several processes the
+    first writes the table: line by line its own, in the end, by `shared`, those of all.
     """
 
     def __init__(self, folder: Path, total: int, *, fail_fast: bool) -> None:
         self.path, self.total, self.fail_fast = folder / ERRORS, total, fail_fast
-        self.found: list[FileFault] = []
+        self._found: list[tuple[int, FileFault]] = []
+
+    @property
+    def found(self) -> list[FileFault]:
+        """The faults, in the order of their files."""
+        return [fault for _, fault in sorted(self._found, key=itemgetter(0))]
 
     def catch(self, read: Callable[[int], T]) -> Callable[[int], T | FileFault]:
         """`read`, with a fault of the file as its result: other threads go on, and the order stays."""
@@ -156,8 +170,9 @@ class Failures:
 
         return attempt
 
-    def add(self, fault: FileFault, results: Iterable[Path] = ()) -> None:
-        """Count a file and write it into the table; `results` of an earlier prediction of it do not stay.
+    def add(self, fault: FileFault, results: Iterable[Path] = (), at: int = -1) -> None:
+        """Count a file, the one `at` this place among all, and write it into the table; `results` of an earlier
+        prediction of it do not stay.
 
         Raises:
             FileFault: the same, where it ends the prediction.
@@ -165,16 +180,27 @@ class Failures:
         """
         if self.fail_fast or self.total == 1:
             raise fault
-        self.found.append(fault)
+        self._found.append((at, fault))
         for path in results:
             with suppress(OSError):  # a name that is too long has none
                 path.unlink(missing_ok=True)
-        rows = [[str(fault.file), f"{fault.kind}: {fault.detail}" if fault.detail else fault.kind]]
-        try:  # line by line: an interruption loses none
-            with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                csv.writer(file).writerows([_HEAD, *rows] if len(self.found) == 1 else rows)
+        if place()[0] == 0:  # line by line: an interruption loses none
+            self._write([fault], new=len(self._found) == 1)
+
+    def _write(self, faults: Iterable[FileFault], *, new: bool) -> None:
+        rows = [[str(one.file), f"{one.kind}: {one.detail}" if one.detail else one.kind] for one in faults]
+        try:
+            with self.path.open("w" if new else "a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                csv.writer(file).writerows([_HEAD, *rows] if new else rows)
         except OSError as error:
             raise RunError(f"could not write {self.path}: {error.strerror}. {OUTPUT}") from error
+
+    def shared(self) -> None:
+        """Those of all processes, each of which has to call it; the table is in the order of the files then."""
+        everyones = exchanged(self._found)
+        self._found = list(chain.from_iterable(everyones))
+        if any(everyones[1:]) and place()[0] == 0:
+            self._write(self.found, new=True)
 
     def add_all(self, faults: Iterable[FileFault]) -> None:
         """Count files that are known not to be predicted; as `add`."""
@@ -183,12 +209,16 @@ class Failures:
 
     @contextmanager
     def counted(self, notices: list[str]) -> Iterator[None]:
-        """While the block predicts; a table of an earlier prediction is removed first. Adds a notice for each kind.
+        """While the block predicts; a table of an earlier prediction is removed first. Adds a notice for each kind. Not
+        in other processes than the first.
 
         Raises:
             InputError: a file of that name which is something else.
             DataError: not one file could be predicted.
         """
+        if place()[0]:
+            yield
+            return
         self._remove_former()
         yield
         if len(self.found) == self.total:

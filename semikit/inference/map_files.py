@@ -35,6 +35,7 @@ from semikit.settings.base import Location, one_or_many
 MAPS, PICTURES = (".tif", ".tiff"), (".png",)
 SCRATCH = "shares"
 """What a folder for files that do not stay is called, with a dot before it and letters of chance after it."""
+CLASSES = "classes"
 _EXTRA = ("confidence", "probability", "overlay")
 _AREAS = ("class", "name", "pixels", "area_m2", "share")
 _BY_FORMAT = {"tif": MAPS, "png": PICTURES}
@@ -203,9 +204,9 @@ def share_file(
     return MapFile(path, grid, bands=len(bands), nodata=NODATA, tags=tags, average=True, descriptions=bands)
 
 
-def stored_share(share: NDArray[np.floating[Any]], sink: Sink) -> NDArray[np.uint8]:
+def stored_share(share: NDArray[np.floating[Any]], path: Path | None) -> NDArray[np.uint8]:
     """Probabilities 0..1 as a file holds them: 0..255 in a picture, else percent."""
-    full = 255 if isinstance(sink, Picture) else 100
+    full = 255 if path is not None and _is_picture(path) else 100
     return (share * full).round().clip(0, full).astype(np.uint8)
 
 

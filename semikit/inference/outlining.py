@@ -172,5 +172,5 @@ def _draw(
             inside = None if area is None else area.inside(region)
             classes.write(region, ids, inside)
             if sure is not None and share is not None:
-                sure.write(region, stored_share(share, sure))
+                sure.write(region, stored_share(share, shares))
         return without_small_areas(classes, called, grid, given.path, options.min_area, given.legend)

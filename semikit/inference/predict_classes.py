@@ -17,6 +17,7 @@ from semikit.data.formats.images import read_rgb
 from semikit.data.header_notices import file_notices
 from semikit.data.samples import Bytes
 from semikit.data.unused_files import unread
+from semikit.distributed.together import end_with_others, exchanged, from_first, place
 from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, write_atomically
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
@@ -59,7 +60,7 @@ def predict_classes(
     if out.suffix.lower() != ".csv" or out.name == ERRORS:
         why = f"{ERRORS} lists what cannot be read" if out.name == ERRORS else "the classes of images are a table"
         raise InputError(f"-o {out}: {why}; give a name that ends in .csv{', another' if out.name == ERRORS else ''}.")
-    listed = find_sources(source, distinct=False)
+    listed = from_first(lambda: find_sources(source, distinct=False))
     notices = [str(unused) for unused in unread(listed, "SOURCE")]
     failures = Failures(out.parent, len(listed.files), fail_fast=options.fail_fast)
     with output_folder(out.parent), failures.counted(notices):
@@ -71,8 +72,11 @@ def predict_classes(
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             csv.writer(file).writerows([head, *rows])
 
-    write_atomically(out, write, remedy=OUTPUT, durable=False)
-    return Predicted(len(rows), [*notices, *file_notices(listed.files.values())], failures.found)
+    def finished() -> Predicted:
+        write_atomically(out, write, remedy=OUTPUT, durable=False)
+        return Predicted(len(rows), [*notices, *file_notices(listed.files.values())], failures.found)
+
+    return from_first(finished)
 
 
 def _rows(
@@ -83,32 +87,37 @@ def _rows(
     progress: Progress,
     failures: Failures,
 ) -> list[list[str]]:
-    """A row for each image that can be read, in order."""
+    """A row for each image that can be read, in order; every process predicts batches of them."""
     names = tuple(metadata["class_names"])
     settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
     evaluation = ClassEvaluation(names, settings, metadata["size"])
     upright, scale = orientation_of(metadata) != "stored", options.scale and options.scale.bounds
 
-    def read(index: int) -> tuple[Path, Bytes]:
-        image = read_rgb(paths[index], upright=upright, bands=options.bands, scale=scale)
-        return paths[index], evaluation.fitted(image, metadata["side"])
+    rank, count = place()
+    own = [index for index in range(len(paths)) if index // settings.batch % count == rank]
 
-    def readable() -> Iterator[tuple[Path, Bytes]]:
-        for found in read_ahead(failures.catch(read), len(paths)):
+    def read(number: int) -> tuple[int, Bytes]:
+        image = read_rgb(paths[own[number]], upright=upright, bands=options.bands, scale=scale)
+        return own[number], evaluation.fitted(image, metadata["side"])
+
+    def readable() -> Iterator[tuple[int, Bytes]]:
+        for index, found in zip(own, read_ahead(failures.catch(read), len(own)), strict=True):
             if isinstance(found, FileFault):
-                failures.add(found)
+                failures.add(found, at=index)
             else:
                 yield found
 
-    rows: list[list[str]] = []
+    rows: dict[int, list[str]] = {}
     for group in grouped(readable(), settings.batch):
+        end_with_others()
         images = np.stack([image for _, image in group])
         shares = ensemble.mean(images, _of_images).cpu().numpy()
-        for (path, _), share in zip(group, shares, strict=True):
-            row = [str(path), names[int(share.argmax())], f"{share.max():.4f}"]
-            rows.append([*row, *(f"{value:.4f}" for value in share)] if options.probability else row)
-        progress("predicting", len(rows) + len(failures.found), len(paths))
-    return rows
+        for (index, _), share in zip(group, shares, strict=True):
+            row = [str(paths[index]), names[int(share.argmax())], f"{share.max():.4f}"]
+            rows[index] = [*row, *(f"{value:.4f}" for value in share)] if options.probability else row
+        progress("predicting", len(rows) + len(failures.found), len(own))
+    failures.shared()
+    return [row for _, row in sorted(item for part in exchanged(rows) for item in part.items())]
 
 
 def _of_images(network: Network, images: Tensor, scale: float) -> Tensor:

@@ -23,19 +23,18 @@ from semikit.inference.class_choice import ClassChoice
 from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.finishing import area_rows, draw_overlay, polygons_notice, within, without_small_areas
 from semikit.inference.map_files import (
+    CLASSES,
     SCRATCH,
-    ClassSink,
     Legend,
     MapPredict,
     Outputs,
-    Sink,
     outputs_of,
     share_file,
     stored_share,
     write_style,
 )
 from semikit.inference.scenes import Files, SceneReader, pixels_of
-from semikit.inference.streamed import Coverage, Piece, ReadRegion, predicted
+from semikit.inference.streamed import Coverage, MapPart, Piece, ReadRegion, predicted
 from semikit.inference.windows import EvaluateSettings, refuse_channels
 from semikit.raster.area_of_interest import AreaOfInterest
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
@@ -183,32 +182,53 @@ class Predictor:
         size: tuple[int, int],
         by_windows: bool,
         from_above: bool,
+        share: tuple[int, int] = (0, 1),
     ) -> Generator[Piece, None, None]:
-        """The parts of a map of `size`, every pixel once; a photo is one."""
+        """The parts of a map of `size`, each pixel once, or a `share` (a number, of how many); a photo is one part."""
         ensemble = replace(self.ensemble, views=Views.of(self.options.tta, from_above))
         if by_windows or self.options.tile is not None:
             batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
             coverage = Coverage(size, self.side, self.overlap, batch)
-            yield from predicted(read, ensemble, coverage)
+            yield from predicted(read, ensemble, coverage, share)
+            return
+        if share[0]:
             return
         region = Region(0, 0, *size)
         image, valid = read(region)
         shares = ensemble.whole(image, self.settings, self.crop)
         yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
 
-    def pieces_of(self, files: Files, read: ReadRegion) -> Generator[Piece, None, None]:
-        """The parts of the map of a scene.
+    def divisible(self, files: Files) -> bool:
+        """Whether a scene has several parts."""
+        return self.reader.by_windows(files) or self.options.tile is not None
+
+    def pieces_of(self, files: Files, read: ReadRegion, share: tuple[int, int]) -> Generator[Piece, None, None]:
+        """The parts of the map of a scene; as `pieces`.
 
         Raises:
             FileFault: cannot be read.
         """
         reader = self.reader
-        return self.pieces(read, reader.grid(files).size, reader.by_windows(files), reader.is_map(files))
+        return self.pieces(read, reader.grid(files).size, reader.by_windows(files), reader.is_map(files), share)
+
+    def drawn(self, piece: Piece, outputs: Outputs) -> MapPart:
+        """What files hold of a part: the classes, and of what else is wanted the probabilities."""
+        ids, confidence = (values.cpu().numpy() for values in self.choice(piece.probabilities))
+        values = {CLASSES: ids}
+        if outputs.polygons is not None or "confidence" in outputs.extra:
+            values["confidence"] = stored_share(confidence, outputs.extra.get("confidence"))
+        if (path := outputs.extra.get("probability")) is not None:
+            names, every = self.options.probability_of, piece.probabilities
+            chosen: Tensor = self.reader.probability(every)
+            if names:
+                chosen = every[[self.reader.class_names.index(name) for name in names]]
+            values["probability"] = stored_share(np.moveaxis(chosen.cpu().numpy(), 0, -1), path)
+        return MapPart(piece.region, piece.valid, values, piece.done, piece.total)
 
     def write(
-        self, files: Files, read: ReadRegion, pieces: Iterable[Piece], outputs: Outputs, progress: PartProgress
+        self, files: Files, read: ReadRegion, parts: Iterable[MapPart], outputs: Outputs, progress: PartProgress
     ) -> tuple[dict[str, str], PolygonReport | None]:
-        """All outputs of one scene, of which `pieces` are predicted; returns notices for the user, by their kind, and
+        """All outputs of one scene, of which `parts` are predicted; returns notices for the user, by their kind, and
         what was outlined.
         """
         notices = self.reader.notices(files)
@@ -222,10 +242,11 @@ class Predictor:
                 classes, sinks = outputs.open(stack, grid, self.legend, self.bands)
                 if shares is not None and "confidence" not in sinks:
                     sinks["confidence"] = stack.enter_context(share_file(shares, grid, ("confidence",)))
-                for piece in pieces:
-                    seen |= bool(piece.valid.any())
-                    self._write_piece(piece, classes, sinks)
-                    progress(piece.done, piece.total)
+                for part in parts:
+                    seen |= bool(part.valid.any())
+                    for kind, values in part.values.items():
+                        (classes if kind == CLASSES else sinks[kind]).write(part.region, values, part.valid)
+                    progress(part.done, part.total)
                 least, path = self.options.min_area, outputs.classes
                 notices |= without_small_areas(classes, path, grid, files[0], least, self.legend)
                 draw_overlay(sinks, classes, read, grid.size, self.colours, self.reader.background)
@@ -239,18 +260,6 @@ class Predictor:
         if report is not None and outputs.polygons is not None:
             notices[_POLYGONS] = polygons_notice(report, outputs.polygons, grid.placed)
         return notices, report
-
-    def _write_piece(self, piece: Piece, classes: ClassSink, sinks: Mapping[str, Sink]) -> None:
-        ids, confidence = (values.cpu().numpy() for values in self.choice(piece.probabilities))
-        classes.write(piece.region, ids, piece.valid)
-        if (sink := sinks.get("confidence")) is not None:
-            sink.write(piece.region, stored_share(confidence, sink), piece.valid)
-        if (sink := sinks.get("probability")) is not None:
-            names, every = self.options.probability_of, piece.probabilities
-            chosen: Tensor = self.reader.probability(every)
-            if names:
-                chosen = every[[self.reader.class_names.index(name) for name in names]]
-            sink.write(piece.region, stored_share(np.moveaxis(chosen.cpu().numpy(), 0, -1), sink), piece.valid)
 
     def area_rows(self, files: Files, classes: Path, report: PolygonReport) -> list[list[object]]:
         """The rows of the table of areas: of each class, also of those that the map does not hold."""

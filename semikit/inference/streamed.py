@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, final
@@ -36,6 +36,20 @@ class Piece:
     region: Region
     probabilities: Tensor
     valid: NDArray[np.bool_]
+    done: int = 1
+    total: int = 1
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MapPart:
+    """A part of a scene as its files hold it: where it is valid (h, w), and by kind of file the values (h, w) or
+    (h, w, bands) uint8; with it `done` of `total` parts of equal work are.
+    """
+
+    region: Region
+    valid: NDArray[np.bool_]
+    values: Mapping[str, NDArray[np.uint8]]
     done: int = 1
     total: int = 1
 
@@ -81,23 +95,34 @@ def predicted(
     read: ReadRegion,
     ensemble: Ensemble,
     coverage: Coverage,
+    share: tuple[int, int] = (0, 1),
 ) -> Generator[Piece, None, None]:
     """The parts of an image, every pixel once, with the mean of the windows' softmax by their weights.
 
-    Windows without a valid pixel are not predicted. Work is counted in rows of windows.
+    Windows without a valid pixel are not predicted. Work is counted in rows of windows, strip by strip; with `share` (a
+    number, of how many) only that share of them, consecutive ones, are done: over all shares every part comes once, its
+    sums in the same order.
     """
     strips, tops = coverage.strips(ensemble.num_classes), coverage.starts(0)
     bottoms, shape = [*tops[1:], coverage.size[0]], coverage.shape()
+    first, end = (len(strips) * len(tops) * part // share[1] for part in (share[0], share[0] + 1))
+    done = 0
     for number, strip in enumerate(strips):
+        rows = range(max(first - number * len(tops), 0), min(end - number * len(tops), len(tops)))
+        if not rows:
+            continue
+        before = next(row for row, top in enumerate(tops) if top + shape[0] > tops[rows[0]])  # reaches into the first
         lefts = [left for left in coverage.starts(1) if left < strip[1] and left + shape[1] > strip[0]]
-        regions = [Region(top, left, *shape) for top in tops for left in lefts]
+        regions = [Region(top, left, *shape) for top in tops[before : rows[-1] + 1] for left in lefts]
         windows = _in_order(read, ensemble, regions, coverage.batch)
         sums = _Sums(coverage, ensemble.num_classes, strip)
-        for row, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
+        for row in range(before, rows[-1] + 1):
             for window in islice(windows, len(lefts)):
                 sums.add(*window)
-            piece = sums.take(top, bottom - top)
-            yield replace(piece, done=number * len(tops) + row + 1, total=len(strips) * len(tops))
+            piece = sums.take(tops[row], bottoms[row] - tops[row])
+            if row in rows:
+                done += 1
+                yield replace(piece, done=done, total=end - first)
 
 
 Window = tuple[int, Tensor | None, NDArray[np.bool_] | None]

@@ -14,6 +14,9 @@ import torch
 from semikit.distributed.groups import started_by_torchrun
 from semikit.errors import InputError, RunError
 
+LAUNCHED = "semikit-"
+"""What the name of a job of torchrun begins with where `--gpus` started it, in the environment of its processes."""
+
 
 def check_launch(gpus: int, raw: Mapping[str, Any]) -> None:
     """Refuse to start `gpus` processes on the device that the configuration `raw` asks for.
@@ -56,11 +59,14 @@ def without_gpus(arguments: Sequence[str]) -> list[str]:
     return arguments_of_each
 
 
-def launch(count: int, arguments: Sequence[str]) -> int:
+_GO_ON = "Go on from the last checkpoint with --resume RUN."
+
+
+def launch(count: int, arguments: Sequence[str], remedy: str = _GO_ON) -> int:
     """Run `semikit ARGUMENTS` in `count` processes; the exit code of the first that failed, 0 where none did.
 
     Raises:
-        RunError: a process was killed.
+        RunError: a process was killed; with a `remedy`.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -74,7 +80,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=count,
-        run_id=uuid.uuid4().hex,
+        run_id=f"{LAUNCHED}{uuid.uuid4().hex}",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
@@ -89,6 +95,6 @@ def launch(count: int, arguments: Sequence[str]) -> int:
             return failure.exitcode
         raise RunError(
             f"process {rank} of {count} was killed by signal {-failure.exitcode} (most often the machine's memory was "
-            "full). Go on from the last checkpoint with --resume RUN."
+            f"full). {remedy}"
         ) from None
     return 0

@@ -182,7 +182,7 @@ def test_views_and_several_runs_are_averaged(semikit: Call, trained: Path, image
 
 def test_every_wish_of_a_task_has_a_flag() -> None:
     flags = set(inspect.signature(predict).parameters) - {
-        "run", "sources", "out", "device", "precision", "quiet", "ensemble",
+        "context", "run", "sources", "out", "gpus", "device", "precision", "quiet", "ensemble",
     }  # fmt: skip
     assert flags == {field for name in TASKS.names() for field in TASKS.get(name).Predict.model_fields}
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,17 @@ class Server:
         """A command from beginning to end."""
         return self.ended(self.start(*arguments, **plan))
 
-    def run_together(self, count: int, *arguments: object) -> list[Ended]:
-        """A command in several processes that share a run, as torchrun starts them."""
+    def run_together(
+        self, count: int, *arguments: object, plans: Mapping[int, dict[str, Any]] | None = None
+    ) -> list[Ended]:
+        """A command in several processes that share a run, as torchrun starts them; `plans` for some of them."""
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         size = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
         ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-        started = [self.start(*arguments, environment={**place, **size, **rank}) for rank in ranks]
+        started = [
+            self.start(*arguments, environment={**place, **size, **rank}, **(plans or {}).get(number, {}))
+            for number, rank in enumerate(ranks)
+        ]
         return [self.ended(pid) for pid in started]
 
     def killed_after(self, seconds: float, *arguments: object, **plan: Any) -> Ended:

@@ -78,6 +78,27 @@ def test_strips_change_nothing(pointwise: Make, monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(once, parts)
 
 
+@pytest.mark.parametrize("size", [(50, 130), (16, 300), (90, 12), (5, 7)])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_shares_are_the_whole_bit_for_bit(
+    pointwise: Make, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], count: int
+) -> None:
+    """Whatever their number, also more than there are parts; a share repeats at most the windows that reach into it."""
+    monkeypatch.setattr(streamed, "_STRIP_BYTES", 4 * 4 * 16 * 37)
+    asked: list[Region] = []
+    read, ensemble = look_at(picture(size), asked=asked), Ensemble((pointwise(multiple=1),), INFERENCE)
+    coverage = Coverage(size, 16, 6, 1)
+    once, _ = joined(predicted(read, ensemble, coverage), size)
+    windows = len(asked)
+    pieces = [list(predicted(read, ensemble, coverage, (number, count))) for number in range(count)]
+    parts, _ = joined([piece for share in pieces for piece in share], size)
+    assert torch.equal(once, parts)
+    assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+    assert all(share[-1].done == share[-1].total == len(share) for share in pieces if share)
+    repeated, in_a_strip = len(asked) - 2 * windows, 37 // 10 + 2
+    assert repeated <= (count - 1) * 2 * in_a_strip
+
+
 class Blur(Network):
     """Classes by the mean of 5 x 5 pixels; edges of what it is given are zeros, so windows differ there."""
 

@@ -57,7 +57,11 @@ class RangeWatch:
             self._shallow[path] = None
         low, high = (np.asarray(bound, np.float32) for bound in self.scale.bounds)
         outside = int(((pixels < low) | (pixels > high)).sum())
-        found = _Seen(pixels.size, outside, pixels.min(0).astype(np.float64), pixels.max(0).astype(np.float64))
+        self._count(
+            path, _Seen(pixels.size, outside, pixels.min(0).astype(np.float64), pixels.max(0).astype(np.float64))
+        )
+
+    def _count(self, path: Path, found: _Seen) -> None:
         with self._lock:
             before = self._seen.setdefault(path, found)
             if before is not found:
@@ -70,6 +74,17 @@ class RangeWatch:
         """A photo of 8 bits, which no range is applied to."""
         if self.scale is not None and self.scale.bounds != BYTES.bounds:
             self._plain[path] = None
+
+    def seen(self) -> tuple[Any, ...]:
+        """All that was collected, as it may go to another process."""
+        return self._seen, self._deep, self._shallow, self._plain
+
+    def add_seen(self, seen: tuple[Any, ...]) -> None:
+        """What another one has `seen`."""
+        for path, found in seen[0].items():
+            self._count(path, found)
+        for own, other in zip((self._deep, self._shallow, self._plain), seen[1:], strict=True):
+            own |= other
 
     @property
     def deep(self) -> list[Path]:
