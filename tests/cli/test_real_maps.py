@@ -13,6 +13,7 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+from rio_cogeo.cogeo import cog_validate
 
 from tests.helpers import photos
 
@@ -32,22 +33,24 @@ def labels_of(path: Path) -> Any:
 
 def test_a_city_by_another(semikit: Call, tmp_path: Path) -> None:
     cities = Path(os.environ["SEMIKIT_TEST_DATA"], "oscd")
-    for part, city in (("train", "bercy"), ("val", "paris")):
-        for kind in ("images", "masks"):
-            (tmp_path / part / kind).mkdir(parents=True)
-        (tmp_path / part / "images/a.tif").symlink_to(cities / city / "A.tif")
+    (tmp_path / "masks").mkdir()
+    for city in ("bercy", "paris"):
         with rasterio.open(cities / city / "A.tif") as file:
             profile = {**file.profile, "count": 3, "dtype": "uint8", "nodata": None}
-        with rasterio.open(tmp_path / part / "masks/a.tif", "w", **profile) as file:
+        with rasterio.open(tmp_path / f"masks/{city}.tif", "w", **profile) as file:
             file.write(labels_of(cities / city / "A.tif"))
-    parts = [f"{part}: {{images: {part}/images, masks: {part}/masks}}" for part in ("train", "val")]
+    parts = [
+        f'{part}: {{images: "{cities}/{{stem}}/A.tif", masks: "masks/{{stem}}.tif", names: [{city}]}}'
+        for part, city in (("train", "bercy"), ("val", "paris"))
+    ]
     colours = [f"{name}: {list(colour)}" for name, colour in CLASSES.items()]
-    (tmp_path / "data.yaml").write_text("\n".join([*parts, f"colors: {{{', '.join(colours)}}}"]))
+    bands = ["bands: [B04, B03, B02, B08]", "scale: {min: 0, max: 3000}"]
+    (tmp_path / "data.yaml").write_text("\n".join([*parts, *bands, f"colors: {{{', '.join(colours)}}}"]))
     flags = ("--method", "supervised", "--iterations", "2", "--out", "run")
     answer = semikit("train", "seg", "--data", tmp_path / "data.yaml", *photos.FLAGS, *flags)
     assert answer.code == 0, answer.err
     source = cities / "rio/A.tif"
-    outputs = ("--polygons", "rio.gpkg", "--areas", "--confidence")
+    outputs = ("--polygons", "rio.gpkg", "--areas", "--confidence", "--overlay", "--legend")
     answer = semikit("predict", "run", source, "-o", "rio.tif", *outputs)
     assert answer.code == 0, answer.err
     with rasterio.open("rio.tif") as file, rasterio.open(source) as city:
@@ -55,6 +58,14 @@ def test_a_city_by_another(semikit: Call, tmp_path: Path) -> None:
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert file.colormap(1)[2][:3] == (0, 128, 0)
         classes, box = file.read(1), shapely.box(*file.bounds)
+    for name in ("rio", "rio-confidence", "rio-overlay"):
+        assert cog_validate(f"{name}.tif", strict=True, quiet=True) == (True, [], [])
+    with rasterio.open("rio-overlay.tif") as file, rasterio.open(source) as city:
+        assert (file.crs, file.transform, file.shape) == (city.crs, city.transform, city.shape)
+        colour = np.array(list(CLASSES.values()))[classes]
+        natural = np.moveaxis(np.clip(city.read([3, 2, 1]) / 3000 * 255, 0, 255), 0, -1)
+        assert np.abs(np.moveaxis(file.read(), 0, -1) - (natural + colour) / 2).max() <= 1.5
+    assert Path("rio-legend.png").is_file()
     with Path("rio-areas.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["name"], int(row["pixels"])) for row in rows] == [
