@@ -216,12 +216,14 @@ def evaluate(
     split: str = "val",
     average: str | None = None,
     window: str | None = None,
+    threshold: float | str | Sequence[float | str] | None = None,
     objects: Sequence[str] | str | None = None,
     objects_min_pixels: int | None = None,
     device: str | None = None,
     precision: str | None = None,
 ) -> Scores:
-    """Scores of a run or weights file on a split ("val" or "test") of its own data, or of those given; `objects` are
+    """Scores of a run or weights file on a split ("val" or "test") of its own data, or of those given. A class (of
+    change any) counts from the probability `threshold` on, "auto" is the best one for these images; `objects` are
     classes whose connected areas are scored too.
 
     Raises:
@@ -233,8 +235,8 @@ def evaluate(
     given = Path(data) if isinstance(data, str | PathLike) else data
     return score(
         existing_run(run), dataset=dataset, data=given, root=_path(root), split=split, average=average, window=window,
-        objects=[objects] if isinstance(objects, str) else objects, objects_min_pixels=objects_min_pixels,
-        device=device, precision=precision,
+        threshold=threshold, objects=[objects] if isinstance(objects, str) else objects,
+        objects_min_pixels=objects_min_pixels, device=device, precision=precision,
     )[0]  # fmt: skip
 
 

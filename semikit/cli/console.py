@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from semikit.core.census import Census
-from semikit.core.task import Scores
+from semikit.core.task import Scores, at_threshold
 from semikit.errors import some
 from semikit.files import shell_word
 from semikit.run.lifecycle import Plan
@@ -48,7 +48,7 @@ def scores_table(iteration: int, scores: Mapping[str, Scores], best: Mapping[str
     for column in (first.metric, *first.extra):
         table.add_column(column, justify="right")
     for name, result in scores.items():
-        table.add_row(name, *map(shown, (result.value, *result.extra.values())))
+        table.add_row(f"{name}{at_threshold(result.threshold)}", *map(shown, (result.value, *result.extra.values())))
     return Group(table, Text(f" best: {best['value']:.2f} ({best['model']}, iteration {best['iteration']})", "dim"))
 
 
@@ -110,8 +110,9 @@ def say_results(run: FinishedRun, console: Console, quiet: bool) -> None:
     """The best value and, without `quiet`, the test value, the classes, and what to type next."""
     results = run.results
     best = results["best"]
+    at = at_threshold(best.get("threshold"))
     console.print(
-        f"best {results['metric']} {best['value']:.2f} ({best['model']}, iteration {best['iteration']}, "
+        f"best {results['metric']} {best['value']:.2f}{at} ({best['model']}, iteration {best['iteration']}, "
         f"{best['split']}, protocol {results['protocol']})",
         highlight=False,
     )

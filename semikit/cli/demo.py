@@ -167,14 +167,17 @@ def _compare(folder: Path, seed: int, own: Photos | None) -> list[str]:
 
     runs = {side: run_folder(folder, seed, side) for side in METHODS}
     config = read_run_config(runs["labelled-only"], {})
-    networks = {side: load_network(path)[0] for side, path in runs.items()}
+    loaded = {side: load_network(path) for side, path in runs.items()}
+    networks = {side: network for side, (network, _) in loaded.items()}
+    thresholds = {side: metadata["best"].get("threshold") for side, (_, metadata) in loaded.items()}
     task: Any = build_task(config)
     path = folder / "comparison.png"
     inference = inference_of(config, choose_device("cpu"))
     evaluation, source = task.evaluation, task.learned.val
     if own is not None:
         evaluation, source = replace(evaluation, palette=own.parts.palette), task.learned.test
-    save_png(evaluation.comparison(networks, source, inference), path)
+    chosen = {"thresholds": thresholds} if any(thresholds.values()) else {}  # of change alone
+    save_png(evaluation.comparison(networks, source, inference, **chosen), path)
     lines = [f"picture:     {path}", f"run folders: {folder}"]
     if own is not None:
         return [*lines, *own.next_lines(folder, runs["semi-supervised"])]

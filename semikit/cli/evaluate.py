@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,14 @@ def evaluate(
     split: Annotated[str, typer.Option(help="val | test")] = "val",
     average: Annotated[str | None, typer.Option(help="paper: absent classes count 0 | present: are left out")] = None,
     window: Annotated[str | None, typer.Option(help="original: the whole image | sliding")] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="P|CLASS=P|auto",
+            help="seg, cd: a class, of change any, from this probability on, as of predict; auto: the best one for "
+            "change on these images (default: that of the run).",
+        ),
+    ] = None,
     objects: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,15 +49,18 @@ def evaluate(
     existing_run(run)  # before anything heavy is imported
     check_json(json_file)
     from semikit.cli.console import class_table, say_absent, shown
+    from semikit.core.task import at_threshold
     from semikit.registry import TASKS
     from semikit.run.evaluate import score
 
     scores, facts = score(
         run, dataset=dataset, data=data, root=root, split=split, average=average, window=window,
-        objects=objects or None, objects_min_pixels=objects_min_pixels, device=device, precision=precision,
+        threshold=_threshold(threshold), objects=objects or None, objects_min_pixels=objects_min_pixels, device=device,
+        precision=precision,
     )  # fmt: skip
     console = Console()
-    line = f"{scores.metric} {scores.value:.2f} on {split} of {facts['data']} ({facts['images']} images)"
+    value = f"{scores.value:.2f}{at_threshold(scores.threshold)}"
+    line = f"{scores.metric} {value} on {split} of {facts['data']} ({facts['images']} images)"
     console.print(line, highlight=False, markup=False)
     if not quiet:
         console.print(class_table(scores.per_class, TASKS.get(facts["task"]).per_class, scores.class_scores))
@@ -61,6 +72,10 @@ def evaluate(
         console.print(_made_by(facts), soft_wrap=True, highlight=False, markup=False)
     if json_file is not None:
         write_json(json_file, {"metric": scores.metric, "value": scores.value, **facts, **scores.plain()})
+
+
+def _threshold(given: Sequence[str] | None) -> str | Sequence[str] | None:
+    return given[0] if given and len(given) == 1 else given or None
 
 
 def _made_by(facts: Mapping[str, Any]) -> str:

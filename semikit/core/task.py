@@ -58,6 +58,7 @@ class Scores:
 
     `per_class` is the score of each class, `extra` holds other scores by name, and `class_scores` those of each class
     (precision, recall, F1), by name and class. None is a score that is not defined: all those of a class without truth.
+    `threshold` is the probability (0..1) from which pixels counted as changed, if it was chosen on these images.
     """
 
     metric: str
@@ -65,11 +66,18 @@ class Scores:
     per_class: Mapping[str, float | None] = field(default_factory=dict)
     extra: Mapping[str, float | None] = field(default_factory=dict)
     class_scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    threshold: float | None = None
 
     def plain(self) -> dict[str, Any]:
         """As plain values for JSON, each score under its name."""
         per_class = {"per_class": dict(self.per_class), "class_scores": dict(self.class_scores)}
-        return {self.metric: self.value, **self.extra, **per_class}
+        chosen = {} if self.threshold is None else {"threshold": self.threshold}
+        return {self.metric: self.value, **self.extra, **chosen, **per_class}
+
+
+def at_threshold(threshold: float | str | None) -> str:
+    """What is said of a threshold behind a score; nothing where there is none."""
+    return "" if threshold is None else f" at threshold {threshold}"
 
 
 @final
@@ -199,10 +207,15 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(
-        self, networks: Mapping[str, Network], split: Split, inference: Inference, final: bool = False
+        self,
+        networks: Mapping[str, Network],
+        split: Split,
+        inference: Inference,
+        final: bool = False,
+        threshold: float | None = None,
     ) -> dict[str, Scores]:
         """Scores of each network on a split; every image counted once. A `final` evaluation has also those that take
-        longer than training waits for.
+        longer than training waits for. `threshold` is one that was chosen before, where one would be chosen.
         """
 
     def scored_notices(self, split: Split) -> Sequence[str]:
@@ -210,9 +223,11 @@ class Task(ABC):
         return ()
 
     @abstractmethod
-    def pictures(self, network: Network, folder: Path, inference: Inference, caption: str) -> list[Path]:
-        """A few validation images with truth, prediction and confidence, below a line of text, as PNG files; returns
-        them.
+    def pictures(
+        self, network: Network, folder: Path, inference: Inference, caption: str, threshold: float | None = None
+    ) -> list[Path]:
+        """A few validation images with truth, prediction (at a threshold that was chosen) and confidence, below a line
+        of text, as PNG files; returns them.
         """
 
     @abstractmethod

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from semikit.errors import ConfigError
 from semikit.raster.polygons import NODATA
+
+AUTO = "auto"
+"""A threshold of change that is chosen on the images that the best network is chosen on."""
 
 _EXAMPLE = "Write --threshold 0.3, or --threshold CLASS=0.3 for one class"
 
@@ -50,12 +53,23 @@ class ClassChoice:
                 raise ConfigError(f"--threshold {text}: there is no class {name!r}; it has {', '.join(names)}.")
         return cls(background, common, by_class)
 
+    @property
+    def is_most_probable(self) -> bool:
+        """Whether there is no threshold."""
+        return self.common is None and not self.by_class
+
+    def leaves_gaps(self, classes: int) -> bool:
+        """Whether a pixel may get none of so many classes."""
+        named = self.by_class or {}
+        always = self.background is not None and self.background not in named
+        return not always and (self.common is not None or len(named) == classes)
+
     def __call__(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (K, h, w) -> classes (h, w) uint8, 255 where none is chosen, and the probability (h, w) of the
         class, of the most probable one where none is.
         """
         sure, chosen = probabilities.max(0)
-        if self.common is not None or self.by_class:
+        if not self.is_most_probable:
             named = self._of_named(probabilities)
             chosen = torch.where(named == NODATA, self._of_others(probabilities), named)
             there = chosen != NODATA
@@ -83,10 +97,26 @@ class ClassChoice:
             return chosen
         if self.background is None or self.background in (self.by_class or {}):
             return torch.where(share >= self.common, chosen, NODATA)
-        others[self.background] = -1
-        share, kind = others.max(0)
-        changed = (others.clamp(min=0).sum(0) >= self.common) & (share >= 0)
-        return torch.where(changed, kind, self.background)
+        changed, kind = change_of(others, self.background)
+        there = others.gather(0, kind[None])[0] >= 0
+        return torch.where((changed >= self.common) & there, kind, self.background)
+
+
+def change_of(probabilities: Tensor, background: int) -> tuple[Tensor, Tensor]:
+    """Probabilities (K, *S), below 0 where a class is left out -> that of all but the background together (*S), and the
+    most probable of those classes (*S).
+    """
+    others = probabilities.clone()
+    others[background] = -1
+    return others.clamp(min=0).sum(0), others.argmax(0)
+
+
+def threshold_of(metadata: Mapping[str, Any]) -> Any:
+    """The threshold that a model is evaluated and predicts with, as `evaluate.threshold` states it: of `auto` the one
+    that was chosen.
+    """
+    stated = metadata.get("evaluate", {}).get("threshold")
+    return metadata["best"]["threshold"] if stated == AUTO else stated
 
 
 def _share(text: str | float, number: str) -> float:

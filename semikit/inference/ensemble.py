@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from semikit.core.network import Network
 from semikit.core.task import Inference
 from semikit.inference.windows import EvaluateSettings, normalized, original, predict_scores, probabilities
-from semikit.raster.polygons import NODATA
 
 Tta = Literal["none", "flip", "flip+scale"]
 
@@ -105,19 +104,3 @@ def _of_window(network: Network, images: Tensor, scale: float) -> Tensor:
 
 def _of_image(network: Network, images: Tensor, scale: float, settings: EvaluateSettings, crop: int) -> Tensor:
     return probabilities(predict_scores(network, images, settings, crop, scale), settings)
-
-
-def most_likely(
-    network: Network,
-    image: NDArray[np.uint8],
-    valid: NDArray[np.bool_] | None,
-    settings: EvaluateSettings,
-    crop: int,
-    inference: Inference,
-) -> tuple[NDArray[np.uint8], Tensor]:
-    """Class ids (H, W) uint8 of an image (H, W, C), 255 where not valid, and their confidence (H, W) on the device."""
-    confidence, labels = Ensemble((network,), inference).whole(image, settings, crop).max(0)
-    ids: NDArray[np.uint8] = labels.to(torch.uint8).cpu().numpy()
-    if valid is not None:
-        ids[~valid] = NODATA
-    return ids, confidence

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, final
 
@@ -19,8 +20,9 @@ from semikit.data.check import Part, missing_files, size_fault, target_of
 from semikit.data.palette import Palette
 from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
-from semikit.errors import DataError, unknown
-from semikit.inference.ensemble import Ensemble, most_likely
+from semikit.errors import ConfigError, DataError, unknown
+from semikit.inference.class_choice import AUTO, ClassChoice, change_of
+from semikit.inference.ensemble import Ensemble
 from semikit.inference.pictures import displayed, heat, sheet, sheet_legend, shown_labels
 from semikit.inference.streamed import Coverage, predicted
 from semikit.inference.windows import (
@@ -28,11 +30,13 @@ from semikit.inference.windows import (
     grouped,
     normalized,
     predict_scores,
+    probabilities,
     read_ahead,
     readable_batches,
 )
 from semikit.metrics.scoring import nothing_counted, scored, scores_of
 from semikit.raster.region import Region, middle
+from semikit.settings.base import one_or_many
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -51,11 +55,11 @@ _LEGEND = 24
 @dataclass(frozen=True)
 class PixelEvaluation:
     """How networks that label pixels are scored and shown: classes, settings, training crop, colours, the metrics for a
-    number of classes, what the pictures of an image are called, the class that is no object (unchanged), and whether
-    objects are scored beside pixels.
+    number of classes, what the pictures of an image are called, the class that is no change, and whether objects are
+    scored beside pixels.
 
     Raises:
-        UnknownNameError: a class of `objects` that is none.
+        InputError: a class of `objects` that is none, a threshold that does not fit.
     """
 
     class_names: tuple[str, ...]
@@ -71,13 +75,35 @@ class PixelEvaluation:
         for name in self.settings.objects or ():
             if name not in self.class_names:
                 raise unknown("class in evaluate.objects", name, self.class_names)
+        if self.choice.leaves_gaps(len(self.class_names)) or (self.chooses and self.background is None):
+            raise ConfigError(
+                f"evaluate.threshold {self.settings.threshold}: P and auto are thresholds of change. Segmentation "
+                "takes CLASS=P, not of all classes, so that every pixel has one. Leave it out, or name a class."
+            )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a threshold is chosen."""
+        return self.settings.threshold == AUTO
+
+    @cached_property
+    def choice(self) -> ClassChoice:
+        """Which class a pixel gets, where no threshold is chosen."""
+        given = () if self.chooses else one_or_many(self.settings.threshold)
+        return ClassChoice.of(given, self.class_names, self.background)
+
+    def at(self, threshold: float | None) -> PixelEvaluation:
+        """The same with a threshold in place of one that would be chosen."""
+        if threshold is None or not self.chooses:
+            return self
+        return replace(self, settings=self.settings.model_copy(update={"threshold": threshold}))
 
     def _new_metrics(self) -> MetricCollection:
         count, names = len(self.class_names), self.settings.objects
         metrics = self.metrics(count, self.settings)
         if names is None:
             names = () if self.background is None else self.class_names[self.background + 1 :]
-        if self.final and names:
+        if self.final and names and not self.chooses:
             from semikit.metrics.objects import ObjectScores
 
             chosen = [self.class_names.index(name) for name in names]
@@ -117,7 +143,19 @@ class PixelEvaluation:
         with torch.no_grad(), inference.autocast():
             inputs = normalized(network, images, inference.device)
             scores = predict_scores(network, inputs, self.settings, self.crop)
-        yield _counted(scores.argmax(1), labels, valid, inference.device)
+            if self.chooses or not self.choice.is_most_probable:
+                scores = probabilities(scores, self.settings)
+        yield {**self._decided(scores.movedim(1, 0)), **_truth(labels, valid, inference.device)}
+
+    def _decided(self, scores: Tensor) -> dict[str, Tensor]:
+        """The class (*S) of pixels by probabilities (K, *S), or scores where the highest wins; to choose a threshold,
+        what `ChangeScores` takes.
+        """
+        if not self.chooses:
+            return {"predicted": scores.argmax(0) if self.choice.is_most_probable else self.choice(scores)[0].long()}
+        assert self.background is not None
+        changed, kind = change_of(scores, self.background)
+        return {"predicted": scores.argmax(0), "changed": changed, "kind": kind}
 
     def _streamed(
         self, network: Network, source: Samples, index: int, inference: Inference
@@ -131,8 +169,9 @@ class PixelEvaluation:
             labels, valid = source.target(index, piece.region)
             if labels.shape != piece.valid.shape:
                 raise size_fault(source, index, (*extent, 1), labels.shape)
-            counted = _counted(piece.probabilities.argmax(0), labels, valid & piece.valid, inference.device)
-            yield {**counted, "place": (piece.region, extent)}
+            decided = self._decided(piece.probabilities.to(inference.device))
+            truth = _truth(labels, valid & piece.valid, inference.device)
+            yield {**decided, **truth, "place": (piece.region, extent)}
 
     def passes(
         self, networks: Sequence[Network], source: Samples, indices: Sequence[int], inference: Inference
@@ -151,10 +190,15 @@ class PixelEvaluation:
             yield count
 
     def comparison(
-        self, networks: Mapping[str, Network], source: Samples, inference: Inference, confidence: bool = False
+        self,
+        networks: Mapping[str, Network],
+        source: Samples,
+        inference: Inference,
+        confidence: bool = False,
+        thresholds: Mapping[str, float | None] | None = None,
     ) -> Image.Image:
         """A few images and their truth beside the prediction of each network, titled by its name; with `confidence`
-        that of the last one too.
+        that of the last one too. `thresholds` are those that were chosen for networks.
         """
         rows, present, everything = [], set[int](), True
         for index in spread(range(len(source)), _EXAMPLES):
@@ -162,17 +206,24 @@ class PixelEvaluation:
             region = None if extent is None else middle(extent, _SHOWN)
             image, labels, valid = _labeled_image(source, index, region)
             predictions = [
-                most_likely(network, image, None, self.settings, self.crop, inference) for network in networks.values()
+                self.at((thresholds or {}).get(name))._shown(network, image, inference)
+                for name, network in networks.items()
             ]
             every = [(labels, valid), *((classes, None) for classes, _ in predictions)]
             rows.append([*displayed(image), *(shown_labels(*shown, self.palette) for shown in every)])
             if confidence:
-                rows[-1].append(heat(predictions[-1][1].float().cpu().numpy()))
+                rows[-1].append(heat(predictions[-1][1]))
             everything &= bool(valid.all())
             present.update(*(np.unique(classes[where]).tolist() for classes, where in every))
         titles = (*self.titles, "truth", *networks, *(["confidence"] if confidence else []))
         legend = sheet_legend(self._legend(present), ignored=not everything, confidence=confidence)
         return sheet(rows, titles, legend)
+
+    def _shown(self, network: Network, image: Bytes, inference: Inference) -> tuple[Bytes, NDArray[np.float32]]:
+        """Classes and confidence (H, W) of an image."""
+        shares = Ensemble((network,), inference).whole(image, self.settings, self.crop)
+        classes, confidence = self.choice(shares)
+        return classes.cpu().numpy(), confidence.float().cpu().numpy()
 
     def _legend(self, present: set[int]) -> list[tuple[str, Bytes]]:
         """All classes, or where they are many those that are shown."""
@@ -182,10 +233,9 @@ class PixelEvaluation:
         ]
 
 
-def _counted(predicted: Tensor, labels: Bytes, valid: NDArray[np.bool_], device: torch.device) -> Mapping[str, Tensor]:
-    """The arguments of a metric's `update`, on the device."""
-    truth, counted = torch.from_numpy(labels).to(device).long(), torch.from_numpy(valid).to(device)
-    return {"predicted": predicted.to(device), "labels": truth, "valid": counted}
+def _truth(labels: Bytes, valid: NDArray[np.bool_], device: torch.device) -> Mapping[str, Tensor]:
+    """What a metric's `update` takes of the truth, on the device."""
+    return {"labels": torch.from_numpy(labels).to(device).long(), "valid": torch.from_numpy(valid).to(device)}
 
 
 def _labeled_image(source: Samples, index: int, region: Region | None = None) -> tuple[Any, Any, Any]:

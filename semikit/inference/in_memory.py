@@ -88,8 +88,8 @@ def _map(
         read, size, by_windows = pixels_of(np.stack(dates) if dates[1:] else dates[0], None), dates[0].shape[:2], False
     classes, confidence = np.full(size, NODATA, np.uint8), np.zeros(size, np.float32)
     for piece in predictor.pieces(read, (size[0], size[1]), by_windows, from_above=False):
-        shares, found = (values.cpu().numpy() for values in piece.probabilities.max(0))
-        classes[piece.region.slices] = np.where(piece.valid, found.astype(np.uint8), np.uint8(NODATA))
+        found, shares = (values.cpu().numpy() for values in predictor.choice(piece.probabilities))
+        classes[piece.region.slices] = np.where(piece.valid, found, np.uint8(NODATA))
         confidence[piece.region.slices] = shares
     return Prediction(classes, confidence, reader.class_names, (*reader.watch.notices(), *file_notices(paths)))
 

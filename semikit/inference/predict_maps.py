@@ -82,7 +82,8 @@ def predict_maps(
     if not single:
         refuse_among_images((one.classes for one in outputs.values()), found.images, sources)
     failures = Failures(folder, total, fail_fast=options.fail_fast)
-    notices = [*map(str, found.unused), *(journal.notices(kept, found.scenes, reader.plural) if journal else ())]
+    went_on = journal.notices(kept, found.scenes, reader.plural) if journal else ()
+    notices = [*predictor.notices(), *map(str, found.unused), *went_on]
     job = _Job(rest, outputs, faults, failures, journal, _shares(predictor, rest, faults))
     with output_folder(folder), failures.counted(notices), _cache(found.images):
         work = _Work(predictor, job)

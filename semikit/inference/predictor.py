@@ -19,7 +19,7 @@ from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.palette import Palette, palette
 from semikit.errors import ConfigError, FileFault
 from semikit.files import refuse_long_names
-from semikit.inference.class_choice import ClassChoice
+from semikit.inference.class_choice import ClassChoice, threshold_of
 from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.finishing import area_rows, draw_overlay, polygons_notice, within, without_small_areas
 from semikit.inference.map_files import (
@@ -39,6 +39,7 @@ from semikit.inference.windows import EvaluateSettings, refuse_channels
 from semikit.raster.area_of_interest import AreaOfInterest
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
 from semikit.raster.region import Region
+from semikit.settings.base import one_or_many
 
 _PIXELS = 1 << 20
 """About as many pixels of windows pass the network together."""
@@ -101,7 +102,9 @@ class Predictor:
             options=options,
             side=side,
             overlap=overlap,
-            choice=ClassChoice.of(options.threshold, reader.class_names, reader.background),
+            choice=ClassChoice.of(
+                options.threshold or one_or_many(threshold_of(metadata)), reader.class_names, reader.background
+            ),
             aoi=None if options.aoi is None else AreaOfInterest.read(options.aoi),
         )
 
@@ -110,6 +113,14 @@ class Predictor:
         """What maps say of their classes."""
         names = self.reader.class_names
         return Legend(names, self.colours[: len(names)], self.reader.background)
+
+    def notices(self) -> list[str]:
+        """What a user should know of all maps."""
+        if self.options.threshold or self.choice.is_most_probable:
+            return []
+        stated = [*(() if self.choice.common is None else (f"{self.choice.common:g}",))]
+        stated += [f"{self.reader.class_names[k]}={share:g}" for k, share in (self.choice.by_class or {}).items()]
+        return [f"threshold {', '.join(stated)}, that of the run (evaluate.threshold); --threshold P sets another"]
 
     @property
     def bands(self) -> tuple[str, ...]:

@@ -74,6 +74,10 @@ class EvaluateSettings(Settings):
     precise_bn: int = Field(0, ge=0)
     """Labelled images, at most, from which the running statistics of batch norm are taken anew before every evaluation
     and for the weights that are kept, seen as those that are scored; 0: the statistics of training."""
+    threshold: float | str | tuple[float | str, ...] | None = None
+    """The probability from which a pixel counts as changed, in evaluation and prediction; auto: the one with the best
+    IoU of change on the images that the best network is chosen on. CLASS=P: of one class; null: the most probable
+    class."""
     objects: tuple[str, ...] | None = None
     """Classes whose connected areas are scored too, in `semikit evaluate` and of the test images at the end of a run;
     null: every kind of change, none of segmentation."""

@@ -7,7 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from semikit.core.transitions import Transitions
 from semikit.metrics.confusion import (
@@ -15,6 +15,7 @@ from semikit.metrics.confusion import (
     ConfusionMetric,
     accuracy,
     class_mean,
+    count,
     f1,
     iou,
     occurring,
@@ -22,6 +23,8 @@ from semikit.metrics.confusion import (
     recall,
 )
 
+_STEPS = 200
+"""Into so many equal parts thresholds divide probabilities."""
 _EPSILON = 1e-6
 """In the harmonic mean of xView2."""
 
@@ -69,16 +72,67 @@ class DamageScores(ConfusionMetric):
         return {**found, **_changed(self), "per_class/damage_F1": grades}
 
 
+@final
+class ChosenThreshold(Metric):
+    """The `scores` at the threshold of change, of 0.005, 0.01 … 0.995, with the best IoU of change of any kind, of
+    several the nearest to 0.5; `threshold` says which.
+
+    Pixels are counted by how many of these their probability reaches, so that every confusion matrix is exact.
+    """
+
+    full_state_update = False
+    histogram: Tensor
+    """Pixels by thresholds that are reached, true class, and most probable kind of change (_STEPS, K, K)."""
+
+    def __init__(self, scores: ConfusionMetric) -> None:
+        super().__init__(sync_on_compute=False)
+        self.scores = scores
+        empty = torch.zeros(_STEPS, *scores.matrix.shape, dtype=torch.long)
+        self.add_state("histogram", empty, dist_reduce_fx="sum")
+
+    def update(self, labels: Tensor, valid: Tensor, changed: Tensor, kind: Tensor) -> None:
+        """Count a batch (B, H, W) by the probability that something `changed`, and the `kind` that it would be."""
+        thresholds = torch.arange(1, _STEPS, device=changed.device) / _STEPS
+        reached, classes = torch.bucketize(changed, thresholds, right=True), self.histogram.shape[-1]
+        rows = count(kind, reached * classes + labels, valid, classes, _STEPS * classes)
+        self.histogram += rows.view_as(self.histogram)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Scores by name."""
+        matrices = at_thresholds(self.histogram.cpu())
+        hits = matrices[:, 1:, 1:].sum((1, 2)).double()
+        errors = matrices[:, 0, 1:].sum(1) + matrices[:, 1:, 0].sum(1)
+        values = (hits / (hits + errors)).nan_to_num(nan=0.0).tolist()
+        best = max(range(len(values)), key=lambda k: (values[k], -abs(k + 1 - _STEPS // 2)))
+        self.scores.matrix = matrices[best]
+        return {**self.scores.compute(), "threshold": torch.tensor((best + 1) / _STEPS, dtype=torch.float64)}
+
+
+def at_thresholds(histogram: Tensor) -> Tensor:
+    """The confusion matrix at each threshold (_STEPS - 1, K, K), of the pixels that a histogram counts."""
+    reached = histogram.flip(0).cumsum(0).flip(0)[1:]
+    matrices = reached.clone()
+    matrices[..., 0] = histogram.sum((0, 2)) - reached.sum(2)
+    return matrices
+
+
 def change_metrics(
-    num_classes: int, average: Average, transitions: Transitions | None = None, *, damage: bool = False
+    num_classes: int,
+    average: Average,
+    transitions: Transitions | None = None,
+    *,
+    damage: bool = False,
+    choose: bool = False,
 ) -> MetricCollection:
-    """What change detection is scored by; updated with predicted, labels and valid, (B, H, W)."""
+    """What change detection is scored by; updated with predicted, labels and valid, (B, H, W), or, to `choose` a
+    threshold, with what `ChosenThreshold` takes.
+    """
     metric: ConfusionMetric = ChangeScores(num_classes, average)
     if damage:
         metric = DamageScores(num_classes, average)
     elif transitions is not None:
         metric = TransitionScores(transitions, average)
-    return MetricCollection([metric], compute_groups=False)
+    return MetricCollection([ChosenThreshold(metric) if choose else metric], compute_groups=False)
 
 
 def of_both_dates(matrix: Tensor, transitions: Transitions) -> Tensor:

@@ -15,17 +15,18 @@ from torchmetrics import Metric
 Average = Literal["paper", "present"]
 
 
-def count(predicted: Tensor, labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+def count(predicted: Tensor, labels: Tensor, valid: Tensor, num_classes: int, rows: int | None = None) -> Tensor:
     """The confusion matrix (K, K) of predicted and true classes (B, *S) int64 at valid positions (B, *S) bool.
 
-    Labels may hold anything where invalid. Matrices of batches and processes add up.
+    Labels may hold anything where invalid. Matrices of batches and processes add up. Of `rows` labels other
+    than the classes it is (rows, K).
     """
-    size = num_classes * num_classes
+    size = (rows or num_classes) * num_classes
     # Invalid positions fall into one cell more: shapes stay static, and the device is not asked how many there are.
     cell = torch.where(valid, labels * num_classes + predicted, size).flatten()
     counts = torch.zeros(size + 1, dtype=torch.long, device=cell.device)
     counts.scatter_add_(0, cell, torch.ones_like(cell))
-    return counts[:size].view(num_classes, num_classes)
+    return counts[:size].view(-1, num_classes)
 
 
 def iou(matrix: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Networks scored over batches: what every task does with its `MetricCollection`, whatever it holds.
 
 A metric returns scores by name: tensors (), fractions 0..1, and with the prefix `per_class/` tensors (K,). The first of
-each kind in a collection are those that runs are compared by. torchmetrics takes seconds to import, so this module
-does without it.
+each kind in a collection are those that runs are compared by; `threshold` is a setting that was chosen. torchmetrics
+takes seconds to import, so this module does without it.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ def scores_of(metrics: MetricCollection, class_names: Sequence[str]) -> Scores:
         # A process without images of its own never updated its metrics, but has the sums of the others.
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
         results = metrics.compute()
+    threshold = results.pop("threshold", None)
     values = {name: _percent(float(value)) for name, value in results.items() if not name.startswith(PER_CLASS)}
     classes = {
         name.removeprefix(PER_CLASS): dict(zip(class_names, map(_percent, shares.reshape(-1).tolist()), strict=True))
@@ -93,7 +94,7 @@ def scores_of(metrics: MetricCollection, class_names: Sequence[str]) -> Scores:
     metric, main = next(iter(values)), next(iter(classes))
     value = values.pop(metric)
     assert value is not None, metric
-    return Scores(metric, value, classes.pop(main), values, classes)
+    return Scores(metric, value, classes.pop(main), values, classes, None if threshold is None else float(threshold))
 
 
 def _percent(share: float) -> float | None:

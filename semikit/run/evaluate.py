@@ -9,6 +9,7 @@ from typing import Any
 from semikit.core.task import Inference, Scores
 from semikit.data.formats.rescale import BYTES, Scale
 from semikit.errors import InputError
+from semikit.inference.class_choice import AUTO, threshold_of
 from semikit.registry import TASKS
 from semikit.run import build, recipes
 from semikit.run import load as trained
@@ -28,6 +29,7 @@ def score(
     split: str = "val",
     average: str | None = None,
     window: str | None = None,
+    threshold: Any = None,
     objects: Sequence[str] | None = None,
     objects_min_pixels: int | None = None,
     device: str | None = None,
@@ -41,12 +43,24 @@ def score(
         InputError: no data given and none known, other classes, or no such split.
     """
     network, metadata = trained.load_network(path)
+    threshold = threshold_of(metadata) if threshold is None else threshold
+    if split == "test" and threshold == AUTO:
+        raise InputError(
+            "--threshold auto is chosen on the images that are scored, so not on test. Choose it on val, then give it: "
+            "--split test --threshold P."
+        )
     raw = _raw(path, metadata["task"], dataset, data, root)
     above: dict[str, Any] = {
         "method": {"name": "supervised"},
         "evaluate": {
             **metadata.get("evaluate", {}),
-            **_given(average=average, window=window, objects=objects, objects_min_pixels=objects_min_pixels),
+            **_given(
+                average=average,
+                window=window,
+                threshold=threshold,
+                objects=objects,
+                objects_min_pixels=objects_min_pixels,
+            ),
         },
         "train": _given(device=device, precision=precision),
         "views": dict(TASKS.get(metadata["task"]).views_of(metadata)),

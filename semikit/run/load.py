@@ -98,6 +98,8 @@ def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
         weights = {k.removeprefix(prefix): v for k, v in state["method"].items() if k.startswith(prefix)}
         model: EncoderSettings = TASKS.get(metadata["task"]).Model.model_validate(state["config"]["model"])
         network.load_state_dict(weights if model.lora is None else merged(weights, model.lora))
+    if "threshold" in state["best"]:
+        metadata["best"] = {"threshold": state["best"]["threshold"]}
     return network.eval(), metadata
 
 

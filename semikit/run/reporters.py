@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
-from semikit.core.task import Scores
+from semikit.core.task import Scores, at_threshold
 from semikit.training.reporter import FinishedRun, Reporter
 
 
@@ -102,7 +102,10 @@ class Lines(Reporter):
 
     def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
         """One line with the metric of each network."""
-        parts = [f"{name} {result.metric} {result.value:.2f}" for name, result in scores.items()]
+        parts = [
+            f"{name} {result.metric} {result.value:.2f}{at_threshold(result.threshold)}"
+            for name, result in scores.items()
+        ]
         self.write(f"{iteration}/{self.total} {' · '.join(parts)} · best {best['value']:.2f} ({best['model']})")
 
     def notice(self, text: str) -> None:

@@ -56,7 +56,10 @@ def results_of(run: build.Run) -> dict[str, Any]:
     if task.counts.test and config.train.protocol == "strict":
         network, _ = trained.load_network(run.folder)
         best = {"best": network.to(run.device)}
-        results["test"] = task.evaluate(best, "test", trainer.inference, final=True)["best"].plain()
+        threshold = trainer.best.get("threshold")
+        results["test"] = task.evaluate(best, "test", trainer.inference, final=True, threshold=threshold)[
+            "best"
+        ].plain()
     return results
 
 

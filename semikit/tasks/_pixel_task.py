@@ -318,14 +318,20 @@ class PixelTask(Task, ABC):
         return self.evaluation.passes(networks, self.learned.train, self.learned.split.labeled, inference)
 
     def evaluate(
-        self, networks: Mapping[str, Network], split: Split, inference: Inference, final: bool = False
+        self,
+        networks: Mapping[str, Network],
+        split: Split,
+        inference: Inference,
+        final: bool = False,
+        threshold: float | None = None,
     ) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
         source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split
         self.scored_watch = watch = self._new_watch()
         watched = source if watch is None else source.watched(watch.ranges, watch.masks)
-        return replace(self.evaluation, final=final).scores(networks, watched, inference)
+        evaluation = replace(self.evaluation.at(threshold), final=final)
+        return evaluation.scores(networks, watched, inference)
 
     def _new_watch(self) -> DataWatch | None:
         """For the user's own data."""
@@ -340,10 +346,13 @@ class PixelTask(Task, ABC):
         watched = () if self.scored_watch is None else self.scored_watch.notices()
         return [*header_notices([part], orientation_of(self.data)), *watched]
 
-    def pictures(self, network: Network, folder: Path, inference: Inference, caption: str) -> list[Path]:
+    def pictures(
+        self, network: Network, folder: Path, inference: Inference, caption: str, threshold: float | None = None
+    ) -> list[Path]:
         """Four validation images: input, truth, prediction, confidence."""
         folder.mkdir(exist_ok=True)
         path = folder / "validation.png"
-        shown = self.evaluation.comparison({"prediction": network}, self.learned.val, inference, confidence=True)
+        evaluation = self.evaluation.at(threshold)
+        shown = evaluation.comparison({"prediction": network}, self.learned.val, inference, confidence=True)
         save_png(captioned(shown, caption), path)
         return [path]

@@ -19,6 +19,7 @@ from semikit.data.palette import Palette, palette
 from semikit.data.samples import DataParts
 from semikit.data.shards.decoders import PoolPair
 from semikit.data.synthetic.scenes import CLASS_NAMES, ScenesSettings, ScenesSource, write_sample
+from semikit.inference.class_choice import AUTO
 from semikit.inference.in_memory import Prediction, detect_change
 from semikit.inference.scenes import DatePairs, SceneReader
 from semikit.inference.windows import EvaluateSettings
@@ -99,7 +100,8 @@ class ChangeDetection(PixelTask):
         """See `semikit.metrics.change`."""
         from semikit.metrics.change import change_metrics
 
-        return change_metrics(num_classes, settings.average, Transitions.of(self.class_names), damage=self._damage)
+        transitions, choose = Transitions.of(self.class_names), settings.threshold == AUTO
+        return change_metrics(num_classes, settings.average, transitions, damage=self._damage, choose=choose)
 
     @property
     def _damage(self) -> bool:

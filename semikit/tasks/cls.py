@@ -241,7 +241,12 @@ class Classification(Task):
         return self.evaluation.passes(networks, self.learned.train, self.learned.split.labeled, inference)
 
     def evaluate(
-        self, networks: Mapping[str, Network], split: Split, inference: Inference, final: bool = False
+        self,
+        networks: Mapping[str, Network],
+        split: Split,
+        inference: Inference,
+        final: bool = False,
+        threshold: float | None = None,
     ) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
         source = self.learned.val if split == "val" else self.learned.test
@@ -259,7 +264,9 @@ class Classification(Task):
         assert source is not None, split
         return header_notices([Part(split, source, range(len(source)))], orientation_of(self.data))
 
-    def pictures(self, network: Network, folder: Path, inference: Inference, caption: str) -> list[Path]:
+    def pictures(
+        self, network: Network, folder: Path, inference: Inference, caption: str, threshold: float | None = None
+    ) -> list[Path]:
         """The confusion matrix of the validation images, and some of them with their classes."""
         folder.mkdir(exist_ok=True)
         scored, self.scored = self.scored, []  # of this moment: the networks learn on

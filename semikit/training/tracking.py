@@ -73,7 +73,8 @@ def scores_row(scores: Mapping[str, Scores]) -> dict[str, float]:
     row: dict[str, float] = {}
     for name, found in scores.items():
         row[f"{name}_{found.metric}"] = found.value
-        row |= {f"{name}/{key}": value for key, value in found.extra.items() if value is not None}
+        others = {**found.extra, "threshold": found.threshold}
+        row |= {f"{name}/{key}": value for key, value in others.items() if value is not None}
     return row
 
 

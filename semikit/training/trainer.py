@@ -19,7 +19,7 @@ from semikit.core.batch_norm import reestimate, restored_statistics
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.rng import rng_for
-from semikit.core.task import Inference, Scores, Split, Task
+from semikit.core.task import Inference, Scores, Split, Task, at_threshold
 from semikit.distributed.collectives import alone, process_count, process_rank
 from semikit.distributed.groups import FAILED, GO, STOP, LostError, agreed, everywhere, on_first, translate_dist_errors
 from semikit.errors import DataError, RunError, of_all
@@ -221,8 +221,10 @@ class Trainer:
 
     def _draw(self, network: Network) -> None:
         metric = self.latest[self.best["model"]].metric
+        threshold = self.best.get("threshold")
         best = f"{self.best['model']} of iteration {self.step}, the best so far: {metric} {self.best['value']:.2f}"
-        self.task.pictures(network, self.folder / "images", self.inference, f"{best} on {self.best['split']}")
+        best += f"{at_threshold(threshold)} on {self.best['split']}"
+        self.task.pictures(network, self.folder / "images", self.inference, best, threshold)
 
     def _guard(self, confident: float | None, classes: ClassSums | None, tracker: Tracker | None) -> None:
         """Let the guards follow an evaluation, and change the method."""
@@ -265,6 +267,8 @@ class Trainer:
                 self.best = {"model": name, "value": scores.value, "iteration": self.step, "split": split}
                 self.best |= {"protocol": self.train.protocol, "per_class": dict(scores.per_class)}
                 self.best["class_scores"] = dict(scores.class_scores)
+                if scores.threshold is not None:
+                    self.best["threshold"] = scores.threshold
                 if process_rank() == 0:
                     metadata = {**self.metadata, "best": self.best}
                     save_best(self.folder / "weights", networks[name].exported(), metadata)

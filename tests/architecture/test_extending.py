@@ -187,7 +187,7 @@ class Toy(Task):
         return labeled, Unlabeled(images, strong, valid, (), partner, index, range(len(index)))
 
     def evaluate(
-        self, networks: Mapping[str, Network], split: Any, inference: Inference, final: bool = False
+        self, networks: Mapping[str, Network], split: Any, inference: Inference, **final: Any
     ) -> dict[str, Scores]:
         pairs = [self.image(100 + k) for k in range(self.counts.val)]
         images, labels = torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
@@ -195,7 +195,7 @@ class Toy(Task):
             hits = {name: (network(images).argmax(1) == labels).float() for name, network in networks.items()}
         return {name: Scores(self.metric, 100 * float(values.mean())) for name, values in hits.items()}
 
-    def pictures(self, network: Network, folder: Path, inference: Inference, caption: str) -> list[Path]:
+    def pictures(self, network: Network, folder: Path, inference: Inference, *caption: Any) -> list[Path]:
         return []
 
     def write_split(self, folder: Path) -> None:

@@ -20,6 +20,7 @@ from semikit.data.samples import Samples
 from semikit.errors import DataError
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.windows import EvaluateSettings, normalized, read_ahead
+from semikit.metrics.change import change_metrics
 from semikit.metrics.segmentation import segmentation_metrics
 
 
@@ -86,6 +87,36 @@ def test_objects_of_images_that_are_read_by_windows(pointwise: Make) -> None:
     assert whole.scores({"n": network}, source, INFERENCE)["n"] == expected
     assert expected.extra["object_recall"] is not None
     assert "object_recall" not in replace(whole, final=False).scores({"n": network}, source, INFERENCE)["n"].extra
+
+
+@pytest.mark.parametrize("by_windows", [False, True])
+def test_a_threshold_that_is_chosen_scores_as_one_that_is_given(pointwise: Make, by_windows: bool) -> None:
+    source = Source([(43, 60), (14, 90), (29, 29)])
+    networks = {"one": pointwise(multiple=1, num_classes=2), "other": pointwise(multiple=1, num_classes=2)}
+    networks["other"].weight.data *= 3  # the same order of pixels, surer
+    for k, image in enumerate(source.images):
+        shares = networks["one"](normalized(networks["one"], image[None], CPU)).softmax(1)[0, 1]
+        source.labels[k] = (shares > 0.7).numpy() ^ (image[..., 0] < 16)
+    if by_windows:
+        image, target = source.image, source.target
+        source.extent = lambda index: source.labels[index].shape  # type: ignore[method-assign]
+        source.image = lambda k, region=None: (image(k)[0][region.slices], None)  # type: ignore[method-assign]
+        source.target = lambda k, r=None: tuple(one[r.slices] for one in target(k))  # type: ignore[method-assign]
+    settings = EvaluateSettings(window="sliding" if by_windows else "original", threshold="auto")
+    names = ("unchanged", "changed")
+
+    def metrics(num_classes: int, settings: EvaluateSettings) -> Any:
+        return change_metrics(num_classes, settings.average, choose=settings.threshold == "auto")
+
+    chooses = PixelEvaluation(names, settings, 14, palette(2), metrics, background=0)
+    found = chooses.scores(networks, source, INFERENCE)
+    assert 0.6 < (found["one"].threshold or 0) < 0.8 < (found["other"].threshold or 0)
+    for name, network in networks.items():
+        given = chooses.at(found[name].threshold)
+        assert given.scores({name: network}, source, INFERENCE)[name] == replace(found[name], threshold=None)
+        others = [chooses.at(k / 20).scores({name: network}, source, INFERENCE)[name].value for k in range(1, 20)]
+        assert found[name].value >= max(others)
+        assert max(others) > min(others)
 
 
 def test_every_image_counts_once(pointwise: Make) -> None:
