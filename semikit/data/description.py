@@ -20,12 +20,17 @@ _READ = 32
 
 
 def describe(
-    source: Samples, indices: Sequence[int], channels: int, scale: Scale | None, upright: bool = False
+    source: Samples,
+    indices: Sequence[int],
+    channels: int,
+    scale: Scale | None,
+    upright: bool = False,
+    names: Sequence[str] = (),
 ) -> Mapping[str, str]:
     """Facts about images by their name: "images", "values" and, of rasters with a place, "map".
 
-    `channels` are those in use, `scale` the range of stored values that becomes 0..255, `upright` whether photos are
-    turned as viewers do. At most 32 headers are read.
+    `channels` are those in use, which are called by `names` where these are known, `scale` the range of stored values
+    that becomes 0..255, `upright` whether photos are turned as viewers do. At most 32 headers are read.
 
     Raises:
         FileFault: a header cannot be read.
@@ -34,8 +39,9 @@ def describe(
     files = [path for index in chosen for path in source.files(index)[:1]]
     sizes, types = _sizes(source, chosen, upright)
     more = f" (of {len(chosen)} of {len(indices)} labelled images)" if len(chosen) < len(indices) else ""
+    called = f" ({', '.join(names)})" if names else ""
     facts = {
-        "images": f"{_sides(sizes)} pixels · {channels} bands · {' and '.join(types)}{more}",
+        "images": f"{_sides(sizes)} pixels · {channels} bands{called} · {' and '.join(types)}{more}",
         "values": "0 to 255, as stored" if scale is None else f"{scale.text} become 0 to 255, what lies outside is cut",
     }
     grids = [grid for path in files if is_raster(path) and (grid := read_grid(path)).placed]
@@ -119,8 +125,18 @@ def _named(names: Iterable[str]) -> str:
 
 
 def _pixel(grid: Grid) -> str:
-    """Width and height of a pixel in the unit of the map."""
+    """Width and height of a pixel in the unit of the map; of degrees also in metres, at the middle."""
     a, b, _, d, e, _ = tuple(grid.transform)[:6]
-    unit = "degrees" if grid.crs.is_geographic else grid.crs.linear_units
     sides = f"{hypot(a, d):.4g}", f"{hypot(b, e):.4g}"
-    return f"{' x '.join(dict.fromkeys(sides))} {unit}"
+    if not grid.crs.is_geographic:
+        return f"{_by(*sides)} {grid.crs.linear_units}"
+    from pyproj import Geod
+
+    left, bottom, right, top = grid.bounds
+    x, y = (left + right) / 2, (bottom + top) / 2
+    metres = (Geod(ellps="WGS84").inv(x, y, x + across, y + down)[2] for across, down in ((a, d), (b, e)))
+    return f"{_by(*sides)} degrees (about {_by(*(f'{side:.{0 if side >= 100 else 1}f}' for side in metres))} m)"
+
+
+def _by(width: str, height: str) -> str:
+    return " x ".join(dict.fromkeys((width, height)))

@@ -231,7 +231,9 @@ class PixelTask(Task, ABC):
         """Sizes, bands, type and range of values, place on the map."""
         learned = self.learned
         upright = orientation_of(self.data) != "stored"
-        return describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale, upright)
+        found = list(self._band_names())
+        names = found[0] if len(found) == 1 else ()
+        return describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale, upright, names)
 
     def typical_side(self) -> int:
         """The median of the labelled images' shorter sides."""

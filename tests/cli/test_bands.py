@@ -42,7 +42,9 @@ def test_weights_of_a_sensor(semikit: Call, tmp_path: Path, monkeypatch: pytest.
     flags = ("--encoder", fake_torchgeo.RESNET, "--iterations", "1", "--out", "run", *SMALL)
     answer = semikit("train", "seg", "--data", data, *flags)
     assert answer.code == 0, answer.err
-    assert "pretrained · torchgeo · licence: not stated by torchgeo" in " ".join(answer.out.split())
+    told = " ".join(answer.out.replace("│", "").split())
+    assert "pretrained · torchgeo · licence: not stated by torchgeo" in told
+    assert "64 x 64 pixels · 2 bands (B8, B3) · uint16" in told
     sensor_weights.cache_clear()
     monkeypatch.setitem(sys.modules, "torchgeo.models", None)
     _, metadata = load_network(Path("run"))

@@ -28,7 +28,9 @@ def test_rasters(tmp_path: Path) -> None:
 
 def test_degrees(tmp_path: Path) -> None:
     path = georasters.save(tmp_path / "a.tif", georasters.ramp(4, 4), crs="EPSG:4326", origin=(10.0, 50.0), pixel=0.01)
-    assert describe(plain_images({"a": path}), [0], 3, None)["map"] == "EPSG:4326 · pixels of 0.01 degrees"
+    assert describe(plain_images({"a": path}), [0], 3, None)["map"] == (
+        "EPSG:4326 · pixels of 0.01 degrees (about 717 x 1112 m)"
+    )
 
 
 @pytest.mark.parametrize(("sides", "said"), [((8, 8), "9 x 8"), ((8, 12), "9 x 8 to 12")])
