@@ -18,7 +18,7 @@ from semikit.data.loading.streams import Stream
 from semikit.data.samples import Samples
 from semikit.errors import DataError
 from semikit.registry import TASKS
-from semikit.tasks._pixels import Crops
+from semikit.tasks._crops import Crops
 
 BLOCK = 16
 

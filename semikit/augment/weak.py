@@ -7,7 +7,7 @@ resampled. Arrays are numpy, without torch, so that workers stay light.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -71,6 +71,24 @@ def draw_window(size: tuple[int, int], rng: np.random.Generator, settings: WeakS
     return Window(size, scaled, top, left, settings.crop, bool(rng.random() < settings.flip))
 
 
+def moved(window: Window, row: int, column: int, rng: np.random.Generator) -> Window:
+    """The window where its crop holds a pixel of the scaled image; every such place is equally likely."""
+    starts = []
+    for position, scaled in zip((row, column), window.scaled, strict=True):
+        last = min(position, max(scaled - window.crop, 0))
+        starts.append(int(rng.integers(max(0, position - window.crop + 1), last, endpoint=True)))
+    return replace(window, top=starts[0], left=starts[1])
+
+
+def scaled_positions(window: Window, axis: int, start: int, count: int) -> tuple[int, NDArray[np.int64]]:
+    """Which rows (axis 0) or columns of the scaled image show some of the source's, as labels are scaled: the first of
+    them, and the source's number of each.
+    """
+    shown = _nearest(window.source[axis], window.scaled[axis], 0, window.scaled[axis])
+    first, end = np.searchsorted(shown, (start, start + count))
+    return int(first), shown[first:end]
+
+
 def cut(image: _Bytes, window: Window, origin: Origin = (0, 0)) -> _Bytes:
     """Image (*T, H, W, C) uint8 with any C -> its crop (*T, crop, crop, C) uint8, padded with 0.
 
@@ -82,8 +100,9 @@ def cut(image: _Bytes, window: Window, origin: Origin = (0, 0)) -> _Bytes:
     if image.ndim > 3:
         return np.stack([cut(date, window, origin) for date in image])
     assert origin != (0, 0) or image.shape[:2] == window.source or _covers(image, window), (image.shape, window)
-    if image.shape[2] == 3:
+    if image.shape[2] == 3 and image.flags.c_contiguous:
         return _place(_resample(image, window, origin), window)
+    # Bands that lie apart, as in a file of decoded scenes, are resampled where they lie, to the same bytes.
     bands = [_resample(image[:, :, band], window, origin) for band in range(image.shape[2])]
     return _place(np.stack(bands, axis=-1), window)
 

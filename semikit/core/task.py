@@ -195,6 +195,10 @@ class Task(ABC):
     def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
         """Raw batches (uint8 crops) for the given steps, in order, whatever the number of workers."""
 
+    def news(self) -> Sequence[str]:
+        """What a user should know of the batches that were made since the last call."""
+        return ()
+
     @abstractmethod
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """A raw batch, moved to the device and turned into views; asks the device nothing."""

@@ -208,6 +208,12 @@ def grid_of(path: Path) -> Grid:
         return Grid.of(file)
 
 
+def is_striped(path: Path) -> bool:
+    """Whether whole rows of a raster are stored together, so that a window costs all that lies beside it."""
+    with rasterio_for(path).open(path) as file:
+        return file.driver == "GTiff" and any(width >= file.width for _, width in file.block_shapes)
+
+
 def parts_of(path: Path) -> list[Path]:
     """All files a raster is read from: the file itself, what lies beside it, and what a virtual one refers to."""
     found, waiting = set[Path](), [path]

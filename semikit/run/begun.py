@@ -22,9 +22,11 @@ def read_begun(folder: Path) -> dict[str, Any]:
 
 def as_begun(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The configuration `raw` of the run in `folder` with what it did where it says nothing: photos were not turned,
-    and values were read in the range that stands in its weights.
+    values were read in the range that stands in its weights, and labelled crops lay anywhere.
     """
-    data = raw.get("data")
+    data, views = raw.get("data"), raw.get("views")
+    if raw.get("task") in ("seg", "cd") and isinstance(views, Mapping) and "sampling" not in views:
+        raw = {**raw, "views": {**views, "sampling": "anywhere"}}
     folders = data.get("folders") if isinstance(data, Mapping) else None
     if not isinstance(data, Mapping) or not isinstance(folders, Mapping) or "orientation" in folders:
         return dict(raw)

@@ -30,7 +30,7 @@ _SECTIONS = ("data", "model", "method", "views", "evaluate", "optimizer", "train
 
 _FREE = (
     *("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "train.shard:"),
-    *("train.max_bad_files:", "model.checkpointing:", "name:"),
+    *("train.max_bad_files:", "model.checkpointing:", "name:", "views.cache:", "views.cache_gb:"),
 )
 """What may differ when a run is resumed: it does not change what is learned."""
 
@@ -146,7 +146,7 @@ def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[s
     completed = as_begun(before, folder)
     begun = resolve(completed).to_raw()
     # An older run did not record the range it had sampled; it is sampled again.
-    sampled = completed != before and begun["data"]["folders"].get("scale") is None
+    sampled = completed.get("data") != before.get("data") and begun["data"]["folders"].get("scale") is None
     free = (*_FREE, "data.folders.scale") if sampled else _FREE
     lines = [line for line in difference(begun, config.to_raw()) if not line.startswith(free)]
     wrong = [line for line in lines if not line.startswith(_TOLD)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,11 +20,14 @@ from semikit.data.check import Part, check_samples, missing_files, parts_of
 from semikit.data.description import band_names, bands_notice, describe, differing_bands, typical_side
 from semikit.data.formats.rescale import BYTES, Scale
 from semikit.data.header_notices import header_notices
+from semikit.data.loading.decoded import DecodedScenes, decoded_scenes, kept_scenes, room
 from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
 from semikit.data.spec import refuse_unreachable
 from semikit.data.watches import DataWatch
+from semikit.distributed.collectives import process_count
 from semikit.errors import ConfigError, DataError, some
+from semikit.files import make_folder
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.map_files import MapPredict
 from semikit.inference.pictures import captioned, save_png
@@ -34,8 +39,9 @@ from semikit.models.settings import ModelSettings
 from semikit.models.unused import freeze_unused
 from semikit.models.weights.sensors import without_torchgeo
 from semikit.settings.base import Settings
+from semikit.tasks._crops import Crops, LabeledGround
 from semikit.tasks._data import learned_orientation, orientation_of
-from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
+from semikit.tasks._pixels import PixelViewMaker, PixelViews
 from semikit.tasks._training_data import LABELED, Pools, TrainingData
 
 if TYPE_CHECKING:
@@ -100,6 +106,7 @@ class PixelTask(Task, ABC):
         )  # fmt: skip
         self.learned = TrainingData(parts, data, layout, requirements)
         self.scored_watch: DataWatch | None = None
+        self.decoded = DecodedScenes(None)
         self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
 
     # -------------------------------------------------------------------------------------------- before training
@@ -171,6 +178,8 @@ class PixelTask(Task, ABC):
         labelled). Afterwards `census` holds what was counted, and `notices` what a user should know of it.
         """
         published, learned = self.parts.published, self.learned
+        if isinstance(self.settings.cache, Path):
+            make_folder(self.settings.cache)
         if self.data.folders is not None and not resumed:
             refuse_unreachable(self.data.folders)
         parts = parts_of(learned.split, learned.val, learned.test)
@@ -228,12 +237,16 @@ class PixelTask(Task, ABC):
         ]
 
     def facts(self) -> Mapping[str, str]:
-        """Sizes, bands, type and range of values, place on the map."""
+        """Sizes, bands, type and range of values, place on the map, and which scenes are decoded once."""
         learned = self.learned
         upright = orientation_of(self.data) != "stored"
         found = list(self._band_names())
         names = found[0] if len(found) == 1 else ()
-        return describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale, upright, names)
+        facts = describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale, upright, names)
+        split, views = learned.split, self.settings
+        scenes = [*split.labeled, *(split.unlabeled if self.requirements.unlabeled else ())]
+        kept = kept_scenes(split.pool, scenes, views.weak.crop, room(views.cache, views.cache_gb))
+        return {**facts, "decoded": kept} if kept else facts
 
     def typical_side(self) -> int:
         """The median of the labelled images' shorter sides."""
@@ -303,13 +316,32 @@ class PixelTask(Task, ABC):
 
     # --------------------------------------------------------------------------------------------------- training
 
-    def batches(self, steps: range, workers: int, pin: bool) -> Iterable[Any]:
+    def batches(self, steps: range, workers: int, pin: bool) -> Iterator[Any]:
         """Raw crops, step by step."""
+        views, crop = self.settings, self.settings.weak.crop
+        with decoded_scenes(views.cache, views.cache_gb, crop, self._shared()) as self.decoded:
 
-        def make(pools: Pools) -> Crops:
-            return Crops(pools, frozenset({LABELED}), self.settings.weak)
+            def make(pools: Pools) -> Crops:
+                return Crops(pools, frozenset({LABELED}), views.weak, self._ground, self.decoded)
 
-        return self.learned.batches(make, steps, workers, self.run_folder, pin=pin, bad_files=self.bad_files)
+            yield from self.learned.batches(make, steps, workers, self.run_folder, pin=pin, bad_files=self.bad_files)
+
+    def _shared(self) -> str | None:
+        """What the folder of decoded scenes is called in all processes of a run."""
+        if process_count() == 1:
+            return None
+        return hashlib.blake2b(str(Path(self.run_folder or "-").absolute()).encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def _ground(self) -> LabeledGround:
+        sampling, learned = self.settings.sampling, self.learned
+        if sampling == "by_class":
+            return LabeledGround.by_class([(learned.train, index) for index in learned.split.labeled])
+        return LabeledGround(touching=sampling == "uniform" and not self.parts.published)
+
+    def news(self) -> Sequence[str]:
+        """What became of the decoded scenes."""
+        return self.decoded.news()
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Strong views, mixing and normalisation, on the device."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Literal, final
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -14,18 +12,14 @@ from torch import Tensor
 from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
 from semikit.augment.strong import draw_factors, strong_view
-from semikit.augment.weak import cut, cut_map, cut_valid, draw_window
 from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, to_device
 from semikit.core.losses import denominators
 from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
 from semikit.core.rng import rng_for
 from semikit.core.task import BatchLayout
-from semikit.data.check import target_of
-from semikit.data.shards.pool import ShardStream
 from semikit.distributed.collectives import gather_over_processes, own_part, own_positions
-from semikit.raster.region import Region
-from semikit.settings.base import Settings
-from semikit.tasks._training_data import SECOND, Pools
+from semikit.settings.base import Location, Settings
+from semikit.tasks._training_data import SECOND
 
 _DATED = 5
 """Axes of images of two dates, (B, 2, C, H, W)."""
@@ -43,40 +37,14 @@ class PixelViews(Settings):
     """CutMix."""
     labeled: Literal["weak", "strong"] = "weak"
     """How labelled images are learned: as weak views (as released), or with the colours of `strong` as well."""
-
-
-@final
-@dataclass(frozen=True)
-class Crops:
-    """Makes one weak crop, in a worker: `pools` names the images of each stream as (source, index in it).
-
-    Labelled streams give (image (*T, C, H, W) uint8, valid (H, W) bool, index, labels (H, W) uint8), others the first
-    three; the masks of unlabelled images are not opened. Of rasters only the part is read that a crop shows.
-    """
-
-    pools: Pools
-    labeled: frozenset[str]
-    weak: WeakSettings
-
-    def __call__(self, stream: str, index: int, rng: np.random.Generator) -> tuple[Any, ...]:
-        """The crop of one image of a stream; everything random comes from `rng`."""
-        source, position = self.pools[stream][index]
-        extent = source.extent(position)
-        if extent is None:
-            image, valid = source.image(position)
-            window, region, origin = draw_window(image.shape[-3:-1], rng, self.weak), None, (0, 0)
-        else:
-            window = draw_window(extent, rng, self.weak)
-            region = Region(*window.needed)
-            origin = (region.top, region.left)
-            image, valid = source.image(position, region)
-        pixels = np.ascontiguousarray(np.moveaxis(cut(image, window, origin), -1, -3))
-        if stream not in self.labeled:
-            return pixels, cut_valid(valid, window, origin), index
-        assert not isinstance(source, ShardStream), stream
-        labels, labeled = target_of(source, position, image.shape, region)
-        both = cut_valid(labeled if valid is None else labeled & valid, window, origin)
-        return pixels, both, index, cut_map(labels, window, origin)
+    sampling: Literal["uniform", "by_class", "anywhere"] = "uniform"
+    """Where labelled crops are cut: every image and place alike, but where something is labelled; `by_class`: a class
+    of the labelled images is drawn, then an image and a place that hold it; `anywhere`: every place alike, as published
+    data sets are learned from with `uniform` too."""
+    cache: Literal["auto", "none"] | Location = "auto"
+    """Folder for decoded scenes (PNG, JPEG, striped TIFF of four crops or more); auto: the system's temporary one."""
+    cache_gb: float = Field(4.0, gt=0)
+    """Gigabytes of decoded scenes at most, and never more than a quarter of what is free."""
 
 
 @final

@@ -180,7 +180,7 @@ class Trainer:
         """Read what gathered on the device; the only place of the loop that waits for it."""
         begun = time.monotonic()
         self.too_many_bad = count_bad_files(self.bad_files)
-        self._tell(self.bad_files.news())
+        self._tell([*self.bad_files.news(), *self.task.news()])
         values = self.meter.read()
         skipped = int(self.stepper.skipped)
         self.seconds += time.monotonic() - begun

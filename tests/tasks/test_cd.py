@@ -18,7 +18,8 @@ from semikit.data.loading.loader import stack
 from semikit.raster.region import Region
 from semikit.run import build
 from semikit.run.config import resolve
-from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
+from semikit.tasks._crops import Crops
+from semikit.tasks._pixels import PixelViewMaker, PixelViews
 from tests.helpers import georasters
 
 CPU = torch.device("cpu")

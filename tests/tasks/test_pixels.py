@@ -14,7 +14,8 @@ from semikit.core.batch import Requirements, Unlabeled
 from semikit.core.task import BatchLayout
 from semikit.data.loading.loader import stack
 from semikit.data.samples import DataParts, Samples
-from semikit.tasks._pixels import Crops, PixelViewMaker, PixelViews
+from semikit.tasks._crops import Crops
+from semikit.tasks._pixels import PixelViewMaker, PixelViews
 from semikit.tasks._training_data import SECOND, TrainingData
 from semikit.tasks.seg import PixelData
 from tests.helpers.equality import differences
