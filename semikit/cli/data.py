@@ -35,8 +35,8 @@ Root = Annotated[
 
 @data_app.command("list")
 def list_sets() -> None:
-    """List the published data sets: classes, images (of levir and whu pairs), official splits, terms, and whether they
-    are prepared (those of classification: there).
+    """List the published data sets: classes, images (of change detection pairs), official splits, terms, and whether
+    they are prepared (those of classification: there).
     """
     from semikit.cli.data import class_rows
     from semikit.data.published.catalogue import default_root, published_names, read_published

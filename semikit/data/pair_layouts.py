@@ -30,8 +30,11 @@ _LAYOUTS: tuple[Mapping[str, str], ...] = (
     {"images_a": "A", "images_b": "B", "masks_a": "masks_a", "masks_b": "masks_b"},
     {"images_a": "im1", "images_b": "im2", "masks_a": "label1", "masks_b": "label2"},
     _XBD,
+    {"images_a": "Image1", "images_b": "Image2", "masks": "label"},
+    {"images_a": "time1", "images_b": "time2", "masks": "label"},
+    {"images_a": "t1", "images_b": "t2", "masks": "mask"},
 )
-"""Of a part whose dates have a mask each: those of SECOND, and of xBD."""
+"""Of a part: with a mask of each date as SECOND and xBD, with one as S2Looking, SYSU-CD and CLCD, DSIFN."""
 GRADES = ("no building", "no damage", "minor damage", "major damage", "destroyed")
 """Of xBD, in the order of the values of its targets."""
 SECOND = {
@@ -48,7 +51,7 @@ _OPENED = 20
 
 
 def part_places(data: Path) -> dict[str, str]:
-    """Part -> its folder; without train/ the folder itself, where masks of both dates lie in it. Of xBD hold is val."""
+    """Part -> its folder; without train/ the folder itself, where it is laid out as a part. Of xBD hold is val."""
     places = part_folders(data)
     if "train" not in places and _layout(data) is not None:
         places["train"] = str(data)
@@ -57,14 +60,14 @@ def part_places(data: Path) -> dict[str, str]:
     return places
 
 
-def has_two_masks(data: Path) -> bool:
-    """Whether a folder holds pairs with masks of both dates."""
+def has_pairs(data: Path) -> bool:
+    """Whether a folder is laid out so."""
     return _layout(data) is not None or _layout(data / "train") is not None
 
 
 def described_pairs(data: Path, places: Mapping[str, str]) -> dict[str, Any]:
     """What a YAML would say of the parts of a folder, and of their classes: each part by its folder where it has A/, B/
-    and label/, else by the places of the images and masks of both dates.
+    and label/, else by the places of images and masks.
 
     Raises:
         DataError: masks of both dates whose classes nobody has named.
@@ -78,7 +81,7 @@ def described_pairs(data: Path, places: Mapping[str, str]) -> dict[str, Any]:
     if "unlabeled" in parts and isinstance(parts["unlabeled"], dict):
         parts["unlabeled"] = {key: parts["unlabeled"][key] for key in ("images_a", "images_b")}
     layout, _ = found.get("train", (None, data))
-    if layout is None:
+    if layout is None or "masks" in layout:
         return parts | {"mapping": {255: 1}}
     if layout is _XBD:
         return parts | {"classes": GRADES, "damage": True}
@@ -86,7 +89,7 @@ def described_pairs(data: Path, places: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _layout(part: Path) -> Mapping[str, str] | None:
-    """How the masks of both dates lie in a part, or where it is without masks, its images; None of other layouts."""
+    """How images and masks lie in a part, or where it is without masks, its images; None of other layouts."""
 
     def there(inner: str) -> bool:
         place = part / inner

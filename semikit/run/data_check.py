@@ -11,7 +11,7 @@ from PIL import Image
 
 from semikit.core.census import Census
 from semikit.data.folder_layouts import has_masks
-from semikit.data.pair_layouts import has_two_masks
+from semikit.data.pair_layouts import has_pairs
 from semikit.data.spec import TABLES
 from semikit.errors import ConfigError, DataError, InputError
 from semikit.files import no_such_file
@@ -112,7 +112,7 @@ def task_of(data: Path) -> str:
         ConfigError: it cannot be told.
     """
     if data.is_dir():
-        if has_two_masks(data):
+        if has_pairs(data):
             return "cd"
         return "seg" if has_masks(data) else _task_of_folder(data / "train" if (data / "train").is_dir() else data)
     if not data.is_file():

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, final
 from pydantic import BeforeValidator, Field, model_validator
 
 from semikit.data.formats.orientation import Orientation
+from semikit.data.formats.value_range import rescaled
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.leftovers import with_leftovers
 from semikit.data.palette import palette
@@ -143,6 +144,8 @@ def open_published(
         official=labeled,
         published=True,
     )
+    if known.deep:
+        return rescaled(parts, None, "stored")
     refuse_overlap(parts.named())
     return parts
 

@@ -35,7 +35,7 @@ def test_list(semikit: Call, home: Path) -> None:
     answer = semikit("data", "list")
     assert answer.code == 0
     lines = {line.split()[0]: line for line in answer.out.splitlines()}
-    pixels = ["ade20k", "cityscapes", "coco", "levir", "pascal", "whu"]
+    pixels = ["ade20k", "cityscapes", "coco", "levir", "pascal", "whu", "clcd", "dsifn", "levir-plus", "oscd", "sysu"]
     assert sorted(lines) == sorted(["name", *pixels, "cifar10", "cifar100", "imagenet", "stl10", "svhn"])
     assert "73257 / - / 26032" in lines["svhn"]
     assert "extra 531131" in lines["svhn"]

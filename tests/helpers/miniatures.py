@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from semikit.data.published.catalogue import read_published
+from semikit.data.published.preparers.oscd import BANDS
 
 SIZE = (48, 64)
+
 TRAIN, VAL, EXTRA = 8, 3, 4
 CLASSES = (1, 2, 3)
 """Besides 0, these classes occur in every miniature."""
@@ -352,7 +354,64 @@ def whu_originals(folder: Path) -> None:
         raster(top / f"change_label/{part}/change_label.tif", made["label"] // 255)
 
 
+def pairs_as_published(name: str) -> Callable[[Path], None]:
+    """An archive of a data set whose pairs stay as they are; of DSIFN JPEG, and masks of the test TIFF of 0 and 1."""
+
+    def write(folder: Path) -> None:
+        published, files = read_published(name), dict[str, bytes]()
+        assert published.layout is not None
+        for part, count in (("train", 10), ("val", 2 * ("val" in wanted_parts(name))), ("test", 2)):
+            for k in range(count):
+                made = change(len(files), 64, 64)
+                small = name == "dsifn" and part == "test"
+                for place, kind in zip(published.layout, ("A", "B", "label"), strict=True):
+                    form = "PNG" if name != "dsifn" else "JPEG" if kind != "label" else "TIFF" if small else "PNG"
+                    values = made[kind] // 255 if small and kind == "label" else made[kind]
+                    suffix = {"PNG": "png", "JPEG": "jpg", "TIFF": "tif"}[form]
+                    files[f"{name.upper()}/{part}/{place}/{k:03}.{suffix}"] = encoded(values, form)
+        packed(folder / f"{name}.zip", files)
+
+    return write
+
+
+def wanted_parts(name: str) -> tuple[str, ...]:
+    """The parts that are published."""
+    return ("train", "test") if name == "levir-plus" else ("train", "val", "test")
+
+
+def oscd(folder: Path, cities: Mapping[str, tuple[Bytes, Bytes, Bytes]] | None = None) -> None:
+    """Images and labels in three archives; of each city both dates (13, H, W) and the mask (H, W)."""
+    import rasterio
+
+    rng = np.random.default_rng(0)
+    top, images = "Onera Satellite Change Detection dataset - ", dict[str, bytes]()
+    labels: dict[str, Files] = {"Train": {}, "Test": {}}
+    for number, name in enumerate(cities or ("abu", "bei", "cup", "dub", "mon", "rio")):
+        dates = rng.integers(300, 4000, (2, 13, 40, 48)).astype(np.uint16)
+        mask = np.where(rng.random((40, 48)) < 0.2, 255, 0).astype(np.uint8)
+        first, second, mask = (cities or {}).get(name, (*dates, mask))
+        for date, layers in enumerate((first, second), start=1):
+            for band, layer in zip(BANDS, layers, strict=True):
+                with rasterio.MemoryFile() as memory:
+                    form = {"height": layer.shape[0], "width": layer.shape[1], "count": 1, "dtype": layer.dtype}
+                    with memory.open(
+                        driver="GTiff",
+                        crs="EPSG:32633",
+                        transform=rasterio.Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0),
+                        **form,
+                    ) as file:
+                        file.write(layer, 1)
+                    images[f"{top}Images/{name}/imgs_{date}_rect/S2A_{name}_{band}.tif"] = memory.read()
+        part = "Test" if number >= 4 else "Train"
+        labels[part][f"{top}{part} Labels/{name}/cm/cm.png"] = encoded(mask, "PNG")
+    packed(folder / f"{top}Images.zip", images)
+    for part, files in labels.items():
+        packed(folder / f"{top}{part} Labels.zip", files)
+
+
 MINIATURES: dict[str, Callable[[Path], None]] = {
+    **{name: pairs_as_published(name) for name in ("levir-plus", "sysu", "clcd", "dsifn")},
+    "oscd": oscd,
     "pascal": pascal,
     "pascal-sbd": pascal_sbd,
     "pascal-authors": pascal_authors,

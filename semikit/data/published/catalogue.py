@@ -63,6 +63,11 @@ class Published(Settings):
     """Name of an official split -> labelled and unlabelled images."""
     labels: str
     """What is labelled where nothing is said."""
+    layout: tuple[str, str, str] | None = None
+    """Of pairs that are laid out as they are: folders of the first date, the second and the masks, below those of the
+    parts. Without val a share of train is held out, see `preparers/_folders.py`."""
+    deep: bool = False
+    """Whether images have more than 8 bits, and one range of values is sampled of them."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

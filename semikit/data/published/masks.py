@@ -82,6 +82,18 @@ def change_mask(data: bytes, where: str) -> Bytes:
     return np.where(values > 0, np.uint8(CHANGED), np.uint8(0))
 
 
+def any_change_mask(data: bytes, where: str) -> Bytes:
+    """The same of a file that may have gray in three channels, or be a TIFF.
+
+    Raises:
+        FileFault: cannot be read, or other values.
+    """
+    with _faults("mask", where), Image.open(io.BytesIO(data)) as image:
+        values = np.array(image if image.mode in ("1", "L", "P") else image.convert("L"), dtype=np.uint8)
+    refuse_other_changes(frozenset(np.unique(values).tolist()), where)
+    return np.where(values > 0, np.uint8(CHANGED), np.uint8(0))
+
+
 def refuse_other_changes(present: Set[int], where: str) -> None:
     """Raise where a mask of change holds other values than 0 and 255, or 0 and 1.
 

@@ -19,6 +19,7 @@ from semikit.data.published.inputs import Inputs, Place, Progress
 from semikit.data.published.masks import write_png
 from semikit.data.published.prepared import Record
 from semikit.data.published.preparers import Job, Plan, Preparer, jobs_for
+from semikit.data.published.preparers._folders import of_layout
 from semikit.errors import DataError, RunError
 from semikit.files import at_home, need_space
 from semikit.registry import Registry
@@ -54,7 +55,7 @@ def prepare(name: str, source: Path, root: Path, progress: Progress) -> PrepareR
     source, root = at_home(source).absolute(), at_home(root).absolute()
     previous = _previous(name, root)
     inputs = Inputs(source, root, progress)
-    preparer: Preparer = PREPARERS.get(name)
+    preparer: Preparer = of_layout(published) if published.layout else PREPARERS.get(name)
     plan = preparer.plan(inputs, published, progress)
     counts = {part: len(pairs) for part, pairs in plan.pairs.items() if pairs}
     if not counts:
@@ -179,12 +180,13 @@ def _lines(published: Published, record: Record, jobs: list[Job], inputs: Inputs
 
 def _parts(published: Published, record: Record) -> list[str]:
     """What is not as published."""
+    refused = "; official lists will be refused" if published.splits else ""
     if record.own:
-        return [f"not as published: {record.own}; official lists will be refused"]
+        return [f"not as published: {record.own}{refused}"]
     counts = record.counts
     words = {"train": "training", "val": "validation", "test": "test"}
     return [
-        f"a part: {counts.get(part, 0)} of {published.counts[part]} {word} images; official lists will be refused"
+        f"a part: {counts.get(part, 0)} of {published.counts[part]} {word} images{refused}"
         for part, word in words.items()
         if part in published.masked and counts.get(part, 0) != published.counts[part]
     ]

@@ -67,6 +67,7 @@ def verify(name: str, root: Path | None, every: bool, progress: Progress) -> Ver
 
 def _count(prepared: Prepared, pairs: dict[str, list[Pair]], report: VerifyReport) -> None:
     published, record = prepared.published, prepared.record
+    refused = "; official lists will be refused" if published.splits else ""
     for part, listed in pairs.items():
         report.lines.append(f"{part}: {len(listed)} of {published.counts.get(part, 0)} images")
         if len(listed) != record.counts[part]:
@@ -75,10 +76,10 @@ def _count(prepared: Prepared, pairs: dict[str, list[Pair]], report: VerifyRepor
                 f"{_again(prepared)}"
             )
     if record.own:
-        report.notices.append(f"not as published: {record.own}; official lists will be refused")
+        report.notices.append(f"not as published: {record.own}{refused}")
     elif not record.complete(published):
         wanted = " and ".join(f"{published.counts[part]} for {part}" for part in published.masked)
-        report.notices.append(f"a part: published are {wanted}; official lists will be refused")
+        report.notices.append(f"a part: published are {wanted}{refused}")
     report.lines.append(f"masks: {record.masks}")
 
 
@@ -159,6 +160,8 @@ def _coverage(published: Published, masks: dict[str, frozenset[int]]) -> str:
 def _official(prepared: Prepared, report: VerifyReport) -> None:
     """Which official lists are there, and whether each is what its name says."""
     published = prepared.published
+    if not published.splits:
+        return
     if is_generated(published.name):
         report.lines.append("official lists: generated from the names of the images")
         return

@@ -15,7 +15,8 @@ COMMIT = "f6afb4dfca2d9dcbcee2307e97717954ca75c0ba"
 
 
 def test_every_data_set_has_its_downloads() -> None:
-    assert sorted(read_downloads().files) == NAMES == ["ade20k", "cityscapes", "coco", "levir", "pascal", "whu"]
+    listed = ["ade20k", "cityscapes", "clcd", "coco", "dsifn", "levir", "levir-plus", "oscd", "pascal", "sysu", "whu"]
+    assert sorted(read_downloads().files) == NAMES == listed
 
 
 @pytest.mark.parametrize(("name", "file"), FILES, ids=lambda item: getattr(item, "name", item))
@@ -26,7 +27,7 @@ def test_what_can_be_fetched_has_an_address_and_the_rest_a_way(name: str, file: 
     if not file.urls:
         assert re.search(r"https://\S+", str(file.by_hand))
         assert file.digest is None
-    assert all(file.name in url for url in file.urls)
+    assert all(file.name in url or file.digest is not None for url in file.urls)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,7 +80,7 @@ def test_what_no_entry_may_say(change: dict[str, object]) -> None:
 # -------------------------------------------------------------------------------------------------------------- lists
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if read_published(name).splits])
 def test_lists_and_official_splits_agree(name: str) -> None:
     published, lists = read_published(name), read_downloads().splits.of(name)
     folders = {split.replace("/", "_"): counts for split, counts in published.splits.items()}

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from semikit.data.published import prepare as module
-from semikit.data.published.catalogue import read_published
+from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepare import PREPARERS, PrepareReport, prepare
 from semikit.data.published.prepared import BEGUN, RECORD, begin, open_prepared, read_list
 from semikit.errors import DataError, RunError, UnknownNameError
@@ -49,7 +49,9 @@ def data_set(path: Path) -> str:
 
 
 def test_every_published_data_set_can_be_prepared() -> None:
-    assert PREPARERS.names() == ["ade20k", "cityscapes", "coco", "levir", "pascal", "whu"]
+    assert PREPARERS.names() == ["ade20k", "cityscapes", "coco", "levir", "oscd", "pascal", "whu"]
+    laid_out = {name for name in published_names() if read_published(name).layout}
+    assert {*PREPARERS.names()} | laid_out == {*published_names()}
     for name in PREPARERS.names():
         assert set(read_published(name).counts) >= {"train", "val"}
 

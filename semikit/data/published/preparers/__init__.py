@@ -3,7 +3,8 @@
 A preparer reads what was given and says what is to be done; nothing is written before the plan is whole.
 
 A new data set needs a module here, `configs/published/NAME.yaml` (what it is: classes, counts, mask values),
-`configs/datasets/NAME.yaml` (its recipe) and its addresses in `configs/downloads.yaml`. Sets of image classification
+`configs/datasets/NAME.yaml` (its recipe) and its addresses in `configs/downloads.yaml`; pairs that are laid out as they
+are need no module, but a `layout` in their YAML (`_folders.py`). Sets of image classification
 that torchvision reads are a line of `data/published/class_sets.py` instead.
 """
 
