@@ -23,7 +23,7 @@ from semikit.distributed.collectives import own_share
 from semikit.errors import ConfigError, DataError, unknown
 from semikit.inference.class_choice import AUTO, ClassChoice, change_of
 from semikit.inference.ensemble import Ensemble
-from semikit.inference.pictures import displayed, heat, sheet, sheet_legend, shown_labels
+from semikit.inference.pictures import displayed, heat, sheet, sheet_legend, striped_outside
 from semikit.inference.streamed import Coverage, predicted
 from semikit.inference.windows import (
     EvaluateSettings,
@@ -204,15 +204,17 @@ class PixelEvaluation:
         for index in spread(range(len(source)), _EXAMPLES):
             extent = source.extent(index)  # of a raster its middle is shown
             region = None if extent is None else middle(extent, _SHOWN)
-            image, labels, valid = _labeled_image(source, index, region)
+            image, seen = source.image(index, region)
+            labels, valid = target_of(source, index, image.shape, region)
+            valid = valid if seen is None else valid & seen
             predictions = [
                 self.at((thresholds or {}).get(name))._shown(network, image, inference)
                 for name, network in networks.items()
             ]
-            every = [(labels, valid), *((classes, None) for classes, _ in predictions)]
-            rows.append([*displayed(image), *(shown_labels(*shown, self.palette) for shown in every)])
+            every = [(labels, valid), *((classes, seen) for classes, _ in predictions)]
+            rows.append([*displayed(image), *(striped_outside(self.palette[ids], where) for ids, where in every)])
             if confidence:
-                rows[-1].append(heat(predictions[-1][1]))
+                rows[-1].append(striped_outside(heat(predictions[-1][1]), seen))
             everything &= bool(valid.all())
             present.update(*(np.unique(classes[where]).tolist() for classes, where in every))
         titles = (*self.titles, "truth", *networks, *(["confidence"] if confidence else []))

@@ -124,12 +124,11 @@ def _text(width: int) -> tuple[int, int]:
     return size, size * 4 // 3
 
 
-def shown_labels(labels: Pixels, valid: npt.NDArray[np.bool_] | None, colours: Pixels) -> Pixels:
-    """Class ids (H, W) -> colours (H, W, 3), gray stripes where not valid."""
-    shown = colours[labels]
-    if valid is not None:
-        shown = np.where(valid[..., None], shown, _striped(*labels.shape))
-    return np.asarray(shown, dtype=np.uint8)
+def striped_outside(picture: Pixels, valid: npt.NDArray[np.bool_] | None) -> Pixels:
+    """A picture (H, W, 3) with gray stripes where it is not valid (H, W), None: it is throughout."""
+    if valid is None:
+        return picture
+    return np.where(valid[..., None], picture, _striped(*valid.shape))
 
 
 def _striped(height: int, width: int) -> Pixels:

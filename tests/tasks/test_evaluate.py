@@ -224,6 +224,20 @@ def test_a_legend_says_what_does_not_count_where_it_is_shown(pointwise: Make) ->
 STRIPE = (205, 205, 205)
 
 
+def test_pixels_without_data_are_striped_in_prediction_and_confidence(pointwise: Make) -> None:
+    class Holed(Source):
+        def image(self, index: int, region: Any = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+            return self.images[index], np.arange(40)[None].repeat(50, 0) < 20
+
+    source = Holed([(50, 40)])
+    source.valid = [np.ones((50, 40), bool)]
+    shown = np.asarray(evaluation().comparison({"prediction": pointwise()}, source, INFERENCE, confidence=True))
+    width = (shown.shape[1] - 6) // 4  # image, truth, prediction, confidence
+    stripes = [(shown[30:-30, 6 + k * width : (k + 1) * width] == STRIPE).all(axis=2).mean() for k in range(4)]
+    assert stripes[0] == 0
+    assert all(0.15 < share < 0.25 for share in stripes[1:])
+
+
 def test_large_images_are_thinned_out_in_pictures(pointwise: Make) -> None:
     sheet = evaluation().comparison({"prediction": pointwise()}, Source([(700, 1400)]), INFERENCE)
     assert sheet.width < 4 * 720

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semikit.data.palette import palette
-from semikit.inference.pictures import captioned, heat, sheet, sheet_legend, shown_labels
+from semikit.inference.pictures import captioned, heat, sheet, sheet_legend, striped_outside
 
 COLOURS = palette(2)
 
@@ -35,7 +35,7 @@ def test_confidence_has_a_bar_of_its_colours() -> None:
 def test_what_does_not_count_is_striped_in_truth_and_legend() -> None:
     labels, valid = np.zeros((32, 32), np.uint8), np.ones((32, 32), bool)
     valid[:16] = False
-    truth = shown_labels(labels, valid, COLOURS)
+    truth = striped_outside(COLOURS[labels], valid)
     assert (truth[16:] == COLOURS[0]).all()
     stripes = np.unique(truth[:16].reshape(-1, 3), axis=0)
     assert len(stripes) == 2
