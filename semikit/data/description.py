@@ -7,7 +7,7 @@ from math import hypot
 from pathlib import Path
 from statistics import median
 
-from semikit.data.formats.images import is_raster, read_grid, read_info
+from semikit.data.formats.images import ImageInfo, is_raster, read_grid, read_info
 from semikit.data.formats.rescale import Scale
 from semikit.data.samples import Samples, spread
 from semikit.errors import some
@@ -26,24 +26,31 @@ def describe(
     scale: Scale | None,
     upright: bool = False,
     names: Sequence[str] = (),
+    held: tuple[float, float] | None = None,
 ) -> Mapping[str, str]:
     """Facts about images by their name: "images", "values" and, of rasters with a place, "map".
 
     `channels` are those in use, which are called by `names` where these are known, `scale` the range of stored values
-    that becomes 0..255, `upright` whether photos are turned as viewers do. At most 32 headers are read.
+    that becomes 0..255, `upright` whether photos are turned as viewers do, `held` the lowest and highest values, if
+    known. At most 32 headers are read.
 
     Raises:
         FileFault: a header cannot be read.
     """
     chosen = spread(indices, _READ)
     files = [path for index in chosen for path in source.files(index)[:1]]
-    sizes, types = _sizes(source, chosen, upright)
+    infos = _infos(source, chosen)
+    rasters = [info.raster for info in infos if info.raster is not None]
+    counts = [raster.bands for raster in rasters if raster.bands > channels]
+    bands = f"{channels} of {_span(counts)} bands" if counts else f"{channels} bands"
+    bands += f" ({', '.join(names)})" if names else ""
+    parts = [f"{_sides(_sizes(infos, upright))} pixels", bands, " and ".join(sorted({info.dtype for info in infos}))]
+    nodata = {f"{raster.nodata:g}" for raster in rasters if raster.nodata is not None}
+    parts += [f"nodata {_named(nodata)}"] if nodata else []
     more = f" (of {len(chosen)} of {len(indices)} labelled images)" if len(chosen) < len(indices) else ""
-    called = f" ({', '.join(names)})" if names else ""
-    facts = {
-        "images": f"{_sides(sizes)} pixels · {channels} bands{called} · {' and '.join(types)}{more}",
-        "values": "0 to 255, as stored" if scale is None else f"{scale.text} become 0 to 255, what lies outside is cut",
-    }
+    values = "0 to 255, as stored" if scale is None else f"{scale.text} become 0 to 255, what lies outside is cut"
+    stored = "" if held is None else f" · stored are {held[0]:g} to {held[1]:g}"
+    facts = {"images": " · ".join(parts) + more, "values": values + stored}
     grids = [grid for path in files if is_raster(path) and (grid := read_grid(path)).placed]
     return {**facts, "map": _place(grids, len(files))} if grids else facts
 
@@ -90,18 +97,20 @@ def typical_side(source: Samples, indices: Sequence[int], upright: bool = False)
     Raises:
         FileFault: a header cannot be read.
     """
-    sizes, _ = _sizes(source, spread(indices, _READ), upright)
-    return round(median(map(min, sizes)))
+    return round(median(map(min, _sizes(_infos(source, spread(indices, _READ)), upright))))
 
 
-def _sizes(source: Samples, chosen: Sequence[int], upright: bool) -> tuple[list[tuple[int, int]], list[str]]:
-    """(H, W) of images, and the types of their values."""
+def _infos(source: Samples, chosen: Sequence[int]) -> list[ImageInfo]:
+    """The headers of images; of those in memory, which are alike, that of the first."""
     files = [path for index in chosen for path in source.files(index)[:1]]
     if files:
-        infos = [read_info(path) for path in files]
-        return [info.shown if upright else info.size for info in infos], sorted({info.dtype for info in infos})
+        return [read_info(path) for path in files]
     shape = source.image(chosen[0])[0].shape
-    return [(shape[-3], shape[-2])], ["uint8"]
+    return [ImageInfo((shape[-3], shape[-2]), "uint8")]
+
+
+def _sizes(infos: Sequence[ImageInfo], upright: bool) -> list[tuple[int, int]]:
+    return [info.shown if upright else info.size for info in infos]
 
 
 def _sides(sizes: Sequence[tuple[int, int]]) -> str:

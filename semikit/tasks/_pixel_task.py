@@ -105,6 +105,7 @@ class PixelTask(Task, ABC):
             self.scenes.background,
         )  # fmt: skip
         self.learned = TrainingData(parts, data, layout, requirements)
+        self.held: tuple[float, float] | None = None
         self.scored_watch: DataWatch | None = None
         self.decoded = DecodedScenes(None)
         self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
@@ -198,6 +199,7 @@ class PixelTask(Task, ABC):
         pool_notices = learned.check_pool(self._channels())
         labelled = self.census.parts[0]
         if watch is not None:
+            self.held = watch.ranges.held
             if not thorough:
                 watch.look_at_some(parts_of(learned.split, learned.val)[1])
             watch.refuse(parts[0], resumed)
@@ -242,8 +244,8 @@ class PixelTask(Task, ABC):
         upright = orientation_of(self.data) != "stored"
         found = list(self._band_names())
         names = found[0] if len(found) == 1 else ()
-        facts = describe(learned.train, learned.split.labeled, self._channels(), self.parts.scale, upright, names)
-        split, views = learned.split, self.settings
+        split, views, scale = learned.split, self.settings, self.parts.scale
+        facts = describe(learned.train, split.labeled, self._channels(), scale, upright, names, self.held)
         scenes = [*split.labeled, *(split.unlabeled if self.requirements.unlabeled else ())]
         kept = kept_scenes(split.pool, scenes, views.weak.crop, room(views.cache, views.cache_gb))
         return {**facts, "decoded": kept} if kept else facts

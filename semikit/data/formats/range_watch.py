@@ -87,6 +87,12 @@ class RangeWatch:
             own |= other
 
     @property
+    def held(self) -> tuple[float, float] | None:
+        """The lowest and highest value that was read, where there is a range."""
+        seen = list(self._seen.values())
+        return (min(one.low.min() for one in seen), max(one.high.max() for one in seen)) if seen else None
+
+    @property
     def deep(self) -> list[Path]:
         """Images of other values than those of 8 bits, where the model learned from 8 bits."""
         return sorted(self._deep)
