@@ -36,7 +36,7 @@ from semikit.inference.map_files import (
 from semikit.inference.scenes import Files, SceneReader, pixels_of
 from semikit.inference.streamed import Coverage, MapPart, Piece, ReadRegion, predicted
 from semikit.inference.windows import EvaluateSettings, refuse_channels
-from semikit.raster.area_of_interest import AreaOfInterest
+from semikit.raster.area_of_interest import AreaOfInterest, GridArea
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
 from semikit.raster.region import Region
 from semikit.settings.base import one_or_many
@@ -194,13 +194,15 @@ class Predictor:
         by_windows: bool,
         from_above: bool,
         share: tuple[int, int] = (0, 1),
+        area: GridArea | None = None,
     ) -> Generator[Piece, None, None]:
         """The parts of a map of `size`, each pixel once, or a `share` (a number, of how many); a photo is one part."""
         ensemble = replace(self.ensemble, views=Views.of(self.options.tta, from_above))
         if by_windows or self.options.tile is not None:
             batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
             coverage = Coverage(size, self.side, self.overlap, batch)
-            yield from predicted(read, ensemble, coverage, share)
+            busy = (lambda region: True) if area is None else (lambda region: bool(area.inside(region).any()))
+            yield from predicted(read, ensemble, coverage, share, busy)
             return
         if share[0]:
             return
@@ -220,7 +222,9 @@ class Predictor:
             FileFault: cannot be read.
         """
         reader = self.reader
-        return self.pieces(read, reader.grid(files).size, reader.by_windows(files), reader.is_map(files), share)
+        grid, by_windows = reader.grid(files), reader.by_windows(files)
+        area = None if self.aoi is None else self.aoi.on(grid, files[0])
+        return self.pieces(read, grid.size, by_windows, reader.is_map(files), share, area)
 
     def drawn(self, piece: Piece, outputs: Outputs) -> MapPart:
         """What files hold of a part: the classes, and of what else is wanted the probabilities."""

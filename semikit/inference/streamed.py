@@ -96,17 +96,20 @@ def predicted(
     ensemble: Ensemble,
     coverage: Coverage,
     share: tuple[int, int] = (0, 1),
+    busy: Callable[[Region], bool] = lambda region: True,
 ) -> Generator[Piece, None, None]:
     """The parts of an image, every pixel once, with the mean of the windows' softmax by their weights.
 
     Windows without a valid pixel are not predicted. Work is counted in rows of windows, strip by strip; with `share` (a
     number, of how many) only that share of them, consecutive ones, are done: over all shares every part comes once, its
-    sums in the same order.
+    sums in the same order. Only rows that are `busy` count for it.
     """
     strips, tops = coverage.strips(ensemble.num_classes), coverage.starts(0)
     bottoms, shape = [*tops[1:], coverage.size[0]], coverage.shape()
-    first, end = (len(strips) * len(tops) * part // share[1] for part in (share[0], share[0] + 1))
-    done = 0
+    every = [Region(top, left, shape[0], right - left) for left, right in strips for top in tops]
+    work, done = np.cumsum([share[1] == 1 or busy(region) for region in every]), 0
+    cuts = np.searchsorted(work, work[-1] * np.arange(1, share[1]) / share[1], side="right")
+    first, end = [0, *cuts.tolist(), len(every)][share[0] : share[0] + 2]
     for number, strip in enumerate(strips):
         rows = range(max(first - number * len(tops), 0), min(end - number * len(tops), len(tops)))
         if not rows:

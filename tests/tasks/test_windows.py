@@ -99,6 +99,20 @@ def test_shares_are_the_whole_bit_for_bit(
     assert repeated <= (count - 1) * 2 * in_a_strip
 
 
+@pytest.mark.parametrize("most", [0, 2, 4])
+def test_only_busy_rows_count_for_a_share(pointwise: Make, most: int) -> None:
+    """An area of interest in a corner is shared too; all parts come once, also where nothing is in it."""
+    read, ensemble = look_at(picture((160, 20))), Ensemble((pointwise(multiple=1),), INFERENCE)
+    coverage = Coverage((160, 20), 16, 0, 1)
+    pieces = [
+        list(predicted(read, ensemble, coverage, (number, 2), lambda region: 3 <= region.top // 16 < 3 + most))
+        for number in range(2)
+    ]
+    joined([piece for share in pieces for piece in share], (160, 20))
+    busy = [sum(3 <= piece.region.top // 16 < 3 + most for piece in share) for share in pieces]
+    assert busy == [most // 2, most // 2]
+
+
 class Blur(Network):
     """Classes by the mean of 5 x 5 pixels; edges of what it is given are zeros, so windows differ there."""
 
