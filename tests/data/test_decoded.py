@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from semikit.data.image_pairs import ImagePairs
 from semikit.data.loading.decoded import DecodedScenes, decoded_scenes, kept_scenes, room
 from semikit.data.masked_images import MaskedImages
 from semikit.data.samples import Samples
+from semikit.errors import FileFault
 from semikit.tasks._crops import Crops
 from tests.helpers import georasters
 from tests.helpers.stored import exif
@@ -149,6 +151,31 @@ def test_where_the_room_ends_others_are_decoded_for_every_crop_and_that_is_said_
     assert not decoded.news()
 
 
+def test_a_scene_without_room_keeps_no_smaller_one_out(tmp_path: Path) -> None:
+    folder, source = tmp_path / "kept", photo(tmp_path)
+    folder.mkdir()
+    assert isinstance(source, MaskedImages)
+    small = saved(tmp_path / "b.png", RGB[:64, :64])
+    both = replace(source, names=("a", "b"), images=(*source.images, small), masks=(None, None))
+    decoded = DecodedScenes(folder, 150 * 210, 1)
+    assert np.array_equal(decoded.image(both, 0, None)[0], RGB)
+    assert np.array_equal(decoded.image(both, 1, None)[0], RGB[:64, :64])
+    assert sorted(item.name for item in folder.iterdir()) == ["image-1.npy", "limit"]
+
+
+def test_a_file_that_cannot_be_read_is_its_own_fault(tmp_path: Path) -> None:
+    source, folder = photo(tmp_path), tmp_path / "kept"
+    folder.mkdir()
+    data = source.files(0)[0].read_bytes()
+    source.files(0)[0].write_bytes(data[: len(data) // 2])
+    decoded = DecodedScenes(folder, 10**9, 1)
+    for _ in range(2):
+        with pytest.raises(FileFault, match="truncated"):
+            decoded.image(source, 0, None)
+    assert not list(folder.iterdir())
+    assert not decoded.news()
+
+
 def test_a_disk_that_is_full_ends_nothing(tmp_path: Path) -> None:
     source, folder = photo(tmp_path), tmp_path / "kept"
     folder.mkdir()
@@ -168,7 +195,8 @@ def test_a_disk_that_is_full_ends_nothing(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_to_write_to_nothing_is_kept_and_that_is_said(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    assert room(tmp_path / "file" / "below", 1.0) is None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.mkdtemp", _no_space)
         with decoded_scenes(tmp_path, 1.0, CROP) as decoded:

@@ -56,14 +56,14 @@ _REASONS = {
 class DecodedScenes:
     """Reads scenes, by their number among the images of a run, through files in `folder`; None: from their own.
 
-    Of scenes of `least` pixels or more at most `limit` bytes are kept, give or take one scene of each worker. A worker
-    that cannot keep more decodes the others for every crop, and `news` says so once.
+    Of scenes of `least` pixels or more at most `limit` bytes are kept, give or take one scene of each worker. Those
+    that could not be kept (`refused`) are decoded for every crop, and `news` says so once.
     """
 
     folder: Path | None
     limit: int = 0
     least: int = 0
-    full: bool = False
+    refused: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
 
     def image(self, source: Samples, index: int, region: Region | None) -> tuple[Bytes, Mask | None]:
@@ -98,7 +98,7 @@ class DecodedScenes:
     def news(self) -> list[str]:
         """A sentence for each reason for which a scene was not kept, once."""
         if self.folder is None:
-            found = {"unwritable"} if self.full else set[str]()
+            found = {"unwritable"} if self.refused else set[str]()
         else:
             found = {name for name in _REASONS if (self.folder / name).exists()}
         new, self.said = found - self.said, self.said | found
@@ -119,7 +119,7 @@ class DecodedScenes:
             return None
         path = self.folder / f"{name}.npy"
         found = _mapped(path)
-        if found is None and not self.full:
+        if found is None and name not in self.refused:
             size = extent or _size(files[0])
             if size[0] * size[1] >= self.least and self._add(path, size, planes, whole=extent is None):
                 found = _mapped(path)
@@ -136,7 +136,7 @@ class DecodedScenes:
                     part = planes(None if whole else Region(top, 0, min(rows, height - top), width))
                     shape = (len(part), *(part.shape[1:] if whole else size))  # a photo may be turned
                     if _used(path.parent) + int(np.prod(shape)) > self.limit and top == 0:
-                        return self._give_up("limit")
+                        return self._refuse(path.stem, "limit")
                     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                     file.seek(0)
                     np.lib.format.write_array_header_1_0(file, header)
@@ -146,14 +146,14 @@ class DecodedScenes:
                         file.write(np.ascontiguousarray(plane).data)
             temporary.replace(path)
         except OSError:  # written plainly, not through a map: there a full disk would kill the process
-            return self._give_up("unwritable")
+            return self._refuse(path.stem, "unwritable")
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         return True
 
-    def _give_up(self, reason: str) -> bool:
-        self.full = True
+    def _refuse(self, name: str, reason: str) -> bool:
+        self.refused.add(name)
         assert self.folder is not None
         with suppress(OSError):  # at the end of a run the folder is gone
             (self.folder / reason).touch()
@@ -195,7 +195,12 @@ def room(place: Place, gigabytes: float) -> tuple[Path, int] | None:
     if place == "none" or sys.platform == "win32":  # which removes no file that is mapped
         return None
     folder = Path(tempfile.gettempdir()) if place == "auto" else Path(place)
-    return folder, min(int(gigabytes * 1e9), int(shutil.disk_usage(folder).free * _FREE))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError:  # on another machine of the run; on the first one the folder was tried
+        return None
+    return folder, min(int(gigabytes * 1e9), int(free * _FREE))
 
 
 @contextmanager
@@ -212,7 +217,7 @@ def decoded_scenes(place: Place, gigabytes: float, crop: int, shared: str | None
     try:
         folder = _new_folder(base, shared)
     except OSError:
-        yield DecodedScenes(None, full=True)
+        yield DecodedScenes(None, refused={"all"})
         return
     owner = os.getpid()
     try:
@@ -251,9 +256,10 @@ def kept_scenes(source: Samples, indices: Sequence[int], crop: int, place: tuple
     if place is None or not sizes:
         return ""
     share = len(indices) / len(chosen)
+    count, room_for = f"about {len(sizes) * share:.0f} of {len(indices)} scenes", place[1] / 1e9
     return (
-        f"about {len(sizes) * share:.0f} of {len(indices)} scenes, {sum(sizes) * share / 1e9:.2g} GB, are decoded once and "
-        f"kept in {place[0]} meanwhile, at most {place[1] / 1e9:.2g} GB (views.cache, views.cache_gb)"
+        f"{count}, {sum(sizes) * share / 1e9:.2g} GB, are decoded once and kept in {place[0]} meanwhile, at most "
+        f"{room_for:.2g} GB (views.cache, views.cache_gb)"
     )
 
 
