@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev
 
 # The long trials of kills, broken files, hostile input, shared steps and compilation, and their counts: about an hour.
 faults: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/faults tests/training tests/augment tests/models tests/reproduce tests/cli -m "long or not long" \
+	$(BIN)/python -m pytest tests/faults tests/training tests/augment tests/models tests/reproduce tests/cli tests/accelerator -m "long or not long" \
 	  --timeout=7200 --numprocesses $(WORKERS) --dist loadfile
 
 # The step of each task beside the form of public code, short whole runs, and a pool of 20,000 images in shards in place of

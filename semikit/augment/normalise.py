@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from semikit.core.batch import to_device
 from semikit.errors import ConfigError
 
 
@@ -31,7 +32,8 @@ def channel_statistics(
     if not all(0 < value < float("inf") for value in std):
         raise ConfigError(f"std is {list(std)}; every value must be above 0 (leave a constant channel out, or write 1)")
     shape = (len(mean), 1, 1)
-    return tuple(torch.tensor(values, dtype=torch.float32).view(shape).to(device) for values in (mean, std))  # type: ignore[return-value]
+    made = (torch.tensor(values, dtype=torch.float32).view(shape) for values in (mean, std))
+    return tuple(to_device(values, device) for values in made)  # type: ignore[return-value]
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

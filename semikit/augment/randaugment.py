@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from semikit.augment.resampling import affine_terms, resampled
 from semikit.augment.settings import RandAugmentSettings
-from semikit.core.batch import to_device
+from semikit.core.batch import to_device_together
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 Codes: TypeAlias = npt.NDArray[np.int64]
@@ -69,14 +69,14 @@ class AugmentDraws:
 
     def to(self, device: torch.device | str) -> AugmentDraws:
         """The same on `device`; the copy does not wait."""
-        return AugmentDraws(**{name: to_device(values, device) for name, values in self._tensors().items()})
+        return AugmentDraws(*to_device_together(self._tensors(), device))
 
     def __getitem__(self, part: slice | Tensor) -> AugmentDraws:
         """The images `part` (int64 places as a tensor): how the draws of a total batch are shared out."""
-        return AugmentDraws(**{name: values[part] for name, values in self._tensors().items()})
+        return AugmentDraws(*(values[part] for values in self._tensors()))
 
-    def _tensors(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def _tensors(self) -> list[Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
 
 
 def encode(op: Codes, value: Numbers, box: Codes, size: tuple[int, int], fill: tuple[int, int, int]) -> AugmentDraws:

@@ -27,7 +27,7 @@ from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 from torch import Tensor
 
 from semikit.augment.settings import StrongSettings
-from semikit.core.batch import to_device
+from semikit.core.batch import to_device_together
 
 Operation = Literal["brightness", "contrast", "saturation", "hue"]
 Order: TypeAlias = tuple[Operation, ...]
@@ -66,15 +66,18 @@ class StrongFactors:
 
     def to(self, device: torch.device | str) -> StrongFactors:
         """The same on `device`; the copy does not wait."""
-        return self._each(lambda values: to_device(values, device))
+        return self._with(to_device_together(list(self._tensors().values()), device))
 
     def __getitem__(self, part: slice) -> StrongFactors:
         """The images `part`: how the draws of a total batch are shared between processes and micro-batches."""
-        return self._each(lambda values: values[part])
+        return self._with([values[part] for values in self._tensors().values()])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> StrongFactors:
+    def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed: dict[str, Any] = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def _with(self, tensors: list[Tensor]) -> StrongFactors:
+        changed: dict[str, Any] = dict(zip(self._tensors(), tensors, strict=True))
         return replace(self, **changed)
 
 

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.core.batch import to_device
+from semikit.core.batch import to_device_together
 from semikit.core.network import Features
 from semikit.errors import ConfigError
 from semikit.settings.base import Settings
@@ -120,12 +120,10 @@ def _scaled(keep: npt.NDArray[np.bool_], share: float) -> _Floats:
 
 
 def select(masks: tuple[Masks, ...], positions: range, device: torch.device) -> tuple[Masks, ...]:
-    """The masks of the images at `positions`, on `device`; copies do not wait, shared ones are made once."""
+    """The masks of the images at `positions`, on `device`; the one copy does not wait, shared masks stay shared."""
     rows = slice(positions.start, positions.stop, positions.step)
-    moved: dict[int, Tensor] = {}
-    for mask in (mask for view in masks for mask in view):
-        if id(mask) not in moved:
-            moved[id(mask)] = to_device(mask[rows], device)
+    distinct = {id(mask): mask[rows] for view in masks for mask in view}
+    moved = dict(zip(distinct, to_device_together(list(distinct.values()), device), strict=True)) if distinct else {}
     return tuple(tuple(moved[id(mask)] for mask in view) for view in masks)
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Normalise, RunInfo, StepResult, Target
+from semikit.core.counts import class_counts
 from semikit.core.schedules import linear_ramp
 from semikit.core.settings import Ohem, UnlabeledSettings
 from semikit.distributed.collectives import (
@@ -120,7 +121,8 @@ def hard_positions(logits: Tensor, labels: Tensor, valid: Tensor, ohem: Ohem) ->
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     true = logits.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
     probability = torch.where(valid, true, 1.0)  # sorted behind every valid position
-    nth = probability.flatten().kthvalue(min(ohem.min_kept, probability.numel())).values
+    smallest = probability.flatten().topk(min(ohem.min_kept, probability.numel()), largest=False, sorted=False)
+    nth = smallest.values.max()  # as kthvalue gives it, which takes a single block of a device
     hard = probability <= nth.clamp(min=ohem.threshold)
     return valid & (hard | (valid.sum() < ohem.min_kept))
 
@@ -190,16 +192,6 @@ class UnlabeledLoss(nn.Module):
 def loss_weights(target: Target) -> Tensor:
     """How much each position counts in the loss, (B, *S), bool or float."""
     return target.weights if target.class_weights is None else target.weights * target.class_weights
-
-
-def class_counts(labels: Tensor, weights: Tensor, num_classes: int) -> Tensor:
-    """How many positions each class has, (K,) float32: labels (B, *S) int64, weights (B, *S) bool or >= 0.
-
-    Adds up over images. Each row of a map is counted for itself at first, so that few threads write to one place.
-    """
-    rows = labels.flatten(0, -2) if labels.dim() > 1 else labels.unsqueeze(0)
-    counts = torch.zeros(len(rows), num_classes, device=labels.device)
-    return counts.scatter_add_(1, rows, weights.reshape(rows.shape).float()).sum(dim=0)
 
 
 def _share(weights: Tensor, weak: Target) -> Tensor:

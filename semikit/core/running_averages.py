@@ -11,6 +11,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from semikit.core.counts import class_counts
 from semikit.distributed.collectives import gather_over_processes, sum_over_processes
 
 
@@ -40,8 +41,7 @@ def class_mean_of(probabilities: Tensor, valid: Tensor) -> Mean:
 
 def class_share_of(labels: Tensor, valid: Tensor, num_classes: int) -> Mean:
     """The share of each class among labels (B, *S) int64 at valid positions (B, *S) bool, (K,)."""
-    zeros = torch.zeros(num_classes, device=labels.device)
-    counts = sum_over_processes(zeros.scatter_add_(0, labels.flatten(), valid.flatten().float()))
+    counts = sum_over_processes(class_counts(labels, valid, num_classes))
     return Mean(counts / counts.sum().clamp(min=1), counts.sum())
 
 

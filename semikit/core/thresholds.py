@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from semikit.core.batch import Prediction, RunInfo
+from semikit.core.counts import cell_counts, class_counts
 from semikit.core.feature_bank import places
 from semikit.core.running_averages import Mean, class_mean_of, class_share_of, follow, mean_of, quantile_of
 from semikit.core.settings import ThresholdSettings
@@ -38,8 +39,7 @@ class ClassBalance(nn.Module):
     @torch.no_grad()
     def observe(self, labels: Tensor, mask: Tensor) -> None:
         """Count a step's pseudo-labels (B, *S) int64 where `mask` (B, *S) bool; over all processes, once a step."""
-        counts = torch.zeros_like(self.share).scatter_add_(0, labels.flatten(), mask.flatten().to(self.share.dtype))
-        counts = sum_over_processes(counts)
+        counts = sum_over_processes(class_counts(labels, mask, len(self.share)))
         total = counts.sum()
         share = torch.where(total > 0, counts / total.clamp(min=1), self.share)
         self.share.lerp_(share, 1 - _MOMENTUM)
@@ -105,7 +105,7 @@ class ClassThreshold(Threshold):
     def _count(self, prediction: Prediction, valid: Tensor) -> None:
         bins = (prediction.confidence * _BINS).nan_to_num(0.0).long().clamp(0, _BINS - 1)
         places = (prediction.labels * _BINS + bins).flatten()
-        counts = torch.zeros_like(self.histogram).flatten().scatter_add_(0, places, valid.flatten().float())
+        counts = cell_counts(places, valid.flatten().float(), self.histogram.numel())
         self.histogram.lerp_(sum_over_processes(counts).view_as(self.histogram), 1 - _MOMENTUM)
 
 
@@ -148,8 +148,7 @@ class FlexThreshold(Threshold):
     def _count(self, index: Tensor, labels: Tensor, sure: Tensor) -> None:
         self.selected.index_copy_(0, places(index, sure, self.images), labels)
         numbers = self.selected[:-1] + 1  # 0: never confident yet, which the warm-up compares the classes with
-        counts = torch.zeros(len(self.learned) + 1, device=numbers.device)
-        counts.scatter_add_(0, numbers, torch.ones_like(numbers, dtype=counts.dtype))
+        counts = cell_counts(numbers, torch.ones_like(numbers, dtype=self.learned.dtype), len(self.learned) + 1)
         best = counts.max() if self.warmup else counts[1:].max()
         self.learned.copy_(counts[1:] / best.clamp(min=1))
 

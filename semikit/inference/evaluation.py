@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from semikit.core.batch import to_device
 from semikit.core.network import Network
 from semikit.core.task import Inference, Scores
 from semikit.data.check import Part, missing_files, size_fault, target_of
@@ -237,7 +238,8 @@ class PixelEvaluation:
 
 def _truth(labels: Bytes, valid: NDArray[np.bool_], device: torch.device) -> Mapping[str, Tensor]:
     """What a metric's `update` takes of the truth, on the device."""
-    return {"labels": torch.from_numpy(labels).to(device).long(), "valid": torch.from_numpy(valid).to(device)}
+    truth, counted = (to_device(torch.from_numpy(values), device) for values in (labels, valid))
+    return {"labels": truth.long(), "valid": counted}
 
 
 def _labeled_image(source: Samples, index: int, region: Region | None = None) -> tuple[Any, Any, Any]:

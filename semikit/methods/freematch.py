@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from semikit.core.batch import Requirements, RunInfo, Target
+from semikit.core.counts import class_counts
 from semikit.core.method import Variant
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import probabilities_of
@@ -58,8 +59,7 @@ def fairness(logits: Tensor, target: Target, probability: Tensor, share: Tensor)
     total = sum_over_processes(counts.sum())
     summed = (soft * counts.unsqueeze(1)).reshape(*soft.shape[:2], -1).sum(dim=(0, 2))
     mean = learned_sum_over_processes(summed) / total.clamp(min=1)
-    found = torch.zeros_like(share).scatter_add(0, soft.detach().argmax(dim=1).flatten(), counts.flatten())
-    found = sum_over_processes(found)
+    found = sum_over_processes(class_counts(soft.detach().argmax(dim=1), counts, len(share)))
     usual, here = _relative(probability, share), _relative(mean, found / total.clamp(min=1))
     return torch.where(total > 0, (usual * (here + _SMALLEST).log()).sum(), 0.0)
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from semikit.core.counts import cell_counts
+
 Average = Literal["paper", "present"]
 
 
@@ -21,12 +23,10 @@ def count(predicted: Tensor, labels: Tensor, valid: Tensor, num_classes: int, ro
     Labels may hold anything where invalid. Matrices of batches and processes add up. Of `rows` labels other
     than the classes it is (rows, K).
     """
-    size = (rows or num_classes) * num_classes
-    # Invalid positions fall into one cell more: shapes stay static, and the device is not asked how many there are.
-    cell = torch.where(valid, labels * num_classes + predicted, size).flatten()
-    counts = torch.zeros(size + 1, dtype=torch.long, device=cell.device)
-    counts.scatter_add_(0, cell, torch.ones_like(cell))
-    return counts[:size].view(-1, num_classes)
+    # Invalid positions count 0 in the first cell: shapes stay static, and the device is not asked how many there are.
+    cell = torch.where(valid, labels * num_classes + predicted, 0).flatten()
+    counts = cell_counts(cell, valid.flatten().long(), (rows or num_classes) * num_classes)
+    return counts.view(-1, num_classes)
 
 
 def iou(matrix: Tensor) -> Tensor:

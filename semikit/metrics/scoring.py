@@ -35,7 +35,7 @@ def scored(
     batches: Iterable[Batch],
     outputs: Callable[[Network, Batch], Iterable[Mapping[str, Any]]],
 ) -> dict[str, MetricCollection]:
-    """The metrics of each network over the batches of all processes, on the device.
+    """The metrics of each network over the batches of all processes, counted on the device and read from it once.
 
     `outputs` gives what a network makes of a batch, in one part or several; every metric takes the arguments of its
     `update` from them by name. All processes have to call this, also one without batches.
@@ -47,7 +47,7 @@ def scored(
                 metrics[name].update(**arguments)
     agreed(GO)  # the hosts wait here as long as one has to: what waits on the device is given up after minutes
     sum_states(list(metrics.values()))
-    return metrics
+    return {name: counted.cpu() for name, counted in metrics.items()}
 
 
 def sum_states(collections: Sequence[MetricCollection]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
 from semikit.augment.strong import draw_factors, strong_view
-from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, to_device
+from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, to_device, to_device_together
 from semikit.core.losses import denominators
 from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
 from semikit.core.rng import rng_for
@@ -94,11 +94,14 @@ class PixelViewMaker:
             pool_pixels = to_float(pool_image)
             partner_batch = WeakViews(normalize(pool_pixels, self.mean, self.std), pool_valid)
             partner, cross_rank = torch.arange(len(image)), False
-        partner = to_device(partner, device)
+        drawn = [
+            self.mixing.draw(rng_for(self.layout.seed, "mix", step, view), total, size)[own_part(total)]
+            for view in range(self.requirements.strong_views)
+        ]
+        partner, *coordinates = to_device_together([partner, *drawn], device)
         strong, boxes = [], []
         for view in range(self.requirements.strong_views):
-            coordinates = self.mixing.draw(rng_for(self.layout.seed, "mix", step, view), total, size)
-            box = box_mask(coordinates[own_part(total)], size, device)
+            box = box_mask(coordinates[view], size, device)
             own = self._strong(pixels, total, step, view, "strong")
             pool = own if pool_pixels is None else self._strong(pool_pixels, total, step, view, "strong-second")
             pool = gather_over_processes(pool) if cross_rank else pool

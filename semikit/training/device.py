@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -57,6 +57,18 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
 def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler | None:
     """Loss scaling, needed for fp16 only."""
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None
+
+
+@contextmanager
+def convolutions_timed(timed: bool) -> Iterator[None]:
+    """While the block runs cuDNN times its algorithms for every new shape, or does not: in training all steps have the
+    same shapes, in evaluation images may all have others.
+    """
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, timed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def wait_for(device: torch.device) -> None:

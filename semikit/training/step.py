@@ -140,7 +140,7 @@ class Stepper:
             self.sharding.take_gradients()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         after = self._statistics()
-        sound = torch.isfinite(loss) & _stayed_finite(before, after)
+        sound = torch.stack([torch.isfinite(loss), *_stayed_finite(before, after)]).all()
         finite = sound & torch.isfinite(get_total_norm(gradients, foreach=None))
         # Nothing is asked of other processes from here on.
         sound, finite = (sum_over_processes(torch.stack([~sound, ~finite]).float()) == 0).unbind()
@@ -171,10 +171,9 @@ class Stepper:
         return [mean_over_processes(values) if values.is_floating_point() else values for values in found]
 
 
-def _stayed_finite(before: list[Tensor], after: list[Tensor]) -> Tensor:
-    """Whether no value of these vectors stopped being finite, (): masked pseudo-labels that are not numbers leave loss
-    and gradient alone, but not the running averages of them.
+def _stayed_finite(before: list[Tensor], after: list[Tensor]) -> list[Tensor]:
+    """Of each pair of vectors whether no value stopped being finite, (): masked pseudo-labels that are not numbers
+    leave loss and gradient alone, but not the running averages of them.
     """
     pairs = zip(before, after, strict=True)
-    stayed = [(new.isfinite() | ~old.isfinite()).all() for old, new in pairs if new.is_floating_point()]
-    return torch.stack(stayed).all() if stayed else torch.tensor(True)
+    return [(new.isfinite() | ~old.isfinite()).all() for old, new in pairs if new.is_floating_point()]

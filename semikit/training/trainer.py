@@ -35,7 +35,7 @@ from semikit.training.checkpoint import (
     whole_networks,
     write_tensors,
 )
-from semikit.training.device import peak_memory
+from semikit.training.device import convolutions_timed, peak_memory
 from semikit.training.guards import Guards
 from semikit.training.meter import ClassSums, Meter
 from semikit.training.optimizer import set_learning_rates
@@ -101,7 +101,7 @@ class Trainer:
         self.method.train()
         steps, pin = range(self.step, total), self.inference.device.type == "cuda"
         iterator = iter(self.task.batches(steps, self.train.workers, pin))
-        with stop_requests() as request, torch.random.fork_rng(devices=[]):
+        with stop_requests() as request, torch.random.fork_rng(devices=[]), convolutions_timed(True):
             self.reporter.start(self.step, total)
             self.meter.resume_clock()
             try:
@@ -253,7 +253,8 @@ class Trainer:
     def _evaluated(self) -> Iterator[dict[str, Network]]:
         """Student and teacher in eval mode with the statistics they are evaluated and kept with."""
         self.method.eval()
-        with whole_networks(self.method, self.stepper) as networks, restored_statistics(networks.values()):
+        whole = whole_networks(self.method, self.stepper)
+        with convolutions_timed(False), whole as networks, restored_statistics(networks.values()):
             both = list(networks.values())
             reestimate(both, self.task.passes(both, self.inference))
             yield networks

@@ -49,6 +49,16 @@ def test_the_links_at_the_root_point_into_the_package() -> None:
 
 def test_tests_mirror_the_sources() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
-    extra = {"api", "benchmarks", "contracts", "properties", "parity", "architecture", "faults", "golden"}
+    extra = {
+        "api",
+        "benchmarks",
+        "contracts",
+        "properties",
+        "parity",
+        "architecture",
+        "faults",
+        "golden",
+        "accelerator",
+    }
     for folder in folders - {Path()}:
         assert folder.parts[0] in extra or (ROOT / "semikit" / folder).is_dir(), folder

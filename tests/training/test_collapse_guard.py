@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from semikit.core.losses import LABELED, PREDICTED, class_counts
+from semikit.core.counts import class_counts
+from semikit.core.losses import LABELED, PREDICTED
 from semikit.training.guards import CollapseGuard
 from semikit.training.meter import ClassSums
 from semikit.training.remedies import Remedies

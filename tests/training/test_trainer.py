@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,23 @@ def test_what_a_reporter_is_told(photo_data: Path, tmp_path: Path) -> None:
     wanted = {"iteration", "epoch", "loss", "loss_x", "loss_u", "confident", "student_mIoU", "teacher_mIoU"}
     assert wanted | {"lr", "images_per_second", "peak_memory_mib"} <= rows[0].keys()
     assert [row["epoch"] for row in rows] == [2, 3]
+
+
+def test_cudnn_times_its_convolutions_in_steps_and_not_in_evaluations(
+    photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, timed = build.build_run(resolve(settings(photo_data)), tmp_path, Reporter()), set[tuple[str, bool]]()
+
+    def noted(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        timed.add((name, torch.backends.cudnn.benchmark))
+        return function(*arguments)
+
+    for name in ("views", "evaluate"):
+        monkeypatch.setattr(run.task, name, partial(noted, name, getattr(run.task, name)))
+    before = torch.backends.cudnn.benchmark
+    run.trainer.fit(None)
+    assert timed == {("views", True), ("evaluate", False)}
+    assert torch.backends.cudnn.benchmark == before
 
 
 def test_the_interrupted_run_scores_nothing_it_was_not_due_to(photo_data: Path, tmp_path: Path) -> None:
