@@ -54,11 +54,32 @@ class Layer:
         if before.equals(after, ignore_axis_order=True):
             return self
         change = Transformer.from_crs(before, after, always_xy=True)
-        west, south, east, north = bounds(self.polygons).T
+        layer = self._cut() if before.is_geographic and not after.is_geographic else self
+        west, south, east, north = bounds(layer.polygons).T
         lengths = np.maximum(np.maximum(east - west, north - south) / _PIECES, _SHORTEST)
-        finer = segmentize(self.polygons, lengths)
+        finer = segmentize(layer.polygons, lengths)
         moved = np.asarray(transform(finer, lambda points: np.column_stack(change.transform(*points.T))))
-        return replace(self, polygons=moved, crs=after.to_wkt()).chosen(np.isfinite(bounds(moved)).all(axis=1))
+        return replace(layer, polygons=moved, crs=after.to_wkt()).chosen(np.isfinite(bounds(moved)).all(axis=1))
+
+    def _cut(self) -> Layer:
+        """Of polygons in degrees what lies beyond 180 as parts of their own, turned to between -180 and 180: other
+        systems end there, and what crosses their end would reach around the Earth.
+        """
+        from shapely import area, bounds, box, get_parts, intersection, make_valid, transform
+
+        west, _, east, _ = bounds(self.polygons).T
+        across = (west < -180) | (east > 180)
+        if not across.any():
+            return self
+        rest, over = np.flatnonzero(~across), np.flatnonzero(across)
+        whole, shapes, places = make_valid(self.polygons[over]), [self.polygons[rest]], [rest]
+        for turn in TURNS:
+            inside = intersection(whole, box(-180 - turn, -90, 180 - turn, 90))
+            move = np.array([turn, 0.0])
+            parts, owners = get_parts(transform(inside, lambda points, by=move: points + by), return_index=True)
+            shapes.append(parts[area(parts) > 0])
+            places.append(over[owners[area(parts) > 0]])
+        return replace(self.chosen(np.concatenate(places)), polygons=np.concatenate(shapes))
 
     def touching(self, grid: Grid) -> Layer:
         """The polygons that touch a raster of the same CRS, the largest first; longitudes are those of the raster."""

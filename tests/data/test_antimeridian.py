@@ -150,3 +150,17 @@ def test_one_grid_written_twice() -> None:
     assert east.equals(west)
     assert west.equals(east)
     assert not east.equals(Grid((9, 9), system, Affine(0.01, 0, -179.05, 0, -0.01, 5)))
+
+
+@pytest.mark.parametrize("shapes", [HALVES, [(179.98, 10.0, 180.03, 10.02)], [(-180.02, 10.0, -179.97, 10.02)]])
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:3832", "EPSG:3857"])
+def test_polygons_in_metres(tmp_path: Path, crs: str, shapes: list[tuple[float, float, float, float]]) -> None:
+    """What crosses the end of a system does not reach around the Earth to its other end."""
+    file = polygons(tmp_path / "p.gpkg", *shapes)
+    for longitude, share in ((179.99, 1.0), (181.0 if crs == "EPSG:3832" else 178.0, 0.0)):
+        (x,), (y,) = transform("EPSG:4326", crs, [longitude], [10.01])
+        image = georasters.save(tmp_path / "a.tif", np.zeros((9, 9), np.uint8), crs=crs, origin=(x, y), pixel=20.0)
+        layer = AreaOfInterest.read(file).layer.in_crs(read_grid(image).crs).touching(read_grid(image))
+        values = np.zeros((9, 9), np.uint8)
+        layer.burn(values, [1] * len(layer.polygons), read_grid(image).transform, Region(0, 0, 9, 9))
+        assert values.mean() == share
