@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, final
 
 from torch import Tensor
 
+from semikit.data.file_patterns import is_pattern, list_place
 from semikit.data.folders import TYPES, is_image, list_distinct
 from semikit.data.formats.images import is_raster, read_grid
 from semikit.data.formats.mask_values import MaskValues
@@ -186,20 +187,24 @@ class DatePairs(SceneReader):
     plural, dates, background = "pairs", " at both dates", 0
 
     def find(self, sources: Sequence[str]) -> Found:
-        """Two files, or two folders with equal names, the earlier date first."""
+        """Two files, two folders with equal names, or two patterns, the earlier date first."""
         if len(sources) != 2:
             raise InputError(
                 "a change-detection run predicts pairs: give two files or two folders, the earlier date first, "
                 f"not {len(sources)}."
             )
         before, after = map(file_or_raster, sources)
-        for source, path in zip(sources, (before, after), strict=True):
-            if not (source and path.exists()):
+        several = [path.is_dir() or is_pattern(path) for path in (before, after)]
+        for source, path, many in zip(sources, (before, after), several, strict=True):
+            if not (source and (many or path.exists())):
                 raise InputError(f"{source or 'an empty SOURCE'} does not exist. Give two files or two folders.")
-        if before.is_dir() != after.is_dir():
+        if several[0] != several[1]:
             raise InputError(f"{before} and {after}: one is a folder. Give two files or two folders.")
-        if before.is_dir():
-            first, second = (list_distinct(folder, key) for folder, key in ((before, "SOURCE"), (after, "SOURCE_B")))
+        if several[0]:
+            first, second = (
+                list_place(place, key) if is_pattern(place) else list_distinct(place, key)
+                for place, key in ((before, "SOURCE"), (after, "SOURCE_B"))
+            )
             pairs, alone = paired_files(first, second)
             left = [*unread(first, "SOURCE"), *unread(second, "SOURCE_B")]
             return Found(pairs, left, [*first.refused, *second.refused, *alone], many=True)

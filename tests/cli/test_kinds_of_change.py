@@ -15,6 +15,7 @@ from PIL import Image
 
 from semikit import load
 from semikit.data.pair_layouts import SECOND
+from semikit.data.pair_spec import load_pairs
 from tests.helpers import georasters, pairs
 
 Call = Callable[..., Any]
@@ -127,5 +128,13 @@ def test_grades_of_damage_in_the_layout_of_xbd(train: Call, semikit: Call) -> No
     one = Path("xbd/test/images")
     made = semikit("predict", "run", one / "fire_0_pre_disaster.png", one / "fire_0_post_disaster.png", "-o", "a.png")
     assert made.code == 0, made.err
+    patterns = (f"{one}/{{stem}}_{date}_disaster.png" for date in ("pre", "post"))
+    made = semikit("predict", "run", *patterns, "-o", "maps")
+    assert made.code == 0, made.err
+    assert Path("maps/fire_0.png").is_file()
+    drafted = semikit("data", "init", "xbd", "-o", "xbd.yaml")
+    assert drafted.code == 0, drafted.err
+    assert load_pairs(Path("xbd.yaml")).train == load_pairs(Path("xbd").absolute()).train
+    assert load_pairs(Path("xbd.yaml")).damage
     with Image.open("a.png") as image:
         assert set(np.unique(np.asarray(image)).tolist()) <= {0, 1, 2, 3, 4}

@@ -14,8 +14,9 @@ from semikit.data.conversion.label_formats import FORMATS, Reading, recognised
 from semikit.data.conversion.mask_files import COLOUR_TABLES, table_beside
 from semikit.data.conversion.yaml_file import relative
 from semikit.data.formats.colours import unpacked
+from semikit.data.pair_layouts import described_pairs, has_pairs, part_places
 from semikit.data.pair_spec import BINARY
-from semikit.data.spec import FEWEST_CLASSES
+from semikit.data.spec import DEFAULT_SHARE, FEWEST_CLASSES
 from semikit.data.survey.layout import Layout, Matched, look
 from semikit.data.survey.mask_samples import Classes, Histogram, classes_of, histogram
 from semikit.data.survey.tasks import of_classes, understood
@@ -48,6 +49,8 @@ def draft(folder: Path, target: Path) -> Draft:
     """
     if not folder.is_dir():
         raise DataError(f"{'not a folder' if folder.exists() else 'no such folder'}: {folder}.")
+    if has_pairs(folder):
+        return Draft("cd", _of_pairs(folder, relative(folder, target.absolute().parent)), [])
     places, other = look(folder)
     if not places and not other:
         raise DataError(f"{folder} is empty.")
@@ -73,6 +76,14 @@ def draft(folder: Path, target: Path) -> Draft:
         )
     writer = _Writer(folder, relative(folder, target.absolute().parent), layout)
     return Draft(layout.task, writer.text(), writer.notices)
+
+
+def _of_pairs(folder: Path, base: str) -> str:
+    """The YAML of a folder that needs none, to be changed; `base` is the folder as the YAML has it."""
+    described = {"val": DEFAULT_SHARE, **described_pairs(folder, part_places(folder))}
+    lines = [f"{key}: {in_one_line(value)}" for key, value in described.items()]
+    head = f"# Drafted by `semikit data init` from {folder}, which is understood without it.\n"
+    return head + "\n".join(lines).replace(f"{folder}/", f"{base}/") + "\n"
 
 
 @final
