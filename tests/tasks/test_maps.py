@@ -19,13 +19,14 @@ import torch
 from affine import Affine
 from PIL import Image
 from pyproj import Transformer
+from rasterio.shutil import copy
 from rio_cogeo import cog_validate
 from torch import Tensor, nn
 
 from semikit.api import polygons
 from semikit.core.network import Features, Network
 from semikit.core.task import Inference, Predicted
-from semikit.errors import ConfigError, DataError, InputError
+from semikit.errors import ConfigError, DataError, InputError, RunError
 from semikit.inference import scenes
 from semikit.inference.in_memory import detect_change, segment
 from semikit.inference.journal import JOURNAL
@@ -97,6 +98,10 @@ class Case:
         if self.task == "cd":
             files.insert(0, photos.save(self.folder / f"before/{name}.{suffix}", np.zeros_like(values)))
         return files
+
+    @property
+    def plural(self) -> str:
+        return "images" if self.task == "seg" else "pairs"
 
     @property
     def folders(self) -> list[Path]:
@@ -328,12 +333,21 @@ class TestFiles:
         classes = blocks(case, empty=0)
         case.raster(classes, "place")
         case.photo(classes, "photo")
-        case.predict(case.folders, tmp_path / "out", confidence=True)
+        told: list[tuple[str, int, int]] = []
+        done = case.predict(
+            case.folders, tmp_path / "out", confidence=True, overlay=True, progress=lambda *at: told.append(at)
+        )
+        assert (done.count, list(done.notices)) == (2, [])
+        assert {what for what, _, _ in told} == {f"2 {case.plural}"}
         assert names(tmp_path / "out") == [
-            "photo-confidence.png", "photo.png", "place-confidence.tif", "place.tif", "place.tif.aux.xml",
+            "photo-confidence.png", "photo-overlay.png", "photo.png",
+            "place-confidence.tif", "place-overlay.tif", "place.tif", "place.tif.aux.xml",
         ]  # fmt: skip
+        with Image.open(tmp_path / "out/photo-overlay.png") as image:
+            assert (image.mode, image.size) == ("RGB", (112, 92))
         with Image.open(tmp_path / "out/photo.png") as image:
             assert image.mode == "P"
+            assert image.getpalette()[: 3 * len(case.names)] == np.ravel(case.metadata["palette"]).tolist()  # type: ignore[index]
             np.testing.assert_array_equal(np.array(image), classes)
         with Image.open(tmp_path / "out/photo-confidence.png") as image:
             assert np.array(image).min() > 250, "0 to 255, as a viewer shows it"
@@ -420,9 +434,52 @@ class TestFiles:
     def test_no_image_is_overwritten(self, case: Case, tmp_path: Path) -> None:
         sources = case.raster(blocks(case))
         content = sources[-1].read_bytes()
-        with pytest.raises(InputError, match=r"a\.tif is one of the images to predict"):
+        with pytest.raises(InputError, match=r"a\.tif is one of the images to predict; it would be overwritten"):
             case.predict(sources, sources[-1])
+        virtual = tmp_path / "v.vrt"
+        copy(sources[-1], virtual, driver="VRT")
+        with pytest.raises(InputError, match=r"a\.tif is one of the images to predict"):
+            case.predict([*sources[:-1], virtual], sources[-1])
         assert sources[-1].read_bytes() == content
+        photo = case.photo(blocks(case, empty=0), "b-overlay")
+        with pytest.raises(InputError, match=r"b-overlay\.png is one of the images to predict"):
+            case.predict(photo, photo[-1].with_name("b.png"), overlay=True)
+
+    def test_a_map_that_cannot_be_written_leaves_nothing(
+        self, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def half(image: Image.Image, path: Path, **settings: str) -> None:
+            path.write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+
+        photo = case.photo(blocks(case, empty=0))
+        monkeypatch.setattr(Image.Image, "save", half)
+        with pytest.raises(RunError, match=r"could not write .*out/a\.png: .*No space left.* choose another -o\."):
+            case.predict(photo, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("place", [{}, {"crs": None}], ids=["raster", "photo"])
+    def test_other_channels(self, case: Case, tmp_path: Path, place: Any) -> None:
+        sources = case.raster(blocks(case), **place)
+        for path in [path.with_name(f"{name}.tif") for path in sources for name in "bc"]:
+            georasters.save(path, georasters.ramp(40, 40, 5), **place)
+        with pytest.raises(DataError, match="the images have 5 channels, but the model was made for 3"):
+            case.predict([path.with_name("b.tif") for path in sources], tmp_path / "b.tif")
+        assert not (tmp_path / "b.tif").exists()
+        done = case.predict(case.folders, tmp_path / "out")
+        assert (done.count, [Path(fault.file).name for fault in done.failed]) == (1, ["b.tif", "c.tif"])
+        for path in sources:
+            path.unlink()
+        with pytest.raises(DataError, match="none of 2 files could be predicted"):
+            case.predict(case.folders, tmp_path / "out")
+        assert (tmp_path / "out/errors.csv").read_text().count("other channels") == 2
+
+    def test_what_is_told_of_many_is_told_once(self, case: Case, tmp_path: Path) -> None:
+        for k in range(5):
+            case.raster(blocks(case), str(k), crs=None, transform=Affine(2, 0, 7, 0, -2, 9))
+        (told,) = case.predict(case.folders, tmp_path / "maps").notices
+        assert told.startswith(f"5 {case.plural} have no coordinate reference system: ")
+        assert told.endswith(" and 2 more")
 
     def test_two_maps_of_one_name(self, case: Case, tmp_path: Path) -> None:
         for name in ("a", "a-overlay"):

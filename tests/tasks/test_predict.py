@@ -12,7 +12,7 @@ from PIL import Image
 
 from semikit.core.task import Inference
 from semikit.data.palette import palette
-from semikit.errors import DataError, InputError, RunError
+from semikit.errors import DataError
 from semikit.inference.many_files import find_sources
 from semikit.inference.map_files import MapPredict
 from semikit.inference.pictures import class_map, overlay
@@ -68,16 +68,6 @@ def test_class_numbers_with_a_palette_at_size_and_name(pointwise: Make, source: 
         assert np.array_equal(ids, scores.argmax(1)[0].numpy())
 
 
-def test_overlay_and_confidence_on_request(pointwise: Make, source: Path, tmp_path: Path) -> None:
-    predict(pointwise(), source / "a.jpg", tmp_path / "out", MapPredict(overlay=True, confidence=True))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-confidence.png", "a-overlay.png", "a.png"]
-    with Image.open(tmp_path / "out/a-confidence.png") as image:
-        assert (image.mode, image.size) == ("L", (40, 30))
-        assert np.array(image).min() >= 255 // 3
-    with Image.open(tmp_path / "out/a-overlay.png") as image:
-        assert (image.mode, image.size) == ("RGB", (40, 30))
-
-
 @pytest.mark.parametrize("window", ["original", "sliding"])
 def test_both_ways_through_an_image(pointwise: Make, source: Path, tmp_path: Path, window: str) -> None:
     """To a network that looks at each pixel alone windows make no difference."""
@@ -113,25 +103,6 @@ def test_a_pattern_that_fits_two_files_of_one_name(source: Path) -> None:
     assert sorted(find_sources(str(source / "**/*.*"), distinct=False).files) == every
 
 
-def test_images_are_never_overwritten(pointwise: Make, tmp_path: Path) -> None:
-    path = photos.save(tmp_path / "a.png", np.zeros((14, 14, 3)))
-    before = path.read_bytes()
-    with pytest.raises(InputError, match=r"a\.png is one of the images to predict; it would be overwritten"):
-        predict(pointwise(), tmp_path, tmp_path)
-    assert path.read_bytes() == before
-
-
-def test_an_unreadable_image_is_named(pointwise: Make, source: Path, tmp_path: Path) -> None:
-    (source / "city/b.jpg").write_bytes(b"not a photo")
-    with pytest.raises(DataError, match=r"unreadable or truncated image: .*city/b\.jpg"):
-        predict(pointwise(), source / "city/b.jpg", tmp_path / "out")
-
-
-def test_images_of_other_channels(pointwise: Make, source: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the images have 3 channels, but the model was made for 5"):
-        predict(pointwise(channels=5), source, tmp_path / "out")
-
-
 def test_colours_of_classes_are_distinct_and_fixed() -> None:
     colours = palette(150)[:150]
     assert len({tuple(colour) for colour in colours}) == 150
@@ -149,16 +120,3 @@ def test_overlays_are_halfway_between_image_and_colour() -> None:
     image, ids = np.full((2, 2, 3), 100, dtype=np.uint8), np.zeros((2, 2), dtype=np.uint8)
     expected = np.round((100 + palette(1)[0].astype(float)) / 2)
     assert np.array_equal(np.array(overlay(image, ids, palette(1)))[0, 0], expected)
-
-
-def test_a_map_that_cannot_be_written_leaves_nothing(
-    pointwise: Make, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def half(image: Image.Image, path: Path, **settings: str) -> None:
-        path.write_bytes(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", half)
-    with pytest.raises(RunError, match=r"could not write .*out/a\.png: .*No space left.* choose another -o\."):
-        predict(pointwise(), source, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

@@ -288,12 +288,6 @@ def test_a_pipe_for_a_date(tmp_path: Path) -> None:
         predicted("cd", (tmp_path / "0.png", tmp_path / "x.png"), tmp_path / "out")
 
 
-def test_one_image_of_other_channels(tmp_path: Path) -> None:
-    georasters.save(images(tmp_path / "in", 2) / "z.tif", georasters.ramp(28, 28, 5))
-    done = predicted("seg", tmp_path / "in", tmp_path / "out")
-    assert (done.count, [Path(fault.file).name for fault in done.failed]) == (2, ["z.tif"])
-
-
 def test_threads_that_fail_keep_the_order(tmp_path: Path) -> None:
     def read(index: int) -> int:
         if index % 3 == 0:
