@@ -219,12 +219,15 @@ def evaluate(
     threshold: float | str | Sequence[float | str] | None = None,
     objects: Sequence[str] | str | None = None,
     objects_min_pixels: int | None = None,
+    ensemble: Sequence[Place] | Place = (),
+    tta: str = "none",
     device: str | None = None,
     precision: str | None = None,
 ) -> Scores:
     """Scores of a run or weights file on a split ("val" or "test") of its own data, or of those given. A class (of
     change any) counts from the probability `threshold` on, "auto" is the best one for these images; `objects` are
-    classes whose connected areas are scored too.
+    classes whose connected areas are scored too. Probabilities are averaged with those of the runs of `ensemble` and
+    over the views of `tta`, as in prediction.
 
     Raises:
         InputError: no data known, other classes, or no such split.
@@ -236,7 +239,7 @@ def evaluate(
     return score(
         existing_run(run), dataset=dataset, data=given, root=_path(root), split=split, average=average, window=window,
         threshold=threshold, objects=[objects] if isinstance(objects, str) else objects,
-        objects_min_pixels=objects_min_pixels, device=device, precision=precision,
+        objects_min_pixels=objects_min_pixels, ensemble=_runs(ensemble), tta=tta, device=device, precision=precision,
     )[0]  # fmt: skip
 
 
@@ -262,8 +265,7 @@ def predict(
     from semikit.run.load import load_ensemble
     from semikit.settings.messages import validate
 
-    others = [ensemble] if isinstance(ensemble, str | PathLike) else ensemble
-    networks, metadata = load_ensemble([existing_run(one) for one in (run, *others)])
+    networks, metadata = load_ensemble([existing_run(run), *_runs(ensemble)])
     task = TASKS.get(metadata["task"])
     strange = [f"--{name.replace('_', '-')}" for name in options if name not in task.Predict.model_fields]
     if strange:
@@ -326,6 +328,10 @@ def list_presets(task: str | None = None) -> list[str]:
 
 def _path(given: Place | None) -> Path | None:
     return None if given is None else Path(given)
+
+
+def _runs(given: Sequence[Place] | Place) -> list[Path]:
+    return [existing_run(one) for one in ([given] if isinstance(given, str | PathLike) else given)]
 
 
 def _inference(device: str, precision: str) -> Inference:

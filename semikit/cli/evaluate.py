@@ -39,6 +39,8 @@ def evaluate(
         ),
     ] = None,
     objects_min_pixels: Annotated[int | None, typer.Option(help="Areas of fewer pixels are no objects.")] = None,
+    tta: o.Tta = None,
+    ensemble: o.Ensemble = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
     device: o.Device = None,
     precision: o.Precision = None,
@@ -46,7 +48,8 @@ def evaluate(
 ) -> None:
     """Score a trained model on validation or test images."""
     check_scoring(split, average, window)
-    existing_run(run)  # before anything heavy is imported
+    for one in (run, *(ensemble or ())):  # before anything heavy is imported
+        existing_run(one)
     check_json(json_file)
     from semikit.cli.console import class_table, say_absent, shown
     from semikit.core.task import at_threshold
@@ -55,8 +58,8 @@ def evaluate(
 
     scores, facts = score(
         run, dataset=dataset, data=data, root=root, split=split, average=average, window=window,
-        threshold=_threshold(threshold), objects=objects or None, objects_min_pixels=objects_min_pixels, device=device,
-        precision=precision,
+        threshold=_threshold(threshold), objects=objects or None, objects_min_pixels=objects_min_pixels,
+        ensemble=ensemble or (), tta=tta or "none", device=device, precision=precision,
     )  # fmt: skip
     console = Console()
     value = f"{scores.value:.2f}{at_threshold(scores.threshold)}"
@@ -83,4 +86,6 @@ def _made_by(facts: Mapping[str, Any]) -> str:
     file = facts["checkpoint"]
     how = "".join(f", {name} {value}" for name, value in facts["evaluation"].items() if value is not None)
     whose = f"{facts['model']}, chosen by protocol {facts['protocol']}" if facts["model"] else "weights"
+    how += "" if facts["tta"] == "none" else f", tta {facts['tta']}"
+    how += "".join(f", averaged with {other['path']}" for other in facts["ensemble"])
     return f"{whose}{how}: {file['path']} (sha256 {file['sha256'][:12]})"

@@ -20,6 +20,21 @@ Simplify = Annotated[
     float | None,
     typer.Option(help="Simpler outlines, by about so many metres (pixels without CRS); neighbours share them."),
 ]
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        help="Average over mirrored images: none | flip | flip+scale (also 0.75 and 1.25 times their size; seg, cd). "
+        "Photos are mirrored left to right, GeoTIFFs and rasters of change also top to bottom. Takes 2 to 12 times as "
+        "long."
+    ),
+]
+Ensemble = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Another run whose probabilities are averaged with those of RUN, of another seed for example; repeatable.",
+        metavar="RUN",
+    ),
+]
 Fold = Annotated[int | None, typer.Option(min=0, help="Which fold validates, from 0 (data with folds: 5).")]
 Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | mps")]
 Precision = Annotated[str | None, typer.Option(help="fp32 | bf16 | fp16")]

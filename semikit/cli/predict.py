@@ -109,22 +109,8 @@ def predict(
         int | None, typer.Option(help="seg, cd: side of the windows, pixels (default: the training crop).")
     ] = None,
     overlap: Annotated[int | None, typer.Option(help="seg, cd: by how much they overlap (default: a quarter).")] = None,
-    tta: Annotated[
-        str | None,
-        typer.Option(
-            help="Average over mirrored images: none | flip | flip+scale (also 0.75 and 1.25 times their size; seg, "
-            "cd). Photos are mirrored left to right, GeoTIFFs and rasters of change also top to bottom. Takes 2 to 12 "
-            "times as long."
-        ),
-    ] = None,
-    ensemble: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Another run whose probabilities are averaged with those of RUN, of another seed for example; "
-            "repeatable.",
-            metavar="RUN",
-        ),
-    ] = None,
+    tta: o.Tta = None,
+    ensemble: o.Ensemble = None,
     resume: Annotated[
         bool | None,
         typer.Option(

@@ -91,6 +91,23 @@ class Inference:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Final:
+    """An evaluation of what is kept: with a `threshold` that was chosen before, where one would be chosen, and with the
+    mean of the probabilities over `others` (networks, in eval mode on the device) and views (`tta`, as in prediction).
+    """
+
+    threshold: float | None = None
+    others: Sequence[Network] = ()
+    tta: str = "none"
+
+    @property
+    def averages(self) -> bool:
+        """Whether probabilities are averaged."""
+        return bool(self.others) or self.tta != "none"
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Predicted:
     """What prediction came to: the number of images that were predicted, notices for the user, and the faults of the
     images that could not be.
@@ -215,11 +232,10 @@ class Task(ABC):
         networks: Mapping[str, Network],
         split: Split,
         inference: Inference,
-        final: bool = False,
-        threshold: float | None = None,
+        final: Final | None = None,
     ) -> dict[str, Scores]:
         """Scores of each network on a split; every image counted once. A `final` evaluation has also those that take
-        longer than training waits for. `threshold` is one that was chosen before, where one would be chosen.
+        longer than training waits for.
         """
 
     def scored_notices(self, split: Split) -> Sequence[str]:

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from semikit.augment.weak import middle_crop, squeezed
 from semikit.core.network import Network
-from semikit.core.task import Inference
+from semikit.core.task import Final, Inference
 from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
+from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.pictures import Example, gallery
 from semikit.inference.windows import grouped, normalized, read_ahead, readable_batches
 from semikit.metrics.scoring import scored
@@ -57,9 +58,10 @@ class ClassEvaluation:
     size: int | None
 
     def metrics(
-        self, networks: Mapping[str, Network], source: Samples, inference: Inference
+        self, networks: Mapping[str, Network], source: Samples, inference: Inference, final: Final | None = None
     ) -> dict[str, MetricCollection]:
-        """The metrics of each network over all labelled images of a source, each counted once, over all processes.
+        """The metrics of each network over all labelled images of a source, each counted once, over all processes; of a
+        `final` evaluation of each with what it is averaged with.
 
         Raises:
             DataError: when no image has a label, or a file is at fault.
@@ -75,7 +77,12 @@ class ClassEvaluation:
 
         def outputs(network: Network, batch: tuple[Bytes, NDArray[np.intp]]) -> Iterator[Mapping[str, Tensor]]:
             images, indices = batch
-            logits, truth = self.logits(network, images, inference), torch.from_numpy(labels[indices]).to(device)
+            truth = torch.from_numpy(labels[indices]).to(device)
+            if final is not None and final.averages:
+                ensemble = Ensemble((network, *final.others), inference, Views.of(final.tta))
+                logits = ensemble.mean(images, of_images).log()
+            else:
+                logits = self.logits(network, images, inference)
             confidence, predicted = logits.float().softmax(1).max(1)
             yield {
                 "logits": logits,
@@ -135,3 +142,8 @@ class ClassEvaluation:
         small images of one size `side` (H, W), resized to it.
         """
         return squeezed(image, (side[0], side[1])) if self.size is None else self.cropped(image)
+
+
+def of_images(network: Network, images: Tensor, scale: float) -> Tensor:
+    """Normalised images (B, C, H, W) -> probabilities (B, K); `scale` is that of pixels."""
+    return network(images).float().softmax(1)  # type: ignore[no-any-return]

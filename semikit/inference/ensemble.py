@@ -34,7 +34,7 @@ class Views:
     scales: tuple[float, ...] = (1.0,)
 
     @classmethod
-    def of(cls, tta: Tta, from_above: bool = False) -> Views:
+    def of(cls, tta: str, from_above: bool = False) -> Views:
         """Those of `--tta`: images that show the ground from above have no up and down, others are mirrored only left
         to right.
         """
@@ -85,7 +85,11 @@ class Ensemble:
 
     def whole(self, image: NDArray[np.uint8], settings: EvaluateSettings, crop: int) -> Tensor:
         """One image (*T, H, W, C) uint8, predicted as it is evaluated -> probabilities (K, H, W), on the device."""
-        return self.mean(image[None], partial(_of_image, settings=settings, crop=crop))[0]
+        return self.wholes(image[None], settings, crop)[0]
+
+    def wholes(self, images: NDArray[np.uint8], settings: EvaluateSettings, crop: int) -> Tensor:
+        """As `whole`, images of one size (B, *T, H, W, C) -> (B, K, H, W)."""
+        return self.mean(images, partial(_of_image, settings=settings, crop=crop))
 
 
 def _mirrored(images: Tensor, axes: tuple[int, ...]) -> Tensor:

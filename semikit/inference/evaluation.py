@@ -16,14 +16,15 @@ from torch import Tensor
 
 from semikit.core.batch import to_device
 from semikit.core.network import Network
-from semikit.core.task import Inference, Scores
+from semikit.core.task import Final, Inference, Scores
 from semikit.data.check import Part, missing_files, size_fault, target_of
+from semikit.data.formats.images import is_raster, read_grid
 from semikit.data.palette import Palette
 from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import ConfigError, DataError, unknown
 from semikit.inference.class_choice import AUTO, ClassChoice, change_of
-from semikit.inference.ensemble import Ensemble
+from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.pictures import displayed, heat, sheet, sheet_legend, striped_outside
 from semikit.inference.streamed import Coverage, predicted
 from semikit.inference.windows import (
@@ -56,8 +57,8 @@ _LEGEND = 24
 @dataclass(frozen=True)
 class PixelEvaluation:
     """How networks that label pixels are scored and shown: classes, settings, training crop, colours, the metrics for a
-    number of classes, what the pictures of an image are called, the class that is no change, and whether objects are
-    scored beside pixels.
+    number of classes, what the pictures of an image are called, the class that is no change, and what a final
+    evaluation has, which also scores objects beside pixels.
 
     Raises:
         InputError: a class of `objects` that is none, a threshold that does not fit.
@@ -70,7 +71,7 @@ class PixelEvaluation:
     metrics: Callable[[int, EvaluateSettings], MetricCollection]
     titles: tuple[str, ...] = ("image",)
     background: int | None = None
-    final: bool = False
+    final: Final | None = None
 
     def __post_init__(self) -> None:
         for name in self.settings.objects or ():
@@ -104,7 +105,7 @@ class PixelEvaluation:
         metrics = self.metrics(count, self.settings)
         if names is None:
             names = () if self.background is None else self.class_names[self.background + 1 :]
-        if self.final and names and not self.chooses:
+        if self.final is not None and names and not self.chooses:
             from semikit.metrics.objects import ObjectScores
 
             chosen = [self.class_names.index(name) for name in names]
@@ -125,8 +126,10 @@ class PixelEvaluation:
         mine, sliding = own_share(len(source)), self.settings.window == "sliding"
         streamed = [k for k in mine if sliding and source.extent(k) is not None]
         whole = sorted({*mine} - {*streamed})
-        images = read_ahead(lambda k: _labeled_image(source, whole[k]), len(whole))
-        batches = chain(streamed, grouped(images, self.settings.batch, lambda item: item[0].shape))
+        images = read_ahead(
+            lambda k: (*_labeled_image(source, whole[k]), self._from_above(source, whole[k])), len(whole)
+        )
+        batches = chain(streamed, grouped(images, self.settings.batch, lambda item: (item[0].shape, item[3])))
 
         def outputs(network: Network, batch: Any) -> Iterator[Mapping[str, Any]]:
             if isinstance(batch, int):
@@ -140,13 +143,28 @@ class PixelEvaluation:
 
     def _whole(self, network: Network, batch: Sequence[Any], inference: Inference) -> Iterator[Mapping[str, Tensor]]:
         """What is scored of images of one size, which are read whole."""
-        images, labels, valid = (np.stack(part) for part in zip(*batch, strict=True))
-        with torch.no_grad(), inference.autocast():
-            inputs = normalized(network, images, inference.device)
-            scores = predict_scores(network, inputs, self.settings, self.crop)
-            if self.chooses or not self.choice.is_most_probable:
-                scores = probabilities(scores, self.settings)
+        images, labels, valid, above = (np.stack(part) for part in zip(*batch, strict=True))
+        if self.final is not None and self.final.averages:
+            scores = self._ensemble(network, inference, bool(above[0])).wholes(images, self.settings, self.crop)
+        else:
+            with torch.no_grad(), inference.autocast():
+                inputs = normalized(network, images, inference.device)
+                scores = predict_scores(network, inputs, self.settings, self.crop)
+                if self.chooses or not self.choice.is_most_probable:
+                    scores = probabilities(scores, self.settings)
         yield {**self._decided(scores.movedim(1, 0)), **_truth(labels, valid, inference.device)}
+
+    def _ensemble(self, network: Network, inference: Inference, from_above: bool) -> Ensemble:
+        """The network with those that are averaged with it, and the views."""
+        final = self.final or Final()
+        return Ensemble((network, *final.others), inference, Views.of(final.tta, from_above))
+
+    def _from_above(self, source: Samples, index: int) -> bool:
+        """Whether an image is mirrored top to bottom too, as `predict` has it: a raster with a place, of change all."""
+        files = source.files(index)
+        if self.final is None or not self.final.averages or not all(map(is_raster, files)):
+            return False
+        return bool(files) and (self.background is not None or read_grid(files[0]).transform is not None)
 
     def _decided(self, scores: Tensor) -> dict[str, Tensor]:
         """The class (*S) of pixels by probabilities (K, *S), or scores where the highest wins; to choose a threshold,
@@ -165,7 +183,7 @@ class PixelEvaluation:
         extent, side = source.extent(index), self.settings.size or self.crop
         assert extent is not None
         windows = Coverage(extent, side, side - max(int(side * 2 / 3), 1), self.settings.batch, ramp=False)
-        ensemble = Ensemble((network,), inference)
+        ensemble = self._ensemble(network, inference, self._from_above(source, index))
         for piece in predicted(lambda region: source.image(index, region), ensemble, windows):
             labels, valid = source.target(index, piece.region)
             if labels.shape != piece.valid.shape:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
-from torch import Tensor
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Predicted, Progress
@@ -20,7 +19,7 @@ from semikit.data.unused_files import unread
 from semikit.distributed.together import end_with_others, exchanged, from_first, place
 from semikit.errors import FileFault, InputError
 from semikit.files import OUTPUT, write_atomically
-from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
+from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, of_images
 from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.many_files import ERRORS, Failures, find_sources, output_folder
 from semikit.inference.windows import ValueSettings, grouped, orientation_of, read_ahead
@@ -111,14 +110,10 @@ def _rows(
     for group in grouped(readable(), settings.batch):
         end_with_others()
         images = np.stack([image for _, image in group])
-        shares = ensemble.mean(images, _of_images).cpu().numpy()
+        shares = ensemble.mean(images, of_images).cpu().numpy()
         for (index, _), share in zip(group, shares, strict=True):
             row = [str(paths[index]), names[int(share.argmax())], f"{share.max():.4f}"]
             rows[index] = [*row, *(f"{value:.4f}" for value in share)] if options.probability else row
         progress("predicting", len(rows) + len(failures.found), len(own))
     failures.shared()
     return [row for _, row in sorted(item for part in exchanged(rows) for item in part.items())]
-
-
-def _of_images(network: Network, images: Tensor, scale: float) -> Tensor:
-    return network(images).float().softmax(1)  # type: ignore[no-any-return]

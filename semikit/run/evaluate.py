@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semikit.core.task import Inference, Scores
+from semikit.core.task import Final, Inference, Scores
 from semikit.data.formats.rescale import BYTES, Scale
 from semikit.errors import InputError
 from semikit.inference.class_choice import AUTO, threshold_of
@@ -17,6 +17,7 @@ from semikit.run.begun import read_begun
 from semikit.run.compose import at_root, compose
 from semikit.run.config import resolve
 from semikit.run.results import weights_file
+from semikit.settings.messages import validate
 from semikit.training.device import autocast, choose_device
 
 
@@ -27,23 +28,25 @@ def score(
     data: Path | Mapping[str, Any] | None = None,
     root: Path | None = None,
     split: str = "val",
-    average: str | None = None,
-    window: str | None = None,
-    threshold: Any = None,
-    objects: Sequence[str] | None = None,
-    objects_min_pixels: int | None = None,
     device: str | None = None,
     precision: str | None = None,
+    ensemble: Sequence[Path] = (),
+    tta: str = "none",
+    **evaluation: Any,
 ) -> tuple[Scores, dict[str, Any]]:
     """Scores, and all that a number needs beside it: data, split, images, weights, whose they are, how it was made.
 
-    Without data given, the run's own.
+    Without data given, the run's own. Probabilities are averaged over the runs of `ensemble` and the views of `tta`;
+    `evaluation` are settings in place of the run's, None where its own stand.
 
     Raises:
-        InputError: no data given and none known, other classes, or no such split.
+        InputError: no data given and none known, other classes, or no such split; runs that do not fit each other.
     """
-    network, metadata = trained.load_network(path)
-    threshold = threshold_of(metadata) if threshold is None else threshold
+    networks, metadata = trained.load_ensemble([path, *ensemble])
+    if tta != "none":
+        validate(TASKS.get(metadata["task"]).Predict, {"tta": tta}, "evaluate")
+    given = _given(**evaluation)
+    threshold = given.get("threshold", threshold_of(metadata))
     if split == "test" and threshold == AUTO:
         raise InputError(
             "--threshold auto is chosen on the images that are scored, so not on test. Choose it on val, then give it: "
@@ -52,16 +55,7 @@ def score(
     raw = _raw(path, metadata["task"], dataset, data, root)
     above: dict[str, Any] = {
         "method": {"name": "supervised"},
-        "evaluate": {
-            **metadata.get("evaluate", {}),
-            **_given(
-                average=average,
-                window=window,
-                threshold=threshold,
-                objects=objects,
-                objects_min_pixels=objects_min_pixels,
-            ),
-        },
+        "evaluate": {**metadata.get("evaluate", {}), **given, **_given(threshold=threshold)},
         "train": _given(device=device, precision=precision),
         "views": dict(TASKS.get(metadata["task"]).views_of(metadata)),
     }
@@ -72,8 +66,9 @@ def score(
         raise InputError(f"{config.name} has no test split. Use --split val, or state `test:` in the data YAML.")
     place = choose_device(config.train.device)
     inference = Inference(place, autocast(place, config.train.precision))
-    network.to(place).eval()
-    scores = task.evaluate({"model": network}, split, inference, final=True)["model"]  # type: ignore[arg-type]
+    network, *others = (one.to(place).eval() for one in networks)
+    final = Final(others=others, tta=tta)
+    scores = task.evaluate({"model": network}, split, inference, final)["model"]  # type: ignore[arg-type]
     best = metadata.get("best", {})
     return scores, {
         "task": config.task,
@@ -85,6 +80,8 @@ def score(
         "protocol": best.get("protocol"),
         "iteration": best.get("iteration"),
         "checkpoint": weights_file(path),
+        "ensemble": list(map(weights_file, ensemble)),
+        "tta": tta,
         "notices": [*_range_notices(metadata, task.settled(config.data)), *task.scored_notices(split)],  # type: ignore[arg-type]
         "unused_files": list(task.unused),
     }

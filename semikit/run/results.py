@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from semikit import __version__
+from semikit.core.task import Final
 from semikit.distributed.collectives import process_count
 from semikit.distributed.groups import GO, agreed
 from semikit.files import file_digest
@@ -57,9 +58,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         network, _ = trained.load_network(run.folder)
         best = {"best": network.to(run.device)}
         threshold = trainer.best.get("threshold")
-        results["test"] = task.evaluate(best, "test", trainer.inference, final=True, threshold=threshold)[
-            "best"
-        ].plain()
+        results["test"] = task.evaluate(best, "test", trainer.inference, Final(threshold))["best"].plain()
     return results
 
 

@@ -15,7 +15,7 @@ import torch
 from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
+from semikit.core.task import BatchLayout, Final, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import Part, check_samples, missing_files, parts_of
 from semikit.data.description import band_names, bands_notice, describe, differing_bands, typical_side
 from semikit.data.formats.rescale import BYTES, Scale
@@ -358,16 +358,15 @@ class PixelTask(Task, ABC):
         networks: Mapping[str, Network],
         split: Split,
         inference: Inference,
-        final: bool = False,
-        threshold: float | None = None,
+        final: Final | None = None,
     ) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
         source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split
         self.scored_watch = watch = self._new_watch()
         watched = source if watch is None else source.watched(watch.ranges, watch.masks)
-        evaluation = replace(self.evaluation.at(threshold), final=final)
-        return evaluation.scores(networks, watched, inference)
+        evaluation = self.evaluation if final is None else self.evaluation.at(final.threshold)
+        return replace(evaluation, final=final).scores(networks, watched, inference)
 
     def _new_watch(self) -> DataWatch | None:
         """For the user's own data."""

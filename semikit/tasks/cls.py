@@ -15,7 +15,7 @@ from pydantic import Field
 from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.census import PartCensus
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Inference, Predicted, Progress, Scores, Split, Task
+from semikit.core.task import BatchLayout, Final, Inference, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import Part, check_samples, parts_of, refuse_other_size
 from semikit.data.class_splits import held_out
 from semikit.data.description import describe, typical_side
@@ -245,13 +245,12 @@ class Classification(Task):
         networks: Mapping[str, Network],
         split: Split,
         inference: Inference,
-        final: bool = False,
-        threshold: float | None = None,
+        final: Final | None = None,
     ) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
         source = self.learned.val if split == "val" else self.learned.test
         assert source is not None, split
-        metrics = self.evaluation.metrics(networks, source, inference)
+        metrics = self.evaluation.metrics(networks, source, inference, final)
         if source is self.learned.val and process_rank() == 0:  # which draws the pictures and forgets them
             self.scored = [
                 (weakref.ref(network), confusion_matrix(metrics[name])) for name, network in networks.items()

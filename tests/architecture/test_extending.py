@@ -187,7 +187,7 @@ class Toy(Task):
         return labeled, Unlabeled(images, strong, valid, (), partner, index, range(len(index)))
 
     def evaluate(
-        self, networks: Mapping[str, Network], split: Any, inference: Inference, **final: Any
+        self, networks: Mapping[str, Network], split: Any, inference: Inference, final: Any = None
     ) -> dict[str, Scores]:
         pairs = [self.image(100 + k) for k in range(self.counts.val)]
         images, labels = torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])

@@ -60,6 +60,8 @@ class TestTheWholeWay:
         assert 0 <= results["test"]["ECE"] <= 100
         assert sorted(path.name for path in Path("run/images").iterdir()) == ["confusion.png", "validation.png"]
         assert len(Path("run/labeled.txt").read_text().split()) == 6
+        assert semikit("evaluate", "run", "--tta", "flip", "--ensemble", "run").code == 0
+        assert "expected one of 'none', 'flip'" in said(semikit("evaluate", "run", "--tta", "flip+scale").err)
         seen = semikit("evaluate", "run", "--split", "test", "--json", "seen.json")
         assert seen.code == 0, seen.err
         assert json.loads(Path("seen.json").read_text())["value"] == pytest.approx(results["test"]["top-1"])

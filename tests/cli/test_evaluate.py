@@ -91,6 +91,21 @@ def test_objects_of_chosen_classes(semikit: Call, trained: Path) -> None:
     assert "object_precision" in answer.out
 
 
+def test_views_and_several_runs_are_averaged(semikit: Call, trained: Path, tmp_path: Path) -> None:
+    plain = scores(semikit("evaluate", trained, "--json", "scores.json"))
+    other = tmp_path / "again.safetensors"
+    other.write_bytes((trained / "weights/best.safetensors").read_bytes())
+    answer = semikit("evaluate", trained, "--ensemble", other, "--json", "scores.json")
+    assert scores(answer)["per_class"] == pytest.approx(plain["per_class"])
+    assert f", averaged with {other}" in answer.out
+    answer = semikit("evaluate", trained, "--ensemble", other, "--tta", "flip", "--json", "scores.json")
+    assert scores(answer)["per_class"] != plain["per_class"]
+    assert ", tta flip," in answer.out
+    refused = semikit("evaluate", trained, "--tta", "all")
+    assert refused.code == 2
+    assert "'tta': expected one of 'none', 'flip', 'flip+scale', got 'all'" in " ".join(refused.err.split())
+
+
 def test_quiet_prints_the_score_only(semikit: Call, trained: Path) -> None:
     answer = semikit("evaluate", trained, "--quiet")
     assert len(answer.out.splitlines()) == 1

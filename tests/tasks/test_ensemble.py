@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,16 @@ from PIL import Image
 from torch import Tensor
 
 from semikit.core.network import Network
-from semikit.core.task import Inference
+from semikit.core.task import Final, Inference
+from semikit.data.palette import palette
+from semikit.data.samples import Samples
 from semikit.inference.ensemble import Ensemble, Tta, Views
+from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.predict_classes import ClassPredict, predict_classes
+from semikit.inference.scenes import DatePairs, SingleDates
 from semikit.inference.windows import EvaluateSettings
+from semikit.metrics.change import change_metrics
+from semikit.metrics.segmentation import segmentation_metrics
 from tests.helpers import georasters, photos
 from tests.tasks.test_maps import Bright, Case, blocks, opened
 
@@ -134,6 +141,55 @@ class TestMaps:
 
         with rasterio.open(path) as file:
             return file.read().astype(float)
+
+
+class Truth(Samples):
+    """The scene of a case with labels by chance."""
+
+    def __init__(self, case: Case, sources: list[Path]) -> None:
+        reader: Any = (SingleDates if case.task == "seg" else DatePairs).of(case.metadata)
+        self.scene, self.names = reader.samples(tuple(sources), None), ["a"]
+        self.labels = np.random.default_rng(1).integers(0, len(case.names), (32, 40))
+
+    def __len__(self) -> int:
+        return 1
+
+    def image(self, index: int, region: Any = None) -> Any:
+        return self.scene.image(index, region)
+
+    def extent(self, index: int) -> Any:
+        return self.scene.extent(index)
+
+    def files(self, index: int) -> Any:
+        return self.scene.files(index)
+
+    def target(self, index: int, region: Any = None) -> Any:
+        labels = self.labels if region is None else self.labels[region.slices]
+        return labels, np.ones(labels.shape, bool)
+
+
+@pytest.mark.parametrize("window", ["sliding", "original"])
+def test_an_evaluation_scores_the_map_that_is_predicted(case: Case, tmp_path: Path, window: Any) -> None:
+    """Of a raster by windows and of a photo as a whole: mirrored along the same axes, and averaged."""
+    classes = np.random.default_rng(0).integers(0, len(case.names), (32, 40))
+    networks = [Leaning(len(case.names)), Hopeful(len(case.names), sure=-0.5)]
+    sources = (case.raster if window == "sliding" else case.photo)(classes)
+    case.predict(sources, tmp_path / "map.tif", *networks, tta="flip", overlap=0, format="tif")
+
+    def metrics(count: int, settings: EvaluateSettings) -> Any:
+        return (segmentation_metrics if case.task == "seg" else change_metrics)(count, settings.average)
+
+    background = None if case.task == "seg" else 0
+    evaluation = PixelEvaluation(
+        tuple(case.names), EvaluateSettings(window=window), 32, palette(3), metrics, background=background,
+        final=Final(others=networks[1:], tta="flip"),
+    )  # fmt: skip
+    source = Truth(case, sources)
+    found = evaluation.scores({"mean": networks[0]}, source, INFERENCE)["mean"]
+    alone = replace(evaluation, final=Final()).scores({"mean": networks[0]}, source, INFERENCE)["mean"]
+    right = (opened(tmp_path / "map.tif") == source.labels).mean() * 100
+    assert found.extra["pixel_accuracy" if case.task == "seg" else "OA"] == pytest.approx(right)
+    assert found != alone
 
 
 class Sides(Network):

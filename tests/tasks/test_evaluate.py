@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics import MetricCollection
 
-from semikit.core.task import Inference
+from semikit.core.task import Final, Inference
 from semikit.data.palette import palette
 from semikit.data.samples import Samples
 from semikit.errors import DataError
@@ -77,7 +77,7 @@ def test_objects_of_images_that_are_read_by_windows(pointwise: Make) -> None:
     source = Source([(43, 60), (14, 90), (29, 29)])
     source.images = [image // 128 * 90 for image in source.images]
     settings = EvaluateSettings(window="sliding", objects=("road", "car"))
-    whole = replace(evaluation(), settings=settings, final=True)
+    whole = replace(evaluation(), settings=settings, final=Final())
     network = pointwise(multiple=1)
     expected = whole.scores({"n": network}, source, INFERENCE)["n"]
     source.extent = lambda index: source.labels[index].shape  # type: ignore[method-assign]
@@ -86,7 +86,7 @@ def test_objects_of_images_that_are_read_by_windows(pointwise: Make) -> None:
     source.target = lambda k, r=None: tuple(one[r.slices] for one in target(k))  # type: ignore[method-assign]
     assert whole.scores({"n": network}, source, INFERENCE)["n"] == expected
     assert expected.extra["object_recall"] is not None
-    assert "object_recall" not in replace(whole, final=False).scores({"n": network}, source, INFERENCE)["n"].extra
+    assert "object_recall" not in replace(whole, final=None).scores({"n": network}, source, INFERENCE)["n"].extra
 
 
 @pytest.mark.parametrize("by_windows", [False, True])
