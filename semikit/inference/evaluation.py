@@ -168,7 +168,7 @@ class PixelEvaluation:
 
     def _decided(self, scores: Tensor) -> dict[str, Tensor]:
         """The class (*S) of pixels by probabilities (K, *S), or scores where the highest wins; to choose a threshold,
-        what `ChangeScores` takes.
+        what `ChosenThreshold` takes.
         """
         if not self.chooses:
             return {"predicted": scores.argmax(0) if self.choice.is_most_probable else self.choice(scores)[0].long()}
