@@ -15,7 +15,7 @@ from semikit.raster.polygons import NODATA
 AUTO = "auto"
 """A threshold of change that is chosen on the images that the best network is chosen on."""
 
-_EXAMPLE = "Write --threshold 0.3, or --threshold CLASS=0.3 for one class"
+_EXAMPLE = "Write P, 0.3 for example, or CLASS=P for one class"
 
 
 @final
@@ -35,8 +35,10 @@ class ClassChoice:
     by_class: Mapping[int, float] | None = None
 
     @classmethod
-    def of(cls, texts: Sequence[str | float], names: Sequence[str], background: int | None) -> ClassChoice:
-        """From what is written: P, or CLASS=P; the last counts where one stands twice.
+    def of(
+        cls, texts: Sequence[str | float], names: Sequence[str], background: int | None, key: str = "--threshold"
+    ) -> ClassChoice:
+        """From what is written for `key`: P, or CLASS=P; the last counts where one stands twice.
 
         Raises:
             ConfigError: no number, or not from 0 to 1; no class of that name.
@@ -44,13 +46,13 @@ class ClassChoice:
         common, by_class = None, dict[int, float]()
         for text in texts:
             name, _, number = str(text).rpartition("=")
-            share = _share(text, number)
+            share = _share(f"{key} {text}", number)
             if not name:
                 common = share
             elif name in names:
                 by_class[names.index(name)] = share
             else:
-                raise ConfigError(f"--threshold {text}: there is no class {name!r}; it has {', '.join(names)}.")
+                raise ConfigError(f"{key} {text}: there is no class {name!r}; it has {', '.join(names)}.")
         return cls(background, common, by_class)
 
     @property
@@ -119,11 +121,11 @@ def threshold_of(metadata: Mapping[str, Any]) -> Any:
     return metadata["best"]["threshold"] if stated == AUTO else stated
 
 
-def _share(text: str | float, number: str) -> float:
+def _share(given: str, number: str) -> float:
     try:
         share = float(number)
     except ValueError:
-        raise ConfigError(f"--threshold {text}: {number!r} is no number. {_EXAMPLE}.") from None
+        raise ConfigError(f"{given}: {number!r} is no number. {_EXAMPLE}.") from None
     if not 0 <= share <= 1:
-        raise ConfigError(f"--threshold {text}: a probability is from 0 to 1. {_EXAMPLE}.")
+        raise ConfigError(f"{given}: a probability is from 0 to 1. {_EXAMPLE}.")
     return share

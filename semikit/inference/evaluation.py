@@ -92,7 +92,7 @@ class PixelEvaluation:
     def choice(self) -> ClassChoice:
         """Which class a pixel gets, where no threshold is chosen."""
         given = () if self.chooses else one_or_many(self.settings.threshold)
-        return ClassChoice.of(given, self.class_names, self.background)
+        return ClassChoice.of(given, self.class_names, self.background, "evaluate.threshold")
 
     def at(self, threshold: float | None) -> PixelEvaluation:
         """The same with a threshold in place of one that would be chosen."""

@@ -127,11 +127,15 @@ class Legend:
     names: tuple[str, ...]
     colours: Palette
     background: int | None
+    threshold: float | None = None
+    """Of change: the probability from which it is mapped, where one is set."""
 
     def tags(self) -> dict[str, str]:
         """As texts in a file."""
         colours = {f"COLOUR_{k}": ",".join(map(str, colour)) for k, colour in enumerate(self.colours.tolist())}
-        return {**class_tags(self.names), **colours, **({} if self.background is None else {"BACKGROUND": "0"})}
+        background = {} if self.background is None else {"BACKGROUND": "0"}
+        threshold = {} if self.threshold is None else {"THRESHOLD": str(self.threshold)}
+        return {**class_tags(self.names), **colours, **background, **threshold}
 
 
 @final

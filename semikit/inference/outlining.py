@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, final
@@ -96,13 +96,14 @@ def _legend(tags: Mapping[str, str]) -> Legend:
     given = [tags.get(f"COLOUR_{k}", "").split(",") for k in range(len(names))]
     known = bool(names) and all(len(colour) == 3 for colour in given)
     colours = palette(len(names), [[int(part) for part in colour] for colour in given] if known else None)
-    return Legend(names, colours[: len(names)], 0 if "BACKGROUND" in tags or names[:1] == _CHANGE[:1] else None)
+    background = 0 if "BACKGROUND" in tags or names[:1] == _CHANGE[:1] else None
+    return Legend(names, colours[: len(names)], background, float(tags["THRESHOLD"]) if "THRESHOLD" in tags else None)
 
 
 def _of_bands(named: Legend, bands: tuple[str, ...]) -> Legend:
     """The classes that are chosen from bands of probabilities: all classes, change or none, or some and the others."""
     if bands == ("change",):
-        return named if len(named.names) == 2 else Legend(_CHANGE, palette(2)[:2], 0)
+        return named if len(named.names) == 2 else Legend(_CHANGE, palette(2)[:2], 0, named.threshold)
     if bands == named.names or (not named.names and len(bands) > 1):
         return Legend(bands, named.colours if named.names else palette(len(bands))[: len(bands)], None)
     return Legend(("other", *bands), palette(len(bands) + 1)[: len(bands) + 1], 0)
@@ -110,8 +111,8 @@ def _of_bands(named: Legend, bands: tuple[str, ...]) -> Legend:
 
 def outline_map(source: Path, out: Path, options: MapPredict, classes: Path | None = None) -> list[str]:
     """Write the polygons of a map into `out` and, if wanted, the table of their areas beside it and the map of classes
-    that they are drawn from; returns notices. Thresholds, the least area, simplification and the area of interest are
-    those of `options`.
+    that they are drawn from; returns notices. Thresholds (none: that of a map of change), the least area,
+    simplification and the area of interest are those of `options`.
 
     Raises:
         InputError: no map, a threshold for a map of classes, outputs that cannot be written.
@@ -125,12 +126,16 @@ def outline_map(source: Path, out: Path, options: MapPredict, classes: Path | No
         )
     if classes is not None and (classes.suffix.lower() not in MAPS or classes.resolve() == source.resolve()):
         raise InputError(f"--map {classes}: a map is written as {' or '.join(MAPS)}, beside the one that is read.")
-    choice = ClassChoice.of(options.threshold, given.legend.names, given.legend.background)
+    own = given.legend.threshold if given.bands is not None and not options.threshold else None
+    thresholds = options.threshold if own is None else (own,)
+    choice = ClassChoice.of(thresholds, given.legend.names, given.legend.background)
+    if given.bands is not None and given.legend.background is not None:
+        given = replace(given, legend=replace(given.legend, threshold=choice.common))
     check_outlines(given.grid, source)
     area = None if options.aoi is None else AreaOfInterest.read(options.aoi).on(given.grid, source)
     make_room([Outputs(source, {}, out)])
     make_folder((classes or out).parent)
-    notices: dict[str, str] = {}
+    notices = {} if own is None else {"threshold": f"threshold {own:g}, that of {source}; --threshold P sets another"}
     with ExitStack() as stack:
         stack.enter_context(small_cache())
         folder = Path(stack.enter_context(TemporaryDirectory(prefix=".map.", dir=(classes or out).parent)))

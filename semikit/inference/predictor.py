@@ -111,8 +111,9 @@ class Predictor:
     @property
     def legend(self) -> Legend:
         """What maps say of their classes."""
-        names = self.reader.class_names
-        return Legend(names, self.colours[: len(names)], self.reader.background)
+        names, background = self.reader.class_names, self.reader.background
+        threshold = None if background is None else self.choice.common
+        return Legend(names, self.colours[: len(names)], background, threshold)
 
     def notices(self) -> list[str]:
         """What a user should know of all maps."""

@@ -52,6 +52,11 @@ def score(
             "--threshold auto is chosen on the images that are scored, so not on test. Choose it on val, then give it: "
             "--split test --threshold P."
         )
+    if given.get("objects") and threshold == AUTO:
+        raise InputError(
+            "--objects: objects are scored at one threshold, and --threshold auto tries many. Give the one that it "
+            "finds: --threshold P."
+        )
     raw = _raw(path, metadata["task"], dataset, data, root)
     above: dict[str, Any] = {
         "method": {"name": "supervised"},

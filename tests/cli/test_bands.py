@@ -44,7 +44,7 @@ def test_weights_of_a_sensor(semikit: Call, tmp_path: Path, monkeypatch: pytest.
     assert answer.code == 0, answer.err
     told = " ".join(answer.out.replace("│", "").split())
     assert "pretrained · torchgeo · licence: not stated by torchgeo" in told
-    assert "64 x 64 pixels · 2 bands (B8, B3) · uint16" in told
+    assert "64 x 64 pixels · 2 of 4 bands (B8, B3) · uint16" in told
     sensor_weights.cache_clear()
     monkeypatch.setitem(sys.modules, "torchgeo.models", None)
     _, metadata = load_network(Path("run"))

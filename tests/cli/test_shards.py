@@ -124,7 +124,7 @@ class TestSegmentation:
         assert answer.code == 3
         assert "unreadable or truncated image:" in answer.err
         assert "pool-0.tar!" in said(answer.err)
-        assert "cannot identify image file it" in said(answer.err)
+        assert "cannot identify image file)" in said(answer.err)
 
     def test_a_damaged_shard_by_a_command_is_a_bad_file(
         self, train: Call, photo_data: Path, data: Path, monkeypatch: pytest.MonkeyPatch

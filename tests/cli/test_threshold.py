@@ -90,6 +90,27 @@ def test_predict_takes_it_and_says_so(semikit: Call, chosen: Path, pair_data: Pa
     assert np.array_equal(package.load(chosen, device="cpu").predict(*dates).classes, maps["own"])
 
 
+def test_polygons_of_its_probabilities_take_it_too(semikit: Call, chosen: Path, pair_data: Path) -> None:
+    threshold = results(chosen)["best"]["threshold"]
+    dates = [pair_data.parent / "val" / date / "val0.png" for date in "AB"]
+    assert semikit("predict", chosen, *dates, "-o", "own.tif", "--probability").code == 0
+    found = {}
+    for name, given in (("own", []), ("same", ["--threshold", threshold]), ("half", ["--threshold", "0.5"])):
+        answer = semikit("polygons", "own-probability.tif", "-o", "a.geojson", "--map", f"of-{name}.tif", *given)
+        assert answer.code == 0, answer.err
+        assert (f"note: threshold {threshold}, that of own-probability.tif" in answer.out) == (name == "own")
+        found[name] = np.asarray(Image.open(f"of-{name}.tif"))
+    assert np.array_equal(found["own"], found["same"])
+    assert not np.array_equal(found["own"], found["half"])
+    assert semikit("polygons", "own.tif", "-o", "b.geojson").code == 0, "a map of classes has been chosen by it"
+
+
+def test_objects_are_not_scored_while_it_is_chosen(semikit: Call, chosen: Path) -> None:
+    answer = semikit("evaluate", chosen, "--threshold", "auto", "--objects", "changed")
+    assert answer.code == 2
+    assert "--objects: objects are scored at one threshold" in answer.err
+
+
 def test_pictures_show_it(chosen: Path, tmp_path: Path) -> None:
     from semikit.run import build
     from semikit.run.load import load_network
@@ -114,7 +135,7 @@ def test_pictures_show_it(chosen: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--threshold", "1.5"], "--threshold 1.5: a probability is from 0 to 1"),
+        (["--threshold", "1.5"], "evaluate.threshold 1.5: a probability is from 0 to 1"),
         (["--threshold", "cat=0.5"], "there is no class 'cat'; it has sky, road, car"),
         (
             ["--threshold", "0.4"],

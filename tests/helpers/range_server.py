@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 from urllib.request import urlopen
 
 COUNTS = "/counts"
+BUSY = "busy.tif"
+"""It is asked for in vain."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -43,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         Handler.asked.append(self.path)
         if not path.is_file():
-            self.give(404, b"")
+            self.give(503 if path.name == BUSY else 404, b"")
             return
         size = path.stat().st_size
         first, last = (int(wanted[1]), int(wanted[2] or size - 1)) if wanted else (0, size - 1)

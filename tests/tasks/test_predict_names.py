@@ -20,7 +20,7 @@ from semikit.raster import reading
 from semikit.raster.names import RasterName, raster_name
 from semikit.run.data_check import check_data
 from tests.helpers import georasters
-from tests.helpers.range_server import serving
+from tests.helpers.range_server import BUSY, serving
 from tests.tasks.test_maps import INFERENCE, Case, blocks, names, opened
 from tests.tasks.test_maps import case as case
 from tests.tasks.test_predict_many import Counting
@@ -90,7 +90,8 @@ def test_parts_of_files(tmp_path: Path) -> None:
     container = path.with_suffix(".nc")
     rasterio.shutil.copy(path, container, driver="netCDF")
     with pytest.raises(
-        DataError, match=r"raster that GDAL cannot read: .*a\.nc \(it has no band of its own, only subda"
+        DataError,
+        match=rf"cannot read: .*a\.nc \(it has no band of its own, only subdatasets: netcdf:{container}:Band1, ",
     ):
         case.predict([container], tmp_path / "nc")
     parts = [f"netcdf:{container}:Band{k}" for k in (1, 2, 3)]
@@ -156,6 +157,27 @@ def test_a_name_of_nothing(case: Case, tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a.tif", "not recognized as being in a supported file format"),
+        ("a.png", "cannot identify image file"),
+        (
+            "/vsizip/none.zip/a.tif",
+            "does not exist in the file system, and is not recognized as a supported dataset name",
+        ),
+    ],
+)
+def test_reasons_are_said_without_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if not name.startswith("/"):
+        Path(name).write_bytes(b"no image")
+    with pytest.raises(DataError, match=rf"{name} \({reason}\)"):
+        Case("seg", tmp_path).predict([name], tmp_path / "out")
+
+
 def test_servers_that_do_not_have_it_or_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case("seg", tmp_path)
     with serving(tmp_path) as server, pytest.raises(DataError, match=r"cannot read: http.*none\.tif .*404"):
@@ -167,6 +189,15 @@ def test_servers_that_do_not_have_it_or_do_not_answer(tmp_path: Path, monkeypatc
         with pytest.raises(DataError, match="raster that GDAL cannot read: http"):
             case.predict([f"http://127.0.0.1:{silent.getsockname()[1]}/a.tif"], tmp_path / "out")
         assert time.monotonic() - begun < 20
+
+
+def test_a_server_that_is_busy_is_asked_again_soon(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with serving(tmp_path) as server:
+        with pytest.raises(DataError, match=r"cannot read: http.*busy\.tif .*503"):
+            Case("seg", tmp_path).predict([f"{server.address}/{BUSY}"], tmp_path / "out")
+        assert len(server.counts()[1]) > 1
+    assert time.monotonic() - begun < 25
 
 
 def test_a_single_raster_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ RASTERS = frozenset({".tif", ".tiff", ".jp2", ".vrt"})
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-_IN_MEMORY = re.compile(r"'?/vsimem/[^\s']+'?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tiff?|<_io\.\w+[^>]*>")
+_IN_MEMORY = r"'?/vsimem/[^\s']+'?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tiff?|<_io\.\w+[^>]*>"
 """What GDAL and Pillow call a file that is not on the disk."""
 
 
@@ -322,12 +322,12 @@ def _damage() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: BaseException, path: Path) -> str:
-    """The error's own words, without the path that stands before them."""
+    """The error's own words, without the path, unless it is a part of a name: `netcdf:PATH:ndvi`."""
     cause = error.__cause__ if isinstance(error, rasters.errors()) and error.__cause__ else error  # GDAL's own words
     system = cause.strerror if isinstance(cause, OSError) else None  # without number and path
     text = system or " ".join(str(cause).split()) or type(error).__name__
-    text = _IN_MEMORY.sub("it", text.replace(repr(str(path)), "it").replace(str(path), "it"))
-    return text.removeprefix("it: ")
+    text = re.sub(rf"'?(?<![:\"]){re.escape(str(path))}'?|{_IN_MEMORY}", "", text)
+    return " ".join(text.split()).removeprefix(": ").removesuffix(".")
 
 
 def read_grid(path: Path, upright: bool = False) -> Grid:
