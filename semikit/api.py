@@ -297,11 +297,12 @@ def polygons(
     """
     from semikit.inference.map_files import MapPredict
     from semikit.inference.outlining import outline_map
+    from semikit.raster.names import raster_name
     from semikit.settings.messages import validate
 
     given = {"threshold": threshold, "min_area": float(min_area), "simplify": float(simplify), "areas": areas}
     options = validate(MapPredict, {**given, "aoi": aoi, "polygons": Path(out)}, "polygons")
-    return outline_map(Path(map_file), Path(out), options, _path(map))
+    return outline_map(raster_name(str(map_file)) or Path(map_file), Path(out), options, _path(map))
 
 
 def list_methods() -> list[str]:

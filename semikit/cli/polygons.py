@@ -13,7 +13,7 @@ from semikit.cli import options as o
 
 def polygons(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(help="A GeoTIFF that predict wrote: NAME-probability.tif, or a map of classes.", metavar="MAP"),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="NAME.gpkg, .geojson, .shp or .fgb.")],

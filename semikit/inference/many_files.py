@@ -64,9 +64,11 @@ def file_or_raster(source: str) -> Path:
     """What a source names: a raster by a name that only GDAL knows, which is opened, else a path.
 
     Raises:
-        FileFault: GDAL cannot open it.
+        FileFault: GDAL cannot open it; InputError: an archive.
     """
     path, named = Path(source), raster_name(source)
+    if path.suffix.lower() == ".zip" and path.is_file():
+        raise InputError(f"{source} is an archive. Name an image in it, /vsizip/{source}/NAME.tif, or unpack it.")
     if named is None or (glob.glob(source) and not path.is_file()):  # noqa: PTH207
         return path
     read_info(named)

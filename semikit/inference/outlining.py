@@ -35,7 +35,7 @@ from semikit.raster.area_of_interest import AreaOfInterest, GridArea
 from semikit.raster.cog import small_cache
 from semikit.raster.grid import Grid
 from semikit.raster.polygons import NODATA, check_outlines, write_polygons
-from semikit.raster.reading import errors, rasterio_for, window_of
+from semikit.raster.reading import errors, open_raster, rasterio_for, window_of
 from semikit.raster.region import Region, tiles
 
 _BLOCK = 1024
@@ -62,10 +62,10 @@ class Map:
         Raises:
             FileFault: it is no map.
         """
-        library = rasterio_for(path)  # which `errors` needs
+        rasterio_for(path)  # which `errors` needs
         refused: tuple[type[Exception], ...] = (OSError, *errors())
         try:
-            with library.open(path) as file:
+            with open_raster(path) as file:
                 grid, tags, kind = Grid.of(file), file.tags(), str(file.dtypes[0])
                 labels = tuple(text or f"band {k}" for k, text in enumerate(file.descriptions, 1))
         except refused as error:
@@ -169,7 +169,7 @@ def _draw(
     """Write the classes of a map, and the probability of each; notices are of the map `called`."""
     grid = given.grid
     with ExitStack() as stack:
-        file = stack.enter_context(rasterio_for(given.path).open(given.path))
+        file = stack.enter_context(open_raster(given.path))
         classes = stack.enter_context(class_file(drawn, grid, given.legend))
         sure = None if shares is None else stack.enter_context(share_file(shares, grid, ("confidence",)))
         for region in tiles(grid.size, _BLOCK):

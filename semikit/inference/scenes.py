@@ -39,6 +39,8 @@ LARGE = 2048
 _HEADERS = 64
 """Of so many files the grids are remembered."""
 
+_PAIR = "two files, two folders, or two patterns in quotes, 'dates/{stem}-before.tif' for example"
+
 Files = tuple[Path, ...]
 """Of one scene, a file for each date."""
 
@@ -197,9 +199,9 @@ class DatePairs(SceneReader):
         several = [path.is_dir() or is_pattern(path) for path in (before, after)]
         for source, path, many in zip(sources, (before, after), several, strict=True):
             if not (source and (many or path.exists())):
-                raise InputError(f"{source or 'an empty SOURCE'} does not exist. Give two files or two folders.")
+                raise InputError(f"{source or 'an empty SOURCE'} does not exist. Give {_PAIR}.")
         if several[0] != several[1]:
-            raise InputError(f"{before} and {after}: one is a folder. Give two files or two folders.")
+            raise InputError(f"{before} and {after}: one is a folder. Give {_PAIR}.")
         if several[0]:
             first, second = (
                 list_place(place, key) if is_pattern(place) else list_distinct(place, key)

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semikit.augment.normalise import channel_statistics, normalize, to_float
-from semikit.core.batch import to_device
 from semikit.core.network import Network
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.rescale import Scale
@@ -98,7 +97,7 @@ def normalized(network: Network, images: NDArray[np.uint8], device: torch.device
             f"the images have {images.shape[-1]} channels, but the model was made for {len(mean)}. Give images like "
             "those it was trained on, or choose `bands` in the data YAML."
         )
-    return normalize(to_float(to_device(torch.from_numpy(images), device).movedim(-1, -3)), mean, std)
+    return normalize(to_float(torch.from_numpy(images).to(device).movedim(-1, -3)), mean, std)
 
 
 def refuse_channels(network: Network, image: NDArray[np.uint8], path: Path) -> None:

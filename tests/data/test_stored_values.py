@@ -177,6 +177,15 @@ class TestRange:
         assert not self.watched(BYTES, path)
         assert not self.watched(None, path)
 
+    def test_shallow_ones_do_not_hide_others(self, tmp_path: Path) -> None:
+        shallow = georasters.save(tmp_path / "a.tif", np.full((3, 8, 8), 200, np.uint8))
+        other = georasters.save(tmp_path / "b.tif", np.linspace(0, 1, 192, dtype=np.float32).reshape(3, 8, 8))
+        first, second = self.watched(self.LEARNED, shallow, other)
+        assert "these rasters hold 8 bits" in first
+        assert str(other) not in first
+        assert "these images hold 0 to 1: " in second
+        assert str(shallow) not in second
+
     def test_two_dates_are_watched(self, tmp_path: Path) -> None:
         paths = [georasters.save(tmp_path / f"{k}.tif", np.full((3, 8, 8), 0.5, np.float32)) for k in "ab"]
         watch, scale = RangeWatch(self.LEARNED), self.LEARNED.bounds

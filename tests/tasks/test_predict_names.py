@@ -14,6 +14,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 
+from semikit.api import polygons
 from semikit.errors import DataError, InputError
 from semikit.inference.predict_classes import ClassPredict, predict_classes
 from semikit.raster import reading
@@ -176,6 +177,28 @@ def test_reasons_are_said_without_the_name(
         Path(name).write_bytes(b"no image")
     with pytest.raises(DataError, match=rf"{name} \({reason}\)"):
         Case("seg", tmp_path).predict([name], tmp_path / "out")
+
+
+def test_polygons_of_a_map_on_a_server(tmp_path: Path) -> None:
+    case = Case("seg", tmp_path)
+    case.predict(case.raster(blocks(case)), tmp_path / "in/map.tif")
+    polygons(tmp_path / "in/map.tif", out=tmp_path / "here.geojson")
+    with serving(tmp_path) as server:
+        polygons(f"{server.address}/in/map.tif", out=tmp_path / "there.geojson")
+        with pytest.raises(DataError, match=r"no map: http://127.*/none\.tif \(HTTP response code: 404\)"):
+            polygons(f"{server.address}/none.tif", out=tmp_path / "none.geojson")
+        path = case.raster(blocks(case))[0].with_suffix(".txt")
+        path.write_text("no image")
+        with pytest.raises(DataError, match=r"cannot read: http://127.*txt \(not recognized as .*parts of files"):
+            case.predict([f"{server.address}/in/{path.name}"], tmp_path / "out")
+    assert (tmp_path / "there.geojson").read_bytes() == (tmp_path / "here.geojson").read_bytes()
+
+
+def test_an_archive_is_read_by_the_names_in_it(case: Case, tmp_path: Path) -> None:
+    Path(tmp_path / "scenes.zip").write_bytes(b"PK")
+    sources: list[Any] = [tmp_path / "scenes.zip", *case.raster(blocks(case))][: len(case.folders)]
+    with pytest.raises(InputError, match=rf"is an archive. .*/vsizip/{tmp_path}/scenes\.zip/"):
+        case.predict(sources, tmp_path / "out")
 
 
 def test_servers_that_do_not_have_it_or_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,6 +161,7 @@ class TestRefused:
             ((before, ""), "an empty SOURCE does not exist"),
             ((before, tmp_path), "one is a folder"),
             ((before, tmp_path / "gone.tif"), "does not exist"),
+            ((before, tmp_path / "*.tif"), "Give two files, two folders, or two patterns in quotes, 'dates/{stem}-"),
         ):
             with pytest.raises(InputError, match=words):
                 predict(sources, tmp_path / "c.tif")

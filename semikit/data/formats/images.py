@@ -312,7 +312,9 @@ def faults_of(path: Path, region: Region | None = None) -> Iterator[None]:
         kind, remedy = "unreadable or truncated image", "Replace the file or take it out of the folder."
         if isinstance(path, RasterName):
             kind = "raster that GDAL cannot read"
-            remedy = "Check its name, and of an address that it can be reached (rio info NAME)."
+            remedy = (
+                "Check its name (rio info NAME), and of an address that it can be reached and gives parts of files."
+            )
         detail = _reason(error, path) if region is None else f"{region}: {_reason(error, path)}"
         raise FileFault(kind, path, detail, remedy) from None
 
@@ -326,7 +328,7 @@ def _reason(error: BaseException, path: Path) -> str:
     cause = error.__cause__ if isinstance(error, rasters.errors()) and error.__cause__ else error  # GDAL's own words
     system = cause.strerror if isinstance(cause, OSError) else None  # without number and path
     text = system or " ".join(str(cause).split()) or type(error).__name__
-    text = re.sub(rf"'?(?<![:\"]){re.escape(str(path))}'?|{_IN_MEMORY}", "", text)
+    text = re.sub(rf"'?(?<![:\"])(/vsicurl/)?{re.escape(str(path))}'?|{_IN_MEMORY}", "", text)
     return " ".join(text.split()).removeprefix(": ").removesuffix(".")
 
 

@@ -109,16 +109,16 @@ class RangeWatch:
         return (f"{what} {self.scale.text}: {names}", *self._unfit())
 
     def _unfit(self) -> tuple[str, ...]:
-        """At most one sentence about rasters and deep photos."""
+        """About rasters and deep photos: a sentence for those of 8 bits, at most one for the others."""
         assert self.scale is not None
-        if self._shallow:
-            return (shallow_notice(self.scale, list(self._shallow)),)
-        odd = {path: seen for path, seen in self._seen.items() if seen.outside > OUTSIDE * seen.count}
+        shallow = (shallow_notice(self.scale, list(self._shallow)),) if self._shallow else ()
+        others = {path: seen for path, seen in self._seen.items() if path not in self._shallow}
+        odd = {path: seen for path, seen in others.items() if seen.outside > OUTSIDE * seen.count}
         if odd:
-            return (self._notice("lie outside of", odd),)
-        flat = {path: seen for path, seen in self._seen.items() if self._flat(seen)}
-        alike = flat and len(flat) == len(self._seen)
-        return (self._notice("all lie within one of 255 parts of", flat),) if alike else ()
+            return (*shallow, self._notice("lie outside of", odd))
+        flat = {path: seen for path, seen in others.items() if self._flat(seen)}
+        alike = flat and len(flat) == len(others)
+        return (*shallow, self._notice("all lie within one of 255 parts of", flat)) if alike else shallow
 
     def _flat(self, seen: _Seen) -> bool:
         assert self.scale is not None
