@@ -22,6 +22,10 @@ from semikit.run.reporters import Both, Lines, values_line
 from semikit.training.reporter import FinishedRun, Reporter
 
 _DASH = "\N{EN DASH}"
+_NAME = 40
+"""Letters of a class name that a table shows at most."""
+_MANY = 24
+"""Classes up to which a table shows those without a score too."""
 
 
 def make_reporter(console: Console, quiet: bool) -> Reporter:
@@ -146,14 +150,17 @@ def class_table(
     per_class: Mapping[str, float | None], what: str, more: Mapping[str, Mapping[str, float | None]]
 ) -> Table:
     """`what` of each class and `more` scores by name and class, in percent; names are shown as they are. Scores that
-    are `what` under another name (the recall, of top-1) are not shown twice.
+    are `what` under another name (the recall, of top-1) are not shown twice, and of many classes not those without any.
     """
-    table = Table(box=None, header_style="bold")
-    table.add_column("class")
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("class", no_wrap=True, max_width=_NAME)
     columns = {what: per_class, **{name: scores for name, scores in more.items() if scores != per_class}}
     for name in columns:
-        table.add_column(name, justify="right")
-    for label in dict.fromkeys(label for scores in columns.values() for label in scores):
+        table.add_column(name.replace("_", " "), justify="right")  # so that a narrow terminal breaks it there
+    labels = dict.fromkeys(label for scores in columns.values() for label in scores)
+    for label in labels:
+        if len(labels) > _MANY and all(scores.get(label) is None for scores in columns.values()):
+            continue  # named below the table, by `say_absent`
         table.add_row(escape(label), *(shown(scores.get(label), 1) for scores in columns.values()))
     return table
 

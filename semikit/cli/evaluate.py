@@ -61,6 +61,8 @@ def evaluate(
         threshold=_threshold(threshold), objects=objects or None, objects_min_pixels=objects_min_pixels,
         ensemble=ensemble or (), tta=tta or "none", device=device, precision=precision,
     )  # fmt: skip
+    if json_file is not None:  # first: a reader of the table may close the pipe
+        write_json(json_file, {"metric": scores.metric, "value": scores.value, **facts, **scores.plain()})
     console = Console()
     value = f"{scores.value:.2f}{at_threshold(scores.threshold)}"
     line = f"{scores.metric} {value} on {split} of {facts['data']} ({facts['images']} images)"
@@ -73,8 +75,6 @@ def evaluate(
         for notice in [*facts["notices"], *facts["unused_files"]]:
             console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
         console.print(_made_by(facts), soft_wrap=True, highlight=False, markup=False)
-    if json_file is not None:
-        write_json(json_file, {"metric": scores.metric, "value": scores.value, **facts, **scores.plain()})
 
 
 def _threshold(given: Sequence[str] | None) -> str | Sequence[str] | None:

@@ -14,6 +14,11 @@ from typing import final
 _ARROW = re.compile(r"\s*(?:→|->)\s*")
 
 
+def without_arrow(names: Sequence[str]) -> list[str]:
+    """Names that say no transition."""
+    return [name for name in names if not _ARROW.search(name)]
+
+
 def transition_name(before: str, after: str) -> str:
     """The name of a class of change."""
     return f"{before} → {after}"

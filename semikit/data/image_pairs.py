@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
+from semikit.core.transitions import without_arrow
 from semikit.data.file_patterns import (
     by_name,
     chosen_names,
@@ -107,7 +108,7 @@ class ImagePairs(Samples):
         both = zip(files, self.two_masks.values, strict=True)
         first, second = (self._mask(index, path, values, region) for path, values in both)
         if first[0].shape != second[0].shape:
-            raise other_size(files[0], files[1], first[0].shape, second[0].shape)
+            raise other_size(files[0], files[1], first[0].shape, second[0].shape, "masks of two dates")
         return self.two_masks.joined(first, second)
 
     def _mask(self, index: int, path: Path, values: MaskValues, region: Region | None) -> tuple[Bytes, Mask]:
@@ -157,8 +158,21 @@ def open_pair_folders(spec: PairSpec) -> DataParts:
     )
     train, overlap = opened(spec.train, "train"), spec.allow_overlap
     names = spec.classes if both is None else both.names
-    parts = DataParts(train, more, val, test, names, bands=spec.bands, allow_overlap=overlap)
+    odd = () if spec.damage else _odd_ones(names)
+    parts = DataParts(train, more, val, test, names, bands=spec.bands, allow_overlap=overlap, notices=odd)
     return rescaled(parts, spec.scale, spec.orientation)
+
+
+def _odd_ones(classes: Sequence[str]) -> tuple[str, ...]:
+    """At most one notice: classes that are no transitions, among some that are."""
+    odd = without_arrow(classes[1:])
+    if not odd or len(odd) == len(classes) - 1:
+        return ()
+    text = (
+        f"class {odd[0]!r} is no transition, while others are (from -> to, {len(classes) - 1 - len(odd)} of "
+        f"{len(classes) - 1}): there is no SeK and no table of transitions, which need all of them"
+    )
+    return (text,)
 
 
 def image_pairs(part: PairImages, values: MaskValues, key: str, bands: Bands | None = None) -> ImagePairs:

@@ -125,11 +125,11 @@ def _unlike(before: Path, after: Path, a: Bytes, b: Bytes) -> FileFault:
     return FileFault("dates with other numbers of channels", after, detail, "Choose the same with `bands: [...]`.")
 
 
-def other_size(before: Path, after: Path, a: tuple[int, ...], b: tuple[int, ...]) -> FileFault:
+def other_size(before: Path, after: Path, a: tuple[int, ...], b: tuple[int, ...], what: str = "dates") -> FileFault:
     """The error where two files of a pair have other sizes (H, W)."""
     detail = f"{before} {a[1]}x{a[0]}, {after} {b[1]}x{b[0]} (width x height)"
     remedy = "Cut both to the same pixels, or give georeferenced rasters, which are aligned."
-    return FileFault("dates of other sizes", after, detail, remedy)
+    return FileFault(f"{what} of other sizes", after, detail, remedy)
 
 
 def alignment_notices(samples: Iterable[tuple[Samples, int]]) -> list[str]:

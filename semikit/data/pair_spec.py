@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self, final
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from semikit.core.transitions import Transitions
 from semikit.data.formats.colours import Colour
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.pair_layouts import described_pairs, part_places
@@ -118,7 +119,8 @@ class PairSpec(ClassSpec):
             raise ValueError("some parts have masks and others masks_a and masks_b; all have to have the same")
         if self.transitions != "all" and (self.damage or kinds != {2}):
             raise ValueError("'transitions' is for masks of land cover of both dates, masks_a and masks_b")
-        _ = self.two_masks
+        if self.two_masks is None:
+            _refuse_twice(self.classes)
         return self
 
     @property
@@ -153,6 +155,16 @@ class PairSpec(ClassSpec):
     def unstored(self) -> frozenset[int]:
         """Classes that need no mask value: unchanged, where it is that both masks say one class."""
         return frozenset() if self.transitions == "all" else frozenset({0})
+
+
+def _refuse_twice(classes: Sequence[str]) -> None:
+    """Raise where two classes are one transition, written otherwise."""
+    found = Transitions.of(classes)
+    seen: dict[tuple[int, int], str] = {}
+    for name, *ends in () if found is None else zip(classes, found.before, found.after, strict=True):
+        first = seen.setdefault((ends[0], ends[1]), name)
+        if first != name:
+            raise ValueError(f"classes {first!r} and {name!r} are one transition. Make them one by `mapping`")
 
 
 def load_pairs(data: Path | Mapping[str, Any], root: Path | None = None) -> PairSpec:

@@ -8,7 +8,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from semikit.core.transitions import transition_name
+from semikit.core.transitions import transition_name, without_arrow
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.samples import Bytes, Mask
 from semikit.errors import ConfigError, unknown
@@ -46,9 +46,13 @@ def transitions(classes: Sequence[str], values: MaskValues, chosen: Chosen) -> T
     where only one mask says so, or where its transition is not among those chosen.
 
     Raises:
-        ConfigError: a class nobody knows, or more transitions than a map has values.
+        ConfigError: a class nobody knows or with an arrow in its name, or more transitions than a map has values.
     """
     named = classes[1:]
+    if arrows := [name for name in named if name not in without_arrow(named)]:
+        raise ConfigError(
+            f"class {arrows[0]!r} holds an arrow, which stands between the two classes of a transition. Rename it."
+        )
     if isinstance(chosen, str):
         pairs = [(a, b) for a in named for b in named if chosen == "all" or a != b]
     else:

@@ -116,12 +116,27 @@ def change_of(probabilities: Tensor, background: int) -> tuple[Tensor, Tensor]:
 def threshold_of(metadata: Mapping[str, Any]) -> Any:
     """The threshold that a model is evaluated and predicts with, as `evaluate.threshold` states it: of `auto` the one
     that was chosen.
+
+    Raises:
+        ConfigError: none has been chosen yet.
     """
     stated = metadata.get("evaluate", {}).get("threshold")
-    return metadata["best"]["threshold"] if stated == AUTO else stated
+    if stated != AUTO:
+        return stated
+    if "best" not in metadata:
+        raise ConfigError(
+            "evaluate.threshold is auto, and these weights are from before the first evaluation, which chooses one. "
+            "Give a threshold, --threshold P."
+        )
+    return metadata["best"]["threshold"]
 
 
 def _share(given: str, number: str) -> float:
+    if number == AUTO:
+        raise ConfigError(
+            f"{given}: a threshold is chosen in training (evaluate.threshold=auto), and maps of that run have it "
+            "without this option; or `semikit evaluate RUN --threshold auto` says which is best, to be given here."
+        )
     try:
         share = float(number)
     except ValueError:

@@ -46,7 +46,7 @@ def score(
     if tta != "none":
         validate(TASKS.get(metadata["task"]).Predict, {"tta": tta}, "evaluate")
     given = _given(**evaluation)
-    threshold = given.get("threshold", threshold_of(metadata))
+    threshold = given["threshold"] if "threshold" in given else threshold_of(metadata)
     if split == "test" and threshold == AUTO:
         raise InputError(
             "--threshold auto is chosen on the images that are scored, so not on test. Choose it on val, then give it: "

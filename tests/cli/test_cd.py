@@ -181,7 +181,7 @@ class TestWrongInput:
             train(folder / "data.yaml", "--labels", "2"),
             "mask value of a class that is stored otherwise",
             "`mapping` says that class 1 is stored as 255",
-            "leave `mapping` out; a plain folder is then described by a YAML file",
+            "a plain folder is then described by a YAML file, which `semikit data init FOLDER` drafts",
             "If both occur, add 1: 1",
         )
         (folder / "own.yaml").write_text("train: train\nval: val\ntest: test\n")

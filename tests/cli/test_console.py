@@ -129,6 +129,21 @@ def test_a_class_without_truth_is_a_dash_with_a_footnote() -> None:
         assert told(made).splitlines()[3:] == [f"{DASH}: no truth for car{counts}"]
 
 
+def test_a_narrow_table_keeps_the_names_of_transitions_and_of_many_classes_those_with_scores() -> None:
+    names = [f"low vegetation → {k:02}" for k in range(30)]
+    per_class = {name: 12.5 if name == names[7] else None for name in names}
+    more = {key: per_class | {names[0]: None} for key in ("precision", "recall", "F1")}
+    more |= {f"object_{key}": {name: 1.5 if value else None for name, value in per_class.items()} for key in more}
+    made = Console(file=io.StringIO(), width=80)
+    made.print(class_table(per_class, "IoU (test)", more))
+    lines = told(made).splitlines()
+    assert [line.split("  ")[0] for line in lines if line.startswith("low")] == [names[7]]
+    assert all(word in " ".join(lines).split() for word in ("object", "recall", "F1"))
+    made = Console(file=io.StringIO(), width=80)
+    made.print(class_table({"sky": 80.0, "car": None}, "IoU", {}))
+    assert len(told(made).splitlines()) == 3
+
+
 def test_a_score_that_is_not_defined_in_the_table_of_an_evaluation() -> None:
     made = console(False)
     made.print(scores_table(20, {"student": Scores("top-1", 40.0, extra={"ECE": None})}, BEST))

@@ -177,3 +177,14 @@ def test_the_same_classes_in_another_order(semikit: Call, trained: Path, tmp_pat
     assert answer.code == 2
     told = "not those of the model, in the same order: road, sky, car. The model's: sky, road, car. Give data with"
     assert told in answer.err
+
+
+def test_json_is_written_where_nobody_reads_on(
+    semikit: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: Any) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("semikit.cli.console.class_table", closed)
+    semikit("evaluate", trained, "--json", tmp_path / "scores.json")
+    assert json.loads((tmp_path / "scores.json").read_text())["metric"] == "mIoU"

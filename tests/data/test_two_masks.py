@@ -29,6 +29,7 @@ AFTER = np.array([[0, 2, 1, 1, 2, 0]], np.uint8).repeat(6, 0)
 COLOURS = np.array(list(SECOND.values()), np.uint8)
 LAYOUT = {"images_a": "A", "images_b": "B", "masks_a": "masks_a", "masks_b": "masks_b"}
 PLACES = tuple(LAYOUT.values())
+ONE_MASK = {"train": {"images_a": "A", "images_b": "B", "masks": "m"}}
 XBD = tuple(
     f"{folder}/{{}}_{date}_disaster{end}"
     for folder, end in (("images", ""), ("targets", "_target"))
@@ -121,11 +122,22 @@ def test_buildings_and_grades(tmp_path: Path) -> None:
         ({"val": {"images_a": "A", "images_b": "B", "masks": "m"}}, "some parts have masks and others masks_a"),
         ({"train": {"images_a": "A", "images_b": "B", "masks_a": "m"}}, "give either masks, of the change, or both"),
         ({"train": {**LAYOUT, "masks": "m"}}, "give either masks, of the change, or both"),
+        ({"classes": ["same", "ground", "ice -> lake"]}, "class 'ice -> lake' holds an arrow"),
+        ({**ONE_MASK, "classes": ["same", "a -> b", "b -> a", "a→b"]}, "classes 'a -> b' and 'a→b' are one transition"),
     ],
 )
 def test_what_cannot_be_meant(tmp_path: Path, change: Mapping[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         load_pairs({**given(tmp_path), **change})
+
+
+def test_one_class_without_an_arrow_among_others_is_said(tmp_path: Path) -> None:
+    write(tmp_path, layout=("A", "B", "m", "masks_b"))
+    write(tmp_path, layout=("A", "B", "m", "masks_b"), k=1)
+    masks = {key: str(tmp_path / place) for key, place in ONE_MASK["train"].items()}
+    for last, said in (("b -> a", ()), ("other", ("class 'other' is no transition, while others are",))):
+        spec = load_pairs({"train": masks, "val": 0.5, "classes": ["same", "a -> b", last]})
+        assert tuple(notice.partition(" (")[0] for notice in open_pair_folders(spec).notices) == said
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
@@ -135,7 +147,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="train: 1 pairs have a mask of one date only: 1"):
         opened(tmp_path)
     save(tmp_path / "masks_b/1.png", np.zeros((5, 6)))
-    with pytest.raises(FileFault, match="dates of other sizes"):
+    with pytest.raises(FileFault, match="masks of two dates of other sizes"):
         opened(tmp_path).train.target(1)
     save(tmp_path / "masks_b/1.png", np.full((6, 6), 9))
     with pytest.raises(FileFault, match="mask value outside the classes 0 to 2"):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from semikit.inference.class_choice import ClassChoice, change_of
+from semikit.errors import ConfigError
+from semikit.inference.class_choice import ClassChoice, change_of, threshold_of
 from semikit.metrics.change import at_thresholds, change_metrics
 from semikit.metrics.confusion import count
 from semikit.metrics.scoring import scores_of
@@ -70,3 +71,10 @@ def test_of_equal_ones_the_nearest_to_a_half(labels: list[int]) -> None:
     low = change_metrics(2, "paper", choose=True)
     low.update(predicted=truth, labels=truth, valid=truth >= 0, changed=shares / 4, kind=torch.ones_like(truth))
     assert scores_of(low, "ab").threshold == (0.2 if any(labels) else 0.5)
+
+
+def test_weights_from_before_the_first_evaluation_have_none_yet() -> None:
+    settings = {"evaluate": {"threshold": "auto"}}
+    assert threshold_of({**settings, "best": {"threshold": 0.3}}) == 0.3
+    with pytest.raises(ConfigError, match="from before the first evaluation, which chooses one"):
+        threshold_of(settings)

@@ -635,6 +635,7 @@ class TestThresholds:
             ("lake=0.3", "--threshold lake=0.3: there is no class 'lake'; it has {names}"),
             ("30", r"--threshold 30(\.0)?: a probability is from 0 to 1"),
             ("road", "--threshold road: 'road' is no number"),
+            ("auto", "--threshold auto: a threshold is chosen in training"),
             (-0.1, "--threshold -0.1: a probability is from 0 to 1"),
         ],
     )

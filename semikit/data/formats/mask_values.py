@@ -147,8 +147,7 @@ class StoredValues:
             return (
                 f"`mapping` says that class {number} is stored as {value} (for a plain folder of pairs that is the "
                 "default). If the masks hold class numbers, leave `mapping` out; a plain folder is then described by a "
-                "YAML file, `train: FOLDER/train` and `val: FOLDER/val`. If both occur, add "
-                f"{number}: {number} to it."
+                f"YAML file, which `semikit data init FOLDER` drafts. If both occur, add {number}: {number} to it."
             )
         if outside == {_VOID} and self.present <= {0, _VOID} and most == 2:
             return "Only 0 and 255 occur; if 255 is class 1, add `mapping: {255: 1}`."
