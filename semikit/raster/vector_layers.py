@@ -226,7 +226,9 @@ def _faults_of(path: Path) -> Iterator[None]:
     except SemikitError:
         raise
     except (RuntimeError, ValueError, LookupError, OSError, ShapelyError) as error:
-        raise FileFault("unreadable polygons", path, " ".join(str(error).split()), _REMEDY) from None
+        reason = " ".join(str(error).split()).partition("; It might help")[0]  # drivers are not named here
+        reason = reason.replace(f"'{path}'", "").strip().removeprefix(f"{path}: ").removesuffix(".")
+        raise FileFault("unreadable polygons", path, reason, _REMEDY) from None
 
 
 def _text(value: Any) -> str:

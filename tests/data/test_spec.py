@@ -103,6 +103,10 @@ def test_a_written_out_spec_reads_back(tmp_path: Path) -> None:
         ({"mapping": {"a": 1}}, "expected a whole number, got 'a' (str)"),
         ({"bands": [0]}, "'bands[0]': expected greater than or equal to 1, got 0"),
         ({"scale": {"min": 5, "max": 1}}, "min must be below max"),
+        (
+            {"scale": {"min": 0, "max": [1, 2, 3]}},
+            "min and max are one number each, or both one for each band; got",
+        ),
     ],
 )
 def test_wrong_files_are_explained(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:

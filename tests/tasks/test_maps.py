@@ -712,7 +712,7 @@ class TestAreaOfInterest:
         with pytest.raises(DataError, match=r"image without a place on the map, for --aoi: .*photo\.png"):
             case.predict(case.photo(blocks(case, empty=0), "photo"), tmp_path / "photo", aoi=aoi)
         (tmp_path / "bad.geojson").write_text("{}")
-        with pytest.raises(DataError, match=r"unreadable polygons: .*bad\.geojson"):
+        with pytest.raises(DataError, match=r"unreadable polygons: .*bad\.geojson \(not recognized as [^;]*\)\."):
             case.predict(far, tmp_path / "out/m.tif", aoi=tmp_path / "bad.geojson")
 
 

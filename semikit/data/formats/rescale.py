@@ -30,8 +30,11 @@ class Scale(Settings):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         low, high = self.bounds
-        if len(low) != len(high) or not all(a < b for a, b in zip(low, high, strict=True)):
-            raise ValueError(f"min must be below max, band by band; got min {self.min}, max {self.max}")
+        got = f"got min {self.min}, max {self.max}"
+        if len(low) != len(high):
+            raise ValueError(f"min and max are one number each, or both one for each band; {got}")
+        if not all(a < b for a, b in zip(low, high, strict=True)):
+            raise ValueError(f"min must be below max, band by band; {got}")
         return self
 
     @property
