@@ -1,6 +1,7 @@
 """semikit: few labels, many images. The public names; each lives in `semikit.api` unless a line below says otherwise.
 
     train, plan, load, evaluate, predict         what `semikit train` (plan: its `--dry-run`), `evaluate`, `predict` do
+    polygons                                     what `semikit polygons` does
     list_methods, list_models, list_datasets, list_presets
     Run                                          what `train` returns
     Model            semikit.run.load            what `load` returns
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         list_presets,
         load,
         plan,
+        polygons,
         predict,
         train,
     )
@@ -67,6 +69,7 @@ __all__ = [
     "list_presets",
     "load",
     "plan",
+    "polygons",
     "predict",
     "train",
 ]
