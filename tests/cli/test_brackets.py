@@ -27,6 +27,6 @@ def test_they_are_shown(train: Call, semikit: Call, tmp_path: Path) -> None:
     assert all(f" {name} " in answer.out for name in NAMES)
     answer = semikit("evaluate", folder, "--device", "cpu")
     assert answer.code == 0, answer.err
-    assert all(f" {name} " in answer.out for name in NAMES)
+    assert all(f"\n{name} " in answer.out for name in NAMES)
     answer = semikit("predict", folder, data.parent / "val/images/val0.png", "-o", "out[/b]")
     assert (answer.code, answer.out) == (0, "1 image predicted into out[/b]\n")
