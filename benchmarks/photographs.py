@@ -58,6 +58,7 @@ MILDER = (
     *("views.strong.hue=0.05", "views.strong.grayscale_probability=0.1", "views.strong.blur_probability=0"),
     "method.dropout=none",
 )
+LONGER = ("--iterations", "3000", "--eval-every", "300")
 GRID: dict[str, Study] = {
     "cifar10": Study(
         "cls",
@@ -87,6 +88,10 @@ GRID: dict[str, Study] = {
             "unimatch_v2 milder views": (*V2, *MILDER),
             "fixmatch": FIXMATCH,
             "labelled-only 300 labels": (*SUPERVISED, "--labels", "300"),
+            "labelled-only 12 labels": (*SUPERVISED, "--labels", "12"),
+            "unimatch_v2 milder views 12 labels": (*V2, *MILDER, "--labels", "12"),
+            "labelled-only 3000 steps": (*SUPERVISED, *LONGER),
+            "unimatch_v2 milder views 3000 steps": (*V2, *MILDER, *LONGER),
             "tune precise_bn 0": (*SUPERVISED, "evaluate.precise_bn=0"),
             "tune strong": (*SUPERVISED, "views.labeled=strong"),
             "tune scale 0.5-2": (*SUPERVISED, "views.weak.scale=[0.5,2]"),
