@@ -59,6 +59,7 @@ MILDER = (
     "method.dropout=none",
 )
 LONGER = ("--iterations", "3000", "--eval-every", "300")
+LONGEST = ("--iterations", "5000", "--eval-every", "500")
 GRID: dict[str, Study] = {
     "cifar10": Study(
         "cls",
@@ -71,6 +72,8 @@ GRID: dict[str, Study] = {
             "labelled-only tuned": SUPERVISED,
             "fixmatch": FIXMATCH,
             "unimatch_v2": V2,
+            "labelled-only tuned 5000 steps": (*SUPERVISED, *LONGEST),
+            "unimatch_v2 5000 steps": (*V2, *LONGEST),
             "tune lr 5e-4": (*SUPERVISED, "optimizer.lr=5.0e-4"),
             "tune lr 2e-3": (*SUPERVISED, "optimizer.lr=2.0e-3"),
             "tune weight decay 0.1": (*SUPERVISED, "optimizer.weight_decay=0.1"),
