@@ -16,6 +16,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import final
 
+INTERRUPTED = 130
+"""The exit code of a command that was stopped by Ctrl-C or a signal."""
+
 
 class SemikitError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line returns. `of_all`: all processes of a

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from semikit.cli import benchmark, data, demo, evaluate, listing, own_data, polygons, predict, reproduce, train
 from semikit.cli.output import says_the_end
-from semikit.errors import InputError, RunError, SemikitError
+from semikit.errors import INTERRUPTED, InputError, RunError, SemikitError
 
 app = typer.Typer(
     name="semikit",
@@ -39,7 +39,6 @@ app.command("benchmark")(benchmark.benchmark)
 app.command("demo")(demo.demo)
 
 
-_INTERRUPTED = 130
 _LONG = 200
 """Characters of a path that are shown."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -66,8 +65,8 @@ def run(arguments: Sequence[str]) -> int:
         _tell_interrupted(end.code)
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt:
-        _tell_interrupted(_INTERRUPTED)
-        return _INTERRUPTED
+        _tell_interrupted(INTERRUPTED)
+        return INTERRUPTED
     except Exception as error:
         if verbose:
             traceback.print_exc()
@@ -76,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _tell_interrupted(code: object) -> None:
-    if code == _INTERRUPTED and says_the_end():
+    if code == INTERRUPTED and says_the_end():
         Console(stderr=True).print("[bold]stopped:[/bold] interrupted.", highlight=False)
 
 
@@ -100,7 +99,7 @@ def _tell(error: Exception) -> int:
     if isinstance(error, SemikitError):
         if _reported_elsewhere(error):
             return error.exit_code
-        code, word, text = error.exit_code, "stopped" if error.exit_code == 130 else "error", str(error)
+        code, word, text = error.exit_code, "stopped" if error.exit_code == INTERRUPTED else "error", str(error)
     else:
         where = getattr(error, "semikit_log", None)
         hint = f"The traceback is in {where}." if where else "Run again with --verbose for the traceback."

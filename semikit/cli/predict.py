@@ -12,10 +12,8 @@ from rich.console import Console
 
 from semikit.cli import options as o
 from semikit.cli.output import progress_bar, says_the_end
-from semikit.errors import RunError
+from semikit.errors import INTERRUPTED, RunError
 from semikit.run.folder import existing_run
-
-_INTERRUPTED = 130
 
 
 def predict(
@@ -202,7 +200,7 @@ def _going_on(out: Path) -> Iterator[None]:
     except (KeyboardInterrupt, RunError, typer.Exit) as error:
         from semikit.inference.journal import JOURNAL
 
-        stopped = getattr(error, "exit_code", _INTERRUPTED) in (_INTERRUPTED, RunError.exit_code)
+        stopped = getattr(error, "exit_code", INTERRUPTED) in (INTERRUPTED, RunError.exit_code)
         if stopped and says_the_end() and (out / JOURNAL).is_file():
             text = "what is predicted is kept; the same command with --resume goes on"
             Console(stderr=True).print(text, highlight=False)

@@ -167,12 +167,19 @@ class Predictor:
                 refuse_loose_place(path)
         if outputs.polygons is not None or self.options.areas or self.options.min_area:
             check_outlines(self.reader.grid(files), files[0])
-        if self.aoi is not None:
-            self.aoi.on(self.reader.grid(files), files[0])
+        self.area_on(files)
         if self.reader.by_windows(files):
             unwatched = replace(self.reader, watch=RangeWatch(None))
             corner, _ = unwatched.samples(files, None).image(0, Region(0, 0, 1, 1))
             refuse_channels(self.ensemble.networks[0], corner, files[0])
+
+    def area_on(self, files: Files) -> GridArea | None:
+        """The area of interest on the grid of a scene; None: there is none.
+
+        Raises:
+            FileFault: the scene has no place on the map, or nothing of it lies within.
+        """
+        return None if self.aoi is None else self.aoi.on(self.reader.grid(files), files[0])
 
     def open(self, files: Files) -> ReadRegion:
         """Reads regions of a scene: by windows from the disk, else from memory; the reader's watch sees their values.
@@ -183,7 +190,8 @@ class Predictor:
         source = self.reader.samples(files, self.reader.scale or self.reader.range_of(files))
         if self.reader.by_windows(files):
             read: ReadRegion = lambda region: source.image(0, region)  # noqa: E731
-            return read if self.aoi is None else within(read, self.aoi.on(self.reader.grid(files), files[0]))
+            area = self.area_on(files)
+            return read if area is None else within(read, area)
         image, valid = source.image(0)
         refuse_channels(self.ensemble.networks[0], image, files[0])
         return pixels_of(image, valid)
@@ -223,9 +231,8 @@ class Predictor:
             FileFault: cannot be read.
         """
         reader = self.reader
-        grid, by_windows = reader.grid(files), reader.by_windows(files)
-        area = None if self.aoi is None else self.aoi.on(grid, files[0])
-        return self.pieces(read, grid.size, by_windows, reader.is_map(files), share, area)
+        area = None if share[1] == 1 else self.area_on(files)  # which rows touch it matters to shares alone
+        return self.pieces(read, reader.grid(files).size, reader.by_windows(files), reader.is_map(files), share, area)
 
     def drawn(self, piece: Piece, outputs: Outputs) -> MapPart:
         """What files hold of a part: the classes, and of what else is wanted the probabilities."""
@@ -279,8 +286,7 @@ class Predictor:
 
     def area_rows(self, files: Files, classes: Path, report: PolygonReport) -> list[list[object]]:
         """The rows of the table of areas: of each class, also of those that the map does not hold."""
-        area = None if self.aoi is None else self.aoi.on(self.reader.grid(files), files[0])
-        return area_rows(self.reader.class_names, report, area, classes)
+        return area_rows(self.reader.class_names, report, self.area_on(files), classes)
 
     def _outline(self, outputs: Outputs, shares: Path | None) -> PolygonReport | None:
         """The polygons of a map, and the areas of its classes."""

@@ -22,7 +22,7 @@ from semikit.core.rng import rng_for
 from semikit.core.task import Inference, Scores, Split, Task, at_threshold
 from semikit.distributed.collectives import alone, process_count, process_rank
 from semikit.distributed.groups import FAILED, GO, STOP, LostError, agreed, everywhere, on_first, translate_dist_errors
-from semikit.errors import DataError, RunError, of_all
+from semikit.errors import INTERRUPTED, DataError, RunError, of_all
 from semikit.files import shell_word, write_atomically
 from semikit.training.bad_files import BadFiles, count_bad_files
 from semikit.training.checkpoint import (
@@ -48,7 +48,7 @@ from semikit.training.tracking import Tracker, scores_row
 class Interrupted(RunError):
     """Somebody asked the run to stop; a checkpoint was saved."""
 
-    exit_code = 130
+    exit_code = INTERRUPTED
     of_all = True
 
 
