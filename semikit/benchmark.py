@@ -6,6 +6,7 @@ The form of public code beside it is measured from the repository: `python -m be
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -30,14 +31,23 @@ from semikit.training.step import PARTS
 VIEWS, STEP = "semikit views", "semikit step"
 RANGES = (VIEWS, *PARTS)
 """The parts of a step, in order; what they leave is for zeroing gradients and Python."""
-PEAKS: Mapping[str, tuple[float, float]] = {
-    "H100 PCIe": (756.0, 51.0),
-    "H200": (989.0, 67.0),
-    "H100": (989.0, 67.0),
-    "A100": (312.0, 19.5),
-    "L40S": (362.0, 91.6),
+PEAKS: Mapping[str, tuple[float, float, float, str]] = {
+    "H200 NVL": (60.0, 417.5, 835.5, "H200 Tensor Core GPU"),
+    "H200": (67.0, 494.5, 989.5, "H200 Tensor Core GPU"),
+    "H100 NVL": (60.0, 417.5, 835.5, "H100 Tensor Core GPU"),
+    "H100 PCIe": (51.0, 378.0, 756.5, "H100 Tensor Core GPU"),
+    "H100": (67.0, 494.5, 989.5, "H100 Tensor Core GPU"),
+    "A100": (19.5, 156.0, 312.0, "A100 Tensor Core GPU"),
+    "L40S": (91.6, 183.0, 362.05, "L40S"),
+    "L4": (30.3, 60.0, 121.0, "L4 Tensor Core GPU"),
+    "RTX 4090": (82.6, 82.6, 165.2, "Ada GPU Architecture, appendix A"),
 }
-"""Part of a device's name -> dense TFLOP/s of its data sheet in bf16 or fp16, and in fp32 without TF32."""
+"""Words of a device's name -> dense TFLOP/s in fp32, in tf32, and in bf16 or fp16 (sums in fp32), and NVIDIA's data
+sheet (of the RTX 4090 its white paper) that says so; a figure given with sparsity alone is halved. The first name that
+fits counts.
+"""
+_SIDE, _TRIES, _ENOUGH = {"cuda": 8192, "mps": 4096, "cpu": 1024}, 3, 0.5
+"""Of the matrix product that is timed where no data sheet is known: side, fewest repeats, seconds in all."""
 _BATCHES = 4
 """Different batches that are read before the clock starts; the steps take them in turn."""
 _PROFILED = 3
@@ -73,7 +83,7 @@ class StepSpeed:
 
     `parts`: seconds a step by range, on CUDA those of the kernels. `memory`: the most in use, bytes;
     on a CPU that of the whole process. `tflop` a step: matrix products and convolutions, forward and backward.
-    `share_of_peak` 0..1; None for a device nobody gave a peak of. `waits`: None without a device.
+    `share_of_peak`: of the device's peak in the precision of the run, about 0..1. `waits`: None without a device.
     """
 
     seconds: float
@@ -83,8 +93,8 @@ class StepSpeed:
     memory: float
     tflop: float
     tflops: float
-    peak: Peak | None
-    share_of_peak: float | None
+    peak: Peak
+    share_of_peak: float
     waits: Waits | None
 
     def as_plain(self) -> dict[str, Any]:
@@ -114,8 +124,8 @@ def measure_step(
 ) -> StepSpeed:
     """Train `steps` steps and time them; then a few more under the profiler, for the parts.
 
-    `peak` of the device in TFLOP/s (None: its data sheet's, if known). `trace`: where the profiler's trace is written,
-    in Chrome's format.
+    `peak` of the device in TFLOP/s (None: its data sheet's, else measured). `trace`: where the profiler's trace is
+    written, in Chrome's format.
 
     Raises:
         InputError: where training would raise it too.
@@ -135,11 +145,11 @@ def measure_step(
     seconds, memory = (time.perf_counter() - begun) / steps, peak_memory(run.device)
     parts, waits = _profiled(step_of, run.device, seconds, trace)
     tflop = _tflop(run, step_of)
-    best = peak_of(describe_device(run.device), config.train.precision, peak)
-    share = None if best is None else tflop / seconds / best.tflops
+    best = peak_of(run.device, config.train.precision, peak)
     images = run.trainer.meter.images_per_step
     return StepSpeed(
-        seconds, 1 / seconds, images / seconds, parts, memory, tflop, tflop / seconds, best, share, waits
+        seconds, 1 / seconds, images / seconds, parts, memory,
+        tflop, tflop / seconds, best, tflop / seconds / best.tflops, waits,
     )  # fmt: skip
 
 
@@ -180,15 +190,41 @@ def environment(config: Config) -> dict[str, str]:
     }
 
 
-def peak_of(device: str, precision: str, given: float | None) -> Peak | None:
-    """The peak that was given, else that of a known device in this precision; None: not known."""
+def peak_of(device: torch.device, precision: str, given: float | None) -> Peak:
+    """The peak that was given, else that of the device's data sheet in this precision, else that of a matrix product
+    that is timed on it now.
+    """
     if given is not None:
         return Peak(given, "given")
-    found = next((name for name in PEAKS if name in device), None)
+    return known_peak(describe_device(device), precision) or measured_peak(device, precision)
+
+
+def known_peak(device: str, precision: str) -> Peak | None:
+    """What the data sheet of the device of this name says; None for one that is not in the table, for a part of one
+    (MIG), and for the slower ones of almost the same name.
+    """
+    if re.search(r"\bMIG\b|\bLaptop\b|\b4090 D\b", device):
+        return None
+    found = next((name for name in PEAKS if re.search(rf"\b{name}\b", device)), None)
     if found is None:
         return None
-    half, full = PEAKS[found]
-    return Peak(full if precision == "fp32" else half, f"data sheet, {precision}, dense, {found}")
+    full, tf32, half, sheet = PEAKS[found]
+    tflops = {"fp32": full, "tf32": tf32}.get(precision, half)
+    return Peak(tflops, f"{precision}, dense, data sheet of NVIDIA {sheet}")
+
+
+def measured_peak(device: torch.device, precision: str) -> Peak:
+    """The best of some matrix products in this precision on this device, with torch's threads on a CPU."""
+    side, dtype = _SIDE[device.type], {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    one, two = torch.randn(2, side, side, device=device).to(dtype).unbind()
+    times: list[float] = []
+    while len(times) < _TRIES or sum(times) < _ENOUGH:
+        wait_for(device)
+        begun = time.perf_counter()
+        torch.mm(one, two)
+        wait_for(device)
+        times.append(time.perf_counter() - begun)
+    return Peak(2 * side**3 / min(times) / 1e12, f"{precision}, measured, product of {side} x {side} matrices")
 
 
 def _steps(run: build.Run) -> Callable[[int], None]:

@@ -47,7 +47,7 @@ def benchmark(
         bool, typer.Option("--same-precision", help="The reference runs in --precision too, not in fp32.")
     ] = False,
     peak: Annotated[
-        float | None, typer.Option(min=0.001, help="TFLOP/s of the device (default: its data sheet's, if known).")
+        float | None, typer.Option(min=0.001, help="TFLOP/s of the device (default: its data sheet's, else measured).")
     ] = None,
     profile: Annotated[
         Path | None, typer.Option(help="Trace a step into this file; count its copies and waits.")

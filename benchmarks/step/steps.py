@@ -19,7 +19,7 @@ from benchmarks.step.tracing import StepTrace, trace_step
 from benchmarks.step.watch import Clock, Watch
 from semikit.benchmark import Peak, peak_of
 from semikit.run.config import Config
-from semikit.training.device import describe_device, peak_memory
+from semikit.training.device import peak_memory
 
 
 @final
@@ -55,8 +55,8 @@ class Speed:
     images_per_second: float
     step_tflop: float
     tflops: float
-    peak: Peak | None
-    share_of_peak: float | None
+    peak: Peak
+    share_of_peak: float
     memory: float
 
 
@@ -123,9 +123,8 @@ def steady(subject: Subject, warmup: int, repeats: int, clock: Clock = time.perf
 def speed_of(subject: Subject, seconds: float, memory: float, peak: float | None) -> Speed:
     """Speeds from the seconds of a step."""
     tflop = step_flops(subject.network, subject.image_shape, *subject.passes) / 1e12
-    best = peak_of(describe_device(subject.device), subject.config.train.precision, peak)
-    share = None if best is None else tflop / seconds / best.tflops
-    return Speed(seconds, subject.images / seconds, tflop, tflop / seconds, best, share, memory)
+    best, rate = peak_of(subject.device, subject.config.train.precision, peak), tflop / seconds
+    return Speed(seconds, subject.images / seconds, tflop, rate, best, rate / best.tflops, memory)
 
 
 def _traced(subject: Subject, step: int, path: Path) -> StepTrace:

@@ -69,9 +69,7 @@ def _rates(measured: Measured) -> list[str]:
 
 
 def _speed(speed: Speed) -> list[str]:
-    share = ""
-    if speed.peak is not None and speed.share_of_peak is not None:
-        share = f", {100 * speed.share_of_peak:.1f} % of {speed.peak.tflops:g} TFLOP/s ({speed.peak.source})"
+    share = f", {100 * speed.share_of_peak:.1f} % of {speed.peak.tflops:.4g} TFLOP/s ({speed.peak.source})"
     return [
         f"semikit without a stopwatch: {1000 * speed.seconds:.1f} ms a step, {speed.images_per_second:.1f} images/s; "
         f"{speed.step_tflop:.4g} TFLOP a step, {speed.tflops:.4g} TFLOP/s{share}; memory {speed.memory / 2**20:.0f} MiB"

@@ -49,7 +49,7 @@ def benchmark(
     steps: Annotated[int, typer.Option(min=1, help="Measured steps.")] = 20,
     loader: Annotated[bool, typer.Option("--loader", help="Measure the making of batches instead of steps.")] = False,
     peak: Annotated[
-        float | None, typer.Option(min=0.001, help="TFLOP/s of the device (default: its data sheet's, if known).")
+        float | None, typer.Option(min=0.001, help="TFLOP/s of the device (default: its data sheet's, else measured).")
     ] = None,
     profile: Annotated[Path | None, typer.Option(help="Write torch's trace of a few steps into this file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers as JSON.")] = None,
@@ -129,13 +129,11 @@ def _step_table(step: StepSpeed, title: str) -> Table:
 
 
 def _step_lines(step: StepSpeed) -> list[str]:
-    share = ""
-    if step.peak is not None and step.share_of_peak is not None:
-        share = f", {100 * step.share_of_peak:.1f} % of {step.peak.tflops:g} TFLOP/s ({step.peak.source})"
+    share = f"{100 * step.share_of_peak:.1f} % of {step.peak.tflops:.4g} TFLOP/s ({step.peak.source})"
     lines = [
         f"{step.steps_per_second:.2f} steps/s, {step.images_per_second:.1f} images/s; "
         f"memory {step.memory / 2**20:.0f} MiB",
-        f"{step.tflop:.4g} TFLOP a step, {step.tflops:.4g} TFLOP/s{share}",
+        f"{step.tflop:.4g} TFLOP a step, {step.tflops:.4g} TFLOP/s, {share}",
     ]
     if step.waits is not None:
         lines.append(

@@ -58,7 +58,7 @@ def test_speeds_follow_from_the_seconds(small: Configure) -> None:
     assert speed.images_per_second == 2.0
     assert speed.tflops == speed.step_tflop / 2
     assert speed.share_of_peak == speed.tflops / 0.25
-    assert speed_of(subject, 2.0, 5.0, None).share_of_peak is None, "nobody knows the peak of a CPU"
+    assert speed_of(subject, 2.0, 5.0, None).share_of_peak > 0, "the peak of a CPU is measured"
 
 
 @pytest.mark.parametrize(

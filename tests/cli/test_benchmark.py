@@ -15,7 +15,19 @@ from benchmarks.step.flops import step_flops
 from benchmarks.step.subjects import subject_of
 from benchmarks.step.workload import configure
 from semikit import benchmark
-from semikit.benchmark import RANGES, STEP, VIEWS, Peak, Waits, kernels_of, peak_of, spans_of, waits_of
+from semikit.benchmark import (
+    PEAKS,
+    RANGES,
+    STEP,
+    VIEWS,
+    Peak,
+    Waits,
+    kernels_of,
+    known_peak,
+    peak_of,
+    spans_of,
+    waits_of,
+)  # fmt: skip
 from semikit.cli.app import run
 from semikit.training.step import BACKWARD, FORWARD, PARTS
 
@@ -153,11 +165,32 @@ def test_what_copies_and_what_waits() -> None:
 
 
 def test_peaks() -> None:
-    assert peak_of("NVIDIA H100 80GB HBM3", "bf16", None) == Peak(989.0, "data sheet, bf16, dense, H100")
-    assert peak_of("NVIDIA H100 80GB HBM3", "fp32", None) == Peak(67.0, "data sheet, fp32, dense, H100")
-    assert peak_of("NVIDIA H100 PCIe", "fp16", None) == Peak(756.0, "data sheet, fp16, dense, H100 PCIe")
-    assert peak_of("NVIDIA H200", "bf16", 790.0) == Peak(790.0, "given")
-    assert peak_of("CPU, 1 threads", "bf16", None) is None
+    sheet = "dense, data sheet of NVIDIA H100 Tensor Core GPU"
+    assert known_peak("NVIDIA H100 80GB HBM3", "bf16") == Peak(989.5, f"bf16, {sheet}")
+    assert known_peak("NVIDIA H100 80GB HBM3", "tf32") == Peak(494.5, f"tf32, {sheet}")
+    assert known_peak("NVIDIA H100 80GB HBM3", "fp32") == Peak(67.0, f"fp32, {sheet}")
+    assert known_peak("NVIDIA H100 PCIe", "fp16") == Peak(756.5, f"fp16, {sheet}")
+    names = {
+        "NVIDIA A100-SXM4-80GB": 312, "NVIDIA A100 80GB PCIe": 312, "NVIDIA H200": 989.5, "NVIDIA H200 NVL": 835.5,
+        "NVIDIA H100 NVL": 835.5, "NVIDIA L4": 121, "NVIDIA L40S": 362.05, "NVIDIA GeForce RTX 4090": 165.2,
+    }  # fmt: skip
+    assert {name: peak.tflops for name in names if (peak := known_peak(name, "bf16"))} == names
+    for name in ("NVIDIA L40", "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "CPU"):
+        assert known_peak(name, "bf16") is None, name
+    for full, tf32, half, _ in PEAKS.values():
+        assert full <= tf32 < half <= 2.02 * tf32
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_the_peak_of_a_cpu_is_measured(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(benchmark._SIDE, "cpu", 64)
+    monkeypatch.setattr(benchmark, "_ENOUGH", 0.0)
+    cpu = torch.device("cpu")
+    assert peak_of(cpu, precision, 790.0) == Peak(790.0, "given")
+    ticks = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.0])
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(ticks))
+    wanted = Peak(2 * 64**3 / 1e12, f"{precision}, measured, product of 64 x 64 matrices")
+    assert peak_of(cpu, precision, None) == wanted, "the fastest of three counts"
 
 
 @pytest.mark.parametrize(
