@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch.distributed import DistStoreError, PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -78,7 +79,7 @@ def joined(device: str) -> Iterator[None]:
     if not started_by_torchrun():
         yield
         return
-    backend = "gloo"
+    backend, own = "gloo", None
     if device == "mps":
         raise ConfigError("several processes need cuda or cpu, not mps. Use --device cpu, or one process.")
     if device in ("auto", "cuda") and torch.cuda.is_available():
@@ -87,11 +88,12 @@ def joined(device: str) -> Iterator[None]:
         if started > present:
             raise ConfigError(f"{started} processes were started on this machine, which has {present} GPUs.")
         torch.cuda.set_device(local)
-        backend = "nccl"
+        backend, own = "nccl", torch.device("cuda", local)
     store, rank, count = next(rendezvous("env://"))
     with translate_dist_errors():
         _store = scoped_store(store, rank, count)
-        dist.init_process_group(backend, store=_store, rank=rank, world_size=count)
+        # With its device NCCL connects at once, and no collective has to guess which GPU is meant.
+        dist.init_process_group(backend, store=_store, rank=rank, world_size=count, device_id=own)
         _hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)  # type: ignore[assignment]
     try:
         yield
@@ -106,18 +108,22 @@ def store() -> Store:
     return _store
 
 
-def over_processes(method: Any) -> Any:
-    """The forward of a method, in torch's DistributedDataParallel where there are several processes.
+def over_processes(method: Any, reduce_dtype: str = "fp32") -> Any:
+    """The forward of a method, in torch's DistributedDataParallel where there are several processes, which sums
+    gradients in `reduce_dtype`, fp32 or bf16.
 
     Every parameter that learns gets a gradient in each step (what never would is frozen), and buffers are each
     process's own until the step averages them. Not with `static_graph`: there torch finds results only in lists and
-    mappings, and would not average the first gradients.
+    mappings, and would not average the first gradients; what it saves is the search for unused parameters.
     """
     if process_count() == 1:
         return method
     known = inspect.signature(DistributedDataParallel).parameters
     own_buffers: Any = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
-    return DistributedDataParallel(method, gradient_as_bucket_view=True, **own_buffers)
+    shared = DistributedDataParallel(method, gradient_as_bucket_view=True, **own_buffers)
+    if reduce_dtype == "bf16":
+        shared.register_comm_hook(None, bf16_compress_hook)
+    return shared
 
 
 def agreed(mine: int) -> int:

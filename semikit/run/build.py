@@ -127,9 +127,9 @@ def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
     if train.shard:
         from semikit.training.fsdp import Sharding  # takes a second to import
 
-        sharding = Sharding(method, device)
+        sharding = Sharding(method, device, train.precision, train.reduce_dtype)
     else:
-        forward = over_processes(torch.compile(method) if train.compile else method)
+        forward = over_processes(torch.compile(method) if train.compile else method, train.reduce_dtype)
     return Stepper(
         method,
         forward,

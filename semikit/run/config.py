@@ -36,7 +36,7 @@ _FREE = (
 
 _TOLD = (
     *("optimizer.lr:", "optimizer.encoder_lr:", "train.precision:", "train.max_skipped:"),
-    *("train.accumulate:", "train.guard:"),
+    *("train.accumulate:", "train.reduce_dtype:", "train.guard:"),
 )
 """What may differ too, so that a run that diverged, was warned of or is shared otherwise can go on; it is reported and
 recorded."""

@@ -9,15 +9,17 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn, optim
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from semikit.core.batch_norm import has_batch_norm
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.distributed.collectives import process_count
@@ -36,10 +38,15 @@ class Sharding:
     Buffers (running statistics, thresholds, banks) stay whole and each process's own. Every process has to make the
     same calls in the same order; those that gather say so.
 
+    With the precision bf16 a block's parameters are gathered in bf16, half the bytes, and so is what it computes; the
+    shards, which the optimiser and the teacher's average change, stay fp32. Blocks with batch norm, whose running
+    statistics are fp32, and all other parts are gathered in fp32 and leave the types to autocast. Gradients are summed
+    over the processes in `reduce_dtype`, fp32 or bf16.
+
     It is made before the optimiser, which gets its shards by `hand_to`.
     """
 
-    def __init__(self, method: Method, device: torch.device) -> None:
+    def __init__(self, method: Method, device: torch.device, precision: str, reduce_dtype: str) -> None:
         check_sharding(process_count())
         self.method = method
         self.device = device
@@ -49,14 +56,18 @@ class Sharding:
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         self._plain = {network: deepcopy(network).to("meta") for network in (method.student, method.teacher)}
         mesh = init_device_mesh(device.type, (process_count(),))
+        summed = torch.bfloat16 if reduce_dtype == "bf16" else torch.float32
+        policy = MixedPrecisionPolicy(reduce_dtype=summed)
+        half = replace(policy, param_dtype=torch.bfloat16) if precision == "bf16" else policy
         for network in self._plain:
             for block in network.blocks():
                 for name in _CALLED:
                     if hasattr(block, name):
                         register_fsdp_forward_method(block, name)
-                fully_shard(_stored_in_rows(block), mesh=mesh, reshard_after_forward=True)
+                own = policy if has_batch_norm(block) else half
+                fully_shard(_stored_in_rows(block), mesh=mesh, reshard_after_forward=True, mp_policy=own)
         for part in _parts(method):
-            fully_shard(_stored_in_rows(part), mesh=mesh, reshard_after_forward=True)
+            fully_shard(_stored_in_rows(part), mesh=mesh, reshard_after_forward=True, mp_policy=policy)
         whole = [name for name, parameter in method.named_parameters() if not isinstance(parameter, DTensor)]
         assert not whole, whole
 

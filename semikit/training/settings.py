@@ -71,6 +71,8 @@ class TrainSettings(Settings):
     """torch.compile the training step (not evaluation or prediction)."""
     shard: bool = False
     """Share the parameters, gradients and optimiser state of the networks out over the processes (FSDP2)."""
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Type in which gradients are summed over the processes; bf16 sends half the bytes."""
     workers: int = Field(2, ge=0)
     """Processes that decode and crop."""
     epoch_images: int | None = Field(None, ge=1)

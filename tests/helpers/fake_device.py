@@ -56,10 +56,6 @@ class Recorder(TorchDispatchMode):
         if name == "_pin_memory":
             args[0].pinned = True
             return args[0]
-        if name == "empty" and kwargs.get("pin_memory"):
-            out = func(*args, **{**kwargs, "pin_memory": False})
-            out.pinned = True
-            return out
         if name == "device" or not self.strict:
             return func(*args, **kwargs)
         given = _tensors((args, kwargs))
@@ -109,7 +105,7 @@ def fake_device() -> Iterator[Recorder]:
         "torch.cuda.is_bf16_supported": lambda *_: True,
         "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,
         "semikit.run.build.choose_device": torch.device,
-        "semikit.run.build.over_processes": lambda method: method,
+        "semikit.run.build.over_processes": lambda method, *_: method,
     }
     with ExitStack() as stack:
         for target, part in parts.items():

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from semikit.core.batch import Labeled, RunInfo, Unlabeled
 from semikit.core.losses import denominators
@@ -47,6 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
     "seg parts": {"build": "seg", "model": SEG, "accumulate": 2, "optimizer": {"momentum": 0.9}},
     "seg adamw": {"build": "seg", "model": SEG, "optimizer": {"name": "adamw", "lr": 1e-3}},
     "seg bf16": {"build": "seg", "model": SEG, "precision": "bf16", "accumulate": 2},
+    "seg bf16 sums": {"build": "seg", "model": SEG, "precision": "bf16", "reduce_dtype": "bf16"},
     "seg kept": {"build": "seg", "model": {**SEG, "freeze": True}},
     "seg lora": {"build": "seg", "model": {**SEG, "lora": {"rank": 2}}},
     "seg own": {"build": "seg", "model": SEG, "method": "fixmatch"},
@@ -87,7 +91,7 @@ def rig(case: dict[str, Any], shard: bool) -> Stepper:
     if shard:
         from semikit.training.fsdp import Sharding
 
-        sharding = Sharding(method, CPU)
+        sharding = Sharding(method, CPU, case.get("precision", "fp32"), case.get("reduce_dtype", "fp32"))
     options = {"name": "sgd", "lr": 0.05, "momentum": 0.0, **case.get("optimizer", {})}
     settings = OptimizerSettings(encoder_lr=options["lr"], **options)
     optimizer = build_optimizer(method.student, settings, method.extra_parameters())
@@ -167,7 +171,9 @@ def trial(case: dict[str, Any], rank: int, folder: Path) -> dict[str, Any]:
     sharding = stepper.sharding
     assert sharding is not None
     found: dict[str, Any] = {"held": sum(shard.numel() for _, shard in sharding.pairs)}
-    found["loss"] = step(case, stepper, 0)
+    block = next(iter(stepper.method.student.blocks()))
+    with _recorded(block) as found["gathered"]:
+        found["loss"] = step(case, stepper, 0)
     for number in range(1, steps_of(case)):
         step(case, stepper, number)
     found["state"] = state_of(stepper)
@@ -188,6 +194,15 @@ def trial(case: dict[str, Any], rank: int, folder: Path) -> dict[str, Any]:
     step(case, other, steps_of(case))
     found["resumed"] = state_of(other)
     return found
+
+
+@contextmanager
+def _recorded(block: nn.Module) -> Iterator[set[torch.dtype]]:
+    """The types of a block's parameters where it is called."""
+    found: set[torch.dtype] = set()
+    hook = block.register_forward_pre_hook(lambda *_: found.update(p.dtype for p in block.parameters()))
+    yield found
+    hook.remove()
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ SHARED: dict[str, tuple[tuple[int, int], ...]] = {
     "cd unimatch_v2": ((2, 1),),
     "cls unimatch_v2": ((2, 2),),
     "cls simmatch": ((2, 1),),
+    "cls sums in bf16": ((2, 1),),
 }
 """Processes and micro-batches; shares of one image and of less than a group are among them."""
 MORE: dict[str, tuple[tuple[int, int], ...]] = {
@@ -66,6 +67,7 @@ def configurations(small: dict[str, tuple[ModuleType, Path]]) -> dict[str, dict[
     made["seg hard examples"]["method"]["ohem"] = {"threshold": 0.4, "min_kept": 100}
     made["seg hard examples"]["train"] |= {"group": 2}
     made["seg class weights"]["train"] |= {"class_weights": "balanced"}
+    made["cls sums in bf16"]["train"] |= {"reduce_dtype": "bf16"}
     for kind in ("total", "process"):
         made[f"seg uneven groups, {kind}"]["train"] |= {"batch": 6, "normalise": kind}
     return made
@@ -127,9 +129,22 @@ def check(found: Found, name: str, place: tuple[int, int]) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("name", "place"), [(name, place) for name, places in SHARED.items() for place in places])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [(name, place) for name, places in SHARED.items() for place in places if name != "cls sums in bf16"],
+)
 def test_sharing_a_step_changes_nothing(found: Found, name: str, place: tuple[int, int]) -> None:
     check(found, name, place)
+
+
+def test_gradients_may_be_summed_in_bf16(found: Found) -> None:
+    alone, shared = found["cls sums in bf16", 1, 1], found["cls sums in bf16", 2, 1]
+    assert all(torch.equal(g.bfloat16().float(), g) for g in shared["gradients"]), "what was sent has 8 bits"
+    assert not all(torch.equal(g.bfloat16().float(), g) for g in alone["gradients"]), "one process sends nothing"
+    loss, gradient, weights = differences(alone, shared)
+    assert loss < 1e-6
+    assert 1e-6 < gradient < 0.01
+    assert weights < 0.05
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+import torch
 from torch.distributed import DistStoreError, HashStore, Store
 
 from semikit.distributed import groups
@@ -32,6 +33,24 @@ def test_each_start_has_a_store_of_its_own(late: int) -> None:
             own[late].set("address", str(start))
             seen.append([part.get("address") for part in own])
     assert seen == [[str(start).encode()] * 3 for start in range(3)]
+
+
+@pytest.mark.parametrize(("device", "gpus", "wanted"), [("auto", 2, "cuda:1"), ("cpu", 2, None), ("auto", 0, None)])
+def test_nccl_is_given_its_device(device: str, gpus: int, wanted: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, object]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda local: None)
+    monkeypatch.setattr(groups, "rendezvous", lambda _: iter([(HashStore(), 0, 1)]))
+    monkeypatch.setattr(groups.dist, "init_process_group", lambda *a, **k: asked.append((a[0], k["device_id"])))
+    monkeypatch.setattr(groups.dist, "new_group", lambda **_: None)
+    monkeypatch.setattr(groups.dist, "destroy_process_group", lambda: None)
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with groups.joined(device):
+        pass
+    backend = "gloo" if wanted is None else "nccl"
+    assert asked == [(backend, None if wanted is None else torch.device(wanted))]
 
 
 def test_who_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

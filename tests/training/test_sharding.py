@@ -14,8 +14,8 @@ from semikit.training.fsdp import check_sharding
 from tests.helpers import sharded
 from tests.helpers.processes import Server
 
-SHORT = ("seg", "seg parts", "cls bank")
-COARSE = {"seg adamw": 1e-4, "seg bf16": 2e-4}
+SHORT = ("seg", "seg bf16", "cls bank")
+COARSE = {"seg adamw": 1e-4, "seg bf16": 2e-4, "seg bf16 sums": 2e-4}
 """Tolerance where small differences are divided by small numbers or rounded; elsewhere 1e-5."""
 Trials = dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]
 
@@ -82,6 +82,15 @@ def test_each_process_holds_its_part(two: Trials) -> None:
         held = [found["held"] for found in shared]
         assert sum(held) == sum(p.numel() for p in learned if p.requires_grad), name
         assert min(held) > 0, name
+
+
+def test_blocks_are_gathered_in_the_precision_of_the_run(two: Trials) -> None:
+    for name, (_, shared) in two.items():
+        wanted = torch.bfloat16 if "bf16" in name else torch.float32
+        assert [found["gathered"] for found in shared] == [{wanted}] * 2, name
+        for values in (shared[0]["state"]["method"], shared[0]["state"]["optimizer"]["state"]):
+            found = {leaf.dtype for leaf in torch.utils._pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)}
+            assert torch.bfloat16 not in found, "what is learned stays fp32"
 
 
 def test_whole_networks_are_those_of_one_process(two: Trials) -> None:
