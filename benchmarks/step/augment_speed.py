@@ -15,6 +15,7 @@ from benchmarks.step.pil_views import augmented
 from benchmarks.step.watch import Clock, Watch
 from semikit.augment.randaugment import draw_boxes, draw_operations, draw_ops, randaugment
 from semikit.augment.settings import RandAugmentSettings
+from semikit.core.batch import to_device
 from semikit.core.rng import rng_for
 
 
@@ -47,7 +48,7 @@ def measure_augment(
 
     def batched(turn: int) -> None:
         draws = draw_ops(rng_for(turn, "augment"), batch, size, settings)
-        randaugment(images, draws.to(device))
+        randaugment(images, to_device(draws, device))
 
     def looped(turn: int) -> None:
         rng = rng_for(turn, "augment")

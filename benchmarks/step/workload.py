@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from semikit.core.batch import Labeled, RunInfo, Unlabeled
+from semikit.core.batch import Labeled, RunInfo, Unlabeled, packed
 from semikit.core.mixing import BoxMix, box_mask
 from semikit.core.network import Network
 from semikit.core.rng import rng_for
@@ -65,7 +65,7 @@ class Workload:
         assert unlabeled is not None
         size, count = (unlabeled.valid.shape[-2], unlabeled.valid.shape[-1]), len(unlabeled.index)
         coordinates = (self.mixing.draw(rng_for(self.facts.seed, "mix", step, v), count, size) for v in (0, 1))
-        boxes = tuple(box_mask(box, size, host) for box in coordinates)
+        boxes = tuple(box_mask(box, size) for box in coordinates)
         return labeled, replace(unlabeled, boxes=boxes[: len(unlabeled.strong)])
 
 
@@ -131,4 +131,4 @@ def made_crops(config: Config, num_classes: int, step: int, pin: bool = False) -
         valid = torch.ones(count, side, side, dtype=torch.bool)
         raw[name] = (noise(count, *shape), valid, torch.arange(count))
     raw["labeled"] += (noise(config.train.batch, side, side, below=num_classes),)
-    return {name: tuple(part.pin_memory() for part in given) for name, given in raw.items()} if pin else raw
+    return packed(raw) if pin else raw

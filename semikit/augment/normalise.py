@@ -32,8 +32,8 @@ def channel_statistics(
     if not all(0 < value < float("inf") for value in std):
         raise ConfigError(f"std is {list(std)}; every value must be above 0 (leave a constant channel out, or write 1)")
     shape = (len(mean), 1, 1)
-    made = (torch.tensor(values, dtype=torch.float32).view(shape) for values in (mean, std))
-    return tuple(to_device(values, device) for values in made)  # type: ignore[return-value]
+    made = [torch.tensor(values, dtype=torch.float32).view(shape) for values in (mean, std)]
+    return to_device((made[0], made[1]), device)
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

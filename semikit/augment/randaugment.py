@@ -6,7 +6,7 @@ Its operations and draws are numbers the device works with; nothing is asked of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias, final
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from semikit.augment.resampling import affine_terms, resampled
 from semikit.augment.settings import RandAugmentSettings
-from semikit.core.batch import to_device_together
+from semikit.core.batch import take
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 Codes: TypeAlias = npt.NDArray[np.int64]
@@ -66,17 +66,6 @@ class AugmentDraws:
     affine: Tensor
     box: Tensor
     fill: Tensor
-
-    def to(self, device: torch.device | str) -> AugmentDraws:
-        """The same on `device`; the copy does not wait."""
-        return AugmentDraws(*to_device_together(self._tensors(), device))
-
-    def __getitem__(self, part: slice | Tensor) -> AugmentDraws:
-        """The images `part` (int64 places as a tensor): how the draws of a total batch are shared out."""
-        return AugmentDraws(*(values[part] for values in self._tensors()))
-
-    def _tensors(self) -> list[Tensor]:
-        return [getattr(self, field.name) for field in fields(self)]
 
 
 def encode(op: Codes, value: Numbers, box: Codes, size: tuple[int, int], fill: tuple[int, int, int]) -> AugmentDraws:
@@ -323,7 +312,7 @@ def _grouped(images: Tensor, draws: AugmentDraws) -> Tensor:
         for ops, apply in _KINDS:
             rows = torch.from_numpy(np.flatnonzero(np.isin(codes[:, position], ops)))
             if len(rows):
-                images.index_copy_(0, rows, apply(images.index_select(0, rows), draws[rows], position))
+                images.index_copy_(0, rows, apply(images.index_select(0, rows), take(draws, rows), position))
     return _filled(images, draws.box, draws.fill)
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeAlias, final
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 from torch import Tensor
 
 from semikit.augment.settings import StrongSettings
-from semikit.core.batch import to_device_together
 
 Operation = Literal["brightness", "contrast", "saturation", "hue"]
 Order: TypeAlias = tuple[Operation, ...]
@@ -63,22 +62,6 @@ class StrongFactors:
     sigma: Tensor
     order: Order
     taps: int
-
-    def to(self, device: torch.device | str) -> StrongFactors:
-        """The same on `device`; the copy does not wait."""
-        return self._with(to_device_together(list(self._tensors().values()), device))
-
-    def __getitem__(self, part: slice) -> StrongFactors:
-        """The images `part`: how the draws of a total batch are shared between processes and micro-batches."""
-        return self._with([values[part] for values in self._tensors().values()])
-
-    def _tensors(self) -> dict[str, Tensor]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-    def _with(self, tensors: list[Tensor]) -> StrongFactors:
-        changed: dict[str, Any] = dict(zip(self._tensors(), tensors, strict=True))
-        return replace(self, **changed)
 
 
 def draw_factors(rng: np.random.Generator, batch: int, settings: StrongSettings) -> StrongFactors:

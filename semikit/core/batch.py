@@ -9,12 +9,12 @@ Images are normalised floats (B, C, H, W); logits (B, K, *S); labels (B, *S) int
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Literal, TypeVar, final
+from itertools import accumulate
+from typing import Any, Literal, TypeVar, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Normalise = Literal["total", "process"]
@@ -170,50 +170,75 @@ def share_of(length: int, i: int, parts: int) -> slice:
     return slice(length * i // parts, length * (i + 1) // parts)
 
 
-def take(batch: T, part: slice) -> T:
-    """The images `part` (along B) of any of the structures above: how a batch is cut into micro-batches.
+def mapped(action: Callable[[Any], Any], value: T, kinds: type | tuple[type, ...] = Tensor) -> T:
+    """The same structure of dataclasses, mappings, tuples and lists with `action` on all of `kinds`; the rest stays."""
+    if isinstance(value, kinds):
+        return action(value)  # type: ignore[no-any-return]
+    if isinstance(value, tuple | list):
+        return type(value)(mapped(action, item, kinds) for item in value)
+    if isinstance(value, Mapping):
+        return {key: mapped(action, item, kinds) for key, item in value.items()}  # type: ignore[return-value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: mapped(action, getattr(value, f.name), kinds) for f in fields(value)})
+    return value
+
+
+def take(batch: T, part: slice | Tensor) -> T:
+    """The images `part` (along B) of any of the structures above, or of draws: how a batch is cut into micro-batches.
 
     So are targets, masks and boxes; denominators were counted over the whole batch before and stay as they are.
     `partner` keeps its whole-batch meaning: mixing is over by then.
     """
-    if isinstance(batch, Tensor):
-        return batch[part]  # type: ignore[return-value]
-    if isinstance(batch, range):
-        return batch[part]  # type: ignore[return-value]
-    if isinstance(batch, tuple):
-        return tuple(take(item, part) for item in batch)  # type: ignore[return-value]
-    if is_dataclass(batch) and not isinstance(batch, type):
-        changes = {field.name: take(getattr(batch, field.name), part) for field in fields(batch)}
-        return replace(batch, **changes)
-    assert batch is None or isinstance(batch, bool), type(batch)
-    return batch
-
-
-def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """The tensor on `device`; the host does not wait for the copy.
-
-    To an accelerator it goes through page-locked memory: from pageable memory larger copies wait in the driver.
-    """
-    if torch.device(device).type == "cuda" and tensor.device.type == "cpu" and not tensor.is_pinned():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    return mapped(lambda item: item[part], batch, (Tensor, range))
 
 
 _ALIGNED = 8
 """Bytes: where a number of any type may begin."""
 
 
-def to_device_together(tensors: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
-    """Small tensors of the host on `device`, in one copy through page-locked memory: each costs the host more than its
-    bytes do. The host does not wait.
+def packed(value: T, pin: bool = True) -> T:
+    """The same structure with its tensors, all of the host, one behind the other in one buffer, so that `to_device`
+    takes one copy. `pin`: in page-locked memory; what is in such memory already stays there.
     """
-    if torch.device(device).type == "cpu":
-        return list(tensors)
-    parts = [tensor.flatten().view(torch.uint8) for tensor in tensors]
-    sizes = [len(part) + -len(part) % _ALIGNED for part in parts]
-    packed = torch.cat([F.pad(part, (0, size - len(part))) for part, size in zip(parts, sizes, strict=True)])
-    there = torch.split(to_device(packed, device), sizes)
-    return [
-        bytes_[: len(part)].view(tensor.dtype).view(tensor.shape)
-        for bytes_, part, tensor in zip(there, parts, tensors, strict=True)
-    ]
+    loose: dict[int, Tensor] = {}
+
+    def noted(tensor: Tensor) -> None:
+        assert tensor.device.type == "cpu", tensor.device
+        if not tensor.is_pinned():
+            loose[id(tensor)] = tensor
+
+    mapped(noted, value)
+    ends = [0, *accumulate(tensor.nbytes + -tensor.nbytes % _ALIGNED for tensor in loose.values())]
+    buffer = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=pin)
+    places = {
+        key: _read(buffer, begin, tensor).copy_(tensor)
+        for (key, tensor), begin in zip(loose.items(), ends[:-1], strict=True)
+    }
+    return mapped(lambda tensor: places.get(id(tensor), tensor), value)
+
+
+def to_device(value: T, device: torch.device | str) -> T:
+    """Tensors of the host, also in a structure, on `device`, in one copy for each buffer they lie in (see `packed`) and
+    one for all others: a copy costs the host more than its bytes do. The host does not wait.
+
+    To CUDA they go through page-locked memory: from pageable memory larger copies wait in the driver. To a CPU nothing
+    is copied.
+    """
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return value
+    there: dict[int, Tensor] = {}
+
+    def arrived(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in there:
+            buffer = tensor.flatten().view(torch.uint8).as_strided((storage.nbytes(),), (1,), 0)
+            there[storage._cdata] = buffer.to(device, non_blocking=True)
+        return _read(there[storage._cdata], int(tensor.storage_offset()) * tensor.element_size(), tensor)
+
+    return mapped(arrived, packed(value, pin=kind == "cuda"))
+
+
+def _read(buffer: Tensor, begin: int, like: Tensor) -> Tensor:
+    """What lies in a buffer of bytes from `begin` on, of the type and shape of a tensor."""
+    return buffer[begin : begin + like.nbytes].view(like.dtype).view(like.shape)

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.core.batch import to_device_together
+from semikit.core.batch import to_device
 from semikit.core.network import Features
 from semikit.errors import ConfigError
 from semikit.settings.base import Settings
@@ -122,8 +122,7 @@ def _scaled(keep: npt.NDArray[np.bool_], share: float) -> _Floats:
 def select(masks: tuple[Masks, ...], positions: range, device: torch.device) -> tuple[Masks, ...]:
     """The masks of the images at `positions`, on `device`; the one copy does not wait, shared masks stay shared."""
     rows = slice(positions.start, positions.stop, positions.step)
-    distinct = {id(mask): mask[rows] for view in masks for mask in view}
-    moved = dict(zip(distinct, to_device_together(list(distinct.values()), device), strict=True)) if distinct else {}
+    moved = to_device({id(mask): mask[rows] for view in masks for mask in view}, device)
     return tuple(tuple(moved[id(mask)] for mask in view) for view in masks)
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from semikit.core.batch import to_device
 from semikit.errors import ConfigError
 
 _Floats: TypeAlias = npt.NDArray[np.float64]
@@ -86,11 +85,11 @@ class BoxMix:
         return np.any(inside, axis=1), boxes
 
 
-def box_mask(coordinates: Tensor, size: tuple[int, int], device: torch.device | str) -> Tensor:
-    """Boxes (B, 4) top, left, bottom, right -> (B, H, W) bool on `device`, true inside; the copy does not wait."""
-    top, left, bottom, right = to_device(coordinates, device)[:, :, None].unbind(1)
-    rows = torch.arange(size[0], device=device)
-    columns = torch.arange(size[1], device=device)
+def box_mask(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes (B, 4) top, left, bottom, right -> (B, H, W) bool on the same device, true inside."""
+    top, left, bottom, right = coordinates[:, :, None].unbind(1)
+    rows = torch.arange(size[0], device=coordinates.device)
+    columns = torch.arange(size[1], device=coordinates.device)
     vertical = (rows >= top) & (rows < bottom)
     horizontal = (columns >= left) & (columns < right)
     return vertical[:, :, None] & horizontal[:, None, :]

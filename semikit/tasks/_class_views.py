@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from pydantic import Field
 from torch import Tensor
 
 from semikit.augment.normalise import channel_statistics, normalize, to_float
-from semikit.augment.randaugment import draw_ops, randaugment
+from semikit.augment.randaugment import AugmentDraws, draw_ops, randaugment
 from semikit.augment.resampling import draw_shifts, shifted
 from semikit.augment.settings import RandAugmentSettings, ShiftSettings
 from semikit.augment.weak import CropSettings, random_crop
-from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, to_device
+from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, take, to_device
 from semikit.core.losses import denominators
 from semikit.core.rng import rng_for
 from semikit.core.task import BatchLayout
@@ -80,6 +80,19 @@ def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[d
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class _ViewDraws:
+    """What is drawn for a view: `shifts` (B, 3) of images that live on the device, `ops` of a strong view."""
+
+    shifts: Tensor | None
+    ops: AugmentDraws | None
+
+
+_Draws: TypeAlias = Mapping[str, tuple[_ViewDraws, ...]]
+"""By stream and view; the first view of unlabelled images is the weak one."""
+
+
+@final
 class ClassViewMaker:
     """Turns numbers of images, or crops, into views on the device; every draw is a function of (seed, stream, step).
 
@@ -110,16 +123,17 @@ class ClassViewMaker:
     ) -> tuple[Labeled, Unlabeled | None]:
         """What `batches` gave for a step -> labelled images and unlabelled views, on the device."""
         self._move(device)
-        index = to_device(raw[LABELED][-1], device)
+        raw, draws = to_device((raw, self._draws(raw, step)), device)
+        index = raw[LABELED][-1]
         valid = torch.ones(len(index), dtype=torch.bool, device=device)
         labeled = Labeled(
-            images=self._labeled(self._stored(raw, LABELED, index), step),
+            images=self._views(raw, LABELED, draws)[0],
             labels=self.labels[index],
             valid=valid,
             index=index,
             denominator=denominators(valid, self.layout.group, self.layout.normalise),
         )
-        return labeled, self._unlabeled(raw, step, device) if self.requirements.unlabeled else None
+        return labeled, self._unlabeled(raw, draws) if self.requirements.unlabeled else None
 
     def _move(self, device: torch.device) -> None:
         """All images to the device, once."""
@@ -131,61 +145,49 @@ class ClassViewMaker:
         self.rows = {name: rows.to(device) for name, rows in self.rows.items()}
         self.small = None if self.small is None else self.small.to(device)
 
-    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
-        index = to_device(raw[UNLABELED][-1], device)
-        count = len(index)
-        valid = torch.ones(count, dtype=torch.bool, device=device)
-        stored, partner_batch = self._stored(raw, UNLABELED, index), None
-        if SECOND in raw:
-            others = self._stored(raw, SECOND, to_device(raw[SECOND][-1], device))
-            partner_batch = WeakViews(self._weak(others, SECOND, step), valid)
+    def _draws(self, raw: Mapping[str, Sequence[Tensor]], step: int) -> _Draws:
+        """All draws of a step for the images of this process, on the host."""
+        size = _size(raw[LABELED][0] if self.small is None else self.small)
+        views = {LABELED: 1, UNLABELED: 1 + self.requirements.strong_views, SECOND: 1}
+        return {name: tuple(self._view_draws(name, step, view, size) for view in range(views[name])) for name in raw}
+
+    def _view_draws(self, name: str, step: int, view: int, size: tuple[int, int]) -> _ViewDraws:
+        settings, seed, ops = self.settings, self.layout.seed, None
+        total = self.layout.batch if name == LABELED else self.layout.unlabeled_batch
+        if name == LABELED and settings.labeled == "strong":
+            ops = draw_ops(rng_for(seed, "strong-labeled", step, 0), total, size, settings.strong)
+        elif name == UNLABELED and view:
+            ops = draw_ops(rng_for(seed, "strong", step, view - 1), total, size, settings.strong)
+        rng, cut = rng_for(seed, f"shift/{name}", step, view), self.small is None
+        shifts = None if cut else draw_shifts(rng, total, size, settings.weak)
+        return take(_ViewDraws(shifts, ops), own_part(total))
+
+    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws) -> Unlabeled:
+        index = raw[UNLABELED][-1]
+        valid = torch.ones(len(index), dtype=torch.bool, device=index.device)
+        weak, *strong = self._views(raw, UNLABELED, draws)
+        second = self._views(raw, SECOND, draws) if SECOND in raw else None
         return Unlabeled(
-            weak=self._weak(stored, UNLABELED, step),
-            strong=tuple(self._strong(stored, step, view) for view in range(self.requirements.strong_views)),
+            weak=weak,
+            strong=tuple(strong),
             valid=valid,
             boxes=(),
-            partner=torch.arange(count, device=device),
+            partner=torch.arange(len(index), device=index.device),
             index=index,
             positions=own_positions(self.layout.unlabeled_batch),
-            partner_batch=partner_batch,
+            partner_batch=None if second is None else WeakViews(second[0], valid),
             truth=self.truth[index] if len(self.truth) else torch.full_like(index, -1),
         )
 
-    def _stored(self, raw: Mapping[str, Sequence[Tensor]], stream: str, index: Tensor) -> Tensor:
-        """What the views of a stream are made of, uint8: images (B, C, H, W), or crops (B, 1 + V, C, S, S)."""
-        if self.small is None:
-            return to_device(raw[stream][0], self.device)
-        return self.small.index_select(0, self.rows[stream][index])
-
-    def _labeled(self, stored: Tensor, step: int) -> Tensor:
-        if self.settings.labeled == "weak":
-            return self._weak(stored, LABELED, step)
-        return self._augmented(self._placed(stored, LABELED, step, 0), self.layout.batch, "strong-labeled", step, 0)
-
-    def _weak(self, stored: Tensor, stream: str, step: int) -> Tensor:
-        return self._finished(self._placed(stored, stream, step, 0))
-
-    def _strong(self, stored: Tensor, step: int, view: int) -> Tensor:
-        """A strong view (B, C, H, W), normalised; its geometry is drawn apart from the weak view's."""
-        placed = self._placed(stored, UNLABELED, step, 1 + view)
-        return self._augmented(placed, self.layout.unlabeled_batch, "strong", step, view)
-
-    def _augmented(self, images: Tensor, total: int, stream: str, *counters: int) -> Tensor:
-        """RandAugment of images (B, C, H, W) uint8, of `total` in the batch of all processes; normalised."""
-        ops = draw_ops(rng_for(self.layout.seed, stream, *counters), total, _size(images), self.settings.strong)
-        return self._finished(randaugment(images, ops[own_part(total)].to(images.device)))
-
-    def _placed(self, stored: Tensor, stream: str, step: int, view: int) -> Tensor:
-        """Images of a stream (B, C, H, W) uint8, flipped and shifted or cropped; `view` 0 is the weak one."""
-        if self.small is None:
-            return stored[:, view]
-        rng = rng_for(self.layout.seed, f"shift/{stream}", step, view)
-        total = self.layout.batch if stream == LABELED else self.layout.unlabeled_batch
-        draws = draw_shifts(rng, total, _size(stored), self.settings.weak)[own_part(total)]
-        return shifted(stored, to_device(draws, self.device))
-
-    def _finished(self, images: Tensor) -> Tensor:
-        return normalize(to_float(images), self.mean, self.std).contiguous(memory_format=torch.channels_last)
+    def _views(self, raw: Mapping[str, Sequence[Tensor]], name: str, draws: _Draws) -> list[Tensor]:
+        """The views of a stream, each (B, C, H, W), normalised."""
+        stored = raw[name][0] if self.small is None else self.small.index_select(0, self.rows[name][raw[name][-1]])
+        views = []
+        for number, drawn in enumerate(draws[name]):
+            images = stored[:, number] if drawn.shifts is None else shifted(stored, drawn.shifts)
+            images = images if drawn.ops is None else randaugment(images, drawn.ops)
+            views.append(normalize(to_float(images), self.mean, self.std).contiguous(memory_format=torch.channels_last))
+        return views
 
 
 def _size(images: Tensor) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, final
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
 
 import torch
 from pydantic import Field
@@ -11,15 +12,15 @@ from torch import Tensor
 
 from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
-from semikit.augment.strong import draw_factors, strong_view
-from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, to_device, to_device_together
+from semikit.augment.strong import StrongFactors, draw_factors, strong_view
+from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, take, to_device
 from semikit.core.losses import denominators
 from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
 from semikit.core.rng import rng_for
 from semikit.core.task import BatchLayout
 from semikit.distributed.collectives import gather_over_processes, own_part, own_positions
 from semikit.settings.base import Location, Settings
-from semikit.tasks._training_data import SECOND
+from semikit.tasks._training_data import LABELED, SECOND, UNLABELED
 
 _DATED = 5
 """Axes of images of two dates, (B, 2, C, H, W)."""
@@ -47,6 +48,26 @@ class PixelViews(Settings):
     """Gigabytes of decoded scenes at most, and never more than a quarter of what is free."""
 
 
+_STRONG = {LABELED: "strong-labeled", UNLABELED: "strong", SECOND: "strong-second"}
+"""What the colours of each stream are drawn by."""
+
+Colours: TypeAlias = tuple[StrongFactors, ...]
+"""The draws of a strong view for each date."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """What is drawn for a step: colours by stream and view, the `boxes` (B, 4) of each view, and `partner` (B,), which
+    are counted over the total batch where `cross_rank`.
+    """
+
+    colours: Mapping[str, tuple[Colours, ...]]
+    boxes: tuple[Tensor, ...]
+    partner: Tensor
+    cross_rank: bool
+
+
 @final
 class PixelViewMaker:
     """Turns raw crops into views on the device; every draw is a function of (seed, stream, step, view)."""
@@ -68,71 +89,70 @@ class PixelViewMaker:
     ) -> tuple[Labeled, Unlabeled | None]:
         """Raw crops of a step -> labelled images and unlabelled views, on the device."""
         self.mean, self.std = self.mean.to(device), self.std.to(device)
-        image, valid, index, labels = (to_device(part, device) for part in raw["labeled"])
-        pixels = to_float(image)
-        if self.settings.labeled == "strong":
-            images = self._strong(pixels, self.layout.batch, step, 0, "strong-labeled")
-        else:
-            images = normalize(pixels, self.mean, self.std)
+        raw, draws = to_device((raw, self._draws(raw, step)), device)
+        image, valid, index, labels = raw[LABELED]
+        colours = draws.colours[LABELED]
         labeled = Labeled(
-            images=images,
+            images=self._strong(to_float(image), colours[0]) if colours else self._weak(to_float(image)),
             labels=labels.long(),
             valid=valid,
             index=index,
             denominator=denominators(valid, self.layout.group, self.layout.normalise),
         )
-        return labeled, self._unlabeled(raw, step, device) if self.requirements.unlabeled else None
+        return labeled, self._unlabeled(raw, draws) if self.requirements.unlabeled else None
 
-    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device) -> Unlabeled:
-        image, valid, index = (to_device(part, device) for part in raw["unlabeled"])
-        size, total = (int(image.shape[-2]), int(image.shape[-1])), self.layout.unlabeled_batch
-        pixels = to_float(image)
-        partner_batch, pool_pixels = None, None
-        partner, cross_rank = _partners(total, self.layout.group)
-        if SECOND in raw:
-            pool_image, pool_valid = (to_device(part, device) for part in raw[SECOND][:2])
-            pool_pixels = to_float(pool_image)
-            partner_batch = WeakViews(normalize(pool_pixels, self.mean, self.std), pool_valid)
-            partner, cross_rank = torch.arange(len(image)), False
-        drawn = [
-            self.mixing.draw(rng_for(self.layout.seed, "mix", step, view), total, size)[own_part(total)]
-            for view in range(self.requirements.strong_views)
-        ]
-        partner, *coordinates = to_device_together([partner, *drawn], device)
-        strong, boxes = [], []
-        for view in range(self.requirements.strong_views):
-            box = box_mask(coordinates[view], size, device)
-            own = self._strong(pixels, total, step, view, "strong")
-            pool = own if pool_pixels is None else self._strong(pool_pixels, total, step, view, "strong-second")
-            pool = gather_over_processes(pool) if cross_rank else pool
-            strong.append(mix_images(own, box, pool, partner))
-            boxes.append(box)
-        return Unlabeled(
-            weak=normalize(pixels, self.mean, self.std),
-            strong=tuple(strong),
-            valid=valid,
-            boxes=tuple(boxes),
-            partner=partner,
-            index=index,
-            positions=own_positions(total),
-            partner_batch=partner_batch,
-            cross_rank=cross_rank,
+    def _draws(self, raw: Mapping[str, Sequence[Tensor]], step: int) -> _Draws:
+        """All draws of a step for the images of this process, on the host."""
+        layout, views, images = self.layout, range(self.requirements.strong_views), raw[LABELED][0]
+        total = layout.unlabeled_batch
+        strong = {LABELED: range(self.settings.labeled == "strong"), UNLABELED: views, SECOND: views}
+        second = torch.arange(len(own_positions(total))), False
+        return _Draws(
+            {name: tuple(self._colours(name, images, step, view) for view in strong[name]) for name in raw},
+            tuple(
+                self.mixing.draw(rng_for(layout.seed, "mix", step, view), total, _size(images))[own_part(total)]
+                for view in (views if UNLABELED in raw else ())
+            ),
+            *(second if SECOND in raw else _partners(total, layout.group)),
         )
 
-    def _strong(self, pixels: Tensor, total: int, step: int, view: int, stream: str) -> Tensor:
-        """A strong view (B, *T, C, H, W), normalised; the colour of every date is drawn for itself. `total` images are
-        in the batch of all processes.
-        """
-        if pixels.dim() == _DATED:
-            dates = [
-                self._coloured(date, total, stream, step, view, number) for number, date in enumerate(pixels.unbind(1))
-            ]
-            return normalize(torch.stack(dates, dim=1), self.mean, self.std)
-        return normalize(self._coloured(pixels, total, stream, step, view), self.mean, self.std)
+    def _colours(self, name: str, images: Tensor, step: int, view: int) -> Colours:
+        total = self.layout.batch if name == LABELED else self.layout.unlabeled_batch
+        dates = [(date,) for date in range(images.shape[1])] if images.dim() == _DATED else [()]
+        rngs = (rng_for(self.layout.seed, _STRONG[name], step, view, *date) for date in dates)
+        return tuple(take(draw_factors(rng, total, self.settings.strong), own_part(total)) for rng in rngs)
 
-    def _coloured(self, pixels: Tensor, total: int, stream: str, *counters: int) -> Tensor:
-        factors = draw_factors(rng_for(self.layout.seed, stream, *counters), total, self.settings.strong)
-        return strong_view(pixels, factors[own_part(total)].to(pixels.device))
+    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws) -> Unlabeled:
+        image, valid, index = raw[UNLABELED]
+        pixels, pool = to_float(image), to_float(raw[SECOND][0]) if SECOND in raw else None
+        boxes = tuple(box_mask(coordinates, _size(image)) for coordinates in draws.boxes)
+        strong = []
+        for view, box in enumerate(boxes):
+            own = self._strong(pixels, draws.colours[UNLABELED][view])
+            others = own if pool is None else self._strong(pool, draws.colours[SECOND][view])
+            others = gather_over_processes(others) if draws.cross_rank else others
+            strong.append(mix_images(own, box, others, draws.partner))
+        return Unlabeled(
+            weak=self._weak(pixels),
+            strong=tuple(strong),
+            valid=valid,
+            boxes=boxes,
+            partner=draws.partner,
+            index=index,
+            positions=own_positions(self.layout.unlabeled_batch),
+            partner_batch=None if pool is None else WeakViews(self._weak(pool), raw[SECOND][1]),
+            cross_rank=draws.cross_rank,
+        )
+
+    def _weak(self, pixels: Tensor) -> Tensor:
+        return normalize(pixels, self.mean, self.std)
+
+    def _strong(self, pixels: Tensor, colours: Colours) -> Tensor:
+        """A strong view (B, *T, C, H, W), normalised."""
+        if pixels.dim() == _DATED:
+            dates = [strong_view(date, factors) for date, factors in zip(pixels.unbind(1), colours, strict=True)]
+            return self._weak(torch.stack(dates, dim=1))
+        return self._weak(strong_view(pixels, *colours))
 
 
 def _partners(total: int, group: int) -> tuple[Tensor, bool]:
@@ -143,3 +163,7 @@ def _partners(total: int, group: int) -> tuple[Tensor, bool]:
     partner = partners(total, group)[own_part(total)]
     cross_rank = len(positions) < total and len(positions) % group > 0
     return (partner if cross_rank else partner - positions.start), cross_rank
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return int(images.shape[-2]), int(images.shape[-1])

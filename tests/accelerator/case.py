@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from semikit.core.batch import to_device
+from semikit.core.batch import packed, to_device
 from semikit.run import build
 from semikit.run.config import Config, resolve
 from semikit.training.reporter import Reporter
@@ -63,7 +63,7 @@ def counted(config: Config, folder: Path) -> dict[str, Any]:
         trainer.method.train()
         for step, raw in enumerate(raws):
             with device.watching(strict=step > 0):
-                views = task.views(raw, step, trainer.inference.device)
+                views = task.views(packed(raw), step, trainer.inference.device)
                 trainer.meter.add(trainer.stepper(*views, step), 0.0)
         found = {"copies": device.copies, "pageable": device.pageable, "operations": device.operations.total()}
         found |= {"flops": device.flops, "by_name": device.operations}

@@ -59,7 +59,7 @@ def test_small_boxes_lie_anywhere() -> None:
 def test_boxes_lie_inside_and_masks_show_them(seed: int, batch: int, height: int, width: int) -> None:
     boxes = BoxMix(0.5, (0.02, 0.2)).draw(np.random.default_rng(seed), batch, (height, width))
     assert boxes.dtype == torch.int64
-    mask = box_mask(boxes, (height, width), "cpu")
+    mask = box_mask(boxes, (height, width))
     assert mask.dtype == torch.bool
     expected = torch.zeros(batch, height, width, dtype=torch.bool)
     for image, (top, left, bottom, right) in enumerate(boxes.tolist()):
@@ -109,7 +109,7 @@ def test_mixing_chooses_each_pixel_from_self_or_partner(seed: int, batch: int, g
     generator = torch.Generator().manual_seed(seed)
     size = (9, 11)
     images = torch.rand(batch, *((2, 3) if two_dates else (3,)), *size, generator=generator)
-    boxes = box_mask(drawn(seed, batch, size), size, "cpu")
+    boxes = box_mask(drawn(seed, batch, size), size)
     partner = partners(batch, group)
     before = images.clone()
     mixed = mix_images(images, boxes, images, partner)
@@ -126,7 +126,7 @@ def test_labels_confidence_and_valid_stay_together(seed: int, batch: int, group:
     labels = torch.randperm(batch * 99, generator=torch.Generator().manual_seed(seed)).view(batch, *size)
     confidence, valid = labels.double() / 7, labels % 3 == 0
     images = torch.stack([labels, 2 * labels], dim=1)
-    boxes, partner = box_mask(drawn(seed, batch, size), size, "cpu"), partners(batch, group)
+    boxes, partner = box_mask(drawn(seed, batch, size), size), partners(batch, group)
     mixed = mix_maps(labels, boxes, labels, partner)
     assert torch.equal(mix_maps(confidence, boxes, confidence, partner), mixed.double() / 7)
     assert torch.equal(mix_maps(valid, boxes, valid, partner), mixed % 3 == 0)
@@ -135,14 +135,14 @@ def test_labels_confidence_and_valid_stay_together(seed: int, batch: int, group:
 
 def test_without_boxes_nothing_changes() -> None:
     images = torch.rand(4, 3, 8, 8)
-    empty = box_mask(torch.zeros(4, 4, dtype=torch.int64), (8, 8), "cpu")
+    empty = box_mask(torch.zeros(4, 4, dtype=torch.int64), (8, 8))
     assert not empty.any()
     assert torch.equal(mix_images(images, empty, images, partners(4, 4)), images)
 
 
 def test_a_second_batch_is_a_pool() -> None:
     images, second = torch.zeros(2, 3, 4, 4), torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 4, 4)
-    boxes = box_mask(torch.tensor([[0, 0, 2, 4], [0, 0, 4, 1]]), (4, 4), "cpu")
+    boxes = box_mask(torch.tensor([[0, 0, 2, 4], [0, 0, 4, 1]]), (4, 4))
     mixed = mix_images(images, boxes, second, torch.tensor([4, 2]))
     assert mixed[0, 0].tolist() == [[4.0] * 4] * 2 + [[0.0] * 4] * 2
     assert mixed[1, 2].tolist() == [[2.0, 0, 0, 0]] * 4

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from semikit.core.batch import packed
 from semikit.core.rng import rng_for
+from semikit.data.loading import loader
 from semikit.data.loading.loader import StepLoader, _StepResult, stack
 from semikit.data.loading.streams import Stream, item_at
 from semikit.errors import DataError, FileFault, RunError, SemikitError
@@ -179,11 +182,11 @@ def test_stacking_keeps_the_structure() -> None:
     assert whole["c"].tolist() == [2, 3]
 
 
-def test_pinning_reaches_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinning_packs_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch pins a batch of a kind it does not know by calling its `pin_memory`."""
-    pinned: list[Tensor] = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(tensor), tensor + 1)[1])
-    items = _StepResult({"s": stack([make("s", 0, rng_for(0, "t")), make("s", 1, rng_for(0, "t"))])}).pin_memory()
-    assert len(pinned) == 5
-    assert items.batch["s"].index.tolist() == [1, 2]
-    assert items.batch["s"].valid is None
+    monkeypatch.setattr(loader, "packed", partial(packed, pin=False))
+    made = stack([make("s", 0, rng_for(0, "t")), make("s", 1, rng_for(0, "t"))])
+    batch = _StepResult({"s": made}).pin_memory().batch["s"]
+    assert len({tensor.untyped_storage().data_ptr() for tensor in (batch.image, batch.index, *batch.views)}) == 1
+    assert batch.index.tolist() == [0, 1]
+    assert batch.valid is None

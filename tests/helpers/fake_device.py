@@ -56,6 +56,10 @@ class Recorder(TorchDispatchMode):
         if name == "_pin_memory":
             args[0].pinned = True
             return args[0]
+        if name == "empty" and kwargs.get("pin_memory"):
+            out = func(*args, **{**kwargs, "pin_memory": False})
+            out.pinned = True
+            return out
         if name == "device" or not self.strict:
             return func(*args, **kwargs)
         given = _tensors((args, kwargs))

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from semikit.core.batch import share_of
+from semikit.core.batch import packed, share_of
 from semikit.core.rng import rng_for
 from semikit.core.task import BadFileCounter
 from semikit.data.loading.streams import Stream, item_at
@@ -41,7 +41,7 @@ class StepLoader(Generic[R]):
     """The batches of `steps`, in order: for each step a mapping from stream name to the items, stacked.
 
     `make` is called with the generator of ("weak/STREAM", step, slot); it must be picklable where processes are
-    spawned. `workers` = 0 works in this process. `pin` copies to pinned memory, for a fast way to the device.
+    spawned. `workers` = 0 works in this process. `pin` packs each step into one pinned buffer, for a fast copy.
     `bad_files` counts, in the order of the steps, what cannot be read (default: nothing is allowed).
 
     Raises (while iterating):
@@ -87,7 +87,7 @@ class StepLoader(Generic[R]):
         try:
             for _ in self.steps:
                 batch = joined([self._next(made) for _ in range(self.parts)])
-                yield mapped(torch.Tensor.pin_memory, batch) if self.pin and self.parts > 1 else batch
+                yield packed(batch) if self.pin and self.parts > 1 else batch
         finally:
             # Left alone, workers live until nothing refers to the iterator any more, for one no traceback, and worker
             # processes started meanwhile inherit it and disturb its shutdown.
@@ -130,7 +130,7 @@ class _StepResult:
 
     def pin_memory(self, device: Any = None) -> _StepResult:
         """Called by torch's pinning thread."""
-        return _StepResult(mapped(torch.Tensor.pin_memory, self.batch), self.error, self.bad)
+        return _StepResult(packed(self.batch), self.error, self.bad)
 
 
 @final
@@ -296,10 +296,3 @@ def merged(action: Callable[[list[Any]], Any], items: list[Any]) -> Any:
         return {key: action([item[key] for item in items]) for key in first}
     assert isinstance(first, tuple), f"cannot stack {type(first).__name__}"
     return tuple(action([item[k] for item in items]) for k in range(len(first)))
-
-
-def mapped(action: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same structure with `action` on every tensor."""
-    if isinstance(value, Tensor):
-        return action(value)
-    return None if value is None else merged(lambda parts: mapped(action, parts[0]), [value])
