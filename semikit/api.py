@@ -336,8 +336,6 @@ def _runs(given: Sequence[Place] | Place) -> list[Path]:
 
 
 def _inference(device: str, precision: str) -> Inference:
-    from semikit.core.task import Inference
-    from semikit.training.device import autocast, choose_device
+    from semikit.training.device import choose_device, inference_on
 
-    where = choose_device(device)
-    return Inference(where, autocast(where, precision))
+    return inference_on(choose_device(device), precision)

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from semikit import __version__
 from semikit.run import build
 from semikit.run.config import Config
-from semikit.training.device import choose_device, describe_device, peak_memory, wait_for
+from semikit.training.device import choose_device, describe_device, peak_memory, settled_precision, wait_for
 from semikit.training.reporter import Reporter
 from semikit.training.step import PARTS
 
@@ -145,7 +145,7 @@ def measure_step(
     seconds, memory = (time.perf_counter() - begun) / steps, peak_memory(run.device)
     parts, waits = _profiled(step_of, run.device, seconds, trace)
     tflop = _tflop(run, step_of)
-    best = peak_of(run.device, config.train.precision, peak)
+    best = peak_of(run.device, run.config.train.precision, peak)
     images = run.trainer.meter.images_per_step
     return StepSpeed(
         seconds, 1 / seconds, images / seconds, parts, memory,
@@ -175,16 +175,16 @@ def measure_loader(config: Config, steps: int) -> LoaderSpeed:
 
 def environment(config: Config) -> dict[str, str]:
     """Where a measurement was made, as text: versions, device, processor, precision, network, date."""
-    train = config.train
+    train, device = config.train, choose_device(config.train.device)
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "semikit": f"semikit {__version__}",
         "torch": f"torch {torch.__version__}",
         "python": f"Python {platform.python_version()}",
-        "device": describe_device(choose_device(train.device)),
+        "device": describe_device(device),
         "processor": names[0] if names else platform.processor() or platform.machine(),
-        "precision": f"{train.precision}{', compiled' if train.compile else ''}",
+        "precision": f"{settled_precision(train.precision, device)}{', compiled' if train.compile else ''}",
         "network": f"{config.model.encoder}, {train.batch}+{train.batch * train.ratio} images",
         "date": date.today().isoformat(),
     }

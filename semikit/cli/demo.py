@@ -160,10 +160,10 @@ def run_folder(folder: Path, seed: int, side: str) -> Path:
 def _compare(folder: Path, seed: int, own: Photos | None) -> list[str]:
     """Write comparison.png (image, truth, both sides) and samples; returns what was written and what to type next."""
     from semikit.inference.pictures import save_png
-    from semikit.run.build import build_task, inference_of
+    from semikit.run.build import build_task
     from semikit.run.load import load_network
     from semikit.run.resume import read_run_config
-    from semikit.training.device import choose_device
+    from semikit.training.device import choose_device, inference_on
 
     runs = {side: run_folder(folder, seed, side) for side in METHODS}
     config = read_run_config(runs["labelled-only"], {})
@@ -172,7 +172,7 @@ def _compare(folder: Path, seed: int, own: Photos | None) -> list[str]:
     thresholds = {side: metadata["best"].get("threshold") for side, (_, metadata) in loaded.items()}
     task: Any = build_task(config)
     path = folder / "comparison.png"
-    inference = inference_of(config, choose_device("cpu"))
+    inference = inference_on(choose_device("cpu"), config.train.precision)
     evaluation, source = task.evaluation, task.learned.val
     if own is not None:
         evaluation, source = replace(evaluation, palette=own.parts.palette), task.learned.test

@@ -11,7 +11,7 @@ import torch
 from semikit.core.batch import Requirements, RunInfo
 from semikit.core.method import Method
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Inference, Task
+from semikit.core.task import BatchLayout, Task
 from semikit.distributed.collectives import process_count
 from semikit.distributed.groups import agreed, on_first, over_processes
 from semikit.errors import ConfigError, DataError
@@ -20,7 +20,15 @@ from semikit.registry import METHODS, TASKS
 from semikit.run.config import FORMAT, Config
 from semikit.training.bad_files import BadFiles
 from semikit.training.class_weights import resolved_weights
-from semikit.training.device import autocast, choose_device, grad_scaler
+from semikit.training.device import (
+    autocast,
+    choose_device,
+    grad_scaler,
+    inference_on,
+    kernels,
+    multiplies_bf16,
+    settled_precision,
+)
 from semikit.training.memory import planned_micro_batches
 from semikit.training.optimizer import build_optimizer
 from semikit.training.reporter import Reporter
@@ -111,11 +119,6 @@ def build_task(config: Config) -> Task:
     return task
 
 
-def inference_of(config: Config, device: torch.device) -> Inference:
-    """Device and autocast of evaluation."""
-    return Inference(device, autocast(device, config.train.precision))
-
-
 def placed(network: Network, device: torch.device) -> Network:
     """The network on its device, in the layout that convolutions run about twice as fast in, on CPUs too."""
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -138,7 +141,24 @@ def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
         train.micro_batches,
         grad_scaler(device, train.precision),
         sharding,
+        kernels(device, train.precision),
     )
+
+
+def settled(config: Config, device: torch.device) -> Config:
+    """The configuration with a precision in place of `train.precision: auto`, fp32 unless all processes have a device
+    for bf16; under `chosen` what a user should know of it.
+    """
+    if config.train.precision != "auto":
+        return config
+    full = bool(agreed(int(settled_precision("auto", device) == "fp32")))
+    chosen = {}
+    if not full:
+        chosen["precision"] = "bf16: the device multiplies it many times as fast as fp32"
+    elif device.type == "cpu" and multiplies_bf16(device):
+        chosen["precision"] = "fp32; this processor has instructions for --precision bf16, which may be faster"
+    train = config.train.model_copy(update={"precision": "fp32" if full else "bf16"})
+    return replace(config, train=train, chosen={**config.chosen, **chosen})
 
 
 def planned(config: Config, method: Method, task: Task, device: torch.device, reporter: Reporter) -> Config:
@@ -170,7 +190,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     """Everything needed to train, on its device; nothing is written yet."""
     device = choose_device(config.train.device)
     task = task or build_task(config)
-    config = weighted(config, task)
+    config = weighted(settled(config, device), task)
     train = config.train
     task.run_folder = folder
     task.bad_files = bad_files = BadFiles(train.max_bad_files)
@@ -202,7 +222,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
         schedule=schedule,
         train=train,
         optimizer_settings=config.optimizer,
-        inference=inference_of(config, device),
+        inference=inference_on(device, train.precision),
         folder=folder,
         reporter=reporter,
         bad_files=bad_files,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semikit.core.task import Final, Inference, Scores
+from semikit.core.task import Final, Scores
 from semikit.data.formats.rescale import BYTES, Scale
 from semikit.errors import InputError
 from semikit.inference.class_choice import AUTO, threshold_of
@@ -18,7 +18,7 @@ from semikit.run.compose import at_root, compose
 from semikit.run.config import resolve
 from semikit.run.results import weights_file
 from semikit.settings.messages import validate
-from semikit.training.device import autocast, choose_device
+from semikit.training.device import choose_device, inference_on
 
 
 def score(
@@ -70,7 +70,7 @@ def score(
     if split == "test" and not task.counts.test:
         raise InputError(f"{config.name} has no test split. Use --split val, or state `test:` in the data YAML.")
     place = choose_device(config.train.device)
-    inference = Inference(place, autocast(place, config.train.precision))
+    inference = inference_on(place, config.train.precision)
     network, *others = (one.to(place).eval() for one in networks)
     final = Final(others=others, tta=tta)
     scores = task.evaluate({"model": network}, split, inference, final)["model"]  # type: ignore[arg-type]

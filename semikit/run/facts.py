@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from timm.models import get_pretrained_cfg
 from torch import nn
 
@@ -14,8 +15,8 @@ from semikit.models.weights.sensors import sensor_weights
 from semikit.run import build
 from semikit.run.config import Config
 from semikit.training.class_weights import weights_line
-from semikit.training.device import describe_device
-from semikit.training.settings import describe_step
+from semikit.training.device import attention_backends, describe_device, multiplies_bf16
+from semikit.training.settings import TrainSettings, describe_step
 
 PLANNED = Path("-")
 """The folder of a run that is only planned."""
@@ -83,7 +84,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
     unlabeled = "unknown" if counts.unlabeled is None else counts.unlabeled
     counted = f"{counts.labeled} labelled · {unlabeled} unlabelled · {counts.val} validation"
     facts = {
-        "device": f"{describe_device(run.device)} · {train.precision}{' · compiled' if train.compile else ''}",
+        "device": f"{describe_device(run.device)} · {_computed(train, run.device)}",
         "data": f"{config.name}: {counted}" + (f" · {counts.test} test" if counts.test else ""),
         **run.task.facts(),
         "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
@@ -94,8 +95,19 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
     }
+    if getattr(config.data, "published", None) and train.precision == "fp32" and multiplies_bf16(run.device):
+        facts["precision"] = "fp32, as published; --precision bf16 may be faster on this device"
     facts |= {f"auto: {name}": choice for name, choice in config.chosen.items()}
     return facts if run.folder == PLANNED else {**facts, "run": str(run.folder)}
+
+
+def _computed(train: TrainSettings, device: torch.device) -> str:
+    """Precision, compilation and, where they are chosen among, the kernels of attention."""
+    on_cuda = device.type == "cuda"
+    words: list[str] = [train.precision if on_cuda or train.precision != "tf32" else "tf32 (fp32 on this device)"]
+    words += ["compiled"] if train.compile else []
+    words += [f"attention {', '.join(attention_backends(device, train.precision))}"] if on_cuda else []
+    return " · ".join(words)
 
 
 def _origin(model: EncoderSettings) -> str:

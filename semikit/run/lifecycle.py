@@ -34,7 +34,7 @@ from semikit.run.lock import sole_writer
 from semikit.run.recipes import merge
 from semikit.run.reporters import Both, Lines
 from semikit.run.results import results_of
-from semikit.run.timing import timed
+from semikit.run.timing import precision_compared, timed
 from semikit.training.reporter import FinishedRun, Reporter
 from semikit.training.tracking import Tracker
 
@@ -114,7 +114,7 @@ def _start(config: Config, folder: Path, reporter: MakeReporter, notice: str | N
     with _log(folder, reporter) as observer:
         run = _checked(config, folder, observer)
         on_first(lambda: _write_begin(run))
-        return _train(run, 0, notice)
+        return _train(precision_compared(run), 0, notice)
 
 
 def _checked(config: Config, folder: Path, reporter: Reporter, resumed: bool = False) -> build.Run:
@@ -203,6 +203,8 @@ def plan(raw: Mapping[str, Any], processes: int, time: bool = False) -> Plan:
     random = alone.model.model_copy(update={"weights": "none"}) if alone.model.weights == "pretrained" else alone.model
     run = build.build_run(replace(alone, model=random), PLANNED, Reporter(), task)
     planned = replace(run, config=replace(run.config, model=alone.model))
+    if time:
+        planned = precision_compared(planned, always=True)
     facts, notices = facts_of(planned, processes), notices_of(planned, processes)
     if time:
         facts = {**facts, "time": timed(run)}

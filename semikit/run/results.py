@@ -16,7 +16,7 @@ from semikit.files import file_digest
 from semikit.run import build
 from semikit.run import load as trained
 from semikit.training.checkpoint import BEST
-from semikit.training.device import describe_device
+from semikit.training.device import attention_backends, describe_device
 
 _APART = {"per_class", "class_scores", "protocol"}
 """What `trainer.best` holds that results.json has beside "best"."""
@@ -49,6 +49,8 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "semikit": __version__,
         "torch": torch.__version__,
         "device": describe_device(run.device),
+        "precision": config.train.precision,
+        "attention": list(attention_backends(run.device, config.train.precision)),
         "processes": process_count(),
         "micro_batches": config.train.micro_batches,
     }

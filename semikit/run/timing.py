@@ -1,15 +1,72 @@
-"""How long a run would take on this machine, from a few of its steps."""
+"""How long a run would take on this machine, and what another precision would gain, from a few of its steps."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from semikit.run.build import Run
+from semikit.core.batch import Labeled, Unlabeled
+from semikit.distributed.collectives import process_count
+from semikit.run.build import Run, stepper_of
 from semikit.training.device import wait_for
+from semikit.training.memory import left_as_it_was
+from semikit.training.step import Stepper
 
 _WARMUP, _TIMED = 2, 5
+_WORTH = 1000
+"""Steps of a run from which a few to compare precisions cost less than a hundredth of it."""
+_LONG = 5.0
+"""Seconds of a step from which there is no comparison."""
+_GAIN = 1.1
+"""How many times as fast a step has to be to be called faster: machines are never quite quiet."""
+
+
+def precision_compared(run: Run, always: bool = False) -> Run:
+    """The run, whose plan says what a step takes in fp32 and in bf16: where `train.precision: auto` left the choice to
+    the user of a processor that multiplies bf16, and the run is long enough, or `always`. The run is as it was, bit
+    for bit.
+    """
+    config = run.config
+    asked = "precision" in config.chosen and config.train.precision == "fp32"
+    plain = process_count() == 1 and not config.train.compile
+    if not (asked and plain and (always or run.schedule.iterations >= _WORTH)):
+        return run
+    return replace(
+        run,
+        config=replace(config, chosen={**config.chosen, "precision": _compared(run, math.inf if always else _LONG)}),
+    )
+
+
+def _compared(run: Run, limit: float) -> str:
+    """A sentence with the faster of two steps in each precision, after one that counts for nothing; only that one where
+    it takes more than `limit` seconds.
+    """
+    config, method, task = run.config, run.trainer.method, run.task
+    steppers = {
+        name: stepper_of(replace(config, train=config.train.model_copy(update={"precision": name})), method, run.device)
+        for name in ("fp32", "bf16")
+    }
+    with left_as_it_was(method, run.device):
+        method.train()
+        batch = task.views(next(iter(task.batches(range(1), 0, False))), 0, run.device)
+        first = _seconds(steppers["fp32"], batch)
+        if first > limit:
+            return f"fp32; a step takes {first:.0f} s, too long to try --precision bf16 here (--dry-run --time)"
+        _seconds(steppers["bf16"], batch)
+        tried = [{name: _seconds(stepper, batch) for name, stepper in steppers.items()} for _ in range(2)]
+    full, half = (min(seconds[name] for seconds in tried) for name in steppers)
+    if full < _GAIN * half:
+        return f"fp32; --precision bf16 is not faster here ({half:.3g} s a step, in fp32 {full:.3g} s)"
+    return f"fp32; --precision bf16 makes a step {full / half:.1f} times as fast here ({half:.3g} s, not {full:.3g} s)"
+
+
+def _seconds(stepper: Stepper, batch: tuple[Labeled, Unlabeled | None]) -> float:
+    begun = time.perf_counter()
+    stepper(*batch, 0)
+    return time.perf_counter() - begun
 
 
 def timed(run: Run) -> str:

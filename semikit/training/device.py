@@ -1,18 +1,30 @@
-"""Which device a run uses, and the autocast of its forward passes."""
+"""Which device a run uses, and how it computes there: precision, autocast, kernels."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from semikit.core.task import Inference
 from semikit.errors import ConfigError, unknown
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_FULL = ("fp32", "tf32")
+_BF16_CAPABILITY = (8, 0)
+"""Compute capability from which CUDA devices multiply bf16 (Ampere)."""
+_BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
+"""What torch calls the instructions of processors that do: Intel, Intel and AMD, ARM."""
+_ATTENTION = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "memory-efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
 
 
 def choose_device(name: str) -> torch.device:
@@ -41,17 +53,92 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
+def settled_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 on a CUDA device that multiplies it (compute capability 8.0), elsewhere fp32; others stay."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device.type == "cuda" and multiplies_bf16(device) else "fp32"
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bf16; False where torch does not know."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
+    return device.type == "cpu" and any(capabilities.get(name) for name in _BF16_INSTRUCTIONS)
+
+
 def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
-    """A maker of contexts for forward passes: fp32 as it is, bf16 or fp16 by torch's autocast.
+    """A maker of contexts for forward passes: bf16 or fp16 by torch's autocast, fp32 and tf32 as they are.
 
     Raises:
         UnknownNameError: for any other precision.
     """
-    if precision == "fp32":
+    precision = settled_precision(precision, device)
+    if precision in _FULL:
         return nullcontext
     if precision not in _TYPES:
-        raise unknown("precision", precision, ["fp32", *_TYPES])
+        raise unknown("precision", precision, ["auto", *_FULL, *_TYPES])
     return lambda: torch.autocast(device.type, dtype=_TYPES[precision])
+
+
+def attention_backends(device: torch.device, precision: str) -> tuple[str, ...]:
+    """Kernels of attention that a run may use, in their order: the first that can compute a call does.
+
+    Flash attention takes 16 bits only on CUDA; cuDNN's is left out, so that a run does not depend on its version.
+    Elsewhere torch has its own order, which is not changed.
+    """
+    if device.type != "cuda":
+        return ("flash", "math") if device.type == "cpu" else ("math",)
+    return tuple(_ATTENTION)[1 if precision in _FULL else 0 :]
+
+
+def kernels(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    """A maker of contexts for whole steps and evaluations, in which a CUDA device chooses among the same kernels in all
+    of a run: those of `attention_backends`, and products of float32 in TF32 where `precision` is tf32.
+
+    Convolutions of float32 use TF32 in fp32 too, as torch does and the published runs did.
+    """
+    if device.type != "cuda":
+        return nullcontext
+    backends = [_ATTENTION[name] for name in attention_backends(device, precision)]
+
+    rounded = _products_in_tf32 if precision == "tf32" else nullcontext
+
+    @contextmanager
+    def chosen() -> Iterator[None]:
+        with rounded(), sdpa_kernel(backends, set_priority=True):
+            yield
+
+    return chosen
+
+
+@contextmanager
+def _products_in_tf32() -> Iterator[None]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def inference_on(device: torch.device, precision: str) -> Inference:
+    """Device, autocast and kernels of networks that are evaluated or predict.
+
+    Raises:
+        UnknownNameError: for an unknown precision.
+    """
+    precision = settled_precision(precision, device)
+    cast, chosen = autocast(device, precision), kernels(device, precision)
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        with chosen(), cast():
+            yield
+
+    return Inference(device, context)
 
 
 def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler | None:

@@ -65,8 +65,10 @@ class TrainSettings(Settings):
     """Of everything that is drawn."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: cuda, else mps, else cpu."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Autocast type of the forward passes; weights stay fp32."""
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Of the forward passes; weights stay fp32. auto: bf16 on CUDA devices of compute capability 8.0 and above, fp32
+    elsewhere; a run's own config.yaml holds what came of it. tf32: float32 whose products a CUDA device rounds to TF32;
+    fp32 elsewhere."""
     compile: bool = False
     """torch.compile the training step (not evaluation or prediction)."""
     shard: bool = False

@@ -42,9 +42,10 @@ class Stepper:
     """Makes optimiser steps.
 
     `forward` is the method or its compiled form, with several processes in DistributedDataParallel, which averages the
-    gradients after the last micro-batch; `autocast` is entered around every forward pass; `accumulate` the number of
-    micro-batches. `skipped` () int64 counts the steps that were not applied, `first_skipped` () int64 is the first of
-    them (-1: none); both stay on the device until somebody reads them.
+    gradients after the last micro-batch; `autocast` is entered around every forward pass, `kernels` around forward and
+    backward passes; `accumulate` the number of micro-batches. `skipped` () int64 counts the steps that were not
+    applied, `first_skipped` () int64 is the first of them (-1: none); both stay on the device until somebody reads
+    them.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Stepper:
         accumulate: int,
         scaler: torch.amp.GradScaler | None,
         sharding: Sharding | None = None,
+        kernels: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.method = method
         self.forward = forward
@@ -64,6 +66,7 @@ class Stepper:
         self.accumulate = accumulate
         self.scaler = scaler
         self.sharding = sharding
+        self.kernels = kernels
         if sharding is not None:
             sharding.hand_to(optimizer)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -89,7 +92,8 @@ class Stepper:
         """
         before = flat(self.buffers)
         try:
-            logs = self._learn(labeled, unlabeled, step)
+            with self.kernels():
+                logs = self._learn(labeled, unlabeled, step)
             with record_function(UPDATE):
                 applied = self._update(logs["loss"], before, step)
         except RuntimeError:

@@ -173,7 +173,7 @@ def test_labels_of_the_validation_images(own: Path, refused: Callable[..., str])
         (["train.batch=many"], r"train: invalid type for key 'batch': expected a whole number, got 'many' \(str\)"),
         (["optimizer.lr=1e-4"], r"optimizer: invalid type for key 'lr'.*YAML reads 1e-4 as text, write 1.0e-4"),
         (["method.threshold=2"], r"method: invalid value for key 'threshold': expected less than or equal to 1, got 2"),
-        (["--precision", "fp8"], r"'precision': expected one of 'fp32', 'bf16', 'fp16', got 'fp8'"),
+        (["--precision", "fp8"], r"'precision': expected one of 'auto', 'fp32', 'tf32', 'bf16', 'fp16', got 'fp8'"),
         (["--protocol", "papre"], r"'protocol': expected one of 'strict', 'paper'.*Did you mean 'paper'"),
         (["--device", "quantum"], r"'device': expected one of 'auto', 'cpu', 'cuda', 'mps', got 'quantum'"),
         (["--crop", "40"], r"crop 40 is not a multiple of the patch of test_vit, 16. Use 32 or 48"),

@@ -146,7 +146,7 @@ def test_weights_without_a_run_need_data(semikit: Call, trained: Path, tmp_path:
         (["--dataset", "shapes", "--root", "."], "or leave --root out"),
         (["--split", "tset"], "unknown --split 'tset'. Did you mean 'test'"),
         (["--objects", "cat"], "unknown class in evaluate.objects 'cat'. Did you mean 'car'"),
-        (["--precision", "fp8"], "expected one of 'fp32', 'bf16', 'fp16'"),
+        (["--precision", "fp8"], "expected one of 'auto', 'fp32', 'tf32', 'bf16', 'fp16'"),
         (["--dataset", "shapes"], "the model knows 3 classes, the data 6"),
     ],
 )

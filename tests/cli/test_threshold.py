@@ -115,12 +115,12 @@ def test_pictures_show_it(chosen: Path, tmp_path: Path) -> None:
     from semikit.run import build
     from semikit.run.load import load_network
     from semikit.run.resume import read_run_config
-    from semikit.training.device import choose_device
+    from semikit.training.device import choose_device, inference_on
 
     config = read_run_config(chosen, {})
     network, metadata = load_network(chosen)
     task: Any = build.build_task(config)
-    inference = build.inference_of(config, choose_device("cpu"))
+    inference = inference_on(choose_device("cpu"), config.train.precision)
     best = metadata["best"]
     at = f"{best['value']:.2f} at threshold {best['threshold']} on val"
     caption = f"{best['model']} of iteration {best['iteration']}, the best so far: IoU {at}"

@@ -14,9 +14,10 @@ from torch import nn
 import semikit
 from semikit.core.batch_norm import reestimate, restored_statistics
 from semikit.registry import TASKS
-from semikit.run.build import build_run, build_task, inference_of
+from semikit.run.build import build_run, build_task
 from semikit.run.config import resolve
 from semikit.training.checkpoint import LAST, read_checkpoint
+from semikit.training.device import inference_on
 from semikit.training.reporter import Reporter
 from tests.helpers import icons, photos, tiny
 
@@ -124,7 +125,7 @@ def test_training_goes_on_as_without_and_what_is_kept_scores_as_it_was_scored(de
     assert norms
     task = build_task(resolve(raw | {"evaluate": {**raw.get("evaluate", {}), "precise_bn": 100}}))
     task.network(resolve(raw).model)
-    inference = inference_of(resolve(raw), torch.device("cpu"))
+    inference = inference_on(torch.device("cpu"), "fp32")
     model.network.eval()
     assert task.evaluate({"kept": model.network}, "val", inference)["kept"].value == best["value"]
     kept = [norm.running_var.clone() for norm in norms]
@@ -143,7 +144,7 @@ def test_files_that_cannot_be_read_and_images_alone(described: Any, tmp_path: Pa
     raw["evaluate"] = {**raw.get("evaluate", {}), "precise_bn": 100, "batch": 1}
     task = build_task(resolve(raw))
     network = task.network(resolve(raw).model).eval()
-    inference = inference_of(resolve(raw), torch.device("cpu"))
+    inference = inference_on(torch.device("cpu"), "fp32")
     labelled = task.learned.split.labeled
     assert list(task.passes([network], inference)) == [1] * len(labelled)
     Path(task.learned.train.files(labelled[0])[0]).write_bytes(b"cut off")

@@ -1,0 +1,156 @@
+"""`train.precision: auto`: what it becomes, where it stays so, and what the plan says of the choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from semikit.run import build, recipes, timing
+from semikit.run.recipes import compose, read_yaml
+from semikit.training.checkpoint import read_checkpoint
+from tests.helpers.equality import differences
+
+Call = Callable[..., Any]
+Stop = Callable[[int | None], None]
+
+
+@pytest.fixture
+def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with instructions for products of bf16."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Call:
+    """`auto` becomes what it becomes on a GPU, until called with False."""
+    plain = build.settled_precision
+
+    def settled(precision: str, device: torch.device) -> str:
+        return "bf16" if precision == "auto" else plain(precision, device)
+
+    def chosen(there: bool) -> None:
+        monkeypatch.setattr(build, "settled_precision", settled if there else plain)
+
+    chosen(True)
+    return chosen
+
+
+def shown(text: str) -> str:
+    return " ".join(text.replace("│", " ").split())
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    return read_checkpoint(folder / "weights/last.ckpt")
+
+
+def test_recipes_for_ones_own_data_choose_and_published_ones_do_not() -> None:
+    for task in ("seg", "cd", "cls"):
+        assert compose(task)["train"]["precision"] == "auto"
+        for preset in recipes.recipe_names("presets", task):
+            name = preset.partition("-")[0]
+            expected = "fp32" if name in recipes.recipe_names("datasets", task) and name != "shapes" else "auto"
+            assert compose(task, preset=preset)["train"]["precision"] == expected, preset
+    published = {
+        "seg": "ade20k cityscapes coco pascal",
+        "cd": "levir whu",
+        "cls": "cifar10 cifar100 imagenet stl10 svhn",
+    }
+    for task, names in published.items():
+        for name in recipes.recipe_names("datasets", task):
+            expected = "fp32" if name in names.split() else "auto"
+            assert compose(task, name)["train"]["precision"] == expected, name
+
+
+def test_a_run_goes_on_alike_on_another_machine(
+    train: Call, semikit: Call, tmp_path: Path, no_curves: None, stop_at: Stop, on_gpu: Call
+) -> None:
+    stop_at(1)
+    begun = train("--out", tmp_path / "run")
+    assert begun.code == 130, begun.err
+    assert "auto: precision bf16" in shown(begun.out)
+    assert read_yaml(tmp_path / "run/config.yaml")["train"]["precision"] == "bf16"
+    stop_at(None)
+    on_gpu(False)
+    resumed = semikit("train", "seg", "--resume", tmp_path / "run")
+    assert resumed.code == 0, resumed.err
+    assert "bf16" in resumed.out
+    assert read_yaml(tmp_path / "run/config.yaml")["train"]["precision"] == "bf16"
+    assert json.loads((tmp_path / "run/results.json").read_text())["precision"] == "bf16"
+    assert train("--out", tmp_path / "whole", "--precision", "bf16").code == 0
+    found, expected = checkpoint(tmp_path / "run"), checkpoint(tmp_path / "whole")
+    assert not differences(found["method"], expected["method"])
+    assert found["config"]["train"]["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_earlier_runs_stay_in_full_precision(
+    train: Call, semikit: Call, tmp_path: Path, no_curves: None, stop_at: Stop, on_gpu: Call, known: bool
+) -> None:
+    stop_at(1)
+    assert train("--out", tmp_path / "run", "--precision", "fp32").code == 130
+    if not known:
+        path = tmp_path / "run/config.yaml"
+        path.write_text(path.read_text().replace("  precision: fp32\n", ""))
+    stop_at(None)
+    resumed = semikit("train", "seg", "--resume", tmp_path / "run")
+    assert resumed.code == 0, resumed.err
+    assert "fp32" in resumed.out
+    assert "bf16" not in resumed.out
+    assert "changed" not in json.loads((tmp_path / "run/results.json").read_text())
+
+
+def test_asking_again_is_a_change(train: Call, semikit: Call, tmp_path: Path, stop_at: Stop, on_gpu: Call) -> None:
+    stop_at(1)
+    assert train("--out", tmp_path / "run", "--precision", "fp32").code == 130
+    stop_at(None)
+    answer = semikit("train", "seg", "--resume", tmp_path / "run", "--precision", "auto")
+    assert "from iteration 1 on with another train.precision: 'fp32' -> 'bf16'" in shown(answer.out)
+
+
+def test_what_bf16_gains_is_shown_and_leaves_no_trace(
+    train: Call, tmp_path: Path, no_curves: None, monkeypatch: pytest.MonkeyPatch, with_bf16: None
+) -> None:
+    stateful = ("--method", "freematch", "model.encoder_args.drop_path_rate=0.3")
+    plain = train("--out", tmp_path / "plain", *stateful)
+    assert plain.code == 0, plain.err
+    assert "auto: precision fp32; this processor has instructions for --precision bf16" in shown(plain.out)
+    monkeypatch.setattr(timing, "_WORTH", 1)
+    monkeypatch.setattr(timing, "_GAIN", 0.0)
+    compared = train("--out", tmp_path / "compared", *stateful)
+    assert compared.code == 0, compared.err
+    assert "auto: precision fp32; --precision bf16 makes a step" in shown(compared.out)
+    found, expected = checkpoint(tmp_path / "compared"), checkpoint(tmp_path / "plain")
+    for part in ("method", "optimizer", "best", "config", "manifest"):
+        assert not differences(found[part], expected[part]), part
+
+
+def test_long_steps_are_not_compared(
+    train: Call, tmp_path: Path, stop_at: Stop, monkeypatch: pytest.MonkeyPatch, with_bf16: None
+) -> None:
+    monkeypatch.setattr(timing, "_WORTH", 1)
+    monkeypatch.setattr(timing, "_LONG", 0.0)
+    stop_at(1)
+    answer = train("--out", tmp_path / "run")
+    assert "too long to try --precision bf16 here (--dry-run --time)" in shown(answer.out)
+    monkeypatch.setattr(timing, "_GAIN", 1e9)
+    assert "--precision bf16 is not faster here" in shown(train("--dry-run", "--time").out)
+
+
+def test_nothing_is_compared_without_the_instructions(train: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    answer = train("--dry-run", "--time")
+    assert answer.code == 0, answer.err
+    assert "auto: precision" not in answer.out
+
+
+def test_tf32_is_full_precision_on_a_processor(train: Call, tmp_path: Path, no_curves: None) -> None:
+    answer = train("--precision", "tf32", "--out", tmp_path / "tf32")
+    assert answer.code == 0, answer.err
+    assert "tf32 (fp32 on this device)" in shown(answer.out)
+    assert train("--precision", "fp32", "--out", tmp_path / "fp32").code == 0
+    assert not differences(checkpoint(tmp_path / "tf32")["method"], checkpoint(tmp_path / "fp32")["method"])
