@@ -16,6 +16,7 @@ from semikit.data.folders import TYPES, Listed, list_images
 from semikit.data.formats.images import image_size, read_rgb
 from semikit.data.formats.label_tables import read_list, read_table
 from semikit.data.formats.name_lists import near
+from semikit.data.formats.photos import Reduce
 from semikit.data.label_spec import LabelledImages, LabelSpec
 from semikit.data.samples import UNKNOWN, Bytes, DataParts, Labels, Samples, refuse_overlap
 from semikit.data.shards.pool_spec import pool_among
@@ -71,6 +72,8 @@ class LabeledFiles(Samples):
     upright: bool = False
     """Whether photos are turned as their cameras ask."""
     unused: tuple[Unused, ...] = ()
+    reduce: Reduce | None = None
+    """By what factor JPEGs may be reduced; None: by none."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -85,7 +88,11 @@ class LabeledFiles(Samples):
         Raises:
             FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
         """
-        return read_rgb(self.paths[index], upright=self.upright), None
+        return read_rgb(self.paths[index], upright=self.upright, reduce=self.reduce), None
+
+    def reduced(self, by: Reduce | None) -> LabeledFiles:
+        """The same images, JPEGs reduced where `by` allows."""
+        return replace(self, reduce=by)
 
     def arrays(self) -> Bytes | None:
         """All images (N, H, W, 3) uint8, decoded by threads once, where all have one size of at most 96 pixels a side.

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from semikit.data.file_patterns import real_places
 from semikit.data.formats.mask_values import MaskWatch
+from semikit.data.formats.photos import Reduce
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Scale
 from semikit.data.palette import Palette
@@ -97,6 +98,10 @@ class Samples(ABC):
         """The same samples; `images` and `masks` are given what is read from files of any number of bits."""
         return self
 
+    def reduced(self, by: Reduce | None) -> Samples:
+        """The same samples; image-level ones may be given smaller than they are, by a factor that `by` allows."""
+        return self
+
     def arrays(self) -> Bytes | None:
         """All images (N, H, W, 3) uint8 where they are small and of one size; None where they have to be streamed."""
         return None
@@ -157,6 +162,10 @@ class Subset(Samples):
         """The same samples of the watched source."""
         return replace(self, source=self.source.watched(images, masks))
 
+    def reduced(self, by: Reduce | None) -> Subset:
+        """The same samples of the reduced source."""
+        return replace(self, source=self.source.reduced(by))
+
     def arrays(self) -> Bytes | None:
         """All of them (N, H, W, 3) uint8, copied once; None where the source is streamed."""
         return self._copied
@@ -215,6 +224,10 @@ class Pool(Samples):
     def watched(self, images: RangeWatch, masks: MaskWatch) -> Samples:
         """The same sources, each of them watched."""
         return replace(self, sources=tuple(source.watched(images, masks) for source in self.sources))
+
+    def reduced(self, by: Reduce | None) -> Pool:
+        """The same sources, each of them reduced."""
+        return replace(self, sources=tuple(source.reduced(by) for source in self.sources))
 
     def target(self, index: int, region: Region | None = None) -> tuple[NDArray[Any], Mask]:
         """Never: targets of unlabelled images stay closed.

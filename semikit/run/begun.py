@@ -10,6 +10,8 @@ from typing import Any
 from semikit.errors import WeightsError
 from semikit.run.recipes import read_yaml
 
+_VIEWS = {"seg": {"sampling": "anywhere"}, "cd": {"sampling": "anywhere"}, "cls": {"decode": "exact"}}
+
 
 def read_begun(folder: Path) -> dict[str, Any]:
     """The configuration in a run folder, as `as_begun` completes it.
@@ -22,11 +24,12 @@ def read_begun(folder: Path) -> dict[str, Any]:
 
 def as_begun(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The configuration `raw` of the run in `folder` with what it did where it says nothing: photos were not turned,
-    values were read in the range that stands in its weights, and labelled crops lay anywhere.
+    values were read in the range that stands in its weights, labelled crops lay anywhere, and crops of images of one
+    class were made of all pixels.
     """
     data, views = raw.get("data"), raw.get("views")
-    if raw.get("task") in ("seg", "cd") and isinstance(views, Mapping) and "sampling" not in views:
-        raw = {**raw, "views": {**views, "sampling": "anywhere"}}
+    if isinstance(views, Mapping):
+        raw = {**raw, "views": {**_VIEWS.get(str(raw.get("task")), {}), **views}}
     folders = data.get("folders") if isinstance(data, Mapping) else None
     if not isinstance(data, Mapping) or not isinstance(folders, Mapping) or "orientation" in folders:
         return dict(raw)

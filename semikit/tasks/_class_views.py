@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias, final
 
 import numpy as np
@@ -16,11 +17,12 @@ from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.augment.randaugment import AugmentDraws, draw_ops, randaugment
 from semikit.augment.resampling import draw_shifts, shifted
 from semikit.augment.settings import RandAugmentSettings, ShiftSettings
-from semikit.augment.weak import CropSettings, random_crop
+from semikit.augment.weak import CropSettings, most_reduced, random_crop
 from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, take, to_device
 from semikit.core.losses import denominators
 from semikit.core.rng import rng_for
 from semikit.core.task import BatchLayout
+from semikit.data.formats.photos import Reduce
 from semikit.data.loading.streams import Stream, items_at
 from semikit.distributed.collectives import own_part, own_positions
 from semikit.settings.base import Settings
@@ -42,6 +44,17 @@ class ClassViews(Settings):
     """RandAugment and Cutout."""
     labeled: Literal["weak", "strong"] = "weak"
     """How labelled images are learned: as weak views (as published), or with the operations of `strong` as well."""
+    decode: Literal["auto", "exact"] = "auto"
+    """How crops of one's own photographs are made while training: auto: JPEGs are decoded at a half, quarter or eighth
+    of their size where no crop is enlarged by that, and torch resamples; exact: at their size, and Pillow resamples, as
+    for published data sets."""
+
+    @property
+    def reduction(self) -> Reduce | None:
+        """By what factor one's own photographs may be reduced before they are cropped; None: crops are exact."""
+        if self.decode == "exact" or self.size is None:
+            return None
+        return partial(most_reduced, size=self.size, settings=self.crop)
 
 
 @final
@@ -52,18 +65,20 @@ class ClassCrops:
     pools: Pools
     settings: ClassViews
     strong_views: int
+    quick: bool = False
+    """Whether torch resamples them (`random_crop`)."""
 
     def __call__(self, stream: str, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:
         """One image of a stream; everything random comes from `rng`."""
-        assert self.settings.size is not None
+        settings, size = self.settings, self.settings.size
+        assert size is not None
         source, position = self.pools[stream][index]
         image, _ = source.image(position)
-        count = 1 + (self.strong_views if stream == UNLABELED else 0)
-        crops = [
-            random_crop(image, self.settings.size, rng, self.settings.crop, self.settings.weak.flip)
-            for _ in range(count)
-        ]
-        return np.ascontiguousarray(np.moveaxis(np.stack(crops), -1, -3)), index
+        crops = np.empty((1 + (self.strong_views if stream == UNLABELED else 0), 3, size, size), np.uint8)
+        for crop in crops:
+            made = random_crop(image, size, rng, settings.crop, settings.weak.flip, self.quick)
+            crop[:] = np.moveaxis(made, -1, 0)
+        return crops, index
 
 
 def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[dict[str, tuple[Tensor]]]:

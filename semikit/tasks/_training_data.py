@@ -12,6 +12,7 @@ from semikit.core.task import BatchLayout, Counts
 from semikit.data import contents, manifest
 from semikit.data.check import LABELLED, Part, parts_of
 from semikit.data.duplicates import overlap_notices
+from semikit.data.formats.photos import Reduce
 from semikit.data.loading.loader import Make, StepLoader
 from semikit.data.loading.streams import Stream
 from semikit.data.samples import DataParts, Samples
@@ -110,15 +111,23 @@ class TrainingData:
         ]
 
     def batches(
-        self, make: Callable[[Pools], Make[Any]], steps: range, workers: int, folder: Path | None, **options: Any
+        self,
+        make: Callable[[Pools], Make[Any]],
+        steps: range,
+        workers: int,
+        folder: Path | None,
+        reduce: Reduce | None = None,
+        **options: Any,
     ) -> StepLoader[Any]:
         """The batches of `steps`; `make` of the images of each stream makes one item in a worker.
 
-        `folder` is the run's, where it is known how many images shards hold. `options` are those of `StepLoader`.
+        `folder` is the run's, where it is known how many images shards hold. `reduce` says by what factor images of one
+        class that lie in files may be reduced. `options` are those of `StepLoader`.
         """
-        unlabeled = [(self.split.pool, index) for index in self.split.unlabeled]
+        train, pool = self.train.reduced(reduce), self.split.pool.reduced(reduce)
+        unlabeled = [(pool, index) for index in self.split.unlabeled]
         pools: dict[str, Any] = {
-            LABELED: [(self.train, index) for index in self.split.labeled],
+            LABELED: [(train, index) for index in self.split.labeled],
             UNLABELED: unlabeled,
             SECOND: unlabeled,
         }

@@ -19,6 +19,7 @@ from semikit.core.task import BatchLayout, Final, Inference, Predicted, Progress
 from semikit.data.check import Part, check_samples, parts_of, refuse_other_size
 from semikit.data.class_splits import held_out
 from semikit.data.description import describe, typical_side
+from semikit.data.formats.photos import Reduce
 from semikit.data.header_notices import header_notices
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.label_spec import LabelSpec, load_labels
@@ -91,7 +92,8 @@ class Classification(Task):
         requirements: Requirements,
     ) -> None:
         self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
-        self.parts = parts = open_classes(data, layout.on_test)
+        self.reduce = None if data.folders is None else views.reduction
+        self.parts = parts = open_classes(data, layout.on_test, self.reduce)
         self.class_names = parts.class_names
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.learned = TrainingData(parts, data, layout, requirements)
@@ -228,9 +230,9 @@ class Classification(Task):
             return numbers_of(numbered, self.layout.seed, steps)
 
         def make(pools: Pools) -> ClassCrops:
-            return ClassCrops(pools, self.settings, self.requirements.strong_views)
+            return ClassCrops(pools, self.settings, self.requirements.strong_views, self.reduce is not None)
 
-        return learned.batches(make, steps, workers, self.run_folder, pin=pin, bad_files=self.bad_files)
+        return learned.batches(make, steps, workers, self.run_folder, self.reduce, pin=pin, bad_files=self.bad_files)
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Weak and strong views and normalisation, on the device."""
@@ -307,18 +309,19 @@ class Classification(Task):
         return classify(network, metadata, dates[0], inference)
 
 
-def open_classes(data: ClassData, on_test: bool) -> DataParts:
+def open_classes(data: ClassData, on_test: bool, reduce: Reduce | None = None) -> DataParts:
     """The data set a configuration names, with images to choose the best on; `on_test`: these are the test images.
+    `reduce` says by what factor images of shards may be reduced.
 
     Raises:
         DataError: folders, tables or roots that are not as described.
     """
-    parts = _opened(data)
+    parts = _opened(data, reduce)
     parts = replace(parts, stratify=data.stratify and not parts.published)
     return held_out(parts, data.validation) if parts.val is None and not (on_test and parts.test) else parts
 
 
-def _opened(data: ClassData) -> DataParts:
+def _opened(data: ClassData, reduce: Reduce | None) -> DataParts:
     if data.shapes is not None:
         return open_shapes(data.shapes)
     places = tuple(Path(text).absolute() for text in data.unlabeled)
@@ -328,7 +331,7 @@ def _opened(data: ClassData) -> DataParts:
         return with_pool(
             held_out_as_stated(with_leftovers(parts, data.folders.folder), data.folders, data.fold),
             shards,
-            PoolRgb(upright=data.folders.orientation != "stored"),
+            PoolRgb(upright=data.folders.orientation != "stored", reduce=reduce),
         )
     assert data.published is not None
     parts = open_published_images(data.published)

@@ -22,7 +22,7 @@ from PIL import Image
 from semikit.data.formats.colours import packed_pixels
 from semikit.data.formats.orientation import Orientation, mask_orientation, turned, turned_size
 from semikit.data.formats.photos import PHOTOS as PHOTOS
-from semikit.data.formats.photos import opened, picture, stored_colours, stored_values
+from semikit.data.formats.photos import Reduce, opened, picture, stored_colours, stored_values
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range, as_bytes, to_uint8
 from semikit.errors import FileFault
@@ -118,8 +118,9 @@ def read_values(
     onto: Grid | None = None,
     data: bytes | None = None,
     upright: bool = False,
+    reduce: Reduce | None = None,
 ) -> tuple[NDArray[Any], Mask | None]:
-    """What `read_image` gives, before values are rescaled: (H, W, C) of any type.
+    """What `read_image` gives, before values are rescaled: (H, W, C) of any type; a JPEG smaller where `reduce` allows.
 
     Raises:
         FileFault: cannot be read, or a band it does not have.
@@ -129,7 +130,7 @@ def read_values(
             values, valid = rasters.read(file, bands, region=region, onto=onto)
         return np.ascontiguousarray(values), valid
     with faults_of(path):
-        values, orientation = picture(path, data)
+        values, orientation = picture(path, data, reduce)
     if upright:
         values = np.ascontiguousarray(turned(values, orientation))
     return (values if bands is None else _chosen(values, bands, path)), None
@@ -141,14 +142,15 @@ def read_rgb(
     upright: bool = False,
     bands: Bands | None = None,
     scale: Range | None = None,
+    reduce: Reduce | None = None,
 ) -> Bytes:
     """An image file as RGB (H, W, 3) uint8, `upright` as a viewer shows it; `data` is what a file of this name holds
-    that is not on the disk. `bands` and `scale` are those of `read_image`.
+    that is not on the disk. `bands` and `scale` are those of `read_image`; a JPEG comes smaller where `reduce` allows.
 
     Raises:
         FileFault: cannot be read, more than 8 bits, or a raster that has not three bands.
     """
-    stored, valid = read_values(path, bands, data=data, upright=upright)
+    stored, valid = read_values(path, bands, data=data, upright=upright, reduce=reduce)
     values = as_bytes(stored, valid) if scale is None else in_range(stored, valid, path, scale, None)
     if values is None:
         remedy = "Classification reads images of 8 bits: bring all of them to 0..255 in one way and save them so."

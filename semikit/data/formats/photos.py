@@ -6,7 +6,7 @@ takes the high bytes), gray of 2 and 4 bits and PGM as masks (which it scales) c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BytesIO
@@ -27,6 +27,9 @@ HEIC = frozenset({".heic", ".heif"})
 AVIF = frozenset({".avif"})
 """Photos that Pillow reads from 11.3 on."""
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm"}) | HEIC | AVIF
+
+Reduce = Callable[[tuple[int, int]], float]
+"""Size of an image as stored, pixels -> the factor by which it may be reduced."""
 
 _GRAY = frozenset({"1", "L", "LA", "La"})
 _MODULE = "pillow_heif"
@@ -56,11 +59,17 @@ def opened(path: Path, data: bytes | None) -> Iterator[tuple[Image.Image, PhotoH
         yield image, header_of(image, file)
 
 
-def picture(path: Path, data: bytes | None) -> tuple[NDArray[Any], int]:
+def picture(path: Path, data: bytes | None, reduce: Reduce | None = None) -> tuple[NDArray[Any], int]:
     """RGB (H, W, 3) as stored, and its orientation: uint8 (palette, gray and CMYK converted, alpha dropped), or what a
     deeper image holds, gray three times.
+
+    With `reduce` a JPEG is decoded at a half, quarter or eighth of its size where that factor allows it: the inverse
+    cosine transform then gives fewer pixels, each the mean of those it stands for but for rounding.
     """
     with opened(path, data) as (image, header):
+        if reduce is not None and (factor := reduce(header.size)) >= 2:
+            side = next(side for side in (8, 4, 2) if side <= factor)
+            image.draft(None, (image.width // side, image.height // side))
         if header.deep and header.as_stored:
             return np.repeat(np.array(image)[..., None], 3, axis=2), header.orientation
         if header.deep:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import final
 
 from semikit.data.formats.images import Bytes, Mask, read_image, read_rgb, read_values
+from semikit.data.formats.photos import Reduce
 from semikit.data.formats.rescale import Range, as_bytes
 from semikit.data.pair_grids import both_dates
 from semikit.data.shards.tar_samples import Sample
@@ -58,14 +59,15 @@ class PoolPair:
 @final
 @dataclass(frozen=True, slots=True)
 class PoolRgb:
-    """An image (H, W, 3) uint8, and None: all its pixels are valid; `key.jpg`."""
+    """An image (H, W, 3) uint8, and None: all its pixels are valid; `key.jpg`, smaller where `reduce` allows."""
 
     wanted: frozenset[str] = _SINGLE
     upright: bool = False
+    reduce: Reduce | None = None
 
     def __call__(self, sample: Sample) -> tuple[Bytes, None]:
         """The image; raises FileFault."""
-        return read_rgb(*_chosen(sample, self.wanted), self.upright), None
+        return read_rgb(*_chosen(sample, self.wanted), self.upright, reduce=self.reduce), None
 
 
 def _chosen(sample: Sample, kinds: frozenset[str]) -> tuple[Path, bytes]:
