@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from semikit.core.flat import flat, own_shards, spread
 
@@ -48,9 +51,14 @@ def _average(teacher: list[Tensor], student: list[Tensor], weight: Tensor) -> No
     if not teacher:
         return
     if weight.device.type == "cpu":
-        # One pass over memory. Elsewhere a tensor as the weight of lerp costs one launch for every parameter.
-        weights = [weight.to(parameter.dtype) for parameter in teacher]
-        torch._foreach_lerp_(teacher, student, weights)
-        return
-    torch._foreach_mul_(teacher, 1 - weight)
-    torch._foreach_add_(teacher, list(torch._foreach_mul(student, weight)))
+        torch._foreach_lerp_(teacher, student, [weight.to(parameter.dtype) for parameter in teacher])
+    else:
+        _descend(teacher, student, weight)
+
+
+def _descend(teacher: list[Tensor], student: list[Tensor], weight: Tensor) -> None:
+    """The average as steps of gradient descent, teacher - weight · (teacher - student): one pass over memory in one
+    operation. On a device a tensor as the weight of lerp costs one launch for every parameter.
+    """
+    options: dict[str, Any] = {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "maximize": True, "fused": True}
+    sgd(teacher, student, [None] * len(teacher), weight_decay=1.0, lr=weight, **options)

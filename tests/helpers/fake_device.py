@@ -60,15 +60,16 @@ class Recorder(TorchDispatchMode):
             out = func(*args, **{**kwargs, "pin_memory": False})
             out.pinned = True
             return out
+        run = _nothing if name == "_fused_sgd_" else func  # which torch has not for tensors without values
         if name == "device" or not self.strict:
-            return func(*args, **kwargs)
+            return run(*args, **kwargs)
         given = _tensors((args, kwargs))
         devices = {tensor.device.type for tensor in given}
         kinds = {index.dtype for index in args[1] if isinstance(index, Tensor)} if name in INDEXING else set()
         waits = name in WAITING or kinds & {torch.bool, torch.uint8}
         assert not (waits and "cuda" in devices), f"{name} asks the device"
         assert name in _COPIES or devices != {"cpu", "cuda"}, f"{name} has operands on the CPU and on the device"
-        out = func(*args, **kwargs)
+        out = run(*args, **kwargs)
         if func.is_view:
             for tensor in _tensors(out):
                 tensor.pinned = getattr(given[0], "pinned", False)
@@ -92,6 +93,10 @@ class Recorder(TorchDispatchMode):
             waits = not (kwargs.get("non_blocking") or (name == "copy_" and args[2:] == (True,)))
             assert not (pinned and waits), f"the copy of {tuple(source.shape)} to the device waits"
             self.copies, self.pageable = self.copies + 1, self.pageable + (not pinned)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """In place of an operation that returns nothing."""
 
 
 def _tensors(tree: Any) -> list[Any]:
