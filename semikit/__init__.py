@@ -1,7 +1,7 @@
 """semikit: few labels, many images. The public names; each lives in `semikit.api` unless a line below says otherwise.
 
     train, plan, load, evaluate, predict         what `semikit train` (plan: its `--dry-run`), `evaluate`, `predict` do
-    polygons                                     what `semikit polygons` does
+    polygons, report                             what `semikit polygons`, `semikit report` do
     list_methods, list_models, list_datasets, list_presets
     Run                                          what `train` returns
     Model            semikit.run.load            what `load` returns
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         plan,
         polygons,
         predict,
+        report,
         train,
     )
     from semikit.core.task import Scores
@@ -71,6 +72,7 @@ __all__ = [
     "plan",
     "polygons",
     "predict",
+    "report",
     "train",
 ]
 

@@ -305,6 +305,35 @@ def polygons(
     return outline_map(raster_name(str(map_file)) or Path(map_file), Path(out), options, _path(map))
 
 
+def report(
+    runs: Place | Sequence[Place],
+    *,
+    out: Place = "report.html",
+    images: int = 48,
+    data: Place | None = None,
+    root: Place | None = None,
+    device: str | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> list[str]:
+    """Write a page about a run, or several side by side, as `semikit report` does: one HTML file that needs no network.
+    A folder of several seeds counts as one. Validation images are those of the run, or of `data` and `root`; at most
+    `images` of them are shown. Returns what could not be shown.
+
+    Raises:
+        InputError: these are no runs, or runs of several tasks; the page cannot be written.
+    """
+    file = Path(out)
+    if file.suffix.lower() not in (".html", ".htm") or not file.absolute().parent.is_dir():
+        raise InputError(f"cannot write to {file}: give an .html file in a folder that is there, -o report.html.")
+    if images < 0:
+        raise InputError(f"--images {images}: give how many images the page shows, 0 for none.")
+    from semikit.reports.page import write_report
+    from semikit.reports.records import read_entries
+
+    entries = read_entries(_runs(runs))
+    return write_report(entries, file, images, _path(data), _path(root), device, progress)
+
+
 def list_methods() -> list[str]:
     """Names for `method`."""
     return METHODS.names()

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from semikit.cli import benchmark, data, demo, evaluate, listing, own_data, polygons, predict, reproduce, train
+from semikit.cli import benchmark, data, demo, evaluate, listing, own_data, polygons, predict, report, reproduce, train
 from semikit.cli.output import says_the_end
 from semikit.errors import INTERRUPTED, InputError, RunError, SemikitError
 
@@ -30,6 +30,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("polygons")(polygons.polygons)
+app.command("report")(report.report)
 app.command("list")(listing.list_names)
 for command in (own_data.init, own_data.check, own_data.convert):
     data.data_app.command()(command)

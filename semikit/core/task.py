@@ -250,6 +250,17 @@ class Task(ABC):
         of text, as PNG files; returns them.
         """
 
+    def examined(
+        self, network: Network, split: Split, inference: Inference, indices: Sequence[int] | None = None
+    ) -> tuple[Sequence[str], Iterator[Any]]:
+        """The names of a split's images, and these images, or those of `indices`, one by one with what a network says
+        of them; see `inference.inspection`.
+
+        Raises:
+            InputError: the task shows none.
+        """
+        raise InputError("this task shows no images.")
+
     @abstractmethod
     def write_split(self, folder: Path) -> None:
         """Write split.json, labeled.txt and unlabeled.txt into a run folder."""

@@ -21,6 +21,7 @@ from semikit.data.samples import Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import DataError
 from semikit.inference.ensemble import Ensemble, Views
+from semikit.inference.inspection import Examined
 from semikit.inference.pictures import Example, gallery
 from semikit.inference.windows import grouped, normalized, read_ahead, readable_batches
 from semikit.metrics.scoring import scored
@@ -104,6 +105,20 @@ class ClassEvaluation:
             for network in networks:
                 self.logits(network, images, inference)
             yield count
+
+    def examined(
+        self, network: Network, source: Samples, indices: Sequence[int], inference: Inference
+    ) -> Iterator[Examined]:
+        """Images of a source one by one, predicted as they are scored."""
+        labels = torch.from_numpy(np.asarray(source.labels)).to(inference.device)
+        for images, part in self.batches(source, np.asarray(indices, np.intp)):
+            shares = self.logits(network, images, inference).float().softmax(1)
+            confidence, classes = shares.max(1)
+            for k, index in enumerate(part.tolist()):
+                known = labels[index] >= 0
+                yield Examined(
+                    index, [images[k]], shares[k], classes[k], confidence[k], labels[index].clamp(min=0), known
+                )
 
     def comparison(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> Image.Image:
         """Some images spread over a source, each with its class and what every network takes it for."""

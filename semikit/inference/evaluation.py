@@ -25,6 +25,7 @@ from semikit.distributed.collectives import own_share
 from semikit.errors import ConfigError, DataError, unknown
 from semikit.inference.class_choice import AUTO, ClassChoice, change_of
 from semikit.inference.ensemble import Ensemble, Views
+from semikit.inference.inspection import Examined
 from semikit.inference.pictures import displayed, heat, sheet, sheet_legend, striped_outside
 from semikit.inference.streamed import Coverage, predicted
 from semikit.inference.windows import (
@@ -47,6 +48,8 @@ Bytes = NDArray[np.uint8]
 
 _SHOWN = 768
 """Side of the part of a raster that a picture shows, pixels."""
+_EXAMINED = 2048
+"""Side of the part of a raster that is examined, pixels."""
 _EXAMPLES = 4
 """Images of a picture."""
 _LEGEND = 24
@@ -207,6 +210,23 @@ class PixelEvaluation:
                     inputs = normalized(network, images, inference.device)
                     predict_scores(network, inputs, self.settings, self.crop)
             yield count
+
+    def examined(
+        self, network: Network, source: Samples, indices: Sequence[int], inference: Inference
+    ) -> Iterator[Examined]:
+        """Images of a source one by one, predicted as they are scored; of large rasters the middle."""
+        ensemble, device = Ensemble((network,), inference), inference.device
+
+        def read(place: int) -> tuple[Any, Any, Any]:
+            extent = source.extent(indices[place])
+            large = extent is not None and max(extent) > _EXAMINED
+            return _labeled_image(source, indices[place], middle(extent, _EXAMINED) if extent and large else None)
+
+        for index, (image, labels, valid) in zip(indices, read_ahead(read, len(indices)), strict=True):
+            shares = ensemble.whole(image, self.settings, self.crop)
+            yield Examined(
+                index, displayed(image), shares, *self.choice(shares), *_truth(labels, valid, device).values()
+            )
 
     def comparison(
         self,

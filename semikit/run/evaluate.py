@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semikit.core.task import Final, Scores
+from semikit.core.network import Network
+from semikit.core.task import Final, Inference, Scores, Task
 from semikit.data.formats.rescale import BYTES, Scale
 from semikit.errors import InputError
 from semikit.inference.class_choice import AUTO, threshold_of
@@ -15,7 +16,7 @@ from semikit.run import build, recipes
 from semikit.run import load as trained
 from semikit.run.begun import read_begun
 from semikit.run.compose import at_root, compose
-from semikit.run.config import resolve
+from semikit.run.config import Config, resolve
 from semikit.run.results import weights_file
 from semikit.settings.messages import validate
 from semikit.training.device import choose_device, inference_on
@@ -58,20 +59,10 @@ def score(
             "finds: --threshold P."
         )
     raw = _raw(path, metadata["task"], dataset, data, root)
-    above: dict[str, Any] = {
-        "method": {"name": "supervised"},
-        "evaluate": {**metadata.get("evaluate", {}), **given, **_given(threshold=threshold)},
-        "train": _given(device=device, precision=precision),
-        "views": dict(TASKS.get(metadata["task"]).views_of(metadata)),
-    }
-    config = resolve(recipes.merge(_read_alike(raw, metadata), above))
-    task = build.build_task(config)
-    _same_classes(metadata["class_names"], task.class_names)
+    config, task, inference = _opened(raw, metadata, {**given, **_given(threshold=threshold)}, device, precision)
     if split == "test" and not task.counts.test:
         raise InputError(f"{config.name} has no test split. Use --split val, or state `test:` in the data YAML.")
-    place = choose_device(config.train.device)
-    inference = inference_on(place, config.train.precision)
-    network, *others = (one.to(place).eval() for one in networks)
+    network, *others = (one.to(inference.device).eval() for one in networks)
     final = Final(others=others, tta=tta)
     scores = task.evaluate({"model": network}, split, inference, final)["model"]  # type: ignore[arg-type]
     best = metadata.get("best", {})
@@ -90,6 +81,41 @@ def score(
         "notices": [*_range_notices(metadata, task.settled(config.data)), *task.scored_notices(split)],  # type: ignore[arg-type]
         "unused_files": list(task.unused),
     }
+
+
+def open_run(
+    path: Path, data: Path | None = None, root: Path | None = None, device: str | None = None
+) -> tuple[Task, Network, dict[str, Any], Inference]:
+    """The best network of a run on its device, in eval mode, with its metadata, and the task with the run's own data or
+    those given.
+
+    Raises:
+        InputError: they are not there any more, or are no longer as described.
+    """
+    network, metadata = trained.load_network(path)
+    raw = _raw(path, metadata["task"], None, data, root)
+    _, task, inference = _opened(raw, metadata, _given(threshold=threshold_of(metadata)), device)
+    return task, network.to(inference.device).eval(), metadata, inference
+
+
+def _opened(
+    raw: dict[str, Any],
+    metadata: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    device: str | None,
+    precision: str | None = None,
+) -> tuple[Config, Task, Inference]:
+    """The data that `raw` describes, read as the model saw its own, and where it predicts them."""
+    above: dict[str, Any] = {
+        "method": {"name": "supervised"},
+        "evaluate": {**metadata.get("evaluate", {}), **evaluation},
+        "train": _given(device=device, precision=precision),
+        "views": dict(TASKS.get(metadata["task"]).views_of(metadata)),
+    }
+    config = resolve(recipes.merge(_read_alike(raw, metadata), above))
+    task = build.build_task(config)
+    _same_classes(metadata["class_names"], task.class_names)
+    return config, task, inference_on(choose_device(config.train.device), config.train.precision)
 
 
 def _range_notices(metadata: Mapping[str, Any], data: Any) -> list[str]:

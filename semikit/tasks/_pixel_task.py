@@ -361,8 +361,7 @@ class PixelTask(Task, ABC):
         final: Final | None = None,
     ) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
-        source = self.learned.val if split == "val" else self.learned.test
-        assert source is not None, split
+        source = self.learned.scored(split)
         self.scored_watch = watch = self._new_watch()
         watched = source if watch is None else source.watched(watch.ranges, watch.masks)
         evaluation = self.evaluation if final is None else self.evaluation.at(final.threshold)
@@ -375,11 +374,18 @@ class PixelTask(Task, ABC):
 
     def scored_notices(self, split: Split) -> Sequence[str]:
         """Turned masks, files of several images, and what was seen of values when they were scored."""
-        source = self.learned.val if split == "val" else self.learned.test
-        assert source is not None, split
+        source = self.learned.scored(split)
         part = Part(split, source, range(len(source)), masks=True)
         watched = () if self.scored_watch is None else self.scored_watch.notices()
         return [*header_notices([part], orientation_of(self.data)), *watched]
+
+    def examined(
+        self, network: Network, split: Split, inference: Inference, indices: Sequence[int] | None = None
+    ) -> tuple[Sequence[str], Iterator[Any]]:
+        """See `Task.examined`."""
+        source = self.learned.scored(split)
+        chosen = range(len(source)) if indices is None else indices
+        return source.names, self.evaluation.examined(network, source, chosen, inference)
 
     def pictures(
         self, network: Network, folder: Path, inference: Inference, caption: str, threshold: float | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from semikit.core.batch import Requirements
-from semikit.core.task import BatchLayout, Counts
+from semikit.core.task import BatchLayout, Counts, Split
 from semikit.data import contents, manifest
 from semikit.data.check import LABELLED, Part, parts_of
 from semikit.data.duplicates import overlap_notices
@@ -56,6 +56,12 @@ class TrainingData:
             val=len(val),
             test=0 if parts.test is None else len(parts.test),
         )
+
+    def scored(self, split: Split) -> Samples:
+        """The images of a split that there is."""
+        source = self.val if split == "val" else self.test
+        assert source is not None, split
+        return source
 
     def recorded(self, parts: Iterable[Part]) -> list[Part]:
         """The same parts of one's own data; what the files hold that are learned from with their labels, and that the

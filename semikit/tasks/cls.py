@@ -250,8 +250,7 @@ class Classification(Task):
         final: Final | None = None,
     ) -> dict[str, Scores]:
         """The scores of every network, over each image once."""
-        source = self.learned.val if split == "val" else self.learned.test
-        assert source is not None, split
+        source = self.learned.scored(split)
         metrics = self.evaluation.metrics(networks, source, inference, final)
         if source is self.learned.val and process_rank() == 0:  # which draws the pictures and forgets them
             self.scored = [
@@ -261,9 +260,16 @@ class Classification(Task):
 
     def scored_notices(self, split: Split) -> Sequence[str]:
         """Files of several images."""
-        source = self.learned.val if split == "val" else self.learned.test
-        assert source is not None, split
+        source = self.learned.scored(split)
         return header_notices([Part(split, source, range(len(source)))], orientation_of(self.data))
+
+    def examined(
+        self, network: Network, split: Split, inference: Inference, indices: Sequence[int] | None = None
+    ) -> tuple[Sequence[str], Iterator[Any]]:
+        """See `Task.examined`."""
+        source = self.learned.scored(split)
+        chosen = range(len(source)) if indices is None else indices
+        return source.names, self.evaluation.examined(network, source, chosen, inference)
 
     def pictures(
         self, network: Network, folder: Path, inference: Inference, caption: str, threshold: float | None = None

@@ -14,6 +14,9 @@ from torch import Tensor
 from semikit.core.losses import LABELED, PREDICTED
 from semikit.distributed.collectives import mean_over_processes
 
+PSEUDO = "pseudo/"
+"""Begins the name of the column that holds the share of a class among the confident pseudo-labels."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,17 @@ class ClassSums:
         return labeled, predicted
 
     def row(self) -> dict[str, float]:
-        """What a table of evaluations holds: how many classes are predicted, and the share (0..1) of the largest."""
+        """What a table of evaluations holds: how many classes are predicted, and the share (0..1) of the largest and of
+        each.
+        """
         total = sum(self.predicted)
-        largest = max(self.predicted) / total if total > 0 else 0.0
-        return {"classes_predicted": float(sum(value > 0 for value in self.predicted)), "largest_class": largest}
+        shares = [value / total if total > 0 else 0.0 for value in self.predicted]
+        each = {f"{PSEUDO}{name}": share for name, share in zip(self.names, shares, strict=True)}
+        return {
+            "classes_predicted": float(sum(value > 0 for value in self.predicted)),
+            "largest_class": max(shares),
+            **each,
+        }
 
 
 @final

@@ -151,6 +151,7 @@ def test_sums_of_logs() -> None:
     logs = {"loss": [3.0], LABELED: [2.0, 1.0, 1.0], PREDICTED: [6.0, 2.0, 0.0]}
     found = ClassSums.of(NAMES, logs)
     assert found == ClassSums(NAMES, (2.0, 1.0, 1.0), (6.0, 2.0, 0.0))
-    assert found.row() == {"classes_predicted": 2.0, "largest_class": 0.75}
+    each = dict(zip((f"pseudo/{name}" for name in NAMES), (0.75, 0.25, 0.0), strict=True))
+    assert found.row() == {"classes_predicted": 2.0, "largest_class": 0.75, **each}
     assert ClassSums.of(NAMES, {"loss": [3.0]}) is None
-    assert sums(EVEN, (0, 0, 0)).row() == {"classes_predicted": 0.0, "largest_class": 0.0}
+    assert sums(EVEN, (0, 0, 0)).row() == dict.fromkeys(("classes_predicted", "largest_class", *each), 0.0)

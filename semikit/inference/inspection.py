@@ -1,0 +1,191 @@
+"""A trained network image by image: what a page about a run shows beside its scores, in one pass over a split.
+
+K classes; S is (H, W) of pixels and () of whole images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from semikit.metrics.confusion import count, iou, occurring
+
+_BINS = 15
+_VALUES = 4_000_000
+"""Probabilities that are kept of all images together, to fit a temperature."""
+_TEMPERATURES = (0.05, 20.0)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One image with its truth and what a network says of it.
+
+    `dates` are pictures (H, W, 3) uint8, one for each date; `probabilities` (K, *S), `classes`, `confidence`, `labels`
+    and `valid` (*S) are on the device of the network.
+    """
+
+    index: int
+    dates: Sequence[NDArray[np.uint8]]
+    probabilities: Tensor
+    classes: Tensor
+    confidence: Tensor
+    labels: Tensor
+    valid: Tensor
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """How well one image is predicted, all 0..1.
+
+    `score` is the mean IoU of the classes in its truth (of change: of those in truth or prediction, 1 where there are
+    none), of a whole image the probability of its class; `by_class` has it of each class of the truth. `confidence` is
+    the mean over its valid positions, `right` the share of these that have the right class.
+    """
+
+    index: int
+    score: float
+    confidence: float
+    right: float
+    by_class: dict[int, float]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Confidence against the share that is right, both 0..1.
+
+    `bins` (3, 15) float64 are the counts of positions, sums of confidence and numbers of right ones by confidence.
+    `temperature` divides the logits so that the likelihood of these images' truth is greatest; `mended` is the
+    calibration error with it, over the `sampled` positions that it was fitted on.
+    """
+
+    bins: NDArray[np.float64]
+    error: float
+    temperature: float
+    mended: float
+    sampled: int
+
+
+@final
+@dataclass
+class Inspection:
+    """What is counted over `images` images of `num_classes` classes; of change `background` is the class without."""
+
+    num_classes: int
+    images: int
+    background: int | None = None
+    records: list[ImageRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from semikit.metrics.calibration import CalibrationError  # torchmetrics takes seconds to import
+
+        self.matrix = torch.zeros(self.num_classes, self.num_classes, dtype=torch.long)
+        self._error = CalibrationError(_BINS)
+        self._samples: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, found: Examined) -> None:
+        """Count an image; one without a valid position counts nothing."""
+        valid = found.valid.flatten()
+        if not valid.any():
+            return
+        labels = found.labels.flatten()[valid].long()
+        shares = found.probabilities.flatten(1)[:, valid] if found.labels.ndim else found.probabilities[:, None]
+        right = found.classes.flatten()[valid].long() == labels
+        matrix = count(found.classes.long(), found.labels.long(), found.valid, self.num_classes).cpu()
+        self.matrix += matrix
+        surest, most = shares.max(0)
+        self._error.update(surest.cpu(), most.cpu(), labels.cpu())
+        picked = np.linspace(0, len(labels) - 1, max(1, _VALUES // (self.num_classes * self.images)))
+        places = torch.from_numpy(np.unique(picked.astype(np.int64))).to(labels.device)
+        self._samples.append((shares[:, places].T.float().cpu(), labels[places].cpu()))
+        by_class = self._by_class(matrix) if found.labels.ndim else {int(labels): float(shares[labels])}
+        self.records.append(
+            ImageRecord(
+                found.index,
+                float(np.mean(list(by_class.values()))) if by_class else 1.0,
+                float(found.confidence.flatten()[valid].float().mean()),
+                float(right.float().mean()),
+                by_class,
+            )
+        )
+
+    def _by_class(self, matrix: Tensor) -> dict[int, float]:
+        """IoU of the classes of one image that count for its score."""
+        values, there = iou(matrix), occurring(matrix)
+        if self.background is not None:
+            there = ~values.isnan()
+            there[self.background] = False
+        return {int(k): float(values[k]) for k in there.nonzero()[:, 0]}
+
+    def calibration(self) -> Calibration:
+        """Over all valid positions; the temperature over some of each image, at even distances."""
+        from semikit.metrics.calibration import CalibrationError
+
+        logits = torch.cat([shares for shares, _ in self._samples]).clamp(min=1e-12).log()
+        labels = torch.cat([labels for _, labels in self._samples])
+        temperature = fitted_temperature(logits, labels)
+        surest, most = (logits / temperature).softmax(1).max(1)
+        mended = CalibrationError(_BINS)
+        mended.update(surest, most, labels)
+        error, after = (float(found.compute()["ECE"]) for found in (self._error, mended))
+        return Calibration(self._error.sums.numpy(), error, temperature, after, len(labels))
+
+
+def fitted_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature of logits (N, K), or log-probabilities, with which the classes (N,) are most likely
+    (arXiv 1706.04599), within 0.05 and 20.
+    """
+    own = logits.gather(1, labels[:, None])[:, 0].mean()
+    low, high = np.log(_TEMPERATURES)
+    for _ in range(24):  # the slope of the likelihood over the inverse temperature has one zero
+        middle = (low + high) / 2
+        expected = ((logits / float(np.exp(middle))).softmax(1) * logits).sum(1).mean()
+        low, high = (middle, high) if expected > own else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
+ORDERS = ("worst", "uncertain", "typical")
+
+
+def ranked(records: Sequence[ImageRecord]) -> dict[str, list[ImageRecord]]:
+    """The images in each of `ORDERS`: the lowest score first, the lowest confidence, those nearest to the median of
+    both by rank.
+    """
+    worst = sorted(records, key=lambda one: (one.score, one.right))
+    uncertain = sorted(records, key=lambda one: one.confidence)
+    middle = (len(records) - 1) / 2
+    off = {one.index: abs(k - middle) for k, one in enumerate(worst)}
+    away = {one.index: abs(k - middle) for k, one in enumerate(uncertain)}
+    typical = sorted(records, key=lambda one: off[one.index] + away[one.index])
+    return dict(zip(ORDERS, (worst, uncertain, typical), strict=True))
+
+
+def chosen(records: Sequence[ImageRecord], most: int) -> list[ImageRecord]:
+    """At most so many images to show: half of them the first of each order, then the worst of each class in turn."""
+    orders = list(ranked(records).values())
+    classes = sorted({number for one in records for number in one.by_class})
+    of_class = [
+        sorted((one for one in records if number in one.by_class), key=lambda one, n=number: one.by_class[n])  # type: ignore[misc]
+        for number in classes
+    ]
+    found: dict[int, ImageRecord] = {}
+    for lists, limit in ((orders, (most + 1) // 2), (of_class, most), (orders, most)):
+        for one in _in_turn(lists):
+            if len(found) >= limit:
+                break
+            found.setdefault(one.index, one)
+    return list(found.values())
+
+
+def _in_turn(lists: Sequence[Sequence[ImageRecord]]) -> Iterable[ImageRecord]:
+    """The first of each list, the second of each, and so on."""
+    for place in range(max(map(len, lists), default=0)):
+        yield from (one[place] for one in lists if place < len(one))

@@ -1,0 +1,1 @@
+"""A page about finished runs; its door is `page.write_report`."""

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from semikit.cli.app import run
+from semikit.inference.inspection import Examined, ImageRecord, Inspection, chosen, fitted_temperature, ranked
+from semikit.metrics.confusion import accuracy
+from semikit.reports.thumbnails import BUDGET, Album
+from semikit.run.evaluate import open_run
+from semikit.training.tracking import read_rows
+
+Call = Callable[..., Any]
+Runs = dict[str, Path]
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+_VOID = {"meta", "img", "input", "line", "rect", "circle", "polyline"}
+
+
+class Page(HTMLParser):
+    """The elements of a page by their tag, and the text of the whole."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: dict[str, list[dict[str, str]]] = {}
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.setdefault(tag, []).append({name: value or "" for name, value in attrs})
+        self.open += [tag] if tag not in _VOID else []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in _VOID:
+            assert self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text += f"{' '.join(data.split())} "
+
+    def cards(self) -> list[dict[str, str]]:
+        return [item for item in self.found["li"] if item.get("class") == "card"]
+
+
+@pytest.fixture(scope="session")
+def runs(trained: Path, small: dict[str, tuple[ModuleType, Path]], tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """A small run of each task; nobody may change what lies there."""
+    folder = tmp_path_factory.mktemp("reported")
+    for task in ("cd", "cls"):
+        module, data = small[task]
+        flags = ["--data", str(data), *module.FLAGS, "--labels", "6", "--iterations", "2", "--out", str(folder / task)]
+        assert run(["train", task, *flags, "--quiet"]) == 0
+    return {"seg": trained, "cd": folder / "cd", "cls": folder / "cls"}
+
+
+@pytest.fixture(scope="session")
+def pages(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """The page of each run."""
+    folder = tmp_path_factory.mktemp("pages")
+    for task, where in runs.items():
+        assert run(["report", str(where), "-o", str(folder / f"{task}.html"), "--quiet"]) == 0
+    return {task: folder / f"{task}.html" for task in runs}
+
+
+@pytest.mark.parametrize("task", ["seg", "cd", "cls"])
+class TestPage:
+    def test_it_needs_nothing_from_elsewhere(self, pages: Runs, task: str) -> None:
+        page = Page(pages[task].read_text(encoding="utf-8"))
+        every = [
+            value
+            for items in page.found.values()
+            for item in items
+            for key, value in item.items()
+            if key in ("src", "href")
+        ]
+        assert every
+        assert all(value.startswith(("data:image/", "#")) for value in every)
+        assert "url(" not in pages[task].read_text(encoding="utf-8")
+
+    def test_it_says_what_was_scored(self, pages: Runs, runs: Runs, task: str) -> None:
+        page = Page(pages[task].read_text(encoding="utf-8"))
+        (_, _, metadata, _) = open_run(runs[task])
+        assert f"{metadata['best']['value']:.2f}" in page.text
+        assert "strict: chosen on val, test read once" in page.text
+        assert all(name in page.text for name in metadata["class_names"])
+        assert "are gone" not in page.text
+
+    def test_pictures_and_controls_are_named(self, pages: Runs, task: str) -> None:
+        page = Page(pages[task].read_text(encoding="utf-8"))
+        assert all(image["alt"] for image in page.found["img"])
+        assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.found["svg"])
+        ids = {item["id"] for items in page.found.values() for item in items if "id" in item}
+        assert {link["href"][1:] for link in page.found["a"]} <= ids
+        assert [one["lang"] for one in page.found["html"]] == ["en"]
+
+    def test_every_image_is_counted_as_in_evaluation(self, runs: Runs, task: str) -> None:
+        opened, network, metadata, inference = open_run(runs[task])
+        names, every = opened.examined(network, "val", inference)
+        inspection = Inspection(len(opened.class_names), len(names))
+        for found in every:
+            inspection.add(found)
+        scores = opened.evaluate({"best": network}, "val", inference)["best"]
+        known = {"seg": "pixel_accuracy", "cd": "OA"}.get(task)
+        value = scores.extra[known] if known else scores.value
+        assert float(accuracy(inspection.matrix)) * 100 == pytest.approx(value)
+        assert scores.value == pytest.approx(metadata["best"]["value"])
+        assert sorted(record.index for record in inspection.records) == list(range(len(names)))
+        if task == "cls":
+            assert inspection.calibration().error * 100 == pytest.approx(scores.extra["ECE"])
+
+
+def test_pseudo_labels_by_class_are_in_the_table(runs: Runs, pages: Runs) -> None:
+    rows = read_rows(runs["seg"])
+    shares = [value for name, value in rows[-1].items() if name.startswith("pseudo/")]
+    assert len(shares) == 3
+    assert sum(shares) in (0.0, pytest.approx(1.0))
+    assert "among the confident pseudo-labels, beside its share" in pages["seg"].read_text()
+
+
+def test_runs_side_by_side_and_seeds(semikit: Call, runs: Runs, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        shutil.copytree(runs["cls"], tmp_path / f"several/seed-{seed}")
+    other = shutil.copytree(runs["cls"], tmp_path / "other")
+    config = other / "config.yaml"
+    config.write_text(config.read_text().replace("iterations: 2", "iterations: 3"))
+    answer = semikit("report", tmp_path / "several", other, "--images", "2")
+    assert answer.code == 0, answer.err
+    page = Page(Path("report.html").read_text())
+    assert "± 0.00" in page.text
+    assert "mean of 2 seeds" in page.text
+    assert re.search(r"train.iterations 2 +3 ", page.text)
+    assert len(page.cards()) == 2
+    assert answer.out.startswith("report.html (")
+
+
+def test_a_run_whose_data_are_gone_has_a_page_without_images(semikit: Call, runs: Runs, tmp_path: Path) -> None:
+    run_folder = shutil.copytree(runs["seg"], tmp_path / "run")
+    config = run_folder / "config.yaml"
+    config.write_text(re.sub(r"(images|masks): /", r"\1: /gone/", config.read_text()))
+    answer = semikit("report", run_folder)
+    assert answer.code == 0, answer.err
+    assert "note: run: no images, confusion and calibration" in answer.out
+    text = Path("report.html").read_text()
+    assert "/gone/" in Page(text).text
+    assert "img" not in Page(text).found
+    assert 'id="confusion"' not in text
+
+
+def test_a_run_that_goes_on_is_shown_as_it_stands(semikit: Call, runs: Runs, tmp_path: Path) -> None:
+    run_folder = shutil.copytree(runs["cd"], tmp_path / "run")
+    (run_folder / "results.json").unlink()
+    assert semikit("report", run_folder, "--images", "0").code == 0
+    page = Page(Path("report.html").read_text())
+    assert "not ended; the best so far" in page.text
+    assert "img" not in page.found
+
+
+def test_what_is_no_run_is_said(semikit: Call, runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for arguments, text in (
+        ((tmp_path / "empty",), "is no run folder"),
+        ((tmp_path / "none",), "does not exist"),
+        ((runs["seg"], runs["cls"]), "is of seg and"),
+        ((runs["seg"], runs["seg"]), "given twice"),
+        ((runs["seg"], "-o", "page.txt"), "-o report.html"),
+        ((runs["seg"], "-o", "none/page.html"), "-o report.html"),
+        ((runs["seg"], "--images", "-1"), "--images -1"),
+    ):
+        answer = semikit("report", *arguments)
+        assert answer.code == 2
+        assert text in answer.err
+        assert not Path("report.html").exists()
+
+
+def test_a_temperature_is_found_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20_000, 4, generator=generator) * 3
+    labels = torch.multinomial((logits / 2.5).softmax(1), 1, generator=generator)[:, 0]
+    assert fitted_temperature(logits, labels) == pytest.approx(2.5, rel=0.05)
+    assert fitted_temperature(logits, logits.argmax(1)) == pytest.approx(0.05, rel=1e-3)
+
+
+def examined(index: int, classes: Any, labels: Any) -> Examined:
+    shares = torch.nn.functional.one_hot(torch.tensor(classes), 3).movedim(-1, 0) * 0.7 + 0.1
+    known = torch.tensor(labels)
+    picture = np.random.default_rng(index).integers(0, 256, (400, 500, 3)).astype(np.uint8)
+    confidence, found = shares.max(0)
+    return Examined(index, [picture], shares, found, confidence, known.clamp(min=0), known >= 0)
+
+
+def test_scores_of_one_image() -> None:
+    inspection = Inspection(3, 4)
+    inspection.add(examined(0, [[0, 0], [1, 1]], [[0, 0], [0, 1]]))
+    inspection.add(examined(1, [[0, 2], [1, 1]], [[-1, -1], [-1, -1]]))  # nothing is known of it
+    (record,) = inspection.records
+    assert record == ImageRecord(0, pytest.approx(7 / 12), pytest.approx(0.8), 0.75, {0: pytest.approx(2 / 3), 1: 0.5})
+    change = Inspection(3, 2, background=0)
+    change.add(examined(0, [[0, 0], [0, 0]], [[0, 0], [0, 0]]))
+    change.add(examined(1, [[0, 2], [0, 0]], [[0, 0], [0, 0]]))
+    assert [(one.score, one.by_class) for one in change.records] == [(1.0, {}), (0.0, {2: 0.0})]
+
+
+def test_images_are_chosen_from_every_order_and_class() -> None:
+    shares = np.random.default_rng(0).permutation(100) / 100
+    records = [ImageRecord(k, share, 1 - share / 2, share, {k % 7: share}) for k, share in enumerate(shares.tolist())]
+    found = chosen(records, 14)
+    orders = ranked(records)
+    assert len(found) == len({one.index for one in found}) == 14
+    assert all(order[0] in found and order[1] in found for order in orders.values())
+    assert orders["typical"][0].score in (0.49, 0.5)
+    for number in range(7):
+        assert min((one for one in records if number in one.by_class), key=lambda one: one.score) in found
+    assert len(chosen(records, 500)) == 100
+    assert chosen([], 5) == []
+
+
+def test_pictures_stay_below_their_budget() -> None:
+    album, taken = Album([[0, 0, 0], [255, 0, 0], [0, 255, 0]], budget=1_000_000), 0
+    noise = np.random.default_rng(1).integers(-1, 3, (400, 500))
+    found = examined(0, np.maximum(noise, 0).tolist(), noise.tolist())
+    while not album.full:
+        pictures = [*album.photos(found), album.labels(found.labels, found.valid), album.confidence(found.confidence)]
+        taken += sum(map(len, pictures))
+    assert taken < 1_150_000  # an image of noise more, which nothing makes smaller
+    assert BUDGET * 1.02 < 20e6
+
+
+def in_browser(page: Path, asked: str = "") -> Page:
+    """The page as a browser without a screen has it once its script has run; nothing was said in the console."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom")
+    command = [CHROMIUM, *options, f"{page.as_uri()}{asked}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    return Page(done.stdout)
+
+
+def test_in_a_browser_the_worst_come_first(pages: Runs) -> None:
+    cards = in_browser(pages["seg"]).cards()
+    places = [int(card["data-worst"]) for card in cards]
+    assert places == sorted(places)
+    assert not any("hidden" in card for card in cards)
+
+
+def test_in_a_browser_a_class_and_an_order_are_chosen(pages: Runs) -> None:
+    page = in_browser(pages["cls"], "#order=uncertain&class=1")
+    visible = [card for card in page.cards() if "hidden" not in card]
+    assert len(visible) == 3
+    assert all(card["data-classes"].startswith("1:") for card in visible)
+    places = [int(card["data-uncertain"]) for card in visible]
+    assert places == sorted(places)
+    assert "3 of 3 images" in page.text
