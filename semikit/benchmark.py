@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from semikit import __version__
 from semikit.run import build
 from semikit.run.config import Config
-from semikit.training.device import choose_device, describe_device, peak_memory, settled_precision, wait_for
+from semikit.training.device import choose_device, describe_device, kernels, peak_memory, settled_precision, wait_for
 from semikit.training.reporter import Reporter
 from semikit.training.step import PARTS
 
@@ -196,6 +196,7 @@ def peak_of(device: torch.device, precision: str, given: float | None) -> Peak:
     """
     if given is not None:
         return Peak(given, "given")
+    precision = settled_precision(precision, device)
     return known_peak(describe_device(device), precision) or measured_peak(device, precision)
 
 
@@ -218,12 +219,13 @@ def measured_peak(device: torch.device, precision: str) -> Peak:
     side, dtype = _SIDE[device.type], {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     one, two = torch.randn(2, side, side, device=device).to(dtype).unbind()
     times: list[float] = []
-    while len(times) < _TRIES or sum(times) < _ENOUGH:
-        wait_for(device)
-        begun = time.perf_counter()
-        torch.mm(one, two)
-        wait_for(device)
-        times.append(time.perf_counter() - begun)
+    with kernels(device, precision)():
+        while len(times) < _TRIES or sum(times) < _ENOUGH:
+            wait_for(device)
+            begun = time.perf_counter()
+            torch.mm(one, two)
+            wait_for(device)
+            times.append(time.perf_counter() - begun)
     return Peak(2 * side**3 / min(times) / 1e12, f"{precision}, measured, product of {side} x {side} matrices")
 
 

@@ -181,7 +181,7 @@ def test_peaks() -> None:
         assert full <= tf32 < half <= 2.02 * tf32
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16", "auto"])
 def test_the_peak_of_a_cpu_is_measured(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(benchmark._SIDE, "cpu", 64)
     monkeypatch.setattr(benchmark, "_ENOUGH", 0.0)
@@ -189,7 +189,8 @@ def test_the_peak_of_a_cpu_is_measured(precision: str, monkeypatch: pytest.Monke
     assert peak_of(cpu, precision, 790.0) == Peak(790.0, "given")
     ticks = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.0])
     monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(ticks))
-    wanted = Peak(2 * 64**3 / 1e12, f"{precision}, measured, product of 64 x 64 matrices")
+    settled = "fp32" if precision == "auto" else precision
+    wanted = Peak(2 * 64**3 / 1e12, f"{settled}, measured, product of 64 x 64 matrices")
     assert peak_of(cpu, precision, None) == wanted, "the fastest of three counts"
 
 
