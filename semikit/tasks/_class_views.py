@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeAlias, final
 
@@ -23,9 +23,11 @@ from semikit.core.losses import denominators
 from semikit.core.rng import rng_for
 from semikit.core.task import BatchLayout
 from semikit.data.formats.photos import Reduce
+from semikit.data.loading.decoded import DecodedScenes
 from semikit.data.loading.streams import Stream, items_at
+from semikit.data.shards.pool import ShardStream
 from semikit.distributed.collectives import own_part, own_positions
-from semikit.settings.base import Settings
+from semikit.settings.base import Location, Settings
 from semikit.tasks._training_data import LABELED, SECOND, UNLABELED, Pools
 
 
@@ -48,6 +50,10 @@ class ClassViews(Settings):
     """How crops of one's own photographs are made while training: auto: JPEGs are decoded at a half, quarter or eighth
     of their size where no crop is enlarged by that, and torch resamples; exact: at their size, and Pillow resamples, as
     for published data sets."""
+    cache: Literal["auto", "none"] | Location = "auto"
+    """Folder for decoded photographs, which are kept where all find room; auto: the system's temporary one."""
+    cache_gb: float = Field(4.0, gt=0)
+    """Gigabytes of them at most, and never more than a quarter of what is free and of the memory."""
 
     @property
     def reduction(self) -> Reduce | None:
@@ -67,13 +73,17 @@ class ClassCrops:
     strong_views: int
     quick: bool = False
     """Whether torch resamples them (`random_crop`)."""
+    decoded: DecodedScenes = field(default_factory=lambda: DecodedScenes(None))
 
     def __call__(self, stream: str, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:
         """One image of a stream; everything random comes from `rng`."""
         settings, size = self.settings, self.settings.size
         assert size is not None
         source, position = self.pools[stream][index]
-        image, _ = source.image(position)
+        if isinstance(source, ShardStream):
+            image, _ = source.image(position)
+        else:
+            image = self.decoded.photograph(source, position)
         crops = np.empty((1 + (self.strong_views if stream == UNLABELED else 0), 3, size, size), np.uint8)
         for crop in crops:
             made = random_crop(image, size, rng, settings.crop, settings.weak.flip, self.quick)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +24,6 @@ from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, s
 from semikit.data.samples import DataParts, Samples, channels_of
 from semikit.data.spec import refuse_unreachable
 from semikit.data.watches import DataWatch
-from semikit.distributed.collectives import process_count
 from semikit.errors import ConfigError, DataError, some
 from semikit.files import make_folder
 from semikit.inference.evaluation import PixelEvaluation
@@ -42,7 +40,7 @@ from semikit.settings.base import Settings
 from semikit.tasks._crops import Crops, LabeledGround
 from semikit.tasks._data import learned_orientation, orientation_of
 from semikit.tasks._pixels import PixelViewMaker, PixelViews
-from semikit.tasks._training_data import LABELED, Pools, TrainingData
+from semikit.tasks._training_data import LABELED, Pools, TrainingData, shared_name
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -321,18 +319,12 @@ class PixelTask(Task, ABC):
     def batches(self, steps: range, workers: int, pin: bool) -> Iterator[Any]:
         """Raw crops, step by step."""
         views, crop = self.settings, self.settings.weak.crop
-        with decoded_scenes(views.cache, views.cache_gb, crop, self._shared()) as self.decoded:
+        with decoded_scenes(views.cache, views.cache_gb, crop, shared_name(self.run_folder)) as self.decoded:
 
             def make(pools: Pools) -> Crops:
                 return Crops(pools, frozenset({LABELED}), views.weak, self._ground, self.decoded)
 
             yield from self.learned.batches(make, steps, workers, self.run_folder, pin=pin, bad_files=self.bad_files)
-
-    def _shared(self) -> str | None:
-        """What the folder of decoded scenes is called in all processes of a run."""
-        if process_count() == 1:
-            return None
-        return hashlib.blake2b(str(Path(self.run_folder or "-").absolute()).encode(), digest_size=8).hexdigest()
 
     @cached_property
     def _ground(self) -> LabeledGround:

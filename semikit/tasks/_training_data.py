@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from semikit.data.samples import DataParts, Samples
 from semikit.data.shards.pool import ShardStream
 from semikit.data.shards.tar_files import COUNTS, ShardCounts
 from semikit.data.splits import choose
-from semikit.distributed.collectives import own_positions
+from semikit.distributed.collectives import own_positions, process_count
 from semikit.errors import FileFault
 from semikit.tasks._data import SourceSettings
 
@@ -151,6 +152,13 @@ class TrainingData:
         if self.requirements.partner_batch:
             batches[SECOND] = self.layout.unlabeled_batch
         return [Stream(name, _length(pools[name]), batch, own_positions(batch)) for name, batch in batches.items()]
+
+
+def shared_name(run_folder: Path | None) -> str | None:
+    """What all processes of a run call a folder that they share; None: there is only one process."""
+    if process_count() == 1:
+        return None
+    return hashlib.blake2b(str(Path(run_folder or "-").absolute()).encode(), digest_size=8).hexdigest()
 
 
 def _length(pool: Sized | ShardStream) -> int | None:

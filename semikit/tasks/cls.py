@@ -25,14 +25,16 @@ from semikit.data.hold_out import held_out_as_stated
 from semikit.data.label_spec import LabelSpec, load_labels
 from semikit.data.labeled_images import open_labeled, unlabeled_files
 from semikit.data.leftovers import with_leftovers
+from semikit.data.loading.decoded import DecodedScenes, decoded_photographs, kept_photographs
 from semikit.data.notices import balance_notice, class_census
 from semikit.data.published.class_sets import PublishedImages, open_published_images
-from semikit.data.samples import DataParts, refuse_overlap
+from semikit.data.samples import DataParts, Samples, refuse_overlap
 from semikit.data.shards.decoders import PoolRgb
 from semikit.data.shards.pool_spec import pool_among
 from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
 from semikit.distributed.collectives import process_rank
 from semikit.errors import ConfigError, InputError
+from semikit.files import make_folder
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.in_memory import Prediction, classify
 from semikit.inference.pictures import captioned, confusion_picture, save_png
@@ -43,7 +45,7 @@ from semikit.models.unused import freeze_unused
 from semikit.settings.base import Settings
 from semikit.tasks._class_views import ClassCrops, ClassViewMaker, ClassViews, numbers_of
 from semikit.tasks._data import SourceSettings, learned_orientation, orientation_of, with_pool
-from semikit.tasks._training_data import LABELED, SECOND, UNLABELED, Pools, TrainingData
+from semikit.tasks._training_data import LABELED, SECOND, UNLABELED, Pools, TrainingData, shared_name
 
 _CHECKED = 500
 """Images of each part of a published data set that are opened before training."""
@@ -98,6 +100,7 @@ class Classification(Task):
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.learned = TrainingData(parts, data, layout, requirements)
         self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
+        self.decoded = DecodedScenes(None)
         self.scored: list[tuple[weakref.ref[Network], torch.Tensor]] = []
 
     # -------------------------------------------------------------------------------------------- before training
@@ -143,6 +146,8 @@ class Classification(Task):
     def check(self, thorough: bool = False, resumed: bool = False) -> None:
         """Labelled and scored images, of a published data set some; with `thorough` all, and the unlabelled."""
         learned, split = self.learned, self.learned.split
+        if isinstance(self.settings.cache, Path):
+            make_folder(self.settings.cache)
         labelled, unlabelled, *scored = parts_of(split, learned.val, learned.test, masks=False)
         self.census = class_census([labelled, *scored], self.class_names)
         opened = [labelled, *scored]
@@ -166,9 +171,11 @@ class Classification(Task):
         ]
 
     def facts(self) -> Mapping[str, str]:
-        """Sizes and type of values."""
-        upright = orientation_of(self.data) != "stored"
-        return describe(self.learned.train, self.learned.split.labeled, 3, None, upright)
+        """Sizes and type of values, and whether photographs are decoded once."""
+        views, upright = self.settings, orientation_of(self.data) != "stored"
+        facts = describe(self.learned.train, self.learned.split.labeled, 3, None, upright)
+        kept = "" if views.size is None else kept_photographs(*self._read(), views.cache, views.cache_gb)
+        return {**facts, "decoded": kept} if kept else facts
 
     def typical_side(self) -> int:
         """The median of the labelled images' shorter sides."""
@@ -229,10 +236,28 @@ class Classification(Task):
             numbered = learned.streams({LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled})
             return numbers_of(numbered, self.layout.seed, steps)
 
-        def make(pools: Pools) -> ClassCrops:
-            return ClassCrops(pools, self.settings, self.requirements.strong_views, self.reduce is not None)
+        return self._crops(steps, workers, pin)
 
-        return learned.batches(make, steps, workers, self.run_folder, self.reduce, pin=pin, bad_files=self.bad_files)
+    def _crops(self, steps: range, workers: int, pin: bool) -> Iterator[Any]:
+        """Raw crops of images in files, which are kept decoded where all find room."""
+        views, learned, options = self.settings, self.learned, {"pin": pin, "bad_files": self.bad_files}
+        with decoded_photographs(*self._read(), views.cache, views.cache_gb, shared_name(self.run_folder)) as decoded:
+            self.decoded = decoded
+
+            def make(pools: Pools) -> ClassCrops:
+                return ClassCrops(pools, views, self.requirements.strong_views, self.reduce is not None, decoded)
+
+            yield from learned.batches(make, steps, workers, self.run_folder, self.reduce, **options)
+
+    def _read(self) -> tuple[Samples, list[int]]:
+        """The images that are learned from, as they are cropped, and their numbers."""
+        split = self.learned.split
+        read = {*split.labeled, *(split.unlabeled if self.requirements.unlabeled else ())}
+        return split.pool.reduced(self.reduce), sorted(read)
+
+    def news(self) -> Sequence[str]:
+        """What became of the decoded photographs."""
+        return self.decoded.news()
 
     def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
         """Weak and strong views and normalisation, on the device."""

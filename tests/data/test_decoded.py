@@ -17,7 +17,15 @@ from PIL import Image
 from semikit.augment.settings import WeakSettings
 from semikit.data.formats.mask_values import MaskValues
 from semikit.data.image_pairs import ImagePairs
-from semikit.data.loading.decoded import DecodedScenes, decoded_scenes, kept_scenes, room
+from semikit.data.labeled_images import LabeledFiles
+from semikit.data.loading.decoded import (
+    DecodedScenes,
+    decoded_photographs,
+    decoded_scenes,
+    kept_photographs,
+    kept_scenes,
+    room,
+)
 from semikit.data.masked_images import MaskedImages
 from semikit.data.samples import Samples
 from semikit.errors import FileFault
@@ -243,3 +251,59 @@ def test_room_is_a_quarter_of_what_is_free_at_most(tmp_path: Path) -> None:
     found = room(tmp_path, 1e9)
     assert found is not None
     assert found[1] < 10**18
+
+
+def photographs(folder: Path, count: int) -> LabeledFiles:
+    paths = tuple(saved(folder / f"{k}.jpg", np.roll(RGB, 9 * k, 1), exif=exif(6)) for k in range(count))
+    return LabeledFiles(tuple(path.stem for path in paths), paths, np.zeros(count, np.int64), upright=True)
+
+
+def test_photographs_of_one_class_are_the_same_and_not_opened_again(tmp_path: Path) -> None:
+    source = photographs(tmp_path, 2)
+    before = [source.image(index)[0] for index in range(2)]
+    with decoded_photographs(source, range(2), tmp_path, 1.0) as decoded:
+        for _ in range(2):
+            for index, image in enumerate(before):
+                found = decoded.photograph(source, index)
+                assert np.array_equal(found, image)
+                assert found.flags.c_contiguous
+                assert found.flags.writeable, "torch warns of others"
+                source.paths[index].unlink(missing_ok=True)
+        (folder,) = tmp_path.glob("semikit-decoded-*")
+    assert not folder.exists()
+
+
+def test_photographs_are_kept_where_all_find_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, size = photographs(tmp_path, 4), RGB.nbytes
+    source.paths[1].write_bytes(b"no picture")
+    said = kept_photographs(source, range(4), tmp_path, 4 * size / 1e9)
+    assert said.startswith(f"4 photographs, about {4 * size / 1e9:.2g} GB, are decoded once and kept in {tmp_path}")
+    assert not kept_photographs(source, range(4), tmp_path, 3.9 * size / 1e9)
+    assert not kept_photographs(source, range(4), "none", 1.0)
+    with decoded_photographs(source, range(4), tmp_path, 3.9 * size / 1e9) as decoded:
+        assert decoded.folder is None
+        assert np.array_equal(decoded.photograph(source, 0), source.image(0)[0])
+    monkeypatch.setattr("semikit.data.loading.decoded._MEMORY", 1e-9)
+    assert not kept_photographs(source, range(4), tmp_path, 1.0), "more than its share of the memory"
+
+
+def test_no_more_is_kept_than_the_limit_and_what_is_there_is_rarely_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, images = tmp_path / "kept", np.arange(500 * 48, dtype=np.uint32).view(np.uint8)[: 500 * 48]
+    folder.mkdir()
+    source = LabeledFiles(("a",) * 500, (saved(tmp_path / "a.png", images[:48].reshape(4, 4, 3)),) * 500, np.zeros(500))
+    counted: list[Path] = []
+
+    def used(place: Path) -> int:
+        counted.append(place)
+        return sum(item.stat().st_size for item in place.iterdir())
+
+    monkeypatch.setattr("semikit.data.loading.decoded._used", used)
+    each = 48 + 128
+    for decoded in (one := DecodedScenes(folder, 400 * each), other := DecodedScenes(folder, 400 * each)):
+        for index in range(250):
+            decoded.photograph(source, index + 250 * (decoded is other))
+    assert len(one.refused) + len(other.refused) == pytest.approx(100, abs=2)
+    assert sum(item.stat().st_size for item in folder.iterdir()) <= 400 * each
+    assert len(counted) < 350, "more often only where the room ends"

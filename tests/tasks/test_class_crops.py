@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -46,9 +48,13 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return shapes
 
 
-def first_batch(task: Any) -> dict[str, list[Tensor]]:
+def steps(task: Any, count: int) -> Iterator[dict[str, list[Tensor]]]:
     task.run_folder = task.bad_files = None
-    return next(iter(task.batches(range(1), 0, False)))  # type: ignore[no-any-return]
+    yield from task.batches(range(count), 0, False)
+
+
+def first_batch(task: Any) -> dict[str, list[Tensor]]:
+    return next(steps(task, 1))
 
 
 def test_own_photographs_are_reduced_while_training_and_read_whole_for_scores(
@@ -109,3 +115,22 @@ def test_images_of_shards_are_reduced_too(tmp_path: Path) -> None:
         raw["views"]["decode"] = decode
         task: Any = build.build_task(resolve({key: value for key, value in raw.items() if key != "format"}))
         assert task.parts.pool.first()[0].shape == (side, side, 3)
+
+
+@pytest.mark.parametrize("decode", ["auto", "exact"])
+def test_photographs_that_find_room_are_decoded_once(decode: str, tmp_path: Path, read: list[tuple[int, ...]]) -> None:
+    photographs(tmp_path)
+    plain = build.build_task(config(tmp_path, decode=decode, cache="none"))
+    batches = [list(steps(plain, 3))]
+    assert len(read) == 3 * 8
+    (tmp_path / "kept").mkdir()
+    task = build.build_task(config(tmp_path, decode=decode, cache=str(tmp_path / "kept")))
+    assert "8 photographs, about" in task.facts()["decoded"]
+    read.clear()
+    batches.append(list(steps(task, 3)))
+    assert len(read) <= 2 * 8, "each when the room was asked for, and once"
+    for one, other in zip(*batches, strict=True):
+        for stream in ("labeled", "unlabeled"):
+            assert all(torch.equal(a, b) for a, b in zip(one[stream], other[stream], strict=True))
+    assert not task.news()
+    assert not list((tmp_path / "kept").iterdir())

@@ -1,5 +1,5 @@
-"""Scenes of which no window can be read alone (PNG, JPEG, striped TIFF), decoded once into files that all workers and
-processes of a machine map into memory: a crop costs what it shows, not what its scene holds.
+"""Scenes of which no window can be read alone (PNG, JPEG, striped TIFF), and photographs of one class where all find
+room, decoded once into files that all workers and processes of a machine map into memory: a crop costs what it shows.
 
 What a crop is cut from is the same, bit for bit. The files lie in a temporary folder that goes with the run; that of a
 run that was killed is taken away by the next one on this machine.
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from semikit.data.check import target_of
 from semikit.data.formats.images import is_raster, read_info
 from semikit.data.samples import Samples, spread
+from semikit.errors import FileFault
 from semikit.raster.reading import is_striped
 from semikit.raster.region import Region
 
@@ -39,6 +40,10 @@ _LARGER = 4
 """How many times as many pixels as a crop a scene has at least."""
 _BAND = 16_000_000
 """Pixels of a striped raster that are decoded at a time."""
+_MEMORY = 0.25
+"""Share of the machine's memory that photographs take at most: read from a disk they would be slower than decoded."""
+_UNSEEN = 64
+"""What lies in the folder is counted anew whenever a process wrote one such part of the room that it last found."""
 _READ = 32
 """Scenes of which the headers are read to say how large all are."""
 _PREFIX = f"semikit-decoded-{socket.gethostname()}-"
@@ -65,6 +70,8 @@ class DecodedScenes:
     least: int = 0
     refused: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
+    found: int = 0
+    written: int = 0
 
     def image(self, source: Samples, index: int, region: Region | None) -> tuple[Bytes, Mask | None]:
         """As `source.image`; of a scene that is kept a view of its file."""
@@ -80,6 +87,17 @@ class DecodedScenes:
             return source.image(index, region)
         dates = (len(files),) if len(files) > 1 else ()
         return np.moveaxis(kept[:-1].reshape(*dates, -1, *kept.shape[1:]), -3, -1), kept[-1].view(np.bool_)
+
+    def photograph(self, source: Samples, index: int) -> Bytes:
+        """As `source.image` of an image (H, W, 3) that is valid everywhere; the channels of a pixel lie together."""
+        files = source.files(index) if self.folder is not None else ()
+
+        def rows(part: Region | None) -> Bytes:
+            image, _ = source.image(index)
+            return image.reshape(1, len(image), -1)
+
+        kept = self._kept(f"image-{index}", None, files, None, rows)
+        return source.image(index)[0] if kept is None else kept.reshape(kept.shape[1], -1, 3)
 
     def target(
         self, source: Samples, index: int, image: tuple[int, ...], region: Region | None
@@ -135,7 +153,7 @@ class DecodedScenes:
                 for top in range(0, height, rows):
                     part = planes(None if whole else Region(top, 0, min(rows, height - top), width))
                     shape = (len(part), *(part.shape[1:] if whole else size))  # a photo may be turned
-                    if _used(path.parent) + int(np.prod(shape)) > self.limit and top == 0:
+                    if top == 0 and not self._has_room(path.parent, int(np.prod(shape))):
                         return self._refuse(path.stem, "limit")
                     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                     file.seek(0)
@@ -152,6 +170,15 @@ class DecodedScenes:
                 temporary.unlink(missing_ok=True)
         return True
 
+    def _has_room(self, folder: Path, count: int) -> bool:
+        """Whether so many bytes more may be written; those that other processes write meanwhile are few."""
+        if self.written * _UNSEEN >= self.limit - self.found or self.found + self.written + count > self.limit:
+            self.found, self.written = _used(folder), 0
+        if self.found + self.written + count > self.limit:
+            return False
+        self.written += count
+        return True
+
     def _refuse(self, name: str, reason: str) -> bool:
         self.refused.add(name)
         assert self.folder is not None
@@ -166,7 +193,7 @@ def _byte_plane(mask: Mask) -> Bytes:
 
 def _mapped(path: Path) -> Bytes | None:
     try:
-        return np.asarray(np.load(path, mmap_mode="r"))
+        return np.asarray(np.load(path, mmap_mode="c"))  # torch warns of arrays that cannot be written to
     except FileNotFoundError:
         return None
 
@@ -247,6 +274,43 @@ def _remove_abandoned(base: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         except OSError:  # another user's
             continue
+
+
+@contextmanager
+def decoded_photographs(
+    source: Samples, indices: Sequence[int], place: Place, gigabytes: float, shared: str | None = None
+) -> Iterator[DecodedScenes]:
+    """Keep decoded photographs while the block runs, where `kept_photographs` says that they will be."""
+    if kept_photographs(source, indices, place, gigabytes):
+        with decoded_scenes(place, _in_memory(gigabytes), 0, shared) as decoded:
+            yield decoded
+    else:
+        yield DecodedScenes(None)
+
+
+def kept_photographs(source: Samples, indices: Sequence[int], place: Place, gigabytes: float) -> str:
+    """What photographs of one class take in the room for them, by at most 32 that are decoded; empty: not all of them
+    find room, and none is kept.
+    """
+    found = room(place, _in_memory(gigabytes))
+    sizes = []
+    for index in spread(indices, _READ) if found else []:
+        with suppress(FileFault):  # which training counts
+            sizes.append(source.image(index)[0].nbytes if source.files(index) else 0)
+    total = sum(sizes) / max(1, len(sizes)) * len(indices)
+    if found is None or not 0 < total <= found[1]:
+        return ""
+    return (
+        f"{len(indices)} photographs, about {total / 1e9:.2g} GB, are decoded once and kept in {found[0]} meanwhile "
+        "(views.cache, views.cache_gb)"
+    )
+
+
+def _in_memory(gigabytes: float) -> float:
+    """As many gigabytes, or those of a share of the memory of this machine."""
+    if sys.platform == "win32":
+        return 0.0
+    return min(gigabytes, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _MEMORY / 1e9)
 
 
 def kept_scenes(source: Samples, indices: Sequence[int], crop: int, place: tuple[Path, int] | None) -> str:
