@@ -1,1 +1,1 @@
-"""The training step in its parts, the forms of public code beside it, RandAugment beside PIL's, and the loader."""
+"""The training step in its parts, the forms of public code beside it, and RandAugment beside PIL's."""

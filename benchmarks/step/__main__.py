@@ -11,7 +11,7 @@ from typing import Annotated, Any, final
 import typer
 from rich.console import Console
 
-from benchmarks.step.tables import augment_table, loader_table, step_table
+from benchmarks.step.tables import augment_table, step_table
 from semikit.cli import options as o
 from semikit.cli.output import check_json, write_json
 from semikit.errors import InputError, SemikitError, unknown
@@ -19,7 +19,7 @@ from semikit.run import recipes
 from semikit.run.compose import flag_overrides
 
 _REPEATS, _WARMUP, _WARMUP_COMPILED = 9, 1, 3
-_BATCH, _ITEMS = 2, 320
+_BATCH = 2
 _CROPS = {"seg": "126,266", "cd": "126,252"}
 _CLASSES = {"seg": 21, "cd": 2, "cls": 10}
 _FORMS = {"seg": ["reference"], "cd": ["reference"], "cls": ["contiguous", "reference"]}
@@ -52,25 +52,21 @@ def benchmark(
     profile: Annotated[
         Path | None, typer.Option(help="Trace a step into this file; count its copies and waits.")
     ] = None,
-    loader: Annotated[Path | None, typer.Option(help="Measure loading instead, of the data that --data takes.")] = None,
-    items: Annotated[int | None, typer.Option(min=1, help="Crops measured with --loader (default: 320).")] = None,
     clock: Annotated[str, typer.Option(help="wall | cpu: this process's share, on a machine others use too.")] = "wall",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers as JSON.")] = None,
     device: o.Device = None,
     precision: o.Precision = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile the training step.")] = None,
 ) -> None:
-    """Time a training step and its parts, or the loader.
+    """Time a training step and its parts.
 
     python -m benchmarks.step seg --crop 126,266 --against reference
     python -m benchmarks.step cls --against reference method.name=unimatch_v2
     """
     wanted = _Wanted(task, classes, repeats, against, clock, same_precision, peak, profile)
     wanted.check()
-    if loader is not None:
-        _only_with_steps(against=against, repeats=repeats, compile=compile_, peak=peak, profile=profile)
-    if task == "cls":
-        _only_with_crops(crop=crop, loader=loader, items=items)
+    if task == "cls" and crop is not None:
+        raise InputError("cls is measured on images that live on the device; leave out --crop.")
     sides = [] if task == "cls" else parse_crops(crop or _CROPS[task])
     if profile is not None:
         _check_profile(profile, sides)
@@ -80,10 +76,7 @@ def benchmark(
     from benchmarks.step.forms import threads as threads_of
 
     with threads_of(threads):
-        if loader is not None:
-            found = _loading(loader, above, sides, items or _ITEMS, wanted)
-        else:
-            found = _stepping(above, sides, wanted)
+        found = _stepping(above, sides, wanted)
     if json_file is not None:
         write_json(json_file, found)
 
@@ -176,33 +169,6 @@ def _augmenting(config: Any, asked: Any, console: Console) -> list[dict[str, Any
     speeds = [measure_augment(config.views.strong, size, asked.repeats, device, asked.clock) for size in sizes]
     console.print(augment_table(speeds))
     return [speed.as_plain() for speed in speeds]
-
-
-def _loading(spec: Path, above: Mapping[str, Any], sides: list[int], items: int, wanted: _Wanted) -> dict[str, Any]:
-    """The loader, at each side of the crops."""
-    from benchmarks.step.loading import measure_loading
-    from benchmarks.step.watch import CLOCKS
-
-    console = Console()
-    found = _told(_config(wanted.task, above, sides[0]), wanted.clock, console)
-    for side in sides:
-        weak = _config(wanted.task, above, side).views.weak
-        speeds = measure_loading(spec, weak, items, CLOCKS[wanted.clock], wanted.task)
-        console.print(loader_table(side, speeds))
-        found[f"loader, crop {side}"] = [speed.as_plain() for speed in speeds]
-    return found
-
-
-def _only_with_crops(**given: object) -> None:
-    wrong = [f"--{name}" for name, value in given.items() if value is not None]
-    if wrong:
-        raise InputError(f"cls is measured on images that live on the device; leave out {', '.join(wrong)}.")
-
-
-def _only_with_steps(**given: object) -> None:
-    wrong = [f"--{name}" for name, value in given.items() if value is not None]
-    if wrong:
-        raise InputError(f"--loader measures loading, not steps; leave out {', '.join(wrong)}.")
 
 
 def _check_profile(path: Path, sides: list[int]) -> None:

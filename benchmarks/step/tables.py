@@ -1,4 +1,4 @@
-"""The tables of `semikit benchmark`: the split of a step, its ratios and speed; RandAugment; the loader."""
+"""The tables of `semikit benchmark`: the split of a step, its ratios and speed; RandAugment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from benchmarks.step import parts
 
 if TYPE_CHECKING:
     from benchmarks.step.augment_speed import AugmentSpeed
-    from benchmarks.step.loading import LoadingSpeed
     from benchmarks.step.steps import Measured, Speed
 
 
@@ -83,14 +82,4 @@ def augment_table(speeds: list[AugmentSpeed]) -> Table:
         table.add_column(column, justify="right")
     for speed in speeds:
         table.add_row(f"{speed.batch}", f"{speed.semikit:.0f}", f"{speed.pil:.0f}", f"{speed.ratio:.2f}")
-    return table
-
-
-def loader_table(side: int, speeds: list[LoadingSpeed]) -> Table:
-    """Items a second by stream."""
-    table = Table(box=None, header_style="bold", title=f"loader, crop {side}, one process", title_justify="left")
-    for column in ("stream", "items/s", "bytes/item"):
-        table.add_column(column, justify="left" if column == "stream" else "right")
-    for speed in speeds:
-        table.add_row(speed.stream, f"{speed.items_per_second:.1f}", f"{speed.bytes_per_item}")
     return table

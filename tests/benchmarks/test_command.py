@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from benchmarks.step.__main__ import run
 
@@ -81,24 +79,6 @@ def test_our_form_alone_in_bf16(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cpu time" in told
 
 
-def test_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parts = []
-    for split in ("train", "val"):
-        for kind, shape in (("images", (32, 32, 3)), ("masks", (32, 32))):
-            (tmp_path / split / kind).mkdir(parents=True)
-            for number in range(2):
-                Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / split / kind / f"{number}.png")
-        parts.append(f"{split}: {{images: {split}/images, masks: {split}/masks}}")
-    spec = tmp_path / "data.yaml"
-    spec.write_text("\n".join([*parts, "classes: [a, b]"]))
-    path = tmp_path / "numbers.json"
-    flags = ["--loader", str(spec), "--crop", "16", "--items", "32", "--json", str(path)]
-    assert run(["seg", "--device", "cpu", *flags]) == 0
-    assert "items/s" in capsys.readouterr().out
-    speeds = json.loads(path.read_text())["loader, crop 16"]
-    assert [speed["stream"] for speed in speeds] == ["labeled", "unlabeled"]
-
-
 def test_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "numbers.json"
     flags = ["--device", "cpu", "--batch", "1", "--classes", "3", "--repeats", "2", "--json", str(path)]
@@ -126,21 +106,15 @@ def test_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["cdd"], "unknown task to benchmark 'cdd'. Did you mean 'cd'? Known: cd, cls, seg."),
         (["seg", "--against", "contiguous"], "unknown --against 'contiguous'."),
-        (["cls", "--crop", "32", "--items", "3"], "live on the device; leave out --crop, --items."),
+        (["cls", "--crop", "32"], "live on the device; leave out --crop."),
         (["cls", "--against", "referenz"], "Did you mean 'reference'? Known: contiguous, reference."),
         (["cd", "--against", "naive"], "unknown --against 'naive'. Known: reference."),
         (["seg", "--same-precision"], "--same-precision is about the reference"),
         (["seg", "--profile", "trace.json"], "--profile traces one step; with it give one --crop, not 2"),
         (["seg", "--profile", "no/dir/x.json", "--crop", "28"], "cannot write to no/dir/x.json"),
-        (["seg", "--loader", "x.yaml", "--peak", "3"], "leave out --peak."),
         (["seg", "--clock", "gpu"], "unknown --clock 'gpu'. Did you mean 'cpu'? Known: cpu, wall."),
         (["seg", "method.name=fixmatch"], "the step that is measured is that of unimatch_v2, not fixmatch"),
         (["seg", "--json", "no/dir/x.json"], "cannot write to no/dir/x.json: there is no such folder"),
-        (
-            ["seg", "--loader", "x.yaml", "--against", "reference"],
-            "--loader measures loading, not steps; leave out --against.",
-        ),
-        (["seg", "--loader", "x.yaml", "--repeats", "9", "--compile"], "leave out --repeats, --compile."),
         (["seg", "--crop", "126;266"], "--crop takes whole numbers with commas between them"),
         (["seg", "--crop", "0"], "got '0'"),
         (["seg", *TINY, "--crop", "30"], "multiple of 14. Instead of 30 take 28 or 42"),

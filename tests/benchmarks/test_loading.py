@@ -2,61 +2,42 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from benchmarks.step.loading import measure_loading
-from semikit.augment.settings import WeakSettings
+from benchmarks.loading import STREAMS, measured, photographs, scenes
 from semikit.errors import DataError
+from tests.helpers import class_sets, photos
 
 CROP = 24
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 
 
-def folders(path: Path, masks: int) -> Path:
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for kind, count in (("images", 5), ("masks", masks if split == "train" else 5)):
-            folder = path / split / kind
-            folder.mkdir(parents=True)
-            shape = (40, 50, 3) if kind == "images" else (40, 50)
-            for number in range(count):
-                pixels = rng.integers(0, 256 if kind == "images" else 2, shape, dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    text = "\n".join(f"{split}: {{images: {split}/images, masks: {split}/masks}}" for split in ("train", "val"))
-    spec = path / "data.yaml"
-    spec.write_text(f"{text}\nclasses: [a, b]\n")
-    return spec
-
-
-def test_both_streams_with_their_bytes(tmp_path: Path) -> None:
-    labeled, unlabeled = measure_loading(folders(tmp_path, 3), WeakSettings(crop=CROP), items=32)
-    assert (labeled.stream, unlabeled.stream) == ("labeled", "unlabeled")
+def test_weak_crops_of_images_with_masks(tmp_path: Path) -> None:
+    source, labeled, makers = scenes(photos.write(tmp_path), CROP)
+    assert (len(source), len(labeled)) == (8, 6)
+    found = measured(makers, {"labeled": 6, "unlabeled": 8}, items=32)
     pixels = CROP * CROP
-    assert unlabeled.bytes_per_item == 3 * pixels + pixels + 8, "uint8 image, bool valid, number"
-    assert labeled.bytes_per_item == unlabeled.bytes_per_item + pixels, "and uint8 labels"
-    assert labeled.items_per_second > 0
-    assert unlabeled.as_plain()["items_per_second"] == unlabeled.items_per_second
+    for stream, masks in zip(STREAMS, (1, 0), strict=True):
+        assert all(spent > 0 for spent, _ in found[stream].values())
+        sizes = {name: size for name, (_, size) in found[stream].items()}
+        assert sizes["semikit"] == (3 + 1 + masks) * pixels + 8, "uint8 image, bool valid, uint8 labels, number"
+        assert sizes["PIL"] == sizes["torchvision"] == (3 + masks) * pixels + 8
 
 
 def test_without_masks_there_is_no_labelled_stream(tmp_path: Path) -> None:
-    spec = folders(tmp_path, 1)
+    spec = photos.write(tmp_path)
     spec.write_text(spec.read_text().replace(", masks: train/masks", ""))
     with pytest.raises(DataError, match="no training image has a mask"):
-        measure_loading(spec, WeakSettings(crop=CROP), items=16)
+        scenes(spec, CROP)
 
 
-def test_pairs_of_change_detection(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for kind in ("A", "B", "label"):
-            folder = tmp_path / split / kind
-            folder.mkdir(parents=True)
-            for number in range(2):
-                shape = (40, 50) if kind == "label" else (40, 50, 3)
-                pixels = rng.integers(0, 2, shape, dtype=np.uint8) * 255
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    labeled, unlabeled = measure_loading(tmp_path, WeakSettings(crop=CROP), items=16, task="cd")
-    pixels = CROP * CROP
-    assert unlabeled.bytes_per_item == 2 * 3 * pixels + pixels + 8, "two uint8 images, one bool valid, number"
-    assert labeled.bytes_per_item == unlabeled.bytes_per_item + pixels
+def test_crops_of_photographs(tmp_path: Path) -> None:
+    class_sets.folders(tmp_path, ("a", "b"), 90, 4, "train", "jpg")
+    (tmp_path / "kept").mkdir()
+    source, labeled, makers = photographs(tmp_path / "train", CROP, tmp_path / "kept")
+    assert len(labeled) == len(source) == 8
+    found = measured(makers, dict.fromkeys(STREAMS, 8), items=16)
+    for stream, crops in zip(STREAMS, (1, 3), strict=True):
+        sizes = {name: size for name, (_, size) in found[stream].items()}
+        assert set(sizes.values()) == {crops * 3 * CROP * CROP + 8.0, 8.0}
+        assert sizes["decoding"] == 8
