@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from tests.helpers import icons, miniatures, pairs, photos
+from tests.helpers import icons, miniatures, pairs, photos, shortcuts
 from tests.helpers.processes import Server
 
 
@@ -27,6 +27,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"{folder} has no {', '.join(missing)}")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cpu-times", type=Path, help="write the processor time of each test to this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (path := config.getoption("--cpu-times")) is not None:
+        from tests.helpers.cpu_times import CpuTimes  # by /proc
+
+        config.pluginmanager.register(CpuTimes(path))
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now stays: collections of garbage, which some tests ask for, need not look through it."""
     gc.collect()
@@ -37,6 +48,13 @@ def pytest_collection_finish() -> None:
 def _one_thread() -> None:
     """Tests are small: threads cost more than they bring, and sums depend on their number."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shortcuts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In this process and, by the environment, in those it starts."""
+    os.environ[shortcuts.FOLDER] = str(tmp_path_factory.mktemp("unused"))
+    shortcuts.take()
 
 
 @pytest.fixture(scope="session")

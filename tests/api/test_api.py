@@ -18,14 +18,8 @@ from PIL import Image
 
 import semikit
 from semikit.cli.app import run as command
-from semikit.training import tracking
 
 Small = dict[str, tuple[ModuleType, Path]]
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
 
 
 @pytest.fixture(scope="module")

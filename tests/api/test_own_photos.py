@@ -23,7 +23,6 @@ from semikit.run.begun import read_begun
 from semikit.run.config import resolve, resumable
 from semikit.run.folder import unfinished
 from semikit.run.resume import read_run_config
-from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint, save_last
 from tests.helpers import photos, stored
 
@@ -43,15 +42,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "draw_curves", lambda rows, path: None)
-        raw = photos.raw(data)
-        settings = {f"{part}.{key}": raw[part][key] for part in ("model", "views", "optimizer") for key in raw[part]}
-        out = tmp_path_factory.mktemp("run") / "run"
-        semikit.train(
-            "seg", data=data, iterations=2, batch=2, workers=0, device="cpu", out=out,
-            settings={**settings, "train.group": 2},
-        )  # fmt: skip
+    raw = photos.raw(data)
+    settings = {f"{part}.{key}": raw[part][key] for part in ("model", "views", "optimizer") for key in raw[part]}
+    out = tmp_path_factory.mktemp("run") / "run"
+    semikit.train(
+        "seg", data=data, iterations=2, batch=2, workers=0, device="cpu", out=out,
+        settings={**settings, "train.group": 2},
+    )  # fmt: skip
     return out
 
 

@@ -157,9 +157,8 @@ def test_a_preset_of_small_networks_is_for_every_task(
     run = build_run(config, tmp_path, Reporter())
     assert has_batch_norm(run.network)
     run.trainer.method.train()
-    for step, batch in enumerate(run.task.batches(range(2), 0, False)):
-        labeled, unlabeled = run.task.views(batch, step, torch.device("cpu"))
-        assert run.trainer.stepper(labeled, unlabeled, step)["loss"].isfinite()
+    labeled, unlabeled = run.task.views(next(iter(run.task.batches(range(1), 0, False))), 0, torch.device("cpu"))
+    assert run.trainer.stepper(labeled, unlabeled, 0)["loss"].isfinite()
 
 
 @pytest.mark.parametrize("task", ["seg", "cd", "cls"])

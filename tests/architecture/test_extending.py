@@ -24,7 +24,6 @@ from semikit.data.loading.streams import Stream
 from semikit.models.settings import EncoderSettings
 from semikit.registry import METHODS, TASKS
 from semikit.settings.base import Settings
-from semikit.training import tracking
 from semikit.training.checkpoint import read_checkpoint
 from tests.helpers import photos, tiny
 
@@ -75,11 +74,6 @@ class Agreement(Method):
 
 plugin = Agreement
 '''
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
 
 
 @pytest.fixture

@@ -24,7 +24,10 @@ from semikit.tasks import _class_views
 from tests.helpers.sync_counter import SyncCounter
 
 CLASSES, STEPS = 4, 3
-SMALL: dict[str, Any] = {"train": {"batch": 2, "ratio": 3, "device": "cpu"}}
+SMALL: dict[str, Any] = {
+    "model": {"encoder_args": {"blocks": 1}},
+    "train": {"batch": 2, "ratio": 3, "device": "cpu"},
+}
 
 
 def made(method: str = "fixmatch", threshold: float = 0.5, above: dict[str, Any] | None = None) -> ClassWorkload:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from semikit.cli.app import run
 from semikit.training import tracking
+from semikit.training.tracking import draw_curves
 from semikit.training.trainer import Trainer
 from tests.helpers import photos
 
@@ -66,17 +66,13 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     return stop_at
 
 
-@pytest.fixture
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes a second."""
-    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: Image.new("L", (1, 1)).save(path))
-
-
 @pytest.fixture(scope="session")
 def trained(photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder of four iterations; nobody may change what lies there."""
+    """A run folder of four iterations, with curves; nobody may change what lies there."""
     folder = tmp_path_factory.mktemp("runs") / "trained"
     flags = ["--data", str(photo_data), *photos.FLAGS, "--labels", "4", "--iterations", "4", "--eval-every", "2"]
     flags += ["optimizer.lr=0.01", "optimizer.encoder_lr=0.001"]  # or every pixel gets the same class
-    assert run(["train", "seg", *flags, "--out", str(folder), "--quiet"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "draw_curves", draw_curves)
+        assert run(["train", "seg", *flags, "--out", str(folder), "--quiet"]) == 0
     return folder

@@ -32,7 +32,7 @@ def shown(text: str) -> str:
 
 
 def test_choices_are_shown_logged_and_written(
-    semikit: Call, photo_data: Path, tmp_path: Path, no_curves: None, stop_at: Callable[[int | None], None]
+    semikit: Call, photo_data: Path, tmp_path: Path, stop_at: Callable[[int | None], None]
 ) -> None:
     command = ("train", "seg", "--data", photo_data, "--preset", "auto", *SMALL, "--labels", "3", "--iterations", "3")
     plan = semikit(*command, "--dry-run")

@@ -230,7 +230,6 @@ def test_a_folder_that_is_not_empty_is_not_touched(train: Call, tmp_path: Path) 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.usefixtures("no_curves")
 def test_an_empty_folder_may_be_used(train: Call, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert train("--out", tmp_path / "out", "--iterations", "1").code == 0

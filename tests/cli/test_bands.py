@@ -16,7 +16,6 @@ from semikit.run.load import load_network
 from tests.helpers import fake_torchgeo, georasters, photos
 
 Call = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def scenes(folder: Path, bands: Sequence[str], more: str = "", val: Sequence[str] | None = None) -> Path:

@@ -35,10 +35,15 @@ TINY = [
     *("model.encoder_args={depth: 2, embed_dim: 32, num_heads: 2}", "model.decoder_channels=8"),
     *("model.decoder_widths=[8, 8, 8, 8]", "--encoder", "test_vit", "--device", "cpu", "--crop", "32", "--batch", "2"),
 ]
+OF_A_PRESET = ["--preset", "pascal-92-dinov2-s", "--synthetic", "method.dropout=none"]
+"""Synthetic images stand in for those of its data."""
 CLASSES = ["--encoder", "resnet10t", "--device", "cpu", "--crop", "32", "--batch", "2", "optimizer.layer_decay=null"]
 
 
-@pytest.mark.parametrize(("task", "flags"), [("seg", TINY), ("cd", TINY), ("cls", CLASSES)])
+@pytest.mark.parametrize(
+    ("task", "flags"),
+    [("seg", [*TINY, *OF_A_PRESET]), pytest.param("cd", TINY, marks=pytest.mark.long), ("cls", CLASSES)],
+)
 def test_a_step_of_every_task(task: str, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "numbers.json"
     assert run(["benchmark", task, *flags, "--steps", "2", "--peak", "0.5", "--json", str(path)]) == 0
@@ -81,12 +86,6 @@ def test_a_trace_of_a_step_in_bf16(more: tuple[str, ...], tmp_path: Path, monkey
     assert run(["benchmark", "seg", *TINY, *flags]) == 0
     names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
     assert {STEP, VIEWS, *PARTS} <= names
-
-
-def test_synthetic_images_stand_in_for_those_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = [*TINY, "--preset", "pascal-92-dinov2-s", "--synthetic", "--steps", "1", "method.dropout=none"]
-    assert run(["benchmark", "seg", *flags]) == 0
-    assert "unimatch_v2, mean of 1 steps" in capsys.readouterr().out
 
 
 def test_operations_are_those_of_the_shapes() -> None:

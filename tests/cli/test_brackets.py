@@ -7,15 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.helpers import photos
 
 Call = Callable[..., Any]
 NAMES = ("[void]", "a[/b]", "[red]")
 
 
-@pytest.mark.usefixtures("no_curves")
 def test_they_are_shown(train: Call, semikit: Call, tmp_path: Path) -> None:
     data = photos.write(tmp_path / "own")
     data.write_text(data.read_text().replace("sky, road, car", ", ".join(repr(name) for name in NAMES)))

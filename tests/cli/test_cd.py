@@ -17,7 +17,6 @@ from PIL import Image
 from tests.helpers import georasters, pairs
 
 Call = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def said(text: str) -> str:

@@ -18,7 +18,6 @@ from tests.helpers import icons
 from tests.helpers.equality import differences
 
 Call = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def said(text: str) -> str:

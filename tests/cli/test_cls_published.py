@@ -35,11 +35,6 @@ LEARNED = {"cifar10": 60, "cifar100": 600, "stl10": 180, "svhn": 180, "imagenet"
 """Unlabelled images: the labelled ones, of svhn `extra` and of stl10 `unlabeled` too."""
 
 
-@pytest.fixture(autouse=True)
-def _no_curves(no_curves: None) -> None:
-    """Drawing takes a second."""
-
-
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Written:
     """Writes a data set below the empty folder; returns its root."""

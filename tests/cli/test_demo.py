@@ -13,8 +13,6 @@ from semikit.training.step import Stepper
 
 Call = Callable[..., Any]
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 SMALL = (
     *("seg", "data.shapes={size: 32, train: 6, val: 2, test: 2}", "views.weak.crop=32", "train.batch=2"),
     *("train.group=2", "model.encoder_args={channels: [8, 8, 8, 8], stem_width: 8}", "model.decoder_channels=8"),

@@ -21,8 +21,6 @@ from tests.helpers.photos import save, write
 
 Call = Callable[..., Any]
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 TINY = (
     *("views.weak.crop=16", "train.batch=2", "train.group=2", "model.encoder=resnet10t", "model.weights=none"),
     *("model.encoder_args={channels: [8, 8, 8, 8], stem_width: 8}", "model.decoder_channels=8"),

@@ -21,8 +21,6 @@ Stop = Callable[[int | None], None]
 
 ACCEPT = "--accept-data-changes"
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 @pytest.fixture
 def stopped(train: Call, tmp_path: Path, stop_at: Stop) -> Path:

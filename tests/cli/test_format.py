@@ -29,7 +29,7 @@ def without_number(run: Path) -> None:
 
 
 def test_a_run_begun_before_is_refused_but_its_weights_load(
-    train: Call, semikit: Call, stop_at: Callable[[int | None], None], no_curves: None
+    train: Call, semikit: Call, stop_at: Callable[[int | None], None]
 ) -> None:
     flags = ("--out", "run", "--eval-every", "1")
     stop_at(1)
@@ -45,7 +45,7 @@ def test_a_run_begun_before_is_refused_but_its_weights_load(
 
 
 def test_a_checkpoint_of_another_format_is_refused(
-    train: Call, semikit: Call, stop_at: Callable[[int | None], None], no_curves: None
+    train: Call, semikit: Call, stop_at: Callable[[int | None], None]
 ) -> None:
     stop_at(1)
     assert train("--out", "run").code == 130
@@ -70,7 +70,7 @@ def test_fields_a_record_did_not_have_are_not_compared() -> None:
     assert _known_before(before, now) == {"seed": 1, "counts": {"labeled": 4}, "shards": [{"name": "a.tar"}]}
 
 
-def test_the_record_of_a_split_has_a_number_and_is_read_without(train: Call, no_curves: None) -> None:
+def test_the_record_of_a_split_has_a_number_and_is_read_without(train: Call) -> None:
     assert train("--out", "run").code == 0
     path = Path("run/split.json")
     raw = json.loads(path.read_text())

@@ -19,7 +19,6 @@ from semikit.data.pair_spec import load_pairs
 from tests.helpers import georasters, pairs
 
 Call = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_curves")
 GROUND, BUILDING = list(SECOND).index("ground"), list(SECOND).index("building")
 
 

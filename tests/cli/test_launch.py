@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from semikit.distributed.groups import seen_by_all
-from semikit.errors import InputError
-from semikit.run.launch import check_gpus, without_gpus
+from semikit.errors import InputError, RunError
+from semikit.run.launch import check_gpus, launch, without_gpus
 from tests.helpers import photos
 
 
@@ -32,6 +32,30 @@ def test_more_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"--gpus 2: CUDA devices of this machine: 0\. .* --device cpu"):
         check_gpus(2, None)
     check_gpus(8, "cpu")
+
+
+@pytest.fixture
+def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets each process be a shell that runs a line instead of the package."""
+
+    def ending(line: str) -> None:
+        program = tmp_path / "program"
+        program.write_text(f"#!/bin/sh\n{line}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(program))
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    return ending
+
+
+def test_how_processes_end(ending: Callable[[str], None]) -> None:
+    ending('test "$* $WORLD_SIZE" = "-m semikit predict x 2"')
+    assert launch(2, ["predict", "x"]) == 0
+    ending("test $RANK = 0 && exit 3; exec sleep 60")
+    assert launch(2, ["predict", "x"]) == 3
+    ending("test $RANK = 1 && kill -9 $$; exec sleep 60")
+    with pytest.raises(RunError, match=r"process 1 of 2 was killed by signal 9 .*Go on with --resume"):
+        launch(2, ["predict", "x"], "Go on with --resume.")
 
 
 def test_the_plan_of_several_processes(semikit: Callable[..., Any], photo_data: Path) -> None:

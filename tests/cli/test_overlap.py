@@ -14,8 +14,6 @@ Call = Callable[..., Any]
 
 TOLD = "1 pictures of val are also learned from: val1 (train: train7)"
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:

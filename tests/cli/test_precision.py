@@ -67,7 +67,7 @@ def test_recipes_for_ones_own_data_choose_and_published_ones_do_not() -> None:
 
 
 def test_a_run_goes_on_alike_on_another_machine(
-    train: Call, semikit: Call, tmp_path: Path, no_curves: None, stop_at: Stop, on_gpu: Call
+    train: Call, semikit: Call, tmp_path: Path, stop_at: Stop, on_gpu: Call
 ) -> None:
     stop_at(1)
     begun = train("--out", tmp_path / "run")
@@ -89,7 +89,7 @@ def test_a_run_goes_on_alike_on_another_machine(
 
 @pytest.mark.parametrize("known", [True, False])
 def test_earlier_runs_stay_in_full_precision(
-    train: Call, semikit: Call, tmp_path: Path, no_curves: None, stop_at: Stop, on_gpu: Call, known: bool
+    train: Call, semikit: Call, tmp_path: Path, stop_at: Stop, on_gpu: Call, known: bool
 ) -> None:
     stop_at(1)
     assert train("--out", tmp_path / "run", "--precision", "fp32").code == 130
@@ -113,7 +113,7 @@ def test_asking_again_is_a_change(train: Call, semikit: Call, tmp_path: Path, st
 
 
 def test_what_bf16_gains_is_shown_and_leaves_no_trace(
-    train: Call, tmp_path: Path, no_curves: None, monkeypatch: pytest.MonkeyPatch, with_bf16: None
+    train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_bf16: None
 ) -> None:
     stateful = ("--method", "freematch", "model.encoder_args.drop_path_rate=0.3")
     plain = train("--out", tmp_path / "plain", *stateful)
@@ -148,7 +148,7 @@ def test_nothing_is_compared_without_the_instructions(train: Call, monkeypatch: 
     assert "auto: precision" not in answer.out
 
 
-def test_tf32_is_full_precision_on_a_processor(train: Call, tmp_path: Path, no_curves: None) -> None:
+def test_tf32_is_full_precision_on_a_processor(train: Call, tmp_path: Path) -> None:
     answer = train("--precision", "tf32", "--out", tmp_path / "tf32")
     assert answer.code == 0, answer.err
     assert "tf32 (fp32 on this device)" in shown(answer.out)

@@ -16,7 +16,6 @@ from PIL import Image
 from semikit.data.published import prepared
 from semikit.data.published.catalogue import published_names, read_published
 from semikit.data.published.prepared import Record
-from semikit.training import tracking
 from tests.helpers.released import official
 from tests.helpers.tars import unpack
 
@@ -37,14 +36,13 @@ FIRST = {
     "coco": ("val2017",),
 }
 """Where images to predict lie; of pairs both dates."""
+TELLING = ("pascal", "cityscapes", "levir", "oscd")
+"""Images and pairs, whole and by windows, photographs and deep bands. `architecture/test_configs.py` prepares, trains
+on and scores all of them; `data/published` tries how each is prepared and verified.
+"""
 SLIDING = ("cityscapes", "levir-plus", "oscd")
 SCORED = {"levir": 16, "levir-plus": 2, "sysu": 2, "clcd": 2, "dsifn": 2, "oscd": 1}
 """Images of the miniatures that are scored, where they are not 3."""
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: Image.new("L", (1, 1)).save(path))
 
 
 def done(answer: Any) -> str:
@@ -52,7 +50,9 @@ def done(answer: Any) -> str:
     return " ".join(answer.out.split())
 
 
-@pytest.mark.parametrize("name", published_names())
+@pytest.mark.parametrize(
+    "name", [name if name in TELLING else pytest.param(name, marks=pytest.mark.long) for name in published_names()]
+)
 def test_the_whole_way(semikit: Call, miniature: Miniature, name: str) -> None:
     root = Path("root").absolute()
     told = done(semikit("data", "prepare", name, "--source", miniature(name), "--root", root))
@@ -328,9 +328,10 @@ def _whole_pairs(name: str, root: Path, lists: Path) -> None:
             "levir-5%-dinov2-s",
             ("356 labelled · 6764 unlabelled · 1024 validation · 2048 test", "50700 iterations of 8 + 8"),
         ),
-        (
+        pytest.param(
             "whu-20%-dinov2-b",
             ("1189 labelled · 4758 unlabelled · 743 validation · 744 test", "35640 iterations of 8 + 8"),
+            marks=pytest.mark.long,
         ),
     ],
 )

@@ -18,7 +18,7 @@ from rio_cogeo.cogeo import cog_validate
 from tests.helpers import photos
 
 Call = Callable[..., Any]
-pytestmark = [pytest.mark.real_data("oscd"), pytest.mark.usefixtures("no_curves")]
+pytestmark = pytest.mark.real_data("oscd")
 CLASSES = {"water": (0, 0, 255), "built & bare": (200, 90, 80), "green": (0, 128, 0)}
 
 

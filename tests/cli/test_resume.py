@@ -19,8 +19,6 @@ from tests.helpers.equality import differences
 
 Call = Callable[..., Any]
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 def test_resumed_as_if_never_stopped(
     train: Call, semikit: Call, tmp_path: Path, stop_at: Callable[[int | None], None]

@@ -17,8 +17,6 @@ from tests.helpers import icons, pairs, photos, tars
 from tests.helpers.equality import differences
 
 Call = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 RGB, SIZES = ("png",), (7, 5, 6)
 
 

@@ -79,9 +79,7 @@ def test_results_hold_what_scripts_read(trained: Path) -> None:
     assert results["best"]["value"] == pytest.approx(best, abs=1e-4)
 
 
-def test_the_configuration_of_a_run_reproduces_it(
-    trained: Path, semikit: Call, tmp_path: Path, no_curves: None
-) -> None:
+def test_the_configuration_of_a_run_reproduces_it(trained: Path, semikit: Call, tmp_path: Path) -> None:
     answer = semikit("train", "seg", "--config", trained / "config.yaml", "--out", tmp_path / "again")
     assert answer.code == 0, answer.err
     first, again = (read_checkpoint(folder / "weights/last.ckpt") for folder in (trained, tmp_path / "again"))
@@ -109,7 +107,7 @@ def test_flags_go_before_the_recipe(trained: Path, semikit: Call, tmp_path: Path
 
 
 @pytest.mark.parametrize("method", METHODS.names())
-def test_every_method(train: Call, tmp_path: Path, no_curves: None, method: str) -> None:
+def test_every_method(train: Call, tmp_path: Path, method: str) -> None:
     answer = train("--method", method, "--out", tmp_path / "run", "--iterations", "1")
     plugin = METHODS.get(method)
     if plugin.requirements(plugin.Config()).whole_images:
@@ -121,16 +119,14 @@ def test_every_method(train: Call, tmp_path: Path, no_curves: None, method: str)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision(train: Call, tmp_path: Path, no_curves: None, precision: str) -> None:
+def test_half_precision(train: Call, tmp_path: Path, precision: str) -> None:
     answer = train("--precision", precision, "train.accumulate=2", "--out", tmp_path / "run")
     assert answer.code == 0, answer.err
     weights, _ = read_best(tmp_path / "run/weights/best.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
-def test_a_compiled_run_is_the_same_run(
-    train: Call, tmp_path: Path, no_curves: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_run_is_the_same_run(train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced, but not translated to machine code, which takes minutes."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     for name, flags in (("plain", ()), ("compiled", ("--compile",))):
@@ -141,7 +137,7 @@ def test_a_compiled_run_is_the_same_run(
     torch.testing.assert_close(compiled["method"], plain["method"])
 
 
-def test_what_a_person_sees(train: Call, tmp_path: Path, no_curves: None) -> None:
+def test_what_a_person_sees(train: Call, tmp_path: Path) -> None:
     answer = train("--out", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert answer.err == ""
@@ -157,7 +153,7 @@ def test_what_a_person_sees(train: Call, tmp_path: Path, no_curves: None) -> Non
     assert "\x1b" not in answer.out, "no bars and no colours without a terminal"
 
 
-def test_quiet_prints_results_only(train: Call, tmp_path: Path, no_curves: None) -> None:
+def test_quiet_prints_results_only(train: Call, tmp_path: Path) -> None:
     answer = train("--out", tmp_path / "run", "--quiet")
     lines = answer.out.splitlines()
     assert [line.split(" ")[:2] for line in lines] == [["best", "mIoU"], ["test", "mIoU"]]
@@ -182,14 +178,14 @@ def test_a_dry_run_trains_and_writes_nothing(train: Call, tmp_path: Path, monkey
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_folders_are_numbered_and_never_overwritten(train: Call, tmp_path: Path, no_curves: None) -> None:
+def test_folders_are_numbered_and_never_overwritten(train: Call, tmp_path: Path) -> None:
     for _ in range(2):
         assert train("--iterations", "1", "--quiet").code == 0
     names = sorted(path.name for path in (tmp_path / "here/runs/seg").iterdir())
     assert names == ["data-unimatch_v2", "data-unimatch_v2-2"]
 
 
-def test_several_seeds(train: Call, tmp_path: Path, no_curves: None) -> None:
+def test_several_seeds(train: Call, tmp_path: Path) -> None:
     answer = train("--seeds", "3,5", "--out", tmp_path / "runs", "--iterations", "1", "--quiet")
     assert answer.code == 0, answer.err
     results = [json.loads((tmp_path / f"runs/seed-{seed}/results.json").read_text()) for seed in (3, 5)]
@@ -222,9 +218,7 @@ def test_a_list_of_labels_is_kept_as_an_absolute_path(train: Call, tmp_path: Pat
     assert f"labels: {tmp_path}/here/list.txt" in answer.out
 
 
-def test_a_fold_is_trained_on_recorded_and_evaluated(
-    semikit: Call, photo_data: Path, tmp_path: Path, no_curves: None
-) -> None:
+def test_a_fold_is_trained_on_recorded_and_evaluated(semikit: Call, photo_data: Path, tmp_path: Path) -> None:
     data = tmp_path / "here/folds.yaml"
     data.write_text(f"train: {photo_data.parent / 'train'}\nfolds: 3\nclasses: [sky, road, car]\nignore: [9]\n")
     flags = ("--data", data, *photos.FLAGS, "--iterations", "1")
@@ -405,7 +399,7 @@ def test_pretrained_weights_and_the_rates_of_another_kind_of_encoder(semikit: Ca
         assert "--preset" not in answer.out
 
 
-def test_a_run_whose_unlabelled_images_taught_nothing_says_so(train: Call, tmp_path: Path, no_curves: None) -> None:
+def test_a_run_whose_unlabelled_images_taught_nothing_says_so(train: Call, tmp_path: Path) -> None:
     answer = train("--out", tmp_path / "run", "method.threshold=1.0")
     assert answer.code == 0, answer.err
     notice = "no unlabelled image has taught anything yet after"

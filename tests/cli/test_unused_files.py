@@ -14,7 +14,6 @@ import pytest
 from tests.helpers import icons, pairs, photos
 
 Call = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_curves")
 NOTE = "train.masks: 1 not used, masks whose image's name differs in upper and lower case: "
 FINE, NOT_ALL = "The data are fine.", "What is used of the data is fine; see the notes for the files that are not used."
 

@@ -87,7 +87,7 @@ class TestBlocks:
         assert len(found.polygons[0].exterior.coords) <= 6
 
     @pytest.mark.parametrize("kind", ["smooth", "noise"])
-    @pytest.mark.parametrize("tolerance", [0.5, 1.0, 3.0])
+    @pytest.mark.parametrize("tolerance", [0.5, pytest.param(1.0, marks=pytest.mark.long), 3.0])
     def test_neighbours_share_simpler_borders(self, tmp_path: Path, kind: str, tolerance: float, side: int) -> None:
         values = smooth() if kind == "smooth" else noise(1)
         plain, found = traced(tmp_path, values), traced(tmp_path, values, simplify=tolerance)

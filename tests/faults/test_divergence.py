@@ -18,7 +18,6 @@ from semikit.errors import RunError
 from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import resolve
-from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_checkpoint
 from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker, read_rows
@@ -32,11 +31,6 @@ BAD = 2
 """The step whose batch is broken."""
 PLACES = [(1, 0), (2, 0), (2, 1), (4, 0), (4, 2), (4, 3)]
 """Micro-batches of a step, and which of them is broken: the only one; first and last; first, one in between, last."""
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
 
 
 @pytest.fixture(scope="module")

@@ -234,7 +234,7 @@ def test_a_file_that_is_a_link_to_itself(server: Server, run: Callable[..., int]
     tried("file that is a link to itself: named, no traceback")
 
 
-@pytest.mark.parametrize("name", ["a b  c", "Straße", "日本語", "façade, № 1"])
+@pytest.mark.parametrize("name", ["façade, № 1  日本語"])
 def test_names_with_spaces_and_letters_of_all_languages(
     server: Server, tmp_path: Path, tried: Tried, name: str
 ) -> None:

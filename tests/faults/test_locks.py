@@ -44,8 +44,9 @@ def test_the_second_run_is_refused(many_runs: Any, whole: Any, tried: Tried) -> 
     tried("stale lock file after kill -9: the run is resumed at once")
 
 
-def test_of_two_that_start_together_one_trains(many_runs: Any, whole: Any, tried: Tried) -> None:
-    for _ in range(3):
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.long)])
+def test_of_two_that_start_together_one_trains(many_runs: Any, whole: Any, tried: Tried, times: int) -> None:
+    for _ in range(times):
         folder = many_runs.new()
         pids = [many_runs.server.start(*many_runs.command, "--out", folder) for _ in range(2)]
         ended = [many_runs.server.wait(pid) for pid in pids]

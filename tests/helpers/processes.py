@@ -98,10 +98,14 @@ class Server:
         return self.ended(self.start(*arguments, **plan))
 
     def run_together(
-        self, count: int, *arguments: object, plans: Mapping[int, dict[str, Any]] | None = None
+        self,
+        count: int,
+        *arguments: object,
+        plans: Mapping[int, dict[str, Any]] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> list[Ended]:
         """A command in several processes that share a run, as torchrun starts them; `plans` for some of them."""
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **(environment or {})}
         size = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
         ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
         started = [

@@ -7,8 +7,7 @@
 The arguments are those of `semikit`, or of another module after "-m". A plan says what befalls the child: `line`
 [FILE, LINE, n] kills it before the n-th execution of a line; `half` [NAME, n] when the n-th file is half written;
 `error` [NAME, n, errno] lets a function fail from its n-th call; `clock` [S] sets `time.time` back at its third call;
-`record` FILE writes how often each line ran. Curves are drawn only with `curves`. `memory` FILE writes by how many MiB
-the peak of memory grew.
+`record` FILE writes how often each line ran. `memory` FILE writes by how many MiB the peak of memory grew.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ from semikit.run import lifecycle as run
 from semikit.run import lock
 from semikit.tasks import cls, seg
 from semikit.training import checkpoint, tracking
+from tests.helpers import shortcuts
 
 MODULES = (files, checkpoint, tracking, manifest, lock, run_folder)
 TRACED = {module.__file__: Path(module.__file__ or "").name for module in MODULES}
@@ -59,7 +59,7 @@ FUNCTIONS = {
 def traced(frame: FrameType) -> str | None:
     name = frame.f_code.co_filename
     if name in TRACED:
-        return None if frame.f_code.co_name == "draw_curves" else TRACED[name]
+        return TRACED[name]
     short = Path(name).name
     return short if "semikit" in name and (short, frame.f_code.co_name) in FUNCTIONS else None
 
@@ -143,11 +143,6 @@ def fail_at(name: str, number: int, fault: int) -> None:
     setattr(owner, name, failing)
 
 
-def few_pixels(rows: Any, path: Path) -> None:
-    """Curves in no time."""
-    files.write_atomically(path, lambda place: Image.new("L", (1, 1)).save(place, format="PNG"))
-
-
 PLANS: dict[str, Callable[..., None]] = {
     "line": kill_at,
     "half": kill_half_way,
@@ -158,8 +153,6 @@ PLANS: dict[str, Callable[..., None]] = {
 
 def prepare(plan: dict[str, Any]) -> Callable[[], object]:
     """Arrange what befalls this process; what is returned is called at its end."""
-    if not plan.pop("curves", False):
-        tracking.draw_curves = few_pixels
     counts: Counter[str] = Counter()
     if "memory" in plan:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -217,6 +210,7 @@ def wait(pid: int, seconds: float) -> int | None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    shortcuts.take()
     threads = len(list(Path("/proc/self/task").iterdir()))
     print(json.dumps({"threads": threads}), flush=True)
     running: set[int] = set()
@@ -239,3 +233,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # to take down all that was imported takes seconds

@@ -1,4 +1,4 @@
-"""Ten steps of SGD in several processes of one machine: a program, for processes that have nothing else in them.
+"""Five steps of SGD in several processes of one machine: a program, for a process of one thread.
 
 `python -m tests.helpers.shared_steps OUT CASES.json` forks as many processes as each case says and writes what the
 first of them ends with to OUT/NUMBER.pt.
@@ -19,9 +19,10 @@ from semikit.distributed.groups import joined
 from semikit.run import build
 from semikit.run.config import resolve
 from semikit.training.reporter import Reporter
+from tests.helpers import shortcuts
 from tests.helpers.processes import free_port
 
-STEPS = 10
+STEPS = 5
 
 
 def train(raw: dict[str, Any], path: Path, rank: int) -> None:
@@ -61,6 +62,7 @@ def train_together(raw: dict[str, Any], path: Path, count: int) -> None:
 
 def main(out: Path, cases: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
+    shortcuts.take()
     for number, case in enumerate(cases):
         path = out / f"{number}.pt"
         if case["processes"] == 1:

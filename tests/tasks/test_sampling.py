@@ -72,6 +72,10 @@ def cd(folder: Path, save: Save, masks: list[NDArray[np.uint8]]) -> Samples:
     return ImagePairs(first.names, first.images, after, first.masks, VALUES)
 
 
+WAYS = [(seg, png), (cd, tif), *(pytest.param(*way, marks=pytest.mark.long) for way in ((seg, tif), (cd, png)))]
+"""How the labels of each task are stored."""
+
+
 def maker(source: Samples, sampling: str = "uniform") -> Crops:
     labeled = [(source, index) for index in range(len(source))]
     ground = LabeledGround.by_class(labeled) if sampling == "by_class" else LabeledGround(sampling == "uniform")
@@ -87,8 +91,7 @@ def share(found: list[tuple[Any, ...]], number: int) -> float:
     return float(np.mean([(valid & (labels == number)).any() for _, valid, _, labels in found]))
 
 
-@pytest.mark.parametrize("save", [png, tif])
-@pytest.mark.parametrize("task", [seg, cd])
+@pytest.mark.parametrize(("task", "save"), WAYS)
 def test_a_class_of_a_thousandth_of_the_pixels_is_met(
     task: Callable[[Path, Save, list[Any]], Samples], save: Save, tmp_path: Path
 ) -> None:
@@ -114,8 +117,7 @@ def test_every_crop_holds_the_class_that_was_drawn_also_one_pixel_at_half_size(t
     assert 25 < held.count(2) < 55
 
 
-@pytest.mark.parametrize("save", [png, tif])
-@pytest.mark.parametrize("task", [seg, cd])
+@pytest.mark.parametrize(("task", "save"), WAYS)
 def test_crops_touch_labelled_ground(
     task: Callable[[Path, Save, list[Any]], Samples], save: Save, tmp_path: Path
 ) -> None:

@@ -18,7 +18,6 @@ from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import resolve
 from semikit.run.results import results_of
-from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_checkpoint
 from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker, read_rows
@@ -28,11 +27,6 @@ from tests.helpers.equality import differences
 from tests.helpers.processes import Server
 
 Raw = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
 
 
 class Listening(Reporter):

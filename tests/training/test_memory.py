@@ -182,11 +182,7 @@ def trained(raw: dict[str, Any], folder: Path) -> tuple[build.Run, list[str]]:
 
 
 @pytest.fixture
-def raw(photo_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    from semikit.training import tracking
-
-    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
-
+def raw(photo_data: Path) -> Callable[..., dict[str, Any]]:
     def made(**train: Any) -> dict[str, Any]:
         return photos.raw(photo_data, train={"iterations": 2, "eval_every": 2, **train})
 

@@ -1,10 +1,8 @@
-"""Several processes learn what one does: the same loss and gradients, the same weights after ten steps of SGD."""
+"""Several processes learn what one does: the same loss and gradients, the same weights after five steps of SGD."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.processes import environment
+from tests.helpers.processes import Server
 
 Found = dict[tuple[str, int, int], dict[str, Any]]
 
@@ -77,7 +75,9 @@ OTHERS = ("unimatch_v1", "freematch", "mean_teacher", "supervised", "flexmatch",
 
 
 @pytest.fixture(scope="module")
-def run(small: dict[str, tuple[ModuleType, Path]], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Found]:
+def run(
+    small: dict[str, tuple[ModuleType, Path]], server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Found]:
     """What each case ends with, by name, processes and micro-batches; one program runs them all."""
 
     def run(grid: dict[str, tuple[tuple[int, int], ...]]) -> Found:
@@ -89,9 +89,9 @@ def run(small: dict[str, tuple[ModuleType, Path]], tmp_path_factory: pytest.Temp
             for name, count, parts in keys
         ]
         (folder / "cases.json").write_text(json.dumps(cases))
-        command = [sys.executable, "-m", "tests.helpers.shared_steps", str(folder), str(folder / "cases.json")]
-        answer = subprocess.run(command, capture_output=True, text=True, env=environment())
-        assert answer.returncode == 0, answer.stderr[-3000:]
+        ended = server.wait(server.start("-m", "tests.helpers.shared_steps", folder, folder / "cases.json"), 800)
+        assert ended is not None, "hung"
+        assert ended.code == 0, ended.out[-3000:]
         return {key: torch.load(folder / f"{number}.pt", weights_only=True) for number, key in enumerate(keys)}
 
     return run

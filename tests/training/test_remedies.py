@@ -295,7 +295,13 @@ def test_a_checkpoint_of_before_is_read() -> None:
     assert guards.evaluated(300, FAR, 0.0, FINE)[0].endswith("count (train.guard act).")
 
 
-@pytest.mark.parametrize("name", ["unimatch_v2", "fixmatch", "pseudo_label", "unimatch_v1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unimatch_v2",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("fixmatch", "pseudo_label", "unimatch_v1")),
+    ],
+)
 def test_a_compiled_joint_pass_takes_the_thresholds_of_classes(name: str) -> None:
     """The rule lies inside what is compiled there; it is compiled anew once."""
     settings = {"forward": "joint"} if name != "unimatch_v1" else {}

@@ -45,9 +45,9 @@ def ended(server: Server, pid: int, code: int) -> str:
     return found.out
 
 
-def together(server: Server, code: int, *arguments: object) -> str:
+def together(server: Server, code: int, *arguments: object, environment: dict[str, str] | None = None) -> str:
     """What two processes write that end alike."""
-    found = server.run_together(2, *arguments)
+    found = server.run_together(2, *arguments, environment=environment)
     assert [process.code for process in found] == [code, code], found
     out = "".join(process.out for process in found)
     assert "Traceback" not in out, out
@@ -80,7 +80,8 @@ def launched(server: Server, data: Path, folder: Path) -> int:
     return launcher
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.long), 1])
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_run_and_it_goes_on(
     photo_data: Path, tmp_path: Path, server: Server, rank: int
 ) -> None:
@@ -108,6 +109,18 @@ def test_ctrl_c_saves(photo_data: Path, tmp_path: Path, server: Server) -> None:
     assert f"interrupted at iteration {step}; saved" in out
 
 
+def test_started_anew_by_torchrun_they_go_on(photo_data: Path, tmp_path: Path, server: Server) -> None:
+    """With the environment of torchrun: the first process is killed, and both are started again as they were."""
+    command, saved = [*flags(photo_data, tmp_path, "--iterations", "4", "--save-every", "1")], {"half": ["last", 3]}
+    found = server.run_together(2, *command, plans={0: saved}, environment={"TORCHELASTIC_MAX_RESTARTS": "1"})
+    assert (found[0].code, found[1].code) == (-9, 3), found
+    anew = {"TORCHELASTIC_MAX_RESTARTS": "1", "TORCHELASTIC_RESTART_COUNT": "1"}
+    together(server, 0, *command, environment=anew)
+    assert json.loads((tmp_path / "results.json").read_text())["iterations"] == 4
+    assert "going on at iteration 2" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.long
 def test_torchrun_restarts_go_on(photo_data: Path, tmp_path: Path, server: Server) -> None:
     folder = tmp_path / "run"
     length = ["--iterations", "30", "--eval-every", "30", "--save-every", "2", "--device", "cpu"]

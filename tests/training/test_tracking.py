@@ -9,7 +9,6 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from semikit.errors import DataError
-from semikit.training import tracking
 from semikit.training.tracking import Tracker, draw_curves, read_rows
 
 
@@ -25,12 +24,6 @@ def row(iteration: int) -> dict[str, float]:
     }
 
 
-@pytest.fixture
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes a second, and most tests are about the table."""
-    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
-
-
 def tracked(folder: Path, iterations: list[int], resume: int = 0) -> None:
     tracker = Tracker(folder, resume)
     for iteration in iterations:
@@ -38,7 +31,6 @@ def tracked(folder: Path, iterations: list[int], resume: int = 0) -> None:
     tracker.close()
 
 
-@pytest.mark.usefixtures("no_curves")
 def test_one_row_an_evaluation(tmp_path: Path) -> None:
     tracked(tmp_path, [5, 10])
     with (tmp_path / "results.csv").open(newline="") as file:
@@ -48,7 +40,6 @@ def test_one_row_an_evaluation(tmp_path: Path) -> None:
     assert rows[0]["confident"] == "0.123457"
 
 
-@pytest.mark.usefixtures("no_curves")
 @pytest.mark.parametrize(("step", "kept"), [(10, [5, 10]), (9, [5]), (3, [])])
 def test_a_resumed_run_drops_rows_after_where_it_goes_on(tmp_path: Path, step: int, kept: list[int]) -> None:
     tracked(tmp_path, [5, 10, 15])
@@ -58,7 +49,6 @@ def test_a_resumed_run_drops_rows_after_where_it_goes_on(tmp_path: Path, step: i
     assert [item["iteration"] for item in read_rows(tmp_path)] == [*kept, 20]
 
 
-@pytest.mark.usefixtures("no_curves")
 def test_rows_survive_being_read_and_written(tmp_path: Path) -> None:
     tracked(tmp_path, [5, 10])
     before = (tmp_path / "results.csv").read_text()
@@ -67,7 +57,7 @@ def test_rows_survive_being_read_and_written(tmp_path: Path) -> None:
 
 
 def test_curves_are_a_picture(tmp_path: Path) -> None:
-    tracked(tmp_path, [5])
+    draw_curves([row(5)], tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.format == "PNG"
         image.load()
@@ -78,7 +68,6 @@ def test_curves_are_a_picture(tmp_path: Path) -> None:
         assert image.width < width, "a panel less where nothing is confident"
 
 
-@pytest.mark.usefixtures("no_curves")
 def test_events_for_tensorboard(tmp_path: Path) -> None:
     tracked(tmp_path, [5, 10])
     events = EventAccumulator(str(tmp_path))

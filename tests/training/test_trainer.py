@@ -22,7 +22,6 @@ from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import resolve
 from semikit.run.load import load_network
-from semikit.training import tracking
 from semikit.training.checkpoint import LAST, read_best, read_checkpoint
 from semikit.training.reporter import Reporter
 from semikit.training.tracking import Tracker, read_rows
@@ -32,11 +31,6 @@ from tests.helpers.equality import differences
 from tests.helpers.sync_counter import SyncCounter
 
 Raw = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "draw_curves", lambda rows, path: None)
 
 
 class Stopping(Reporter):
