@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -71,17 +72,18 @@ class Outcome:
 
 
 def ended(process: subprocess.Popen[bytes], limit: float) -> int | None:
-    """The exit code; None where it had to be stopped: first as by Ctrl-C, then at once, with all it started."""
+    """The exit code; None where it had to be stopped: first by SIGTERM, on which a run saves (a shell in the background
+    lets nobody hear SIGINT), then with all it started.
+    """
     try:
         return process.wait(limit)
     except subprocess.TimeoutExpired:
-        for number, patience in ((signal.SIGINT, GRACE), (signal.SIGKILL, None)):
-            os.killpg(process.pid, number)
-            try:
-                process.wait(patience)
-                break
-            except subprocess.TimeoutExpired:
-                continue
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         return None
 
 
@@ -178,11 +180,9 @@ def run_numbers(run: Path) -> Numbers:
     """Of the last evaluation of a run: iteration, score, rate."""
     with (run / "results.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
-    return {
-        name: float(value)
-        for name, value in last.items()
-        if name in ("iteration", "loss", "images_per_second", "teacher", "student") and value
-    }
+    wanted = ("iteration", "loss", "images_per_second", "waiting")
+    kept = {name: value for name, value in last.items() if name in wanted or name.startswith(("student_", "teacher_"))}
+    return {name: float(value) for name, value in kept.items() if value}
 
 
 def loader_numbers(path: Path) -> Numbers:

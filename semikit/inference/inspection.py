@@ -89,7 +89,11 @@ class Inspection:
 
         self.matrix = torch.zeros(self.num_classes, self.num_classes, dtype=torch.long)
         self._error = CalibrationError(_BINS)
-        self._samples: list[tuple[Tensor, Tensor]] = []
+        # In one piece: many small ones among large ones that come and go would leave the memory in fragments.
+        self._each = max(1, _VALUES // (self.num_classes * max(self.images, 1)))
+        self._shares = torch.zeros(self._each * self.images, self.num_classes)
+        self._labels = torch.zeros(self._each * self.images, dtype=torch.long)
+        self._sampled = 0
 
     def add(self, found: Examined) -> None:
         """Count an image; one without a valid position counts nothing."""
@@ -103,9 +107,7 @@ class Inspection:
         self.matrix += matrix
         surest, most = shares.max(0)
         self._error.update(surest.cpu(), most.cpu(), labels.cpu())
-        picked = np.linspace(0, len(labels) - 1, max(1, _VALUES // (self.num_classes * self.images)))
-        places = torch.from_numpy(np.unique(picked.astype(np.int64))).to(labels.device)
-        self._samples.append((shares[:, places].T.float().cpu(), labels[places].cpu()))
+        self._sample(shares, labels)
         by_class = self._by_class(matrix) if found.labels.ndim else {int(labels): float(shares[labels])}
         self.records.append(
             ImageRecord(
@@ -116,6 +118,14 @@ class Inspection:
                 by_class,
             )
         )
+
+    def _sample(self, shares: Tensor, labels: Tensor) -> None:
+        """Keep some of the positions of an image, at even distances: probabilities (K, N) and classes (N,)."""
+        places = torch.from_numpy(np.unique(np.linspace(0, len(labels) - 1, self._each).astype(np.int64)))
+        kept = slice(self._sampled, self._sampled + len(places))
+        self._shares[kept] = shares[:, places.to(shares.device)].T.cpu()
+        self._labels[kept] = labels[places.to(labels.device)].cpu()
+        self._sampled += len(places)
 
     def _by_class(self, matrix: Tensor) -> dict[int, float]:
         """IoU of the classes of one image that count for its score."""
@@ -129,8 +139,8 @@ class Inspection:
         """Over all valid positions; the temperature over some of each image, at even distances."""
         from semikit.metrics.calibration import CalibrationError
 
-        logits = torch.cat([shares for shares, _ in self._samples]).clamp(min=1e-12).log()
-        labels = torch.cat([labels for _, labels in self._samples])
+        logits = self._shares[: self._sampled].clamp(min=1e-12).log()
+        labels = self._labels[: self._sampled]
         temperature = fitted_temperature(logits, labels)
         surest, most = (logits / temperature).softmax(1).max(1)
         mended = CalibrationError(_BINS)

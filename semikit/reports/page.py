@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, final
 
@@ -17,11 +18,10 @@ from semikit.core.task import Inference, Task
 from semikit.errors import InputError
 from semikit.files import write_text
 from semikit.inference.inspection import Calibration, Examined, ImageRecord, Inspection, chosen, ranked
-from semikit.reports.charts import Chart, Line, Points, sparkline
-from semikit.reports.records import Entry, RunRecord, differences
+from semikit.reports.charts import Chart, Line, sparkline
+from semikit.reports.records import Entry, differences
 from semikit.reports.thumbnails import BUDGET, Album
 from semikit.run.evaluate import open_run
-from semikit.settings.yaml_text import in_one_line
 
 Progress = Callable[[str, int, int], None]
 
@@ -77,16 +77,13 @@ def write_report(
             studies.append(_study(entry, data, root, device, progress))
         except InputError as error:
             studies.append(None)
-            missing.append(
-                f"{entry.name}: no images, confusion and calibration, for its data or weights are gone: {error}"
-            )
+            missing.append(f"{entry.name}: no images, confusion and calibration. {error}")
     gallery = _gallery(entries, studies, images)
     environment = Environment(
         loader=PackageLoader("semikit.reports"), autoescape=select_autoescape(), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.globals |= {"sparkline": sparkline}
-    environment.filters["one_line"] = in_one_line
     page = environment.get_template("page.html").render(
         entries=entries, studies=studies, missing=missing, gallery=gallery, charts=_charts(entries),
         differences=differences(entries), version=__version__, made=datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -176,12 +173,12 @@ def _charts(entries: Sequence[Entry]) -> dict[str, list[Chart]]:
     """Curves of scores and losses, and those of the pseudo-labels."""
     metric, first = entries[0].first.results["metric"], entries[0].first
 
-    def logged(who: str, key: str) -> list[Line]:
-        at = {name: {step: early.get(key) for step, early in found.items()} for name, found in _references(first)}
+    def logged(key: str) -> list[Line]:
+        """What the authors' logs have of the first run's data set."""
         return [
-            Line(f"{who}, authors' log ({name})", points, 5, marks=True)
-            for name, early in at.items()
-            if (points := [(step, share) for step, share in early.items() if share is not None])
+            Line(f"authors' log, {name}", points, 5, marks=True)
+            for name, early in first.references()
+            if (points := [(step, found[key]) for step, found in early.items() if key in found])
         ]
 
     scores = [*_lines(entries, f"student_{metric}", "student"), *_lines(entries, f"teacher_{metric}", "teacher", True)]
@@ -189,36 +186,25 @@ def _charts(entries: Sequence[Entry]) -> dict[str, list[Chart]]:
     losses = [(f"Loss, {what}", _lines(entries, column, "")) for column, what in parts.items()]
     several = len(first.per_class["score"]) > 2
     sure = [
-        ("Confident pseudo-labels, share", [*_lines(entries, "confident", ""), *logged("confident", "confident")]),
+        ("Confident pseudo-labels, share", [*_lines(entries, "confident", ""), *logged("confident")]),
         ("Right among the confident, share", _lines(entries, "pseudo_accuracy", "")),
-        (
-            "Classes among the pseudo-labels",
-            _lines(entries, "classes_predicted", "") if several else [],
-        ),
+        ("Classes among the pseudo-labels", _lines(entries, "classes_predicted", "") if several else []),
     ]
     return {
         "curves": [
-            Chart(f"{metric}, %", [*scores, *logged("teacher", "teacher")]),
+            Chart(f"{metric}, %", [*scores, *logged("teacher")]),
             *(Chart(title, lines) for title, lines in losses if lines),
         ],
         "pseudo": [Chart(title, lines) for title, lines in sure if lines],
     }
 
 
-def _references(run: RunRecord) -> list[tuple[str, Mapping[int, Mapping[str, float]]]]:
-    """Those whose epochs this run reaches."""
-    end = run.rows[-1]["iteration"] if run.rows else 0
-    found = [
-        (one["name"], {step: early for step, early in one["at"].items() if step <= end}) for one in run.references()
-    ]
-    return [(name, early) for name, early in found if early]
-
-
 def _lines(entries: Sequence[Entry], column: str, what: str, dashed: bool = False) -> list[Line]:
+    """A column of every run that has it, over iterations."""
     found = []
     for number, entry in enumerate(entries):
         for run in entry.runs:
-            points: Points = [(row["iteration"], row[column]) for row in run.rows if column in row]
+            points = [(row["iteration"], row[column]) for row in run.rows if isfinite(row.get(column, nan))]
             names = [part for part in (entry.name if len(entries) > 1 else "", what) if part]
             if points:
                 found.append(Line(", ".join(names) or entry.name, points, number % 6, dashed))

@@ -56,11 +56,6 @@ class RunRecord:
         results["metric"] = results["metric"] or _metric_of(rows)
         return cls(folder, config, results, rows)
 
-    @cached_property
-    def method(self) -> str:
-        """The name of its method."""
-        return str((self.config.get("method") or {}).get("name", "unimatch_v2"))
-
     @property
     def ended(self) -> bool:
         """Whether it came to its end."""
@@ -117,20 +112,20 @@ class RunRecord:
         said = [line.removeprefix(_NOTE) for line in lines if line.startswith(_NOTE)]
         return list(dict.fromkeys([*said, *self.results.get("notices", ()), *self.results.get("unused_files", ())]))
 
-    def references(self) -> list[dict[str, Any]]:
-        """Early evaluations of the authors' published logs on the same data set and method: `name`, and by iteration of
-        this run (an epoch is one pass over its unlabelled images) student, teacher and the confident share.
+    def references(self) -> list[tuple[str, dict[int, Mapping[str, float]]]]:
+        """Of the authors' published logs of the same method and data set: name, and what an early evaluation had
+        (student, teacher, confident) by the iteration at which this run has seen as many epochs.
         """
         published = ((self.config.get("data") or {}).get("published") or {}).get("name")
-        if self.method != "unimatch_v2" or published is None or not self.rows:
+        if self.config["method"]["name"] != "unimatch_v2" or published is None or not self.rows:
             return []
-        per_epoch, found = self.rows[-1]["iteration"] / self.rows[-1]["epoch"], []
-        for cell, epochs in read_yaml(RECIPES / "paper" / "logs.yaml")["early"].items():
+        (end, epochs), found = (self.rows[-1][key] for key in ("iteration", "epoch")), []
+        for cell, evaluated in read_yaml(RECIPES / "paper" / "logs.yaml")["early"].items():
             table, row, column = cell.split("/")
-            dataset, _, labels = column.rpartition("-") if table not in _TABLES else (_TABLES[table], "", column)
-            if dataset == published:
-                name = f"{row.removeprefix('unimatch-v2-')}, {labels.replace('_', '/')} labelled"
-                found.append({"name": name, "at": {round(epoch * per_epoch): e for epoch, e in epochs.items()}})
+            dataset, labels = (_TABLES[table], column) if table in _TABLES else column.split("-")
+            reached = {round(end * epoch / epochs): early for epoch, early in evaluated.items() if epoch <= epochs}
+            if dataset == published and reached:
+                found.append((f"{row.removeprefix('unimatch-v2-')}, {labels.replace('_', '/')} labelled", reached))
         return found
 
 
@@ -146,7 +141,7 @@ class Entry:
     @classmethod
     def read(cls, folder: Path, name: str) -> Entry:
         """From a run folder, or one of several seeds."""
-        seeds = sorted(folder.glob("seed-*/config.yaml"), key=lambda path: int(path.parent.name.partition("-")[2]))
+        seeds = sorted(folder.glob("seed-*/config.yaml"), key=lambda path: (len(path.parent.name), path))
         folders = [path.parent for path in seeds] if not (folder / "config.yaml").is_file() and seeds else [folder]
         return cls(name, folder, [RunRecord.read(one) for one in folders])
 

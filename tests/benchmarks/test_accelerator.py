@@ -15,13 +15,12 @@ from benchmarks.step.__main__ import app as step_app
 from semikit.cli.app import app
 
 SAVING = """
-import pathlib, sys, time
-try:
-    print("ready", flush=True)
-    time.sleep(60)
-except KeyboardInterrupt:
+import pathlib, signal, sys, time
+def save(*_):
     pathlib.Path(sys.argv[1]).write_text("12")
     sys.exit(130)
+signal.signal(signal.SIGTERM, save)
+time.sleep(60)
 """
 
 

@@ -16,6 +16,7 @@ import torch
 from semikit.cli.app import run
 from semikit.inference.inspection import Examined, ImageRecord, Inspection, chosen, fitted_temperature, ranked
 from semikit.metrics.confusion import accuracy
+from semikit.reports.records import RunRecord
 from semikit.reports.thumbnails import BUDGET, Album
 from semikit.run.evaluate import open_run
 from semikit.training.tracking import read_rows
@@ -185,6 +186,19 @@ def test_what_is_no_run_is_said(semikit: Call, runs: Runs, tmp_path: Path) -> No
         assert not Path("report.html").exists()
 
 
+def test_the_authors_logs_stand_beside_runs_on_the_same_data() -> None:
+    rows = [{"iteration": 655.0, "epoch": 1.0}, {"iteration": 1310.0, "epoch": 2.0}]
+    config = {"method": {"name": "unimatch_v2"}, "data": {"published": {"name": "pascal"}}}
+    found = dict(RunRecord(Path("run"), config, {}, rows).references())
+    assert found["dinov2-small, 366 labelled"][1310] == {"student": 79.4, "teacher": 80.6, "confident": 0.84}
+    assert list(found["dinov2-small, 366 labelled"]) == [655, 1310]  # not epochs that the run has not reached
+    assert "dinov2-base, 92 labelled" in found
+    levir = {**config, "data": {"published": {"name": "levir"}}}
+    assert [name for name, _ in RunRecord(Path("run"), levir, {}, rows).references()] == ["dinov2-small, 5% labelled"]
+    for other in ({"data": {"published": None}}, {"method": {"name": "fixmatch"}}):
+        assert RunRecord(Path("run"), {**config, **other}, {}, rows).references() == []
+
+
 def test_a_temperature_is_found_again() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(20_000, 4, generator=generator) * 3
@@ -236,6 +250,24 @@ def test_pictures_stay_below_their_budget() -> None:
         taken += sum(map(len, pictures))
     assert taken < 1_150_000  # an image of noise more, which nothing makes smaller
     assert BUDGET * 1.02 < 20e6
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2.2) of #rgb or #rrggbb."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[k : k + 2], 16) / 255 for k in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def test_text_can_be_read_in_light_dark_and_print(pages: Runs) -> None:
+    blocks = re.findall(r":root {(.*?)}", pages["seg"].read_text(), re.S)
+    assert len(blocks) == 3
+    for block in blocks:
+        colours = {name: luminance(value) for name, value in re.findall(r"--(\w+): (#\w+)", block)}
+        for name in ("ink", "soft", "good", "bad", "c0", "c1", "c2", "c3", "c4", "c5"):
+            low, high = sorted((colours[name], colours["ground"]))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (name, block)
 
 
 def in_browser(page: Path, asked: str = "") -> Page:
