@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, final
+
+from semikit.errors import SemikitError
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
@@ -285,7 +288,9 @@ def about(device: str) -> dict[str, str]:
 
     from semikit.training.device import choose_device, describe_device
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    there = shutil.which("git") is not None  # a copy of the folder may lie on a machine without it
+    commit = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout if there else ""
     python = ".".join(map(str, sys.version_info[:3]))
     return {
         "commit": f"commit {commit.strip() or 'unknown'}",
@@ -296,7 +301,7 @@ def about(device: str) -> dict[str, str]:
 
 
 def main() -> int:
-    """Run the parts; 1 where one failed."""
+    """Run the parts; 1 where one failed, 2 where the device is not there."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=ROOT / "build" / "accelerator")
     options.add_argument("--device", default="cuda")
@@ -313,7 +318,12 @@ def main() -> int:
     chosen = [part for part in plan.parts() if given.only is None or part.name in given.only.split(",")]
     if given.tiny:  # on whatever processor, however busy
         chosen = [replace(part, limit=8 * part.limit) for part in chosen]
-    outcomes = run_all(chosen, given.out, given.seconds, about(given.device))
+    try:
+        where = about(given.device)
+    except SemikitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    outcomes = run_all(chosen, given.out, given.seconds, where)
     return int(any(not outcome.ended.startswith("done") for outcome in outcomes))
 
 

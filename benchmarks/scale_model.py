@@ -29,7 +29,7 @@ NVLINK, FAST, SLOW = (
 BUCKET, LATENCY = 25e6, 20e-6  # torch's default; assumed: seconds a collective and level of its tree
 BACKWARD = 0.6  # share of the device's time in which sums of gradients can hide: 48 of 80 passes
 MACHINE, LABELED, UNLABELED = 8, 4, 4  # GPUs a machine, images of a step and GPU
-IMAGE, CROPS = 100e3, 115  # bytes of a photograph; measured: crops of 518 a second and core
+IMAGE, CROPS = 100e3, 156  # bytes of a photograph; measured: crops of 518 a second and core
 LISTED, PATH, ORDER, ORDERED = 10e-6, 700, 8, 0.06e-6  # measured: seconds and bytes a file, bytes and seconds a place
 
 A100, OVERHEAD = 17.5, 0.25  # fitted to the three runs on Pascal: TFLOP/s, seconds a step

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
-from benchmarks.accelerator import PYTHON, SEMIKIT, Part, Plan, run_all
+from benchmarks.accelerator import PYTHON, SEMIKIT, Part, Plan, main, run_all
 from benchmarks.step.__main__ import app as step_app
 from semikit.cli.app import app
 
@@ -64,6 +65,17 @@ def test_parts_are_recorded_however_they_end(tmp_path: Path) -> None:
 
 def late_writer(path: Path) -> str:
     return f"import time; time.sleep(3); open({str(path)!r}, 'w')"
+
+
+def test_a_device_that_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(sys, "argv", ["accelerator", "--out", str(tmp_path / "out")])
+    assert main() == 2
+    assert "device 'cuda' is not available here" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_part_begins_without_time(tmp_path: Path) -> None:

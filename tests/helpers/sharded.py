@@ -50,7 +50,9 @@ CASES: dict[str, dict[str, Any]] = {
     "seg parts": {"build": "seg", "model": SEG, "accumulate": 2, "optimizer": {"momentum": 0.9}},
     "seg adamw": {"build": "seg", "model": SEG, "optimizer": {"name": "adamw", "lr": 1e-3}},
     "seg bf16": {"build": "seg", "model": SEG, "precision": "bf16", "accumulate": 2},
-    "seg bf16 sums": {"build": "seg", "model": SEG, "precision": "bf16", "reduce_dtype": "bf16"},
+    "seg bf16 sums": {
+        **{"build": "seg", "model": {**SEG, "checkpointing": True}, "precision": "bf16", "reduce_dtype": "bf16"},
+    },
     "seg kept": {"build": "seg", "model": {**SEG, "freeze": True}},
     "seg lora": {"build": "seg", "model": {**SEG, "lora": {"rank": 2}}},
     "seg own": {"build": "seg", "model": SEG, "method": "fixmatch"},
