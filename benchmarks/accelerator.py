@@ -212,6 +212,7 @@ class Plan:
         yield self._precisions()
         for task in TASKS:
             yield self._smoke(task, "compiled", self.compiled)
+        yield self._smoke("cls", "graphs", () if self.tiny else ("train.compile=reduce-overhead",))
 
     def _smoke(self, task: str, kind: str, flags: Sequence[str]) -> Part:
         run = self.out / f"{task}-{kind}"

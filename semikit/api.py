@@ -97,7 +97,7 @@ def train(
     gpus: int | None = None,
     device: str | None = None,
     precision: str | None = None,
-    compile: bool | None = None,
+    compile: bool | str | None = None,
     out: Place | None = None,
     resume: Place | None = None,
     accept_data_changes: bool | None = None,
@@ -187,8 +187,8 @@ def _arguments(given: Mapping[str, Any], folder: Path, file: Path) -> list[str]:
         flag = f"--{name.replace('_', '-')}"
         if name == "accept_data_changes":
             arguments += [flag] if value else []
-        elif isinstance(value, bool):  # of `compile`, which has no flag that says no
-            arguments.append(f"train.{name}={str(value).lower()}")
+        elif name == "compile":  # whose flag says no mode
+            arguments.append(f"train.compile={str(value).lower()}")
         else:
             values = value if isinstance(value, list | tuple) else [value]
             arguments += [text for item in values for text in (flag, str(item))]

@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from semikit import __version__
+from semikit.core.pseudo_labels import call
 from semikit.run import build
 from semikit.run.config import Config
 from semikit.training.device import choose_device, describe_device, kernels, peak_memory, settled_precision, wait_for
@@ -177,6 +178,7 @@ def environment(config: Config) -> dict[str, str]:
     """Where a measurement was made, as text: versions, device, processor, precision, network, date."""
     train, device = config.train, choose_device(config.train.device)
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.is_file() else []
+    compiled = f", compiled ({train.compile})" if train.compiled else ""
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "semikit": f"semikit {__version__}",
@@ -184,7 +186,7 @@ def environment(config: Config) -> dict[str, str]:
         "python": f"Python {platform.python_version()}",
         "device": describe_device(device),
         "processor": names[0] if names else platform.processor() or platform.machine(),
-        "precision": f"{settled_precision(train.precision, device)}{', compiled' if train.compile else ''}",
+        "precision": f"{settled_precision(train.precision, device)}{compiled}",
         "network": f"{config.model.encoder}, {train.batch}+{train.batch * train.ratio} images",
         "date": date.today().isoformat(),
     }
@@ -247,8 +249,8 @@ def _tflop(run: build.Run, step_of: Callable[[int], None]) -> float:
     kernels. On the CPU attention runs as plain products, since the counter does not know its kernel there.
     """
     stepper = run.trainer.stepper
-    if run.config.train.compile:
-        stepper.forward = run.trainer.method
+    if run.config.train.compiled:
+        stepper.forward, run.trainer.method.label_pass = run.trainer.method, call
     plain = sdpa_kernel(SDPBackend.MATH) if run.device.type == "cpu" else nullcontext()
     with FlopCounterMode(display=False) as counter, plain:
         step_of(0)

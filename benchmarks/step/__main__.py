@@ -149,7 +149,7 @@ def _stepping(above: Mapping[str, Any], sides: list[int], wanted: _Wanted) -> di
     for side in places:
         config = _config(wanted.task, above, side)
         found = found or _told(config, wanted.clock, console)
-        asked = wanted.asked(config.train.compile)
+        asked = wanted.asked(config.train.compiled)
         measured = measure_steps(config, asked)
         title = config.method_name if side is None else f"crop {side}"
         console.print(step_table(title, measured, asked.repeats))

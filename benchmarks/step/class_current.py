@@ -24,7 +24,7 @@ class CurrentClassStep:
 
     def __init__(self, workload: ClassWorkload, watch: Watch) -> None:
         self.workload, self.watch = workload, watch
-        method, stepper, compiled = workload.method, workload.stepper, workload.config.train.compile
+        method, stepper, compiled = workload.method, workload.stepper, workload.config.train.compiled
         self.replaced: list[Replacement] = [
             *((module, "predict_logits", watch.around(parts.TEACHER, predict_logits)) for module in _METHODS),
             (method, "pseudo_labels", watch.around(parts.DRAWS, method.pseudo_labels)),

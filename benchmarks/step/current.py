@@ -21,7 +21,7 @@ class CurrentStep:
     """One step of training, from the loader's crops to the teacher's average."""
 
     def __init__(self, workload: Workload, watch: Watch) -> None:
-        self.workload, self.watch, self.compiled = workload, watch, workload.config.train.compile
+        self.workload, self.watch, self.compiled = workload, watch, workload.config.train.compiled
         method, stepper = workload.method, workload.stepper
         self.replaced: list[Replacement] = [
             (_pixels, "mix_images", watch.around(parts.MIXING, mixing.mix_images)),

@@ -49,7 +49,8 @@ class StrongFactors:
 
     jitter, grayscale, blur bool: whether it is applied; brightness, contrast, saturation float factors (1: unchanged),
     hue float (radians, 0: unchanged), sigma float (pixels). `order` of the colour operations and `taps`, the odd width
-    of the blur's kernel in pixels, are the same for all images.
+    of the blur's kernel in pixels, are the same for all images. `codes` (B, 4) int64 are the places of `order` in the
+    list of operations: a compiled view reads them, for it would be compiled anew for every order.
     """
 
     jitter: Tensor
@@ -60,6 +61,7 @@ class StrongFactors:
     grayscale: Tensor
     blur: Tensor
     sigma: Tensor
+    codes: Tensor
     order: Order
     taps: int
 
@@ -69,7 +71,7 @@ def draw_factors(rng: np.random.Generator, batch: int, settings: StrongSettings)
 
     Probabilities and ranges are the released ones by default; images without jitter get factors that change nothing.
     """
-    order = tuple(_OPERATIONS[position] for position in rng.permutation(len(_OPERATIONS)))
+    codes = rng.permutation(len(_OPERATIONS))
     jitter = rng.random(batch) < settings.jitter_probability
 
     def factors(width: float) -> Tensor:
@@ -89,7 +91,8 @@ def draw_factors(rng: np.random.Generator, batch: int, settings: StrongSettings)
         grayscale=flags(settings.grayscale_probability),
         blur=flags(settings.blur_probability),
         sigma=torch.from_numpy(rng.uniform(*settings.blur_sigma, batch).astype(np.float32)),
-        order=order,
+        codes=torch.from_numpy(codes).repeat(batch, 1),
+        order=tuple(_OPERATIONS[code] for code in codes),
         taps=2 * math.ceil(3 * settings.blur_sigma[1]) + 1,
     )
 
@@ -110,9 +113,16 @@ def strong_view(images: Tensor, factors: StrongFactors) -> Tensor:
 
 
 def _jitter(images: Tensor, factors: StrongFactors) -> Tensor:
+    there = [name for name in _OPERATIONS if images.shape[1] == _RGB or name in _ANY_CHANNELS]
     coloured = images
-    for name in factors.order:
-        if images.shape[1] == _RGB or name in _ANY_CHANNELS:
+    if torch.compiler.is_compiling():
+        for place in range(factors.codes.shape[1]):
+            before, codes = coloured, _per_image(factors.codes[:, place])
+            for name in there:
+                changed = _COLOUR[name](before, getattr(factors, name))
+                coloured = torch.where(codes == _OPERATIONS.index(name), changed, coloured)
+    else:
+        for name in (name for name in factors.order if name in there):
             coloured = _COLOUR[name](coloured, getattr(factors, name))
     # A turn of the hue by 0 does not return every pixel bit for bit.
     return torch.where(_per_image(factors.jitter), coloured, images)

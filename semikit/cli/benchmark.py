@@ -55,7 +55,9 @@ def benchmark(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers as JSON.")] = None,
     device: o.Device = None,
     precision: o.Precision = None,
-    compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile the training step.")] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile", help="torch.compile the step (train.compile=default).")
+    ] = None,
     against: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Time the training step of a configuration and its parts, or its loader; nothing is written.
@@ -108,7 +110,7 @@ def _measure(
         console.print(_loader_line(measured), highlight=False, soft_wrap=True)
         found = {"environment": where, "loader": measured.as_plain()}
     else:
-        warmup = _WARMUP_COMPILED if config.train.compile else _WARMUP
+        warmup = _WARMUP_COMPILED if config.train.compiled else _WARMUP
         step = speed.measure_step(config, steps, warmup, peak, profile)
         console.print(_step_table(step, f"{config.method_name}, mean of {steps} steps"))
         console.print("\n".join(_step_lines(step)), highlight=False, soft_wrap=True)

@@ -52,7 +52,9 @@ def train(
     gpus: Annotated[int | None, typer.Option(min=1, help="Processes of this machine, one a GPU (torchrun).")] = None,
     device: o.Device = None,
     precision: o.Precision = None,
-    compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile the training step.")] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile", help="torch.compile the step (train.compile=default).")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/TASK/NAME-METHOD).")] = None,
     resume: Annotated[str | None, typer.Option(help="RUN | last: go on exactly where it stopped.")] = None,
     accept_data_changes: Annotated[

@@ -15,6 +15,7 @@ from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResul
 from semikit.core.ema import ema_decay, update
 from semikit.core.losses import masked_cross_entropy, ohem_cross_entropy
 from semikit.core.network import Network
+from semikit.core.pseudo_labels import NetworkCall, call
 from semikit.core.settings import MethodSettings, UnlabeledSettings
 
 
@@ -25,6 +26,7 @@ class Method(nn.Module, ABC):
     Only `forward` is wrapped by DDP and `torch.compile`, so the network may be called in it as often as needed, and
     nothing is drawn in it: draws are tensors of `Pseudo`. The teacher is a copy of the student without gradients,
     always in eval mode, that follows it as a moving average. `config` is an instance of the class's `Config`.
+    `label_pass` is how the label source is called: it may be compiled.
     """
 
     Config: ClassVar[type[MethodSettings]]
@@ -52,6 +54,7 @@ class Method(nn.Module, ABC):
         weights = None if run_info.class_weights is None else torch.tensor(run_info.class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
         self.ema_decay = config.ema_decay
+        self.label_pass: NetworkCall = call
         self.student_labels = isinstance(config, UnlabeledSettings) and config.teacher == "student"
 
     def train(self, mode: bool = True) -> Self:

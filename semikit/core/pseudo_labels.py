@@ -18,13 +18,21 @@ from semikit.core.settings import PseudoLabelSettings
 from semikit.core.thresholds import ClassBalance, Threshold
 from semikit.distributed.collectives import gather_over_processes
 
+NetworkCall = Callable[[nn.Module, Tensor], Tensor]
+
+
+def call(network: nn.Module, images: Tensor) -> Tensor:
+    """Logits (B, K, *S) of images (B, C, H, W)."""
+    return network(images)  # type: ignore[no-any-return]
+
 
 @torch.no_grad()
-def predict_logits(network: nn.Module, images: Tensor) -> Tensor:
-    """Logits (B, K, *S) of images (B, C, H, W) by a network in eval mode, without gradient."""
+def predict_logits(network: nn.Module, images: Tensor, through: NetworkCall = call) -> Tensor:
+    """Logits (B, K, *S) of images (B, C, H, W) by a network in eval mode, without gradient. `through` is how it is
+    called: compiled, where evaluation is not.
+    """
     with evaluating(network):
-        logits: Tensor = network(images)
-    return logits
+        return through(network, images)
 
 
 @contextmanager

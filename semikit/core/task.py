@@ -160,6 +160,8 @@ class Task(ABC):
     """Who counts the files that `batches` cannot read; none: every file has to be read."""
     run_folder: Path | None = None
     """Where the run is kept, once it is known."""
+    compile_views: bool = False
+    """Whether what makes views on the device is compiled; set before `network`."""
     notices: Sequence[str] = ()
     """Notices about the data before training (a class without a labelled image)."""
     unused: Sequence[str] = ()

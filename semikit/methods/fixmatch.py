@@ -73,7 +73,7 @@ class FixMatch(Method):
         self.unlabeled_loss.begin(step)
         if self.config.joint:  # the student labels in `forward`
             return Pseudo()
-        return self.rule(predict_logits(self.label_source, unlabeled.weak), unlabeled)
+        return self.rule(predict_logits(self.label_source, unlabeled.weak, self.label_pass), unlabeled)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The supervised loss and the strong view's (eq. 4)."""

@@ -58,7 +58,7 @@ class MeanTeacher(Method):
         """The label source's probabilities of the weak views, mixed as the strong views are."""
         assert unlabeled is not None
         self.unlabeled_loss.begin(step)
-        return self.rule(predict_logits(self.label_source, unlabeled.weak), unlabeled)
+        return self.rule(predict_logits(self.label_source, unlabeled.weak, self.label_pass), unlabeled)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The supervised loss and the strong view's."""

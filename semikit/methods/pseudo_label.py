@@ -65,7 +65,7 @@ class PseudoLabel(Method):
         self.unlabeled_loss.begin(step)
         if self.config.teacher == "student":  # in its training pass, in `forward`
             return Pseudo()
-        return self.rule(predict_logits(self.label_source, unlabeled.weak), unlabeled)
+        return self.rule(predict_logits(self.label_source, unlabeled.weak, self.label_pass), unlabeled)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The supervised loss and the weak view's (eq. 15)."""

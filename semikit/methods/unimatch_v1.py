@@ -69,7 +69,7 @@ class UniMatchV1(Method):
         masks, partners = self._channel_masks(unlabeled, step), self._partners(unlabeled)
         if self.config.teacher == "student":  # in its training pass, in `forward`
             return Pseudo(masks=masks, partners=partners)
-        logits = predict_logits(self.label_source, unlabeled.weak)
+        logits = predict_logits(self.label_source, unlabeled.weak, self.label_pass)
         return replace(self.rule(logits, unlabeled, partners=partners), masks=masks)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
@@ -92,7 +92,8 @@ class UniMatchV1(Method):
         """The target of the partner batch, labelled in eval mode."""
         assert unlabeled.partner_batch is not None
         images, valid = unlabeled.partner_batch.images, unlabeled.partner_batch.valid
-        return self.rule.partner_target(predicted(predict_logits(self.label_source, images)), valid, unlabeled.index)
+        logits = predict_logits(self.label_source, images, self.label_pass)
+        return self.rule.partner_target(predicted(logits), valid, unlabeled.index)
 
     def _weak_pass(self, labeled: Labeled, unlabeled: Unlabeled, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the labelled, the weak and the feature-dropped weak images, encoded once."""

@@ -90,7 +90,8 @@ class UniMatchV2(Method):
         masks = self._channel_masks(unlabeled, step)
         if self.config.joint:  # the student labels in `forward`
             return Pseudo(masks=masks)
-        return replace(self.rule(predict_logits(self.label_source, unlabeled.weak), unlabeled), masks=masks)
+        logits = predict_logits(self.label_source, unlabeled.weak, self.label_pass)
+        return replace(self.rule(logits, unlabeled), masks=masks)
 
     def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
         """The supervised loss, and the mean of the strong views' (eq. 16, 17)."""

@@ -20,6 +20,7 @@ from semikit.registry import METHODS, TASKS
 from semikit.run.config import FORMAT, Config
 from semikit.training.bad_files import BadFiles
 from semikit.training.class_weights import resolved_weights
+from semikit.training.compilation import compiled, steps_apart
 from semikit.training.device import (
     autocast,
     choose_device,
@@ -132,7 +133,7 @@ def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
 
         sharding = Sharding(method, device, train.precision, train.reduce_dtype)
     else:
-        forward = over_processes(torch.compile(method) if train.compile else method, train.reduce_dtype)
+        forward = over_processes(compiled(method, train.compile), train.reduce_dtype)
     return Stepper(
         method,
         forward,
@@ -141,7 +142,7 @@ def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
         train.micro_batches,
         grad_scaler(device, train.precision),
         sharding,
-        kernels(device, train.precision),
+        steps_apart(kernels(device, train.precision), train.compile if device.type == "cuda" else "off"),
     )
 
 
@@ -167,7 +168,7 @@ def planned(config: Config, method: Method, task: Task, device: torch.device, re
         return config
 
     def stepper(parts: int) -> Stepper:
-        train = config.train.model_copy(update={"accumulate": parts, "compile": False})
+        train = config.train.model_copy(update={"accumulate": parts, "compile": "off"})
         return stepper_of(replace(config, train=train), method, device)
 
     mined = config.train.group if getattr(config.method, "ohem", None) is not None else 1
@@ -193,6 +194,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     config = weighted(settled(config, device), task)
     train = config.train
     task.run_folder = folder
+    task.compile_views = train.compiled and device.type == "cuda"  # on a CPU they read their draws, which is faster
     task.bad_files = bad_files = BadFiles(train.max_bad_files)
     schedule = schedule_of(train, task.counts, requirements_of(config).unlabeled)
     with torch.random.fork_rng(devices=[]):
@@ -214,6 +216,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
     method.to(device)
     config = planned(replace(config, data=task.settled(config.data)), method, task, device, reporter)
     train = config.train
+    method.label_pass = compiled(method.label_pass, train.compile)
     stepper = stepper_of(config, method, device)
     trainer = Trainer(
         task=task,

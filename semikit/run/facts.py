@@ -105,7 +105,7 @@ def _computed(train: TrainSettings, device: torch.device) -> str:
     """Precision, compilation and, where they are chosen among, the kernels of attention."""
     on_cuda = device.type == "cuda"
     words: list[str] = [train.precision if on_cuda or train.precision != "tf32" else "tf32 (fp32 on this device)"]
-    words += ["compiled"] if train.compile else []
+    words += [f"compiled ({train.compile})"] if train.compiled else []
     words += [f"attention {', '.join(attention_backends(device, train.precision))}"] if on_cuda else []
     return " · ".join(words)
 

@@ -50,6 +50,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": describe_device(run.device),
         "precision": config.train.precision,
+        "compile": config.train.compile,
         "attention": list(attention_backends(run.device, config.train.precision)),
         "processes": process_count(),
         "micro_batches": config.train.micro_batches,

@@ -31,7 +31,7 @@ def precision_compared(run: Run, always: bool = False) -> Run:
     """
     config = run.config
     asked = "precision" in config.chosen and config.train.precision == "fp32"
-    plain = process_count() == 1 and not config.train.compile
+    plain = process_count() == 1 and not config.train.compiled
     if not (asked and plain and (always or run.schedule.iterations >= _WORTH)):
         return run
     return replace(

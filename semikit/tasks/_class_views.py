@@ -29,6 +29,7 @@ from semikit.data.shards.pool import ShardStream
 from semikit.distributed.collectives import own_part, own_positions
 from semikit.settings.base import Location, Settings
 from semikit.tasks._training_data import LABELED, SECOND, UNLABELED, Pools
+from semikit.training.compilation import compiled
 
 
 @final
@@ -106,14 +107,14 @@ def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[d
 
 @final
 @dataclass(frozen=True, slots=True)
-class _ViewDraws:
+class ViewDraws:
     """What is drawn for a view: `shifts` (B, 3) of images that live on the device, `ops` of a strong view."""
 
     shifts: Tensor | None
     ops: AugmentDraws | None
 
 
-_Draws: TypeAlias = Mapping[str, tuple[_ViewDraws, ...]]
+_Draws: TypeAlias = Mapping[str, tuple[ViewDraws, ...]]
 """By stream and view; the first view of unlabelled images is the weak one."""
 
 
@@ -137,11 +138,13 @@ class ClassViewMaker:
         truth: Tensor,
         small: Tensor | None,
         rows: Mapping[str, Tensor],
+        compile_views: bool = False,
     ) -> None:
         self.settings, self.layout, self.requirements = settings, layout, requirements
         self.mean, self.std = channel_statistics(*statistics)
         self.labels, self.truth, self.small, self.rows = labels, truth, small, dict(rows)
         self.device = torch.device("cpu")
+        self.view = compiled(view, "default" if compile_views else "off")
 
     def __call__(
         self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device
@@ -176,7 +179,7 @@ class ClassViewMaker:
         views = {LABELED: 1, UNLABELED: 1 + self.requirements.strong_views, SECOND: 1}
         return {name: tuple(self._view_draws(name, step, view, size) for view in range(views[name])) for name in raw}
 
-    def _view_draws(self, name: str, step: int, view: int, size: tuple[int, int]) -> _ViewDraws:
+    def _view_draws(self, name: str, step: int, view: int, size: tuple[int, int]) -> ViewDraws:
         settings, seed, ops = self.settings, self.layout.seed, None
         total = self.layout.batch if name == LABELED else self.layout.unlabeled_batch
         if name == LABELED and settings.labeled == "strong":
@@ -185,7 +188,7 @@ class ClassViewMaker:
             ops = draw_ops(rng_for(seed, "strong", step, view - 1), total, size, settings.strong)
         rng, cut = rng_for(seed, f"shift/{name}", step, view), self.small is None
         shifts = None if cut else draw_shifts(rng, total, size, settings.weak)
-        return take(_ViewDraws(shifts, ops), own_part(total))
+        return take(ViewDraws(shifts, ops), own_part(total))
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws) -> Unlabeled:
         index = raw[UNLABELED][-1]
@@ -207,12 +210,17 @@ class ClassViewMaker:
     def _views(self, raw: Mapping[str, Sequence[Tensor]], name: str, draws: _Draws) -> list[Tensor]:
         """The views of a stream, each (B, C, H, W), normalised."""
         stored = raw[name][0] if self.small is None else self.small.index_select(0, self.rows[name][raw[name][-1]])
-        views = []
-        for number, drawn in enumerate(draws[name]):
-            images = stored[:, number] if drawn.shifts is None else shifted(stored, drawn.shifts)
-            images = images if drawn.ops is None else randaugment(images, drawn.ops)
-            views.append(normalize(to_float(images), self.mean, self.std).contiguous(memory_format=torch.channels_last))
-        return views
+        return [
+            self.view(stored[:, number] if drawn.shifts is None else stored, drawn, self.mean, self.std)
+            for number, drawn in enumerate(draws[name])
+        ]
+
+
+def view(images: Tensor, drawn: ViewDraws, mean: Tensor, std: Tensor) -> Tensor:
+    """Images (B, C, H, W) uint8 -> a view of them, normalised; of tensors alone, so it can be compiled."""
+    images = images if drawn.shifts is None else shifted(images, drawn.shifts)
+    images = images if drawn.ops is None else randaugment(images, drawn.ops)
+    return normalize(to_float(images), mean, std).contiguous(memory_format=torch.channels_last)
 
 
 def _size(images: Tensor) -> tuple[int, int]:

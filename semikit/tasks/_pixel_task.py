@@ -134,7 +134,9 @@ class PixelTask(Task, ABC):
         dates = [len(self.titles)] if len(self.titles) > 1 else []
         freeze_unused(network, (2, *dates, channels, crop, crop))
         self.statistics = {"mean": list(network.mean), "std": list(network.std)}
-        self.maker = PixelViewMaker(self.settings, self.layout, self.requirements, network.mean, network.std)
+        self.maker = PixelViewMaker(
+            self.settings, self.layout, self.requirements, network.mean, network.std, self.compile_views
+        )
         return network  # type: ignore[no-any-return]
 
     def fitted(self, settings: ModelSettings) -> ModelSettings:

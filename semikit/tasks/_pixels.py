@@ -21,6 +21,7 @@ from semikit.core.task import BatchLayout
 from semikit.distributed.collectives import gather_over_processes, own_part, own_positions
 from semikit.settings.base import Location, Settings
 from semikit.tasks._training_data import LABELED, SECOND, UNLABELED
+from semikit.training.compilation import compiled
 
 _DATED = 5
 """Axes of images of two dates, (B, 2, C, H, W)."""
@@ -79,10 +80,12 @@ class PixelViewMaker:
         requirements: Requirements,
         mean: Sequence[float],
         std: Sequence[float],
+        compile_views: bool = False,
     ) -> None:
         self.settings, self.layout, self.requirements = settings, layout, requirements
         self.mixing = BoxMix(settings.mix.probability, settings.mix.area, settings.mix.ratio)
         self.mean, self.std = channel_statistics(mean, std)
+        self.strong = compiled(strong, "default" if compile_views else "off")
 
     def __call__(
         self, raw: Mapping[str, Sequence[Tensor]], step: int, device: torch.device
@@ -148,11 +151,15 @@ class PixelViewMaker:
         return normalize(pixels, self.mean, self.std)
 
     def _strong(self, pixels: Tensor, colours: Colours) -> Tensor:
-        """A strong view (B, *T, C, H, W), normalised."""
-        if pixels.dim() == _DATED:
-            dates = [strong_view(date, factors) for date, factors in zip(pixels.unbind(1), colours, strict=True)]
-            return self._weak(torch.stack(dates, dim=1))
-        return self._weak(strong_view(pixels, *colours))
+        return self.strong(pixels, colours, self.mean, self.std)
+
+
+def strong(pixels: Tensor, colours: Colours, mean: Tensor, std: Tensor) -> Tensor:
+    """Pixels (B, *T, C, H, W) in 0..1 -> their strong view, normalised; of tensors alone, so it can be compiled."""
+    if pixels.dim() == _DATED:
+        dates = [strong_view(date, factors) for date, factors in zip(pixels.unbind(1), colours, strict=True)]
+        return normalize(torch.stack(dates, dim=1), mean, std)
+    return normalize(strong_view(pixels, *colours), mean, std)
 
 
 def _partners(total: int, group: int) -> tuple[Tensor, bool]:

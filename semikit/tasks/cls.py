@@ -116,8 +116,9 @@ class Classification(Task):
         small, rows = self._small()
         self.side = (self.settings.size, self.settings.size) if small is None else tuple(small.shape[-2:])
         self.maker = ClassViewMaker(
-            self.settings, self.layout, self.requirements, (network.mean, network.std), labels, truth, small, rows
-        )
+            self.settings, self.layout, self.requirements, (network.mean, network.std), labels, truth, small, rows,
+            self.compile_views,
+        )  # fmt: skip
         freeze_unused(network, (2, settings.in_channels, *self.side))
         return network
 

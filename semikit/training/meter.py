@@ -82,7 +82,8 @@ class Meter:
         """Add a step's logs and the seconds it waited for data; does not touch the host."""
         for name, value in logs.items():
             value = value.detach().float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            # A copy: CUDA graphs write the next step's logs where these lie.
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         if self.first_batch is None:
             self.first_batch = waited
             self._begun, waited = self._begun + waited, 0.0

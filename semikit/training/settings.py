@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import Annotated, Any, Literal, final
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from semikit.core.batch import Normalise
 from semikit.core.task import Counts
 from semikit.errors import ConfigError
 from semikit.settings.base import Settings
+
+Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]
 
 
 @final
@@ -69,8 +71,10 @@ class TrainSettings(Settings):
     """Of the forward passes; weights stay fp32. auto: bf16 on CUDA devices of compute capability 8.0 and above, fp32
     elsewhere; a run's own config.yaml holds what came of it. tf32: float32 whose products a CUDA device rounds to TF32;
     fp32 elsewhere."""
-    compile: bool = False
-    """torch.compile the training step (not evaluation or prediction)."""
+    compile: Compile = "off"
+    """torch.compile the training step, on CUDA the views too (not evaluation or prediction). default: fused kernels;
+    reduce-overhead: with CUDA graphs; max-autotune: kernels tried against each other as well, which takes longest.
+    true is default, false off."""
     shard: bool = False
     """Share the parameters, gradients and optimiser state of the networks out over the processes (FSDP2)."""
     reduce_dtype: Literal["fp32", "bf16"] = "fp32"
@@ -104,6 +108,12 @@ class TrainSettings(Settings):
     select: Literal["better", "teacher", "student"] = "better"
     """Which network the best is chosen among: the better of both, the teacher (paper), the student (as released)."""
 
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _switched(cls, raw: Any) -> Any:
+        """YAML reads `off` as false, and runs of before hold true and false."""
+        return ("default" if raw else "off") if isinstance(raw, bool) else raw
+
     @model_validator(mode="after")
     def _length(self) -> TrainSettings:
         if self.iterations is None and self.epochs is None:
@@ -118,9 +128,14 @@ class TrainSettings(Settings):
             raise ValueError("train.accumulate auto tries what fits in one process; with train.shard give a number")
         if self.shard and self.precision == "fp16":
             raise ValueError("train.shard with train.precision fp16: use bf16 or fp32, which need no loss scaling")
-        if self.shard and self.compile:
+        if self.shard and self.compiled:
             raise ValueError("train.shard and train.compile exclude each other; keep one")
         return self
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the step is compiled."""
+        return self.compile != "off"
 
     @property
     def micro_batches(self) -> int:

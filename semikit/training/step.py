@@ -105,9 +105,9 @@ class Stepper:
 
     def _learn(self, labeled: Labeled, unlabeled: Unlabeled | None, step: int) -> dict[str, Tensor]:
         """Pseudo-labels and gradients, micro-batch by micro-batch; the logs add up."""
+        self.optimizer.zero_grad(set_to_none=True)
         with record_function(PSEUDO_LABELS), self.autocast():
             pseudo = self.method.pseudo_labels(unlabeled, step)
-        self.optimizer.zero_grad(set_to_none=True)
         logs: dict[str, Tensor] = {}
         for number, part in enumerate(self._parts(labeled, unlabeled, pseudo), 1):
             # DistributedDataParallel decides in forward whether the backward pass sums over processes.

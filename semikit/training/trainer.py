@@ -83,6 +83,7 @@ class Trainer:
         self.meter = Meter(images_per_step)
         self.guards = Guards(method, train.guard == "act")
         self.step = 0
+        self.compiling_told = False
         self.evaluating = False  # and not done with it: a checkpoint would leave that evaluation out
         self.best: dict[str, Any] = {}
         self.latest: dict[str, Scores] = {}
@@ -129,6 +130,10 @@ class Trainer:
         self.meter.add(self.stepper(labeled, unlabeled, self.step), waited)
         self.step += 1
         self.seconds += time.monotonic() - begun
+        if self.train.compiled and not self.compiling_told:
+            self.compiling_told = True
+            seconds = time.monotonic() - begun - waited
+            self.reporter.notice(f"the first step took {seconds:.0f} s, for torch.compile; later steps do not compile")
         self.reporter.advance()
 
     def _next(self, iterator: Any, asked: bool) -> Any:

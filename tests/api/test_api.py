@@ -191,7 +191,8 @@ def test_several_processes_get_the_same_run(small: Small, tmp_path: Path, monkey
     module, yaml = small["seg"]
     mapping = {key: value for key, value in module.raw(yaml)["data"]["folders"].items() if value is not None}
     given: dict[str, Any] = {
-        "data": mapping, "labels": 4, "iterations": 2, "batch": 2, "device": "cpu", "eval_every": 1, "compile": False,
+        "data": mapping, "labels": 4, "iterations": 2, "batch": 2, "device": "cpu", "eval_every": 1,
+        "compile": "max-autotune",
         "settings": {"model.weights": "none", "views.weak.crop": 28,
                      "method.threshold": 0.5, "optimizer.lr": 1e-5, "train.group": 1},
     }  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from kornia.color import rgb_to_hsv
 from PIL import Image, ImageFilter
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import functional as pil_reference
 from torchvision.transforms.v2 import functional as float_reference
@@ -20,11 +21,14 @@ from semikit.augment.settings import StrongSettings
 from semikit.augment.strong import Operation, StrongFactors, draw_factors, strong_view
 from semikit.core.batch import take
 
+OPERATIONS: tuple[Operation, ...] = ("brightness", "contrast", "saturation", "hue")
+
 
 def plain(batch: int, order: tuple[Operation, ...] = ("brightness",), **changes: Tensor) -> StrongFactors:
     """Factors that change nothing but `changes`."""
     off, one = torch.zeros(batch, dtype=torch.bool), torch.ones(batch)
-    same = StrongFactors(~off, one, one, one, 0 * one, off, off, one, order, 13)
+    codes = torch.tensor([OPERATIONS.index(name) for name in order]).repeat(batch, 1)
+    same = StrongFactors(~off, one, one, one, 0 * one, off, off, one, codes, order, 13)
     return replace(same, **changes)  # type: ignore[arg-type]
 
 
@@ -206,8 +210,14 @@ def test_nothing_is_read_back(side: int) -> None:
     assert mode.seen != []
 
 
-def test_compiles_as_one_graph() -> None:
-    factors = draw_factors(np.random.default_rng(0), 2, StrongSettings())
-    images = torch.rand(2, 3, 32, 32)
-    compiled = torch.compile(strong_view, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(images, factors), strong_view(images, factors))
+@pytest.mark.parametrize("channels", [3, 5])
+def test_all_orders_compile_as_one_graph(channels: int) -> None:
+    counter, images = CompileCounter(), torch.rand(3, channels, 16, 16)
+    compiled = torch.compile(strong_view, fullgraph=True, backend=counter, dynamic=False)
+    orders = set()
+    for seed in range(4):
+        factors = draw_factors(np.random.default_rng(seed), 3, StrongSettings(jitter_probability=1))
+        orders.add(factors.order)
+        torch.testing.assert_close(compiled(images, factors), strong_view(images, factors))
+    assert len(orders) > 2
+    assert counter.frame_count == 1

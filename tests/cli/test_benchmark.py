@@ -80,7 +80,7 @@ def test_own_data_and_their_loader(
 @pytest.mark.parametrize("more", [(), pytest.param(("--compile",), marks=pytest.mark.long)])
 def test_a_trace_of_a_step_in_bf16(more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda method: compiled(method, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", lambda method, **modes: compiled(method, backend="aot_eager", **modes))
     trace = tmp_path / "trace.json"
     flags = ["--method", "fixmatch", "--precision", "bf16", *more, "--steps", "1", "--profile", str(trace)]
     assert run(["benchmark", "seg", *TINY, *flags]) == 0
