@@ -21,7 +21,7 @@ RGB, SIZES = ("png",), (7, 5, 6)
 
 
 def said(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text.replace("│", " ").split())
 
 
 def with_shards(yaml: Path, folder: Path, pool: str = "{shards: 'pool-{0..2}.tar', shuffle: 3}") -> Path:
