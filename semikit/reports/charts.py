@@ -80,8 +80,9 @@ class Chart:
         return round(HEIGHT - _BOTTOM - (value - low) / (high - low) * (HEIGHT - _BOTTOM - _TOP), 1)
 
 
-def sparkline(values: Sequence[float], width: int = 90, height: int = 20) -> str:
-    """Values >= 0 as the points of a small line from 0 up."""
-    top, last = max(*values, 1e-9), max(len(values) - 1, 1)
-    places = [(k / last * (width - 4) + 2, height - 2 - value / top * (height - 4)) for k, value in enumerate(values)]
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+def sparkline(values: Sequence[float], level: float, width: int = 90, height: int = 20) -> tuple[str, float]:
+    """Values >= 0 as the points of a small line from 0 up, and the height at which `level` lies."""
+    top, last = max(*values, level, 1e-9), max(len(values) - 1, 1)
+    heights = [round(height - 2 - value / top * (height - 4), 1) for value in (*values, level)]
+    places = zip((k / last * (width - 4) + 2 for k in range(len(values))), heights, strict=False)
+    return " ".join(f"{x:.1f},{y}" for x, y in places), heights[-1]

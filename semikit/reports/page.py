@@ -87,7 +87,7 @@ def write_report(
     page = environment.get_template("page.html").render(
         entries=entries, studies=studies, missing=missing, gallery=gallery, charts=_charts(entries),
         differences=differences(entries), version=__version__, made=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        metric=entries[0].first.results["metric"], task=entries[0].first.config["task"],
+        metric=entries[0].first.results["metric"], task=entries[0].first.config["task"], most_cells=_MATRIX,
     )  # fmt: skip
     write_text(out, page)
     return missing
@@ -176,8 +176,8 @@ def _charts(entries: Sequence[Entry]) -> dict[str, list[Chart]]:
     def logged(key: str) -> list[Line]:
         """What the authors' logs have of the first run's data set."""
         return [
-            Line(f"authors' log, {name}", points, 5, marks=True)
-            for name, early in first.references()
+            Line(f"authors' log, {name}", points, 5 - number % 3, marks=True)
+            for number, (name, early) in enumerate(first.references())
             if (points := [(step, found[key]) for step, found in early.items() if key in found])
         ]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from semikit.errors import InputError
+from semikit.files import shell_word
 from semikit.registry import TASKS
 from semikit.run.folder import CENSUS
 from semikit.run.recipes import RECIPES, read_yaml
@@ -47,7 +48,9 @@ class RunRecord:
         if path.is_file():
             results = _read_json(path)
         elif not (folder / "weights" / BEST).is_file():
-            raise InputError(f"{folder} has not been evaluated yet. Give it time, or go on with --resume {folder}.")
+            raise InputError(
+                f"{folder} has not been evaluated yet. Give it time, or go on with --resume {shell_word(folder)}."
+            )
         else:
             best = read_best(folder / "weights" / BEST)[1]["best"]
             results = {"best": best, "protocol": best["protocol"], "per_class": best["per_class"]}
