@@ -1,10 +1,11 @@
 """semikit: few labels, many images. The public names; each lives in `semikit.api` unless a line below says otherwise.
 
     train, plan, load, evaluate, predict         what `semikit train` (plan: its `--dry-run`), `evaluate`, `predict` do
-    polygons, report                             what `semikit polygons`, `semikit report` do
+    export, polygons, report                     what `semikit export`, `polygons`, `report` do
     list_methods, list_models, list_datasets, list_presets
     Run                                          what `train` returns
     Model            semikit.run.load            what `load` returns
+    Exported         semikit.run.export          what `export` returns
     Plan             semikit.run.lifecycle       what `plan` returns
     Prediction       semikit.inference.in_memory what `Model.predict` returns
     Scores           semikit.core.task           what `evaluate` returns
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from semikit.api import (
         Run,
         evaluate,
+        export,
         list_datasets,
         list_methods,
         list_models,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from semikit.inference.in_memory import Prediction
+    from semikit.run.export import Exported
     from semikit.run.lifecycle import Plan
     from semikit.run.load import Model
     from semikit.training.reporter import Reporter
@@ -52,6 +55,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConfigError",
     "DataError",
+    "Exported",
     "InputError",
     "Model",
     "Plan",
@@ -64,6 +68,7 @@ __all__ = [
     "UnknownNameError",
     "WeightsError",
     "evaluate",
+    "export",
     "list_datasets",
     "list_methods",
     "list_models",
@@ -77,6 +82,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "Exported": "semikit.run.export",
     "Model": "semikit.run.load",
     "Plan": "semikit.run.lifecycle",
     "Prediction": "semikit.inference.in_memory",

@@ -23,6 +23,7 @@ from semikit.settings.yaml_text import in_one_line
 
 if TYPE_CHECKING:
     from semikit.core.task import Inference, Predicted, Scores
+    from semikit.run.export import Exported
     from semikit.run.lifecycle import Plan
     from semikit.run.load import Model
     from semikit.training.reporter import Reporter
@@ -332,6 +333,32 @@ def report(
 
     entries = read_entries(_runs(runs))
     return write_report(entries, file, images, _path(data), _path(root), device, progress)
+
+
+def export(
+    run: Place,
+    *,
+    format: str = "onnx",
+    out: Place | None = None,
+    input: str = "float",
+    softmax: bool = False,
+    fp16: bool = False,
+    size: int | None = None,
+    tool: str | None = None,
+) -> Exported:
+    """Write the network of a run for other programs, as `semikit export` does, and compare it with the original:
+    `format` is "onnx" or "torch" (torch.export); the file takes values of 0..1 ("float"), 0..255 ("uint8") or what is
+    "normalised" already; `tool` is `--for`.
+
+    Raises:
+        InputError: options that do not fit, a package that is not installed; RunError: torch cannot export the network,
+            or what it exports predicts otherwise.
+    """
+    from semikit.run.export import ExportSettings, export_network
+    from semikit.settings.messages import validate
+
+    given = {"format": format, "input": input, "softmax": softmax, "fp16": fp16, "size": size, "tool": tool}
+    return export_network(existing_run(run), _path(out), validate(ExportSettings, given, "export"))
 
 
 def list_methods() -> list[str]:

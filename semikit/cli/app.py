@@ -13,7 +13,20 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from semikit.cli import benchmark, data, demo, evaluate, listing, own_data, polygons, predict, report, reproduce, train
+from semikit.cli import (
+    benchmark,
+    data,
+    demo,
+    evaluate,
+    export,
+    listing,
+    own_data,
+    polygons,
+    predict,
+    report,
+    reproduce,
+    train,
+)
 from semikit.cli.output import says_the_end
 from semikit.errors import INTERRUPTED, InputError, RunError, SemikitError
 
@@ -29,6 +42,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("polygons")(polygons.polygons)
 app.command("report")(report.report)
 app.command("list")(listing.list_names)

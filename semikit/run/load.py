@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from semikit.core.network import Network
 from semikit.core.task import Inference
 from semikit.errors import InputError, WeightsError, some
+from semikit.inference.exported import read_onnx
 from semikit.inference.in_memory import Prediction
 from semikit.inference.windows import orientation_of
 from semikit.models.encoders.lora import merged
@@ -24,7 +25,8 @@ from semikit.training.checkpoint import BEST, contents_of, read_best, read_check
 
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     """A trained network in eval mode and what its file tells: from a run folder (its best), a weights file written by
-    semikit, a checkpoint `last.ckpt`, or a released checkpoint (change detection where it has two classes).
+    semikit, a checkpoint `last.ckpt`, an ONNX file of `semikit export`, or a released checkpoint (change detection
+    where it has two classes).
 
     Raises:
         WeightsError: when there is nothing to load, or it cannot be read.
@@ -39,6 +41,9 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
             raise WeightsError(f"no trained weights at {path}: the run has not been evaluated yet, or this is no run.")
     if path.suffix == ".ckpt":
         return _from_checkpoint(path)
+    if path.suffix == ".onnx":
+        exported, raw = read_onnx(path)
+        return exported.eval(), checked(raw, path)
     if path.suffix != ".safetensors":
         found = load_released(path)
         # Both tasks have the same tensors; of two classes only networks of change detection were released.

@@ -17,6 +17,14 @@ def encoder(name: str, **changes: object) -> torch.nn.Module:
     return build_encoder(ModelSettings(encoder=name, weights="none", encoder_args=NARROW, **changes)).eval()
 
 
+@pytest.mark.parametrize("grid", [(5, 5), (5, 3), (4, 5), (9, 13), (1, 2)])
+def test_positions_of_an_exported_graph(grid: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    positions = torch.randn(1, 26, 8)
+    expected = official_positions(positions, grid)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    torch.testing.assert_close(official_positions(positions, grid), expected, atol=1e-5, rtol=0)
+
+
 def test_positions_stay_in_the_graph() -> None:
     positions = torch.randn(1, 26, 8, requires_grad=True)
     resampled = official_positions(positions, (7, 4))

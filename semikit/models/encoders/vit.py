@@ -35,7 +35,7 @@ class TokenEncoder(Encoder, ABC):
         """Maps (B, D, H / patch, W / patch), laid out channels last."""
         grid = (images.shape[-2] // self.patch, images.shape[-1] // self.patch)
         tokens = dict(zip(self.used, self.tokens(images, grid), strict=True))
-        return tuple(tokens[layer].transpose(1, 2).reshape(len(images), -1, *grid) for layer in self.layers)
+        return tuple(tokens[layer].transpose(1, 2).reshape(images.shape[0], -1, *grid) for layer in self.layers)
 
     @abstractmethod
     def tokens(self, images: Tensor, grid: tuple[int, int]) -> list[Tensor]:
@@ -71,7 +71,7 @@ class DinoV2(TokenEncoder):
     def tokens(self, images: Tensor, grid: tuple[int, int]) -> list[Tensor]:
         """Patch tokens (B, N, D) of the blocks `used`."""
         patches = self.backbone.patch_embed(images).flatten(1, 2)
-        first = self.backbone.cls_token.expand(len(patches), -1, -1)
+        first = self.backbone.cls_token.expand(patches.shape[0], -1, -1)
         positions = official_positions(self.backbone.pos_embed, grid)
         tokens = torch.cat((first, patches), dim=1) + positions
         return self._blocks(self.backbone.norm_pre(self.backbone.pos_drop(tokens)))
@@ -92,7 +92,7 @@ class Beit(TokenEncoder):
     def tokens(self, images: Tensor, grid: tuple[int, int]) -> list[Tensor]:
         """Patch tokens (B, N, D) of the blocks `used`."""
         patches = self.backbone.patch_embed(images)
-        tokens = torch.cat((self.backbone.cls_token.expand(len(patches), -1, -1), patches), dim=1)
+        tokens = torch.cat((self.backbone.cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
         if self.backbone.pos_embed is not None:
             native = self.backbone.patch_embed.grid_size
             tokens = tokens + resample_abs_pos_embed(self.backbone.pos_embed, grid, native, num_prefix_tokens=1)
@@ -120,6 +120,8 @@ def official_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     differentiable. The native grid is returned as it is.
     """
     side = math.isqrt(positions.shape[1] - 1)
+    if torch.compiler.is_exporting():
+        return _positions_of_any_grid(positions, grid, side)
     if grid == (side, side):
         return positions
     scale = ((grid[0] + _OFFSET) / side, (grid[1] + _OFFSET) / side)
@@ -128,6 +130,40 @@ def official_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     assert tuple(patches.shape[-2:]) == grid, (patches.shape, grid)
     patches = patches.permute(0, 2, 3, 1).flatten(1, 2)
     return torch.cat((positions[:, :1], patches.to(positions.dtype)), dim=1)
+
+
+def _positions_of_any_grid(positions: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """As `official_positions`, in operations that an exported graph keeps for grids that are not known when it is made.
+
+    What is otherwise decided by the grid is computed: a scale factor of 1 returns the native grid.
+    """
+    height, width = (torch.ones(count, device=positions.device).sum() for count in grid)
+    offset = torch.where((height == side) & (width == side), 0.0, _OFFSET)
+    down, across = (
+        _cubic(count, (found + offset) / side, side) for count, found in zip(grid, (height, width), strict=True)
+    )
+    patches = positions[0, 1:].float().reshape(side, side, -1)
+    patches = torch.einsum("hi,ijd->hjd", down, patches)
+    patches = torch.einsum("wj,hjd->hwd", across, patches).flatten(0, 1)[None]
+    return torch.cat((positions[:, :1], patches.to(positions.dtype)), dim=1)
+
+
+_SHARPNESS = -0.75
+"""Of torch's bicubic kernel."""
+
+
+def _cubic(count: int, scale: Tensor, side: int) -> Tensor:
+    """The weights (count, side) of bicubic interpolation of `side` values at a scale factor, clamped at the ends."""
+    places = (torch.arange(count, device=scale.device) + 0.5) / scale - 0.5
+    first, known = places.floor(), torch.arange(side, device=scale.device)
+    total = torch.zeros(1, device=scale.device)
+    for step in range(-1, 3):
+        far = (places - first - step).abs()
+        near = ((_SHARPNESS + 2) * far - (_SHARPNESS + 3)) * far * far + 1
+        beyond = ((_SHARPNESS * far - 5 * _SHARPNESS) * far + 8 * _SHARPNESS) * far - 4 * _SHARPNESS
+        tap = (first + step).clamp(0, side - 1)
+        total = total + torch.where(far <= 1, near, beyond)[:, None] * (tap[:, None] == known)
+    return total
 
 
 def _prune(backbone: Any, used: list[int]) -> None:
