@@ -107,9 +107,10 @@ class ClassEvaluation:
             yield count
 
     def examined(
-        self, network: Network, source: Samples, indices: Sequence[int], inference: Inference
+        self, network: Network, source: Samples, inference: Inference, chosen: Sequence[int] | None = None
     ) -> Iterator[Examined]:
         """Images of a source one by one, predicted as they are scored."""
+        indices = range(len(source)) if chosen is None else chosen
         labels = torch.from_numpy(np.asarray(source.labels)).to(inference.device)
         for images, part in self.batches(source, np.asarray(indices, np.intp)):
             shares = self.logits(network, images, inference).float().softmax(1)

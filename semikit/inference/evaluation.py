@@ -212,10 +212,11 @@ class PixelEvaluation:
             yield count
 
     def examined(
-        self, network: Network, source: Samples, indices: Sequence[int], inference: Inference
+        self, network: Network, source: Samples, inference: Inference, chosen: Sequence[int] | None = None
     ) -> Iterator[Examined]:
         """Images of a source one by one, predicted as they are scored; of large rasters the middle."""
         ensemble, device = Ensemble((network,), inference), inference.device
+        indices = range(len(source)) if chosen is None else chosen
 
         def read(place: int) -> tuple[Any, Any, Any]:
             extent = source.extent(indices[place])

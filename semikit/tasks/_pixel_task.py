@@ -378,8 +378,7 @@ class PixelTask(Task, ABC):
     ) -> tuple[Sequence[str], Iterator[Any]]:
         """See `Task.examined`."""
         source = self.learned.scored(split)
-        chosen = range(len(source)) if indices is None else indices
-        return source.names, self.evaluation.examined(network, source, chosen, inference)
+        return source.names, self.evaluation.examined(network, source, inference, indices)
 
     def pictures(
         self, network: Network, folder: Path, inference: Inference, caption: str, threshold: float | None = None
