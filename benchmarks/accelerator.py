@@ -202,6 +202,10 @@ class Plan:
         self.out, self.device, self.tiny, self.data = out, device, tiny, data
         self.workers = "0" if tiny else str(min(16, os.cpu_count() or 1))
         self.compiled = () if tiny else ("--compile",)
+        self.graphed = () if tiny else ("train.compile=reduce-overhead",)
+        self.common = ("--device", device, "--precision", "bf16")
+        pixels = TINY_PIXELS if tiny else ("--encoder", "dinov2-base", "--crop", "518", "--batch", "8")
+        self.base = (*pixels, *self.common)
 
     def parts(self) -> Iterator[Part]:
         """In the order of what they tell."""
@@ -212,7 +216,8 @@ class Plan:
         yield self._precisions()
         for task in TASKS:
             yield self._smoke(task, "compiled", self.compiled)
-        yield self._smoke("cls", "graphs", () if self.tiny else ("train.compile=reduce-overhead",))
+        yield self._smoke("cls", "graphs", self.graphed)
+        yield self._benchmark("graphs step", (*self.base, *self.graphed), 100)
 
     def _smoke(self, task: str, kind: str, flags: Sequence[str]) -> Part:
         run = self.out / f"{task}-{kind}"
@@ -222,7 +227,7 @@ class Plan:
         return Part(f"{task} {kind}", [(*command, *self._to(run))], limit, lambda: run_numbers(run))
 
     def _to(self, run: Path) -> tuple[str, ...]:
-        return ("--device", self.device, "--precision", "bf16", "--out", str(run), "--quiet")
+        return (*self.common, "--out", str(run), "--quiet")
 
     def _network(self, task: str) -> tuple[str, ...]:
         if task == "cls":
@@ -232,19 +237,20 @@ class Plan:
 
     def _speeds(self) -> Iterator[Part]:
         """Steps beside the naive form, and by parts."""
-        file, common = self.out / "step.json", ("--device", self.device, "--precision", "bf16")
-        pixels = TINY_PIXELS if self.tiny else ("--encoder", "dinov2-base", "--crop", "518", "--batch", "8")
-        short = ("--repeats", "2") if self.tiny else ()
-        step = (PYTHON, "-m", "benchmarks.step", "seg", *pixels, *common, *short)
+        file, short = self.out / "step.json", ("--repeats", "2") if self.tiny else ()
+        step = (PYTHON, "-m", "benchmarks.step", "seg", *self.base, *short)
         compared = (*step, *self.compiled, "--against", "reference", "--json", str(file))
         yield Part("compiled step", [compared], 150, lambda: step_numbers(file))
         classes = ("--batch", "1" if self.tiny else "64", "train.ratio=7", *self.compiled, "--against", "reference")
         wrn = self.out / "wrn.json"
-        command = (PYTHON, "-m", "benchmarks.step", "cls", *classes, *common, *short, "--json", str(wrn))
+        command = (PYTHON, "-m", "benchmarks.step", "cls", *classes, *self.common, *short, "--json", str(wrn))
         yield Part("wrn step", [command], 90, lambda: step_numbers(wrn))
-        eager, length = self.out / "eager.json", ("--steps", "2" if self.tiny else "20", "--json")
-        command = (*SEMIKIT, "benchmark", "seg", *pixels, *common, *length, str(eager))
-        yield Part("eager step", [command], 45, lambda: benchmark_numbers(eager))
+        yield self._benchmark("eager step", self.base, 45)
+
+    def _benchmark(self, name: str, flags: Sequence[str], limit: float) -> Part:
+        file = self.out / f"{name.replace(' ', '-')}.json"
+        length = ("--steps", "2" if self.tiny else "20", "--json", str(file))
+        return Part(name, [(*SEMIKIT, "benchmark", "seg", *flags, *length)], limit, lambda: benchmark_numbers(file))
 
     def _real(self) -> Iterator[Part]:
         """Photographs: the loader, and a run for as long as there is time."""

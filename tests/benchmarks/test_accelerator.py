@@ -87,7 +87,7 @@ def test_no_part_begins_without_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [None, Path("data")])
 def test_commands_are_those_of_this_version(tiny: bool, data: Path | None, tmp_path: Path) -> None:
     parts = list(Plan(tmp_path, "cpu" if tiny else "cuda", tiny, data).parts())
-    assert len({part.name for part in parts}) == len(parts) == (11 if data is None else 14)
+    assert len({part.name for part in parts}) == len(parts) == (12 if data is None else 15)
     semikit, step = typer.main.get_command(app), typer.main.get_command(step_app)
     for command in (command for part in parts for command in part.commands):
         if command[:3] == SEMIKIT:
