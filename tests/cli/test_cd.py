@@ -20,7 +20,7 @@ Call = Callable[..., Any]
 
 
 def said(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text.replace("│", " ").split())
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ Call = Callable[..., Any]
 
 
 def said(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text.replace("│", " ").split())
 
 
 def rows(path: str) -> list[list[str]]:

@@ -48,7 +48,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
 
 def done(answer: Any) -> str:
     assert answer.code == 0, answer.err
-    return " ".join(answer.out.split())
+    return " ".join(answer.out.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("name", list(BASELINE))

@@ -25,7 +25,6 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 Call = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def learned(folder: Path, task: str, data: Path, *flags: str) -> Path:

@@ -47,7 +47,7 @@ SCORED = {"levir": 16, "levir-plus": 2, "sysu": 2, "clcd": 2, "dsifn": 2, "oscd"
 
 def done(answer: Any) -> str:
     assert answer.code == 0, answer.err
-    return " ".join(answer.out.split())
+    return " ".join(answer.out.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_damaged_last_checkpoint(semikit: Call, run: Path, trained: Path) -> N
     path.write_bytes(path.read_bytes()[:-2000])
     answer = semikit("train", "seg", "--resume", run)
     assert answer.code == 0, answer.err
-    told = " ".join(answer.out.split())
+    told = " ".join(answer.out.replace("│", " ").split())
     assert f"{path} is damaged" in told
     assert "Going on from previous.ckpt at iteration 2." in told
     assert "Going on from previous.ckpt at iteration 2." in (run / "log.txt").read_text()
