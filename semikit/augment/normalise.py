@@ -14,7 +14,7 @@ from semikit.errors import ConfigError
 def to_float(images: Tensor) -> Tensor:
     """uint8 images of any shape -> float32 in 0..1, on the device they are on."""
     assert images.dtype == torch.uint8, images.dtype
-    return images.to(torch.float32) / 255
+    return images.to(torch.float32).div_(255)
 
 
 def channel_statistics(
@@ -39,4 +39,4 @@ def channel_statistics(
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Images (..., C, H, W) in 0..1 -> (images - mean) / std, with mean and std (C, 1, 1) on the same device."""
     assert images.shape[-3] == mean.shape[0] == std.shape[0], (images.shape, mean.shape, std.shape)
-    return (images - mean) / std
+    return (images - mean).div_(std)

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from semikit.augment.weak import middle_crop, squeezed
+from semikit.core.batch import to_device
 from semikit.core.network import Network
 from semikit.core.task import Final, Inference
 from semikit.data.samples import Samples, spread
@@ -78,7 +79,7 @@ class ClassEvaluation:
 
         def outputs(network: Network, batch: tuple[Bytes, NDArray[np.intp]]) -> Iterator[Mapping[str, Tensor]]:
             images, indices = batch
-            truth = torch.from_numpy(labels[indices]).to(device)
+            truth = to_device(torch.from_numpy(labels[indices]), device)
             if final is not None and final.averages:
                 ensemble = Ensemble((network, *final.others), inference, Views.of(final.tta))
                 logits = ensemble.mean(images, of_images).log()

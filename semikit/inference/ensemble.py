@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Literal, final
 
 import numpy as np
@@ -15,7 +16,15 @@ from torch.nn import functional as F
 
 from semikit.core.network import Network
 from semikit.core.task import Inference
-from semikit.inference.windows import EvaluateSettings, normalized, original, predict_scores, probabilities
+from semikit.inference.windows import (
+    EvaluateSettings,
+    coarse_scores,
+    normalized,
+    original,
+    predict_scores,
+    probabilities,
+    rows_of,
+)
 
 Tta = Literal["none", "flip", "flip+scale"]
 
@@ -80,8 +89,8 @@ class Ensemble:
             return total if count == 1 else total.div_(count)
 
     def windows(self, images: NDArray[np.uint8]) -> Tensor:
-        """Windows (B, *T, h, w, C) uint8 -> probabilities (B, K, h, w), on the CPU."""
-        return self.mean(images, _of_window).cpu()
+        """Windows (B, *T, h, w, C) uint8 -> probabilities (B, K, h, w), on the device."""
+        return self.mean(images, _of_window)
 
     def whole(self, image: NDArray[np.uint8], settings: EvaluateSettings, crop: int) -> Tensor:
         """One image (*T, H, W, C) uint8, predicted as it is evaluated -> probabilities (K, H, W), on the device."""
@@ -90,6 +99,23 @@ class Ensemble:
     def wholes(self, images: NDArray[np.uint8], settings: EvaluateSettings, crop: int) -> Tensor:
         """As `whole`, images of one size (B, *T, H, W, C) -> (B, K, H, W)."""
         return self.mean(images, partial(_of_image, settings=settings, crop=crop))
+
+    def rows(self, image: NDArray[np.uint8], count: int) -> Iterator[Tensor]:
+        """As `whole` where the window is `original`, `count` rows (K, h, W) after another; the scores of no more than
+        these are made at the size of the image.
+        """
+        size, every = (image.shape[-3], image.shape[-2]), []
+        with torch.no_grad(), self.inference.autocast():
+            for network in self.networks:
+                inputs = normalized(network, image[None], self.inference.device)
+                for scale, axes in product(self.views.scales, self.views.flips):
+                    scores, seen = coarse_scores(network, _mirrored(inputs, axes), scale)
+                    every.append((_mirrored(scores, axes), (seen,) if seen == size else (seen, size)))
+                del inputs
+        for first in range(0, size[0], count):
+            end = min(first + count, size[0])
+            shares = [rows_of(*one, first, end)[0].softmax(0) for one in every]
+            yield shares[0] if len(shares) == 1 else torch.stack(shares).mean(0)
 
 
 def _mirrored(images: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -20,14 +20,14 @@ from semikit.core.task import Final, Inference, Scores
 from semikit.data.check import Part, missing_files, size_fault, target_of
 from semikit.data.formats.images import is_raster, read_grid
 from semikit.data.palette import Palette
-from semikit.data.samples import Samples, spread
+from semikit.data.samples import Mask, Samples, spread
 from semikit.distributed.collectives import own_share
 from semikit.errors import ConfigError, DataError, unknown
 from semikit.inference.class_choice import AUTO, ClassChoice, change_of
 from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.inspection import Examined
 from semikit.inference.pictures import displayed, heat, sheet, sheet_legend, striped_outside
-from semikit.inference.streamed import Coverage, predicted
+from semikit.inference.streamed import Coverage, Piece, predicted, whole
 from semikit.inference.windows import (
     EvaluateSettings,
     grouped,
@@ -36,6 +36,7 @@ from semikit.inference.windows import (
     probabilities,
     read_ahead,
     readable_batches,
+    together,
 )
 from semikit.metrics.scoring import nothing_counted, scored, scores_of
 from semikit.raster.region import Region, middle
@@ -132,17 +133,22 @@ class PixelEvaluation:
         images = read_ahead(
             lambda k: (*_labeled_image(source, whole[k]), self._from_above(source, whole[k])), len(whole)
         )
-        batches = chain(streamed, grouped(images, self.settings.batch, lambda item: (item[0].shape, item[3])))
+        batches = chain(streamed, grouped(images, self._together, lambda item: (item[0].shape, item[3])))
 
         def outputs(network: Network, batch: Any) -> Iterator[Mapping[str, Any]]:
             if isinstance(batch, int):
                 return self._streamed(network, source, batch, inference)
-            return self._whole(network, batch, inference)
+            by = self._whole if self._together(batch[0]) else self._parts
+            return by(network, batch, inference)
 
         found = scored(networks, self._new_metrics, inference.device, batches, outputs)
         if any(map(nothing_counted, found.values())):
             raise DataError("nothing to score: no pixel of any mask is valid. Check `ignore` and `mapping`.")
         return {name: scores_of(metrics, self.class_names) for name, metrics in found.items()}
+
+    def _together(self, item: tuple[Any, ...]) -> int:
+        """How many images like one are scored together; 0: it has too many pixels, and is scored part by part."""
+        return min(self.settings.batch, together(item[1].shape, len(self.class_names)))
 
     def _whole(self, network: Network, batch: Sequence[Any], inference: Inference) -> Iterator[Mapping[str, Tensor]]:
         """What is scored of images of one size, which are read whole."""
@@ -183,17 +189,26 @@ class PixelEvaluation:
         self, network: Network, source: Samples, index: int, inference: Inference
     ) -> Iterator[Mapping[str, Any]]:
         """What is scored of a raster, part by part; only windows of it are read."""
-        extent, side = source.extent(index), self.settings.size or self.crop
+        extent = source.extent(index)
         assert extent is not None
-        windows = Coverage(extent, side, side - max(int(side * 2 / 3), 1), self.settings.batch, ramp=False)
+        windows = Coverage.published(extent, self.settings, self.crop)
         ensemble = self._ensemble(network, inference, self._from_above(source, index))
         for piece in predicted(lambda region: source.image(index, region), ensemble, windows):
             labels, valid = source.target(index, piece.region)
             if labels.shape != piece.valid.shape:
                 raise size_fault(source, index, (*extent, 1), labels.shape)
-            decided = self._decided(piece.probabilities.to(inference.device))
-            truth = _truth(labels, valid & piece.valid, inference.device)
-            yield {**decided, **truth, "place": (piece.region, extent)}
+            yield self._scored(piece, labels, valid & piece.valid, extent)
+
+    def _parts(self, network: Network, batch: Sequence[Any], inference: Inference) -> Iterator[Mapping[str, Any]]:
+        """What is scored of an image that is read whole, part by part."""
+        ((image, labels, valid, above),) = batch
+        for piece in whole(image, None, self._ensemble(network, inference, above), self.settings, self.crop):
+            place = piece.region.slices
+            yield self._scored(piece, labels[place], valid[place], labels.shape)
+
+    def _scored(self, piece: Piece, labels: Bytes, valid: Mask, size: tuple[int, ...]) -> Mapping[str, Any]:
+        truth = _truth(labels, valid, piece.probabilities.device)
+        return {**self._decided(piece.probabilities), **truth, "place": (piece.region, size)}
 
     def passes(
         self, networks: Sequence[Network], source: Samples, indices: Sequence[int], inference: Inference
@@ -263,9 +278,12 @@ class PixelEvaluation:
 
     def _shown(self, network: Network, image: Bytes, inference: Inference) -> tuple[Bytes, NDArray[np.float32]]:
         """Classes and confidence (H, W) of an image."""
-        shares = Ensemble((network,), inference).whole(image, self.settings, self.crop)
-        classes, confidence = self.choice(shares)
-        return classes.cpu().numpy(), confidence.float().cpu().numpy()
+        classes, confidence = np.empty(image.shape[-3:-1], np.uint8), np.empty(image.shape[-3:-1], np.float32)
+        for piece in whole(image, None, Ensemble((network,), inference), self.settings, self.crop):
+            found, sure = self.choice(piece.probabilities)
+            classes[piece.region.slices] = found.cpu().numpy()
+            confidence[piece.region.slices] = sure.float().cpu().numpy()
+        return classes, confidence
 
     def _legend(self, present: set[int]) -> list[tuple[str, Bytes]]:
         """All classes, or where they are many those that are shown."""
@@ -277,7 +295,7 @@ class PixelEvaluation:
 
 def _truth(labels: Bytes, valid: NDArray[np.bool_], device: torch.device) -> Mapping[str, Tensor]:
     """What a metric's `update` takes of the truth, on the device."""
-    truth, counted = (to_device(torch.from_numpy(values), device) for values in (labels, valid))
+    truth, counted = to_device((torch.from_numpy(labels), torch.from_numpy(valid)), device)
     return {"labels": truth.long(), "valid": counted}
 
 

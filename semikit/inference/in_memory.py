@@ -23,7 +23,8 @@ from semikit.errors import InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.map_files import MapPredict
 from semikit.inference.predictor import Predictor
-from semikit.inference.scenes import DatePairs, SceneReader, SingleDates, pixels_of
+from semikit.inference.scenes import DatePairs, SceneReader, SingleDates
+from semikit.inference.streamed import pixels_of
 from semikit.inference.windows import orientation_of
 from semikit.raster.polygons import NODATA
 

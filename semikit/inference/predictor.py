@@ -33,8 +33,8 @@ from semikit.inference.map_files import (
     stored_share,
     write_style,
 )
-from semikit.inference.scenes import Files, SceneReader, pixels_of
-from semikit.inference.streamed import Coverage, MapPart, Piece, ReadRegion, predicted
+from semikit.inference.scenes import Files, SceneReader
+from semikit.inference.streamed import Coverage, MapPart, Piece, ReadRegion, pixels_of, predicted, whole
 from semikit.inference.windows import EvaluateSettings, refuse_channels
 from semikit.raster.area_of_interest import AreaOfInterest, GridArea
 from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
@@ -205,7 +205,7 @@ class Predictor:
         share: tuple[int, int] = (0, 1),
         area: GridArea | None = None,
     ) -> Generator[Piece, None, None]:
-        """The parts of a map of `size`, each pixel once, or a `share` (a number, of how many); a photo is one part."""
+        """The parts of a map of `size`, each pixel once, or a `share` (a number, of how many); a photo has one."""
         ensemble = replace(self.ensemble, views=Views.of(self.options.tta, from_above))
         if by_windows or self.options.tile is not None:
             batch = max(1, min(self.settings.batch, _PIXELS // self.side**2))
@@ -215,10 +215,7 @@ class Predictor:
             return
         if share[0]:
             return
-        region = Region(0, 0, *size)
-        image, valid = read(region)
-        shares = ensemble.whole(image, self.settings, self.crop)
-        yield Piece(region, shares, np.ones(size, dtype=np.bool_) if valid is None else valid)
+        yield from whole(*read(Region(0, 0, *size)), ensemble, self.settings, self.crop)
 
     def divisible(self, files: Files) -> bool:
         """Whether a scene has several parts."""

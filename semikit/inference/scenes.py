@@ -23,15 +23,13 @@ from semikit.data.formats.value_range import sampled_scale
 from semikit.data.image_pairs import ImagePairs, paired_files
 from semikit.data.masked_images import plain_images
 from semikit.data.pair_grids import aligned
-from semikit.data.samples import Bytes, Mask, Samples
+from semikit.data.samples import Samples
 from semikit.data.unused_files import Unused, unread
 from semikit.errors import DataError, FileFault, InputError
 from semikit.inference.many_files import file_or_raster, find_sources
-from semikit.inference.streamed import ReadRegion
 from semikit.inference.windows import ValueSettings, bands_and_scale, orientation_of
 from semikit.raster.grid import Grid
 from semikit.raster.reading import Bands
-from semikit.raster.region import Region
 
 LARGE = 2048
 """Pixels a side up to which a raster without a place on the map is taken for a photo."""
@@ -264,13 +262,3 @@ class DatePairs(SceneReader):
 def _bare(file: Path) -> dict[str, str]:
     what = "no coordinate reference system"
     return {f"have {what}": f"{file} has {what}, and neither has the map"}
-
-
-def pixels_of(pixels: Bytes, valid: Mask | None) -> ReadRegion:
-    """Reads regions of a scene in memory, (*T, H, W, C) and valid (H, W)."""
-
-    def part(region: Region) -> tuple[Bytes, Mask | None]:
-        rows, columns = region.slices
-        return pixels[..., rows, columns, :], None if valid is None else valid[rows, columns]
-
-    return part

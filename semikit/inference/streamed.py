@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from semikit.core.batch import to_device
 from semikit.inference.ensemble import Ensemble
-from semikit.inference.windows import read_ahead, window_starts
+from semikit.inference.windows import EvaluateSettings, read_ahead, together, window_starts
 from semikit.raster.region import Region
 
 _STRIP_BYTES = 16 << 20
@@ -29,8 +30,8 @@ ReadRegion = Callable[[Region], tuple[NDArray[np.uint8], NDArray[np.bool_] | Non
 @final
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an image that is done: probabilities (K, h, w) float32 that sum to 1, valid (h, w) bool; with it `done`
-    of `total` parts of equal work are.
+    """A part of an image that is done: probabilities (K, h, w) float32 that sum to 1, on the device, valid (h, w) bool;
+    with it `done` of `total` parts of equal work are.
     """
 
     region: Region
@@ -69,6 +70,12 @@ class Coverage:
     overlap: int
     batch: int
     ramp: bool = True
+
+    @classmethod
+    def published(cls, size: tuple[int, int], settings: EvaluateSettings, crop: int) -> Coverage:
+        """Windows of an evaluation, as released: every 2/3 of a window, all alike."""
+        side = settings.size or crop
+        return cls(size, side, side - max(int(side * 2 / 3), 1), settings.batch, ramp=False)
 
     def starts(self, axis: int) -> list[int]:
         """Where windows begin along rows (0) or columns (1); the last one ends at the border."""
@@ -118,7 +125,7 @@ def predicted(
         lefts = [left for left in coverage.starts(1) if left < strip[1] and left + shape[1] > strip[0]]
         regions = [Region(top, left, *shape) for top in tops[before : rows[-1] + 1] for left in lefts]
         windows = _in_order(read, ensemble, regions, coverage.batch)
-        sums = _Sums(coverage, ensemble.num_classes, strip)
+        sums = _Sums(coverage, ensemble.num_classes, strip, ensemble.inference.device)
         for row in range(before, rows[-1] + 1):
             for window in islice(windows, len(lefts)):
                 sums.add(*window)
@@ -126,6 +133,36 @@ def predicted(
             if row in rows:
                 done += 1
                 yield replace(piece, done=done, total=end - first)
+
+
+def whole(
+    image: NDArray[np.uint8], valid: NDArray[np.bool_] | None, ensemble: Ensemble, settings: EvaluateSettings, crop: int
+) -> Iterator[Piece]:
+    """The parts of an image (*T, H, W, C) in memory, every pixel once, as `settings` say: one where the scores of all
+    classes take little memory, else window by window or rows by rows.
+    """
+    size = (image.shape[-3], image.shape[-2])
+    seen = np.ones(size, dtype=np.bool_) if valid is None else valid
+    if together(size, ensemble.num_classes):
+        yield Piece(Region(0, 0, *size), ensemble.whole(image, settings, crop), seen)
+    elif settings.window == "sliding":
+        yield from predicted(pixels_of(image, valid), ensemble, Coverage.published(size, settings, crop))
+    else:
+        count = max(_STRIP_BYTES // (4 * ensemble.num_classes * size[1]), 1)
+        total = -(-size[0] // count)
+        for number, shares in enumerate(ensemble.rows(image, count)):
+            rows = slice(number * count, number * count + shares.shape[1])
+            yield Piece(Region(rows.start, 0, shares.shape[1], size[1]), shares, seen[rows], number + 1, total)
+
+
+def pixels_of(pixels: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> ReadRegion:
+    """Reads regions of a scene in memory, (*T, H, W, C) and valid (H, W)."""
+
+    def part(region: Region) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        rows, columns = region.slices
+        return pixels[..., rows, columns, :], None if valid is None else valid[rows, columns]
+
+    return part
 
 
 Window = tuple[int, Tensor | None, NDArray[np.bool_] | None]
@@ -157,11 +194,11 @@ def _through(ensemble: Ensemble, waiting: Sequence[tuple[Region, Any, Any]]) -> 
 class _Sums:
     """Weighted sums over one row of windows of a strip, and over what reaches into the next."""
 
-    def __init__(self, coverage: Coverage, classes: int, strip: tuple[int, int]) -> None:
-        self.strip, self.weights = strip, coverage.weights()
+    def __init__(self, coverage: Coverage, classes: int, strip: tuple[int, int], device: torch.device) -> None:
+        self.strip, self.weights = strip, to_device(coverage.weights(), device)
         shape = (coverage.shape()[0], strip[1] - strip[0])
-        self.total = torch.zeros((classes, *shape))
-        self.weight = torch.zeros(shape)
+        self.total = torch.zeros((classes, *shape), device=device)
+        self.weight = torch.zeros(shape, device=device)
         self.valid = np.zeros(shape, dtype=np.bool_)
 
     def add(self, left: int, probabilities: Tensor | None, valid: NDArray[np.bool_] | None) -> None:

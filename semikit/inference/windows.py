@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semikit.augment.normalise import channel_statistics, normalize, to_float
+from semikit.core.batch import to_device
 from semikit.core.network import Network
 from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.rescale import Scale
@@ -26,6 +27,9 @@ from semikit.settings.base import BandList, Settings
 from semikit.settings.yaml_text import parse
 
 T = TypeVar("T")
+
+_SCORES = 1 << 26
+"""Scores at the size of images that are in memory at once, at most (256 MB); what is made of them takes some more."""
 
 
 def _listed(raw: Any) -> Any:
@@ -91,13 +95,14 @@ def normalized(network: Network, images: NDArray[np.uint8], device: torch.device
     Raises:
         DataError: when the images have other channels than those the network was made for.
     """
-    mean, std = channel_statistics(network.mean, network.std, device)  # type: ignore[arg-type]
-    if images.shape[-1] != len(mean):
+    statistics = channel_statistics(network.mean, network.std)  # type: ignore[arg-type]
+    if images.shape[-1] != (channels := len(statistics[0])):
         raise DataError(
-            f"the images have {images.shape[-1]} channels, but the model was made for {len(mean)}. Give images like "
+            f"the images have {images.shape[-1]} channels, but the model was made for {channels}. Give images like "
             "those it was trained on, or choose `bands` in the data YAML."
         )
-    return normalize(to_float(torch.from_numpy(images).to(device).movedim(-1, -3)), mean, std)
+    pixels, (mean, std) = to_device((torch.from_numpy(images), statistics), device)
+    return normalize(to_float(pixels.movedim(-1, -3)), mean, std)
 
 
 def refuse_channels(network: Network, image: NDArray[np.uint8], path: Path) -> None:
@@ -136,6 +141,11 @@ def probabilities(scores: Tensor, settings: EvaluateSettings) -> Tensor:
     return scores / scores.sum(1, keepdim=True)
 
 
+def together(size: tuple[int, int], classes: int) -> int:
+    """How many images of a size (H, W) take little memory with the scores of all classes; 0: not even one."""
+    return _SCORES // (classes * size[0] * size[1])
+
+
 def bands_and_scale(metadata: Mapping[str, Any]) -> tuple[Bands | None, Scale | None]:
     """Which bands a model reads, and from which range of values; None where files say it themselves."""
     bands, scale = metadata.get("bands"), metadata.get("scale")
@@ -164,6 +174,33 @@ def original(network: Network, images: Tensor, scale: float = 1.0) -> Tensor:
     if size == list(images.shape[-2:]):
         return network(images).float()  # type: ignore[no-any-return]
     return resized(network(resized(images, size)).float(), images.shape[-2:])
+
+
+def coarse_scores(network: Network, images: Tensor, scale: float = 1.0) -> tuple[Tensor, tuple[int, int]]:
+    """Logits (B, K, h, w) as fine as the decoder has them, and the (H, W) that the network saw: `original` resizes them
+    to that and then to the images' size.
+    """
+    size = fitting(images, network.multiple, scale)
+    features = network.encode(images if size == list(images.shape[-2:]) else resized(images, size))
+    embedding = network.embed(features)
+    return network.classify(embedding, (embedding.shape[-2], embedding.shape[-1])).float(), features.size
+
+
+def rows_of(maps: Tensor, sizes: Sequence[tuple[int, int]], first: int, end: int) -> Tensor:
+    """Rows `first` to `end` of maps (B, K, h, w) `resized` to one size after another; no others are made."""
+    if not sizes:
+        return maps[..., first:end, :]
+    *before, size = sizes
+    height = before[-1][0] if before else maps.shape[-2]
+    # As torch resizes: the place of a row among those before it in single precision, its share of the next one.
+    places = np.float32((height - 1) / max(size[0] - 1, 1)) * np.arange(first, end, dtype=np.float32)
+    above = np.minimum(places.astype(np.int64), height - 1)
+    below = np.minimum(above + 1, height - 1)
+    rows = rows_of(maps, before, int(above[0]), int(below[-1]) + 1)
+    rows = resized(rows, (rows.shape[-2], size[1]))
+    numbers = (torch.from_numpy(above - above[0]), torch.from_numpy(below - above[0]), torch.from_numpy(places - above))
+    upper, lower, share = to_device(numbers, maps.device)
+    return torch.lerp(rows.index_select(-2, upper), rows.index_select(-2, lower), share.to(rows.dtype)[:, None])
 
 
 def window_starts(length: int, window: int, stride: int | None = None) -> list[int]:
@@ -213,11 +250,14 @@ def read_ahead(read: Callable[[int], Any], count: int, threads: int = 4) -> Iter
             future.cancel()
 
 
-def grouped(items: Iterable[T], size: int, key: Callable[[T], Any] = lambda item: None) -> Iterator[list[T]]:
-    """Consecutive items with an equal `key` together, at most `size` of them."""
+def grouped(
+    items: Iterable[T], size: int | Callable[[T], int], key: Callable[[T], Any] = lambda item: None
+) -> Iterator[list[T]]:
+    """Consecutive items with an equal `key` together, at most `size` of them, or as many as it says of an item."""
     group: list[T] = []
     for item in items:
-        if group and (len(group) == size or key(group[0]) != key(item)):
+        most = size if isinstance(size, int) else size(item)
+        if group and (len(group) >= most or key(group[0]) != key(item)):
             yield group
             group = []
         group.append(item)

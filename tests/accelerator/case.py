@@ -53,7 +53,7 @@ def configured(name: str, precision: str, folder: Path) -> Config:
 
 
 def counted(config: Config, folder: Path) -> dict[str, Any]:
-    """What the second step does, and of a task of pixels the last batch of an evaluation."""
+    """What the second step does, and the last batch of an evaluation."""
     task = build.build_task(config)
     network = task.network(config.model)
     task.network = lambda settings: network  # built with values: timm reads some of them
@@ -67,13 +67,11 @@ def counted(config: Config, folder: Path) -> dict[str, Any]:
                 trainer.meter.add(trainer.stepper(*views, step), 0.0)
         found = {"copies": device.copies, "pageable": device.pageable, "operations": device.operations.total()}
         found |= {"flops": device.flops, "by_name": device.operations}
-        if config.task != "cls":
-            _evaluate(trainer, device)
-            found["evaluation"] = {"copies": device.copies, "pageable": device.pageable}
-        return found
+        _evaluate(trainer, device, "evaluation" if config.task != "cls" else "class_evaluation")
+        return {**found, "evaluation": {"copies": device.copies, "pageable": device.pageable}}
 
 
-def _evaluate(trainer: Trainer, device: Recorder) -> None:
+def _evaluate(trainer: Trainer, device: Recorder, module: str) -> None:
     def scored(networks: Any, new_metrics: Any, where: torch.device, batches: Any, outputs: Any) -> None:
         metrics = new_metrics().to(where)
         for batch in batches:
@@ -83,7 +81,7 @@ def _evaluate(trainer: Trainer, device: Recorder) -> None:
         raise KeyboardInterrupt  # what follows once reads values
 
     trainer.method.eval()
-    with mock.patch("semikit.inference.evaluation.scored", scored), suppress(KeyboardInterrupt):
+    with mock.patch(f"semikit.inference.{module}.scored", scored), suppress(KeyboardInterrupt):
         trainer.task.evaluate({"student": trainer.method.student}, "val", trainer.inference)
 
 

@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchmetrics import MetricCollection
 
 from semikit.core.task import Final, Inference
 from semikit.data.palette import palette
 from semikit.data.samples import Samples
 from semikit.errors import DataError
+from semikit.inference import streamed, windows
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.windows import EvaluateSettings, normalized, read_ahead
 from semikit.metrics.change import change_metrics
 from semikit.metrics.segmentation import segmentation_metrics
+from tests.helpers import tiny
 
 
 def scores_of_pixels(num_classes: int, settings: EvaluateSettings) -> MetricCollection:
@@ -70,6 +74,40 @@ def test_together_as_one_by_one(pointwise: Make, window: str) -> None:
     together = evaluation(4, window=window).scores({"student": network}, source, INFERENCE)
     assert together == alone
     assert max(shape[0] for shape in network.seen) == 3
+
+
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most numbers that an operation gave."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.most = max([self.most, *(leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))])
+        return out
+
+
+@pytest.mark.parametrize("tta", ["none", "flip+scale"])
+@pytest.mark.parametrize("window", ["original", "sliding"])
+def test_large_images_are_scored_part_by_part(window: str, tta: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same scores, and never with those of all classes at the size of the image."""
+    source, classes = Source([(203, 301), (90, 60)]), 21
+    network = tiny.network(num_classes=classes).eval()
+    network.mean = network.std = (0.5, 0.5, 0.5)
+    settings = EvaluateSettings(window=window, objects=("c1",))
+    names = tuple(f"c{k}" for k in range(classes))
+    form = PixelEvaluation(names, settings, 64, palette(classes), scores_of_pixels, final=Final(tta=tta))
+    expected, shown = form.scores({"n": network}, source, INFERENCE), form._shown(network, source.images[0], INFERENCE)
+    monkeypatch.setattr(windows, "_SCORES", 60 * 90 * classes)
+    monkeypatch.setattr(streamed, "_STRIP_BYTES", 4 * 8 * 301 * classes)
+    with Largest() as seen:
+        found = form.scores({"n": network}, source, INFERENCE)
+    if window == "original" or tta == "none":
+        assert found == expected
+    assert seen.most < classes * 203 * 301
+    parts = form._shown(network, source.images[0], INFERENCE)
+    np.testing.assert_array_equal(parts[0], shown[0])
+    np.testing.assert_allclose(parts[1], shown[1], rtol=1e-5)
 
 
 def test_objects_of_images_that_are_read_by_windows(pointwise: Make) -> None:

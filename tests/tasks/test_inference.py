@@ -16,6 +16,8 @@ from semikit.inference.windows import (
     original,
     predict_scores,
     probabilities,
+    resized,
+    rows_of,
     sliding,
     window_starts,
 )
@@ -76,6 +78,18 @@ def test_original_resizes_there_and_back(pointwise: Make) -> None:
     network = pointwise(multiple=14)
     assert original(network, torch.zeros(1, 3, 40, 48)).shape == (1, 3, 40, 48)
     assert network.seen == [(1, 3, 42, 42)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=2, max_size=3), st.data())
+def test_rows_of_what_is_resized(sizes: list[tuple[int, int]], data: st.DataObject) -> None:
+    maps = torch.rand(2, 3, *sizes[0], generator=torch.Generator().manual_seed(0))
+    first = data.draw(st.integers(0, sizes[-1][0] - 1))
+    end = data.draw(st.integers(first + 1, sizes[-1][0]))
+    whole = maps
+    for size in sizes[1:]:
+        whole = resized(whole, size)
+    torch.testing.assert_close(rows_of(maps, sizes[1:], first, end), whole[..., first:end, :])
 
 
 @pytest.mark.parametrize("window", ["original", "sliding"])
