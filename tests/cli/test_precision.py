@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from semikit.run import build, recipes, timing
+from semikit.run import build, facts, recipes, timing
+from semikit.run.config import resolve
 from semikit.run.recipes import compose, read_yaml
 from semikit.training.checkpoint import read_checkpoint
+from semikit.training.reporter import Reporter
+from semikit.training.settings import TrainSettings
+from tests.helpers import photos
 from tests.helpers.equality import differences
 
 Call = Callable[..., Any]
@@ -80,11 +85,35 @@ def test_a_run_goes_on_alike_on_another_machine(
     assert resumed.code == 0, resumed.err
     assert "bf16" in resumed.out
     assert read_yaml(tmp_path / "run/config.yaml")["train"]["precision"] == "bf16"
-    assert json.loads((tmp_path / "run/results.json").read_text())["precision"] == "bf16"
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert (results["precision"], results["compile"], results["attention"]) == ("bf16", "off", ["flash", "math"])
     assert train("--out", tmp_path / "whole", "--precision", "bf16").code == 0
     found, expected = checkpoint(tmp_path / "run"), checkpoint(tmp_path / "whole")
     assert not differences(found["method"], expected["method"])
     assert found["config"]["train"]["precision"] == "bf16"
+
+
+def test_a_published_recipe_names_the_faster_choice(photo_data: Path, with_bf16: None) -> None:
+    run = build.build_run(resolve(photos.raw(photo_data)), facts.PLANNED, Reporter())
+    assert "precision" not in facts.facts_of(run, 1)
+    data = run.config.data.model_copy(update={"published": "pascal"})
+    found = facts.facts_of(replace(run, config=replace(run.config, data=data)), 1)
+    assert found["precision"] == "fp32, as published; --precision bf16 may be faster on this device"
+
+
+def test_a_gpu_is_told_with_all_that_is_chosen_for_it() -> None:
+    train = TrainSettings(iterations=1, precision="bf16", compile="reduce-overhead")
+    words = facts._computed(train, torch.device("cuda"))
+    assert words == "bf16 · compiled (reduce-overhead) · attention flash, memory-efficient, math"
+    words = facts._computed(TrainSettings(iterations=1, precision="tf32"), torch.device("cuda"))
+    assert words == "tf32 · attention memory-efficient, math"
+
+
+def test_all_processes_compute_alike(photo_data: Path, monkeypatch: pytest.MonkeyPatch, on_gpu: Call) -> None:
+    raw = photos.raw(photo_data, train={"precision": "auto"})
+    assert build.settled(resolve(raw), torch.device("cpu")).train.precision == "bf16"
+    monkeypatch.setattr(build, "agreed", lambda value: max(value, 1))  # another process has no such device
+    assert build.settled(resolve(raw), torch.device("cpu")).train.precision == "fp32"
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -84,7 +84,21 @@ def test_nothing_is_compiled_after_the_first_step(name: str, tmp_path: Path, cou
     assert told[0].startswith("the first step took ")
 
 
-def test_a_gpu_compiles_its_views(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "part"), [(photos, _pixels.strong), (icons, _class_views.view)])
+def test_views_are_compiled_where_they_are_asked_to_be(
+    module: Any, part: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, str]] = []
+    monkeypatch.setattr(torch, "compile", lambda function, mode, dynamic: asked.append((function, mode)))
+    config = resolve(module.raw(module.write(tmp_path)))
+    for compile_views in (False, True):
+        task = build.build_task(config)
+        task.compile_views = compile_views
+        task.network(config.model)
+        assert asked == [(part, "default")] * compile_views
+
+
+def test_modes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **options: (function, options))
     assert compiled(len, "off") is len
     assert compiled(len, "default") == (len, {"mode": "default", "dynamic": False})
