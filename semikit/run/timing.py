@@ -21,7 +21,7 @@ _WORTH = 1000
 _LONG = 5.0
 """Seconds of a step from which there is no comparison."""
 _GAIN = 1.1
-"""How many times as fast a step has to be to be called faster: machines are never quite quiet."""
+"""How many times as fast a step has to be to be called faster: no measurement is exact."""
 
 
 def precision_compared(run: Run, always: bool = False) -> Run:
@@ -41,7 +41,7 @@ def precision_compared(run: Run, always: bool = False) -> Run:
 
 
 def _compared(run: Run, limit: float) -> str:
-    """A sentence with the faster of two steps in each precision, after one that counts for nothing; only that one where
+    """A sentence on the faster of two steps in each precision, after one that counts for nothing; only that one where
     it takes more than `limit` seconds.
     """
     config, method, task = run.config, run.trainer.method, run.task
@@ -52,21 +52,24 @@ def _compared(run: Run, limit: float) -> str:
     with left_as_it_was(method, run.device):
         method.train()
         batch = task.views(next(iter(task.batches(range(1), 0, False))), 0, run.device)
-        first = _seconds(steppers["fp32"], batch)
+        begun = time.perf_counter()
+        _cost(steppers["fp32"], batch)
+        first = time.perf_counter() - begun
         if first > limit:
             return f"fp32; a step takes {first:.0f} s, too long to try --precision bf16 here (--dry-run --time)"
-        _seconds(steppers["bf16"], batch)
-        tried = [{name: _seconds(stepper, batch) for name, stepper in steppers.items()} for _ in range(2)]
-    full, half = (min(seconds[name] for seconds in tried) for name in steppers)
+        _cost(steppers["bf16"], batch)
+        tried = [{name: _cost(stepper, batch) for name, stepper in steppers.items()} for _ in range(2)]
+    full, half = (min(costs[name] for costs in tried) for name in steppers)
     if full < _GAIN * half:
-        return f"fp32; --precision bf16 is not faster here ({half:.3g} s a step, in fp32 {full:.3g} s)"
-    return f"fp32; --precision bf16 makes a step {full / half:.1f} times as fast here ({half:.3g} s, not {full:.3g} s)"
+        return "fp32; --precision bf16 does not make a step faster here"
+    return f"fp32; --precision bf16 makes a step {full / half:.1f} times as fast here"
 
 
-def _seconds(stepper: Stepper, batch: tuple[Labeled, Unlabeled | None]) -> float:
-    begun = time.perf_counter()
+def _cost(stepper: Stepper, batch: tuple[Labeled, Unlabeled | None]) -> float:
+    """Seconds of the processor, over all threads: other programs hardly count."""
+    begun = time.process_time()
     stepper(*batch, 0)
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def timed(run: Run) -> str:

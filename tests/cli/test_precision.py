@@ -167,7 +167,7 @@ def test_long_steps_are_not_compared(
     answer = train("--out", tmp_path / "run")
     assert "too long to try --precision bf16 here (--dry-run --time)" in shown(answer.out)
     monkeypatch.setattr(timing, "_GAIN", 1e9)
-    assert "--precision bf16 is not faster here" in shown(train("--dry-run", "--time").out)
+    assert "--precision bf16 does not make a step faster here" in shown(train("--dry-run", "--time").out)
 
 
 def test_nothing_is_compared_without_the_instructions(train: Call, monkeypatch: pytest.MonkeyPatch) -> None:
