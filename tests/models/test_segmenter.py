@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
+from semikit.core.channel_dropout import apply_masks
 from semikit.errors import ConfigError, UnknownNameError
 from semikit.models.decoders.deeplabv3plus import DeepLabV3Plus
 from semikit.models.decoders.dpt import DPT
@@ -46,3 +48,20 @@ def test_statistics_are_the_encoders() -> None:
 def test_too_small_an_image() -> None:
     with pytest.raises(ConfigError, match=r"an image of 7x14: .* Instead of 7 take 14"):
         build()(torch.zeros(1, 3, 7, 14))
+
+
+def test_maps_stay_channels_last_from_the_encoder_through_dpt() -> None:
+    """In the layout in which convolutions are fast, also with dropped channels: nothing is turned on the way."""
+    network, turned = build().to(memory_format=torch.channels_last).eval(), []  # type: ignore[call-overload]
+
+    def watch(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        turned.extend(map_ for map_ in (*given, made) if not map_.is_contiguous(memory_format=torch.channels_last))
+
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer not in [*network.encoder.modules()]:
+            layer.register_forward_hook(watch)
+    features = network.encode(torch.randn(2, 3, 56, 70))
+    masks = tuple(torch.ones(2, width) for width in network.widths)
+    logits = network.decode(apply_masks(features, masks))
+    assert not turned
+    assert logits.is_contiguous(memory_format=torch.channels_last)
