@@ -22,15 +22,21 @@ faults: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/faults tests/training tests/augment tests/models tests/reproduce tests/cli tests/accelerator tests/tasks tests/data -m "long or not long" \
 	  --timeout=7200 --numprocesses $(WORKERS) --dist loadfile
 
-# The step of each task beside the form of public code, short whole runs, and a pool of 20,000 images in shards in place of
-# the million (under a minute of it): some minutes on a quiet machine; the numbers go to build/bench.
+# The step of each task beside the form of public code in fp32 and in bf16, with what is aimed at; short whole runs, and a
+# pool of 20,000 images in shards in place of the million (under a minute of it): a quarter of an hour on a quiet machine;
+# the numbers go to build/bench.
 # CLOCK=cpu where others use the machine too; SEMIKIT_TEST_DATA adds CamVid to the whole runs.
 CLOCK ?= wall
+FAST = --precision bf16 --against reference --repeats 3 --clock $(CLOCK)
 bench: $(VENV)/.installed-dev
 	mkdir -p build/bench
 	$(BIN)/python -m benchmarks.step seg --crop 126 --against reference --clock $(CLOCK) --json build/bench/seg.json
 	$(BIN)/python -m benchmarks.step cd --crop 126 --against reference --clock $(CLOCK) --json build/bench/cd.json
 	$(BIN)/python -m benchmarks.step cls --against reference --clock $(CLOCK) --json build/bench/cls.json
+	$(BIN)/python -m benchmarks.step seg $(FAST) --crop 126,266,518 --json build/bench/seg-bf16.json
+	$(BIN)/python -m benchmarks.step cd $(FAST) --crop 252 --json build/bench/cd-bf16.json
+	$(BIN)/python -m benchmarks.step cls $(FAST) --json build/bench/cls-bf16.json
+	$(BIN)/python -m benchmarks.step.targets build/bench
 	rm -rf build/bench/whole
 	$(BIN)/python benchmarks/whole_runs.py --out build/bench/whole --demo-iterations 100 \
 	  --runs seg,cd,cls$(if $(SEMIKIT_TEST_DATA),$(comma)camvid)

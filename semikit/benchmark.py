@@ -131,7 +131,7 @@ def measure_step(
     Raises:
         InputError: where training would raise it too.
     """
-    run = build.build_run(config, Path("-"), Reporter())
+    run = build.build_run(config, Path("-"), Reporter(), begins=True)
     run.trainer.method.train()
     step_of = _steps(run)
     for step in range(warmup):

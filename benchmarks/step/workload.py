@@ -98,11 +98,12 @@ def build_workload(config: Config, num_classes: int) -> Workload:
     train, views = config.train, config.views
     assert isinstance(views, PixelViews)
     assert isinstance(config.model, ModelSettings)
-    assert isinstance(config.method, UniMatchV2Config)
     device = choose_device(train.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(train.seed)
         network = TASKS.get(config.task).build(config.model, num_classes).to(device)
+    config = build.with_passes(config, network, device)
+    assert isinstance(config.method, UniMatchV2Config)
     facts = RunInfo(num_classes, 1000, 10000, 1000, train.iterations or 1000, train.group, train.seed, train.normalise)
     method = UniMatchV2(build.placed(deepcopy(network), device), config.method, facts).to(device)
     method.train()

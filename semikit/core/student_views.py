@@ -16,9 +16,9 @@ from semikit.core.network import Network
 from semikit.errors import ConfigError
 
 Forward = Literal["auto", "fused", "separate", "joint"]
-"""auto: separate on the CPU and with batch norm, else fused. fused: one call over [labelled, strong 1, strong 2]; the
-same numbers without batch norm, fewer launches. separate: labelled, then strong (as released). joint: labelled, weak
-and strong in one call (classification)."""
+"""auto: by norms, device and size of a step (`settled_forward`); what it came to stands in a run's config.yaml. fused:
+one call over [labelled, strong 1, strong 2]; without batch norm the same numbers, with fewer and larger operations.
+separate: labelled, then strong (as released). joint: labelled, weak and strong in one call (classification)."""
 Position = Literal["encoder", "decoder"]
 Statistics = Literal["all", "weak"]
 """Passes that the running statistics of batch norm follow: all, or not those of strong views, whose colours nothing is
@@ -42,6 +42,22 @@ def check_forward(forward: Forward, network: nn.Module, statistics: Statistics =
             "method.forward is 'fused', but the network has batch norm, whose statistics would mix labelled and strong "
             "images; allowed here: 'auto', 'separate', 'joint'. Use method.forward=auto."
         )
+
+
+_FUSED_BYTES = 2_400_000
+"""Most of a channel of all images in one call, bytes, up to which one call is faster on a CPU: beyond that what it
+works on outgrows the caches (benchmarks/2026-11-29-cpu-step.md)."""
+
+
+def settled_forward(forward: Forward, network: nn.Module, on_cpu: bool, pixels: int, size: int) -> Forward:
+    """What `auto` means for a run that begins, by a rule and not by a clock, so that the same run begins alike.
+
+    `pixels` are those of the labelled and strong images of a pass, `size` the bytes of a number in its products.
+    """
+    if forward != "auto":
+        return forward
+    large = on_cpu and pixels * size > _FUSED_BYTES
+    return "separate" if large or has_batch_norm(network) else "fused"
 
 
 @final
@@ -68,7 +84,7 @@ def student_views(
     `masks[v]` are the channel masks of strong view v (none: no dropout); labelled and weak views are never dropped.
     """
     strong, dropped = list(unlabeled.strong), list(masks) or [()] * len(unlabeled.strong)
-    if forward == "auto":
+    if forward == "auto":  # as runs have it that began before `settled_forward`
         forward = "separate" if labeled.images.device.type == "cpu" or has_batch_norm(network) else "fused"
     if forward == "separate":
         (pred_labeled,) = logits_of(network, [labeled.images], [()], position)

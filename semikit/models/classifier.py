@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from semikit.core.network import Features, Network
 from semikit.errors import ConfigError, SemikitError
+from semikit.models.encoders.attention import attention_for
 from semikit.models.encoders.blocks import blocks_of, recompute
 from semikit.models.encoders.create import TRANSFORMERS, check_encoder, family
 from semikit.models.encoders.encoder import statistics
@@ -71,7 +72,7 @@ class Classifier(Network):
 
     def encode(self, images: Tensor) -> Features:
         """Images (B, C, H, W) -> pooled features; without a graph where the encoder is frozen."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen), attention_for(images):
             pooled = self.encoder(images)
         return Features((pooled,), (images.shape[-2], images.shape[-1]))
 

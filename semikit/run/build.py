@@ -11,13 +11,16 @@ import torch
 from semikit.core.batch import Requirements, RunInfo
 from semikit.core.method import Method
 from semikit.core.network import Network
+from semikit.core.student_views import settled_forward
 from semikit.core.task import BatchLayout, Task
 from semikit.distributed.collectives import process_count
 from semikit.distributed.groups import agreed, on_first, over_processes
 from semikit.errors import ConfigError, DataError
 from semikit.models.settings import buildable
+from semikit.models.siamese import DATES
 from semikit.registry import METHODS, TASKS
 from semikit.run.config import FORMAT, Config
+from semikit.tasks._pixels import PixelViews
 from semikit.training.bad_files import BadFiles
 from semikit.training.class_weights import resolved_weights
 from semikit.training.compilation import compiled, steps_apart
@@ -162,6 +165,24 @@ def settled(config: Config, device: torch.device) -> Config:
     return replace(config, train=train, chosen={**config.chosen, **chosen})
 
 
+def with_passes(config: Config, network: Network, device: torch.device) -> Config:
+    """The configuration, whose precision is settled, with a form of the student's passes in place of
+    `method.forward: auto`.
+    """
+    forward = getattr(config.method, "forward", None)
+    if forward is None:
+        return config
+    train, views = config.train, config.views
+    images = (
+        train.batch * (1 + train.ratio * requirements_of(config).strong_views) * (DATES if config.task == "cd" else 1)
+    )
+    side = views.weak.crop if isinstance(views, PixelViews) else getattr(views, "size", None) or 0
+    pixels = images * side**2 // (train.micro_batches * process_count())
+    size = 2 if train.precision in ("bf16", "fp16") else 4
+    settled = settled_forward(forward, network, device.type == "cpu", pixels, size)
+    return replace(config, method=config.method.model_copy(update={"forward": settled}))
+
+
 def planned(config: Config, method: Method, task: Task, device: torch.device, reporter: Reporter) -> Config:
     """The configuration with a number of micro-batches in place of `train.accumulate: auto`."""
     if config.train.accumulate != "auto":
@@ -187,8 +208,10 @@ def weighted(config: Config, task: Task) -> Config:
     return replace(config, train=config.train.model_copy(update={"class_weights": weights}))
 
 
-def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | None = None) -> Run:
-    """Everything needed to train, on its device; nothing is written yet."""
+def build_run(
+    config: Config, folder: Path, reporter: Reporter, task: Task | None = None, *, begins: bool = False
+) -> Run:
+    """Everything needed to train, on its device; nothing is written yet. A run that `begins` is given its passes."""
     device = choose_device(config.train.device)
     task = task or build_task(config)
     config = weighted(settled(config, device), task)
@@ -201,6 +224,7 @@ def build_run(config: Config, folder: Path, reporter: Reporter, task: Task | Non
         torch.manual_seed(train.seed)
         with buildable(config.model):
             network = placed(task.network(config.model), device)
+    config = with_passes(config, network, device) if begins else config
     run_info = RunInfo(
         num_classes=len(task.class_names),
         num_labeled=task.counts.labeled,

@@ -99,6 +99,7 @@ def _is_unfinished(folder: Path, wanted: Config) -> bool:
     # What was found when the run began stands in the folder.
     found = ["train.accumulate:"] if wanted.train.accumulate == "auto" else []
     found += ["train.precision:"] if wanted.train.precision == "auto" else []
+    found += ["method.forward:"] if getattr(wanted.method, "forward", None) == "auto" else []
     found += ["train.class_weights"] if wanted.train.class_weights is not None else []
     folders = getattr(wanted.data, "folders", None)
     found += ["data.folders.scale"] if getattr(folders, "scale", None) is None else []

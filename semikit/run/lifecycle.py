@@ -121,7 +121,7 @@ def _checked(config: Config, folder: Path, reporter: Reporter, resumed: bool = F
     """All objects of a run; the first process has checked the data."""
     task = build.build_task(config)
     on_first(lambda: task.check(resumed=resumed))
-    return build.build_run(config, folder, reporter, task)
+    return build.build_run(config, folder, reporter, task, begins=not resumed)
 
 
 def _write_begin(run: build.Run) -> None:
@@ -201,7 +201,7 @@ def plan(raw: Mapping[str, Any], processes: int, time: bool = False) -> Plan:
     task = build.build_task(alone)
     task.check(thorough=True)
     random = alone.model.model_copy(update={"weights": "none"}) if alone.model.weights == "pretrained" else alone.model
-    run = build.build_run(replace(alone, model=random), PLANNED, Reporter(), task)
+    run = build.build_run(replace(alone, model=random), PLANNED, Reporter(), task, begins=True)
     planned = replace(run, config=replace(run.config, model=alone.model))
     if time:
         planned = precision_compared(planned, always=True)

@@ -26,7 +26,7 @@ SHARED = {
 @pytest.mark.parametrize("task", ["seg", "cd"])
 @pytest.mark.parametrize(
     ("forward", "students"),
-    [("auto", {parts.LABELED, parts.STRONG}), ("separate", {parts.LABELED, parts.STRONG}), ("fused", {parts.FUSED})],
+    [("auto", {parts.FUSED}), ("separate", {parts.LABELED, parts.STRONG}), ("fused", {parts.FUSED})],
 )
 def test_a_step_is_split_into_all_its_parts(small: Configure, task: str, forward: str, students: set[str]) -> None:
     workload = build_workload(small({"method": {"forward": forward}}, task), 4)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from semikit.core.batch_norm import has_batch_norm
-from semikit.core.student_views import check_forward, logits_of
+from semikit.core.student_views import check_forward, logits_of, settled_forward
 from semikit.errors import ConfigError
 from tests.helpers import tiny
 
@@ -38,3 +38,13 @@ def test_fused_is_refused_with_batch_norm_only() -> None:
     check_forward("auto", tiny.network(batch_norm=True))
     with pytest.raises(ConfigError, match="allowed here: 'auto', 'separate', 'joint'"):
         check_forward("fused", tiny.network(batch_norm=True))
+
+
+def test_one_call_where_it_gives_the_same_numbers_and_is_not_slower() -> None:
+    network, seg_266, cd_252 = tiny.network(), 6 * 266**2, 12 * 252**2
+    assert settled_forward("auto", network, True, seg_266, 4) == "fused"
+    assert settled_forward("auto", network, True, cd_252, 4) == "separate"
+    assert settled_forward("auto", network, True, cd_252, 2) == "fused"
+    assert settled_forward("auto", network, False, cd_252, 4) == "fused"
+    assert settled_forward("auto", tiny.network(batch_norm=True), True, seg_266, 4) == "separate"
+    assert settled_forward("joint", network, True, cd_252, 4) == "joint"

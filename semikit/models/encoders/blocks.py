@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from semikit.core.batch_norm import batch_norms
 from semikit.errors import ConfigError
+from semikit.models.encoders.attention import attention_for
 
 _HOLDS = re.compile(r"(block|stage|layer)s?(_?\d+)?|s\d")
 """What timm and transformers call a list of blocks or of lists of blocks."""
@@ -82,21 +83,24 @@ def _recomputed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return plain(block, *args, **kwargs)
     if torch.compiler.is_compiling():  # there nothing is written twice
         return checkpoint(plain, block, *args, use_reentrant=False, **kwargs)
-    return checkpoint(
-        plain, block, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _StatisticsKept(block)), **kwargs
-    )
+    again = _Again(block, attention_for(args[0]))
+    return checkpoint(plain, block, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), again), **kwargs)
 
 
 @final
-class _StatisticsKept(AbstractContextManager[None]):
-    """While a block is computed a second time its batch norms write their running statistics into copies."""
+class _Again(AbstractContextManager[None]):
+    """While a block is computed a second time it attends as at first, and its batch norms write their running
+    statistics into copies.
+    """
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: nn.Module, attention: AbstractContextManager[Any]) -> None:
+        self.attention = attention
         self.norms = batch_norms(block)
         self.recorded = [norm.track_running_stats for norm in self.norms]
         self.saved: list[dict[str, Tensor | None]] = []
 
     def __enter__(self) -> None:
+        self.attention.__enter__()
         self.saved = [dict(norm._buffers) for norm in self.norms]
         for norm, recorded in zip(self.norms, self.recorded, strict=True):
             norm.track_running_stats = recorded  # as when the block was computed first
@@ -107,3 +111,4 @@ class _StatisticsKept(AbstractContextManager[None]):
         for norm, saved in zip(self.norms, self.saved, strict=True):
             norm._buffers.update(saved)
             norm.track_running_stats = True
+        self.attention.__exit__(None, None, None)

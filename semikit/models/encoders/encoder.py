@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from semikit.models.encoders.attention import attention_for
 from semikit.models.settings import LoraSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -38,9 +39,7 @@ class Encoder(nn.Module, ABC):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The feature maps; without a graph when frozen."""
-        if not self.frozen:
-            return self.levels(images)
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen), attention_for(images):
             return self.levels(images)
 
     def freeze(self) -> None:
