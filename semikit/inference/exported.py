@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -65,7 +66,7 @@ class Exportable(nn.Module):
     def __init__(self, network: Network, interface: Interface) -> None:
         super().__init__()
         mean, std = channel_statistics(network.mean, network.std)  # type: ignore[arg-type]
-        self.network, self.interface = network.half() if interface.fp16 else network, interface
+        self.network, self.interface = deepcopy(network).half() if interface.fp16 else network, interface
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 

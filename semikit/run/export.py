@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from semikit.augment.normalise import channel_statistics, normalize
 from semikit.core.network import Network
 from semikit.errors import ConfigError, InputError, RunError, SemikitError
 from semikit.files import OUTPUT, make_folder, write_atomically
@@ -46,7 +47,10 @@ TORCH_METADATA = "semikit.json"
 _LARGEST = 2_000_000_000
 """Bytes of an ONNX file, which are those of a protocol buffer."""
 _STEP = 32
-"""Pixels between the sides that are tried, where a side may be any number."""
+"""Sides of networks that take any number of pixels are traced as multiples of this: sizes inside are then plain
+products, where those of any number are expressions that grow with every layer, up to minutes. The graph holds for
+others too, which is tried.
+"""
 _IMAGES = 3
 
 Run = Callable[[Arrays], NDArray[Any]]
@@ -188,17 +192,18 @@ class _Maker:
     def made(self, path: Path) -> tuple[bytes, Exported]:
         """The content of the file, compared; of any size where the network allows, else of one."""
         notices: list[str] = []
-        if self.settings.size is None and self._may_be_dynamic():
+        for multiple in self._multiples():
             try:
-                return self._attempt(path, None, ())
+                return self._attempt(path, None, multiple, tuple(notices))
             except Exception as error:  # what torch's exporter raises has no common class
-                notices.append(f"images of any size could not be exported ({_first_line(error)})")
+                what = "of any size" if multiple == self.network.multiple else f"with sides a multiple of {multiple}"
+                notices.append(f"images {what} could not be exported ({_first_line(error)})")
         height, width = self.sides
         notices.append(f"all images have {height}x{width} pixels")
         if "crop" in self.metadata:
             notices.append(f"`semikit predict` gives it windows of {height} pixels, also of photos")
         try:
-            return self._attempt(path, self.sides, tuple(notices))
+            return self._attempt(path, self.sides, self.network.multiple, tuple(notices))
         except SemikitError:
             raise
         except Exception as error:
@@ -207,19 +212,28 @@ class _Maker:
                 f"{_first_line(error)}). Nothing was written."
             ) from error
 
-    def _may_be_dynamic(self) -> bool:
-        """Of pixels, and no pyramid of windows, whose export to any size does not come to an end."""
-        reductions = set(getattr(getattr(self.network, "encoder", None), "reductions", ()))
-        return "crop" in self.metadata and (len(reductions) <= 1 or self.network.multiple == 1)
+    def _multiples(self) -> tuple[int, ...]:
+        """What the sides may have to be a multiple of, one after the other; none where all images have one size.
 
-    def _attempt(self, path: Path, size: tuple[int, int] | None, notices: tuple[str, ...]) -> tuple[bytes, Exported]:
+        The export of a pyramid of windows to any size does not come to an end.
+        """
+        if self.settings.size is not None or "crop" not in self.metadata:
+            return ()
+        if self.network.multiple == 1:
+            return (1, _STEP)
+        reductions = set(getattr(getattr(self.network, "encoder", None), "reductions", ()))
+        return (self.network.multiple,) if len(reductions) == 1 else ()
+
+    def _attempt(
+        self, path: Path, size: tuple[int, int] | None, multiple: int, notices: tuple[str, ...]
+    ) -> tuple[bytes, Exported]:
         interface = Interface(
             input=self.settings.input, softmax=self.settings.softmax, fp16=self.settings.fp16, size=size,
-            multiple=self.network.multiple,
+            multiple=multiple,
         )  # fmt: skip
         dates = TASKS.get(self.metadata["task"]).dates[0]
         batches = self._batches(interface, dates)
-        plain = Exportable(self.network.float(), interface.model_copy(update={"fp16": False})).eval()
+        plain = Exportable(self.network, interface.model_copy(update={"fp16": False})).eval()
         with torch.no_grad():
             expected = [plain(*batch) for batch in batches]
         module = Exportable(self.network, interface).eval()
@@ -238,10 +252,12 @@ class _Maker:
     def _batches(self, interface: Interface, dates: int) -> list[tuple[Tensor, ...]]:
         """Two images, not square where they may be, and one of another size where it may have one; an input a date."""
         height, width = self.sides
-        step = interface.multiple if interface.multiple >= _STEP // 4 else _STEP
         sizes = [(height, width), (height, width)]
         if interface.size is None:
-            sizes = [(height, width + step), (height + 2 * step, width + step)]
+            step = _step(interface)
+            height, width = (max(-(-side // step), 2) * step for side in self.sides)
+            more = 1 if interface.multiple == 1 else 0
+            sizes = [(height, width + step), (height + 2 * step + more, width - more)]
         images = self.images or [_pattern(len(self.network.mean), dates, seed) for seed in range(_IMAGES)]  # type: ignore[arg-type]
         chosen = [images[number % len(images)] for number in range(_IMAGES)]
         tensors = [torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3).float() for image in chosen]
@@ -251,9 +267,9 @@ class _Maker:
             stacked = torch.stack([resized(one[None], size)[0] for one in part]).round().clamp(0, 255)
             inputs = stacked.to(torch.uint8) if interface.input == "uint8" else stacked / 255
             if interface.input == "normalised":
-                module = Exportable(self.network, interface)
-                inputs = (inputs - module.mean) / module.std
-            batches.append((inputs,) if dates == 1 else tuple(date.contiguous() for date in inputs.unbind(1)))
+                inputs = normalize(inputs, *channel_statistics(self.network.mean, self.network.std))  # type: ignore[arg-type]
+            by_date = [inputs] if dates == 1 else inputs.unbind(1)
+            batches.append(tuple(date.contiguous() for date in by_date))  # as strides make the graph
         return batches
 
     def _told(self, interface: Interface) -> dict[str, Any]:
@@ -294,7 +310,9 @@ def _compared(
 def _program(module: Exportable, batch: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
     """The graph, of any number of images, and of any size where the interface has none."""
     dim: Any = torch.export.Dim
-    sides = {} if module.interface.size is not None else {2: dim.AUTO, 3: dim.AUTO}
+    sides = {}
+    if module.interface.size is None:
+        sides = {axis: _step(module.interface) * dim(_AXES[axis], min=2) for axis in (2, 3)}
     dynamic = tuple({0: dim("batch", min=1), **sides} for _ in batch)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -307,6 +325,11 @@ def _program(module: Exportable, batch: tuple[Tensor, ...]) -> torch.export.Expo
     graph.eliminate_dead_code()
     program.graph_module.recompile()
     return program
+
+
+def _step(interface: Interface) -> int:
+    """What the sides are multiples of in the traced graph."""
+    return _STEP if interface.multiple == 1 else interface.multiple
 
 
 def _onnx(module: Exportable, batch: tuple[Tensor, ...], metadata: Mapping[str, Any]) -> tuple[bytes, Run]:

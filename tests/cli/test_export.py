@@ -288,6 +288,15 @@ class TestTransformers:
                 assert semikit("predict", source, images, "-o", name, "--confidence", "--tile", "48").code == 0
             same_pictures(Path("own"), Path("exported"), tolerance=2 if "--fp16" in flags else 1)
 
+    def test_a_mix_transformer_has_a_multiple(self, semikit: Call, photo_data: Path, tmp_path: Path) -> None:
+        flags = [flag for flag in CONVOLUTIONS if not flag.startswith("model.decoder_channels")]
+        flags[flags.index("test_resnet")] = "mit-b0"
+        folder = learned(tmp_path / "run", "seg", photo_data, *flags)
+        answer = semikit("export", folder)
+        assert answer.code == 0, answer.err
+        assert "dynamic batch, height and width, sides a multiple of 32\n" in answer.out
+        assert "note: images of any size could not be exported" in answer.out
+
     @pytest.mark.parametrize(
         "encoder", ["vit_small_patch14_dinov2", "vit_small_patch16_dinov3", "beit_base_patch16_224"]
     )
