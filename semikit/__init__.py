@@ -2,6 +2,7 @@
 
     train, plan, load, evaluate, predict         what `semikit train` (plan: its `--dry-run`), `evaluate`, `predict` do
     export, polygons, report                     what `semikit export`, `polygons`, `report` do
+    rank             semikit.run.rank            what `semikit rank` does
     list_methods, list_models, list_datasets, list_presets
     Run                                          what `train` returns
     Model            semikit.run.load            what `load` returns
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from semikit.run.export import Exported
     from semikit.run.lifecycle import Plan
     from semikit.run.load import Model
+    from semikit.run.rank import rank
     from semikit.training.reporter import Reporter
 
 __version__ = "0.1.0"
@@ -77,6 +79,7 @@ __all__ = [
     "plan",
     "polygons",
     "predict",
+    "rank",
     "report",
     "train",
 ]
@@ -88,6 +91,7 @@ _ELSEWHERE = {
     "Prediction": "semikit.inference.in_memory",
     "Reporter": "semikit.training.reporter",
     "Scores": "semikit.core.task",
+    "rank": "semikit.run.rank",
 }
 
 

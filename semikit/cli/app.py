@@ -23,6 +23,7 @@ from semikit.cli import (
     own_data,
     polygons,
     predict,
+    rank,
     report,
     reproduce,
     train,
@@ -44,6 +45,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("polygons")(polygons.polygons)
+app.command("rank")(rank.rank)
 app.command("report")(report.report)
 app.command("list")(listing.list_names)
 for command in (own_data.init, own_data.check, own_data.convert):

@@ -92,6 +92,9 @@ def predict(
             help="seg, cd: a class, of change any, from this probability on (0 to 1), not the most probable one alone.",
         ),
     ] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(help="seg, cd: pixels whose class is less probable are nodata (0 to 1).")
+    ] = None,
     min_area: Annotated[
         float | None,
         typer.Option(
@@ -151,6 +154,7 @@ def predict(
         "aoi": aoi,
         "format": format,
         "threshold": tuple(threshold) if threshold else None,
+        "min_confidence": min_confidence,
         "min_area": min_area,
         "simplify": simplify,
         "tile": tile,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -75,6 +75,40 @@ def class_sheet(title: str, sections: Sequence[Section], class_names: Sequence[s
                 cells = [_thumbnail(section.source, k) for k in spread(chosen, most)]
                 drawn.append((f"{section.title} · {name} · {len(chosen)}", cells))
     return _page(title, "", drawn, [])
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """An image (*T, H, W, C) with its name, and where it is known what a network says: classes (H, W), 255 for none."""
+
+    name: str
+    image: Pixels
+    classes: Pixels | None = None
+
+
+def proposal_sheet(
+    title: str, note: str, proposed: Iterable[Proposed], class_names: Sequence[str], colours: Palette
+) -> Image.Image:
+    """Images in their order, beside each the same with the colours of what is predicted laid over it."""
+    cells = [_cell(displayed(one.image), one.classes, one.name, colours) for one in proposed]
+    keys: list[tuple[str, tuple[int, ...] | None]] = [
+        (name, tuple(colours[k].tolist())) for k, name in enumerate(class_names)
+    ]
+    return _page(title, note, [("", cells)], [*keys, ("unsure", None)] if class_names else [])
+
+
+def _cell(dates: Sequence[Pixels], classes: Pixels | None, name: str, colours: Palette) -> _Cell:
+    height, width = dates[0].shape[:2]
+    scale = _SIDE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = [_resized(date, size) for date in dates]
+    if classes is not None:
+        drawn = _nearest(classes, size)
+        counted = drawn < 255
+        over = _laid_over(np.asarray(small[-1]), np.where(counted, drawn, 0), counted, colours)
+        small.append(Image.fromarray(over))
+    return _Cell(small, name)
 
 
 def known(source: Samples) -> list[int]:

@@ -77,6 +77,8 @@ class MapPredict(ValueSettings):
     threshold: Annotated[tuple[Annotated[float, Field(strict=False)] | str, ...], BeforeValidator(_thresholds)] = ()
     """P or CLASS=P: the probability from which pixels are of a class, also where another is more probable; P alone, of
     change, that something changed, of segmentation what the most probable class needs, else there is nodata."""
+    min_confidence: float = Field(0.0, ge=0, le=1)
+    """Pixels whose class is less probable get none: they are nodata."""
     min_area: float = Field(0.0, ge=0, allow_inf_nan=False)
     """Areas of one class that are smaller take the class around them, of change they become unchanged; square metres
     (pixels without CRS)."""

@@ -37,7 +37,7 @@ from semikit.inference.scenes import Files, SceneReader
 from semikit.inference.streamed import Coverage, MapPart, Piece, ReadRegion, pixels_of, predicted, whole
 from semikit.inference.windows import EvaluateSettings, refuse_channels
 from semikit.raster.area_of_interest import AreaOfInterest, GridArea
-from semikit.raster.polygons import PolygonReport, check_outlines, write_polygons
+from semikit.raster.polygons import NODATA, PolygonReport, check_outlines, write_polygons
 from semikit.raster.region import Region
 from semikit.settings.base import one_or_many
 
@@ -234,7 +234,7 @@ class Predictor:
     def drawn(self, piece: Piece, outputs: Outputs) -> MapPart:
         """What files hold of a part: the classes, and of what else is wanted the probabilities."""
         ids, confidence = (values.cpu().numpy() for values in self.choice(piece.probabilities))
-        values = {CLASSES: ids}
+        values = {CLASSES: np.where(confidence < self.options.min_confidence, np.uint8(NODATA), ids)}
         if outputs.polygons is not None or "confidence" in outputs.extra:
             values["confidence"] = stored_share(confidence, outputs.extra.get("confidence"))
         if (path := outputs.extra.get("probability")) is not None:

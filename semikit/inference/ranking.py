@@ -1,0 +1,327 @@
+"""What to label next: how unsure a network is of images, and which of them are unlike the others or typical.
+
+K classes, D features; S is (H, W) of pixels and () of whole images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from math import log
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semikit.augment.weak import squeezed
+from semikit.core.network import Network
+from semikit.core.task import Inference
+from semikit.data.formats.images import read_rgb
+from semikit.errors import FileFault
+from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, of_images
+from semikit.inference.ensemble import Ensemble
+from semikit.inference.map_files import MapPredict
+from semikit.inference.pictures import displayed
+from semikit.inference.predictor import Predictor
+from semikit.inference.scenes import Files, Found, SceneReader
+from semikit.inference.windows import grouped, normalized, orientation_of, read_ahead
+from semikit.raster.region import Region, middle
+
+Measure = Literal["margin", "entropy"]
+MEASURES: tuple[Measure, ...] = ("margin", "entropy")
+
+_LARGEST = 1024
+"""Side of the middle of a raster that a pretrained encoder sees, pixels."""
+_SIDE = 224
+"""What it sees images resized to."""
+_TOGETHER = 16
+_NEIGHBOURS = 20
+_ROUNDS = 100
+_BLOCK = 1024
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a network says of one image or pair.
+
+    `features` (D,) are those of the encoder, averaged over positions and windows. `uncertainty` (0..1) and `confidence`
+    (0..1) are means over valid positions, `shares` (K,) those of the classes that are predicted there; of a pretrained
+    encoder alone there are none.
+    """
+
+    name: str
+    files: Files
+    features: Tensor
+    uncertainty: float = 0.0
+    confidence: float = 0.0
+    shares: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+
+Sight = Seen | FileFault
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The images of a source, how they are read, and one by one what a network says of them or what is wrong."""
+
+    reader: SceneReader
+    found: Found
+    sights: Iterator[Sight]
+
+
+def uncertainty(probabilities: Tensor, by: Measure) -> Tensor:
+    """Probabilities (K, *S) -> (*S): 1 less what the most probable class is ahead of the second (margin), or the
+    entropy as a share of the largest one; both 0..1.
+    """
+    if by == "entropy":
+        entropy: Tensor = torch.special.entr(probabilities).sum(0)
+        return entropy / log(len(probabilities))
+    first, second = probabilities.topk(2, 0).values
+    return 1 - (first - second)  # type: ignore[no-any-return]
+
+
+@final
+class Pooled:
+    """The last level of a network's encoder, averaged over its positions, of all images that pass; those of several
+    dates beside each other.
+    """
+
+    def __init__(self, network: Network, dates: int) -> None:
+        self.rows: list[Tensor] = []
+        self.dates = dates
+        network.encoder.register_forward_hook(self._keep)  # type: ignore[union-attr]
+
+    def _keep(self, module: object, inputs: object, found: Any) -> None:
+        level = found[-1] if isinstance(found, tuple) else found
+        vectors = level.float().flatten(2).mean(2) if level.ndim > 2 else level.float()
+        self.rows.append(vectors.reshape(-1, self.dates * vectors.shape[1]).cpu())
+
+    def take(self) -> Tensor:
+        """Of the images since the last call, (N, D)."""
+        rows, self.rows = self.rows, []
+        return torch.cat(rows)
+
+
+def survey_maps(
+    reader: SceneReader,
+    network: Network,
+    metadata: Mapping[str, Any],
+    sources: Sequence[str],
+    by: Measure,
+    inference: Inference,
+) -> Survey:
+    """Images or pairs of pixels with classes."""
+    predictor, found = Predictor.of([network], metadata, reader, MapPredict(), inference), reader.find(sources)
+    return Survey(reader, found, _seen_maps(predictor, found.scenes, by))
+
+
+def _seen_maps(predictor: Predictor, scenes: Mapping[str, Files], by: Measure) -> Iterator[Sight]:
+    """Scenes one by one, predicted as `predict` does: rasters window by window, in bounded memory."""
+    pooled = Pooled(predictor.ensemble.networks[0], len(next(iter(scenes.values()))))
+    every = list(scenes.items())
+    opened = read_ahead(_caught(lambda k: predictor.open(every[k][1])), len(every))
+    for (name, files), read in zip(every, opened, strict=True):
+        try:
+            yield read if isinstance(read, FileFault) else _seen_map(predictor, pooled, (name, files), read, by)
+        except FileFault as fault:
+            yield fault
+
+
+def _seen_map(predictor: Predictor, pooled: Pooled, scene: tuple[str, Files], read: Any, by: Measure) -> Seen:
+    name, files = scene
+    classes = torch.zeros(len(predictor.reader.class_names))
+    sums, vectors, windows = torch.zeros(3, dtype=torch.float64), torch.zeros(()), 0
+    for piece in predictor.pieces_of(files, read, (0, 1)):
+        valid = torch.from_numpy(piece.valid).to(piece.probabilities.device)
+        confidence, found = piece.probabilities.max(0)
+        unsure = uncertainty(piece.probabilities, by)
+        sums += torch.stack([unsure[valid].sum(), confidence[valid].sum(), valid.sum()]).double().cpu()
+        classes += torch.bincount(found[valid], minlength=len(classes)).cpu()
+        if pooled.rows:
+            rows = pooled.take()
+            vectors, windows = vectors + rows.sum(0), windows + len(rows)
+    if not sums[2]:
+        raise FileFault("image without a valid pixel", files[0], "", "Leave it out.")
+    unsure_mean, sure = (sums[:2] / sums[2]).tolist()
+    return Seen(name, files, vectors / windows, unsure_mean, sure, classes / classes.sum())
+
+
+def seen_classes(
+    network: Network, metadata: Mapping[str, Any], scenes: Mapping[str, Files], by: Measure, inference: Inference
+) -> Iterator[Sight]:
+    """Images of one class each, predicted as `predict` does."""
+    settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
+    evaluation = ClassEvaluation(tuple(metadata["class_names"]), settings, metadata["size"])
+    ensemble, pooled = Ensemble.ready([network], inference), Pooled(network, 1)
+    upright, every = orientation_of(metadata) != "stored", list(scenes.items())
+
+    def read(k: int) -> Any:
+        return evaluation.fitted(read_rgb(every[k][1][0], upright=upright), metadata["side"])
+
+    images = zip(every, read_ahead(_caught(read), len(every)), strict=True)
+    for group in grouped(images, settings.batch, key=lambda one: np.shape(one[1])):
+        if isinstance(group[0][1], FileFault):
+            yield from (fault for _, fault in group)
+            continue
+        shares = ensemble.mean(np.stack([image for _, image in group]), of_images).cpu()
+        for ((name, files), _), share, row in zip(group, shares, pooled.take(), strict=True):
+            predicted = torch.zeros_like(share)
+            predicted[share.argmax()] = 1
+            yield Seen(name, files, row, float(uncertainty(share, by)), float(share.max()), predicted)
+
+
+def seen_untrained(
+    network: Network, reader: SceneReader, scenes: Mapping[str, Files], inference: Inference
+) -> Iterator[Sight]:
+    """Images or pairs through a pretrained encoder that classifies, all resized to one square; of rasters of more than
+    1024 pixels a side the middle.
+    """
+    network, every = network.to(inference.device).eval(), list(scenes.items())
+
+    def read(k: int) -> Any:
+        image = reader.samples(every[k][1], reader.range_of(every[k][1])).image(0, shown_region(reader, every[k][1]))[0]
+        return np.stack([squeezed(date, (_SIDE, _SIDE)) for date in displayed(image)])
+
+    images = zip(every, read_ahead(_caught(read), len(every)), strict=True)
+    for group in grouped(images, _TOGETHER, key=lambda one: np.shape(one[1])):
+        if isinstance(group[0][1], FileFault):
+            yield from (fault for _, fault in group)
+            continue
+        dates = np.concatenate([image for _, image in group])
+        with torch.no_grad(), inference.autocast():
+            level = network.encode(normalized(network, dates, inference.device)).levels[-1].float().cpu()
+        for ((name, files), _), row in zip(group, level.reshape(len(group), -1), strict=True):
+            yield Seen(name, files, row)
+
+
+def shown_region(reader: SceneReader, files: Files) -> Region | None:
+    """What of a scene is shown, and seen by an encoder without a run: the middle of a raster; None: all of a photo."""
+    return middle(reader.grid(files).size, _LARGEST) if reader.by_windows(files) else None
+
+
+def _caught(read: Callable[[int], Any]) -> Callable[[int], Any]:
+    def attempt(index: int) -> Any:
+        try:
+            return read(index)
+        except FileFault as fault:
+            return fault
+
+    return attempt
+
+
+# ---------------------------------------------------------------------------------------------------------- the choice
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An image that is to be labelled, by its place among those that were seen. `distance` (0..2) is that to the
+    nearest image with a label or chosen before; None of the first, or `typicality` is what it was chosen by.
+    """
+
+    index: int
+    distance: float | None = None
+    typicality: float | None = None
+
+
+def unsure_and_unlike(seen: Sequence[Seen], count: int, labelled: Sequence[int], rare: bool) -> list[Choice]:
+    """At most `count` images, the most worth a label first: greedily the largest product of uncertainty and distance
+    to all that are labelled or chosen (k-centre, on features of unit length); with `rare` also of how rare the classes
+    are that are predicted there. None of the `labelled` is chosen.
+    """
+    features = _unit([one.features for one in seen])
+    worth = torch.tensor([one.uncertainty for one in seen])
+    if rare:
+        shares = torch.stack([one.shares for one in seen])
+        worth *= (shares * shares.mean(0).clamp(min=1e-6).rsqrt()).sum(1)
+    free, nearest = torch.ones(len(seen), dtype=torch.bool), torch.full((len(seen),), torch.inf)
+    for index in labelled:
+        free[index], nearest = False, torch.minimum(nearest, _distances(features, index))
+    chosen: list[Choice] = []
+    for _ in range(min(count, int(free.sum()))):
+        score = worth * (nearest if nearest.isfinite().all() else 1)
+        index = int(torch.where(free, score, -1.0).argmax())
+        chosen.append(Choice(index, float(nearest[index]) if nearest[index].isfinite() else None))
+        free[index], nearest = False, torch.minimum(nearest, _distances(features, index))
+    return chosen
+
+
+def _unit(features: Sequence[Tensor]) -> Tensor:
+    return torch.nn.functional.normalize(torch.stack(list(features)).float(), dim=1)
+
+
+def _distances(features: Tensor, index: int) -> Tensor:
+    return (2 - 2 * features @ features[index]).clamp(min=0).sqrt()
+
+
+def typical(seen: Sequence[Seen], count: int) -> list[Choice]:
+    """At most `count` images before any is labelled (TypiClust, arXiv 2202.02794): one of each of as many clusters, of
+    the largest first, the one whose 20 nearest neighbours within it are nearest.
+    """
+    features = _unit([one.features for one in seen])
+    count = min(count, len(seen))
+    clusters = _clusters(features, count)
+    members = sorted((torch.nonzero(clusters == k)[:, 0] for k in range(count)), key=len, reverse=True)
+    ordered: list[list[Choice]] = []
+    for own in filter(len, members):
+        density = _typicality(features[own])
+        order = density.argsort(descending=True, stable=True).tolist()
+        ordered.append([Choice(int(own[k]), typicality=float(density[k])) for k in order])
+    # Clusters are fewer than wanted where images are alike: then some give their second.
+    in_turn = [one for row in zip_longest(*ordered) for one in row if one is not None]
+    return in_turn[:count]
+
+
+def _typicality(features: Tensor) -> Tensor:
+    """Features (N, D) of a cluster -> (N,), 1 / (1 + the mean distance to the nearest neighbours)."""
+    near = min(_NEIGHBOURS, len(features) - 1)
+    if not near:
+        return torch.zeros(1)
+    blocks = (
+        torch.cdist(part, features).topk(near + 1, largest=False).values for part in torch.split(features, _BLOCK)
+    )
+    return 1 / (1 + torch.cat([block[:, 1:].mean(1) for block in blocks]))
+
+
+def _clusters(features: Tensor, count: int) -> Tensor:
+    """The cluster of each of N features (N, D), by k-means from centres that are far from each other (k-means++)."""
+    generator = torch.Generator().manual_seed(0)
+    centres = features[:1]
+    nearest = torch.full((len(features),), torch.inf)
+    while len(centres) < count:
+        nearest = torch.minimum(nearest, (features - centres[-1]).square().sum(1))
+        index = torch.multinomial(nearest.clamp(min=1e-12), 1, generator=generator)
+        centres = torch.cat([centres, features[index]])
+    clusters = torch.zeros(0)
+    for _ in range(_ROUNDS):
+        before, clusters = clusters, torch.cdist(features, centres).argmin(1)
+        if torch.equal(before, clusters):
+            break
+        sizes = torch.bincount(clusters, minlength=count)[:, None]
+        sums = torch.zeros_like(centres).index_add_(0, clusters, features)
+        centres = torch.where(sizes > 0, sums / sizes.clamp(min=1), centres)
+    return clusters
+
+
+def labelled_among(scenes: Iterable[Files], run: Path, train: Mapping[str, Any]) -> list[int]:
+    """The numbers of scenes that a run learned from with their labels: its folder lists their names below one of the
+    places of `train`, what its configuration says of its images.
+    """
+    listed = run / "labeled.txt"
+    if not listed.is_file():
+        return []
+    names = set(listed.read_text(encoding="utf-8").splitlines())
+    places = [Path(place) for place in train.values() if isinstance(place, str)]
+    folders = [place.resolve() if place.is_dir() else place.parent.resolve() for place in places]
+
+    def is_labelled(file: Path) -> bool:
+        real = file.resolve()
+        below = (real.relative_to(folder) for folder in folders if real.is_relative_to(folder))
+        return any(inner.with_suffix("").as_posix() in names or inner.as_posix() in names for inner in below)
+
+    return [number for number, files in enumerate(scenes) if is_labelled(files[0])]

@@ -1,0 +1,302 @@
+"""Which images to label next: what a run, or a pretrained encoder, says of a source becomes a folder to label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from glob import escape
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self, final
+
+from semikit.core.network import Network
+from semikit.core.task import Inference, Progress, Task
+from semikit.data.formats.images import image_size, read_mask
+from semikit.data.formats.range_watch import RangeWatch
+from semikit.data.palette import palette
+from semikit.errors import DataError, FileFault, InputError, WeightsError
+from semikit.files import OUTPUT
+from semikit.inference.contact_sheets import Proposed, proposal_sheet
+from semikit.inference.many_files import Failures, output_folder, refuse_among_images
+from semikit.inference.next_labels import (
+    Ranked,
+    place_images,
+    write_data_yaml,
+    write_flags,
+    write_outlines,
+    write_ranking,
+    write_table,
+)
+from semikit.inference.pictures import save_png
+from semikit.inference.ranking import (
+    MEASURES,
+    Choice,
+    Measure,
+    Seen,
+    Survey,
+    labelled_among,
+    seen_untrained,
+    shown_region,
+    typical,
+    unsure_and_unlike,
+)
+from semikit.inference.scenes import DatePairs, SceneReader, SingleDates
+from semikit.models.classifier import ClassifierSettings, build_classifier
+from semikit.models.encoders.names import ENCODERS
+from semikit.models.weights.at_hand import at_hand
+from semikit.registry import TASKS
+from semikit.run.begun import read_begun
+from semikit.run.folder import existing_run
+from semikit.run.load import load_network
+from semikit.training.device import choose_device, inference_on
+
+_ENCODERS = ("dinov2-small", "efficientnet-lite0")
+"""What images are compared by before there is a run: the first whose weights are on this machine."""
+_SHOWN = 60
+"""Images on the contact sheet."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for; see `rank`."""
+
+    out: Path
+    count: int
+    by: Measure
+    rare: bool
+    confidence: float
+    autolabel: bool
+    copy: bool
+
+    @classmethod
+    def of(cls, out: Path, count: int, by: str, rare: bool, confidence: float, autolabel: bool, copy: bool) -> Self:
+        """Checked.
+
+        Raises:
+            InputError: a number that is out of its range, another measure, a folder that holds something.
+        """
+        measure = next((one for one in MEASURES if one == by), None)
+        if measure is None:
+            raise InputError(f"--by {by}: images are ranked by {' or '.join(MEASURES)}.")
+        if count < 1:
+            raise InputError(f"-n {count}: give how many images to choose, 1 or more.")
+        if not 0 <= confidence <= 1:
+            raise InputError(f"--confidence {confidence}: a probability is from 0 to 1.")
+        if out.is_dir() and any(out.iterdir()):
+            raise InputError(
+                f"{out} is not empty, and labels that were corrected there would be lost. Choose another -o."
+            )
+        return cls(out, count, measure, rare, confidence, autolabel, copy)
+
+
+def rank(
+    run: str | PathLike[str] | None,
+    *sources: str | PathLike[str],
+    n: int = 50,
+    out: str | PathLike[str],
+    by: str = "margin",
+    rare: bool = False,
+    confidence: float = 0.9,
+    autolabel: bool = False,
+    copy: bool = False,
+    encoder: str | None = None,
+    device: str = "auto",
+    progress: Progress = lambda what, done, total: None,
+) -> tuple[list[Ranked], list[str]]:
+    """Which images to label next, as `semikit rank` does: of a file, folder or pattern (of change detection two) the
+    `n` whose labels a run would learn most from, the best first, and notices. Without a run (None) the most typical of
+    each of `n` kinds of image, by a pretrained `encoder`. `out` is a new folder with what is needed to label them.
+
+    Raises:
+        InputError: an option that does not fit, another number of sources, a folder that holds something; DataError: no
+            image can be read, or all have a label.
+    """
+    wanted = Wanted.of(Path(out), n, by, rare, confidence, autolabel, copy)
+    inference = inference_on(choose_device(device), "fp32")
+    names = [str(source) for source in sources]
+    if run is None:
+        return rank_untrained(names, wanted, encoder, inference, progress)
+    if encoder is not None:
+        raise InputError(f"encoder {encoder!r} is for images before there is a run (--cold); {run} has its own.")
+    return rank_sources(existing_run(run), names, wanted, inference, progress)
+
+
+def rank_sources(
+    run: Path, sources: Sequence[str], wanted: Wanted, inference: Inference, progress: Progress
+) -> tuple[list[Ranked], list[str]]:
+    """As `rank` with a run."""
+    network, metadata = load_network(run)
+    task: type[Task] = TASKS.get(metadata["task"])
+    number, what = task.dates
+    if len(sources) != number:
+        how_many = "one source" if number == 1 else f"{number} sources"
+        raise InputError(f"a run of {metadata['task']} ranks {what}; give {how_many}, not {len(sources)}.")
+    survey: Survey = task.surveyed(network, metadata, sources, wanted.by, inference)
+    notices: list[str] = []
+    with output_folder(wanted.out):
+        seen = _seen(survey, sources, wanted.out, notices, progress)
+        labelled = _labelled(run, seen)
+        if len(labelled) == len(seen):
+            raise DataError(f"all {len(seen)} images were labelled in {run}. Give others.")
+        if labelled:
+            notices.append(f"{len(labelled)} of {len(seen)} images were labelled in {run}; they are not ranked")
+        ranked = _ranked(seen, unsure_and_unlike(seen, wanted.count, labelled, wanted.rare), metadata["class_names"])
+        labelling = _Labelling(task, network, metadata, wanted, inference, survey.reader)
+        labelling.write(ranked)
+        if wanted.autolabel:
+            labelling.label_all(seen, sources, progress)
+    return ranked, notices
+
+
+def rank_untrained(
+    sources: Sequence[str], wanted: Wanted, encoder: str | None, inference: Inference, progress: Progress
+) -> tuple[list[Ranked], list[str]]:
+    """As `rank` without a run."""
+    if wanted.autolabel or wanted.rare:
+        flag = "--autolabel" if wanted.autolabel else "--rare"
+        raise InputError(f"{flag} takes what a run predicts, and with --cold there is none. Leave it out.")
+    if len(sources) not in (1, 2):
+        raise InputError(f"--cold takes one source, or two dates of change detection, not {len(sources)}.")
+    reader: SceneReader = (SingleDates, DatePairs)[len(sources) - 1]((), None, None, "viewer", RangeWatch(None))
+    found, network = reader.find(sources), _pretrained(encoder)
+    survey = Survey(reader, found, seen_untrained(network, reader, found.scenes, inference))
+    notices: list[str] = []
+    with output_folder(wanted.out):
+        seen = _seen(survey, sources, wanted.out, notices, progress)
+        ranked = _ranked(seen, typical(seen, wanted.count), ())
+        write_ranking(wanted.out / "ranking.csv", ranked)
+        place_images(ranked, _folders(wanted.out, len(sources)), wanted.copy)
+        _draw(wanted.out, ranked, reader, {}, None)
+    return ranked, notices
+
+
+def _pretrained(name: str | None) -> Network:
+    """A pretrained encoder, by its name or the first whose weights are on this machine."""
+    here = [one for one in _ENCODERS if at_hand(ENCODERS[one])]
+    if name is None and not here:
+        raise WeightsError(
+            f"--cold compares images by a pretrained encoder, and no weights of {' or '.join(_ENCODERS)} are on this "
+            f"machine. Name one that is fetched: --encoder {_ENCODERS[0]}."
+        )
+    return build_classifier(ClassifierSettings(encoder=name or here[0], weights="pretrained"), 1).eval()
+
+
+def _seen(survey: Survey, sources: Sequence[str], out: Path, notices: list[str], progress: Progress) -> list[Seen]:
+    """What is said of every image that can be read; the others are listed in errors.csv."""
+    found, seen = survey.found, list[Seen]()
+    refuse_among_images([out / "ranking.csv"], found.images, sources)
+    failures = Failures(out, len(found.scenes) + len(found.refused), fail_fast=False)
+    with failures.counted(notices):
+        failures.add_all(found.refused)
+        for done, sight in enumerate(survey.sights, 1):
+            if isinstance(sight, FileFault):
+                failures.add(sight)
+            else:
+                seen.append(sight)
+            progress("images", done, len(found.scenes))
+    return seen
+
+
+def _labelled(run: Path, seen: Sequence[Seen]) -> list[int]:
+    """The numbers of the images that a run folder learned from with their labels."""
+    if not (run / "config.yaml").is_file():
+        return []
+    train = ((read_begun(run)["data"].get("folders") or {}).get("train")) or {}
+    return labelled_among([one.files for one in seen], run, train)
+
+
+def _ranked(seen: Sequence[Seen], chosen: Sequence[Choice], names: Sequence[str]) -> list[Ranked]:
+    ranked = []
+    for rank, one in enumerate(chosen, 1):
+        found = seen[one.index]
+        if one.typicality is not None:
+            ranked.append(Ranked(rank, found.name, found.files, typicality=one.typicality))
+            continue
+        shares = {names[k]: float(found.shares[k]) for k in found.shares.argsort(descending=True) if found.shares[k]}
+        measures = {"uncertainty": found.uncertainty, "distance": one.distance, "confidence": found.confidence}
+        ranked.append(Ranked(rank, found.name, found.files, **measures, classes=shares))
+    return ranked
+
+
+def _folders(out: Path, dates: int) -> list[Path]:
+    return [out / "images"] if dates == 1 else [out / "A", out / "B"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Labelling:
+    """What a run proposes for the chosen images, as files to correct."""
+
+    task: type[Task]
+    network: Network
+    metadata: Mapping[str, Any]
+    wanted: Wanted
+    inference: Inference
+    reader: SceneReader
+
+    def write(self, ranked: Sequence[Ranked]) -> None:
+        """The folder."""
+        out, folders = self.wanted.out, _folders(self.wanted.out, self.task.dates[0])
+        write_ranking(out / "ranking.csv", ranked)
+        placed = place_images(ranked, folders, self.wanted.copy)
+        write_data_yaml(out / "data.yaml", self.metadata["task"], self.metadata)
+        if self.metadata["task"] == "cls":
+            self._classes(ranked, [files[0] for files in placed])
+            _draw(out, ranked, self.reader, self.metadata, None)
+            return
+        self.predict([str(folder) for folder in folders], out / "masks", lambda *at: None)
+        masks = [next(iter((out / "masks").glob(f"{escape(one.name)}.*"))) for one in ranked]
+        _draw(out, ranked, self.reader, self.metadata, masks)
+        if self.task.dates[0] == 1:
+            photos = [k for k, one in enumerate(ranked) if not self.reader.by_windows(one.files)]
+            images = [placed[k][0] for k in photos]
+            write_outlines(out, images, [masks[k] for k in photos], self.metadata["class_names"])
+
+    def predict(self, sources: Sequence[str], out: Path, progress: Progress) -> None:
+        """Masks of sources, without the pixels that are not confident enough."""
+        options = self.task.Predict.model_validate({"min_confidence": self.wanted.confidence})
+        self.task.predict([self.network], self.metadata, sources, out, options, self.inference, progress)
+
+    def _classes(self, ranked: Sequence[Ranked], images: Sequence[Path]) -> None:
+        """A table of the classes, and LabelMe's files with them as flags."""
+        out = self.wanted.out
+        found = [self.class_of(one.classes or {}, one.confidence or 0.0) for one in ranked]
+        files = [image.relative_to(out).as_posix() for image in images]
+        write_table(out / "labels.csv", [("file", "label"), *zip(files, found, strict=True)])
+        names = self.metadata["class_names"]
+        write_flags(images, map(image_size, images), [{name: name == one for name in names} for one in found])
+
+    def class_of(self, classes: Mapping[str, float], confidence: float) -> str:
+        """The predicted class, nothing where it is not confident enough."""
+        return next(iter(classes), "") if confidence >= self.wanted.confidence else ""
+
+    def label_all(self, seen: Sequence[Seen], sources: Sequence[str], progress: Progress) -> None:
+        """Labels of all images of the sources: masks in OUT/autolabel, or the table OUT/autolabel.csv."""
+        out, names = self.wanted.out, self.metadata["class_names"]
+        if self.metadata["task"] != "cls":
+            self.predict(sources, out / "autolabel", progress)
+            return
+        rows = [(one.files[0], self.class_of({names[int(one.shares.argmax())]: 1.0}, one.confidence)) for one in seen]
+        write_table(out / "autolabel.csv", [("file", "label"), *rows])
+
+
+def _draw(
+    out: Path, ranked: Sequence[Ranked], reader: SceneReader, metadata: Mapping[str, Any], masks: Sequence[Path] | None
+) -> None:
+    """The contact sheet, sheet.png."""
+
+    def proposed(number: int) -> Proposed:
+        one = ranked[number]
+        region = shown_region(reader, one.files)
+        image = reader.samples(one.files, reader.scale or reader.range_of(one.files)).image(0, region)[0]
+        classes = None if masks is None else read_mask(masks[number], region)
+        known = "" if masks or not one.classes else f" · {next(iter(one.classes))} {one.confidence:.0%}"
+        return Proposed(f"{one.rank} {one.name}{known}", image, classes)
+
+    shown = range(min(len(ranked), _SHOWN))
+    names = metadata["class_names"] if masks else ()
+    title = f"To label next: {len(ranked)} images" + (f", the first {_SHOWN}" if len(ranked) > _SHOWN else "")
+    colours = palette(len(names), metadata.get("palette"))
+    sheet = proposal_sheet(title, "labels to correct laid over" if masks else "", map(proposed, shown), names, colours)
+    save_png(sheet, out / "sheet.png", OUTPUT)

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import semikit as library
+from semikit.cli.app import run
+from semikit.inference.next_labels import outlines
+from semikit.inference.ranking import Seen, typical, uncertainty, unsure_and_unlike
+from tests.helpers import photos
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def runs(trained: Path, small: dict[str, tuple[ModuleType, Path]], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small run of each task; nobody may change what lies there."""
+    folder = tmp_path_factory.mktemp("ranked")
+    for task in ("cd", "cls"):
+        module, data = small[task]
+        flags = ["--data", str(data), *module.FLAGS, "--labels", "6", "--iterations", "2", "--out", str(folder / task)]
+        assert run(["train", task, *flags, "--quiet"]) == 0
+    return {"seg": trained, "cd": folder / "cd", "cls": folder / "cls"}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def seen(features: list[list[float]], unsure: list[float], shares: list[list[float]] | None = None) -> list[Seen]:
+    classes = shares or [[1.0]] * len(unsure)
+    return [
+        Seen(str(k), (Path(str(k)),), torch.tensor(one), unsure[k], 0.5, torch.tensor(classes[k]))
+        for k, one in enumerate(features)
+    ]
+
+
+class TestChoice:
+    def test_uncertainty_is_none_of_a_certain_and_one_of_an_undecided_pixel(self) -> None:
+        pixels = torch.tensor([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0.0]]).T
+        assert uncertainty(pixels, "margin").tolist() == pytest.approx([0, 1, 1])
+        assert uncertainty(pixels, "entropy").tolist() == pytest.approx([0, 1, np.log(2) / np.log(3)])
+
+    def test_the_second_is_unlike_the_first_although_others_are_less_certain(self) -> None:
+        found = seen([[1, 0], [1, 0.02], [0, 1], [1, 0]], [0.9, 0.8, 0.5, 0.9])
+        chosen = unsure_and_unlike(found, 3, [], rare=False)
+        assert [one.index for one in chosen] == [0, 2, 1]
+        assert chosen[0].distance is None
+        assert chosen[1].distance == pytest.approx(2**0.5)
+
+    def test_what_has_a_label_is_not_chosen_and_neither_is_its_like(self) -> None:
+        found = seen([[1, 0], [1, 0], [0, 1]], [0.9, 0.9, 0.1])
+        assert [one.index for one in unsure_and_unlike(found, 9, [0], rare=False)] == [2, 1]
+
+    def test_rare_classes_weigh_more(self) -> None:
+        shares = [[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]]
+        found = seen([[1, 0], [0, 1], [1, 1]], [0.5, 0.4, 0.45], shares)
+        assert unsure_and_unlike(found, 1, [], rare=False)[0].index == 0
+        assert unsure_and_unlike(found, 1, [], rare=True)[0].index == 2
+
+    def test_of_each_group_its_middle_is_typical(self) -> None:
+        rng = np.random.default_rng(0)
+        groups = [(np.array([5.0, 0, 0]), 12), (np.array([0, 5.0, 0]), 8), (np.array([0, 0, 5.0]), 4)]
+        features = [(middle + rng.normal(0, 0.3, 3)).tolist() for middle, count in groups for _ in range(count)]
+        for start, (middle, _) in zip((0, 12, 20), groups, strict=True):
+            features[start] = middle.tolist()
+        chosen = typical(seen(features, [0.0] * 24), 3)
+        assert [next(k for k, end in enumerate((12, 20, 24)) if one.index < end) for one in chosen] == [0, 1, 2]
+        assert len({one.index for one in typical(seen([[1.0, 0, 0]] * 5, [0.0] * 5), 4)}) == 4
+
+    def test_outlines_drawn_one_after_the_other_give_the_map(self) -> None:
+        classes = np.zeros((40, 60), dtype=np.uint8)
+        classes[8:32, 10:50] = 1
+        classes[14:26, 20:40] = 255
+        classes[17:22, 26:34] = 2
+        found = outlines(classes, ("a", "b", "c"))
+        assert [name for name, _ in found] == ["a", "b", "__ignore__", "c"]
+        assert [len(ring) for _, ring in found] == [4, 4, 4, 4]
+        assert found[3][1].min(0).tolist() == [26, 17]
+
+
+def confident(run: Path, image: Path) -> float:
+    """What half of the pixels of an image exceed."""
+    return float(np.median(library.load(run, device="cpu").predict(image).confidence))  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="session")
+def ranked(runs: dict[str, Path], small: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What is written for each task."""
+    folder = tmp_path_factory.mktemp("next")
+    middle = confident(runs["seg"], small["seg"][1].parent / "train/images/train7.png")
+    for task, trained in runs.items():
+        data = small[task][1].parent / "train"
+        sources = [data / "A", data / "B"] if task == "cd" else [data / "images" if task == "seg" else data]
+        level = 0.3 if task == "cls" else middle if task == "seg" else 0.5
+        flags = ["-n", "2", "--confidence", str(level), "--autolabel", "--quiet"]
+        out = folder / task
+        assert run(["rank", str(trained), *map(str, sources), *flags, "-o", str(out)]) == 0
+    return {task: folder / task for task in runs}
+
+
+class TestFolder:
+    def test_images_that_were_labelled_are_left_out(self, ranked: dict[str, Path], runs: dict[str, Path]) -> None:
+        for task, out in ranked.items():
+            labelled = (runs[task] / "labeled.txt").read_text().split()
+            found = rows(out / "ranking.csv")
+            assert [row["rank"] for row in found] == ["1", "2"], task
+            stems = [Path(row["file"]).with_suffix("") for row in found]
+            assert not any(stem.match(f"*/{Path(name).with_suffix('')}") for stem in stems for name in labelled), task
+            assert all(0 < float(row["uncertainty"]) <= 1 for row in found)
+            with Image.open(out / "sheet.png") as sheet:
+                assert sheet.width == 1280
+
+    def test_masks_lie_beside_the_chosen_images_and_of_all(self, ranked: dict[str, Path]) -> None:
+        for task, images, of_all in (("seg", "images", 8), ("cd", "A", 8)):
+            out = ranked[task]
+            names = {path.stem for path in (out / images).iterdir() if path.suffix in (".png", ".tif")}
+            assert (
+                {path.stem for path in (out / "masks").iterdir()}
+                == names
+                == {Path(row["file"]).stem for row in rows(out / "ranking.csv")}
+            )
+            assert len(list((out / "autolabel").iterdir())) == of_all
+        assert {row["label"] for row in rows(ranked["cls"] / "autolabel.csv")} - {""}
+
+    def test_unsure_pixels_do_not_count(self, ranked: dict[str, Path], runs: dict[str, Path], small: Any) -> None:
+        name = rows(ranked["seg"] / "ranking.csv")[0]["file"]
+        level = confident(runs["seg"], small["seg"][1].parent / "train/images/train7.png")
+        found = library.load(runs["seg"], device="cpu").predict(name)
+        mask = np.asarray(Image.open(next((ranked["seg"] / "masks").glob(f"{Path(name).stem}.*"))))
+        wanted = np.where(found.confidence < level, 255, found.classes)  # type: ignore[union-attr]
+        np.testing.assert_array_equal(mask, wanted)
+        assert 0 < (mask == 255).mean() < 1
+
+    def test_programs_for_labels_find_what_they_read(self, ranked: dict[str, Path]) -> None:
+        out = ranked["seg"]
+        coco = json.loads((out / "coco.json").read_text())
+        assert [item["name"] for item in coco["categories"]] == [*photos.CLASSES, "__ignore__"]
+        assert {item["image_id"] for item in coco["annotations"]} == {1, 2}
+        assert all((out / "images" / item["file_name"]).is_file() for item in coco["images"])
+        flags = [json.loads(path.read_text())["flags"] for path in (ranked["cls"] / "images").rglob("*.json")]
+        assert len(flags) == 2
+        assert all(isinstance(value, bool) for one in flags for value in one.values())
+
+    @pytest.mark.parametrize("source", ["coco.json", "images"])
+    def test_outlines_come_back_as_the_masks(self, ranked: dict[str, Path], tmp_path: Path, source: str) -> None:
+        out = ranked["seg"]
+        flags = ["--classes", str(out / "data.yaml"), "--background", "ignore", "-o", str(tmp_path)]
+        assert run(["data", "convert", str(out / source), *flags]) == 0
+        for mask in (out / "masks").iterdir():
+            again = np.asarray(Image.open(next((tmp_path / "masks").rglob(mask.name))))
+            assert (again == np.asarray(Image.open(mask))).mean() > 0.8
+
+
+def test_a_round_of_labels_comes_back(semikit: Call, runs: dict[str, Path], small: Any, tmp_path: Path) -> None:
+    """The loop: rank, correct (here by the truth), train on the old and the new labels together."""
+    truth = small["seg"][1].parent
+    data = tmp_path / "data"
+    shutil.copytree(truth, data)
+    known = (runs["seg"] / "labeled.txt").read_text().split()
+    for mask in (data / "train" / "masks").iterdir():
+        if mask.stem not in known:
+            mask.unlink()
+    flags = ["--data", data / "data.yaml", *photos.FLAGS, "--iterations", "2", "--quiet"]
+    first, second, chosen = tmp_path / "first", tmp_path / "second", tmp_path / "next"
+    assert semikit("train", "seg", *flags, "--labels", "4", "--out", first).code == 0
+    assert semikit("rank", first, data / "train/images/train[0-5].png", "-n", "2", "-o", chosen).code == 0
+    new = [path.name for path in (chosen / "masks").iterdir()]
+    assert {Path(name).stem for name in new} == {f"train{k}" for k in range(6)} - set(known)
+    for name in new:
+        shutil.copy(truth / "train/masks" / name, chosen / "masks")
+    described = (chosen / "data.yaml").read_text().replace("255", "9")  # as this truth has it
+    (chosen / "data.yaml").write_text(described)
+    assert semikit("data", "check", chosen / "data.yaml").code == 0
+    for name in new:
+        shutil.copy(chosen / "masks" / name, data / "train/masks")
+    assert semikit("train", "seg", *flags, "--labels", "6", "--out", second).code == 0
+    assert set((second / "labeled.txt").read_text().split()) == {f"train{k}" for k in range(6)}
+
+
+class TestCold:
+    def test_kinds_of_image_are_all_there(self, small: Any, tmp_path: Path) -> None:
+        source = small["cls"][1].parent / "train"
+        found, notices = library.rank(
+            None, source, n=3, out=tmp_path / "next", encoder="efficientnet-lite0", device="cpu"
+        )
+        assert len({path.parent.name for one in found for path in one.files}) > 1
+        assert not notices
+        assert [row["typicality"] for row in rows(tmp_path / "next" / "ranking.csv")] == [
+            f"{one.typicality:.4f}" for one in found
+        ]
+
+    def test_two_dates_are_pairs(self, small: Any, tmp_path: Path) -> None:
+        source = small["cd"][1].parent / "train"
+        sources = (source / "A", source / "B")
+        found, _ = library.rank(
+            None, *sources, n=2, out=tmp_path, encoder="efficientnet-lite0", device="cpu", copy=True
+        )
+        assert all((tmp_path / part / one.files[0].name).is_file() for one in found for part in "AB")
+        assert not (tmp_path / "A" / found[0].files[0].name).is_symlink()
+
+
+REFUSED = [
+    (["RUN"], "give a run and its images, or images alone with --cold"),
+    (["RUN", "IMAGES", "IMAGES"], "ranks an image of one date; give one source, not 2"),
+    (["RUN", "IMAGES", "-n", "0"], "-n 0: give how many images"),
+    (["RUN", "IMAGES", "--by", "chance"], "--by chance: images are ranked by margin or entropy"),
+    (["RUN", "IMAGES", "--confidence", "90"], "--confidence 90.0: a probability is from 0 to 1"),
+    (["RUN", "IMAGES", "--encoder", "dinov2-small"], "--cold"),
+    (["--cold", "IMAGES", "--rare"], "--rare takes what a run predicts"),
+    (["--cold", "IMAGES", "IMAGES", "IMAGES"], "--cold takes one source, or two dates"),
+    (["nowhere", "IMAGES"], "nowhere does not exist"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_what_cannot_be_ranked_is_said(
+    semikit: Call, trained: Path, photo_data: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    known = {"RUN": str(trained), "IMAGES": str(photo_data.parent / "train/images")}
+    answer = semikit("rank", *(known.get(item, item) for item in arguments), "-o", tmp_path / "next")
+    assert answer.code == 2
+    assert message in answer.err
+    assert not (tmp_path / "next").exists()
+
+
+def test_files_that_cannot_be_read_are_left_out_and_a_full_folder_is_refused(
+    semikit: Call, trained: Path, photo_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(photo_data.parent / "val/images/val0.png", tmp_path / "in/good.png")
+    (tmp_path / "in/bad.png").write_bytes(b"no image")
+    answer = semikit("rank", trained, tmp_path / "in", "-o", tmp_path / "next")
+    assert answer.code == 0, answer.err
+    assert "1 of 2 not predicted" in answer.out
+    assert [Path(row["file"]).name for row in rows(tmp_path / "next/ranking.csv")] == ["good.png"]
+    answer = semikit("rank", trained, tmp_path / "in", "-o", tmp_path / "next")
+    assert answer.code == 2
+    assert "is not empty" in answer.err
+    answer = semikit("rank", trained, tmp_path / "in", "-o", tmp_path / "in/next")
+    assert "outside of it" in answer.err
