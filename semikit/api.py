@@ -94,6 +94,8 @@ def train(
     protocol: str | None = None,
     eval_every: int | None = None,
     save_every: int | None = None,
+    patience: int | None = None,
+    start_from: Place | None = None,
     workers: int | None = None,
     gpus: int | None = None,
     device: str | None = None,
@@ -110,7 +112,8 @@ def train(
     `data` is a folder, a YAML file, or a mapping with the content of one (relative paths count from `root` or the
     current folder); `labels` a number, "1/8", "10%" or a file; `fold` which of the folds of the data (`folds: 5`) are
     the validation images; `settings` holds any other key, as `{"optimizer.lr": 1e-4}`;
-    `seeds` trains once for each; `resume` is a run folder or "last", with which only settings of the run may be given,
+    `seeds` trains once for each; `start_from` is a run or weights file whose best network training begins with;
+    `resume` is a run folder or "last", with which only settings of the run may be given,
     and `accept_data_changes`, where labelled files were edited since it stopped;
     `gpus` starts as many processes. `reporter` follows the run (or what makes one, for each of several seeds); other
     processes than this one know none.

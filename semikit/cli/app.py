@@ -8,11 +8,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from semikit import __version__
 from semikit.cli import (
     benchmark,
     data,
@@ -36,10 +38,26 @@ app = typer.Typer(
     help="Few labels, many images: semi-supervised segmentation, change detection and classification, UniMatch V2.",
     epilog="--verbose, with any command, shows the traceback of an error.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"semikit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

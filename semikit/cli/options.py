@@ -36,6 +36,6 @@ Ensemble = Annotated[
     ),
 ]
 Fold = Annotated[int | None, typer.Option(min=0, help="Which fold validates, from 0 (data with folds: 5).")]
-Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | mps")]
+Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | mps; a GPU by its number: 1 | cuda:1")]
 Precision = Annotated[str | None, typer.Option(help="auto | fp32 | tf32 | bf16 | fp16")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="Print results only.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -48,6 +48,11 @@ def train(
     protocol: Annotated[str | None, typer.Option(help="strict: select on val, test once | paper")] = None,
     eval_every: Annotated[int | None, typer.Option(help="Iterations between evaluations.")] = None,
     save_every: Annotated[int | None, typer.Option(help="Iterations between checkpoints.")] = None,
+    patience: Annotated[int | None, typer.Option(help="End after so many evaluations without gain.")] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", "--start-from", help="Begin with the best weights of another run.", metavar="RUN"),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that decode and crop, for each GPU.")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Processes of this machine, one a GPU (torchrun).")] = None,
     device: o.Device = None,
@@ -56,7 +61,10 @@ def train(
         bool | None, typer.Option("--compile", help="torch.compile the step (train.compile=default).")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/TASK/NAME-METHOD).")] = None,
-    resume: Annotated[str | None, typer.Option(help="RUN | last: go on exactly where it stopped.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="RUN | last: go on exactly where it stopped; --iterations N: longer."),
+    ] = None,
     accept_data_changes: Annotated[
         bool | None,
         typer.Option("--accept-data-changes", help="With --resume: also where labelled files were edited meanwhile."),
@@ -75,6 +83,7 @@ def train(
     """
     given = {name: value for name, value in locals().items() if name not in _NO_KEYWORDS and value not in (None, [])}
     given["settings"] = recipes.parse_overrides(overrides or [])
+    _take_data(given)
     given |= {} if compile_ is None else {"compile": compile_}
     given |= {} if seeds is None else {"seeds": parse_seeds(seeds)}
     console = Console(quiet=False)
@@ -102,6 +111,17 @@ def train(
         from semikit.cli.console import print_seeds
 
         print_seeds(run.results, console)
+
+
+def _take_data(given: dict[str, Any]) -> None:
+    """`data=my.yaml`, as other programs have it, is --data: the section `data` holds keys, no path."""
+    path = given["settings"].get("data")
+    if not isinstance(path, str):
+        return
+    if "data" in given:
+        raise InputError(f"both --data {given['data']} and data={path} were given; give one of them.")
+    given["data"] = Path(path)
+    del given["settings"]["data"]
 
 
 def _reporter(console: Console, quiet: bool) -> Reporter:

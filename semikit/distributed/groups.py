@@ -82,6 +82,11 @@ def joined(device: str) -> Iterator[None]:
     backend, own = "gloo", None
     if device == "mps":
         raise ConfigError("several processes need cuda or cpu, not mps. Use --device cpu, or one process.")
+    if device.startswith("cuda:") or device.isdigit():
+        raise ConfigError(
+            f"several processes have a GPU each, not {device} together. Use --device cuda (CUDA_VISIBLE_DEVICES says "
+            "which), or one process."
+        )
     if device in ("auto", "cuda") and torch.cuda.is_available():
         local, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         started = int(os.environ["LOCAL_WORLD_SIZE"])

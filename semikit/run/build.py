@@ -20,8 +20,10 @@ from semikit.models.settings import buildable
 from semikit.models.siamese import DATES
 from semikit.registry import METHODS, TASKS
 from semikit.run.config import FORMAT, Config
+from semikit.run.start import begin_with
 from semikit.tasks._pixels import PixelViews
 from semikit.training.bad_files import BadFiles
+from semikit.training.checkpoint import has_checkpoint
 from semikit.training.class_weights import resolved_weights
 from semikit.training.compilation import compiled, steps_apart
 from semikit.training.device import (
@@ -225,6 +227,8 @@ def build_run(
         with buildable(config.model):
             network = placed(task.network(config.model), device)
     config = with_passes(config, network, device) if begins else config
+    if train.start_from is not None and not has_checkpoint(folder / "weights"):  # which a run that goes on has
+        begin_with(config, network, task, reporter)
     run_info = RunInfo(
         num_classes=len(task.class_names),
         num_labeled=task.counts.labeled,

@@ -35,6 +35,8 @@ KEYS: Mapping[str, str] = {
     "protocol": "train.protocol",
     "eval_every": "train.eval_every",
     "save_every": "train.save_every",
+    "patience": "train.patience",
+    "start_from": "train.start_from",
     "workers": "train.workers",
     "crop": "views.weak.crop",
 }
@@ -148,6 +150,8 @@ def _located(flag: str, value: Any) -> Any:
     """Files and folders as absolute paths, so that the written configuration works from any folder."""
     if flag == "unlabeled":
         return [text if _is_published(text) else str(Path(text).absolute()) for text in value]
+    if flag == "start_from":
+        return str(Path(value).absolute())
     amount = re.fullmatch(r"[\d./]+%?", value) if flag == "labels" else None
     if flag in ("labels", "weights") and not amount and Path(value).is_file():
         return str(Path(value).absolute())

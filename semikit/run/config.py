@@ -5,7 +5,7 @@ All errors of all sections are gathered into one message. Where the values come 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -18,7 +18,7 @@ from semikit.registry import METHODS, TASKS
 from semikit.run.begun import as_begun
 from semikit.run.recipes import difference, merge
 from semikit.settings.base import Settings
-from semikit.settings.messages import validate
+from semikit.settings.messages import meant, validate
 from semikit.settings.yaml_text import expand
 from semikit.training.settings import OptimizerSettings, TrainSettings
 
@@ -36,10 +36,12 @@ _FREE = (
 
 _TOLD = (
     *("optimizer.lr:", "optimizer.encoder_lr:", "train.precision:", "train.max_skipped:"),
-    *("train.accumulate:", "train.reduce_dtype:", "train.guard:"),
+    *("train.accumulate:", "train.reduce_dtype:", "train.guard:", "train.patience:"),
 )
 """What may differ too, so that a run that diverged, was warned of or is shared otherwise can go on; it is reported and
 recorded."""
+LENGTHS = ("train.iterations:", "train.epochs:")
+"""And the length, so that a run can be made longer: its schedules go on as those of the new length."""
 
 
 CHOSEN = "chosen"
@@ -149,7 +151,7 @@ def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[s
     sampled = completed.get("data") != before.get("data") and begun["data"]["folders"].get("scale") is None
     free = (*_FREE, "data.folders.scale") if sampled else _FREE
     lines = [line for line in difference(begun, config.to_raw()) if not line.startswith(free)]
-    wrong = [line for line in lines if not line.startswith(_TOLD)]
+    wrong = [line for line in lines if not line.startswith((*_TOLD, *LENGTHS))]
     if wrong:
         raise ConfigError(
             f"{folder} was trained with another configuration:\n  " + "\n  ".join(wrong) + "\nResume without these "
@@ -169,7 +171,14 @@ def _mapping(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _unknown_sections(raw: Mapping[str, Any]) -> list[str]:
     known = ["format", "task", "name", "methods", "about", *_SECTIONS]
-    return [str(unknown("section of the configuration", key, known)) for key in raw if key not in known]
+    return [_unknown_section(str(key), known) for key in raw if key not in known]
+
+
+def _unknown_section(key: str, known: Sequence[str]) -> str:
+    other = meant(key)
+    if other is None:
+        return str(unknown("section of the configuration", key, known))
+    return f"unknown section of the configuration {key!r}. Did you mean {other}?"
 
 
 def _written(value: Any) -> Any:

@@ -92,6 +92,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         **({"class weights": weights_line(weights)} if isinstance(weights, dict) else {}),
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
         "weights": f"{config.model.weights}{_origin(config.model)} · licence: {_licence(config.model)}",
+        **({"from": train.start_from} if train.start_from else {}),
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
     }

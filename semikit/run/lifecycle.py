@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, final
 
@@ -36,7 +37,7 @@ from semikit.run.reporters import Both, Lines
 from semikit.run.results import results_of
 from semikit.run.timing import precision_compared, timed
 from semikit.training.reporter import FinishedRun, Reporter
-from semikit.training.tracking import Tracker
+from semikit.training.tracking import RESULTS, Tracker
 
 _ONE_VALUE = "more than 1 value per channel"
 """What torch says where batch norm has nothing to take a mean of."""
@@ -148,6 +149,8 @@ def resume_run(
         resuming.resume(run, observer, accept_data_changes)
         same_step(run.trainer.step, folder)
         observer.notice(f"going on at iteration {run.trainer.step}")
+        if not run.trainer.over and process_rank() == 0:
+            (folder / RESULTS).unlink(missing_ok=True)  # of the run as it was: until it ends again there are none
         return _train(run, run.trainer.step, notice)
 
 
@@ -288,7 +291,7 @@ def _log(folder: Path, reporter: MakeReporter) -> Iterator[Reporter]:
         return
     with path.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
         try:
-            yield Both(reporter(), Lines(lambda text: print(text, file=file)))
+            yield Both(reporter(), Lines(lambda text: print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}", file=file)))
         except SemikitError as error:
             file.write(f"{type(error).__name__}: {error}\n")
             raise

@@ -13,11 +13,11 @@ from semikit.data.formats.rescale import BYTES, Scale
 from semikit.data.manifest import load
 from semikit.distributed.collectives import process_rank
 from semikit.distributed.groups import on_first
-from semikit.errors import DataError, InputError
+from semikit.errors import ConfigError, DataError, InputError
 from semikit.files import shell_word, write_text
 from semikit.run.begun import read_begun
 from semikit.run.build import Run
-from semikit.run.config import FORMAT, Config, resolve, resumable
+from semikit.run.config import FORMAT, LENGTHS, Config, resolve, resumable
 from semikit.run.recipes import difference, merge
 from semikit.training.checkpoint import LAST, contents_of, has_checkpoint, read_last, set_aside
 from semikit.training.reporter import Reporter
@@ -79,7 +79,26 @@ def _take_over(run: Run, state: Mapping[str, Any], reporter: Reporter, accept_da
     edited = on_first(lambda: _edited(run, state["manifest"], accept_data_changes))
     if "step" in state:
         run.trainer.restore(state)
+    if any(line.startswith(LENGTHS) for line in changed):
+        _lengthened(run, reporter)
     _record(run, [*changed, *edited], list(state.get("changed", [])), reporter)
+
+
+def _lengthened(run: Run, reporter: Reporter) -> None:
+    """Say what another length is to a run that has begun.
+
+    Raises:
+        ConfigError: it has made more steps already.
+    """
+    step, total = run.trainer.step, run.schedule.iterations
+    if step > total:
+        raise ConfigError(
+            f"{run.folder} has made {step} iterations, more than {total}. Give more, or leave the length out."
+        )
+    reporter.notice(
+        f"learning rate and other schedules go on as in a run of {total} iterations, whose first {step} were made with "
+        "those of another length: not equal to one run of that length"
+    )
 
 
 def _refuse_other_range(run: Run, before: Mapping[str, Any] | None) -> None:

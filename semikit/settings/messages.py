@@ -27,6 +27,37 @@ _CONTAINERS = {"tuple_type": "a list", "list_type": "a list", "set_type": "a lis
 _MAPPINGS = {"dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"}
 
 
+MEANT = {
+    "learning_rate": "optimizer.lr", "lr": "optimizer.lr", "lr0": "optimizer.lr", "base_lr": "optimizer.lr",
+    "backbone_lr": "optimizer.encoder_lr", "lr_backbone": "optimizer.encoder_lr", "optim": "optimizer.name",
+    "wd": "optimizer.weight_decay", "weight_decay": "optimizer.weight_decay", "momentum": "optimizer.momentum",
+    "lr_scheduler": "optimizer.schedule", "scheduler": "optimizer.schedule", "warmup_steps": "optimizer.warmup",
+    "epochs": "train.epochs", "n_epochs": "train.epochs", "num_epochs": "train.epochs", "max_epochs": "train.epochs",
+    "iterations": "train.iterations", "max_steps": "train.iterations", "max_iters": "train.iterations",
+    "total_iters": "train.iterations", "num_train_iter": "train.iterations", "bs": "train.batch",
+    "batch": "train.batch", "batch_size": "train.batch", "train_batch_size": "train.batch", "uratio": "train.ratio",
+    "gradient_accumulation_steps": "train.accumulate", "num_workers": "train.workers", "workers": "train.workers",
+    "seed": "train.seed", "random_seed": "train.seed", "device": "train.device", "amp": "train.precision",
+    "fp16": "train.precision", "early_stopping": "train.patience", "patience": "train.patience",
+    "eval_interval": "train.eval_every", "val_interval": "train.eval_every", "num_eval_iter": "train.eval_every",
+    "save_interval": "train.save_every", "log_interval": "train.log_every", "log_freq": "train.log_every",
+    "img_size": "views.weak.crop", "imgsz": "views.weak.crop", "image_size": "views.weak.crop",
+    "crop_size": "views.weak.crop", "crop": "views.weak.crop", "backbone": "model.encoder",
+    "encoder": "model.encoder", "head": "model.decoder", "decoder": "model.decoder", "pretrained": "model.weights",
+    "conf_thresh": "method.threshold", "conf_threshold": "method.threshold", "p_cutoff": "method.threshold",
+    "ema_m": "method.ema_decay", "algorithm": "method.name", "num_labels": "data.labels", "labels": "data.labels",
+}  # fmt: skip
+"""What settings are called elsewhere -> the key of the configuration, where it may mean one thing alone."""
+_OF_CLASSES = {"views.weak.crop": "views.size"}
+"""And what it is called in classification."""
+
+
+def meant(name: str) -> str | None:
+    """The keys, in quotes, that somebody means who gives a setting the name it has elsewhere."""
+    key = MEANT.get(name.lower().replace("-", "_"))
+    return key and repr(key) + (f" (cls: {_OF_CLASSES[key]!r})" if key in _OF_CLASSES else "")
+
+
 def validate(model: type[M], raw: Mapping[str, Any], where: str) -> M:
     """An instance of `model` from raw values, as YAML gives them; `where` (a file, "command line") begins the message.
 
@@ -82,7 +113,8 @@ def _unknown_key(path: str, owner: list[type[BaseModel]]) -> str:
         renamed: Mapping[str, str] = getattr(model, "RENAMED", {})
         if key in renamed:
             return f"unknown key '{path}': it is called '{renamed[key]}' now"
-    return f"unknown key '{path}'.{_near(key, owner)}"
+    other = meant(key)
+    return f"unknown key '{path}'.{f' Did you mean {other}?' if other else _near(key, owner)}"
 
 
 def _expected(item: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +17,7 @@ from semikit.errors import ConfigError, unknown
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FULL = ("fp32", "tf32")
+_DEVICES, _NUMBERED = ("auto", "cpu", "cuda", "mps"), ("0", "cuda:1")
 _BF16_CAPABILITY = (8, 0)
 """Compute capability from which CUDA devices multiply bf16 (Ampere)."""
 _BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
@@ -27,20 +29,40 @@ _ATTENTION = {
 }
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is cuda, else mps, else cpu.
+def device_name(given: str | int) -> str:
+    """A device as it is written: auto, cpu, cuda, mps, or cuda:N, which the number N alone means too.
+
+    Raises:
+        UnknownNameError: for any other name.
+    """
+    name = str(given)
+    if re.fullmatch(r"(cuda:)?\d+", name):
+        return f"cuda:{int(name.removeprefix('cuda:'))}"
+    if name not in (*_DEVICES, *_NUMBERED):
+        raise unknown("device", name, (*_DEVICES, *_NUMBERED), first=_DEVICES)
+    return name
+
+
+def choose_device(given: str | int) -> torch.device:
+    """`auto` is cuda, else mps, else cpu; a GPU that is named by its number becomes the one in use.
 
     Raises:
         UnknownNameError: for any other name; ConfigError: when the named device is not there.
     """
+    name = device_name(given)
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name not in ("auto", *there):
-        raise unknown("device", name, ["auto", *there])
+    kind, numbered, number = name.partition(":")
+    if numbered and there["cuda"]:
+        present = torch.cuda.device_count()
+        if int(number) >= present:
+            raise ConfigError(f"device {name!r} is not there: this machine has GPUs 0 to {present - 1}.")
+        torch.cuda.set_device(int(number))  # what is not named otherwise (streams, pinned memory) goes there too
+        return torch.device(kind, int(number))
     if name == "auto":
         return torch.device(next(kind for kind, present in there.items() if present))
-    if not there[name]:
-        present = ", ".join(kind for kind, ok in there.items() if ok)
-        raise ConfigError(f"device {name!r} is not available here. Available: {present}. Use --device auto.")
+    if not there[kind]:
+        available = ", ".join(one for one, ok in there.items() if ok)
+        raise ConfigError(f"device {name!r} is not available here. Available: {available}. Use --device auto.")
     return torch.device(name)
 
 

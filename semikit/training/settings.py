@@ -11,6 +11,7 @@ from semikit.core.batch import Normalise
 from semikit.core.task import Counts
 from semikit.errors import ConfigError
 from semikit.settings.base import Settings
+from semikit.training.device import device_name
 
 Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]
 
@@ -65,8 +66,8 @@ class TrainSettings(Settings):
     device, found by trying before the run begins; 1 elsewhere."""
     seed: int = Field(0, ge=0)
     """Of everything that is drawn."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto: cuda, else mps, else cpu."""
+    device: str = "auto"
+    """auto: cuda, else mps, else cpu; a number or cuda:N: that GPU."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
     """Of the forward passes; weights stay fp32. auto: bf16 on CUDA devices of compute capability 8.0 and above, fp32
     elsewhere; a run's own config.yaml holds what came of it. tf32: float32 whose products a CUDA device rounds to TF32;
@@ -86,6 +87,11 @@ class TrainSettings(Settings):
     released; null: their epoch is that of the other methods."""
     eval_every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = None
     """Iterations between evaluations; epoch: once per epoch; null: the same, but at most 20 times a run."""
+    patience: int | None = Field(None, ge=1)
+    """Evaluations in a row without a better best after which the run ends; null: it never ends early."""
+    start_from: str | None = None
+    """A run folder or weights file whose best network the run begins with (`--from`); null: the encoder's weights alone
+    are taken from elsewhere (`model.weights`)."""
     save_every: int | None = Field(None, ge=1)
     """Iterations between checkpoints; null: as often as evaluations."""
     log_every: int = Field(20, ge=1)
@@ -107,6 +113,12 @@ class TrainSettings(Settings):
 
     select: Literal["better", "teacher", "student"] = "better"
     """Which network the best is chosen among: the better of both, the teacher (paper), the student (as released)."""
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _named(cls, raw: Any) -> Any:
+        """YAML reads `0` as a number."""
+        return device_name(raw) if isinstance(raw, str | int) else raw
 
     @field_validator("compile", mode="before")
     @classmethod

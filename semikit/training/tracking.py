@@ -11,6 +11,7 @@ from semikit.core.task import Scores
 from semikit.errors import DataError
 from semikit.files import write_atomically, write_json
 
+RESULTS = "results.json"
 Row = Mapping[str, float]
 
 
@@ -49,7 +50,7 @@ class Tracker:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write results.json and close the events."""
-        write_json(self.folder / "results.json", results)
+        write_json(self.folder / RESULTS, results)
         self.close()
 
     def close(self) -> None:
@@ -112,9 +113,15 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for name in names:
             points = [(row["iteration"], row[name]) for row in rows if name in row]
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.replace("_", " "))
+            label, size = name.replace("_", " "), 3
+            if len(points) == 1:  # a point alone has no line that shows where it lies
+                label, size = f"{label} {points[0][1]:.4g}", 8
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=size, label=label)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("iteration")
+        if len(rows) == 1:
+            axes.set_xticks([rows[0]["iteration"]])
+            axes.margins(y=0.5)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=8)
         for side in ("top", "right"):

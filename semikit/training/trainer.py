@@ -12,32 +12,28 @@ from types import FrameType
 from typing import Any, final
 
 import torch
-from torch import Tensor
 
-from semikit.core.batch import Labeled, Unlabeled
 from semikit.core.batch_norm import reestimate, restored_statistics
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.rng import rng_for
 from semikit.core.task import Inference, Scores, Split, Task, at_threshold
-from semikit.distributed.collectives import alone, process_count, process_rank
+from semikit.distributed.collectives import alone, process_rank
 from semikit.distributed.groups import FAILED, GO, STOP, LostError, agreed, everywhere, on_first, translate_dist_errors
 from semikit.errors import INTERRUPTED, DataError, RunError, of_all
-from semikit.files import shell_word, write_atomically
+from semikit.files import shell_word
 from semikit.training.bad_files import BadFiles, count_bad_files
 from semikit.training.checkpoint import (
-    LAST,
-    PREVIOUS,
     learned_state,
     restore_learned,
     save_best,
     save_last,
     whole_networks,
-    write_tensors,
 )
 from semikit.training.device import convolutions_timed, peak_memory
 from semikit.training.guards import Guards
 from semikit.training.meter import ClassSums, Meter
+from semikit.training.not_finite import not_finite, rebuilt
 from semikit.training.optimizer import set_learning_rates
 from semikit.training.reporter import Reporter
 from semikit.training.settings import OptimizerSettings, Schedule, TrainSettings
@@ -86,9 +82,16 @@ class Trainer:
         self.compiling_told = False
         self.evaluating = False  # and not done with it: a checkpoint would leave that evaluation out
         self.best: dict[str, Any] = {}
+        self.without_gain = 0  # evaluations in a row
         self.latest: dict[str, Scores] = {}
         self.seconds = self.lr = self.rate = self.waiting = 0.0
         self.too_many_bad: DataError | None = None  # of all processes together; the next step does not begin then
+
+    @property
+    def over(self) -> bool:
+        """Whether all steps are made, or so many evaluations brought no gain that no more are."""
+        patience = self.train.patience
+        return self.step >= self.schedule.iterations or (patience is not None and self.without_gain >= patience)
 
     def fit(self, tracker: Tracker | None) -> None:
         """Train from the current step to the end; only the first process has a tracker, and writes.
@@ -107,7 +110,7 @@ class Trainer:
             self.meter.resume_clock()
             try:
                 with translate_dist_errors():
-                    while self.step < total:
+                    while not self.over:
                         self._iteration(iterator, request)
                         self._bookkeeping(tracker)
             except LostError as error:
@@ -176,7 +179,7 @@ class Trainer:
             self._read()
         if evaluate:
             self.evaluate(tracker)
-        if save:
+        if save or self.over:
             self.save()
         if evaluate or save:
             self.meter.resume_clock()
@@ -222,7 +225,18 @@ class Trainer:
             tracker.add(row)
         self.reporter.evaluation(self.step, self.latest, self.best)
         self._guard(row.get("confident"), classes, tracker)
+        self._count_gain()
         self.evaluating = False
+
+    def _count_gain(self) -> None:
+        """Count this evaluation if it brought none; all processes count what the first has found."""
+        gained = on_first(lambda: self.best["iteration"] == self.step)
+        self.without_gain = 0 if gained else self.without_gain + 1
+        if self.over and self.step < self.schedule.iterations:
+            self.reporter.notice(
+                f"the run ends at iteration {self.step} of {self.schedule.iterations}: no gain in {self.without_gain} "
+                f"evaluations (train.patience {self.train.patience}) since iteration {self.best['iteration']}"
+            )
 
     def _draw(self, network: Network) -> None:
         metric = self.latest[self.best["model"]].metric
@@ -289,6 +303,7 @@ class Trainer:
             "step": self.step,
             **learned,
             "best": self.best,
+            "without_gain": self.without_gain,
             "seconds": self.seconds,
             "bad_files": dict(self.bad_files.found),
             "guards": self.guards.state_dict(),
@@ -305,62 +320,9 @@ class Trainer:
         restore_learned(state, self.method, self.stepper, self.meter)
         self.best = dict(state["best"])
         assert not self.best or self.best.keys() >= {"model", "value", "iteration", "split", "per_class"}, self.best
+        self.without_gain = int(state.get("without_gain", 0))  # not in checkpoints of before
         self.seconds = float(state["seconds"])
         self.bad_files.restore(state.get("bad_files", {}))
-
-
-def rebuilt(task: Task, step: int, folder: Path, device: torch.device) -> Path:
-    """Rebuild the batch of a step, in each process its share, and keep it for inspection; where it lies."""
-    raw = next(iter(task.batches(range(step, step + 1), 0, False)))
-    part = f"-process-{process_rank()}" if process_count() > 1 else ""
-    path = folder / f"nonfinite-iteration-{step}{part}.safetensors"
-    keep_batch(path, *task.views(raw, step, device))
-    return path
-
-
-def keep_batch(path: Path, labeled: Labeled, unlabeled: Unlabeled | None) -> None:
-    """Write the images, labels and valid masks of a step, as the network saw them, to a safetensors file.
-
-    Raises:
-        RunError: when the disk is full.
-    """
-    tensors: dict[str, Tensor] = {
-        "labeled_images": labeled.images,
-        "labeled_index": labeled.index,
-        "labeled_valid": labeled.valid,
-        "labels": labeled.labels,
-    }
-    if unlabeled is not None:
-        tensors |= {"weak": unlabeled.weak, "unlabeled_index": unlabeled.index, "unlabeled_valid": unlabeled.valid}
-        tensors |= {f"strong_{i}": view for i, view in enumerate(unlabeled.strong, 1)}
-    if unlabeled is not None and unlabeled.partner_batch is not None:
-        tensors["second"] = unlabeled.partner_batch.images
-    write_atomically(path, lambda temporary: write_tensors({k: v.contiguous() for k, v in tensors.items()}, temporary))
-
-
-def not_finite(
-    iteration: int, skipped: int, train: TrainSettings, optimizer: OptimizerSettings, batch_file: Path
-) -> RunError:
-    """What stops a run after more than the allowed steps were not finite; a resumed run may change all that it names.
-
-    `iteration` is the first of them, whose batch lies at `batch_file` in the run folder.
-    """
-    folder = batch_file.parent
-    saved = any((folder / "weights" / name).is_file() for name in (LAST, PREVIOUS))
-    begin = (
-        f"Go on from the checkpoint before with --resume {shell_word(folder)} and"
-        if saved
-        else "Nothing is saved: begin with"
-    )
-    rates = f"optimizer.lr={optimizer.lr / 10:g}"
-    if optimizer.encoder_lr is not None:
-        rates += f" optimizer.encoder_lr={optimizer.encoder_lr / 10:g}"
-    return RunError(
-        f"loss or gradient was not finite at iteration {iteration} ({skipped} skipped, train.max_skipped="
-        f"{train.max_skipped}). Its batch was rebuilt into {batch_file}. {begin} a lower learning rate ({rates}), with "
-        "--precision bf16 or fp32 instead of fp16, or, where only few steps are bad, with more of them allowed "
-        f"(train.max_skipped={10 * skipped})."
-    )
 
 
 @final

@@ -175,7 +175,7 @@ def test_labels_of_the_validation_images(own: Path, refused: Callable[..., str])
         (["method.threshold=2"], r"method: invalid value for key 'threshold': expected less than or equal to 1, got 2"),
         (["--precision", "fp8"], r"'precision': expected one of 'auto', 'fp32', 'tf32', 'bf16', 'fp16', got 'fp8'"),
         (["--protocol", "papre"], r"'protocol': expected one of 'strict', 'paper'.*Did you mean 'paper'"),
-        (["--device", "quantum"], r"'device': expected one of 'auto', 'cpu', 'cuda', 'mps', got 'quantum'"),
+        (["--device", "quantum"], r"'device': unknown device 'quantum'. Known: auto, cpu, cuda, mps, 0, cuda:1"),
         (["--crop", "40"], r"crop 40 is not a multiple of the patch of test_vit, 16. Use 32 or 48"),
         (["--weights", "no.pth"], r"no weights at no.pth: give the path of a file ending in"),
         (["--epochs", "2"], r"train.iterations 2 and train.epochs 2 both say how long"),
