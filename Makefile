@@ -4,18 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: demo test faults bench install clean
+.PHONY: demo test docs faults bench install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/semikit demo
 
 WORKERS ?= 2
 test: $(VENV)/.installed-dev
-	$(BIN)/ruff check semikit tests benchmarks
-	$(BIN)/ruff format --check semikit tests benchmarks
+	$(BIN)/ruff check semikit tests benchmarks docs/_site
+	$(BIN)/ruff format --check semikit tests benchmarks docs/_site
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+# The pages of docs/ with the reference made from the code, as a site in build/site that loads nothing from the network.
+docs: $(VENV)/.installed
+	$(PIP) -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The long trials of kills, broken files, hostile input, shared steps and compilation, and their counts: about an hour.
 faults: $(VENV)/.installed-dev

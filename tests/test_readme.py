@@ -1,4 +1,4 @@
-"""Every `semikit` command of the README runs, at tiny size, in the order it is read."""
+"""Every `semikit` command of the README and of what can be chosen runs, at tiny size, in the order it is read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from semikit.cli.app import run
 from tests.helpers import georasters, miniatures, pairs
 
 README = Path(__file__).parents[1] / "README.md"
+PAGES = (README, README.parent / "docs/choices.md")
 TINY = [
     *("--encoder", "mobilenetv3_small_050", "--decoder", "dpt", "--weights", "none", "--crop", "32", "--batch", "2"),
     *("--iterations", "2", "--workers", "0", "--device", "cpu", "model.decoder_channels=8", "train.group=2"),
@@ -21,7 +22,7 @@ TINY = [
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    blocks = [block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL)]
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("semikit ")]
 
