@@ -53,7 +53,7 @@ def rank(
     with progress_bar(quiet) as progress:
         ranked, notices = choose(
             run, *places[0 if cold else 1 :], n=n, out=out, by=by, rare=rare, confidence=confidence,
-            autolabel=autolabel, copy=copy, encoder=encoder, device=device or "auto", progress=progress,
+            autolabel=autolabel, links=not copy, encoder=encoder, device=device or "auto", progress=progress,
         )  # fmt: skip
     console = Console()
     for notice in notices:

@@ -311,17 +311,6 @@ class Task(ABC):
         """
 
     @classmethod
-    def surveyed(
-        cls, network: Network, metadata: Mapping[str, Any], sources: Sequence[str], by: Any, inference: Inference
-    ) -> Any:
-        """The images of sources and what a network says of them; see `inference.ranking.Survey`.
-
-        Raises:
-            InputError: the task ranks none, or the sources do not fit.
-        """
-        raise InputError("this task ranks no images.")
-
-    @classmethod
     def predict_in_memory(
         cls, network: Network, metadata: Mapping[str, Any], dates: Sequence[Any], inference: Inference
     ) -> Any:

@@ -73,7 +73,7 @@ def _listed(classes: Mapping[str, float] | None) -> str:
     return "; ".join([f"{name} {share:.1%}" for name, share in found.items()] if len(found) > 1 else found)
 
 
-def place_images(ranked: Sequence[Ranked], folders: Sequence[Path], copy: bool) -> list[tuple[Path, ...]]:
+def place_images(ranked: Sequence[Ranked], folders: Sequence[Path], links: bool) -> list[tuple[Path, ...]]:
     """Links to the images, or copies, under their names in a folder for each date; where they are now."""
     placed = []
     for one in ranked:
@@ -81,10 +81,10 @@ def place_images(ranked: Sequence[Ranked], folders: Sequence[Path], copy: bool) 
         for file, folder in zip(one.files, folders, strict=True):
             place = folder / f"{one.name}{file.suffix}"
             make_folder(place.parent)
-            if copy or os.name == "nt":  # where making links takes a right that most do not have
-                shutil.copy2(file, place)
-            else:
+            if links and os.name != "nt":  # where making links takes a right that most do not have
                 place.symlink_to(file.resolve())
+            else:
+                shutil.copy2(file, place)
             places.append(place)
         placed.append(tuple(places))
     return placed

@@ -168,6 +168,14 @@ class Predictor:
         if outputs.polygons is not None or self.options.areas or self.options.min_area:
             check_outlines(self.reader.grid(files), files[0])
         self.area_on(files)
+        self.check_corner(files)
+
+    def check_corner(self, files: Files) -> None:
+        """Look at a corner of rasters, which are read later.
+
+        Raises:
+            FileFault: they cannot be read, or have other channels than the network was made for.
+        """
         if self.reader.by_windows(files):
             unwatched = replace(self.reader, watch=RangeWatch(None))
             corner, _ = unwatched.samples(files, None).image(0, Region(0, 0, 1, 1))

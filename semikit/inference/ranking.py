@@ -23,15 +23,14 @@ from semikit.data.formats.images import read_rgb
 from semikit.errors import FileFault
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, of_images
 from semikit.inference.ensemble import Ensemble
-from semikit.inference.map_files import MapPredict
 from semikit.inference.pictures import displayed
 from semikit.inference.predictor import Predictor
-from semikit.inference.scenes import Files, Found, SceneReader
+from semikit.inference.scenes import Files, SceneReader
+from semikit.inference.streamed import ReadRegion
 from semikit.inference.windows import grouped, normalized, orientation_of, read_ahead
 from semikit.raster.region import Region, middle
 
 Measure = Literal["margin", "entropy"]
-MEASURES: tuple[Measure, ...] = ("margin", "entropy")
 
 _LARGEST = 1024
 """Side of the middle of a raster that a pretrained encoder sees, pixels."""
@@ -62,16 +61,6 @@ class Seen:
 
 
 Sight = Seen | FileFault
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """The images of a source, how they are read, and one by one what a network says of them or what is wrong."""
-
-    reader: SceneReader
-    found: Found
-    sights: Iterator[Sight]
 
 
 def uncertainty(probabilities: Tensor, by: Measure) -> Tensor:
@@ -107,24 +96,16 @@ class Pooled:
         return torch.cat(rows)
 
 
-def survey_maps(
-    reader: SceneReader,
-    network: Network,
-    metadata: Mapping[str, Any],
-    sources: Sequence[str],
-    by: Measure,
-    inference: Inference,
-) -> Survey:
-    """Images or pairs of pixels with classes."""
-    predictor, found = Predictor.of([network], metadata, reader, MapPredict(), inference), reader.find(sources)
-    return Survey(reader, found, _seen_maps(predictor, found.scenes, by))
-
-
-def _seen_maps(predictor: Predictor, scenes: Mapping[str, Files], by: Measure) -> Iterator[Sight]:
+def seen_maps(predictor: Predictor, scenes: Mapping[str, Files], by: Measure) -> Iterator[Sight]:
     """Scenes one by one, predicted as `predict` does: rasters window by window, in bounded memory."""
     pooled = Pooled(predictor.ensemble.networks[0], len(next(iter(scenes.values()))))
     every = list(scenes.items())
-    opened = read_ahead(_caught(lambda k: predictor.open(every[k][1])), len(every))
+
+    def open_scene(k: int) -> ReadRegion:
+        predictor.check_corner(every[k][1])
+        return predictor.open(every[k][1])
+
+    opened = read_ahead(_caught(open_scene), len(every))
     for (name, files), read in zip(every, opened, strict=True):
         try:
             yield read if isinstance(read, FileFault) else _seen_map(predictor, pooled, (name, files), read, by)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, final
+
+from pydantic import Field
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Progress, Task
@@ -18,6 +20,7 @@ from semikit.errors import DataError, FileFault, InputError, WeightsError
 from semikit.files import OUTPUT
 from semikit.inference.contact_sheets import Proposed, proposal_sheet
 from semikit.inference.many_files import Failures, output_folder, refuse_among_images
+from semikit.inference.map_files import MapPredict
 from semikit.inference.next_labels import (
     Ranked,
     place_images,
@@ -28,19 +31,21 @@ from semikit.inference.next_labels import (
     write_table,
 )
 from semikit.inference.pictures import save_png
+from semikit.inference.predictor import Predictor
 from semikit.inference.ranking import (
-    MEASURES,
     Choice,
     Measure,
     Seen,
-    Survey,
+    Sight,
     labelled_among,
+    seen_classes,
+    seen_maps,
     seen_untrained,
     shown_region,
     typical,
     unsure_and_unlike,
 )
-from semikit.inference.scenes import DatePairs, SceneReader, SingleDates
+from semikit.inference.scenes import DatePairs, Found, SceneReader, SingleDates
 from semikit.models.classifier import ClassifierSettings, build_classifier
 from semikit.models.encoders.names import ENCODERS
 from semikit.models.weights.at_hand import at_hand
@@ -48,6 +53,8 @@ from semikit.registry import TASKS
 from semikit.run.begun import read_begun
 from semikit.run.folder import existing_run
 from semikit.run.load import load_network
+from semikit.settings.base import Settings
+from semikit.settings.messages import validate
 from semikit.training.device import choose_device, inference_on
 
 _ENCODERS = ("dinov2-small", "efficientnet-lite0")
@@ -57,117 +64,103 @@ _SHOWN = 60
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is asked for; see `rank`."""
+class RankSettings(Settings):
+    """How images are chosen, and what is written of them."""
 
-    out: Path
-    count: int
-    by: Measure
-    rare: bool
-    confidence: float
-    autolabel: bool
-    copy: bool
-
-    @classmethod
-    def of(cls, out: Path, count: int, by: str, rare: bool, confidence: float, autolabel: bool, copy: bool) -> Self:
-        """Checked.
-
-        Raises:
-            InputError: a number that is out of its range, another measure, a folder that holds something.
-        """
-        measure = next((one for one in MEASURES if one == by), None)
-        if measure is None:
-            raise InputError(f"--by {by}: images are ranked by {' or '.join(MEASURES)}.")
-        if count < 1:
-            raise InputError(f"-n {count}: give how many images to choose, 1 or more.")
-        if not 0 <= confidence <= 1:
-            raise InputError(f"--confidence {confidence}: a probability is from 0 to 1.")
-        if out.is_dir() and any(out.iterdir()):
-            raise InputError(
-                f"{out} is not empty, and labels that were corrected there would be lost. Choose another -o."
-            )
-        return cls(out, count, measure, rare, confidence, autolabel, copy)
+    n: int = Field(50, ge=1)
+    """Images to choose, at most."""
+    by: Measure = "margin"
+    """How uncertainty is measured."""
+    rare: bool = False
+    """Whether images with rare predicted classes weigh more."""
+    confidence: float = Field(0.9, ge=0, le=1)
+    """What is less probable stays without a label."""
+    autolabel: bool = False
+    """Whether all images of the source are labelled too."""
+    links: bool = True
+    """Links to the chosen images, else copies."""
+    encoder: str | None = None
+    """What images are compared by without a run."""
 
 
 def rank(
     run: str | PathLike[str] | None,
     *sources: str | PathLike[str],
-    n: int = 50,
     out: str | PathLike[str],
-    by: str = "margin",
-    rare: bool = False,
-    confidence: float = 0.9,
-    autolabel: bool = False,
-    copy: bool = False,
-    encoder: str | None = None,
     device: str = "auto",
     progress: Progress = lambda what, done, total: None,
+    **options: Any,
 ) -> tuple[list[Ranked], list[str]]:
     """Which images to label next, as `semikit rank` does: of a file, folder or pattern (of change detection two) the
     `n` whose labels a run would learn most from, the best first, and notices. Without a run (None) the most typical of
-    each of `n` kinds of image, by a pretrained `encoder`. `out` is a new folder with what is needed to label them.
+    each of `n` kinds of image, by a pretrained `encoder`. `out` is a new folder with what is needed to label them;
+    `options` are the other flags (n=50, by="entropy", rare=True, confidence=0.9 …).
 
     Raises:
         InputError: an option that does not fit, another number of sources, a folder that holds something; DataError: no
             image can be read, or all have a label.
     """
-    wanted = Wanted.of(Path(out), n, by, rare, confidence, autolabel, copy)
+    folder, names, wanted = Path(out), [str(source) for source in sources], validate(RankSettings, options, "rank")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{out} is not empty, and labels that were corrected there would be lost. Choose another -o.")
     inference = inference_on(choose_device(device), "fp32")
-    names = [str(source) for source in sources]
     if run is None:
-        return rank_untrained(names, wanted, encoder, inference, progress)
-    if encoder is not None:
-        raise InputError(f"encoder {encoder!r} is for images before there is a run (--cold); {run} has its own.")
-    return rank_sources(existing_run(run), names, wanted, inference, progress)
+        return _rank_untrained(names, folder, wanted, inference, progress)
+    if wanted.encoder is not None:
+        raise InputError(f"--encoder {wanted.encoder} is for --cold, without a run: {run} has its own. Leave it out.")
+    return _rank_by_run(existing_run(run), names, folder, wanted, inference, progress)
 
 
-def rank_sources(
-    run: Path, sources: Sequence[str], wanted: Wanted, inference: Inference, progress: Progress
+def _rank_by_run(
+    run: Path, sources: Sequence[str], out: Path, wanted: RankSettings, inference: Inference, progress: Progress
 ) -> tuple[list[Ranked], list[str]]:
-    """As `rank` with a run."""
     network, metadata = load_network(run)
+    if not hasattr(network, "encoder"):
+        raise InputError(f"{run} is an export, of which only predictions are seen. Give the run that it was made of.")
     task: type[Task] = TASKS.get(metadata["task"])
     number, what = task.dates
     if len(sources) != number:
         how_many = "one source" if number == 1 else f"{number} sources"
         raise InputError(f"a run of {metadata['task']} ranks {what}; give {how_many}, not {len(sources)}.")
-    survey: Survey = task.surveyed(network, metadata, sources, wanted.by, inference)
-    notices: list[str] = []
-    with output_folder(wanted.out):
-        seen = _seen(survey, sources, wanted.out, notices, progress)
+    reader: SceneReader = getattr(task, "scenes", SingleDates).of(metadata)
+    found, notices = reader.find(sources), list[str]()
+    if metadata["task"] == "cls":
+        sights = seen_classes(network, metadata, found.scenes, wanted.by, inference)
+    else:
+        predictor = Predictor.of([network], metadata, reader, MapPredict(), inference)
+        sights = seen_maps(predictor, found.scenes, wanted.by)
+    with output_folder(out):
+        seen = _seen(found, sights, sources, out, notices, progress)
         labelled = _labelled(run, seen)
         if len(labelled) == len(seen):
             raise DataError(f"all {len(seen)} images were labelled in {run}. Give others.")
         if labelled:
             notices.append(f"{len(labelled)} of {len(seen)} images were labelled in {run}; they are not ranked")
-        ranked = _ranked(seen, unsure_and_unlike(seen, wanted.count, labelled, wanted.rare), metadata["class_names"])
-        labelling = _Labelling(task, network, metadata, wanted, inference, survey.reader)
+        ranked = _ranked(seen, unsure_and_unlike(seen, wanted.n, labelled, wanted.rare), metadata["class_names"])
+        labelling = _Labelling(out, task, network, metadata, wanted, inference, reader)
         labelling.write(ranked)
         if wanted.autolabel:
             labelling.label_all(seen, sources, progress)
     return ranked, notices
 
 
-def rank_untrained(
-    sources: Sequence[str], wanted: Wanted, encoder: str | None, inference: Inference, progress: Progress
+def _rank_untrained(
+    sources: Sequence[str], out: Path, wanted: RankSettings, inference: Inference, progress: Progress
 ) -> tuple[list[Ranked], list[str]]:
-    """As `rank` without a run."""
     if wanted.autolabel or wanted.rare:
         flag = "--autolabel" if wanted.autolabel else "--rare"
         raise InputError(f"{flag} takes what a run predicts, and with --cold there is none. Leave it out.")
     if len(sources) not in (1, 2):
         raise InputError(f"--cold takes one source, or two dates of change detection, not {len(sources)}.")
     reader: SceneReader = (SingleDates, DatePairs)[len(sources) - 1]((), None, None, "viewer", RangeWatch(None))
-    found, network = reader.find(sources), _pretrained(encoder)
-    survey = Survey(reader, found, seen_untrained(network, reader, found.scenes, inference))
-    notices: list[str] = []
-    with output_folder(wanted.out):
-        seen = _seen(survey, sources, wanted.out, notices, progress)
-        ranked = _ranked(seen, typical(seen, wanted.count), ())
-        write_ranking(wanted.out / "ranking.csv", ranked)
-        place_images(ranked, _folders(wanted.out, len(sources)), wanted.copy)
-        _draw(wanted.out, ranked, reader, {}, None)
+    found, network, notices = reader.find(sources), _pretrained(wanted.encoder), list[str]()
+    with output_folder(out):
+        sights = seen_untrained(network, reader, found.scenes, inference)
+        seen = _seen(found, sights, sources, out, notices, progress)
+        ranked = _ranked(seen, typical(seen, wanted.n), ())
+        write_ranking(out / "ranking.csv", ranked)
+        place_images(ranked, _folders(out, len(sources)), wanted.links)
+        _draw(out, ranked, reader, {}, None)
     return ranked, notices
 
 
@@ -182,14 +175,16 @@ def _pretrained(name: str | None) -> Network:
     return build_classifier(ClassifierSettings(encoder=name or here[0], weights="pretrained"), 1).eval()
 
 
-def _seen(survey: Survey, sources: Sequence[str], out: Path, notices: list[str], progress: Progress) -> list[Seen]:
+def _seen(
+    found: Found, sights: Iterator[Sight], sources: Sequence[str], out: Path, notices: list[str], progress: Progress
+) -> list[Seen]:
     """What is said of every image that can be read; the others are listed in errors.csv."""
-    found, seen = survey.found, list[Seen]()
+    seen: list[Seen] = []
     refuse_among_images([out / "ranking.csv"], found.images, sources)
     failures = Failures(out, len(found.scenes) + len(found.refused), fail_fast=False)
     with failures.counted(notices):
         failures.add_all(found.refused)
-        for done, sight in enumerate(survey.sights, 1):
+        for done, sight in enumerate(sights, 1):
             if isinstance(sight, FileFault):
                 failures.add(sight)
             else:
@@ -228,18 +223,19 @@ def _folders(out: Path, dates: int) -> list[Path]:
 class _Labelling:
     """What a run proposes for the chosen images, as files to correct."""
 
+    out: Path
     task: type[Task]
     network: Network
     metadata: Mapping[str, Any]
-    wanted: Wanted
+    wanted: RankSettings
     inference: Inference
     reader: SceneReader
 
     def write(self, ranked: Sequence[Ranked]) -> None:
         """The folder."""
-        out, folders = self.wanted.out, _folders(self.wanted.out, self.task.dates[0])
+        out, folders = self.out, _folders(self.out, self.task.dates[0])
         write_ranking(out / "ranking.csv", ranked)
-        placed = place_images(ranked, folders, self.wanted.copy)
+        placed = place_images(ranked, folders, self.wanted.links)
         write_data_yaml(out / "data.yaml", self.metadata["task"], self.metadata)
         if self.metadata["task"] == "cls":
             self._classes(ranked, [files[0] for files in placed])
@@ -260,7 +256,7 @@ class _Labelling:
 
     def _classes(self, ranked: Sequence[Ranked], images: Sequence[Path]) -> None:
         """A table of the classes, and LabelMe's files with them as flags."""
-        out = self.wanted.out
+        out = self.out
         found = [self.class_of(one.classes or {}, one.confidence or 0.0) for one in ranked]
         files = [image.relative_to(out).as_posix() for image in images]
         write_table(out / "labels.csv", [("file", "label"), *zip(files, found, strict=True)])
@@ -273,7 +269,7 @@ class _Labelling:
 
     def label_all(self, seen: Sequence[Seen], sources: Sequence[str], progress: Progress) -> None:
         """Labels of all images of the sources: masks in OUT/autolabel, or the table OUT/autolabel.csv."""
-        out, names = self.wanted.out, self.metadata["class_names"]
+        out, names = self.out, self.metadata["class_names"]
         if self.metadata["task"] != "cls":
             self.predict(sources, out / "autolabel", progress)
             return

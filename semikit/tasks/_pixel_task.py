@@ -30,7 +30,6 @@ from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.map_files import MapPredict
 from semikit.inference.pictures import captioned, save_png
 from semikit.inference.predict_maps import predict_maps
-from semikit.inference.ranking import Measure, Survey, survey_maps
 from semikit.inference.scenes import LARGE, SceneReader
 from semikit.inference.windows import EvaluateSettings
 from semikit.models.encoders.names import SENSORS
@@ -316,13 +315,6 @@ class PixelTask(Task, ABC):
         """Maps of classes of what `scenes` finds."""
         reader = cls.scenes.of(metadata, options)
         return predict_maps(networks, metadata, reader, sources, out, options, inference, progress)
-
-    @classmethod
-    def surveyed(
-        cls, network: Network, metadata: Mapping[str, Any], sources: Sequence[str], by: Measure, inference: Inference
-    ) -> Survey:
-        """See `Task.surveyed`."""
-        return survey_maps(cls.scenes.of(metadata), network, metadata, sources, by, inference)
 
     # --------------------------------------------------------------------------------------------------- training
 

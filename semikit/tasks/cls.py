@@ -39,8 +39,6 @@ from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvalu
 from semikit.inference.in_memory import Prediction, classify
 from semikit.inference.pictures import captioned, confusion_picture, save_png
 from semikit.inference.predict_classes import ClassPredict, predict_classes
-from semikit.inference.ranking import Measure, Survey, seen_classes
-from semikit.inference.scenes import SingleDates
 from semikit.metrics.scoring import confusion_matrix, scores_of
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
 from semikit.models.unused import freeze_unused
@@ -333,15 +331,6 @@ class Classification(Task):
         if len(sources) != 1:
             raise InputError(f"a run of cls predicts single images; give one source, not {len(sources)}.")
         return predict_classes(networks, metadata, sources[0], out, options, inference, progress)
-
-    @classmethod
-    def surveyed(
-        cls, network: Network, metadata: Mapping[str, Any], sources: Sequence[str], by: Measure, inference: Inference
-    ) -> Survey:
-        """See `Task.surveyed`."""
-        reader = SingleDates.of(metadata)
-        found = reader.find(sources)
-        return Survey(reader, found, seen_classes(network, metadata, found.scenes, by, inference))
 
     @classmethod
     def predict_in_memory(

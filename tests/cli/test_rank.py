@@ -17,7 +17,7 @@ import semikit as library
 from semikit.cli.app import run
 from semikit.inference.next_labels import outlines
 from semikit.inference.ranking import Seen, typical, uncertainty, unsure_and_unlike
-from tests.helpers import photos
+from tests.helpers import georasters, photos
 
 Call = Callable[..., Any]
 
@@ -205,7 +205,7 @@ class TestCold:
         source = small["cd"][1].parent / "train"
         sources = (source / "A", source / "B")
         found, _ = library.rank(
-            None, *sources, n=2, out=tmp_path, encoder="efficientnet-lite0", device="cpu", copy=True
+            None, *sources, n=2, out=tmp_path, encoder="efficientnet-lite0", device="cpu", links=False
         )
         assert all((tmp_path / part / one.files[0].name).is_file() for one in found for part in "AB")
         assert not (tmp_path / "A" / found[0].files[0].name).is_symlink()
@@ -214,9 +214,9 @@ class TestCold:
 REFUSED = [
     (["RUN"], "give a run and its images, or images alone with --cold"),
     (["RUN", "IMAGES", "IMAGES"], "ranks an image of one date; give one source, not 2"),
-    (["RUN", "IMAGES", "-n", "0"], "-n 0: give how many images"),
-    (["RUN", "IMAGES", "--by", "chance"], "--by chance: images are ranked by margin or entropy"),
-    (["RUN", "IMAGES", "--confidence", "90"], "--confidence 90.0: a probability is from 0 to 1"),
+    (["RUN", "IMAGES", "-n", "0"], "key 'n': expected greater than or equal to 1"),
+    (["RUN", "IMAGES", "--by", "chance"], "key 'by': expected one of 'margin', 'entropy', got 'chance'"),
+    (["RUN", "IMAGES", "--confidence", "90"], "key 'confidence': expected less than or equal to 1"),
     (["RUN", "IMAGES", "--encoder", "dinov2-small"], "--cold"),
     (["--cold", "IMAGES", "--rare"], "--rare takes what a run predicts"),
     (["--cold", "IMAGES", "IMAGES", "IMAGES"], "--cold takes one source, or two dates"),
@@ -250,3 +250,18 @@ def test_files_that_cannot_be_read_are_left_out_and_a_full_folder_is_refused(
     assert "is not empty" in answer.err
     answer = semikit("rank", trained, tmp_path / "in", "-o", tmp_path / "in/next")
     assert "outside of it" in answer.err
+
+
+def test_a_raster_is_seen_window_by_window(runs: dict[str, Path], tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (3, 40, 120), dtype=np.uint8)
+    (tmp_path / "in").mkdir()
+    georasters.save(tmp_path / "in/wide.tif", values)
+    georasters.save(tmp_path / "in/bands.tif", values[:2])
+    (one,), notices = library.rank(runs["seg"], tmp_path / "in", out=tmp_path / "next", device="cpu")
+    found = library.load(runs["seg"], device="cpu").predict(tmp_path / "in/wide.tif")
+    shares = {name: float((found.classes == k).mean()) for k, name in enumerate(photos.CLASSES)}  # type: ignore[union-attr]
+    assert one.classes == pytest.approx({name: share for name, share in shares.items() if share})
+    assert one.confidence == pytest.approx(float(np.mean(found.confidence)), abs=1e-5)  # type: ignore[union-attr]
+    assert (tmp_path / "next/masks/wide.tif").is_file()
+    assert "1 of 2 not predicted" in notices[0]
+    assert "bands.tif" in (tmp_path / "next/errors.csv").read_text()
