@@ -257,7 +257,7 @@ def predict(
     progress: Progress = lambda what, done, total: None,
     **options: Any,
 ) -> Predicted:
-    """Predict files into files, as `semikit predict` does: `sources` are a file, folder or pattern, for change
+    """Predict files into files, as `semikit predict` does: `sources` are files, folders or patterns, for change
     detection two files or two folders; `options` are its flags (overlay=True, tta="flip", polygons="changes.gpkg" …).
     Probabilities are averaged with those of the runs of `ensemble`. Of several images those that cannot be read are
     `failed` in what comes back, and listed in errors.csv beside the results.

@@ -80,6 +80,10 @@ class Bars(Reporter):
         """Write the values below the bar."""
         self.values.plain = values_line(values)
 
+    def evaluating(self, done: int, total: int) -> None:
+        """Write it in place of the values."""
+        self.values.plain = f"evaluating: {done} of {total} images"
+
     def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
         """Print the table above the bar."""
         self.live.console.print(scores_table(iteration, scores, best))

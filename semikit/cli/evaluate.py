@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from semikit.cli import options as o
-from semikit.cli.output import check_json, write_json
+from semikit.cli.output import check_json, progress_bar, write_json
 from semikit.run.compose import check_scoring
 from semikit.run.folder import existing_run
 
@@ -50,17 +50,19 @@ def evaluate(
     check_scoring(split, average, window)
     for one in (run, *(ensemble or ())):  # before anything heavy is imported
         existing_run(one)
+    run = existing_run(run)
     check_json(json_file)
     from semikit.cli.console import class_table, say_absent, shown
     from semikit.core.task import at_threshold
     from semikit.registry import TASKS
     from semikit.run.evaluate import score
 
-    scores, facts = score(
-        run, dataset=dataset, data=data, root=root, split=split, average=average, window=window,
-        threshold=_threshold(threshold), objects=objects or None, objects_min_pixels=objects_min_pixels,
-        ensemble=ensemble or (), tta=tta or "none", device=device, precision=precision,
-    )  # fmt: skip
+    with progress_bar(quiet) as progress:
+        scores, facts = score(
+            run, dataset=dataset, data=data, root=root, split=split, average=average, window=window,
+            threshold=_threshold(threshold), objects=objects or None, objects_min_pixels=objects_min_pixels,
+            ensemble=ensemble or (), tta=tta or "none", device=device, precision=precision, progress=progress,
+        )  # fmt: skip
     if json_file is not None:  # first: a reader of the table may close the pipe
         write_json(json_file, {"metric": scores.metric, "value": scores.value, **facts, **scores.plain()})
     console = Console()

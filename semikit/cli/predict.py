@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,29 +13,31 @@ from rich.console import Console
 
 from semikit.cli import options as o
 from semikit.cli.output import progress_bar, says_the_end
-from semikit.errors import INTERRUPTED, RunError
-from semikit.run.folder import existing_run
+from semikit.errors import INTERRUPTED, InputError, RunError
+from semikit.files import shell_word
+from semikit.run.folder import existing_run, new_output
 
 
 def predict(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="A run folder, a weights file, or a released checkpoint (.pth).")],
+    run: Annotated[Path, typer.Argument(help="A run folder (or: last), a weights file, or a released checkpoint.")],
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="seg: an image, a folder, or a pattern in quotes. cd: two images or two folders, before and after. An "
-            "image may be on a server or in an archive: https://host/scene.tif, /vsizip/scenes.zip/a.tif.",
-            metavar="SOURCE [SOURCE_B]",
+            help="seg, cls: images, folders, patterns. cd: exactly two images, folders or patterns in quotes, before "
+            "and after. One may be on a server or in an archive: https://host/scene.tif, /vsizip/scenes.zip/a.tif.",
+            metavar="SOURCE...",
         ),
     ],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out",
             "-o",
-            help="A folder; of one image or pair also a file, NAME.tif or NAME.png. cls: NAME.csv.",
+            help="A folder; of one image or pair also a file, NAME.tif or NAME.png. cls: NAME.csv. Default: "
+            "runs/predict/RUN, -2, -3 …",
         ),
-    ],
+    ] = None,
     bands: Annotated[
         str | None,
         typer.Option(
@@ -133,12 +136,20 @@ def predict(
     precision: o.Precision = None,
     quiet: o.QuietFlag = False,
 ) -> None:
-    """Predict images: maps of classes, at the images' own size, name and place.
+    """Predict images with a run of segmentation (seg: maps of classes), change detection (cd: maps of change between
+    two dates) or classification (cls: a table of classes). Maps have the images' own size, name and place.
 
-    semikit predict RUN before.tif after.tif -o change.tif --polygons change.gpkg
+    seg: semikit predict RUN scenes/*.tif -o maps --overlay
+
+    cd: semikit predict RUN before.tif after.tif -o change.tif --polygons change.gpkg
+
+    cls: semikit predict RUN photos -o classes.csv --probability
     """
-    for one in (run, *(ensemble or ())):  # before anything heavy is imported
-        existing_run(one)
+    run, *_ = [existing_run(one) for one in (run, *(ensemble or ()))]  # before anything heavy is imported
+    arguments, said = list(context.obj), out is not None
+    if out is None:
+        out = _place(run, bool(resume))
+        arguments += ["-o", str(out)]
     flags = {
         "bands": bands,
         "scale": scale,
@@ -164,15 +175,20 @@ def predict(
         "fail_fast": fail_fast,
     }
     if gpus is not None and gpus > 1:
-        with _going_on(out):
-            _in_processes(gpus, device, context.obj)
+        with _going_on(out, said):
+            _in_processes(gpus, device, arguments)
         return
     from semikit import api
     from semikit.distributed.groups import joined
     from semikit.distributed.together import ending_together, place
 
     options = {name: value for name, value in flags.items() if value is not None}
-    with _going_on(out), joined(device or "auto"), ending_together(), progress_bar(quiet or place()[0] > 0) as progress:
+    with (
+        _going_on(out, said),
+        joined(device or "auto"),
+        ending_together(),
+        progress_bar(quiet or place()[0] > 0) as progress,
+    ):
         rank, _ = place()
         done = api.predict(
             run, *sources, out=out, ensemble=ensemble or (), device=device or "auto", precision=precision or "fp32",
@@ -187,6 +203,13 @@ def predict(
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
+def _place(run: Path, resume: bool) -> Path:
+    """Where the results go that no -o says."""
+    if resume or "RANK" in os.environ:
+        raise InputError(f"{'--resume' if resume else 'torchrun'} goes with -o, which says where the results are.")
+    return new_output(run)
+
+
 def _in_processes(gpus: int, device: str | None, arguments: Sequence[str]) -> None:
     """The same command in several processes of this machine."""
     from semikit.run.launch import check_launch, launch, without_gpus
@@ -197,8 +220,8 @@ def _in_processes(gpus: int, device: str | None, arguments: Sequence[str]) -> No
 
 
 @contextmanager
-def _going_on(out: Path) -> Iterator[None]:
-    """Says how a prediction of many files that stops is gone on with."""
+def _going_on(out: Path, said: bool) -> Iterator[None]:
+    """Says how a prediction of many files that stops is gone on with; `said`: -o was given."""
     try:
         yield
     except (KeyboardInterrupt, RunError, typer.Exit) as error:
@@ -206,6 +229,7 @@ def _going_on(out: Path) -> Iterator[None]:
 
         stopped = getattr(error, "exit_code", INTERRUPTED) in (INTERRUPTED, RunError.exit_code)
         if stopped and says_the_end() and (out / JOURNAL).is_file():
-            text = "what is predicted is kept; the same command with --resume goes on"
+            where = "" if said else f"-o {shell_word(out)} "
+            text = f"what is predicted is kept; the same command with {where}--resume goes on"
             Console(stderr=True).print(text, highlight=False)
         raise

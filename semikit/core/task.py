@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, final
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, final
 
 import torch
 
@@ -22,6 +22,7 @@ from semikit.errors import ConfigError, FileFault, InputError
 from semikit.settings.base import Settings
 
 Split = Literal["val", "test"]
+T = TypeVar("T")
 
 
 @final
@@ -83,10 +84,21 @@ def at_threshold(threshold: float | str | None) -> str:
 @final
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Where and how networks are evaluated: the device and the context (autocast) of every forward pass."""
+    """Where and how networks are evaluated: the device and the context (autocast) of every forward pass, and who is
+    told how far a scoring has come.
+    """
 
     device: torch.device
     autocast: Callable[[], AbstractContextManager[Any]]
+    progress: Progress = lambda what, done, total: None
+
+    def followed(self, batches: Iterable[T], sizes: Callable[[T], int], total: int) -> Iterator[T]:
+        """Batches of images that are scored, of `total` images; `sizes` says how many are in one."""
+        done = 0
+        for batch in batches:
+            yield batch
+            done += sizes(batch)
+            self.progress("scoring", done, total)
 
 
 @final

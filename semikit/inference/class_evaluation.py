@@ -95,7 +95,8 @@ class ClassEvaluation:
             }
 
         new_metrics = partial(classification_metrics, len(self.class_names), self.settings.bins, device)
-        return scored(networks, new_metrics, device, self.batches(source, mine), outputs)
+        batches = inference.followed(self.batches(source, mine), lambda batch: len(batch[1]), len(mine))
+        return scored(networks, new_metrics, device, batches, outputs)
 
     def passes(
         self, networks: Sequence[Network], source: Samples, indices: Sequence[int], inference: Inference

@@ -133,7 +133,8 @@ class PixelEvaluation:
         images = read_ahead(
             lambda k: (*_labeled_image(source, whole[k]), self._from_above(source, whole[k])), len(whole)
         )
-        batches = chain(streamed, grouped(images, self._together, lambda item: (item[0].shape, item[3])))
+        groups = chain(streamed, grouped(images, self._together, lambda item: (item[0].shape, item[3])))
+        batches: Iterator[Any] = inference.followed(groups, _images_in, len(mine))
 
         def outputs(network: Network, batch: Any) -> Iterator[Mapping[str, Any]]:
             if isinstance(batch, int):
@@ -291,6 +292,11 @@ class PixelEvaluation:
         return [
             (self.class_names[k], self.palette[k]) for k in (sorted(present) if many else range(len(self.class_names)))
         ]
+
+
+def _images_in(batch: Any) -> int:
+    """A large raster is one, by its number."""
+    return 1 if isinstance(batch, int) else len(batch)
 
 
 def _truth(labels: Bytes, valid: NDArray[np.bool_], device: torch.device) -> Mapping[str, Tensor]:

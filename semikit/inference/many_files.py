@@ -26,7 +26,32 @@ _HEAD = ("file", "error")
 T = TypeVar("T")
 
 
-def find_sources(source: str, *, distinct: bool = True) -> Listed:
+def find_sources(*sources: str, distinct: bool = True) -> Listed:
+    """What `find_source` finds, of several sources together, as a shell makes them of a pattern: of these a file that
+    is no image is not read.
+
+    Raises:
+        DataError: when nothing is found.
+    """
+    if len(sources) == 1:
+        return find_source(sources[0], distinct=distinct)
+    others = [Path(source) for source in sources if Path(source).is_file() and not is_image(source)]
+    parts = [find_source(source, distinct=distinct) for source in sources if Path(source) not in others]
+    names: dict[str, Path] = {}
+    refused = [fault for part in parts for fault in part.refused]
+    for stem, path in chain.from_iterable(part.files.items() for part in parts):
+        name = stem if distinct else str(path)
+        if names.setdefault(name, path) != path:
+            refused.append(_twins(path, names[name]))
+    if not names:
+        raise DataError(f"nothing to predict: {some(list(sources))}: no image. Known types: {TYPES}")
+    others += chain.from_iterable(part.others for part in parts)
+    return Listed(
+        names, tuple(others), tuple(chain.from_iterable(part.special for part in parts)), refused=tuple(refused)
+    )
+
+
+def find_source(source: str, *, distinct: bool = True) -> Listed:
     """The images of a file, a folder (with its subfolders) or a glob, and what lies there and is not read. Where they
     are `distinct`, as files that are named after them have to be, `refused` are those whose name cannot be taken; else
     an image's name is its path.
@@ -91,9 +116,13 @@ def _by_stem(paths: Iterable[Path]) -> tuple[dict[str, Path], Sequence[FileFault
             continue
         first = names.setdefault(path.stem, path)
         if first != path:
-            remedy = "Predict one folder after the other, or rename one."
-            refused.append(FileFault("two files of one name", path, f"the other is {first}", remedy))
+            refused.append(_twins(path, first))
     return names, refused
+
+
+def _twins(path: Path, first: Path) -> FileFault:
+    remedy = "Predict one folder after the other, or rename one."
+    return FileFault("two files of one name", path, f"the other is {first}", remedy)
 
 
 def refuse_among_images(results: Iterable[Path], images: Iterable[Path], sources: Iterable[str]) -> None:

@@ -40,7 +40,7 @@ class ClassPredict(ValueSettings):
 def predict_classes(
     networks: Sequence[Network],
     metadata: Mapping[str, Any],
-    source: str,
+    sources: Sequence[str],
     out: Path,
     options: ClassPredict,
     inference: Inference,
@@ -59,7 +59,7 @@ def predict_classes(
     if out.suffix.lower() != ".csv" or out.name == ERRORS:
         why = f"{ERRORS} lists what cannot be read" if out.name == ERRORS else "the classes of images are a table"
         raise InputError(f"-o {out}: {why}; give a name that ends in .csv{', another' if out.name == ERRORS else ''}.")
-    listed = from_first(lambda: find_sources(source, distinct=False))
+    listed = from_first(lambda: find_sources(*sources, distinct=False))
     notices = [str(unused) for unused in unread(listed, "SOURCE")]
     failures = Failures(out.parent, len(listed.files), fail_fast=options.fail_fast)
     with output_folder(out.parent), failures.counted(notices):

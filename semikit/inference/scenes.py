@@ -143,10 +143,8 @@ class SingleDates(SceneReader):
     plural, dates, background = "images", "", None
 
     def find(self, sources: Sequence[str]) -> Found:
-        """The images of a file, a folder or a pattern."""
-        if len(sources) != 1:
-            raise InputError(f"a run of seg predicts images of one date; give one source, not {len(sources)}.")
-        listed = find_sources(sources[0])
+        """The images of files, folders or patterns."""
+        listed = find_sources(*sources)
         scenes = {name: (path,) for name, path in listed.files.items()}
         return Found(scenes, unread(listed, "SOURCE"), listed.refused, not listed.single)
 

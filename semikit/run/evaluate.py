@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from semikit.core.network import Network
-from semikit.core.task import Final, Inference, Scores, Task
+from semikit.core.task import Final, Inference, Progress, Scores, Task
 from semikit.data.formats.rescale import BYTES, Scale
 from semikit.errors import InputError
 from semikit.inference.class_choice import AUTO, threshold_of
@@ -33,6 +34,7 @@ def score(
     precision: str | None = None,
     ensemble: Sequence[Path] = (),
     tta: str = "none",
+    progress: Progress = lambda what, done, total: None,
     **evaluation: Any,
 ) -> tuple[Scores, dict[str, Any]]:
     """Scores, and all that a number needs beside it: data, split, images, weights, whose they are, how it was made.
@@ -63,7 +65,7 @@ def score(
     if split == "test" and not task.counts.test:
         raise InputError(f"{config.name} has no test split. Use --split val, or state `test:` in the data YAML.")
     network, *others = (one.to(inference.device).eval() for one in networks)
-    final = Final(others=others, tta=tta)
+    final, inference = Final(others=others, tta=tta), replace(inference, progress=progress)
     scores = task.evaluate({"model": network}, split, inference, final)["model"]  # type: ignore[arg-type]
     best = metadata.get("best", {})
     return scores, {

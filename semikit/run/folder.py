@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain, count
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from semikit.run.recipes import difference, read_yaml
 if TYPE_CHECKING:
     from semikit.run.config import Config
 
+LAST = "last"
+"""What the newest run is called."""
 CENSUS = "census.json"
 """Name of the file with what the parts of the data hold."""
 _EARLY = {".lock", "log.txt", "labeled.txt", "unlabeled.txt", "split.json", CENSUS, COUNTS}
@@ -49,23 +52,43 @@ def new_folder(raw: Mapping[str, Any], out: Path | None, base: Path = Path("runs
         raise InputError(f"cannot write to {folder}: {error.strerror}. Choose another --out.") from error
 
 
-def existing_run(path: str | PathLike[str]) -> Path:
-    """A run folder or weights file that is there.
+def existing_run(path: str | PathLike[str], base: Path = Path("runs")) -> Path:
+    """A run folder or weights file that is there; `last` is the run below `base` whose best was written last.
 
     Raises:
         InputError: it is not.
     """
     found = Path(path)
+    if str(path) == LAST and not found.exists():
+        weights = max(base.glob("**/weights/best.safetensors"), key=lambda file: file.stat().st_mtime, default=None)
+        if weights is None:
+            raise InputError(f"{LAST}: there is no trained run under {base}. Give a run folder or a weights file.")
+        return weights.parents[1]
     if not found.exists():
         raise InputError(f"{found} does not exist. Give a run folder or a weights file.")
     return found
+
+
+def new_output(run: Path, base: Path = Path("runs") / "predict") -> Path:
+    """Where a prediction goes that says no place: base/NAME of its run with -2, -3 … where that exists, for classes of
+    whole images a table in it.
+
+    Raises:
+        InputError: `run` is a weights file, which has no name of its own.
+    """
+    if not (run / "config.yaml").is_file():
+        raise InputError(f"say where the results of {run} go: -o FOLDER (classes of images: -o NAME.csv).")
+    wanted = base / run.resolve().name
+    others = (wanted.with_name(f"{wanted.name}-{k}") for k in count(2))
+    folder = next(place for place in chain([wanted], others) if not place.exists())
+    return folder / "classes.csv" if read_yaml(run / "config.yaml").get("task") == "cls" else folder
 
 
 def find_run(task: str, given: str, base: Path = Path("runs")) -> Path:
     """The run folder that `--resume` names; `last` is the one of the task that was written to last, of those without
     results where there are any.
     """
-    if given != "last":
+    if given != LAST:
         folder = Path(given)
         if not (folder / "config.yaml").is_file():
             raise InputError(f"{folder} is no run folder: it has no config.yaml. Give a folder made by semikit train.")

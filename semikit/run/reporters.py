@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, final
 
 from semikit.core.task import Scores, at_threshold
-from semikit.training.reporter import FinishedRun, Reporter
+from semikit.training.reporter import FinishedRun, Reporter, duration
 
 
 @final
@@ -36,6 +36,11 @@ class Both(Reporter):
         """Forward."""
         for reporter in self.both:
             reporter.evaluation(iteration, scores, best)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Forward."""
+        for reporter in self.both:
+            reporter.evaluating(done, total)
 
     def notice(self, text: str) -> None:
         """Forward."""
@@ -96,9 +101,17 @@ class Lines(Reporter):
 
     def log(self, values: Mapping[str, float]) -> None:
         """A line, unless one was printed just now."""
-        if values and time.monotonic() - self.printed > 10:
+        if values:
+            self._write_now_and_then(f"{values_line(values)} · {self._left()} left")
+
+    def evaluating(self, done: int, total: int) -> None:
+        """A line, unless one was printed just now."""
+        self._write_now_and_then(f"evaluating: {done} of {total} images")
+
+    def _write_now_and_then(self, text: str) -> None:
+        if time.monotonic() - self.printed > 10:
             self.printed = time.monotonic()
-            self.write(f"{self.step}/{self.total} {values_line(values)} · {self._left()} left")
+            self.write(f"{self.step}/{self.total} {text}")
 
     def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
         """One line with the metric of each network."""
@@ -115,4 +128,4 @@ class Lines(Reporter):
     def _left(self) -> str:
         """Time to the end at the pace so far."""
         seconds = (time.monotonic() - self.begun) * (self.total - self.step) / max(self.step - self.first, 1)
-        return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+        return duration(seconds)

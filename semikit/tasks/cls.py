@@ -33,7 +33,7 @@ from semikit.data.shards.decoders import PoolRgb
 from semikit.data.shards.pool_spec import pool_among
 from semikit.data.synthetic.class_shapes import ClassShapesSettings, open_shapes
 from semikit.distributed.collectives import process_rank
-from semikit.errors import ConfigError, InputError
+from semikit.errors import ConfigError
 from semikit.files import make_folder
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.in_memory import Prediction, classify
@@ -323,14 +323,8 @@ class Classification(Task):
         inference: Inference,
         progress: Progress,
     ) -> Predicted:
-        """A table of classes for a file, a folder or a glob.
-
-        Raises:
-            InputError: more than one source.
-        """
-        if len(sources) != 1:
-            raise InputError(f"a run of cls predicts single images; give one source, not {len(sources)}.")
-        return predict_classes(networks, metadata, sources[0], out, options, inference, progress)
+        """A table of classes for files, folders or globs."""
+        return predict_classes(networks, metadata, sources, out, options, inference, progress)
 
     @classmethod
     def predict_in_memory(

@@ -23,6 +23,12 @@ class FinishedRun:
     example: str
 
 
+def duration(seconds: float) -> str:
+    """About how long something takes, in words."""
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
 class Reporter:
     """Receives what happens in a run, in this order: planned, start, then log, evaluation and notice, end, finished."""
 
@@ -37,6 +43,9 @@ class Reporter:
 
     def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
         """Networks were evaluated after `iteration` steps."""
+
+    def evaluating(self, done: int, total: int) -> None:
+        """So many images of an evaluation are scored, of those that this process scores."""
 
     def notice(self, text: str) -> None:
         """Something the user should read."""

@@ -1,17 +1,25 @@
-"""What a run writes while it trains: results.csv, TensorBoard events, curves.png, results.json."""
+"""What a run writes while it trains: results.csv, steps.csv, TensorBoard events, curves.png, results.json."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+from PIL import Image
+
 from semikit.core.task import Scores
 from semikit.errors import DataError
-from semikit.files import write_atomically, write_json
+from semikit.files import write_atomically, write_json, write_text
 
 RESULTS = "results.json"
+_STEPS = "steps.csv"
+_COUNTS = ("skipped", "bad_files")
+"""Columns of it that nothing has at first."""
+_PICTURE = 1024
+"""Longest side of the pictures among the events, pixels."""
 Row = Mapping[str, float]
 
 
@@ -32,6 +40,7 @@ class Tracker:
             self._write_csv()
         else:
             (folder / "results.csv").unlink(missing_ok=True)
+        self._columns = self._keep_steps(resume_step)
 
     def add(self, row: Row) -> None:
         """Add an evaluation: to the table, the events and the curves."""
@@ -42,6 +51,38 @@ class Tracker:
                 self._writer.add_scalar(name, value, int(row["iteration"]))
         self._writer.flush()
         draw_curves(self.rows, self.folder / "curves.png")
+
+    def add_steps(self, step: int, values: Row) -> None:
+        """Add what was read of the steps since the last reading: a row of steps.csv, `steps/…` among the events."""
+        self._columns = self._columns or ["iteration", *values, *(name for name in _COUNTS if name not in values)]
+        path = self.folder / _STEPS
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
+            if not path.stat().st_size:
+                writer.writeheader()
+            writer.writerow({"iteration": step, **{name: _short(value) for name, value in values.items()}})
+        for name, value in values.items():
+            self._writer.add_scalar(f"steps/{name}", value, step)
+
+    def _keep_steps(self, last: int) -> list[str]:
+        """Drop the rows of steps.csv after an iteration, and one that is not whole; its columns, if any."""
+        path = self.folder / _STEPS
+        head, *lines = path.read_text().splitlines() if path.is_file() else [""]
+        whole = [line for line in lines if line.count(",") == head.count(",") and line.partition(",")[0].isdecimal()]
+        kept = [line for line in whole if int(line.partition(",")[0]) <= last]
+        if not kept:
+            path.unlink(missing_ok=True)
+            return []
+        write_text(path, "\n".join([head, *kept, ""]))
+        return head.split(",")
+
+    def add_pictures(self, step: int, paths: Iterable[Path]) -> None:
+        """Add pictures to the events, made smaller where they are large."""
+        for path in paths:
+            with Image.open(path) as picture:
+                shown = picture.convert("RGB")
+            shown.thumbnail((_PICTURE, _PICTURE))
+            self._writer.add_image(f"images/{path.stem}", np.asarray(shown), step, dataformats="HWC")
 
     def note(self, step: int, name: str, text: str) -> None:
         """Add what was done to the method after so many steps to the events."""

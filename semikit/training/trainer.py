@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, final
@@ -35,10 +36,13 @@ from semikit.training.guards import Guards
 from semikit.training.meter import ClassSums, Meter
 from semikit.training.not_finite import not_finite, rebuilt
 from semikit.training.optimizer import set_learning_rates
-from semikit.training.reporter import Reporter
+from semikit.training.reporter import Reporter, duration
 from semikit.training.settings import OptimizerSettings, Schedule, TrainSettings
 from semikit.training.step import Stepper
 from semikit.training.tracking import Tracker, scores_row
+
+_TIMED, _WORTH_SAYING = 20, 60.0
+"""Steps after which a run says how long it takes, where that is so many seconds."""
 
 
 class Interrupted(RunError):
@@ -83,6 +87,7 @@ class Trainer:
         self.evaluating = False  # and not done with it: a checkpoint would leave that evaluation out
         self.best: dict[str, Any] = {}
         self.without_gain = 0  # evaluations in a row
+        self.begun_at, self.time_said = 0, False
         self.latest: dict[str, Scores] = {}
         self.seconds = self.lr = self.rate = self.waiting = 0.0
         self.too_many_bad: DataError | None = None  # of all processes together; the next step does not begin then
@@ -103,6 +108,7 @@ class Trainer:
         """
         total = self.schedule.iterations
         self.method.train()
+        self.begun_at = self.step
         steps, pin = range(self.step, total), self.inference.device.type == "cuda"
         iterator = iter(self.task.batches(steps, self.train.workers, pin))
         with stop_requests() as request, torch.random.fork_rng(devices=[]), convolutions_timed(True):
@@ -176,7 +182,9 @@ class Trainer:
         evaluate = self.evaluating = end or self.step % self.schedule.eval_every == 0
         save = end or self.step % self.schedule.save_every == 0
         if evaluate or save or self.step % self.train.log_every == 0:
-            self._read()
+            values = self._read()
+            if tracker is not None:
+                tracker.add_steps(self.step, {**values, "lr": self.lr})
         if evaluate:
             self.evaluate(tracker)
         if save or self.over:
@@ -184,8 +192,8 @@ class Trainer:
         if evaluate or save:
             self.meter.resume_clock()
 
-    def _read(self) -> None:
-        """Read what gathered on the device; the only place of the loop that waits for it."""
+    def _read(self) -> dict[str, float]:
+        """Read what gathered on the device, and give it; the only place of the loop that waits for it."""
         begun = time.monotonic()
         self.too_many_bad = count_bad_files(self.bad_files)
         self._tell([*self.bad_files.news(), *self.task.news()])
@@ -197,10 +205,24 @@ class Trainer:
         self.reporter.log(values)
         self.rate = values.get("images_per_second", 0.0)
         self.waiting = values.get("waiting", 0.0)
+        self._say_time_left()
         if skipped > self.train.max_skipped:
             first = int(self.stepper.first_skipped)
             batch_file = rebuilt(self.task, first, self.folder, self.inference.device)
             raise of_all(not_finite(first, skipped, self.train, self.optimizer_settings, batch_file))
+        return values
+
+    def _say_time_left(self) -> None:
+        """How long the run takes, once enough steps are timed; compiled ones from the second reading on."""
+        timed, left = self.step - self.begun_at, self.schedule.iterations - self.step
+        if self.time_said or not self.rate or timed < _TIMED * (1 + self.train.compiled):
+            return
+        self.time_said = True
+        a_step = self.meter.images_per_step / self.rate
+        if left * a_step >= _WORTH_SAYING:
+            self.reporter.notice(
+                f"{duration(left * a_step)} for {left} more steps of {a_step:.2g} s, evaluations apart"
+            )
 
     def evaluate(self, tracker: Tracker | None) -> None:
         """Score student and teacher, keep the best and draw what it predicts, add a row to the table."""
@@ -214,7 +236,7 @@ class Trainer:
                 raise RunError(message) from error
             if tracker is not None and self.best["iteration"] == self.step:  # they show the weights that are kept
                 with alone():
-                    self._draw(networks[self.best["model"]])
+                    tracker.add_pictures(self.step, self._draw(networks[self.best["model"]]))
         self.method.train()
         classes = ClassSums.of(self.task.class_names, self.meter.since_evaluation)
         row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
@@ -238,12 +260,12 @@ class Trainer:
                 f"evaluations (train.patience {self.train.patience}) since iteration {self.best['iteration']}"
             )
 
-    def _draw(self, network: Network) -> None:
+    def _draw(self, network: Network) -> list[Path]:
         metric = self.latest[self.best["model"]].metric
         threshold = self.best.get("threshold")
         best = f"{self.best['model']} of iteration {self.step}, the best so far: {metric} {self.best['value']:.2f}"
         best += f"{at_threshold(threshold)} on {self.best['split']}"
-        self.task.pictures(network, self.folder / "images", self.inference, best, threshold)
+        return self.task.pictures(network, self.folder / "images", self.inference, best, threshold)
 
     def _guard(self, confident: float | None, classes: ClassSums | None, tracker: Tracker | None) -> None:
         """Let the guards follow an evaluation, and change the method."""
@@ -280,7 +302,8 @@ class Trainer:
 
     def _score(self, networks: dict[str, Network]) -> None:
         split: Split = "test" if self.train.protocol == "paper" and self.task.counts.test else "val"
-        self.latest = self.task.evaluate(networks, split, self.inference)
+        watched = replace(self.inference, progress=lambda what, done, total: self.reporter.evaluating(done, total))
+        self.latest = self.task.evaluate(networks, split, watched)
         for name, scores in self.latest.items():
             chosen = self.train.select in ("better", name)
             if chosen and (not self.best or scores.value > self.best["value"]):

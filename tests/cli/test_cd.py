@@ -279,7 +279,8 @@ class TestWrongInput:
             "--polygons a.gpkg: they are drawn from a GeoTIFF, and val0.png is a picture",
             "--format tif",
         )
-        self.refused(semikit("predict", trained, image, image, "-o", "out"), "give one source, not 2")
+        twin = photo_data.parent / "train/../val/images/val0.png"
+        self.refused(semikit("predict", trained, image, twin, "-o", "out", "--fail-fast"), "two files of one name")
 
     def test_numbers_that_are_none_are_left_out(self, train: Call, folder: Path) -> None:
         for part in ("train", "val", "test"):

@@ -215,6 +215,6 @@ class TestWrongInput:
         self.refused(train(folder, "--labels", "6", "--decoder", "dpt"), "unknown key 'decoder'")
         assert train(folder, "--labels", "6", "--out", "run").code == 0
         self.refused(semikit("predict", "run", folder / "test", "-o", "maps"), "-o maps", "a name that ends in .csv")
-        self.refused(semikit("predict", "run", "a", "b", "-o", "c.csv"), "give one source, not 2")
+        self.refused(semikit("predict", "run", "a", "b", "-o", "c.csv"), "nothing to predict: 'a' is no file")
         self.refused(semikit("predict", "run", folder / "test", "-o", "c.csv", "--overlay"), "no --overlay")
         self.refused(semikit("predict", "run", "gone", "-o", "c.csv"), "nothing to predict")

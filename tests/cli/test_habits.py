@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from semikit import __version__
+from semikit import __version__, api
 from semikit.distributed.groups import joined
 from semikit.errors import ConfigError
 from semikit.run.config import resolve
+from semikit.run.recipes import parse_overrides
 from semikit.settings.messages import MEANT, meant
+from semikit.training import trainer
 from semikit.training.device import choose_device
+from semikit.training.reporter import Reporter
+from semikit.training.tracking import read_rows
 from tests.helpers import photos
 
 Call = Callable[..., Any]
@@ -74,3 +81,81 @@ def test_they_are_settings_of_the_configuration() -> None:
 def test_log_lines_have_times(trained: Path) -> None:
     lines = (trained / "log.txt").read_text().splitlines()
     assert any(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d 4/4 student mIoU .*", line) for line in lines)
+
+
+def test_the_last_run_predicts_several_sources_into_a_new_folder(
+    semikit: Call, trained: Path, photo_data: Path, tmp_path: Path
+) -> None:
+    assert "there is no trained run under runs" in semikit("predict", "last", photo_data.parent / "val/images").err
+    shutil.copytree(trained, "runs/seg/mine")
+    images = photo_data.parent / "val/images"
+    shutil.copytree(images, "more/inner")
+    Path("more/notes.txt").touch()
+    shown = [*sorted(images.glob("val[01].png")), "more/notes.txt", "more/inner/val2.png"]
+    answer = semikit("predict", "last", *shown)
+    assert answer.code == 0, answer.err
+    assert "3 images predicted into runs/predict/mine" in answer.out
+    assert sorted(path.name for path in Path("runs/predict/mine").glob("*.png")) == ["val0.png", "val1.png", "val2.png"]
+    again = semikit("predict", "last", images / "val0.png", "more")
+    assert "predicted into runs/predict/mine-2" in again.out
+    assert sorted(str(path) for path in Path("runs/predict/mine-2").rglob("*.png"))[0].endswith("inner/val0.png")
+    assert "--resume goes with -o" in semikit("predict", "last", "more", "--resume").err
+    assert "say where the results" in semikit("predict", trained / "weights/best.safetensors", "more").err
+
+
+def test_help_of_predict_knows_all_tasks(semikit: Call) -> None:
+    text = semikit("predict", "--help").out
+    assert all(f"{task}: semikit predict RUN" in text for task in ("seg", "cd", "cls"))
+
+
+def test_what_is_read_between_evaluations(train: Call, semikit: Call, stop_at: Callable[[int | None], None]) -> None:
+    flags = ("--iterations", "4", "--eval-every", "2", "train.log_every=1", "--out", "run")
+    stop_at(3)
+    assert train(*flags).code == 130
+    with Path("run/steps.csv").open("a") as file:
+        file.write("4,0.5\n5,")  # of steps after the checkpoint, and a row that is not whole
+    stop_at(None)
+    assert semikit("train", "seg", "--resume", "run").code == 0
+    with Path("run/steps.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["iteration"] for row in rows] == ["1", "2", "3", "4"]
+    assert {"loss", "confident", "lr", "images_per_second"} <= rows[0].keys()
+    assert [row["iteration"] for row in read_rows(Path("run"))] == [2, 4]
+    events = EventAccumulator("run")
+    events.Reload()
+    assert [event.step for event in events.Scalars("steps/loss")] == [1, 2, 3, 4]
+    assert {f"images/{path.stem}" for path in Path("run/images").iterdir()} == set(events.Tags()["images"])
+
+
+@final
+class Following(Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.evaluated: list[tuple[int, int]] = []
+        self.notices: list[str] = []
+
+    def evaluating(self, done: int, total: int) -> None:
+        self.evaluated.append((done, total))
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def test_progress_of_an_evaluation_and_the_time_left(
+    photo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "_TIMED", 2)
+    monkeypatch.setattr(trainer, "_WORTH_SAYING", 0.0)
+    told = Following()
+    flags = {"settings": parse_overrides([item for item in photos.FLAGS if "=" in item])}
+    api.train(
+        "seg", data=photo_data, labels=4, iterations=4, eval_every=4, encoder="test_vit", weights="none", crop=32,
+        batch=2, workers=0, device="cpu", out=tmp_path / "run", reporter=told,
+        settings={**flags["settings"], "train": {"log_every": 1}, "evaluate": {"batch": 2}},
+    )  # fmt: skip
+    assert told.evaluated == [(2, 3), (3, 3)]
+    assert (
+        len([text for text in told.notices if re.fullmatch(r".* for 2 more steps of .* s, evaluations apart", text)])
+        == 1
+    )

@@ -24,7 +24,7 @@ Call = Callable[..., Any]
 
 FILES = {
     *("config.yaml", "split.json", "labeled.txt", "unlabeled.txt", "log.txt", "results.csv", "results.json"),
-    *("curves.png", "images", "weights", "census.json"),
+    *("curves.png", "steps.csv", "images", "weights", "census.json"),
 }
 
 

@@ -220,7 +220,7 @@ def test_classes_of_whole_images(tmp_path: Path) -> None:
     def shares(*networks: Network, tta: Any = "none") -> list[float]:
         out, source = tmp_path / "classes.csv", str(tmp_path / "in")
         options = ClassPredict(probability=True, tta=tta)
-        predict_classes(networks, metadata, source, out, options, INFERENCE, lambda *at: None)
+        predict_classes(networks, metadata, [source], out, options, INFERENCE, lambda *at: None)
         with out.open(newline="") as file:
             return [float(row["right"]) for row in csv.DictReader(file)]
 

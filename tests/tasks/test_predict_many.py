@@ -58,7 +58,7 @@ def predicted(
     meta |= {} if orientation is None else {"orientation": orientation}
     if task == "cls":
         options, meta = ClassPredict(fail_fast=fail_fast), {**meta, "evaluate": {"batch": 2}}
-        return predict_classes([Counting()], meta, given[0], out / "classes.csv", options, INFERENCE, told)
+        return predict_classes([Counting()], meta, given, out / "classes.csv", options, INFERENCE, told)
     chosen = MapPredict(fail_fast=fail_fast, **options)
     if task == "seg":
         return predict_maps([Pointwise()], meta, SingleDates.of(meta), given, out, chosen, INFERENCE, told)
@@ -378,7 +378,7 @@ class TestOutputAmongImages:
 
 def test_a_table_cannot_take_the_place_of_the_list(tmp_path: Path, pointwise: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match=r"errors\.csv lists what cannot be read"):
-        predict_classes([pointwise()], {}, str(images(tmp_path / "in", 1)), tmp_path / "errors.csv", ClassPredict(),
+        predict_classes([pointwise()], {}, [str(images(tmp_path / "in", 1))], tmp_path / "errors.csv", ClassPredict(),
                         INFERENCE, lambda *at: None)  # fmt: skip
 
 

@@ -247,5 +247,5 @@ def test_the_class_of_a_raster_in_an_archive(tmp_path: Path) -> None:
     (source,) = Sources(tmp_path).zipped([path], "/vsizip/{zip}/{inner}")
     meta = {"class_names": ["sky", "road", "car"], "size": None, "side": (28, 28), "evaluate": {"batch": 2}}
     out = tmp_path / "classes.csv"
-    predict_classes([Counting()], meta, source, out, ClassPredict(), INFERENCE, lambda *at: None)
+    predict_classes([Counting()], meta, [source], out, ClassPredict(), INFERENCE, lambda *at: None)
     assert out.read_text().splitlines()[1].startswith(f"{source},")

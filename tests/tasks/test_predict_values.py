@@ -125,7 +125,7 @@ def test_classes_of_deep_rasters(tmp_path: Path) -> None:
     meta = {"class_names": ["sky", "road", "car"], "size": None, "side": (28, 28), "evaluate": {"batch": 2}}
 
     def predicted(**options: Any) -> list[str]:
-        predict_classes([Counting()], meta, str(tmp_path / "in"), tmp_path / "classes.csv", ClassPredict(**options),
+        predict_classes([Counting()], meta, [str(tmp_path / "in")], tmp_path / "classes.csv", ClassPredict(**options),
                         INFERENCE, lambda *at: None)  # fmt: skip
         with (tmp_path / "classes.csv").open() as file:
             return [row["label"] for row in csv.DictReader(file)]
