@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Iterator, Mapping
@@ -50,7 +51,8 @@ def commands() -> str:
     for name, command in leaves(root, "semikit"):
         context = typer.Context(command, info_name=name)
         usage = " ".join([name, *command.collect_usage_pieces(context)])
-        lines += [f"## {name}", "", plain(command.help), "", f"```text\n{usage}\n```", "", "| | |", "|---|---|"]
+        text = re.sub(r"^(semikit .*)", r"`\1`", inspect.cleandoc(command.help), flags=re.MULTILINE)
+        lines += [f"## {name}", "", plain(text), "", f"```text\n{usage}\n```", "", "| takes | |", "|---|---|"]
         for parameter in command.params:
             left, text = parameter.get_help_record(context) or (parameter.name, "")
             lines.append(row(f"`{left}`".replace("|", "\\|"), plain(text)))
