@@ -29,7 +29,15 @@ cannot be gone on with as the same run: 2, when the state of the methods in a ch
 _SECTIONS = ("data", "model", "method", "views", "evaluate", "optimizer", "train")
 
 _FREE = (
-    *("train.device:", "train.workers:", "train.log_every:", "train.save_every:", "train.compile:", "train.shard:"),
+    *(
+        "train.device:",
+        "train.workers:",
+        "train.log:",
+        "train.log_every:",
+        "train.save_every:",
+        "train.compile:",
+        "train.shard:",
+    ),
     *("train.max_bad_files:", "model.checkpointing:", "name:", "views.cache:", "views.cache_gb:"),
 )
 """What may differ when a run is resumed: it does not change what is learned."""

@@ -37,6 +37,7 @@ from semikit.run.reporters import Both, Lines
 from semikit.run.results import results_of
 from semikit.run.timing import precision_compared, timed
 from semikit.training.reporter import FinishedRun, Reporter
+from semikit.training.services import Service, check_service
 from semikit.training.tracking import RESULTS, Tracker
 
 _ONE_VALUE = "more than 1 value per channel"
@@ -53,6 +54,7 @@ def begin(
     after a failure, go on with what they had begun. Returns the folder and the results.
     """
     config = resolve(raw)
+    check_service(config.train.log)
     if seeds is not None and may_restart():
         raise InputError("--seeds does not go with --max-restarts; start each seed by itself (--seed, --out).")
     with joined(config.train.device):
@@ -77,7 +79,9 @@ def go_on(
 ) -> tuple[Path, dict[str, Any]]:
     """Go on with a run, together with the other processes that torchrun started; its folder and the results."""
     folder = find_run(task, given)
-    with joined(resuming.read_run_config(folder, overrides).train.device):
+    config = resuming.read_run_config(folder, overrides)
+    check_service(config.train.log)
+    with joined(config.train.device):
         return folder, resume_run(task, folder, overrides, reporter, accept_data_changes)
 
 
@@ -226,7 +230,9 @@ def _train(run: build.Run, first: int, lock_notice: str | None) -> dict[str, Any
             file.writelines(f"{line}\n" for line in (run.task.census.lines() if run.task.census else ()))
     for notice in [*notices_of(run, process_count()), *([lock_notice] if lock_notice else [])]:
         run.trainer.reporter.notice(notice)
-    tracker = Tracker(run.folder, first) if leads else None
+    log = run.config.train.log
+    service = Service(log, run.folder, run.config.to_raw()) if leads and log else None
+    tracker = Tracker(run.folder, first, service) if leads else None
     try:
         with _translated_faults(run):
             run.trainer.fit(tracker)

@@ -96,6 +96,8 @@ class TrainSettings(Settings):
     """Iterations between checkpoints; null: as often as evaluations."""
     log_every: int = Field(20, ge=1)
     """Iterations between readings of losses from the device."""
+    log: Literal["wandb", "mlflow"] | None = None
+    """A service that the numbers of steps and evaluations go to as well (extras `wandb`, `mlflow`)."""
     max_skipped: int = Field(0, ge=0)
     """Steps with a non-finite loss or gradient that are skipped before the run stops."""
     max_bad_files: int = Field(10, ge=0)

@@ -13,6 +13,7 @@ from PIL import Image
 from semikit.core.task import Scores
 from semikit.errors import DataError
 from semikit.files import write_atomically, write_json, write_text
+from semikit.training.services import Service
 
 RESULTS = "results.json"
 _STEPS = "steps.csv"
@@ -30,10 +31,10 @@ class Tracker:
     A resumed run drops the rows after the iteration it goes on from, so that the table is that of one run.
     """
 
-    def __init__(self, folder: Path, resume_step: int = 0) -> None:
+    def __init__(self, folder: Path, resume_step: int = 0, service: Service | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.folder = folder
+        self.folder, self._service = folder, service
         self.rows: list[dict[str, float]] = [r for r in read_rows(folder) if r["iteration"] <= resume_step]
         self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1)
         if self.rows:
@@ -46,9 +47,8 @@ class Tracker:
         """Add an evaluation: to the table, the events and the curves."""
         self.rows.append(dict(row))
         self._write_csv()
-        for name, value in row.items():
-            if name != "iteration":
-                self._writer.add_scalar(name, value, int(row["iteration"]))
+        step = int(row["iteration"])
+        self._send(step, {name: value for name, value in row.items() if name != "iteration"})
         self._writer.flush()
         draw_curves(self.rows, self.folder / "curves.png")
 
@@ -61,8 +61,13 @@ class Tracker:
             if not path.stat().st_size:
                 writer.writeheader()
             writer.writerow({"iteration": step, **{name: _short(value) for name, value in values.items()}})
+        self._send(step, {f"steps/{name}": value for name, value in values.items()})
+
+    def _send(self, step: int, values: Row) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(f"steps/{name}", value, step)
+            self._writer.add_scalar(name, value, step)
+        if self._service is not None:
+            self._service.log(values, step)
 
     def _keep_steps(self, last: int) -> list[str]:
         """Drop the rows of steps.csv after an iteration, and one that is not whole; its columns, if any."""
@@ -97,6 +102,9 @@ class Tracker:
     def close(self) -> None:
         """Close the events file."""
         self._writer.close()
+        if self._service is not None:
+            self._service.close()
+            self._service = None
 
     def _write_csv(self) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))

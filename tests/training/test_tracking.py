@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from semikit.errors import DataError
+from semikit.errors import ConfigError, DataError, RunError
+from semikit.training import services
+from semikit.training.services import Service, check_service
 from semikit.training.tracking import Tracker, draw_curves, read_rows
 
 
@@ -92,3 +96,35 @@ def test_a_table_that_was_changed(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "results.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"results\.csv cannot be read"):
         read_rows(tmp_path)
+
+
+def test_a_service_takes_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb, mlflow = MagicMock(), MagicMock()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    for name in ("wandb", "mlflow"):
+        folder = tmp_path / name
+        folder.mkdir()
+        tracker = Tracker(folder, service=Service(name, folder, {"task": "seg"}))
+        tracker.add_steps(2, {"loss": 0.5})
+        tracker.add({**row(5), "share/a → b": 0.5})
+        tracker.finish({})
+    numbers = {name: value for name, value in row(5).items() if name != "iteration"}
+    assert wandb.init.call_args.kwargs["config"] == {"task": "seg"}
+    logged = wandb.init.return_value
+    assert [call.args for call in logged.log.call_args_list] == [
+        ({"steps/loss": 0.5},),
+        ({**numbers, "share/a → b": 0.5},),
+    ]
+    assert [call.kwargs for call in logged.log.call_args_list] == [{"step": 2}, {"step": 5}]
+    assert mlflow.log_metrics.call_args.args == ({**numbers, "share/a _ b": 0.5},)
+    assert (logged.finish.call_count, mlflow.end_run.call_count) == (1, 1)
+    wandb.init.side_effect = ValueError("no account\nlog in")
+    with pytest.raises(RunError, match=r"train.log=wandb: no account. Mend it, or go on with --resume RUN"):
+        Service("wandb", tmp_path, {})
+    monkeypatch.setattr(services, "find_spec", lambda name: None)
+    with pytest.raises(
+        ConfigError, match=r"train.log=wandb: its package is not installed. pip install 'semikit\[wandb\]'"
+    ):
+        check_service("wandb")
+    check_service(None)
