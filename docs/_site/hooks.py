@@ -56,6 +56,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Links that hold in the repository hold on the site; what comes from the code stands where its comment is."""
     source = {site: path for path, site in BESIDE.items()}.get(page.file.src_uri, page.file.src_uri)
     source = source if (ROOT / source).exists() else f"docs/{source}"
+    if source.startswith(("docs/design/", "docs/arch", "benchmarks/", "C")):  # found behind what users look for
+        page.meta["search"] = {"boost": 0.001}
 
     def link(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[1]))
