@@ -25,6 +25,8 @@ KEY = "export"
 INPUTS = {1: ("image",), 2: ("before", "after")}
 """What the inputs are called, by the number of dates."""
 
+AXES = ("batch", "channels", "height", "width")
+
 Arrays = Sequence[NDArray[Any]]
 
 
@@ -130,6 +132,29 @@ def _runner(session: Any) -> Callable[[Arrays], NDArray[Any]]:
         return found
 
     return run
+
+
+def tidy_onnx(model: Any, metadata: Mapping[str, Any]) -> None:
+    """Names for the sizes, the metadata, and nothing of where and how the graph was traced."""
+    from semikit import __version__
+
+    graph = model.graph
+    del graph.value_info[:]
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del graph.metadata_props[:]
+    names = dict(zip((one.dim_param for one in graph.input[0].type.tensor_type.shape.dim), AXES, strict=False))
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = names.get(axis.dim_param, axis.dim_param)
+    del model.metadata_props[:]
+    model.producer_name, model.producer_version = "semikit", __version__
+    for key, value in metadata.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, json.dumps(value)
 
 
 def onnxruntime() -> Any:

@@ -21,6 +21,7 @@ from semikit.errors import ConfigError, InputError, RunError, SemikitError
 from semikit.files import OUTPUT, make_folder, write_atomically
 from semikit.inference.class_choice import AUTO, threshold_of
 from semikit.inference.exported import (
+    AXES,
     EXTRA,
     INPUTS,
     KEY,
@@ -30,6 +31,7 @@ from semikit.inference.exported import (
     OnnxNetwork,
     onnx_session,
     onnxruntime,
+    tidy_onnx,
 )
 from semikit.inference.windows import resized
 from semikit.registry import TASKS
@@ -312,7 +314,7 @@ def _program(module: Exportable, batch: tuple[Tensor, ...]) -> torch.export.Expo
     dim: Any = torch.export.Dim
     sides = {}
     if module.interface.size is None:
-        sides = {axis: _step(module.interface) * dim(_AXES[axis], min=2) for axis in (2, 3)}
+        sides = {axis: _step(module.interface) * dim(AXES[axis], min=2) for axis in (2, 3)}
     dynamic = tuple({0: dim("batch", min=1), **sides} for _ in batch)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -352,35 +354,9 @@ def _onnx(module: Exportable, batch: tuple[Tensor, ...], metadata: Mapping[str, 
             program, dynamo=True, verbose=False, input_names=names, output_names=[module.interface.output]
         )
     model = exported.model_proto
-    _tidy(model, metadata)
+    tidy_onnx(model, metadata)
     content: bytes = model.SerializeToString()
     return content, onnx_session(content)
-
-
-def _tidy(model: Any, metadata: Mapping[str, Any]) -> None:
-    """Names for the sizes, the metadata, and nothing of where and how the graph was traced."""
-    from semikit import __version__
-
-    graph = model.graph
-    del graph.value_info[:]
-    for node in graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    del graph.metadata_props[:]
-    names = dict(zip((one.dim_param for one in graph.input[0].type.tensor_type.shape.dim), _AXES, strict=False))
-    for value in (*graph.input, *graph.output):
-        del value.metadata_props[:]
-        for axis in value.type.tensor_type.shape.dim:
-            if axis.dim_param:
-                axis.dim_param = names.get(axis.dim_param, axis.dim_param)
-    del model.metadata_props[:]
-    model.producer_name, model.producer_version = "semikit", __version__
-    for key, value in metadata.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, json.dumps(value)
-
-
-_AXES = ("batch", "channels", "height", "width")
 
 
 def _torch(module: Exportable, batch: tuple[Tensor, ...], metadata: Mapping[str, Any]) -> tuple[bytes, Run]:
