@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from semikit.cli.output import progress_bar, says_the_end
 from semikit.errors import INTERRUPTED, InputError, RunError
 from semikit.files import shell_word
 from semikit.run.folder import existing_run, new_output
+
+if TYPE_CHECKING:
+    from semikit.core.task import Predicted
 
 
 def predict(
@@ -189,12 +192,17 @@ def predict(
         ending_together(),
         progress_bar(quiet or place()[0] > 0) as progress,
     ):
-        rank, _ = place()
         done = api.predict(
             run, *sources, out=out, ensemble=ensemble or (), device=device or "auto", precision=precision or "fp32",
             progress=progress, **options,
         )  # fmt: skip
-    if rank or (quiet and not done.failed):
+    if place()[0] == 0:
+        _say(done, out, quiet)
+
+
+def _say(done: Predicted, out: Path, quiet: bool) -> None:
+    """What a prediction came to; when `quiet` only where files could not be read."""
+    if quiet and not done.failed:
         return
     console = Console(stderr=quiet)
     for notice in done.notices:
