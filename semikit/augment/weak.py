@@ -1,7 +1,7 @@
 """The weak view of the workers: resize, crop and flip, one draw for image, labels and valid.
 
 The random scale and crop are drawn first (`Window`), then only the part of the source that the crop shows is
-resampled. Arrays are numpy; torch only resamples (`quick`).
+resampled. Arrays are numpy; torch is imported where it resamples (`quick`), as every command reads the settings here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn.functional import interpolate
 
 from semikit.augment.settings import ShareSpan, Span, WeakSettings
 from semikit.settings.base import Settings
@@ -204,11 +202,20 @@ def random_crop(
     height, width = image.shape[:2]
     top, left, h, w = _part(height, width, rng, settings)
     if quick:
-        part = torch.from_numpy(image[top : top + h, left : left + w]).movedim(-1, 0)[None]
-        crop = interpolate(part, (size, size), mode="bilinear", antialias=True)[0].movedim(0, -1).numpy()
+        crop = _resampled(image[top : top + h, left : left + w], size)
     else:
         crop = _resized(image, (left, top, left + w, top + h), size)
     return crop[:, ::-1] if rng.random() < flip else crop
+
+
+def _resampled(part: Bytes, size: int) -> Bytes:
+    """(h, w, 3) -> (size, size, 3), bilinear with antialiasing, by torch."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    channels = torch.from_numpy(part).movedim(-1, 0)[None]
+    resized: Bytes = interpolate(channels, (size, size), mode="bilinear", antialias=True)[0].movedim(0, -1).numpy()
+    return resized
 
 
 def most_reduced(image: tuple[int, int], size: int, settings: CropSettings) -> float:
