@@ -34,6 +34,7 @@ from semikit.inference.exported import (
     tidy_onnx,
 )
 from semikit.inference.windows import resized
+from semikit.models.encoders.same_padding import pads_by_size, with_fixed_padding
 from semikit.registry import TASKS
 from semikit.run import build
 from semikit.run.annotation_tools import X_ANYLABELING, check_x_anylabeling, write_x_anylabeling
@@ -222,13 +223,15 @@ class _Maker:
         if self.settings.size is not None or "crop" not in self.metadata:
             return ()
         if self.network.multiple == 1:
-            return (1, _STEP)
+            return (_STEP,) if pads_by_size(self.network) else (1, _STEP)
         reductions = set(getattr(getattr(self.network, "encoder", None), "reductions", ()))
         return (self.network.multiple,) if len(reductions) == 1 else ()
 
     def _attempt(
         self, path: Path, size: tuple[int, int] | None, multiple: int, notices: tuple[str, ...]
     ) -> tuple[bytes, Exported]:
+        if size is None and multiple > self.network.multiple:
+            notices = (*notices, f"`semikit predict` brings whole images to the nearest multiple of {multiple}")
         interface = Interface(
             input=self.settings.input, softmax=self.settings.softmax, fp16=self.settings.fp16, size=size,
             multiple=multiple,
@@ -238,7 +241,7 @@ class _Maker:
         plain = Exportable(self.network, interface.model_copy(update={"fp16": False})).eval()
         with torch.no_grad():
             expected = [plain(*batch) for batch in batches]
-        module = Exportable(self.network, interface).eval()
+        module = Exportable(with_fixed_padding(self.network) if size is None else self.network, interface).eval()
         metadata = self._told(interface)
         content, run = _FORMATS[self.settings.format](module, batches[0], metadata)
         difference, equal = _compared(run, batches, expected, interface)

@@ -113,6 +113,7 @@ class TestSegmentation:
         assert np.array_equal(own.classes, exported.classes)
 
 
+@pytest.mark.long
 class TestChange:
     def test_two_inputs_of_bytes(self, semikit: Call, pair_data: Path, tmp_path: Path) -> None:
         folder = learned(tmp_path / "run", "cd", pair_data, *CONVOLUTIONS, "train.group=2")
