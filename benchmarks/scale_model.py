@@ -27,7 +27,7 @@ NVLINK, FAST, SLOW = (
     10e9,
 )  # assumed: bytes/s of a ring inside a machine, at 400 Gb/s a GPU, 100 Gb/s a machine
 BUCKET, LATENCY = 25e6, 20e-6  # torch's default; assumed: seconds a collective and level of its tree
-BACKWARD = 0.6  # share of the device's time in which sums of gradients can hide: 48 of 80 passes
+BACKWARD = 0.6  # share of the device's time in which sums of gradients can hide: 24 of 40 passes
 MACHINE, LABELED, UNLABELED = 8, 4, 4  # GPUs a machine, images of a step and GPU
 IMAGE, CROPS = 100e3, 156  # bytes of a photograph; measured: crops of 518 a second and core
 LISTED, PATH, ORDER, ORDERED = 10e-6, 700, 8, 0.06e-6  # measured: seconds and bytes a file, bytes and seconds a place

@@ -213,7 +213,8 @@ def _resampled(part: Bytes, size: int) -> Bytes:
     import torch
     from torch.nn.functional import interpolate
 
-    channels = torch.from_numpy(part).movedim(-1, 0)[None]
+    writable = np.require(part, requirements="W")  # torch warns of read-only memory
+    channels = torch.from_numpy(writable).movedim(-1, 0)[None]
     resized: Bytes = interpolate(channels, (size, size), mode="bilinear", antialias=True)[0].movedim(0, -1).numpy()
     return resized
 

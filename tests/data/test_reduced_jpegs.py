@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from semikit.augment.weak import CropSettings, most_reduced, random_crop
@@ -142,6 +143,21 @@ def test_torch_resamples_as_pillow_does() -> None:
         exact = random_crop(SCENE, 48, again, settings, 0.5).astype(int)
         assert np.abs(crop - exact)[4:-4, 4:-4].max() <= 1
         assert drawn.random() == again.random(), "nothing else is drawn"
+
+
+def test_what_is_mapped_read_only_is_cropped_alike_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    mapped = SCENE.copy()
+    mapped.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        crops = [
+            random_crop(image, 48, np.random.default_rng(0), CropSettings(), 0.5, quick=True)
+            for image in (SCENE, mapped)
+        ]
+    finally:
+        torch.set_warn_always(False)
+    assert np.array_equal(*crops)
+    assert not recwarn
 
 
 def test_all_kinds_of_image_level_samples_are_reduced(tmp_path: Path) -> None:

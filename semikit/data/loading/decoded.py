@@ -193,7 +193,7 @@ def _byte_plane(mask: Mask) -> Bytes:
 
 def _mapped(path: Path) -> Bytes | None:
     try:
-        return np.asarray(np.load(path, mmap_mode="c"))  # torch warns of arrays that cannot be written to
+        return np.asarray(np.load(path, mmap_mode="r"))  # of a private copy Linux would promise the memory
     except FileNotFoundError:
         return None
 
