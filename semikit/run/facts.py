@@ -96,7 +96,8 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
     }
-    if getattr(config.data, "published", None) and train.precision == "fp32" and multiplies_bf16(run.device):
+    published = getattr(config.data, "published", None) and "precision" not in config.chosen
+    if published and train.precision == "fp32" and multiplies_bf16(run.device):
         facts["precision"] = "fp32, as published; --precision bf16 may be faster on this device"
     facts |= {f"auto: {name}": choice for name, choice in config.chosen.items()}
     return facts if run.folder == PLANNED else {**facts, "run": str(run.folder)}
@@ -104,10 +105,11 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
 
 def _computed(train: TrainSettings, device: torch.device) -> str:
     """Precision, compilation and, where they are chosen among, the kernels of attention."""
-    on_cuda = device.type == "cuda"
-    words: list[str] = [train.precision if on_cuda or train.precision != "tf32" else "tf32 (fp32 on this device)"]
+    rounds = device.type == "cuda" or train.precision != "tf32"
+    words: list[str] = [train.precision if rounds else "tf32 (fp32 on this device)"]
     words += [f"compiled ({train.compile})"] if train.compiled else []
-    words += [f"attention {', '.join(attention_backends(device, train.precision))}"] if on_cuda else []
+    kernels = attention_backends(device, train.precision)
+    words += [f"attention {', '.join(kernels)}"] if kernels else []
     return " · ".join(words)
 
 

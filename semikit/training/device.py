@@ -105,13 +105,13 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
 
 
 def attention_backends(device: torch.device, precision: str) -> tuple[str, ...]:
-    """Kernels of attention that a run may use, in their order: the first that can compute a call does.
+    """Kernels of attention that a run may use on CUDA, in their order: the first that can compute a call does. None
+    elsewhere, where they are not chosen among.
 
-    Flash attention takes 16 bits only on CUDA; cuDNN's is left out, so that a run does not depend on its version.
-    Elsewhere torch has its own order, which is not changed.
+    Flash attention takes 16 bits only; cuDNN's is left out, so that a run does not depend on its version.
     """
     if device.type != "cuda":
-        return ("flash", "math") if device.type == "cpu" else ("math",)
+        return ()
     return tuple(_ATTENTION)[1 if precision in _FULL else 0 :]
 
 

@@ -95,6 +95,7 @@ def test_a_gpu_chooses_among_the_same_kernels(
     names = attention_backends(cuda, precision)
     assert names == ("flash", "memory-efficient", "math")[3 - len(names) :]
     assert order[len(names) - 1] == SDPBackend.MATH
+    assert attention_backends(CPU, precision) == (), "there nothing is chosen: the networks do, by precision and size"
     with kernels(CPU, precision)(), inference_on(CPU, precision).autocast():
         assert kernels_in_use() == before
 
