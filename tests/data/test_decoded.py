@@ -267,7 +267,7 @@ def test_photographs_of_one_class_are_the_same_and_not_opened_again(tmp_path: Pa
                 found = decoded.photograph(source, index)
                 assert np.array_equal(found, image)
                 assert found.flags.c_contiguous
-                assert not found.flags.writeable, "a private copy counts as memory, larger than the machine's it is refused"
+                assert not found.flags.writeable, "a private copy counts as memory, which may be refused"
                 source.paths[index].unlink(missing_ok=True)
         (folder,) = tmp_path.glob("semikit-decoded-*")
     assert not folder.exists()
