@@ -29,7 +29,8 @@ class Album:
 
     def __init__(self, palette: Sequence[Sequence[int]], budget: int) -> None:
         self.left = budget
-        self._colours = [*np.asarray(palette, np.uint8).flatten().tolist()] if len(palette) else []
+        colours = np.asarray(palette, np.uint8).reshape(-1, 3)
+        self._colours = np.pad(np.pad(colours, ((0, 0), (0, 1)), constant_values=255), ((0, 1), (0, 0)))
 
     @property
     def full(self) -> bool:
@@ -42,31 +43,29 @@ class Album:
 
     def labels(self, classes: Tensor, valid: Tensor) -> str:
         """A map (H, W) of classes in their colours; what is not valid is transparent."""
-        nothing = len(self._colours) // 3
-        numbers = np.where(valid.cpu().numpy(), classes.cpu().numpy(), nothing).astype(np.uint8)
-        picture = Image.fromarray(numbers, mode=None)
-        picture = picture.resize(_size(picture), Image.Resampling.NEAREST)
-        picture.putpalette([*self._colours, 0, 0, 0])
-        return self._uri(picture, "PNG", transparency=nothing)
+        numbers = np.where(valid.cpu().numpy(), classes.cpu().numpy(), len(self._colours) - 1)
+        small = Image.fromarray(numbers.astype(np.int32)).resize(_size(numbers.shape), Image.Resampling.NEAREST)
+        return self._uri(Image.fromarray(self._colours[np.asarray(small)]), "PNG")
 
     def confidence(self, values: Tensor) -> str:
         """A map (H, W) of confidence (0..1), dark to light."""
         shares = Image.fromarray(values.float().cpu().numpy())
-        small = np.asarray(shares.resize(_size(shares), Image.Resampling.BOX))
+        small = np.asarray(shares.resize(_size(values.shape), Image.Resampling.BOX))
         return self._uri(Image.fromarray(heat(small)), "JPEG")
 
-    def _uri(self, picture: Image.Image, kind: str, **options: int) -> str:
+    def _uri(self, picture: Image.Image, kind: str) -> str:
         file = BytesIO()
-        picture.save(file, kind, optimize=True, **({"quality": 78} if kind == "JPEG" else {}), **options)
+        picture.save(file, kind, optimize=True, **({"quality": 78} if kind == "JPEG" else {}))
         text = f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
         self.left -= len(text)
         return text
 
 
-def _size(picture: Image.Image) -> tuple[int, int]:
-    scale = min(1.0, SIDE / max(picture.size))
-    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+def _size(shape: Sequence[int]) -> tuple[int, int]:
+    """(width, height) of the small picture of a map (H, W)."""
+    scale = min(1.0, SIDE / max(shape))
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
 def _smaller(picture: Image.Image) -> Image.Image:
-    return picture.resize(_size(picture), Image.Resampling.LANCZOS)
+    return picture.resize(_size((picture.height, picture.width)), Image.Resampling.LANCZOS)

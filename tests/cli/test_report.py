@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from semikit.cli.app import run
 from semikit.inference.inspection import Examined, ImageRecord, Inspection, chosen, fitted_temperature, ranked
@@ -268,6 +271,15 @@ def test_text_can_be_read_in_light_dark_and_print(pages: Runs) -> None:
         for name in ("ink", "soft", "good", "bad", "c0", "c1", "c2", "c3", "c4", "c5"):
             low, high = sorted((colours[name], colours["ground"]))
             assert (high + 0.05) / (low + 0.05) >= 4.5, (name, block)
+
+
+def test_maps_of_many_classes_have_their_colours_and_what_is_not_valid_shines_through() -> None:
+    colours = [[k % 256, k // 256, 7] for k in range(300)]
+    uri = Album(colours, budget=1_000_000).labels(
+        torch.tensor([[299, 256], [3, 3]]), torch.tensor([[True, True], [True, False]])
+    )
+    found = np.asarray(Image.open(BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    assert found.tolist() == [[[43, 1, 7, 255], [0, 1, 7, 255]], [[3, 0, 7, 255], [0, 0, 0, 0]]]
 
 
 def in_browser(page: Path, asked: str = "") -> Page:
