@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from semikit import api
 from semikit.cli import options as o
 from semikit.cli.output import progress_bar, says_the_end
 from semikit.errors import INTERRUPTED, InputError, RunError
@@ -181,7 +182,6 @@ def predict(
         with _going_on(out, said):
             _in_processes(gpus, device, arguments)
         return
-    from semikit import api
     from semikit.distributed.groups import joined
     from semikit.distributed.together import ending_together, place
 
@@ -192,11 +192,12 @@ def predict(
         ending_together(),
         progress_bar(quiet or place()[0] > 0) as progress,
     ):
+        first = place()[0] == 0  # which is known only while the processes are joined
         done = api.predict(
             run, *sources, out=out, ensemble=ensemble or (), device=device or "auto", precision=precision or "fp32",
             progress=progress, **options,
         )  # fmt: skip
-    if place()[0] == 0:
+    if first:
         _say(done, out, quiet)
 
 
