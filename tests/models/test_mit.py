@@ -16,7 +16,7 @@ from semikit.models.encoders.create import build_encoder
 from semikit.models.encoders.mit import Mit, in_layout_of
 from semikit.models.encoders.names import ENCODERS, Entry
 from semikit.models.settings import ModelSettings
-from semikit.models.weights import pretrained
+from semikit.models.weights import hub
 
 SMALL = {"depths": (1, 1, 2, 1), "hidden_sizes": (8, 16, 40, 64)}
 
@@ -208,9 +208,9 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*args: object, **kwargs: object) -> None:
         raise OSError("Name or service not known.\nmore")
 
-    monkeypatch.setattr(pretrained, "urlopen", offline)
-    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(pretrained.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "urlopen", offline)
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     message = (
         r"weights of 'mit-b0' could not be loaded \(Name or service not known\). Fetch "
         r"https://huggingface.co/nvidia/mit-b0/resolve/main/pytorch_model.bin .* --weights mit-b0.bin; .*--weights none"

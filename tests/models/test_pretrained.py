@@ -13,7 +13,7 @@ from semikit.models.encoders.create import build_encoder
 from semikit.models.encoders.encoder import Encoder
 from semikit.models.encoders.names import timm_name
 from semikit.models.settings import ModelSettings
-from semikit.models.weights import pretrained
+from semikit.models.weights import hub
 
 NARROW = {"depth": 2, "embed_dim": 32, "num_heads": 2}
 ARGS = {
@@ -148,9 +148,9 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*args: object, **kwargs: object) -> None:
         raise OSError("Name or service not known.\nmore")
 
-    monkeypatch.setattr(pretrained, "urlopen", offline)
-    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(pretrained.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "urlopen", offline)
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     message = (
         r"weights of 'vit_small_patch14_dinov2.lvd142m' could not be loaded \(Name or service not known\). Fetch "
         r"https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m/resolve/main/model.safetensors .*"

@@ -20,7 +20,8 @@ from semikit.models.encoders.encoder import Encoder
 from semikit.models.encoders.names import ENCODERS, mit_url
 from semikit.models.settings import ModelSettings
 from semikit.models.weights.file import read_weights
-from semikit.models.weights.pretrained import load_encoder, reach_hub, what_to_fetch
+from semikit.models.weights.hub import reach_hub, what_to_fetch
+from semikit.models.weights.pretrained import load_encoder
 
 DEPTHS = {
     "mit-b0": (2, 2, 2, 2),

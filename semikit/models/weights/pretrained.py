@@ -7,27 +7,21 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import Any
 
 import timm
-from huggingface_hub import constants, try_to_load_from_cache
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from semikit.errors import WeightsError
 from semikit.models.encoders.names import weight_url
-from semikit.models.weights.at_hand import EXTRA
 from semikit.models.weights.file import plain_names, read_weights
+from semikit.models.weights.hub import reach_hub, what_to_fetch
 from semikit.models.weights.packages import packaged_weights
-
-if TYPE_CHECKING:
-    from semikit.models.weights.sensors import SensorWeights
+from semikit.models.weights.sensors import SensorWeights
 
 _HEADS = ("head.", "fc.", "classifier.", "head_dist.", "fc_norm.", "attn_pool.", "mask_token")
-_PATIENCE = 10  # seconds
 _RENAMED = {".mlp.w12.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}  # SwiGLU of the official DINOv2 giant
 
 
@@ -146,40 +140,6 @@ def _from_timm(name: str, args: Mapping[str, Any]) -> Any:
         tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
         other = f" (the same weights as first published: {config.url})" if config.url else ""
         raise WeightsError(what_to_fetch(name, weight_url(tagged) + other, f"{tagged}.safetensors", error)) from error
-
-
-def reach_hub(repository: str, files: tuple[str, ...]) -> None:
-    """Fail within seconds where there is no network; the hub's own client tries again for most of a minute.
-
-    Raises:
-        OSError: when none of the files is in the cache and they cannot be asked for.
-    """
-    cached = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
-    if constants.HF_HUB_OFFLINE or cached:
-        return
-    answers(f"{constants.ENDPOINT}/{repository}/resolve/main/{files[0]}")
-
-
-def answers(url: str) -> None:
-    """Fail within seconds where nobody does.
-
-    Raises:
-        OSError: there is no network.
-    """
-    try:
-        urlopen(Request(url, method="HEAD"), timeout=_PATIENCE).close()
-    except HTTPError:  # somebody answers; what it means is for the download to say
-        return
-
-
-def what_to_fetch(name: str, where: str, file: str, error: Exception) -> str:
-    """The message for weights that could not be loaded: why, and how to bring them here by hand."""
-    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-    return (
-        f"the pretrained weights of {name!r} could not be loaded ({reason}). Fetch {where} where there is a network, "
-        f"save it as {file} and give it with --weights {file}; or take an encoder whose weights come with a package: "
-        f"--encoder efficientnet-lite0 after {EXTRA}; or train from random weights with --weights none."
-    )
 
 
 def _filtered(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

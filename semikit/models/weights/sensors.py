@@ -18,7 +18,7 @@ from semikit.errors import ConfigError, WeightsError, unknown
 from semikit.models.encoders.names import SENSORS
 from semikit.models.settings import EncoderSettings
 from semikit.models.weights.file import unpacked
-from semikit.models.weights.pretrained import answers, what_to_fetch
+from semikit.models.weights.hub import answers, what_to_fetch
 from semikit.raster.band_names import plain
 
 S = TypeVar("S", bound=EncoderSettings)
