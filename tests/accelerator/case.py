@@ -111,7 +111,6 @@ def refused() -> dict[str, str]:
 
 def main(name: str, precision: str, folder: Path) -> dict[str, Any]:
     """What is written; `unusable` where this torch has no device without a device."""
-    torch.set_num_threads(1)  # a forked process makes torch's pool anew: not in two threads of the engine at once
     try:
         with fake_device():
             nn.Linear(2, 2).to("cuda")(torch.ones(1, 2, device="cuda")).sum().backward()

@@ -172,6 +172,7 @@ def start(arguments: list[str], folder: str, out: str, environment: dict[str, st
     if child:
         return child
     os.setsid()
+    torch.set_num_threads(1)  # a forked process makes torch's pool anew: not in two threads of the engine at once
     os.chdir(folder)
     os.environ |= environment
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
