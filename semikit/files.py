@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -174,6 +175,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
     write_atomically(path, write)
+
+
+def write_table(path: Path, rows: Iterable[Sequence[object]], ending: str = "\r\n") -> None:
+    """Write a CSV file that was asked for, UTF-8 but for names of files that are none, as `write_atomically` does."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            csv.writer(file, lineterminator=ending).writerows(rows)
+
+    write_atomically(path, write, remedy=OUTPUT, durable=False)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -19,7 +18,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from semikit.data.formats.images import files_of
 from semikit.data.palette import Palette
 from semikit.errors import FileFault, InputError
-from semikit.files import OUTPUT, make_folder, write_atomically
+from semikit.files import OUTPUT, make_folder, write_atomically, write_table
 from semikit.inference.ensemble import Tta
 from semikit.inference.pictures import class_map, save_png
 from semikit.inference.transition_table import transition_rows
@@ -335,17 +334,9 @@ def write_areas(path: Path, rows: Sequence[Sequence[object]], features: bool) ->
         RunError: the disk is full.
     """
     head = ("file", *(("feature", "feature_name") if features else ()))
-    _write_table(path, [(*head, *_AREAS), *rows])
+    write_table(path, [(*head, *_AREAS), *rows])
     if table := transition_rows(rows, head):
-        _write_table(path.with_name(f"{path.stem.removesuffix('areas')}transitions.csv"), table)
-
-
-def _write_table(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            csv.writer(file).writerows(rows)
-
-    write_atomically(path, write, remedy=OUTPUT, durable=False)
+        write_table(path.with_name(f"{path.stem.removesuffix('areas')}transitions.csv"), table)
 
 
 def write_style(path: Path, legend: Legend) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any, final
 
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from semikit.data.conversion.labels import IGNORED
 from semikit.data.formats.images import read_mask
-from semikit.files import make_folder, write_json, write_text
+from semikit.files import make_folder, write_json, write_table, write_text
 
 IGNORE = "__ignore__"
 """What areas that do not count are called in LabelMe, and here in COCO json."""
@@ -54,14 +52,7 @@ def write_ranking(path: Path, ranked: Sequence[Ranked]) -> None:
         for one in ranked
     ]
     head = ["rank", *files, *measures, "classes"]
-    write_table(path, [head, *rows] if not cold else [row[:-1] for row in [head, *rows]])
-
-
-def write_table(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """A CSV file."""
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+    write_table(path, [head, *rows] if not cold else [row[:-1] for row in [head, *rows]], "\n")
 
 
 def _number(value: float | None) -> str:

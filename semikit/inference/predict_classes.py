@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from semikit.data.samples import Bytes
 from semikit.data.unused_files import unread
 from semikit.distributed.together import end_with_others, exchanged, from_first, place
 from semikit.errors import FileFault, InputError
-from semikit.files import OUTPUT, write_atomically
+from semikit.files import write_table
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, of_images
 from semikit.inference.ensemble import Ensemble, Views
 from semikit.inference.many_files import ERRORS, Failures, find_sources, output_folder
@@ -67,12 +66,8 @@ def predict_classes(
         rows = _rows(ensemble, metadata, list(listed.files.values()), options, progress, failures)
     head = ["file", "label", "probability", *(metadata["class_names"] if options.probability else ())]
 
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            csv.writer(file).writerows([head, *rows])
-
     def finished() -> Predicted:
-        write_atomically(out, write, remedy=OUTPUT, durable=False)
+        write_table(out, [head, *rows])
         return Predicted(len(rows), [*notices, *file_notices(listed.files.values())], failures.found)
 
     return from_first(finished)

@@ -144,16 +144,14 @@ def seen_classes(
     def read(k: int) -> Any:
         return evaluation.fitted(read_rgb(every[k][1][0], upright=upright), metadata["side"])
 
-    images = zip(every, read_ahead(_caught(read), len(every)), strict=True)
-    for group in grouped(images, settings.batch, key=lambda one: np.shape(one[1])):
-        if isinstance(group[0][1], FileFault):
-            yield from (fault for _, fault in group)
-            continue
-        shares = ensemble.mean(np.stack([image for _, image in group]), of_images).cpu()
-        for ((name, files), _), share, row in zip(group, shares, pooled.take(), strict=True):
+    def seen(scenes: Sequence[tuple[str, Files]], images: Sequence[Any]) -> Iterator[Seen]:
+        shares = ensemble.mean(np.stack(images), of_images).cpu()
+        for (name, files), share, row in zip(scenes, shares, pooled.take(), strict=True):
             predicted = torch.zeros_like(share)
             predicted[share.argmax()] = 1
             yield Seen(name, files, row, float(uncertainty(share, by)), float(share.max()), predicted)
+
+    return _in_groups(every, read, settings.batch, seen)
 
 
 def seen_untrained(
@@ -168,16 +166,27 @@ def seen_untrained(
         image = reader.samples(every[k][1], reader.range_of(every[k][1])).image(0, shown_region(reader, every[k][1]))[0]
         return np.stack([squeezed(date, (_SIDE, _SIDE)) for date in displayed(image)])
 
-    images = zip(every, read_ahead(_caught(read), len(every)), strict=True)
-    for group in grouped(images, _TOGETHER, key=lambda one: np.shape(one[1])):
-        if isinstance(group[0][1], FileFault):
-            yield from (fault for _, fault in group)
-            continue
-        dates = np.concatenate([image for _, image in group])
+    def seen(scenes: Sequence[tuple[str, Files]], images: Sequence[Any]) -> Iterator[Seen]:
+        dates = np.concatenate(images)
         with torch.no_grad(), inference.autocast():
             level = network.encode(normalized(network, dates, inference.device)).levels[-1].float().cpu()
-        for ((name, files), _), row in zip(group, level.reshape(len(group), -1), strict=True):
+        for (name, files), row in zip(scenes, level.reshape(len(images), -1), strict=True):
             yield Seen(name, files, row)
+
+    return _in_groups(every, read, _TOGETHER, seen)
+
+
+def _in_groups(
+    every: Sequence[tuple[str, Files]],
+    read: Callable[[int], Any],
+    size: int,
+    seen: Callable[[Sequence[tuple[str, Files]], Sequence[Any]], Iterator[Seen]],
+) -> Iterator[Sight]:
+    """What is `seen` of scenes, `size` at most with images of one shape together, in order; faults as they are."""
+    images = zip(every, read_ahead(_caught(read), len(every)), strict=True)
+    for group in grouped(images, size, key=lambda one: np.shape(one[1])):
+        scenes, found = zip(*group, strict=True)
+        yield from found if isinstance(found[0], FileFault) else seen(scenes, found)
 
 
 def shown_region(reader: SceneReader, files: Files) -> Region | None:

@@ -17,7 +17,7 @@ from semikit.data.formats.images import image_size, read_mask
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.palette import palette
 from semikit.errors import DataError, FileFault, InputError, WeightsError
-from semikit.files import OUTPUT
+from semikit.files import OUTPUT, write_table
 from semikit.inference.contact_sheets import Proposed, proposal_sheet
 from semikit.inference.many_files import Failures, output_folder, refuse_among_images
 from semikit.inference.map_files import MapPredict
@@ -28,7 +28,6 @@ from semikit.inference.next_labels import (
     write_flags,
     write_outlines,
     write_ranking,
-    write_table,
 )
 from semikit.inference.pictures import save_png
 from semikit.inference.predictor import Predictor
@@ -259,7 +258,7 @@ class _Labelling:
         out = self.out
         found = [self.class_of(one.classes or {}, one.confidence or 0.0) for one in ranked]
         files = [image.relative_to(out).as_posix() for image in images]
-        write_table(out / "labels.csv", [("file", "label"), *zip(files, found, strict=True)])
+        write_table(out / "labels.csv", [("file", "label"), *zip(files, found, strict=True)], "\n")
         names = self.metadata["class_names"]
         write_flags(images, map(image_size, images), [{name: name == one for name in names} for one in found])
 
@@ -274,7 +273,7 @@ class _Labelling:
             self.predict(sources, out / "autolabel", progress)
             return
         rows = [(one.files[0], self.class_of({names[int(one.shares.argmax())]: 1.0}, one.confidence)) for one in seen]
-        write_table(out / "autolabel.csv", [("file", "label"), *rows])
+        write_table(out / "autolabel.csv", [("file", "label"), *rows], "\n")
 
 
 def _draw(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -76,3 +77,16 @@ def trained(photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(tracking, "draw_curves", draw_curves)
         assert run(["train", "seg", *flags, "--out", str(folder), "--quiet"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def runs(
+    trained: Path, small: dict[str, tuple[ModuleType, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A small run of each task; nobody may change what lies there."""
+    folder = tmp_path_factory.mktemp("small")
+    for task in ("cd", "cls"):
+        module, data = small[task]
+        flags = ["--data", str(data), *module.FLAGS, "--labels", "6", "--iterations", "2", "--out", str(folder / task)]
+        assert run(["train", task, *flags, "--quiet"]) == 0
+    return {"seg": trained, "cd": folder / "cd", "cls": folder / "cls"}

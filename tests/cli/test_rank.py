@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,6 @@ from semikit.inference.ranking import Seen, typical, uncertainty, unsure_and_unl
 from tests.helpers import georasters, photos
 
 Call = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def runs(trained: Path, small: dict[str, tuple[ModuleType, Path]], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A small run of each task; nobody may change what lies there."""
-    folder = tmp_path_factory.mktemp("ranked")
-    for task in ("cd", "cls"):
-        module, data = small[task]
-        flags = ["--data", str(data), *module.FLAGS, "--labels", "6", "--iterations", "2", "--out", str(folder / task)]
-        assert run(["train", task, *flags, "--quiet"]) == 0
-    return {"seg": trained, "cd": folder / "cd", "cls": folder / "cls"}
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -57,17 +56,6 @@ class Page(HTMLParser):
 
     def cards(self) -> list[dict[str, str]]:
         return [item for item in self.found["li"] if item.get("class") == "card"]
-
-
-@pytest.fixture(scope="session")
-def runs(trained: Path, small: dict[str, tuple[ModuleType, Path]], tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """A small run of each task; nobody may change what lies there."""
-    folder = tmp_path_factory.mktemp("reported")
-    for task in ("cd", "cls"):
-        module, data = small[task]
-        flags = ["--data", str(data), *module.FLAGS, "--labels", "6", "--iterations", "2", "--out", str(folder / task)]
-        assert run(["train", task, *flags, "--quiet"]) == 0
-    return {"seg": trained, "cd": folder / "cd", "cls": folder / "cls"}
 
 
 @pytest.fixture(scope="session")
