@@ -1,11 +1,11 @@
 """semikit: few labels, many images. The public names; each lives in `semikit.api` unless a line below says otherwise.
 
-    train, plan, load, evaluate, predict         what `semikit train` (plan: its `--dry-run`), `evaluate`, `predict` do
+    train, plan, evaluate, predict               what `semikit train` (plan: its `--dry-run`), `evaluate`, `predict` do
     export, polygons, report                     what `semikit export`, `polygons`, `report` do
     rank             semikit.run.rank            what `semikit rank` does
     list_methods, list_models, list_datasets, list_presets
-    Run                                          what `train` returns
-    Model            semikit.run.load            what `load` returns
+    Run              semikit.run.finished        what `train` returns
+    load, Model      semikit.run.load            a trained network to predict with
     Exported         semikit.run.export          what `export` returns
     Plan             semikit.run.lifecycle       what `plan` returns
     Prediction       semikit.inference.in_memory what `Model.predict` returns
@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from semikit.api import (
-        Run,
         evaluate,
         export,
         list_datasets,
         list_methods,
         list_models,
         list_presets,
-        load,
         plan,
         polygons,
         predict,
@@ -47,8 +45,9 @@ if TYPE_CHECKING:
     )
     from semikit.inference.in_memory import Prediction
     from semikit.run.export import Exported
+    from semikit.run.finished import Run
     from semikit.run.lifecycle import Plan
-    from semikit.run.load import Model
+    from semikit.run.load import Model, load
     from semikit.run.rank import rank
     from semikit.training.reporter import Reporter
 
@@ -90,7 +89,9 @@ _ELSEWHERE = {
     "Plan": "semikit.run.lifecycle",
     "Prediction": "semikit.inference.in_memory",
     "Reporter": "semikit.training.reporter",
+    "Run": "semikit.run.finished",
     "Scores": "semikit.core.task",
+    "load": "semikit.run.load",
     "rank": "semikit.run.rank",
 }
 

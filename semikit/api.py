@@ -5,69 +5,27 @@ Nothing heavy is imported before it is needed: a mistyped name is answered at on
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
-from semikit.errors import InputError, RunError
-from semikit.files import write_text
+from semikit.errors import InputError
 from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
-from semikit.run.compose import asked, check_scoring, plain
-from semikit.run.folder import existing_run, find_run, new_folder, remove_empty
-from semikit.settings.yaml_text import in_one_line
+from semikit.run.compose import asked, check_scoring
+from semikit.run.finished import Run
+from semikit.run.folder import existing_run
 
 if TYPE_CHECKING:
     from semikit.core.task import Inference, Predicted, Scores
     from semikit.run.export import Exported
     from semikit.run.lifecycle import Plan
-    from semikit.run.load import Model
     from semikit.training.reporter import Reporter
 
 Place = str | PathLike[str]
 Progress = Callable[[str, int, int], None]
 """What is being done, how many parts of it are done, how many there are."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A finished run: its folder, and what `results.json` holds; of several seeds what `summary.json` does."""
-
-    folder: Path
-    results: Mapping[str, Any]
-
-    @property
-    def scores(self) -> Scores:
-        """Those of the best network: on the test images where they were read, else on those it was chosen on; of
-        several seeds their mean.
-        """
-        from semikit.core.task import Scores
-
-        metric = self.results["metric"]
-        if "seeds" in self.results:
-            return Scores(metric, self.results.get("test", self.results)["mean"])
-        if "test" in self.results:
-            test = dict(self.results["test"])
-            per_class, class_scores = test.pop("per_class"), test.pop("class_scores", {})
-            return Scores(metric, test.pop(metric), per_class, test, class_scores)
-        class_scores = self.results.get("class_scores", {})
-        return Scores(metric, self.results["best"]["value"], self.results["per_class"], class_scores=class_scores)
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """The rows of `results.csv`, one an evaluation."""
-        from semikit.training.tracking import read_rows
-
-        return read_rows(self.folder)
-
-    def load(self, device: str = "auto") -> Model:
-        """The best network of the run."""
-        return load(self.folder, device)
 
 
 def train(
@@ -126,7 +84,9 @@ def train(
         raise InputError(f"reporter takes a semikit.Reporter, or what makes one, not {reporter!r}.")
     raw, above = asked(**given)
     if gpus is not None and gpus > 1:
-        return _train_in_processes(raw, given)
+        from semikit.run.launch import train_in_processes
+
+        return Run(*train_in_processes(raw, given))
     from semikit.run.lifecycle import begin, go_on
     from semikit.training.reporter import Reporter
 
@@ -155,60 +115,6 @@ def plan(task: str, *, gpus: int = 1, time: bool = False, **options: Any) -> Pla
         raise InputError(f"--time times one process; leave out --gpus {gpus}.")
     given = {name: value for name, value in options.items() if value is not None}
     return planned(asked(task, **given, gpus=gpus)[0], gpus, time)
-
-
-def _train_in_processes(raw: Mapping[str, Any], given: Mapping[str, Any]) -> Run:
-    """The same command in several processes of this machine."""
-    from semikit.run.config import resolve
-    from semikit.run.launch import check_launch, launch
-
-    check_launch(given["gpus"], raw)
-    resolve(raw)
-    task, gpus, resume = given["task"], given["gpus"], given.get("resume")
-    folder = new_folder(raw, _path(given.get("out"))) if resume is None else find_run(task, str(resume))
-    with tempfile.TemporaryDirectory() as temporary:
-        code = launch(gpus, _arguments(given, folder, Path(temporary) / "data.yaml"))
-    if code:
-        remove_empty(folder)
-        raise (InputError if code == InputError.exit_code else RunError)(
-            f"one of {gpus} processes ended with exit code {code}; what it printed says why."
-        )
-    file = folder / ("summary.json" if "seeds" in given else "results.json")
-    return Run(folder, json.loads(file.read_text(encoding="utf-8")))
-
-
-def _arguments(given: Mapping[str, Any], folder: Path, file: Path) -> list[str]:
-    """Keywords of `train` as a command line; data given as a mapping go into a file."""
-    flags = {name: value for name, value in given.items() if name not in ("task", "gpus", "settings", "reporter")}
-    flags |= {"resume": folder} if "resume" in given else {"out": folder}
-    if isinstance(flags.get("data"), Mapping):
-        write_text(file, in_one_line(plain(flags["data"])))
-        flags |= {"data": file, "root": given.get("root", Path.cwd())}
-    if "seeds" in given:
-        flags["seeds"] = ",".join(map(str, given["seeds"]))
-    arguments = ["train", given["task"]]
-    for name, value in flags.items():
-        flag = f"--{name.replace('_', '-')}"
-        if name == "accept_data_changes":
-            arguments += [flag] if value else []
-        elif name == "compile":  # whose flag says no mode
-            arguments.append(f"train.compile={str(value).lower()}")
-        else:
-            values = value if isinstance(value, list | tuple) else [value]
-            arguments += [text for item in values for text in (flag, str(item))]
-    return [*arguments, *(f"{key}={in_one_line(plain(value))}" for key, value in given.get("settings", {}).items())]
-
-
-def load(path: Place, device: str = "auto", precision: str = "fp32") -> Model:
-    """A trained model from a run folder (its best network), a weights file, or the authors' checkpoint.
-
-    Raises:
-        WeightsError: there is nothing to load, or it cannot be read.
-    """
-    from semikit.run.load import Model, load_network
-
-    network, metadata = load_network(existing_run(path))
-    return Model(network, metadata, _inference(device, precision)).eval()
 
 
 def evaluate(

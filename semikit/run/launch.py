@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from semikit.distributed.groups import started_by_torchrun
 from semikit.errors import InputError, RunError
+from semikit.files import write_text
+from semikit.run.compose import plain
+from semikit.run.config import resolve
+from semikit.run.folder import find_run, new_folder, remove_empty
+from semikit.settings.yaml_text import in_one_line
 
 LAUNCHED = "semikit-"
 """What the name of a job of torchrun begins with where `--gpus` started it, in the environment of its processes."""
@@ -98,3 +106,47 @@ def launch(count: int, arguments: Sequence[str], remedy: str = _GO_ON) -> int:
             f"full). {remedy}"
         ) from None
     return 0
+
+
+def train_in_processes(raw: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Train as `semikit train --gpus N` does; the run folder and its results. `given` are keywords of `semikit.train`,
+    `raw` is their configuration.
+
+    Raises:
+        InputError: something that was given is wrong; RunError: a process failed.
+    """
+    check_launch(given["gpus"], raw)
+    resolve(raw)
+    task, gpus, resume = given["task"], given["gpus"], given.get("resume")
+    folder = new_folder(raw, given.get("out") and Path(given["out"])) if resume is None else find_run(task, str(resume))
+    with tempfile.TemporaryDirectory() as temporary:
+        code = launch(gpus, arguments_of(given, folder, Path(temporary) / "data.yaml"))
+    if code:
+        remove_empty(folder)
+        raise (InputError if code == InputError.exit_code else RunError)(
+            f"one of {gpus} processes ended with exit code {code}; what it printed says why."
+        )
+    file = folder / ("summary.json" if "seeds" in given else "results.json")
+    return folder, json.loads(file.read_text(encoding="utf-8"))
+
+
+def arguments_of(given: Mapping[str, Any], folder: Path, file: Path) -> list[str]:
+    """Keywords of `train` as a command line; data given as a mapping go into a file."""
+    flags = {name: value for name, value in given.items() if name not in ("task", "gpus", "settings", "reporter")}
+    flags |= {"resume": folder} if "resume" in given else {"out": folder}
+    if isinstance(flags.get("data"), Mapping):
+        write_text(file, in_one_line(plain(flags["data"])))
+        flags |= {"data": file, "root": given.get("root", Path.cwd())}
+    if "seeds" in given:
+        flags["seeds"] = ",".join(map(str, given["seeds"]))
+    arguments = ["train", given["task"]]
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name == "accept_data_changes":
+            arguments += [flag] if value else []
+        elif name == "compile":  # whose flag says no mode
+            arguments.append(f"train.compile={str(value).lower()}")
+        else:
+            values = value if isinstance(value, list | tuple) else [value]
+            arguments += [text for item in values for text in (flag, str(item))]
+    return [*arguments, *(f"{key}={in_one_line(plain(value))}" for key, value in given.get("settings", {}).items())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
@@ -19,8 +20,10 @@ from semikit.models.settings import EncoderSettings
 from semikit.models.weights.metadata import checked
 from semikit.models.weights.released import load_released
 from semikit.registry import TASKS
+from semikit.run.folder import existing_run
 from semikit.settings.yaml_text import in_one_line
 from semikit.training.checkpoint import BEST, contents_of, read_best, read_checkpoint
+from semikit.training.device import choose_device, inference_on
 
 
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
@@ -150,3 +153,13 @@ class Model(nn.Module):
             raise InputError(f"a model of {self.metadata['task']} predicts {what}; it was given {len(dates)}.")
         found: Prediction = task.predict_in_memory(self.network, self.metadata, dates, self.inference)
         return found
+
+
+def load(path: str | PathLike[str], device: str = "auto", precision: str = "fp32") -> Model:
+    """A trained model from a run folder (its best network), a weights file, or the authors' checkpoint.
+
+    Raises:
+        WeightsError: there is nothing to load, or it cannot be read.
+    """
+    network, metadata = load_network(existing_run(path))
+    return Model(network, metadata, inference_on(choose_device(device), precision)).eval()

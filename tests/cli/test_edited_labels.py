@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import semikit as package
-from semikit.api import _arguments
+from semikit.run.launch import arguments_of
 from semikit.training.checkpoint import read_checkpoint, save_last
 from tests.helpers import class_sets, icons, pairs, photos
 
@@ -143,5 +143,5 @@ def test_from_python(stopped: Path, tmp_path: Path) -> None:
     run = package.train("seg", resume=stopped, accept_data_changes=True)
     assert run.results["changed"] == ["iteration 1: content of 1 labels (train2)"]
     given = {"task": "seg", "gpus": 2, "resume": stopped}
-    assert ACCEPT in _arguments({**given, "accept_data_changes": True}, stopped, tmp_path / "x.yaml")
-    assert ACCEPT not in _arguments({**given, "accept_data_changes": False}, stopped, tmp_path / "x.yaml")
+    assert ACCEPT in arguments_of({**given, "accept_data_changes": True}, stopped, tmp_path / "x.yaml")
+    assert ACCEPT not in arguments_of({**given, "accept_data_changes": False}, stopped, tmp_path / "x.yaml")
