@@ -11,6 +11,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
+import notebook
 import reference
 
 ROOT = Path(__file__).parents[2]
@@ -18,13 +19,14 @@ BESIDE = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks/index.md",
+    "docs/notebook.ipynb": "notebook.md",
 }
 """Files of the repository that are called otherwise on the site."""
 
 
 def _site_path(path: str) -> str:
     """Where a file of the repository lies on the site."""
-    return path.removeprefix("docs/") if path.startswith("docs/") else BESIDE.get(path, path)
+    return BESIDE.get(path, path.removeprefix("docs/"))
 
 
 def _beside() -> list[str]:
@@ -46,9 +48,10 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """What lies beside docs/."""
+    """What lies beside docs/, and the notebook as a page."""
     for path in _beside():
         files.append(File.generated(config, _site_path(path), abs_src_path=str(ROOT / path)))
+    files.append(File.generated(config, "notebook.md", content=notebook.page(ROOT / "docs/notebook.ipynb")))
     return files
 
 
