@@ -53,6 +53,8 @@ class SimMatchConfig(ThresholdSettings, JointSettings):
     """What the bank keeps of an image's features (0..1); null: 0.7 where the student fills it, else 0."""
     width: int = Field(default=128, ge=1)
     """Length of the features that are compared."""
+    projections: int = Field(default=1, ge=1)
+    """Projections whose mean makes these features (3 in USB; EPASS, Nguyen 2024)."""
 
 
 @final
@@ -83,7 +85,7 @@ class SimMatch(Method):
             momentum = 0.7 if own else 0.0
         across = self.config.follow == "released"
         self.bank = FeatureBank(run_info.num_labeled, self.config.width, momentum, across, run_info.seed)
-        self.projection = _projection(network.embed_dim, self.config.width, run_info.seed)
+        self.projection = _projection(network.embed_dim, config.width, config.projections, run_info.seed)
         self.teacher_projection = None if own else deepcopy(self.projection).requires_grad_(False)
         self.register_buffer("active", torch.tensor(False), persistent=False)
 
@@ -146,11 +148,20 @@ class SimMatch(Method):
             update(self.teacher_projection, self.projection, decay, applied)
 
 
-def _projection(inputs: int, width: int, seed: int) -> nn.Sequential:
+def _projection(inputs: int, width: int, count: int, seed: int) -> nn.Module:
     """What makes features that are compared out of those that are classified."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng_for(seed, "projection").integers(2**62)))
-        return nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, width))
+        each = [nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, width)) for _ in range(count)]
+    return each[0] if count == 1 else _Mean(each)
+
+
+@final
+class _Mean(nn.ModuleList):
+    """The mean of what several modules make of an input."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([module(inputs) for module in self]).mean(dim=0)
 
 
 def _embedded(network: Network, projection: nn.Module, *images: Tensor) -> list[tuple[Tensor, Tensor]]:

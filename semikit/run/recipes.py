@@ -6,7 +6,7 @@ one method (`by_method`) or encoder (`by_encoder`, patterns) lies just above it;
 under `by_task` what differs.
 
 A preset is a file of `configs/presets/`, or the recipe of a data set at one of its official splits with one of the
-encoders its `sizes` name: `pascal-92-dinov2-s`.
+encoders its `sizes` name: `pascal-92-dinov2-s`, or one of USB's recipes: `usb-fixmatch-cifar10-40`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def _cells(task: str | None) -> dict[str, dict[str, Any]]:
                 above = {"data": {"labels": f"official:{split}"}, "model": {"encoder": encoder}}
                 about = f"{name}, official split {split}, {encoder}"
                 found[f"{name}-{str(split).replace('/', '_')}-{size}"] = {"about": about, "based_on": name, **above}
+    return found | (_usb() if task in (None, "cls") else {})
+
+
+def _usb() -> dict[str, dict[str, Any]]:
+    """Presets that are a recipe of USB: method, data set and number of labels."""
+    raw, found = _read_shipped(RECIPES / "usb.yaml"), dict[str, dict[str, Any]]()
+    for method, (name, own) in product(raw["methods"], raw["datasets"].items()):
+        settings = {"name": method, **raw["methods"][method], **own.get("methods", {}).get(method, {})}
+        for labels in own["labels"]:
+            about = f"{name}, {labels} labels, {method} as in USB"
+            above = {"about": about, "based_on": name, "data": {"labels": labels}, "method": settings}
+            found[f"usb-{method}-{name}-{labels}"] = merge(merge(above, raw["settings"]), own.get("settings", {}))
     return found
 
 

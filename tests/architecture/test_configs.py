@@ -38,7 +38,7 @@ def test_all_of_them_are_found_by_name() -> None:
 
 def test_every_official_split_and_size_has_a_preset() -> None:
     generated = {name for name in recipe_names("presets") if not (RECIPES / "presets" / f"{name}.yaml").is_file()}
-    assert generated == {
+    assert {name for name in generated if not name.startswith("usb-")} == {
         f"{name}-{split.replace('/', '_')}-{size}"
         for name in published_names()
         for split in read_published(name).splits
