@@ -1,9 +1,10 @@
 """semikit: few labels, many images. The public names; each lives in `semikit.api` unless a line below says otherwise.
 
     train, plan, evaluate, predict               what `semikit train` (plan: its `--dry-run`), `evaluate`, `predict` do
-    export, polygons, report                     what `semikit export`, `polygons`, `report` do
+    export, polygons, report, budget             what `semikit export`, `polygons`, `report`, `budget` do
     rank             semikit.run.rank            what `semikit rank` does
     list_methods, list_models, list_datasets, list_presets
+    Budget           semikit.reports.budget      what `budget` returns
     Run              semikit.run.finished        what `train` returns
     load, Model      semikit.run.load            a trained network to predict with
     Exported         semikit.run.export          what `export` returns
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from semikit.api import (
+        budget,
         evaluate,
         export,
         list_datasets,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from semikit.inference.in_memory import Prediction
+    from semikit.reports.budget import Budget
     from semikit.run.export import Exported
     from semikit.run.finished import Run
     from semikit.run.lifecycle import Plan
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Budget",
     "ConfigError",
     "DataError",
     "Exported",
@@ -68,6 +72,7 @@ __all__ = [
     "SemikitError",
     "UnknownNameError",
     "WeightsError",
+    "budget",
     "evaluate",
     "export",
     "list_datasets",
@@ -84,6 +89,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "Budget": "semikit.reports.budget",
     "Exported": "semikit.run.export",
     "Model": "semikit.run.load",
     "Plan": "semikit.run.lifecycle",

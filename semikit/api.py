@@ -19,6 +19,7 @@ from semikit.run.folder import existing_run
 
 if TYPE_CHECKING:
     from semikit.core.task import Inference, Predicted, Scores
+    from semikit.reports.budget import Budget
     from semikit.run.export import Exported
     from semikit.run.lifecycle import Plan
     from semikit.training.reporter import Reporter
@@ -98,6 +99,44 @@ def train(
     return Run(*go_on(task, str(resume), above, observer, bool(accept_data_changes)))
 
 
+def budget(
+    task: str,
+    *,
+    labels: Sequence[int],
+    methods: Sequence[str] = ("supervised", "unimatch_v2"),
+    seeds: Sequence[int] = (0,),
+    out: Place | None = None,
+    reporter: Callable[[], Reporter] | None = None,
+    progress: Progress = lambda what, done, total: None,
+    **options: Any,
+) -> Budget:
+    """How many labels are enough, as `semikit budget` says it: trains each method with each number of labels and each
+    seed in `out` (default: runs/budget/NAME), unless that run is there already. `options` are the other keywords of
+    `train`, for all runs; `reporter` makes what follows each.
+
+    Raises:
+        InputError: something that was given is wrong, or `out` holds something else; RunError: a run could not go on.
+    """
+    from semikit.run.grid import grid_of, keywords
+
+    given = _of_train(options, "budget", ("method", "seed", "resume", "accept_data_changes"))
+    folder, missing = grid_of(task, labels, methods, seeds, _path(out), **given)
+    for done, key in enumerate(missing, 1):
+        train(task, **keywords(folder, key, given), reporter=reporter)
+        progress("{}, {} labels, seed {}".format(*key), done, len(missing))
+    from semikit.reports.budget import write_budget
+
+    return write_budget(folder)
+
+
+def _of_train(options: Mapping[str, Any], verb: str, without: Sequence[str]) -> dict[str, Any]:
+    """Keywords of `train` that were given (not None); others, and those of `without`, are refused."""
+    strange = [name for name in options if name not in (train.__kwdefaults__ or {}) or name in without]
+    if strange:
+        raise InputError(f"{verb} takes the keywords of train without {', '.join(without)}; got {', '.join(strange)}.")
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def plan(task: str, *, gpus: int = 1, time: bool = False, **options: Any) -> Plan:
     """What `train` with the same keywords would do: the data are read through, nothing is written. `time` trains a few
     steps, which are forgotten, and says how long the run takes on this machine.
@@ -107,13 +146,9 @@ def plan(task: str, *, gpus: int = 1, time: bool = False, **options: Any) -> Pla
     """
     from semikit.run.lifecycle import plan as planned
 
-    known = train.__kwdefaults__ or {}
-    strange = [name for name in options if name not in known or name in ("resume", "reporter")]
-    if strange:
-        raise InputError(f"plan takes the keywords of train without resume and reporter; got {', '.join(strange)}.")
+    given = _of_train(options, "plan", ("resume", "reporter"))
     if time and gpus > 1:
         raise InputError(f"--time times one process; leave out --gpus {gpus}.")
-    given = {name: value for name, value in options.items() if value is not None}
     return planned(asked(task, **given, gpus=gpus)[0], gpus, time)
 
 

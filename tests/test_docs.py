@@ -74,7 +74,7 @@ def test_every_command_has_the_options_it_is_shown_with(name: str) -> None:
         command, context, words = root, typer.Context(root), shlex.split(text)[1:]
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
-            context = typer.Context(command, parent=context, info_name=text)
+            context = typer.Context(command, parent=context, info_name=text, **command.context_settings)
         if words and hasattr(command, "commands"):
             assert not re.fullmatch(r"[a-z]+", words[0]), f"{text}: no such command"
         else:

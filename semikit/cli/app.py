@@ -17,6 +17,7 @@ from rich.markup import escape
 from semikit import __version__
 from semikit.cli import (
     benchmark,
+    budget,
     data,
     demo,
     evaluate,
@@ -65,6 +66,7 @@ app.command("export")(export.export)
 app.command("polygons")(polygons.polygons)
 app.command("rank")(rank.rank)
 app.command("report")(report.report)
+app.command("budget", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(budget.budget)
 app.command("list")(listing.list_names)
 for command in (own_data.init, own_data.check, own_data.convert):
     data.data_app.command()(command)

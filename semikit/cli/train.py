@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,10 +82,7 @@ def train(
 
     semikit train seg --data my.yaml --labels 1/8
     """
-    given = {name: value for name, value in locals().items() if name not in _NO_KEYWORDS and value not in (None, [])}
-    given["settings"] = recipes.parse_overrides(overrides or [])
-    _take_data(given)
-    given |= {} if compile_ is None else {"compile": compile_}
+    given = _keywords(locals())
     given |= {} if seeds is None else {"seeds": parse_seeds(seeds)}
     console = Console(quiet=False)
     if (time or show_config) and not dry_run:
@@ -111,6 +109,26 @@ def train(
         from semikit.cli.console import print_seeds
 
         print_seeds(run.results, console)
+
+
+def _keywords(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given on the command line, as keywords of `semikit.train`."""
+    given = {name: value for name, value in values.items() if name not in _NO_KEYWORDS and value not in (None, [])}
+    given["settings"] = recipes.parse_overrides(values["overrides"] or [])
+    _take_data(given)
+    return given | ({} if values["compile_"] is None else {"compile": values["compile_"]})
+
+
+def passed_on(words: list[str]) -> dict[str, Any]:
+    """What another command was given for `semikit train`, as keywords of `semikit.train`."""
+    alone = typer.Typer(add_completion=False)
+    alone.command()(train)
+    values = typer.main.get_command(alone).make_context("semikit train", words).params
+    given = _keywords(values)
+    of_one = ("method", "seed", "resume", "accept_data_changes", "time", "show_config")
+    if wrong := [f"--{name.replace('_', '-')}" for name in of_one if name in given or values[name]]:
+        raise InputError(f"{', '.join(wrong)} is of one run, and several are trained. Leave it out.")
+    return given
 
 
 def _take_data(given: dict[str, Any]) -> None:

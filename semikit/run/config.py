@@ -28,7 +28,7 @@ cannot be gone on with as the same run: 2, when the state of the methods in a ch
 
 _SECTIONS = ("data", "model", "method", "views", "evaluate", "optimizer", "train")
 
-_FREE = (
+FREE = (
     *(
         "train.device:",
         "train.workers:",
@@ -157,7 +157,7 @@ def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[s
     begun = resolve(completed).to_raw()
     # An older run did not record the range it had sampled; it is sampled again.
     sampled = completed.get("data") != before.get("data") and begun["data"]["folders"].get("scale") is None
-    free = (*_FREE, "data.folders.scale") if sampled else _FREE
+    free = (*FREE, "data.folders.scale") if sampled else FREE
     lines = [line for line in difference(begun, config.to_raw()) if not line.startswith(free)]
     wrong = [line for line in lines if not line.startswith((*_TOLD, *LENGTHS))]
     if wrong:

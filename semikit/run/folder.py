@@ -114,19 +114,25 @@ def _is_unfinished(folder: Path, wanted: Config) -> bool:
     if not (folder / "config.yaml").is_file() or (folder / "results.json").exists():
         return False
     try:
-        raw = read_yaml(folder / "config.yaml")
-        raw.pop("format", None)
-        lines = difference(raw, wanted.to_raw())
+        return not other_settings(folder, wanted)
     except ConfigError:  # of another run, whose file is broken
         return False
-    # What was found when the run began stands in the folder.
+
+
+def other_settings(folder: Path, wanted: Config) -> list[str]:
+    """What differs between the configuration of the run in `folder` and another, a line each, but for what was found
+    when the run began and stands in the folder.
+    """
+    raw = read_yaml(folder / "config.yaml")
+    raw.pop("format", None)
+    lines = difference(raw, wanted.to_raw())
     found = ["train.accumulate:"] if wanted.train.accumulate == "auto" else []
     found += ["train.precision:"] if wanted.train.precision == "auto" else []
     found += ["method.forward:"] if getattr(wanted.method, "forward", None) == "auto" else []
     found += ["train.class_weights"] if wanted.train.class_weights is not None else []
     folders = getattr(wanted.data, "folders", None)
     found += ["data.folders.scale"] if getattr(folders, "scale", None) is None else []
-    return not [line for line in lines if not line.startswith(tuple(found))]
+    return [line for line in lines if not line.startswith(tuple(found))]
 
 
 def never_began(folder: Path) -> bool:

@@ -1,0 +1,82 @@
+"""Runs that differ in method, number of labels and seed alone, in one folder: METHOD-LABELS/seed-SEED."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+from semikit.errors import InputError
+from semikit.registry import METHODS
+from semikit.run.compose import asked, check_seeds
+from semikit.run.folder import other_settings
+from semikit.run.recipes import merge
+
+Key = tuple[str, int, int]
+"""Method, number of labels, seed."""
+
+
+def runs_in(folder: Path, file: str) -> dict[Key, Path]:
+    """The runs of a grid that hold a file."""
+    runs = {path.parent: path.parent.relative_to(folder).as_posix() for path in folder.glob(f"*-*/seed-*/{file}")}
+    found = {run: match for run, name in runs.items() if (match := re.fullmatch(r"(\w+)-(\d+)/seed-(\d+)", name))}
+    return {(match[1], int(match[2]), int(match[3])): run for run, match in found.items()}
+
+
+def keywords(folder: Path, key: Key, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `semikit.train` is given to begin a run, or to go on with it."""
+    method, labels, seed = key
+    run = folder / f"{method}-{labels}" / f"seed-{seed}"
+    if (run / "config.yaml").is_file():
+        return {"resume": run, **{name: options[name] for name in ("device", "workers", "gpus") if name in options}}
+    return {**options, "method": method, "labels": labels, "seed": seed, "out": run}
+
+
+def grid_of(
+    task: str, labels: Sequence[int], methods: Sequence[str], seeds: Sequence[int], out: Path | None, **options: Any
+) -> tuple[Path, list[Key]]:
+    """The folder of a grid, runs/budget/NAME where none is given, and those of its runs that have not ended, in the
+    order they are trained; `options` are the other keywords of `semikit.train`.
+
+    Raises:
+        InputError: labels that do not rise or are more than there are, an unknown name, a folder that holds something
+            else or runs with other settings.
+    """
+    for method in methods or ("",):
+        METHODS.check(method)
+    if not all(isinstance(n, int) and n > 0 for n in labels or [0]) or any(a >= b for a, b in pairwise(labels)):
+        given = ",".join(map(str, labels))
+        raise InputError(f"--labels takes rising numbers of labelled images, 23,46,92; got {given}.")
+
+    @cache
+    def composed(method: str, number: int) -> dict[str, Any]:
+        return asked(task, **options, method=method, labels=number, seed=0)[0]
+
+    wanted = [(method, n, seed) for seed, n, method in product(check_seeds(seeds), labels, dict.fromkeys(methods))]
+    folder = out or Path("runs", "budget", str(composed(*wanted[0][:2])["name"]))
+    begun, ended = (runs_in(folder, file) for file in ("config.yaml", "results.json"))
+    if not begun and any(not path.is_dir() for path in folder.rglob("*")):
+        raise InputError(f"{folder} holds something else than runs of a budget. Choose another -o.")
+    missing = [key for key in wanted if key not in ended]
+    _check([*dict.fromkeys([*begun, *wanted])], begun, [key[:2] for key in missing], composed)
+    return folder, missing
+
+
+def _check(keys: Sequence[Key], begun: Mapping[Key, Path], missing: Sequence[tuple[str, int]], composed: Any) -> None:
+    """Refuse other settings than those of the runs that are there, and more labels than there are."""
+    from semikit.run.build import build_task
+    from semikit.run.config import FREE, resolve
+
+    for method, labels, seed in keys:
+        config: Any = resolve(merge(composed(method, labels), {"train": {"seed": seed}}))
+        if (config.method_name, config.data.labels) != (method, str(labels)):
+            raise InputError("method.name and data.labels of each run are --methods and --labels. Leave them out.")
+        folder = begun.get((method, labels, seed))
+        if lines := [one for one in (other_settings(folder, config) if folder else ()) if not one.startswith(FREE)]:
+            what = "\n  ".join([f"{folder} was trained with another configuration:", *lines])
+            raise InputError(f"{what}\nGive the settings of before, or choose another -o.")
+    for cell in {edge(missing, key=lambda one: one[1]) for edge in (min, max)} if missing else ():
+        build_task(resolve(composed(*cell)))

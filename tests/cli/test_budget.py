@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import semikit as library
+from semikit.cli.app import run
+from semikit.reports.budget import BudgetRow, by_method, fit_curve, spoken
+from tests.helpers import photos
+
+Call = Callable[..., Any]
+
+
+def row(labels: int, *values: float, method: str = "supervised") -> BudgetRow:
+    std = stdev(values) if len(values) > 1 else None
+    return BudgetRow(method, labels, dict(enumerate(values)), fmean(values), std, 1.0)
+
+
+def said(*rows: BudgetRow) -> list[str]:
+    fits = {method: fit for method, found in by_method(rows).items() if (fit := fit_curve(found)) is not None}
+    return spoken(rows, fits, "mIoU")
+
+
+class TestCurve:
+    def test_two_numbers_of_labels_make_a_line(self) -> None:
+        fit = fit_curve([row(8, 40.0), row(32, 50.0)])
+        assert fit is not None
+        assert (fit.a, fit.b, fit.c, fit.residual) == (pytest.approx(25), pytest.approx(5), 0, None)
+        assert fit.at(64) == pytest.approx(55)
+        assert [fit.labels_at(score, 8, 64) for score in (45, 99)] == pytest.approx([16, 64])
+        assert str(fit).startswith("25.0 +5 log2(labels), through all means")
+        assert fit_curve([row(8, 40.0)]) is None
+
+    def test_a_saturating_power_law_is_found(self) -> None:
+        """60 - 40 n^-0.5: 40, 50, 55, 57.5."""
+        fit = fit_curve([row(4, 40.0), row(16, 50.0), row(64, 55.0), row(256, 57.5)])
+        assert fit is not None
+        assert (fit.a, fit.b, fit.c) == tuple(pytest.approx(value, rel=0.02) for value in (60, 40, 0.5))
+        assert fit.residual == pytest.approx(0, abs=0.05)
+        assert fit.at(1024) == pytest.approx(58.75, abs=0.05)
+        assert fit.labels_at(52.5, 4, 512) == pytest.approx(28.4, abs=0.3)
+
+    def test_what_rises_faster_and_faster_is_a_line(self) -> None:
+        """20, 21, 26 lie 2/3, 4/3 and 2/3 from 19.33, 22.33, 25.33; three seeds pull it to them."""
+        fit = fit_curve([row(4, 20.0), row(8, 21.0), row(16, 26.0)])
+        assert fit is not None
+        assert (fit.c, fit.at(8), fit.residual) == (0, pytest.approx(67 / 3), pytest.approx((8 / 9) ** 0.5))
+        pulled = fit_curve([row(4, 20.0), row(8, 21.0, 21.0, 21.0), row(16, 26.0)])
+        assert pulled is not None
+        assert pulled.at(8) == pytest.approx(21.8)
+
+
+class TestSentences:
+    def test_what_labels_and_unlabelled_images_bring(self) -> None:
+        first, worth, sure = said(row(8, 40.0), row(32, 50.0), row(8, 45.0, method="m"))
+        assert first == "supervised: twice the labels (64) would bring about +5.0 mIoU by the fit."
+        assert worth == (
+            "The unlabelled images bring as much as 8 more labels: m with 8 labels (45.0 mIoU, +5.0) scores as "
+            "supervised with about 16."
+        )
+        assert sure.startswith("One seed each: how far seeds differ is not known")
+
+    def test_within_a_standard_deviation_there_is_no_difference(self) -> None:
+        """Seeds 8 points apart: standard deviation 5.7."""
+        noise = "no difference that 2 seeds show (standard deviation 5.7)."
+        assert said(row(8, 36.0, 44.0), row(32, 46.0, 54.0), row(8, 41.0, 49.0, method="m")) == [
+            f"supervised: twice the labels (64) would bring about +5.0 mIoU by the fit, {noise}",
+            f"m with 8 labels (45.0 mIoU, +5.0) scores as supervised does, {noise}",
+        ]
+        (_, worth) = said(row(8, 39.0, 41.0), row(32, 49.0, 51.0), row(8, 44.0, 46.0, method="m"))
+        assert worth.endswith("scores as supervised with about 16 (13 to 19 within one standard deviation).")
+
+    def test_nothing_is_said_beyond_what_was_measured(self) -> None:
+        found = said(row(8, 40.0), row(32, 50.0), row(8, 60.0, method="m"), row(32, 20.0, method="m"))
+        assert "bring more than 56 labels: m with 8 labels (60.0 mIoU, +20.0) scores above the fit of" in found[2]
+        assert found[3].endswith("scores below the fit of supervised with 8, where it ends.")
+
+    def test_what_cannot_be_said(self) -> None:
+        one = "m with 8 labels (45.0 mIoU, +5.0) scores above supervised; in labels that is known where"
+        assert said(row(8, 40.0), row(8, 45.0, method="m"))[0].startswith(one)
+        falling = said(row(8, 40.0), row(9, 39.0), row(8, 45.0, method="m"))
+        assert falling[0].endswith("nothing by the fit: more labels did not bring more here.")
+        assert falling[1].startswith(one)
+        assert said(row(8, 40.0), row(8, 40.0, method="m"))[0].endswith("scores as supervised does.")
+        assert said(row(8, 45.0, method="m"), row(9, 46.0, method="m"))[1].endswith("add it to --methods.")
+
+
+FLAGS = [*photos.FLAGS, "--iterations", "2", "train.group=2"]
+
+
+@pytest.fixture(scope="module")
+def grid(photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two numbers of labels, two methods."""
+    out = tmp_path_factory.mktemp("budget") / "grid"
+    assert run(["budget", "seg", "--data", str(photo_data), "--labels", "2,4", *FLAGS, "-o", str(out), "--quiet"]) == 0
+    return out
+
+
+class TestGrid:
+    def test_runs_are_skipped_gone_on_with_and_added(self, grid: Path, photo_data: Path, semikit: Call) -> None:
+        before = (grid / "supervised-2/seed-0/results.json").stat().st_mtime_ns
+        (grid / "unimatch_v2-4/seed-0/results.json").unlink()
+        call = ("budget", "seg", "--data", photo_data, *FLAGS, "-o", grid)
+        plan = semikit(*call, "--labels", "2,4", "--dry-run")
+        assert plan.out.startswith("unimatch_v2: 1 runs to train, each 0 min 0 s here for 2 steps")
+        assert f"1 of 4 runs to train in {grid}. Nothing" in " ".join(plan.out.split())
+        done = semikit(*call, "--labels", "2,4")
+        assert (done.code, done.err) == (0, "")
+        assert "1 of 1: unimatch_v2, 4 labels, seed 0" in done.out
+        assert f"semikit report {grid}/*-* -o {grid}/report.html" in done.out
+        assert "going on at iteration 2" in (grid / "unimatch_v2-4/seed-0/log.txt").read_text()
+        assert (grid / "supervised-2/seed-0/results.json").stat().st_mtime_ns == before
+        more = semikit(*call, "--labels", "6", "--methods", "supervised", "--quiet")
+        record = json.loads((grid / "budget.json").read_text())
+        rows = [(one["method"], one["labels"], list(one["scores"])) for one in record["rows"]]
+        assert rows == [("supervised", n, ["0"]) for n in (2, 4, 6)] + [("unimatch_v2", n, ["0"]) for n in (2, 4)]
+        assert all(sentence in more.out for sentence in record["sentences"])
+        assert (grid / "budget.csv").read_text().startswith("method,labels,seeds,mIoU,std,minutes\nsupervised,2,1,")
+        with Image.open(grid / "budget.png") as picture:
+            assert picture.width > 600
+
+    def test_fewer_labels_are_among_more(self, grid: Path) -> None:
+        few, more = ((grid / f"supervised-{n}/seed-0/labeled.txt").read_text().split() for n in (2, 4))
+        assert set(few) < set(more)
+
+    def test_the_function_reads_what_is_there(self, grid: Path, photo_data: Path) -> None:
+        settings = {**{f"model.{key}": value for key, value in photos.MODEL.items()}, "train.group": 2}
+        options = {"data": photo_data, "out": grid, "crop": 32, "batch": 2, "iterations": 2}
+        found = library.budget("seg", labels=(2,), settings=settings, **options)
+        assert [one.labels for one in found.rows if one.method == "supervised"] == [2, 4, 6]
+        with pytest.raises(library.InputError, match=r"configuration:\n  optimizer.lr: 0.0002 -> 0.5\nGive the"):
+            library.budget("seg", labels=(3,), settings={**settings, "optimizer.lr": 0.5}, **options)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--labels", "2,99"], "labels '99' asks for 99 images, but only 6 of train have a mask"),
+        (["--labels", "4,2"], "--labels takes rising numbers of labelled images, 23,46,92; got 4,2."),
+        (["--labels", "1/8"], "--labels takes rising numbers of labelled images, 23,46,92; got 1/8."),
+        (["--labels", "2", "--methods", "supervised,unimatch_v3"], "unknown method 'unimatch_v3'. Did you mean"),
+        (["--labels", "2", "-o", "."], "holds something else than runs of a budget. Choose another -o."),
+        (["--labels", "2", "data.labels=3"], "method.name and data.labels of each run are --methods"),
+        (
+            ["--labels", "2", "--dry-run", "--seed", "0"],
+            "--seed is of one run, and several are trained.",
+        ),
+        (["--labels", "2", "--iteration", "3"], "No such option: --iteration"),
+        (["--labels", "2", "--dry-run", "--time"], "--time is of one run, and several are trained."),
+    ],
+)
+def test_mistakes_are_answered(words: list[str], answer: str, photo_data: Path, semikit: Call) -> None:
+    Path("a file").touch()
+    found = semikit("budget", "--data", photo_data, "seg", *photos.FLAGS, *words)
+    assert found.code == 2
+    assert answer in " ".join(found.err.replace("│", " ").split())
+    assert not Path("runs").exists()
