@@ -24,7 +24,7 @@ def rank(
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder with what is needed to label them.")],
     n: Annotated[int, typer.Option("-n", help="Images to choose.")] = 50,
     by: Annotated[
-        str, typer.Option(help="Uncertainty: margin (of the two most probable classes) | entropy.")
+        str, typer.Option(help="Uncertainty: margin (of the two most probable classes) | entropy | disagreement.")
     ] = "margin",
     rare: Annotated[bool, typer.Option("--rare", help="Images with rare predicted classes weigh more.")] = False,
     confidence: Annotated[float, typer.Option(help="What is less probable stays without a label (0 to 1).")] = 0.9,

@@ -6,7 +6,7 @@ K classes, D features; S is (H, W) of pixels and () of whole images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from math import log
 from pathlib import Path
@@ -16,8 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semikit.augment.settings import StrongSettings
+from semikit.augment.strong import draw_factors, strong_view
 from semikit.augment.weak import squeezed
 from semikit.core.network import Network
+from semikit.core.rng import rng_for
 from semikit.core.task import Inference
 from semikit.data.formats.images import read_rgb
 from semikit.errors import FileFault
@@ -30,7 +33,7 @@ from semikit.inference.streamed import ReadRegion
 from semikit.inference.windows import grouped, normalized, orientation_of, read_ahead
 from semikit.raster.region import Region, middle
 
-Measure = Literal["margin", "entropy"]
+Measure = Literal["margin", "entropy", "disagreement"]
 
 _LARGEST = 1024
 """Side of the middle of a raster that a pretrained encoder sees, pixels."""
@@ -63,15 +66,41 @@ class Seen:
 Sight = Seen | FileFault
 
 
-def uncertainty(probabilities: Tensor, by: Measure) -> Tensor:
-    """Probabilities (K, *S) -> (*S): 1 less what the most probable class is ahead of the second (margin), or the
-    entropy as a share of the largest one; both 0..1.
+def uncertainty(probabilities: Tensor, by: Measure, others: Sequence[Tensor] = ()) -> Tensor:
+    """Probabilities (K, *S) -> (*S): 1 less what the most probable class is ahead of the second (margin), the entropy
+    as a share of the largest one, or how far `others` (K, *S) are from it and each other (Jensen-Shannon divergence, as
+    a share of the largest one); all 0..1.
     """
+    if by == "margin":
+        first, second = probabilities.topk(2, 0).values
+        return 1 - (first - second)  # type: ignore[no-any-return]
+    entropy: Tensor = torch.special.entr(probabilities).sum(0)
     if by == "entropy":
-        entropy: Tensor = torch.special.entr(probabilities).sum(0)
         return entropy / log(len(probabilities))
-    first, second = probabilities.topk(2, 0).values
-    return 1 - (first - second)  # type: ignore[no-any-return]
+    every = torch.stack([probabilities, *others])
+    divergence: Tensor = torch.special.entr(every.mean(0)).sum(0) - torch.special.entr(every).sum(1).mean(0)
+    return divergence.clamp(min=0) / log(min(every.shape[:2]))
+
+
+@final
+class ColourView:
+    """Images in other colours, the same for all of them. As strong as views of training are, a network of few labels
+    would disagree on images that it has right as on others.
+    """
+
+    def __init__(self, change: float) -> None:
+        on, more, less = torch.ones(1).bool(), torch.tensor([1 + change]), torch.tensor([1 - change])
+        drawn = replace(draw_factors(rng_for(0, "rank"), 1, StrongSettings()), jitter=on, grayscale=~on, blur=~on)
+        self.factors = replace(drawn, brightness=more, contrast=less, saturation=more, hue=torch.tensor([change]))
+
+    def __call__(self, image: Any) -> Any:
+        """Images (*T, H, W, C) uint8, one for each date."""
+        every = torch.tensor(image).movedim(-1, -3).reshape(-1, image.shape[-1], *image.shape[-3:-1])
+        views = torch.cat([strong_view(one[None] / 255, self.factors) for one in every])
+        return views.mul_(255).round_().byte().movedim(1, -1).reshape(image.shape).numpy()
+
+
+_VIEWS = (ColourView(0.2), ColourView(-0.2))
 
 
 @final
@@ -96,10 +125,12 @@ class Pooled:
         return torch.cat(rows)
 
 
-def seen_maps(predictor: Predictor, scenes: Mapping[str, Files], by: Measure) -> Iterator[Sight]:
-    """Scenes one by one, predicted as `predict` does: rasters window by window, in bounded memory."""
-    pooled = Pooled(predictor.ensemble.networks[0], len(next(iter(scenes.values()))))
-    every = list(scenes.items())
+def seen_maps(predictors: Sequence[Predictor], scenes: Mapping[str, Files], by: Measure) -> Iterator[Sight]:
+    """Scenes one by one, predicted as `predict` does by the first: rasters window by window, in bounded memory; by
+    others in other colours.
+    """
+    predictor, every = predictors[0], list(scenes.items())
+    pooled = Pooled(predictor.ensemble.networks[0], len(every[0][1]))
 
     def open_scene(k: int) -> ReadRegion:
         predictor.check_corner(every[k][1])
@@ -108,19 +139,23 @@ def seen_maps(predictor: Predictor, scenes: Mapping[str, Files], by: Measure) ->
     opened = read_ahead(_caught(open_scene), len(every))
     for (name, files), read in zip(every, opened, strict=True):
         try:
-            yield read if isinstance(read, FileFault) else _seen_map(predictor, pooled, (name, files), read, by)
+            yield read if isinstance(read, FileFault) else _seen_map(predictors, pooled, (name, files), read, by)
         except FileFault as fault:
             yield fault
 
 
-def _seen_map(predictor: Predictor, pooled: Pooled, scene: tuple[str, Files], read: Any, by: Measure) -> Seen:
+def _seen_map(
+    predictors: Sequence[Predictor], pooled: Pooled, scene: tuple[str, Files], read: Any, by: Measure
+) -> Seen:
     name, files = scene
-    classes = torch.zeros(len(predictor.reader.class_names))
+    reads = [read, *(_viewed(read, view) for view in _VIEWS)]
+    views = [one.pieces_of(files, its, (0, 1)) for one, its in zip(predictors, reads, strict=False)]
+    classes = torch.zeros(len(predictors[0].reader.class_names))
     sums, vectors, windows = torch.zeros(3, dtype=torch.float64), torch.zeros(()), 0
-    for piece in predictor.pieces_of(files, read, (0, 1)):
+    for piece, *others in zip(*views, strict=True):
         valid = torch.from_numpy(piece.valid).to(piece.probabilities.device)
         confidence, found = piece.probabilities.max(0)
-        unsure = uncertainty(piece.probabilities, by)
+        unsure = uncertainty(piece.probabilities, by, [one.probabilities for one in others])
         sums += torch.stack([unsure[valid].sum(), confidence[valid].sum(), valid.sum()]).double().cpu()
         classes += torch.bincount(found[valid], minlength=len(classes)).cpu()
         if pooled.rows:
@@ -132,13 +167,21 @@ def _seen_map(predictor: Predictor, pooled: Pooled, scene: tuple[str, Files], re
     return Seen(name, files, vectors / windows, unsure_mean, sure, classes / classes.sum())
 
 
+def _viewed(read: ReadRegion, view: ColourView) -> ReadRegion:
+    def viewed(region: Region) -> tuple[Any, Any]:
+        image, valid = read(region)
+        return view(image), valid
+
+    return viewed
+
+
 def seen_classes(
-    network: Network, metadata: Mapping[str, Any], scenes: Mapping[str, Files], by: Measure, inference: Inference
+    networks: Sequence[Network], metadata: Mapping[str, Any], scenes: Mapping[str, Files], by: Measure, on: Inference
 ) -> Iterator[Sight]:
-    """Images of one class each, predicted as `predict` does."""
+    """Images of one class each, predicted as `predict` does by the first network; by others in other colours."""
     settings = ClassEvaluateSettings.model_validate(metadata["evaluate"])
     evaluation = ClassEvaluation(tuple(metadata["class_names"]), settings, metadata["size"])
-    ensemble, pooled = Ensemble.ready([network], inference), Pooled(network, 1)
+    (ensemble, *others), pooled = [Ensemble.ready([one], on) for one in networks], Pooled(networks[0], 1)
     upright, every = orientation_of(metadata) != "stored", list(scenes.items())
 
     def read(k: int) -> Any:
@@ -146,10 +189,14 @@ def seen_classes(
 
     def seen(scenes: Sequence[tuple[str, Files]], images: Sequence[Any]) -> Iterator[Seen]:
         shares = ensemble.mean(np.stack(images), of_images).cpu()
-        for (name, files), share, row in zip(scenes, shares, pooled.take(), strict=True):
+        rows = pooled.take()
+        views = (np.stack([*map(view, images)]) for view in _VIEWS)
+        unsure = uncertainty(shares.T, by, [one.mean(next(views), of_images).cpu().T for one in others])
+        pooled.rows.clear()
+        for (name, files), share, row, its in zip(scenes, shares, rows, unsure.tolist(), strict=True):
             predicted = torch.zeros_like(share)
             predicted[share.argmax()] = 1
-            yield Seen(name, files, row, float(uncertainty(share, by)), float(share.max()), predicted)
+            yield Seen(name, files, row, its, float(share.max()), predicted)
 
     return _in_groups(every, read, settings.batch, seen)
 

@@ -13,7 +13,9 @@ from pydantic import Field
 
 from semikit.core.network import Network
 from semikit.core.task import Inference, Progress, Task
+from semikit.data.conversion.labels import IGNORED
 from semikit.data.formats.images import image_size, read_mask
+from semikit.data.formats.mask_values import VALID, MaskValues
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.palette import palette
 from semikit.errors import DataError, FileFault, InputError, WeightsError
@@ -51,9 +53,10 @@ from semikit.models.weights.at_hand import at_hand
 from semikit.registry import TASKS
 from semikit.run.begun import read_begun
 from semikit.run.folder import existing_run
-from semikit.run.load import load_network
+from semikit.run.load import load_network, student_and_teacher
 from semikit.settings.base import Settings
 from semikit.settings.messages import validate
+from semikit.settings.yaml_text import in_one_line
 from semikit.training.device import choose_device, inference_on
 
 _ENCODERS = ("dinov2-small", "efficientnet-lite0")
@@ -123,11 +126,14 @@ def _rank_by_run(
         raise InputError(f"a run of {metadata['task']} ranks {what}; give {how_many}, not {len(sources)}.")
     reader: SceneReader = getattr(task, "scenes", SingleDates).of(metadata)
     found, notices = reader.find(sources), list[str]()
+    networks = [network]
+    if wanted.by == "disagreement":
+        networks += student_and_teacher(run) or [network, network]
     if metadata["task"] == "cls":
-        sights = seen_classes(network, metadata, found.scenes, wanted.by, inference)
+        sights = seen_classes(networks, metadata, found.scenes, wanted.by, inference)
     else:
-        predictor = Predictor.of([network], metadata, reader, MapPredict(), inference)
-        sights = seen_maps(predictor, found.scenes, wanted.by)
+        predictors = [Predictor.of([one], metadata, reader, MapPredict(), inference) for one in networks]
+        sights = seen_maps(predictors, found.scenes, wanted.by)
     with output_folder(out):
         seen = _seen(found, sights, sources, out, notices, progress)
         labelled = _labelled(run, seen)
@@ -136,6 +142,7 @@ def _rank_by_run(
         if labelled:
             notices.append(f"{len(labelled)} of {len(seen)} images were labelled in {run}; they are not ranked")
         ranked = _ranked(seen, unsure_and_unlike(seen, wanted.n, labelled, wanted.rare), metadata["class_names"])
+        notices += _other_values(run, len(metadata["class_names"])) if metadata["task"] != "cls" else ()
         labelling = _Labelling(out, task, network, metadata, wanted, inference, reader)
         labelling.write(ranked)
         if wanted.autolabel:
@@ -192,12 +199,30 @@ def _seen(
     return seen
 
 
+def _other_values(run: Path, count: int) -> list[str]:
+    """What to do before masks of class numbers and 255 lie beside those that a run learned from, read otherwise."""
+    folders = _folders_of(run)
+    ignored, mapped = folders.get("ignore") or (), folders.get("mapping") or {}
+    values = MaskValues(count, tuple(ignored), tuple(mapped.items()))
+    other = [number for number in range(count) if values.read(number) != (number, VALID)]
+    if not (folders.get("train") or {}).get("masks") or not (other or values.read(IGNORED)[1]):
+        return []
+    known = in_one_line({"ignore": list(ignored), "mapping": dict(mapped)})
+    remedy = f"add {IGNORED} to `ignore`" if not other and IGNORED not in mapped else "store these as those"
+    return [
+        f"the new masks hold 0 to {count - 1}, and {IGNORED} where no class is sure; those of {run} are read by "
+        f"{known}. Before they lie in one folder, {remedy}"
+    ]
+
+
+def _folders_of(run: Path) -> Mapping[str, Any]:
+    """What the configuration of a run folder says of the user's own data."""
+    return (read_begun(run)["data"].get("folders") or {}) if (run / "config.yaml").is_file() else {}
+
+
 def _labelled(run: Path, seen: Sequence[Seen]) -> list[int]:
     """The numbers of the images that a run folder learned from with their labels."""
-    if not (run / "config.yaml").is_file():
-        return []
-    train = ((read_begun(run)["data"].get("folders") or {}).get("train")) or {}
-    return labelled_among([one.files for one in seen], run, train)
+    return labelled_among([one.files for one in seen], run, _folders_of(run).get("train") or {})
 
 
 def _ranked(seen: Sequence[Seen], chosen: Sequence[Choice], names: Sequence[str]) -> list[Ranked]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from PIL import Image
 
 import semikit as library
 from semikit.cli.app import run
+from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, of_images
+from semikit.inference.ensemble import Ensemble
 from semikit.inference.next_labels import outlines
-from semikit.inference.ranking import Seen, typical, uncertainty, unsure_and_unlike
-from tests.helpers import georasters, photos
+from semikit.inference.ranking import ColourView, Seen, typical, uncertainty, unsure_and_unlike
+from semikit.inference.windows import EvaluateSettings
+from semikit.run.load import student_and_teacher
+from tests.helpers import georasters, icons, photos
 
 Call = Callable[..., Any]
 
@@ -39,6 +44,10 @@ class TestChoice:
         pixels = torch.tensor([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0.0]]).T
         assert uncertainty(pixels, "margin").tolist() == pytest.approx([0, 1, 1])
         assert uncertainty(pixels, "entropy").tolist() == pytest.approx([0, 1, np.log(2) / np.log(3)])
+
+    def test_those_who_agree_are_certain_and_those_who_contradict_are_not(self) -> None:
+        one, other = torch.tensor([[1.0, 0.5, 1.0], [0.0, 0.5, 0.0]]), torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]])
+        assert uncertainty(one, "disagreement", [other]).tolist() == pytest.approx([0, 0, 1])
 
     def test_the_second_is_unlike_the_first_although_others_are_less_certain(self) -> None:
         found = seen([[1, 0], [1, 0.02], [0, 1], [1, 0]], [0.9, 0.8, 0.5, 0.9])
@@ -151,30 +160,122 @@ class TestFolder:
             assert (again == np.asarray(Image.open(mask))).mean() > 0.8
 
 
-def test_a_round_of_labels_comes_back(semikit: Call, runs: dict[str, Path], small: Any, tmp_path: Path) -> None:
-    """The loop: rank, correct (here by the truth), train on the old and the new labels together."""
-    truth = small["seg"][1].parent
-    data = tmp_path / "data"
-    shutil.copytree(truth, data)
-    known = (runs["seg"] / "labeled.txt").read_text().split()
-    for mask in (data / "train" / "masks").iterdir():
-        if mask.stem not in known:
-            mask.unlink()
-    flags = ["--data", data / "data.yaml", *photos.FLAGS, "--iterations", "2", "--quiet"]
-    first, second, chosen = tmp_path / "first", tmp_path / "second", tmp_path / "next"
-    assert semikit("train", "seg", *flags, "--labels", "4", "--out", first).code == 0
-    assert semikit("rank", first, data / "train/images/train[0-5].png", "-n", "2", "-o", chosen).code == 0
-    new = [path.name for path in (chosen / "masks").iterdir()]
-    assert {Path(name).stem for name in new} == {f"train{k}" for k in range(6)} - set(known)
-    for name in new:
-        shutil.copy(truth / "train/masks" / name, chosen / "masks")
-    described = (chosen / "data.yaml").read_text().replace("255", "9")  # as this truth has it
-    (chosen / "data.yaml").write_text(described)
-    assert semikit("data", "check", chosen / "data.yaml").code == 0
-    for name in new:
-        shutil.copy(chosen / "masks" / name, data / "train/masks")
-    assert semikit("train", "seg", *flags, "--labels", "6", "--out", second).code == 0
-    assert set((second / "labeled.txt").read_text().split()) == {f"train{k}" for k in range(6)}
+def correct(folder: Path, truth: Path, program: str) -> None:
+    """Outlines as a person would leave them: those of the truth, in the files of LabelMe or in coco.json."""
+    coco = json.loads((folder / "coco.json").read_text())
+    names = [one["name"] for one in coco["categories"]]
+    coco["annotations"] = []
+    for image in coco["images"]:
+        mask = np.asarray(Image.open(truth / image["file_name"]))
+        areas = outlines(np.where(mask == 9, 255, mask).astype(np.uint8), photos.CLASSES)
+        listed = (folder / "images" / image["file_name"]).with_suffix(".json")
+        label = json.loads(listed.read_text())
+        label["shapes"] = [{"label": name, "points": ring.tolist(), "shape_type": "polygon"} for name, ring in areas]
+        if program == "images":
+            listed.write_text(json.dumps(label))
+        for name, ring in areas:
+            item = {"id": len(coco["annotations"]) + 1, "image_id": image["id"], "iscrowd": 0}
+            item |= {"category_id": names.index(name) + 1, "segmentation": [ring.ravel().tolist()]}
+            coco["annotations"].append(item)
+    if program == "coco.json":
+        (folder / "coco.json").write_text(json.dumps(coco))
+
+
+def test_two_rounds_of_labels_come_back(semikit: Call, tmp_path: Path) -> None:
+    """The loop: train, rank, correct (here by the withheld truth), convert, train on old and new labels from there."""
+    described, truth = photos.write(tmp_path / "data", masks=8, val=2, test=1), tmp_path / "truth"
+    images, masks = described.parent / "train/images", described.parent / "train/masks"
+    shutil.copytree(masks, truth)
+    for mask in sorted(masks.iterdir())[3:]:
+        mask.unlink()
+    known = {path.stem for path in masks.iterdir()}
+    flags = ["--data", described, *photos.FLAGS, "--iterations", "2", "--quiet"]
+    assert semikit("train", "seg", *flags, "--out", tmp_path / "run-0").code == 0
+    answer = semikit("rank", tmp_path / "run-0", images, "-n", "1", "-o", tmp_path / "next")
+    assert "by {ignore: [9], mapping: {}}. Before they lie in one folder, add 255 to `ignore`" in answer.out
+    described.write_text(described.read_text().replace("[9]", "[9, 255]"))
+    for number, program in ((1, "images"), (2, "coco.json")):
+        run, new, back = (tmp_path / f"{name}-{number}" for name in ("run", "next", "back"))
+        answer = semikit("rank", tmp_path / f"run-{number - 1}", images, "-n", "2", "-o", new)
+        assert answer.code == 0, answer.err
+        assert ("Before they" in answer.out) == (number == 1)
+        assert f"{len(known)} of 8 images were labelled in" in answer.out
+        correct(new, truth, program)
+        convert = ["data", "convert", new / program, "--classes", new / "data.yaml", "--background", "ignore"]
+        assert semikit(*convert, "-o", back).code == 0
+        labels = {path.stem: path for path in (back / "masks").rglob("*.png")}
+        assert len(labels) == 2
+        assert not known & labels.keys()
+        for name, path in labels.items():
+            mask, wanted = (np.asarray(Image.open(one)) for one in (path, truth / f"{name}.png"))
+            assert (mask == wanted)[wanted != 9].mean() > 0.9
+            shutil.copy(path, masks)
+        known |= labels.keys()
+        answer = semikit("train", "seg", *flags, "--from", tmp_path / f"run-{number - 1}", "--out", run)
+        assert answer.code == 0, answer.err
+        assert set((run / "labeled.txt").read_text().split()) == known
+
+
+def test_two_rounds_of_classes_come_back(semikit: Call, tmp_path: Path) -> None:
+    """The table that rank writes, filled in, and the line of docs/labelling.md that puts images into folders."""
+    described = icons.write(tmp_path / "data", train=6, val=1, test=1)
+    unlabeled = tmp_path / "data/unlabeled"
+    unlabeled.mkdir()
+    for image in (tmp_path / "data/train").rglob("[2-5].png"):
+        image.rename(unlabeled / f"{image.parent.name}-{image.name}")
+    described.write_text(described.read_text() + "unlabeled: unlabeled\n")
+    page = (Path(__file__).parents[2] / "docs/labelling.md").read_text()
+    line = next(line for line in page.splitlines() if line.startswith("tail ")).replace("photos/", "data/")
+    flags, chosen = ["--data", described, *icons.FLAGS, "--iterations", "2", "--quiet"], set[str]()
+    for number in range(3):
+        before = ["--from", tmp_path / f"run-{number - 1}"] if number else []
+        labels = len(list((tmp_path / "data/train").rglob("*.png")))
+        run = tmp_path / f"run-{number}"
+        answer = semikit("train", "cls", *flags, "--labels", labels, *before, "--out", run)
+        assert answer.code == 0, answer.err
+        assert labels == len((run / "labeled.txt").read_text().split()) == 6 + len(chosen)
+        new = tmp_path / "next"
+        assert semikit("rank", run, unlabeled, "-n", "3", "-o", new).code == 0
+        found = [row["file"] for row in rows(new / "labels.csv")]
+        truth = [f"{file},{Path(file).name.partition('-')[0]}" for file in found]
+        (new / "labels.csv").write_text("\n".join(["file,label", *truth, ""]))
+        subprocess.run(["bash", "-ec", line], cwd=tmp_path, check=True)
+        assert len(found) == 3
+        assert not chosen & set(found), "an image that has a label is chosen again"
+        chosen |= set(found)
+        shutil.rmtree(new)
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["checkpoint", "weights alone"])
+@pytest.mark.parametrize("task", ["seg", "cd", "cls"])
+def test_student_and_teacher_disagree_on_other_colours(
+    runs: dict[str, Path], small: Any, tmp_path: Path, task: str, ended: bool
+) -> None:
+    run = runs[task]
+    if not ended:
+        run = shutil.copytree(runs[task], tmp_path / "run", ignore=shutil.ignore_patterns("*.ckpt"))
+    images = small[task][1].parent / "val"
+    name = {"seg": "images/val0.png", "cd": "{}/val0.*", "cls": "red/0.png"}[task]
+    files = [next(images.glob(name.format(date))) for date in ("A", "B")[: 1 + (task == "cd")]]
+    (one,), _ = library.rank(run, *files, n=1, out=tmp_path / "next", by="disagreement", device="cpu")
+    model, others = library.load(run, device="cpu"), student_and_teacher(run)
+    assert len(others) == 2 * ended
+    found = []
+    for network, change in zip([model.network, *(others or [model.network] * 2)], (0.0, 0.2, -0.2), strict=True):
+        image = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+        if task == "cls":
+            fitted = ClassEvaluation(model.class_names, ClassEvaluateSettings(), model.metadata["size"])
+            image = np.array(fitted.fitted(image[0], model.metadata["side"]))[None]
+        image = ColourView(change)(image) if change else image
+        ensemble = Ensemble.ready([network], model.inference)
+        if task == "cls":
+            found.append(ensemble.mean(image, of_images)[0])
+            continue
+        settings = EvaluateSettings.model_validate(model.metadata["evaluate"])
+        found.append(ensemble.whole(image if task == "cd" else image[0], settings, model.metadata["crop"]))
+    expected = uncertainty(found[0], "disagreement", found[1:]).mean()
+    assert one.uncertainty == pytest.approx(float(expected), abs=1e-5)
+    assert one.uncertainty > 0
 
 
 class TestCold:
@@ -203,7 +304,10 @@ REFUSED = [
     (["RUN"], "give a run and its images, or images alone with --cold"),
     (["RUN", "IMAGES", "IMAGES"], "ranks an image of one date; give one source, not 2"),
     (["RUN", "IMAGES", "-n", "0"], "key 'n': expected greater than or equal to 1"),
-    (["RUN", "IMAGES", "--by", "chance"], "key 'by': expected one of 'margin', 'entropy', got 'chance'"),
+    (
+        ["RUN", "IMAGES", "--by", "chance"],
+        "expected one of 'margin', 'entropy', 'disagreement', got 'chance'",
+    ),
     (["RUN", "IMAGES", "--confidence", "90"], "key 'confidence': expected less than or equal to 1"),
     (["RUN", "IMAGES", "--encoder", "dinov2-small"], "--cold"),
     (["--cold", "IMAGES", "--rare"], "--rare takes what a run predicts"),
