@@ -55,6 +55,8 @@ class Requirements:
     whole_images: bool = False
     every_image: bool = False
     """Whether it keeps something of every unlabelled image, so that they have to be numbered (FlexMatch)."""
+    mixed_images: bool = False
+    """Whether it only learns from mixed images, which tasks have that label pixels (CutMix-Seg)."""
 
 
 @final

@@ -136,6 +136,8 @@ class PseudoLabelRule(nn.Module):
         `labeled`: logits and valid of the labelled images, where they came out of the same pass. `partners`: as in
         `Pseudo`.
         """
+        if labeled is not None:
+            self.threshold.observe_labeled(*labeled)
         needs_probabilities = self.threshold.needs_probabilities or self.soft_labels is not None
         if self.alignment is None and not needs_probabilities:
             return self.targets(predicted(logits), unlabeled, partners=partners)

@@ -62,6 +62,11 @@ class Threshold(nn.Module, ABC):
         unlabelled list.
         """
 
+    def observe_labeled(self, logits: Tensor, valid: Tensor) -> None:
+        """Take in logits (B, K, *S) of the step's labelled images, where they come out of the same pass, before
+        `forward`; most need none.
+        """
+
 
 @final
 class FixedThreshold(Threshold):
@@ -222,3 +227,27 @@ class SoftWeights(Threshold):
         # Where all confidences are equal the variance is 0: then 0 / scale has to stay 0, also squared.
         scale = 2 * self.variance.clamp(min=torch.finfo(confidence.dtype).tiny ** 0.5) / self.deviations**2
         return torch.where(valid, (-below.square() / scale).exp(), 0.0)
+
+
+@final
+class RelativeThreshold(Threshold):
+    """Positions whose confidence reaches `share` of the mean confidence of the step's labelled images (Berthelot et al.
+    2022, AdaMatch, eq. 3).
+    """
+
+    usual: Tensor
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.register_buffer("usual", torch.ones(()), persistent=False)
+
+    @torch.no_grad()
+    def observe_labeled(self, logits: Tensor, valid: Tensor) -> None:
+        """Their mean confidence; without any it stays."""
+        seen = mean_of(logits.float().softmax(dim=1).amax(dim=1), valid)
+        follow(self.usual, seen, 0.0)
+
+    def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B, *S) bool."""
+        return (prediction.confidence >= self.share * self.usual) & valid

@@ -112,8 +112,9 @@ def compose(
     """
     above = above or {}
     named = read_recipe("datasets", dataset, task) if dataset is not None else dict(own or {})
-    raw = task_recipe(task)
+    raw: dict[str, Any] = {}
     layers = (
+        task_recipe(task),
         {} if own else named,
         read_recipe("presets", preset, task) if preset is not None else {},
         read_yaml(config) if config is not None else {},
@@ -122,7 +123,7 @@ def compose(
     for layer in (*layers, above):
         _refuse_no_mappings(layer)
     _refuse_two_sets(_published(named), layers)
-    named_by = {key: _first_name((above, *reversed(layers), raw), *place) for key, place in _VARIANTS.items()}
+    named_by = {key: _first_name((above, *reversed(layers)), *place) for key, place in _VARIANTS.items()}
     for layer in layers:
         raw = merge(raw, {key: value for key, value in layer.items() if key not in _VARIANTS})
         for key, name in named_by.items():

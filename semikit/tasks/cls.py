@@ -93,6 +93,11 @@ class Classification(Task):
         layout: BatchLayout,
         requirements: Requirements,
     ) -> None:
+        if requirements.mixed_images:
+            raise ConfigError(
+                "method.name: cutmix_seg learns from mixed images, which tasks have that label pixels (seg, cd). Here "
+                "mean_teacher is nearest to it."
+            )
         self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
         self.reduce = None if data.folders is None else views.reduction
         self.parts = parts = open_classes(data, layout.on_test, self.reduce)

@@ -203,6 +203,17 @@ def test_softmatch() -> None:
         close(method.rule.alignment.predicted.value(), stored["p_model"])
 
 
+def test_adamatch() -> None:
+    method = made("adamatch", threshold=0.9, alignment={"kind": "ema", "momentum": 0.9, "target": "labeled"})
+    stored = steps(load("a3_usb_softmatch_adamatch"), "adamatch")
+    assert len(stored) == 5
+    for number, row in enumerate(stored):
+        check(method, step(method, number, row), row)
+        alignment = method.rule.alignment
+        close(alignment.predicted.value(), row["p_model"])
+        close(alignment.on_labeled.value(), row["p_target"])
+
+
 class Rows(nn.Module):
     """The projection: the features of image n are row n."""
 

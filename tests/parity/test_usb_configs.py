@@ -56,7 +56,11 @@ def _own(name: str, method: Any) -> dict[str, Any]:
         uniform = alignment.target == "uniform" and alignment.momentum == method.momentum
         found |= {"dist_align": alignment.kind == "ema", "dist_uniform": uniform, "per_class": False}
         return found | {"ema_p": method.momentum, "n_sigma": method.deviations}
-    assert method.alignment is None
+    if name == "adamatch":
+        assert (method.alignment.kind, method.alignment.target) == ("ema", "labeled")
+        found["ema_p"] = method.alignment.momentum
+    else:
+        assert method.alignment is None
     found["p_cutoff"] = method.threshold
     return found | ({"thresh_warmup": method.warmup} if name == "flexmatch" else {})
 
