@@ -3,6 +3,7 @@
     train, plan, evaluate, predict               what `semikit train` (plan: its `--dry-run`), `evaluate`, `predict` do
     export, polygons, report, budget             what `semikit export`, `polygons`, `report`, `budget` do
     rank             semikit.run.rank            what `semikit rank` does
+    audit            semikit.run.audit           what `semikit audit` does
     list_methods, list_models, list_datasets, list_presets
     Budget           semikit.reports.budget      what `budget` returns
     Run              semikit.run.finished        what `train` returns
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
     from semikit.inference.in_memory import Prediction
     from semikit.reports.budget import Budget
+    from semikit.run.audit import audit
     from semikit.run.export import Exported
     from semikit.run.finished import Run
     from semikit.run.lifecycle import Plan
@@ -72,6 +74,7 @@ __all__ = [
     "SemikitError",
     "UnknownNameError",
     "WeightsError",
+    "audit",
     "budget",
     "evaluate",
     "export",
@@ -97,6 +100,7 @@ _ELSEWHERE = {
     "Reporter": "semikit.training.reporter",
     "Run": "semikit.run.finished",
     "Scores": "semikit.core.task",
+    "audit": "semikit.run.audit",
     "load": "semikit.run.load",
     "rank": "semikit.run.rank",
 }

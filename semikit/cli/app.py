@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from semikit import __version__
 from semikit.cli import (
+    audit,
     benchmark,
     budget,
     data,
@@ -65,6 +66,7 @@ app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("polygons")(polygons.polygons)
 app.command("rank")(rank.rank)
+app.command("audit")(audit.audit)
 app.command("report")(report.report)
 app.command("budget", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(budget.budget)
 app.command("list")(listing.list_names)

@@ -22,6 +22,7 @@ from semikit.errors import ConfigError, FileFault, InputError
 from semikit.settings.base import Settings
 
 Split = Literal["val", "test"]
+PartName = Literal["train", "val", "test"]
 T = TypeVar("T")
 
 
@@ -264,10 +265,18 @@ class Task(ABC):
         of text, as PNG files; returns them.
         """
 
+    def labeled(self) -> tuple[Any, Sequence[int]]:
+        """The samples of train (see `data.samples`), and which of them are learned from with their labels.
+
+        Raises:
+            InputError: the task shows none.
+        """
+        raise InputError("this task shows no images.")
+
     def examined(
-        self, network: Network, split: Split, inference: Inference, indices: Sequence[int] | None = None
+        self, network: Network, split: PartName, inference: Inference, indices: Sequence[int] | None = None
     ) -> tuple[Sequence[str], Iterator[Any]]:
-        """The names of a split's images, and these images, or those of `indices`, one by one with what a network says
+        """The names of a part's images, and these images, or those of `indices`, one by one with what a network says
         of them; see `inference.inspection`.
 
         Raises:

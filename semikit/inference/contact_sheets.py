@@ -87,6 +87,21 @@ class Proposed:
     classes: Pixels | None = None
 
 
+def drawn_sheet(
+    title: str, note: str, drawn: Iterable[tuple[str, Sequence[Pixels]]], class_names: Sequence[str], colours: Palette
+) -> Image.Image:
+    """Names with pictures (H, W, 3) beside each other in their order, and the colours of the classes below."""
+    cells = [_Cell([_resized(part, _small(part)) for part in pictures], name) for name, pictures in drawn]
+    return _page(title, note, [("", cells)], [(name, tuple(colours[k].tolist())) for k, name in enumerate(class_names)])
+
+
+def _small(picture: Pixels) -> tuple[int, int]:
+    """(width, height) on a sheet."""
+    height, width = picture.shape[:2]
+    scale = _SIDE / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def proposal_sheet(
     title: str, note: str, proposed: Iterable[Proposed], class_names: Sequence[str], colours: Palette
 ) -> Image.Image:
@@ -99,9 +114,7 @@ def proposal_sheet(
 
 
 def _cell(dates: Sequence[Pixels], classes: Pixels | None, name: str, colours: Palette) -> _Cell:
-    height, width = dates[0].shape[:2]
-    scale = _SIDE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = _small(dates[0])
     small = [_resized(date, size) for date in dates]
     if classes is not None:
         drawn = _nearest(classes, size)
@@ -135,9 +148,7 @@ def _masked(source: Samples, index: int, colours: Palette) -> _Cell:
     labels, valid = source.target(index, region)
     dates = displayed(image)
     counted = valid if shown is None else valid & shown
-    height, width = labels.shape
-    scale = _SIDE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = _small(dates[0])
     small = [_resized(date, size) for date in dates]
     over = _laid_over(np.asarray(small[-1]), _nearest(labels, size), _nearest(counted, size), colours)
     part = region is not None and source.extent(index) != (region.height, region.width)

@@ -86,16 +86,16 @@ def score(
 
 
 def open_run(
-    path: Path, data: Path | None = None, root: Path | None = None, device: str | None = None
+    path: Path, data: Path | None = None, root: Path | None = None, device: str | None = None, labels: str | None = None
 ) -> tuple[Task, Network, dict[str, Any], Inference]:
     """The best network of a run on its device, in eval mode, with its metadata, and the task with the run's own data or
-    those given.
+    those given, of which `labels` says what is labelled, in place of the configuration.
 
     Raises:
         InputError: they are not there any more, or are no longer as described.
     """
     network, metadata = trained.load_network(path)
-    raw = _raw(path, metadata["task"], None, data, root)
+    raw = recipes.merge(_raw(path, metadata["task"], None, data, root), {"data": _given(labels=labels)})
     _, task, inference = _opened(raw, metadata, _given(threshold=threshold_of(metadata)), device)
     return task, network.to(inference.device).eval(), metadata, inference
 

@@ -14,7 +14,7 @@ import torch
 from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Final, Inference, Predicted, Progress, Scores, Split, Task
+from semikit.core.task import BatchLayout, Final, Inference, PartName, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import Part, check_samples, missing_files, parts_of
 from semikit.data.description import band_names, bands_notice, describe, differing_bands, typical_side
 from semikit.data.formats.rescale import BYTES, Scale
@@ -373,8 +373,12 @@ class PixelTask(Task, ABC):
         watched = () if self.scored_watch is None else self.scored_watch.notices()
         return [*header_notices([part], orientation_of(self.data)), *watched]
 
+    def labeled(self) -> tuple[Samples, Sequence[int]]:
+        """See `Task.labeled`."""
+        return self.learned.train, self.learned.split.labeled
+
     def examined(
-        self, network: Network, split: Split, inference: Inference, indices: Sequence[int] | None = None
+        self, network: Network, split: PartName, inference: Inference, indices: Sequence[int] | None = None
     ) -> tuple[Sequence[str], Iterator[Any]]:
         """See `Task.examined`."""
         source = self.learned.scored(split)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from semikit.core.batch import Requirements
-from semikit.core.task import BatchLayout, Counts, Split
+from semikit.core.task import BatchLayout, Counts, PartName
 from semikit.data import contents, manifest
 from semikit.data.check import LABELLED, Part, parts_of
 from semikit.data.duplicates import overlap_notices
@@ -58,9 +58,9 @@ class TrainingData:
             test=0 if parts.test is None else len(parts.test),
         )
 
-    def scored(self, split: Split) -> Samples:
-        """The images of a split that there is."""
-        source = self.val if split == "val" else self.test
+    def scored(self, split: PartName) -> Samples:
+        """The images of a part that there is."""
+        source = {"train": self.train, "val": self.val, "test": self.test}[split]
         assert source is not None, split
         return source
 

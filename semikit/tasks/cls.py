@@ -15,7 +15,7 @@ from pydantic import Field
 from semikit.core.batch import Labeled, Requirements, Unlabeled
 from semikit.core.census import PartCensus
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Final, Inference, Predicted, Progress, Scores, Split, Task
+from semikit.core.task import BatchLayout, Final, Inference, PartName, Predicted, Progress, Scores, Split, Task
 from semikit.data.check import Part, check_samples, parts_of, refuse_other_size
 from semikit.data.class_splits import held_out
 from semikit.data.description import describe, typical_side
@@ -294,8 +294,12 @@ class Classification(Task):
         source = self.learned.scored(split)
         return header_notices([Part(split, source, range(len(source)))], orientation_of(self.data))
 
+    def labeled(self) -> tuple[Samples, Sequence[int]]:
+        """See `Task.labeled`."""
+        return self.learned.train, self.learned.split.labeled
+
     def examined(
-        self, network: Network, split: Split, inference: Inference, indices: Sequence[int] | None = None
+        self, network: Network, split: PartName, inference: Inference, indices: Sequence[int] | None = None
     ) -> tuple[Sequence[str], Iterator[Any]]:
         """See `Task.examined`."""
         source = self.learned.scored(split)
