@@ -54,6 +54,7 @@ def train(
     eval_every: int | None = None,
     save_every: int | None = None,
     patience: int | None = None,
+    log: str | None = None,
     start_from: Place | None = None,
     workers: int | None = None,
     gpus: int | None = None,

@@ -50,6 +50,7 @@ def train(
     eval_every: Annotated[int | None, typer.Option(help="Iterations between evaluations.")] = None,
     save_every: Annotated[int | None, typer.Option(help="Iterations between checkpoints.")] = None,
     patience: Annotated[int | None, typer.Option(help="End after so many evaluations without gain.")] = None,
+    log: Annotated[str | None, typer.Option(help="Where numbers go too: wandb | mlflow | tensorboard (alone).")] = None,
     start_from: Annotated[
         Path | None,
         typer.Option("--from", "--start-from", help="Begin with the best weights of another run.", metavar="RUN"),

@@ -94,7 +94,7 @@ def write_report(
 
 
 def _study(entry: Entry, data: Path | None, root: Path | None, device: str | None, progress: Progress) -> Study:
-    task, network, metadata, inference = open_run(entry.first.folder, data, root, device)
+    task, network, metadata, inference = open_run(entry.shown.folder, data, root, device)
     names, every = task.examined(network, "val", inference)
     background = getattr(getattr(task, "evaluation", None), "background", None)
     inspection = Inspection(len(task.class_names), len(names), background)

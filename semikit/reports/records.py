@@ -153,6 +153,12 @@ class Entry:
         """Its run, of several seeds the first."""
         return self.runs[0]
 
+    @property
+    def shown(self) -> RunRecord:
+        """Whose images and classes are shown: of several seeds the one whose best is nearest to the mean."""
+        mean = statistics.mean(run.results["best"]["value"] for run in self.runs)
+        return min(self.runs, key=lambda run: abs(run.results["best"]["value"] - mean))
+
     def headline(self) -> list[dict[str, Any]]:
         """Of each split: its name, the values of the seeds, their mean and, of several, standard deviation."""
         found = []

@@ -36,6 +36,7 @@ KEYS: Mapping[str, str] = {
     "eval_every": "train.eval_every",
     "save_every": "train.save_every",
     "patience": "train.patience",
+    "log": "train.log",
     "start_from": "train.start_from",
     "workers": "train.workers",
     "crop": "views.weak.crop",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from semikit.core.batch import Normalise
 from semikit.core.task import Counts
@@ -13,6 +13,9 @@ from semikit.errors import ConfigError
 from semikit.settings.base import Settings
 from semikit.training.device import device_name
 
+Log = Annotated[
+    Literal["wandb", "mlflow", "tensorboard"], AfterValidator(lambda to: to if to != "tensorboard" else None)
+]
 Compile = Literal["off", "default", "reduce-overhead", "max-autotune"]
 
 
@@ -96,8 +99,9 @@ class TrainSettings(Settings):
     """Iterations between checkpoints; null: as often as evaluations."""
     log_every: int = Field(20, ge=1)
     """Iterations between readings of losses from the device."""
-    log: Literal["wandb", "mlflow"] | None = None
-    """A service that the numbers of steps and evaluations go to as well (extras `wandb`, `mlflow`)."""
+    log: Log | None = None
+    """A service that the numbers of steps and evaluations go to as well (extras `wandb`, `mlflow`); null or
+    tensorboard: TensorBoard alone."""
     max_skipped: int = Field(0, ge=0)
     """Steps with a non-finite loss or gradient that are skipped before the run stops."""
     max_bad_files: int = Field(10, ge=0)

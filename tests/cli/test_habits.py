@@ -19,7 +19,7 @@ from semikit.errors import ConfigError
 from semikit.run.config import resolve
 from semikit.run.recipes import parse_overrides
 from semikit.settings.messages import MEANT, meant
-from semikit.training import trainer
+from semikit.training import services, trainer
 from semikit.training.device import choose_device
 from semikit.training.reporter import Reporter
 from semikit.training.tracking import read_rows
@@ -159,3 +159,10 @@ def test_progress_of_an_evaluation_and_the_time_left(
         len([text for text in told.notices if re.fullmatch(r".* for 2 more steps of .* s, evaluations apart", text)])
         == 1
     )
+
+
+def test_numbers_go_where_log_says(train: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "find_spec", lambda name: None)
+    assert "train.log=mlflow: its package is not installed" in train("--log", "mlflow").err
+    assert "log: null" in train("--log", "tensorboard", "--dry-run", "--show-config").out
+    assert "'log': expected one of 'wandb', 'mlflow', 'tensorboard', got 'paper'" in train("--log", "paper").err

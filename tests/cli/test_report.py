@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 import subprocess
@@ -123,8 +124,11 @@ def test_pseudo_labels_by_class_are_in_the_table(runs: Runs, pages: Runs) -> Non
 
 
 def test_runs_side_by_side_and_seeds(semikit: Call, runs: Runs, tmp_path: Path) -> None:
-    for seed in (0, 1):
-        shutil.copytree(runs["cls"], tmp_path / f"several/seed-{seed}")
+    for seed, value in enumerate((10.0, 40.0, 60.0)):
+        results = shutil.copytree(runs["cls"], tmp_path / f"several/seed-{seed}") / "results.json"
+        found = json.loads(results.read_text())
+        found["best"]["value"] = value
+        results.write_text(json.dumps(found))
     other = shutil.copytree(runs["cls"], tmp_path / "other")
     config = other / "config.yaml"
     config.write_text(config.read_text().replace("iterations: 2", "iterations: 3"))
@@ -132,7 +136,8 @@ def test_runs_side_by_side_and_seeds(semikit: Call, runs: Runs, tmp_path: Path) 
     assert answer.code == 0, answer.err
     page = Page(Path("report.html").read_text())
     assert "± 0.00" in page.text
-    assert "mean of 2 seeds" in page.text
+    assert "mean of 3 seeds" in page.text
+    assert "shown seed-1, nearest to the mean: network, confusion" in page.text
     assert re.search(r"train.iterations 2 +3 ", page.text)
     assert len(page.cards()) == 2
     assert answer.out.startswith("report.html (")
