@@ -34,7 +34,7 @@ from semikit.inference.exported import (
     tidy_onnx,
 )
 from semikit.inference.windows import resized
-from semikit.models.encoders.same_padding import pads_by_size, with_fixed_padding
+from semikit.models.encoders.same_padding import pads_by_size, traceable
 from semikit.registry import TASKS
 from semikit.run import build
 from semikit.run.annotation_tools import X_ANYLABELING, check_x_anylabeling, write_x_anylabeling
@@ -223,7 +223,7 @@ class _Maker:
         if self.settings.size is not None or "crop" not in self.metadata:
             return ()
         if self.network.multiple == 1:
-            return (_STEP,) if pads_by_size(self.network) else (1, _STEP)
+            return (_STEP,) if self.settings.format == "torch" and pads_by_size(self.network) else (1, _STEP)
         reductions = set(getattr(getattr(self.network, "encoder", None), "reductions", ()))
         return (self.network.multiple,) if len(reductions) == 1 else ()
 
@@ -241,11 +241,13 @@ class _Maker:
         plain = Exportable(self.network, interface.model_copy(update={"fp16": False})).eval()
         with torch.no_grad():
             expected = [plain(*batch) for batch in batches]
-        module = Exportable(with_fixed_padding(self.network) if size is None else self.network, interface).eval()
+        network = traceable(self.network, any_size=multiple == 1) if size is None else self.network
+        module = Exportable(network, interface).eval()
         metadata = self._told(interface)
         content, run = _FORMATS[self.settings.format](module, batches[0], metadata)
         difference, equal = _compared(run, batches, expected, interface)
-        limit = 1e-2 if interface.fp16 else 1e-3
+        # Of logits of thousands, the sixth digit: torch itself has no more in 32 bits.
+        limit = 1e-2 if interface.fp16 else max(1e-3, 1e-6 * max(float(one.abs().max()) for one in expected))
         if not difference <= limit:
             raise RunError(
                 f"the exported network differs from the one it was made of by {difference:.2g}, more than {limit:g}: "
@@ -349,6 +351,9 @@ def _onnx(module: Exportable, batch: tuple[Tensor, ...], metadata: Mapping[str, 
             f"the weights have {size / 1e9:.1f} GB, and an ONNX file holds 2. Use --format torch"
             + ("." if module.interface.fp16 else ", or --fp16.")
         )
+    for part in module.modules():
+        if hasattr(part, "fused_attn"):  # of timm: the exporter fails on the fused form with a bias of positions (BEiT)
+            part.fused_attn = False  # type: ignore[assignment]
     program = _program(module, batch)
     names = list(INPUTS[len(batch)])
     with warnings.catch_warnings():

@@ -20,6 +20,7 @@ from semikit.cli.app import run
 from semikit.inference.exported import Exportable
 from semikit.run import export as exporting
 from tests.helpers import icons, photos
+from tests.test_docs import ROOT, code
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -39,8 +40,10 @@ CONVOLUTIONS += ["--device", "cpu", "model.decoder_channels=8", "optimizer.lr=0.
 
 @pytest.fixture(scope="module")
 def segmented(photo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of convolutions, exported to weights/best.onnx."""
-    folder = learned(tmp_path_factory.mktemp("runs") / "seg", "seg", photo_data, *CONVOLUTIONS)
+    """A run of convolutions padded by the size of their input, exported to weights/best.onnx."""
+    flags = [flag.replace("test_resnet", "test_efficientnet") for flag in CONVOLUTIONS]
+    flags.append("model.encoder_args={pad_type: same}")
+    folder = learned(tmp_path_factory.mktemp("runs") / "seg", "seg", photo_data, *flags)
     assert run(["export", str(folder), "--quiet"]) == 0
     return folder
 
@@ -112,6 +115,16 @@ class TestSegmentation:
         )
         assert np.array_equal(own.classes, exported.classes)
 
+    def test_the_code_of_the_page_runs(self, semikit: Call, segmented: Path, photo_data: Path) -> None:
+        shutil.copy(segmented / "weights/best.onnx", "best.onnx")
+        shutil.copy(photo_data.parent / "val/images/val0.png", "street.png")
+        (block,) = code(ROOT / "docs/export.md", "python")
+        names: dict[str, Any] = {}
+        exec(block, names)
+        own = package.load(segmented, device="cpu").predict("street.png")
+        assert np.array_equal(names["classes"], own.classes)
+        assert names["facts"]["class_names"] == list(photos.CLASSES)
+
 
 @pytest.mark.long
 class TestChange:
@@ -140,6 +153,7 @@ class TestChange:
         assert (answer.code, "this ONNX file takes 40x40" in answer.err) == (2, True), answer.err
 
 
+@pytest.mark.long
 class TestClassification:
     def test_one_size_and_the_file_of_a_labelling_program(self, semikit: Call, icon_data: Path, tmp_path: Path) -> None:
         folder = learned(tmp_path / "run", "cls", icon_data, *icons.FLAGS, "views.size=null", "--labels", "6")
@@ -264,7 +278,7 @@ class TestWhatIsRefused:
 
 @pytest.mark.long
 def test_two_dates_of_any_size(semikit: Call, pair_data: Path, tmp_path: Path) -> None:
-    folder = learned(tmp_path / "run", "cd", pair_data, *CONVOLUTIONS, "train.group=2")
+    folder = learned(tmp_path / "run", "cd", pair_data, *CONVOLUTIONS, "train.group=2", "--decoder", "dpt")
     answer = semikit("export", folder)
     assert answer.code == 0, answer.err
     assert "dynamic batch, height and width\n" in answer.out

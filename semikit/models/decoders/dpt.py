@@ -42,13 +42,16 @@ class Fusion(nn.Module):
         self.unit2 = Residual(channels)
         self.out_conv = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, coarse: Tensor | None, level: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, D, h, w) of the coarser path and of the level -> (B, D, *size)."""
+    def forward(self, coarse: Tensor | None, level: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """(B, D, h, w) of the coarser path and of the level -> (B, D, *size), None: twice as large."""
         if coarse is not None:
             assert self.unit1 is not None
             level = coarse + self.unit1(level)
         fused = self.out_conv(self.unit2(level))
-        return functional.interpolate(fused, size=size, mode="bilinear", align_corners=True)
+        twice = (
+            2 if size is None else None
+        )  # in a traced graph 2 * h may be taken for the image's side, which it is not
+        return functional.interpolate(fused, size=size, scale_factor=twice, mode="bilinear", align_corners=True)
 
 
 @final
@@ -85,8 +88,7 @@ class DPT(Decoder):
             if layers is not None:
                 levels = tuple(layer(level) for layer, level in zip(layers, levels, strict=True))
         adapted = [adapt(level) for adapt, level in zip(self.adapt, levels, strict=True)]
-        finest = adapted[0].shape[-2:]
-        sizes = [(2 * finest[0], 2 * finest[1]), *(level.shape[-2:] for level in adapted[:-1])]
+        sizes = [None, *(level.shape[-2:] for level in adapted[:-1])]
         path: Tensor | None = None
         for i in reversed(range(len(adapted))):
             path = self.fusions[i](path, adapted[i], sizes[i])
