@@ -18,6 +18,7 @@
 They are imported on use, so that `import semikit` is light.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from semikit.training.reporter import Reporter
 
 __version__ = "0.1.0"
+
+# Said in every notebook without ipywidgets, by the progress bars of other packages, which are text there.
+warnings.filterwarnings("ignore", "IProgress not found")
 
 __all__ = [
     "Budget",

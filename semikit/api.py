@@ -76,7 +76,8 @@ def train(
     `resume` is a run folder or "last", with which only settings of the run may be given,
     and `accept_data_changes`, where labelled files were edited since it stopped;
     `gpus` starts as many processes. `reporter` follows the run (or what makes one, for each of several seeds); other
-    processes than this one know none.
+    processes than this one know none. Without one a notebook shows a bar and the scores, and a program writes lines to
+    the standard error stream; `reporter=semikit.Reporter()` is silent.
 
     Raises:
         InputError: something that was given is wrong; RunError: the run could not go on.
@@ -90,10 +91,10 @@ def train(
 
         return Run(*train_in_processes(raw, given))
     from semikit.run.lifecycle import begin, go_on
-    from semikit.training.reporter import Reporter
+    from semikit.run.reporters import default_reporter
 
     def observer() -> Reporter:
-        return Reporter() if reporter is None else reporter() if callable(reporter) else reporter
+        return default_reporter() if reporter is None else reporter() if callable(reporter) else reporter
 
     if resume is None:
         return Run(*begin(raw, _path(out), seeds, observer))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +21,19 @@ from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range, as_bytes
 from semikit.data.header_notices import file_notices
+from semikit.data.palette import Palette
 from semikit.errors import InputError
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation
 from semikit.inference.map_files import MapPredict
+from semikit.inference.pictures import displayed
 from semikit.inference.predictor import Predictor
 from semikit.inference.scenes import DatePairs, SceneReader, SingleDates
 from semikit.inference.streamed import pixels_of
 from semikit.inference.windows import orientation_of
 from semikit.raster.polygons import NODATA
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Bytes = NDArray[np.uint8]
 
@@ -40,8 +47,9 @@ class Prediction:
     """What a network says of one image, or of two dates.
 
     Of pixels `classes` is a map (H, W) uint8 of class numbers, 255 where a raster has no data, and `confidence` (H, W)
-    float32 the probability of the class (0..1). Of whole images they are one number each. `names` are those of the
-    classes.
+    float32 the probability of the class (0..1), `palette` (256, 3) uint8 the colours of the classes. Of whole images
+    classes and confidence are one number each, and `probabilities` (K,) float32 those of all classes. `names` are those
+    of the classes.
     """
 
     classes: NDArray[np.uint8] | int
@@ -49,6 +57,38 @@ class Prediction:
     names: tuple[str, ...]
     notices: tuple[str, ...] = ()
     """What should be known of the images, such as values outside the range the model learned from."""
+    palette: Palette | None = field(default=None, repr=False)
+    probabilities: NDArray[np.float32] | None = None
+    pictures: Callable[[], list[Bytes]] = field(default=list, repr=False)
+    """Reads the image from its file again, as a picture (H, W, 3) of each date; none of what has no file."""
+
+    def plot(self, image: Any = None, ax: Axes | None = None) -> Axes:
+        """Draw the map over its image in the colours of the classes, of two dates both side by side; of a whole image
+        the most probable classes. `image` is what was predicted (of two dates both in a tuple); one that was given as a
+        path is known. Returns the axes of matplotlib, new ones unless `ax` are given; nothing is shown or written.
+
+        Raises:
+            InputError: an image of another size; DataError: a file that cannot be read any more.
+        """
+        from matplotlib import pyplot
+
+        from semikit.inference.plotting import draw
+
+        dates = image if isinstance(image, tuple | list) else [image]
+        pictures = self.pictures() if image is None else [_picture(one) for one in dates]
+        if ax is None:
+            ax = pyplot.subplots(figsize=(9 if pictures[1:] else 5.5, 4), layout="constrained")[1]
+        draw(self, pictures, ax)
+        return ax
+
+    def _repr_png_(self) -> bytes:
+        from matplotlib import pyplot
+
+        file = BytesIO()
+        figure: Any = self.plot().figure
+        figure.savefig(file, format="png", dpi=90, bbox_inches="tight")
+        pyplot.close(figure)
+        return file.getvalue()
 
 
 def segment(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:
@@ -92,7 +132,22 @@ def _map(
         found, shares = (values.cpu().numpy() for values in predictor.choice(piece.probabilities))
         classes[piece.region.slices] = np.where(piece.valid, found, np.uint8(NODATA))
         confidence[piece.region.slices] = shares
-    return Prediction(classes, confidence, reader.class_names, (*reader.watch.notices(), *file_notices(paths)))
+    notices, again = (*reader.watch.notices(), *file_notices(paths)), partial(_pictures, type(reader), metadata, paths)
+    return Prediction(classes, confidence, reader.class_names, notices, predictor.colours, None, again)
+
+
+def _pictures(kind: type[SceneReader], metadata: Mapping[str, Any], paths: tuple[Path, ...]) -> list[Bytes]:
+    if not paths:
+        return []
+    reader = kind.of(metadata)
+    return displayed(reader.samples(paths, reader.scale or reader.range_of(paths)).image(0)[0])
+
+
+def _picture(image: Any) -> Bytes:
+    """A path, PIL image or array as a picture (H, W, 3)."""
+    if isinstance(image, str | PathLike):
+        return read_rgb(Path(image), upright=True)
+    return displayed(_pixels(image, np.shape(image)[2] if np.ndim(image) == 3 else 3, "viewer", None))[0]
 
 
 def classify(network: Network, metadata: Mapping[str, Any], image: Any, inference: Inference) -> Prediction:
@@ -108,8 +163,12 @@ def classify(network: Network, metadata: Mapping[str, Any], image: Any, inferenc
     evaluation = ClassEvaluation(names, settings, metadata["size"])
     seen = evaluation.fitted(pixels, metadata["side"])
     network.to(inference.device).eval()
-    shares = evaluation.logits(network, seen[None], inference).float().softmax(1)[0].cpu()
-    return Prediction(int(shares.argmax()), float(shares.max()), names, tuple(file_notices(_paths([image]))))
+    shares = evaluation.logits(network, seen[None], inference).float().softmax(1)[0].cpu().numpy()
+    paths = _paths([image])
+    return Prediction(
+        int(shares.argmax()), float(shares.max()), names, tuple(file_notices(paths)), None, shares,
+        partial(_pictures, SingleDates, metadata, tuple(paths)),
+    )  # fmt: skip
 
 
 def _paths(images: Sequence[Any]) -> list[Path]:

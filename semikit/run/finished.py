@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -39,10 +40,22 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """The rows of `results.csv`, one an evaluation."""
+        """The rows of `results.csv`, one an evaluation, as `pandas.DataFrame` takes them: iterations are whole numbers,
+        all else floats; what was not measured has no key.
+        """
         from semikit.training.tracking import read_rows
 
         return read_rows(self.folder)
+
+    def _repr_html_(self) -> str:
+        from jinja2 import Template
+
+        from semikit.training.reporter import duration
+
+        source = files("semikit.run").joinpath("card.html").read_text("utf-8")
+        given = {"folder": self.folder, "results": self.results, "rows": self.history, "duration": duration, "most": 24}
+        card: str = Template(source, autoescape=True, trim_blocks=True).render(given)
+        return card
 
     def load(self, device: str = "auto") -> Model:
         """The best network of the run."""

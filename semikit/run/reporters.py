@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, final
@@ -129,3 +130,37 @@ class Lines(Reporter):
         """Time to the end at the pace so far."""
         seconds = (time.monotonic() - self.begun) * (self.total - self.step) / max(self.step - self.first, 1)
         return duration(seconds)
+
+
+@final
+class NotebookBar(Reporter):
+    """A bar that moves in place: HTML, so that no widgets are needed."""
+
+    def start(self, first: int, total: int) -> None:
+        """Show it."""
+        from IPython.display import display
+
+        self.step, self.total, self.drawn = first, total, time.monotonic()
+        self.shown = display(self, display_id=True)
+
+    def advance(self) -> None:
+        """Move it, at most three times a second."""
+        self.step += 1
+        if time.monotonic() - self.drawn > 0.3:
+            self.end()
+
+    def end(self) -> None:
+        """Let it stand where it is."""
+        self.drawn = time.monotonic()
+        self.shown.update(self)
+
+    def _repr_html_(self) -> str:
+        return f'<progress value="{self.step}" max="{self.total}"></progress> {self.step} of {self.total} iterations'
+
+
+def default_reporter() -> Reporter:
+    """Who follows a run where nobody was named: a bar and lines in a notebook, elsewhere lines on standard error."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if hasattr(shell, "kernel"):
+        return Both(NotebookBar(), Lines(print))
+    return Lines(lambda text: print(text, file=sys.stderr))

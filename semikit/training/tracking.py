@@ -140,7 +140,7 @@ def read_rows(folder: Path) -> list[dict[str, float]]:
     try:
         with path.open(newline="") as file:
             rows = [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
-        return sorted(rows, key=lambda row: row["iteration"])
+        return sorted(({**row, "iteration": int(row["iteration"])} for row in rows), key=lambda row: row["iteration"])
     except (ValueError, TypeError, KeyError, csv.Error) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path} cannot be read ({reason}). semikit train writes it; restore or remove it.") from None

@@ -5,19 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import pickle
+import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from PIL import Image
 
 import semikit
 from semikit.cli.app import run as command
+from semikit.run.reporters import default_reporter
 
 Small = dict[str, tuple[ModuleType, Path]]
 
@@ -56,6 +61,8 @@ def test_a_run(runs: dict[str, semikit.Run]) -> None:
     for task, run in runs.items():
         assert (run.folder / "weights/best.safetensors").is_file()
         assert run.history[-1]["iteration"] == 2
+        types = {(key == "iteration", type(value)) for row in run.history for key, value in row.items()}
+        assert types == {(True, int), (False, float)}
         assert run.scores.metric == {"seg": "mIoU", "cd": "IoU", "cls": "top-1"}[task]
         assert semikit.evaluate(run.folder, split="test", device="cpu").value == pytest.approx(run.scores.value)
         assert run.load("cpu").class_names == tuple(run.results["per_class"])
@@ -266,3 +273,78 @@ def test_wrong_keywords_are_refused(wrong: dict[str, Any], message: str, small: 
 def test_no_such_split(runs: dict[str, semikit.Run]) -> None:
     with pytest.raises(semikit.UnknownNameError, match=r"unknown --split 'train'\. Known: test, val"):
         semikit.evaluate(runs["seg"].folder, split="train")
+
+
+def test_a_program_that_names_no_reporter_writes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    default_reporter().notice("why")
+    assert capfd.readouterr() == ("", "note: why\n")
+
+
+def test_a_notebook_shows_a_run(runs: dict[str, semikit.Run]) -> None:
+    for task, run in runs.items():
+        card, shown = run._repr_html_(), (run.folder, f"{run.scores.value:.2f}", *run.results["per_class"])
+        assert f"<b>semikit train {task}</b>" in card
+        assert [text for text in shown if f">{text}</td>" not in card] == []
+        assert not re.search("src=|href=|url|white|#[0-9a-f]{3}", card)
+
+
+def test_a_card_escapes_names_and_leaves_out_what_is_not_defined(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("iteration,student_mIoU,teacher_mIoU\n10,40,nan\n20,50,60\n")
+    best = {"value": 60.0, "split": "val", "model": "teacher", "iteration": 20}
+    classes = {"<b>": 55.5, "car": None} | {f"class {k}": 1.0 for k in range(30)}
+    found = {"task": "seg", "metric": "mIoU", "best": best, "per_class": classes, "protocol": "strict"}
+    found |= {"dataset": "a & b", "method": "fixmatch", "iterations": 20, "seconds": 300.0}
+    card = semikit.Run(tmp_path, found)._repr_html_()
+    assert [text for text in (">&lt;b&gt;<", ">a &amp; b<", ">and 8 more<") if text not in card] == []
+    assert re.findall('points="(.*?)"', card) == ["135.0,70.0 240.0,60.0 ", "240.0,50.0 "]
+    seeds = {"metric": "mIoU", "seeds": [0, 1], "split": "val", "mean": 50.25, "std": 1.5, "values": [1, 2]}
+    assert ">50.25 ± 1.50<" in semikit.Run(tmp_path, seeds)._repr_html_()
+
+
+def test_a_map_is_plotted_as_the_overlay_of_the_command_line(
+    runs: dict[str, semikit.Run], small: Small, tmp_path: Path
+) -> None:
+    path = small["seg"][1].parent / "val/images/val0.png"
+    semikit.predict(runs["seg"].folder, path, out=tmp_path, device="cpu", overlay=True)
+    (overlay,) = tmp_path.glob("**/*overlay*")
+    model, image = runs["seg"].load("cpu"), Image.open(path)
+    found = pickle.loads(pickle.dumps(model.predict(path)))
+    for axes in (found.plot(), model.predict(image).plot(image), found.plot(np.asarray(image)), found.plot(path)):
+        assert np.array_equal(axes.images[0].get_array(), np.asarray(Image.open(overlay)))
+    numbers, counts = np.unique(found.classes, return_counts=True)
+    shares = {f"{found.names[k]} {n / found.classes.size:.0%}" for k, n in zip(numbers, counts, strict=True)}
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == shares
+    bare = model.predict(image).plot()  # no file and no image: the map alone
+    assert np.array_equal(bare.images[0].get_array(), found.palette[found.classes])
+    with pytest.raises(semikit.InputError, match=r"prediction has \(40, 48\) rows and columns, the image \[\(3, 4\)\]"):
+        found.plot(np.zeros((3, 4, 3), np.uint8))
+    pyplot.close("all")
+
+
+def test_change_is_plotted_beside_the_date_before(runs: dict[str, semikit.Run], small: Small) -> None:
+    dates = [sorted((small["cd"][1].parent / "val" / date).glob("*.png"))[0] for date in "AB"]
+    found = runs["cd"].load("cpu").predict(*dates)
+    found.classes[:20], found.classes[20:] = 0, 1
+    axes = found.plot()
+    shown, (before, after) = axes.images[0].get_array(), (np.asarray(Image.open(path)) for path in dates)
+    there = shown[:, -after.shape[1] :]
+    assert np.array_equal(shown[:, : before.shape[1]], before)
+    assert np.array_equal(there[:20], after[:20])
+    assert (there[20:] != after[20:]).mean() > 0.9
+    assert np.array_equal(found.plot(dates).images[0].get_array(), shown)
+    assert [text.get_text()[:7] for text in axes.get_legend().get_texts()] == ["changed"]
+    pyplot.close("all")
+
+
+def test_a_class_is_plotted_with_the_most_probable_ones(runs: dict[str, semikit.Run], small: Small) -> None:
+    path = sorted((small["cls"][1].parent / "val").glob("*/*.png"))[0]
+    found = runs["cls"].load("cpu").predict(path)
+    axes, own = found.plot(), pyplot.figure().subplots()
+    assert axes.get_title() == f"{found.names[found.classes]} {found.confidence:.0%}"
+    assert np.array_equal(axes.images[0].get_array(), np.asarray(Image.open(path).convert("RGB")))
+    assert [bar.get_width() for bar in axes.child_axes[0].patches] == sorted(found.probabilities, reverse=True)
+    assert found.plot(ax=own) is own
+    found, figures = replace(found, names=("$_a$",) * 3, pictures=list), pyplot.get_fignums()  # no mathematics
+    assert Image.open(io.BytesIO(found._repr_png_())).format == "PNG"
+    assert pyplot.get_fignums() == figures
+    pyplot.close("all")
