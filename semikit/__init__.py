@@ -5,7 +5,6 @@
     rank             semikit.run.rank            what `semikit rank` does
     audit            semikit.run.audit           what `semikit audit` does
     list_methods, list_models, list_datasets, list_presets
-    Budget           semikit.reports.budget      what `budget` returns
     Run              semikit.run.finished        what `train` returns
     load, Model      semikit.run.load            a trained network to predict with
     Exported         semikit.run.export          what `export` returns
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from semikit.inference.in_memory import Prediction
-    from semikit.reports.budget import Budget
     from semikit.run.audit import audit
     from semikit.run.export import Exported
     from semikit.run.finished import Run
@@ -63,7 +61,6 @@ __version__ = "0.1.0"
 warnings.filterwarnings("ignore", "IProgress not found")
 
 __all__ = [
-    "Budget",
     "ConfigError",
     "DataError",
     "Exported",
@@ -96,7 +93,6 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "Budget": "semikit.reports.budget",
     "Exported": "semikit.run.export",
     "Model": "semikit.run.load",
     "Plan": "semikit.run.lifecycle",

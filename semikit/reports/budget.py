@@ -17,6 +17,8 @@ from semikit.run.grid import runs_in
 
 BASE = "supervised"
 """The method that learns from labels alone, in whose labels the others are counted."""
+_NONE = 0.05
+"""Points that are shown as 0.0."""
 _POWERS = (0.0, *np.geomspace(0.05, 2, 200).tolist())
 
 
@@ -37,7 +39,7 @@ class BudgetRow:
 @dataclass(frozen=True, slots=True)
 class Fit:
     """score = a - b * labels^-c; where c is 0 a straight line, score = a + b * log2(labels). `residual` is the root of
-    the mean squared distance from the means (points), None where there are no more of them than parameters.
+    the mean squared distance from the means (points), None where parameters enough lead the curve through all of them.
     """
 
     a: float
@@ -47,7 +49,7 @@ class Fit:
 
     def at(self, labels: float) -> float:
         """The score with so many labels."""
-        return self.a + self.b * (-(labels**-self.c) if self.c else math.log2(labels))
+        return min(self.a + self.b * (-(labels**-self.c) if self.c else math.log2(labels)), 100.0)
 
     def labels_at(self, score: float, least: float, most: float) -> float:
         """So many labels give a score, from `least` to `most`; the curve has to rise."""
@@ -55,7 +57,7 @@ class Fit:
         return float((-x) ** (-1 / self.c) if self.c else 2**x)
 
     def __str__(self) -> str:
-        form = f"- {self.b:.4g} labels^-{self.c:.2f}" if self.c else f"{self.b:+.4g} log2(labels)"
+        form = f"- {self.b:.4g} labels^-{self.c:.2f}" if self.c else f"{self.b:+.2f} log2(labels)"
         through = "through all means, so how well it fits is not known"
         far = through if self.residual is None else f"{self.residual:.2f} from the means (rms)"
         return f"{self.a:.1f} {form}, {far}"
@@ -86,9 +88,10 @@ def write_budget(folder: Path) -> Budget:
         metric, split = found[min(found)].results["metric"], said["split"]
     fits = {method: fit for method, of in by_method(rows).items() if (fit := fit_curve(of)) is not None}
     budget = Budget(folder, metric, split, rows, fits, spoken(rows, fits, metric))
-    rounded = ((len(r.scores), f"{r.mean:.2f}", "" if r.std is None else f"{r.std:.2f}") for r in rows)
-    table = [(r.method, r.labels, *texts, f"{r.minutes:.1f}") for r, texts in zip(rows, rounded, strict=True)]
-    write_table(folder / "budget.csv", [("method", "labels", "seeds", metric, "std", "minutes"), *table], "\n")
+    stds = ["" if row.std is None else f"{row.std:.2f}" for row in rows]
+    heads, columns = ("method", "labels", "seeds", metric, "std", "minutes"), zip(rows, stds, strict=True)
+    table = [(r.method, r.labels, len(r.scores), f"{r.mean:.2f}", std, f"{r.minutes:.1f}") for r, std in columns]
+    write_table(folder / "budget.csv", [heads, *table], "\n")
     write_json(folder / "budget.json", {**asdict(budget), "folder": str(folder)})
     draw_budget(budget, folder / "budget.png")
     return budget
@@ -101,7 +104,7 @@ def by_method(rows: Sequence[BudgetRow]) -> dict[str, list[BudgetRow]]:
 
 def fit_curve(rows: Sequence[BudgetRow]) -> Fit | None:
     """The curve nearest to the means of a method, by least squares in which every run counts alike: of two numbers of
-    labels a line, of more the best of the line and the power laws that rise to at most 100; None of one number.
+    labels a line, of more the best of the line and the power laws that rise, to at most 100; None of one number.
     """
     means, weights = [row.mean for row in rows], [len(row.scores) for row in rows]
     best, least = None, math.inf
@@ -109,8 +112,10 @@ def fit_curve(rows: Sequence[BudgetRow]) -> Fit | None:
         x = np.array([Fit(0, 1, c, None).at(row.labels) for row in rows])
         b, a = map(float, np.polyfit(x, means, 1, w=np.sqrt(weights)))
         distance = float(np.sqrt(np.average((a + b * x - means) ** 2, weights=weights)))
-        if distance < least and (not c or (b > 0 and a <= 100)):
-            best, least = Fit(a, b, c, distance if len(rows) > (3 if c else 2) else None), distance
+        end = a if c else a + b * math.log2(2 * rows[-1].labels)
+        if distance < least and ((end <= 100 and (b > 0 or not c)) or len(rows) == 2):
+            known = len(rows) > (3 if c else 2) or distance > _NONE
+            best, least = Fit(a, b, c, distance if known else None), distance
     return best
 
 
@@ -118,11 +123,11 @@ def spoken(rows: Sequence[BudgetRow], fits: Mapping[str, Fit], metric: str) -> l
     """What twice the labels would bring, and what the unlabelled images bring in labels, a sentence each."""
     said, base = list[str](), {row.labels: row for row in rows if row.method == BASE}
     for method, fit in fits.items():
-        of = [row for row in rows if row.method == method]
-        most = 2 * of[-1].labels
-        gain, head = fit.at(most) - fit.at(most / 2), f"{method}: twice the labels ({most}) would bring"
+        of = by_method(rows)[method]
+        gain = fit.at(most := 2 * of[-1].labels) - fit.at(most / 2)
         about = f"about {gain:+.1f} {metric} by the fit{_noise(of, gain)}"
-        said.append(f"{head} {about if gain > 0 else 'nothing by the fit: more labels did not bring more here'}.")
+        what = about if gain > _NONE else "nothing by the fit: more labels did not bring more here"
+        said.append(f"{method}: twice the labels ({most}) would bring {what}.")
     others = [row for row in rows if row.method != BASE and row.labels in base]
     said += [_worth(row, base[row.labels], list(base), fits.get(BASE), metric) for row in others]
     if not base:
@@ -154,9 +159,10 @@ def _worth(row: BudgetRow, same: BudgetRow, labels: Sequence[int], fit: Fit | No
     if abs(difference) <= spread:
         return f"{what} as {BASE} does{_noise([row, same], difference)}."
     side, verb = ("above", "bring") if difference > 0 else ("below", "cost")
-    if fit is None or fit.b <= 0:
+    least, most = labels[0], 2 * labels[-1]
+    if fit is None or fit.at(most) - fit.at(least) < _NONE:
         return f"{what} {side} {BASE}; in labels that is known where {BASE} rises with more numbers of labels."
-    least, most, score = labels[0], 2 * labels[-1], fit.at(row.labels) + difference
+    score = fit.at(row.labels) + difference
     head, end = f"The unlabelled images {verb}", most if difference > 0 else least
     if not fit.at(least) <= score <= fit.at(most):
         beyond = f"the fit of {BASE} with {end}, where it ends"

@@ -120,9 +120,7 @@ def _is_unfinished(folder: Path, wanted: Config) -> bool:
 
 
 def other_settings(folder: Path, wanted: Config) -> list[str]:
-    """What differs between the configuration of the run in `folder` and another, a line each, but for what was found
-    when the run began and stands in the folder.
-    """
+    """What differs from the configuration of the run in `folder`, a line each, but for what was found as it began."""
     raw = read_yaml(folder / "config.yaml")
     raw.pop("format", None)
     lines = difference(raw, wanted.to_raw())

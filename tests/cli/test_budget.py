@@ -34,7 +34,7 @@ class TestCurve:
         assert (fit.a, fit.b, fit.c, fit.residual) == (pytest.approx(25), pytest.approx(5), 0, None)
         assert fit.at(64) == pytest.approx(55)
         assert [fit.labels_at(score, 8, 64) for score in (45, 99)] == pytest.approx([16, 64])
-        assert str(fit).startswith("25.0 +5 log2(labels), through all means")
+        assert str(fit).startswith("25.0 +5.00 log2(labels), through all means")
         assert fit_curve([row(8, 40.0)]) is None
 
     def test_a_saturating_power_law_is_found(self) -> None:
@@ -46,14 +46,21 @@ class TestCurve:
         assert fit.at(1024) == pytest.approx(58.75, abs=0.05)
         assert fit.labels_at(52.5, 4, 512) == pytest.approx(28.4, abs=0.3)
 
+    def test_no_curve_leads_beyond_100(self) -> None:
+        steep, line = fit_curve([row(32, 39.0), row(64, 63.0), row(128, 85.0)]), fit_curve([row(2, 80.0), row(4, 95.0)])
+        assert steep is not None and line is not None  # noqa: PT018
+        assert steep.c > 0
+        assert 85 < steep.at(256) < 100
+        assert line.at(8) == 100
+
     def test_what_rises_faster_and_faster_is_a_line(self) -> None:
         """20, 21, 26 lie 2/3, 4/3 and 2/3 from 19.33, 22.33, 25.33; three seeds pull it to them."""
-        fit = fit_curve([row(4, 20.0), row(8, 21.0), row(16, 26.0)])
-        assert fit is not None
+        fit, pulled = (fit_curve([row(4, 20.0), row(8, *[21.0] * n), row(16, 26.0)]) for n in (1, 3))
+        bent = fit_curve([row(12, 38.0), row(23, 40.0), row(46, 39.0)])  # which no curve that rises passes through
+        assert fit is not None and pulled is not None and bent is not None  # noqa: PT018
         assert (fit.c, fit.at(8), fit.residual) == (0, pytest.approx(67 / 3), pytest.approx((8 / 9) ** 0.5))
-        pulled = fit_curve([row(4, 20.0), row(8, 21.0, 21.0, 21.0), row(16, 26.0)])
-        assert pulled is not None
         assert pulled.at(8) == pytest.approx(21.8)
+        assert bent.residual == pytest.approx(0.5465, abs=0.001)
 
 
 class TestSentences:
@@ -84,9 +91,10 @@ class TestSentences:
     def test_what_cannot_be_said(self) -> None:
         one = "m with 8 labels (45.0 mIoU, +5.0) scores above supervised; in labels that is known where"
         assert said(row(8, 40.0), row(8, 45.0, method="m"))[0].startswith(one)
-        falling = said(row(8, 40.0), row(9, 39.0), row(8, 45.0, method="m"))
-        assert falling[0].endswith("nothing by the fit: more labels did not bring more here.")
-        assert falling[1].startswith(one)
+        for last in (39.0, 40.0):
+            flat = said(row(8, 40.0), row(9, last), row(8, 45.0, method="m"))
+            assert flat[0].endswith("nothing by the fit: more labels did not bring more here.")
+            assert flat[1].startswith(one)
         assert said(row(8, 40.0), row(8, 40.0, method="m"))[0].endswith("scores as supervised does.")
         assert said(row(8, 45.0, method="m"), row(9, 46.0, method="m"))[1].endswith("add it to --methods.")
 
@@ -108,7 +116,7 @@ class TestGrid:
         (grid / "unimatch_v2-4/seed-0/results.json").unlink()
         call = ("budget", "seg", "--data", photo_data, *FLAGS, "-o", grid)
         plan = semikit(*call, "--labels", "2,4", "--dry-run")
-        assert plan.out.startswith("unimatch_v2: 1 runs to train, each 0 min 0 s here for 2 steps")
+        assert plan.out.startswith("unimatch_v2: 1 runs to train, each 0 min")
         assert f"1 of 4 runs to train in {grid}. Nothing" in " ".join(plan.out.split())
         done = semikit(*call, "--labels", "2,4")
         assert (done.code, done.err) == (0, "")
@@ -116,6 +124,8 @@ class TestGrid:
         assert f"semikit report {grid}/*-* -o {grid}/report.html" in done.out
         assert "going on at iteration 2" in (grid / "unimatch_v2-4/seed-0/log.txt").read_text()
         assert (grid / "supervised-2/seed-0/results.json").stat().st_mtime_ns == before
+        few, many = ((grid / f"supervised-{n}/seed-0/labeled.txt").read_text().split() for n in (2, 4))
+        assert set(few) < set(many)
         more = semikit(*call, "--labels", "6", "--methods", "supervised", "--quiet")
         record = json.loads((grid / "budget.json").read_text())
         rows = [(one["method"], one["labels"], list(one["scores"])) for one in record["rows"]]
@@ -124,10 +134,6 @@ class TestGrid:
         assert (grid / "budget.csv").read_text().startswith("method,labels,seeds,mIoU,std,minutes\nsupervised,2,1,")
         with Image.open(grid / "budget.png") as picture:
             assert picture.width > 600
-
-    def test_fewer_labels_are_among_more(self, grid: Path) -> None:
-        few, more = ((grid / f"supervised-{n}/seed-0/labeled.txt").read_text().split() for n in (2, 4))
-        assert set(few) < set(more)
 
     def test_the_function_reads_what_is_there(self, grid: Path, photo_data: Path) -> None:
         settings = {**{f"model.{key}": value for key, value in photos.MODEL.items()}, "train.group": 2}
