@@ -56,6 +56,7 @@ def train(
     patience: int | None = None,
     log: str | None = None,
     start_from: Place | None = None,
+    teacher: Place | None = None,
     workers: int | None = None,
     gpus: int | None = None,
     device: str | None = None,
@@ -72,7 +73,8 @@ def train(
     `data` is a folder, a YAML file, or a mapping with the content of one (relative paths count from `root` or the
     current folder); `labels` a number, "1/8", "10%" or a file; `fold` which of the folds of the data (`folds: 5`) are
     the validation images; `settings` holds any other key, as `{"optimizer.lr": 1e-4}`;
-    `seeds` trains once for each; `start_from` is a run or weights file whose best network training begins with;
+    `seeds` trains once for each; `start_from` is a run or weights file whose best network training begins with,
+    `teacher` one whose network gives the pseudo-labels in place of the EMA teacher;
     `resume` is a run folder or "last", with which only settings of the run may be given,
     and `accept_data_changes`, where labelled files were edited since it stopped;
     `gpus` starts as many processes. `reporter` follows the run (or what makes one, for each of several seeds); other

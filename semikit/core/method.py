@@ -55,6 +55,8 @@ class Method(nn.Module, ABC):
         self.register_buffer("class_weights", weights, persistent=False)
         self.ema_decay = config.ema_decay
         self.label_pass: NetworkCall = call
+        self.given: tuple[nn.Module, ...] = ()
+        """A trained network that labels in place of both; in a tuple, for it is no part of the method: never saved."""
         self.student_labels = isinstance(config, UnlabeledSettings) and config.teacher == "student"
 
     def train(self, mode: bool = True) -> Self:
@@ -64,11 +66,11 @@ class Method(nn.Module, ABC):
         return self
 
     @property
-    def label_source(self) -> Network:
-        """Whose pseudo-labels are learned at this step. The trainer's guards may switch `student_labels`, as they may
-        lower `ema_decay`, while a run goes on.
+    def label_source(self) -> nn.Module:
+        """Whose pseudo-labels are learned at this step: images (B, C, H, W) -> logits (B, K, *S). The trainer's guards
+        may switch `student_labels`, as they may lower `ema_decay`, while a run goes on.
         """
-        return self.student if self.student_labels else self.teacher
+        return self.given[0] if self.given else self.student if self.student_labels else self.teacher
 
     def extra_parameters(self) -> list[nn.Parameter]:
         """What the method itself learns beside the student (a head of its own); at the rate of the decoder."""

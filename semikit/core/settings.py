@@ -6,6 +6,7 @@ and the latter with the values of the papers on classification.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -23,8 +24,6 @@ RENAMED_LABELS = {
 }
 """Keys that pseudo-labels had before: what they are called now."""
 
-Teacher = Literal["ema", "student", "auto"]
-
 
 def named_kind(raw: Any) -> Any:
     """A group of settings of which only the kind is given (`alignment: queue`) as the group."""
@@ -34,6 +33,24 @@ def named_kind(raw: Any) -> Any:
 def optional_kind(raw: Any) -> Any:
     """The same of a group that may be left out: `none`."""
     return None if raw == "none" else named_kind(raw)
+
+
+@final
+class GivenTeacher(Settings):
+    """A trained network that gives the pseudo-labels, and does not learn (distilling)."""
+
+    run: str
+    """Run folder or weights file."""
+    digest: str | None = None
+    """SHA-256 of its weights; null: taken when the run begins."""
+
+
+def named_run(raw: Any) -> Any:
+    """A path (of more than one part) as the group of settings of a given teacher."""
+    return {"run": raw} if isinstance(raw, str) and len(Path(raw).parts) > 1 else raw
+
+
+Teacher = Annotated[Literal["ema", "student", "auto"] | GivenTeacher, BeforeValidator(named_run)]
 
 
 @final
@@ -61,7 +78,8 @@ class UnlabeledSettings(MethodSettings):
     """The unlabelled loss."""
 
     teacher: Teacher = "ema"
-    """Whose pseudo-labels: the EMA teacher's, the student's, or the teacher's until it stays far behind (auto)."""
+    """Whose pseudo-labels: the EMA teacher's, the student's, the teacher's until it stays far behind (auto), or those
+    of another run's network, which stays as it is (`--teacher RUN`)."""
     weight: float = Field(default=1.0, ge=0)
     """Weight λ of the unlabelled loss."""
     loss: Literal["released", "paper"] = "released"
@@ -116,7 +134,8 @@ class JointSettings(PseudoLabelSettings):
     """
 
     teacher: Teacher = "student"
-    """Whose pseudo-labels: the student's own, out of its training pass, the EMA teacher's, or auto (see ema)."""
+    """Whose pseudo-labels: the student's own, out of its training pass, the EMA teacher's, auto (see ema), or those of
+    another run's network (`--teacher RUN`)."""
     forward: Forward = "joint"
     """How images pass through the student: auto, fused, separate or joint."""
     loss: Literal["released", "paper"] = "paper"

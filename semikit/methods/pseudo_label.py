@@ -11,7 +11,7 @@ from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
-from semikit.core.settings import ThresholdSettings, UnlabeledSettings
+from semikit.core.settings import Teacher, ThresholdSettings, UnlabeledSettings
 from semikit.core.student_views import logits_of
 from semikit.core.thresholds import threshold_of
 
@@ -20,7 +20,7 @@ from semikit.core.thresholds import threshold_of
 class PseudoLabelConfig(ThresholdSettings, UnlabeledSettings):
     """Settings of Pseudo-Label, as in USB."""
 
-    teacher: Literal["ema", "student", "auto"] = "student"
+    teacher: Teacher = "student"
     """Who gives the pseudo-labels: the student in its own training pass, the EMA teacher, or auto (see ema)."""
     forward: Literal["separate", "joint"] = "separate"
     """separate: labelled images, then weak views; joint: both in one call."""

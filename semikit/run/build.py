@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import TypeVar, final
 
 import torch
+from torch import nn
 
 from semikit.core.batch import Requirements, RunInfo
 from semikit.core.method import Method
@@ -21,6 +22,7 @@ from semikit.models.siamese import DATES
 from semikit.registry import METHODS, TASKS
 from semikit.run.config import FORMAT, Config
 from semikit.run.start import begin_with
+from semikit.run.teacher import given_teacher
 from semikit.tasks._pixels import PixelViews
 from semikit.training.bad_files import BadFiles
 from semikit.training.checkpoint import has_checkpoint
@@ -41,6 +43,8 @@ from semikit.training.reporter import Reporter
 from semikit.training.settings import Schedule, check_micro_batches, schedule_of
 from semikit.training.step import Stepper
 from semikit.training.trainer import Trainer
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @final
@@ -125,7 +129,7 @@ def build_task(config: Config) -> Task:
     return task
 
 
-def placed(network: Network, device: torch.device) -> Network:
+def placed(network: AnyModule, device: torch.device) -> AnyModule:
     """The network on its device, in the layout that convolutions run about twice as fast in, on CPUs too."""
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -229,6 +233,7 @@ def build_run(
     config = with_passes(config, network, device) if begins else config
     if train.start_from is not None and not has_checkpoint(folder / "weights"):  # which a run that goes on has
         begin_with(config, network, task, reporter)
+    config, teacher = given_teacher(config, task, network)
     run_info = RunInfo(
         num_classes=len(task.class_names),
         num_labeled=task.counts.labeled,
@@ -242,6 +247,7 @@ def build_run(
     )
     method: Method = METHODS.get(config.method_name)(network, config.method, run_info)
     method.to(device)
+    method.given = () if teacher is None else (placed(teacher, device),)
     config = planned(replace(config, data=task.settled(config.data)), method, task, device, reporter)
     train = config.train
     method.label_pass = compiled(method.label_pass, train.compile)

@@ -38,6 +38,7 @@ KEYS: Mapping[str, str] = {
     "patience": "train.patience",
     "log": "train.log",
     "start_from": "train.start_from",
+    "teacher": "method.teacher",
     "workers": "train.workers",
     "crop": "views.weak.crop",
 }
@@ -151,7 +152,7 @@ def _located(flag: str, value: Any) -> Any:
     """Files and folders as absolute paths, so that the written configuration works from any folder."""
     if flag == "unlabeled":
         return [text if _is_published(text) else str(Path(text).absolute()) for text in value]
-    if flag == "start_from":
+    if flag in ("start_from", "teacher"):
         return str(Path(value).absolute())
     amount = re.fullmatch(r"[\d./]+%?", value) if flag == "labels" else None
     if flag in ("labels", "weights") and not amount and Path(value).is_file():

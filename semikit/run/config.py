@@ -39,6 +39,7 @@ FREE = (
         "train.shard:",
     ),
     *("train.max_bad_files:", "model.checkpointing:", "name:", "views.cache:", "views.cache_gb:"),
+    "method.teacher.run:",
 )
 """What may differ when a run is resumed: it does not change what is learned."""
 

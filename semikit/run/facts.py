@@ -9,6 +9,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from semikit.core.batch_norm import has_batch_norm
+from semikit.core.settings import GivenTeacher
 from semikit.models.encoders.names import ENCODERS, SENSORS
 from semikit.models.settings import EncoderSettings
 from semikit.models.weights.sensors import sensor_weights
@@ -75,7 +76,7 @@ def _rate_notices(config: Config, encoder: nn.Module) -> list[str]:
 def facts_of(run: build.Run, processes: int) -> dict[str, str]:
     """What the start panel says of a run in so many processes."""
     config, counts, schedule = run.config, run.task.counts, run.schedule
-    train, network = config.train, run.network
+    train, network, teacher = config.train, run.network, getattr(config.method, "teacher", None)
     weights = run.config.train.class_weights
     step = describe_step(train, processes, build.requirements_of(config).unlabeled)
     draws = schedule.iterations * train.batch
@@ -92,6 +93,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         **({"class weights": weights_line(weights)} if isinstance(weights, dict) else {}),
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
         "weights": f"{config.model.weights}{_origin(config.model)} · licence: {_licence(config.model)}",
+        **({"teacher": f"{teacher.run}, frozen"} if isinstance(teacher, GivenTeacher) else {}),
         **({"from": train.start_from} if train.start_from else {}),
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",

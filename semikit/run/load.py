@@ -60,6 +60,9 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     return network.eval(), metadata
 
 
+Loaded = tuple[Network, Mapping[str, Any]]
+"""A network and what its file tells."""
+
 _FITTING = {
     "task": "task",
     "class_names": "classes",
@@ -82,18 +85,23 @@ def load_ensemble(paths: Sequence[Path]) -> tuple[list[Network], dict[str, Any]]
     networks = [first]
     for path in paths[1:]:
         network, other = load_network(path)
-        found = {what: (other.get(key), metadata.get(key)) for key, what in _FITTING.items()}
-        found["orientation of photos"] = orientation_of(other), orientation_of(metadata)
-        found["channels"] = len(network.mean), len(first.mean)  # type: ignore[arg-type]
-        for what, (its, first_one) in found.items():
-            if its != first_one:
-                raise InputError(
-                    f"--ensemble {path}: its {what}: {in_one_line(its)}; of {paths[0]}: {in_one_line(first_one)}. Runs "
-                    "are averaged where task, classes and the images they take are the same: give runs of the same "
-                    "data, such as those of several seeds."
-                )
+        refuse_other_images("--ensemble", path, (network, other), str(paths[0]), (first, metadata))
         networks.append(network)
     return networks, metadata
+
+
+def refuse_other_images(flag: str, path: Path, one: Loaded, name: str, other: Loaded) -> None:
+    """Raise where a network given with a flag predicts something else than another one, or takes other images."""
+    (network, metadata), (first, known) = one, other
+    found = {what: (metadata.get(key), known.get(key)) for key, what in _FITTING.items()}
+    found["orientation of photos"] = orientation_of(metadata), orientation_of(known)
+    found["channels"] = len(network.mean), len(first.mean)  # type: ignore[arg-type]
+    for what, (its, first_one) in found.items():
+        if its != first_one:
+            raise InputError(
+                f"{flag} {path}: its {what}: {in_one_line(its)}; of {name}: {in_one_line(first_one)}. Task, classes "
+                "and the images that networks take have to be the same: give runs of the same data."
+            )
 
 
 def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:

@@ -156,7 +156,9 @@ class TeacherGuard(Guard):
         self.remedies = remedies
         self.method = remedies.method
         self.may_switch = may_switch
-        self.labels_alone = self.method.student_labels  # from the start: how the teacher does is of no matter
+        self.labels_alone = (
+            self.method.label_source is not self.method.teacher
+        )  # from the start: how the teacher does is of no matter
         self.behind = 0
         self.settled = 0
         """The step from which a teacher that follows faster is looked at again."""

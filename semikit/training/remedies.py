@@ -12,6 +12,7 @@ from torch import nn
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.pseudo_labels import PseudoLabelRule
+from semikit.core.settings import GivenTeacher
 from semikit.core.thresholds import ClassThreshold, FixedThreshold
 
 QUANTILE = 0.8
@@ -141,7 +142,7 @@ class StudentLabels(Remedy):
     def value(self, method: Method, step: int) -> float | None:
         """See `Remedy.value`: not where the method's own step asks its teacher (SimMatch)."""
         choices = get_args(type(method.config).model_fields["teacher"].annotation)
-        return None if method.student_labels or "auto" not in choices else 1.0
+        return None if method.label_source is not method.teacher or GivenTeacher not in choices else 1.0
 
     def apply(self, method: Method, step: int, value: float) -> None:
         """See `Remedy.apply`."""
@@ -238,7 +239,7 @@ class Remedies:
 
 def untrained(method: Method, step: int) -> bool:
     """Whether an average that gives the labels still holds more than a part of the weights it began with."""
-    return not (method.student_labels or method.config.ema_ramp) and method.ema_decay**step > FORGOTTEN
+    return method.label_source is method.teacher and not method.config.ema_ramp and method.ema_decay**step > FORGOTTEN
 
 
 def lower_threshold(method: Method) -> str | None:
