@@ -116,12 +116,10 @@ class ClassEvaluation:
         labels = torch.from_numpy(np.asarray(source.labels)).to(inference.device)
         for images, part in self.batches(source, np.asarray(indices, np.intp)):
             shares = self.logits(network, images, inference).float().softmax(1)
-            confidence, classes = shares.max(1)
-            for k, index in enumerate(part.tolist()):
-                known = labels[index] >= 0
-                yield Examined(
-                    index, [images[k]], shares[k], classes[k], confidence[k], labels[index].clamp(min=0), known
-                )
+            for index, image, share in zip(part.tolist(), images, shares, strict=True):
+                known, pieces = labels[index], [((), share)]
+                choose = lambda one: one.max(0)[::-1]  # noqa: E731
+                yield Examined.of(index, [image], pieces, choose, known.clamp(min=0), known >= 0, 1)
 
     def comparison(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> Image.Image:
         """Some images spread over a source, each with its class and what every network takes it for."""

@@ -25,7 +25,7 @@ from semikit.distributed.collectives import own_share
 from semikit.errors import ConfigError, DataError, unknown
 from semikit.inference.class_choice import AUTO, ClassChoice, change_of
 from semikit.inference.ensemble import Ensemble, Views
-from semikit.inference.inspection import Examined
+from semikit.inference.inspection import Examined, most_sampled
 from semikit.inference.pictures import displayed, heat, sheet, sheet_legend, striped_outside
 from semikit.inference.streamed import Coverage, Piece, predicted, whole
 from semikit.inference.windows import (
@@ -233,6 +233,7 @@ class PixelEvaluation:
         """Images of a source one by one, predicted as they are scored; of large rasters the middle."""
         ensemble, device = Ensemble((network,), inference), inference.device
         indices = range(len(source)) if chosen is None else chosen
+        sampled = most_sampled(len(self.class_names), len(indices))
 
         def read(place: int) -> tuple[Any, Any, Any]:
             extent = source.extent(indices[place])
@@ -240,10 +241,10 @@ class PixelEvaluation:
             return _labeled_image(source, indices[place], middle(extent, _EXAMINED) if extent and large else None)
 
         for index, (image, labels, valid) in zip(indices, read_ahead(read, len(indices)), strict=True):
-            shares = ensemble.whole(image, self.settings, self.crop)
-            yield Examined(
-                index, displayed(image), shares, *self.choice(shares), *_truth(labels, valid, device).values()
-            )
+            parts = whole(image, None, ensemble, self.settings, self.crop)
+            pieces = ((one.region.slices, one.probabilities) for one in parts)
+            truth = _truth(labels, valid, device)
+            yield Examined.of(index, displayed(image), pieces, self.choice, truth["labels"], truth["valid"], sampled)
 
     def comparison(
         self,

@@ -5,9 +5,9 @@ K classes; S is (H, W) of pixels and () of whole images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -25,19 +25,52 @@ _TEMPERATURES = (0.05, 20.0)
 @final
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One image with its truth and what a network says of it.
+    """One image with its truth and what a network says of it, without the probabilities of all its classes.
 
-    `dates` are pictures (H, W, 3) uint8, one for each date; `probabilities` (K, *S), `classes`, `confidence`, `labels`
-    and `valid` (*S) are on the device of the network.
+    `dates` are pictures (H, W, 3) uint8, one for each date; `classes`, their probability `confidence`, that of the
+    labels `own`, `most` probable classes, their probability `surest`, `labels` and `valid` are (*S), on the device of
+    the network; `sampled` (N, K) are probabilities of some valid positions, and `known` (N,) their labels.
     """
 
     index: int
     dates: Sequence[NDArray[np.uint8]]
-    probabilities: Tensor
     classes: Tensor
     confidence: Tensor
+    own: Tensor
+    most: Tensor
+    surest: Tensor
     labels: Tensor
     valid: Tensor
+    sampled: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(
+        cls, index: int, dates: Sequence[NDArray[np.uint8]], pieces: Iterable[tuple[Any, Tensor]],
+        choose: Callable[[Tensor], Sequence[Tensor]], labels: Tensor, valid: Tensor, most_sampled: int,
+    ) -> Examined:  # fmt: skip
+        """From probabilities (K, *part) of parts of an image, each with its place: an index of (*S); `choose` gives
+        classes and confidence. Positions are sampled at even distances.
+        """
+        shares = torch.empty((3, *labels.shape), device=labels.device)
+        numbers = torch.empty((2, *labels.shape), dtype=torch.int32, device=labels.device)
+        places = valid.flatten().nonzero()[:, 0]
+        even = np.unique(np.linspace(0, max(len(places) - 1, 0), most_sampled).astype(np.int64))[: len(places)]
+        chosen, sampled = torch.zeros_like(valid), []
+        chosen.view(-1)[places[torch.from_numpy(even).to(places.device)]] = True
+        for at, found in pieces:
+            numbers[0][at], shares[0][at] = choose(found)
+            shares[1][at] = found.gather(0, labels[at][None])[0]
+            shares[2][at], numbers[1][at] = found.max(0)
+            sampled.append((found[:, chosen[at]].T, labels[at][chosen[at]]))
+        (classes, most), (confidence, own, surest) = numbers, shares
+        drawn, known = map(torch.cat, zip(*sampled, strict=True))
+        return cls(index, dates, classes, confidence, own, most, surest, labels, valid, drawn, known)
+
+
+def most_sampled(num_classes: int, images: int) -> int:
+    """Of how many positions of each image the probabilities are kept."""
+    return max(1, _VALUES // (num_classes * max(images, 1)))
 
 
 @final
@@ -90,9 +123,9 @@ class Inspection:
         self.matrix = torch.zeros(self.num_classes, self.num_classes, dtype=torch.long)
         self._error = CalibrationError(_BINS)
         # In one piece: many small ones among large ones that come and go would leave the memory in fragments.
-        self._each = max(1, _VALUES // (self.num_classes * max(self.images, 1)))
-        self._shares = torch.zeros(self._each * self.images, self.num_classes)
-        self._labels = torch.zeros(self._each * self.images, dtype=torch.long)
+        count = most_sampled(self.num_classes, self.images) * self.images
+        self._shares = torch.zeros(count, self.num_classes)
+        self._labels = torch.zeros(count, dtype=torch.long)
         self._sampled = 0
 
     def add(self, found: Examined) -> None:
@@ -101,14 +134,12 @@ class Inspection:
         if not valid.any():
             return
         labels = found.labels.flatten()[valid].long()
-        shares = found.probabilities.flatten(1)[:, valid] if found.labels.ndim else found.probabilities[:, None]
         right = found.classes.flatten()[valid].long() == labels
         matrix = count(found.classes.long(), found.labels.long(), found.valid, self.num_classes).cpu()
         self.matrix += matrix
-        surest, most = shares.max(0)
-        self._error.update(surest.cpu(), most.cpu(), labels.cpu())
-        self._sample(shares, labels)
-        by_class = self._by_class(matrix) if found.labels.ndim else {int(labels): float(shares[labels])}
+        self._error.update(*(one.flatten()[valid].cpu() for one in (found.surest, found.most.long(), found.labels)))
+        self._sample(found.sampled, found.known)
+        by_class = self._by_class(matrix) if found.labels.ndim else {int(labels): float(found.own)}
         self.records.append(
             ImageRecord(
                 found.index,
@@ -120,12 +151,10 @@ class Inspection:
         )
 
     def _sample(self, shares: Tensor, labels: Tensor) -> None:
-        """Keep some of the positions of an image, at even distances: probabilities (K, N) and classes (N,)."""
-        places = torch.from_numpy(np.unique(np.linspace(0, len(labels) - 1, self._each).astype(np.int64)))
-        kept = slice(self._sampled, self._sampled + len(places))
-        self._shares[kept] = shares[:, places.to(shares.device)].T.cpu()
-        self._labels[kept] = labels[places.to(labels.device)].cpu()
-        self._sampled += len(places)
+        """Keep probabilities (N, K) and classes (N,)."""
+        kept = slice(self._sampled, self._sampled + len(labels))
+        self._shares[kept], self._labels[kept] = shares.cpu(), labels.cpu()
+        self._sampled += len(labels)
 
     def _by_class(self, matrix: Tensor) -> dict[int, float]:
         """IoU of the classes of one image that count for its score."""

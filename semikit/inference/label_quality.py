@@ -40,7 +40,7 @@ def average_confidence(every: Iterable[Examined], num_classes: int) -> Tensor:
     for found in every:
         counted = _counted(found).flatten()
         labels = found.labels.flatten()[counted].long()
-        own = found.probabilities.reshape(num_classes, -1)[:, counted].gather(0, labels[None])[0].double()
+        own = found.own.flatten()[counted].double()
         for row, weights in zip(sums, (own, torch.ones_like(own)), strict=True):
             row += torch.bincount(labels, weights, num_classes).cpu()
     return torch.where(sums[1] > 0, sums[0] / sums[1], torch.inf).float()
@@ -49,7 +49,7 @@ def average_confidence(every: Iterable[Examined], num_classes: int) -> Tensor:
 def suggested(found: Examined, thresholds: Tensor) -> Tensor:
     """The network's class (*S) where it is as probable as on average, else -1; also -1 near borders between labels."""
     classes = found.classes.long()
-    sure = found.probabilities.gather(0, classes[None])[0] >= thresholds.to(classes.device)[classes]
+    sure = found.confidence >= thresholds.to(classes.device)[classes]
     return torch.where(sure & _counted(found), classes, -1)
 
 
@@ -115,8 +115,8 @@ class LabelAudit:
             self._contradictions.append(self._contradiction(found, other, wrong))
 
     def _contradiction(self, found: Examined, other: Tensor, wrong: Tensor) -> Contradiction:
-        labels, sure = found.labels.long(), found.probabilities.gather(0, other.clamp(min=0)[None])[0]
-        ahead = torch.where(wrong, sure - found.probabilities.gather(0, labels[None])[0], 0.0)
+        labels, sure = found.labels.long(), found.confidence
+        ahead = torch.where(wrong, sure - found.own, 0.0)
         pairs = torch.where(wrong, labels * self.num_classes + other, -1).reshape(labels.shape or (1, 1)).cpu().numpy()
         areas, first = connected(pairs)
         sums = np.bincount(areas.ravel(), ahead.float().cpu().numpy().ravel())

@@ -104,34 +104,25 @@ def refuse_other_images(flag: str, path: Path, one: Loaded, name: str, other: Lo
             )
 
 
-def _from_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:
-    """The better of student and teacher at the time the checkpoint was written."""
+def _from_checkpoint(path: Path, which: str | None = None) -> tuple[Network, dict[str, Any]]:
+    """Student or teacher of a checkpoint: unless said, the better one at the time it was written."""
     state = read_checkpoint(path)
     metadata = checked(state["metadata"], path)
+    with contents_of(path):
+        network: Network = TASKS.get(metadata["task"]).rebuild(metadata)
+        prefix = f"{which or state['best'].get('model', 'teacher')}."
+        weights = {k.removeprefix(prefix): v for k, v in state["method"].items() if k.startswith(prefix)}
+        model: EncoderSettings = TASKS.get(metadata["task"]).Model.model_validate(state["config"]["model"])
+        network.load_state_dict(weights if model.lora is None else merged(weights, model.lora))
     if "threshold" in state["best"]:
         metadata["best"] = {"threshold": state["best"]["threshold"]}
-    return _of_checkpoint(state, metadata, state["best"].get("model", "teacher"), path), metadata
+    return network.eval(), metadata
 
 
 def student_and_teacher(run: Path) -> list[Network]:
     """Both networks of the last checkpoint of a run folder; none where there is none."""
     path = run / "weights" / LAST
-    if not path.is_file():
-        return []
-    state = read_checkpoint(path)
-    metadata = checked(state["metadata"], path)
-    return [_of_checkpoint(state, metadata, which, path) for which in ("student", "teacher")]
-
-
-def _of_checkpoint(state: Mapping[str, Any], metadata: Mapping[str, Any], which: str, path: Path) -> Network:
-    with contents_of(path):
-        task = TASKS.get(metadata["task"])
-        network: Network = task.rebuild(metadata)
-        prefix = f"{which}."
-        weights = {k.removeprefix(prefix): v for k, v in state["method"].items() if k.startswith(prefix)}
-        model: EncoderSettings = task.Model.model_validate(state["config"]["model"])
-        network.load_state_dict(weights if model.lora is None else merged(weights, model.lora))
-    return network.eval()
+    return [_from_checkpoint(path, which)[0] for which in ("student", "teacher")] if path.is_file() else []
 
 
 @final

@@ -29,8 +29,8 @@ def whole(shares: list[float], label: int, index: int = 0, picture: Any = None) 
     """An image of one class, by its probabilities."""
     probabilities = torch.tensor(shares)
     image = np.zeros((8, 8, 3), np.uint8) if picture is None else picture
-    confidence, classes = probabilities.max(0)
-    return Examined(index, [image], probabilities, classes, confidence, torch.tensor(label), torch.tensor(True))
+    choose = lambda one: one.max(0)[::-1]  # noqa: E731
+    return Examined.of(index, [image], [((), probabilities)], choose, torch.tensor(label), torch.tensor(True), 1)
 
 
 def maps(labels: Any, network: Any, sure: float = 0.9) -> Examined:
@@ -39,7 +39,8 @@ def maps(labels: Any, network: Any, sure: float = 0.9) -> Examined:
     other = torch.where(classes == 1, sure, 1 - sure)
     image = np.zeros((*truth.shape, 3), np.uint8)
     valid = torch.ones_like(truth, dtype=torch.bool)
-    return Examined(0, [image], torch.stack([1 - other, other]), classes, torch.full(truth.shape, sure), truth, valid)
+    choose = lambda one: (classes, torch.full(truth.shape, sure))  # noqa: E731
+    return Examined.of(0, [image], [((...,), torch.stack([1 - other, other]))], choose, truth, valid, 1)
 
 
 def audited(every: list[Examined], classes: int = 2) -> LabelAudit:

@@ -207,8 +207,8 @@ def examined(index: int, classes: Any, labels: Any) -> Examined:
     shares = torch.nn.functional.one_hot(torch.tensor(classes), 3).movedim(-1, 0) * 0.7 + 0.1
     known = torch.tensor(labels)
     picture = np.random.default_rng(index).integers(0, 256, (400, 500, 3)).astype(np.uint8)
-    confidence, found = shares.max(0)
-    return Examined(index, [picture], shares, found, confidence, known.clamp(min=0), known >= 0)
+    choose = lambda one: one.max(0)[::-1]  # noqa: E731
+    return Examined.of(index, [picture], [((...,), shares)], choose, known.clamp(min=0), known >= 0, 100)
 
 
 def test_scores_of_one_image() -> None:

@@ -20,7 +20,7 @@ from semikit.core.task import Final, Inference
 from semikit.data.palette import palette
 from semikit.data.samples import Samples
 from semikit.errors import DataError
-from semikit.inference import streamed, windows
+from semikit.inference import inspection, streamed, windows
 from semikit.inference.evaluation import PixelEvaluation
 from semikit.inference.windows import EvaluateSettings, normalized, read_ahead
 from semikit.metrics.change import change_metrics
@@ -98,10 +98,17 @@ def test_large_images_are_scored_part_by_part(window: str, tta: str, monkeypatch
     names = tuple(f"c{k}" for k in range(classes))
     form = PixelEvaluation(names, settings, 64, palette(classes), scores_of_pixels, final=Final(tta=tta))
     expected, shown = form.scores({"n": network}, source, INFERENCE), form._shown(network, source.images[0], INFERENCE)
+    monkeypatch.setattr(inspection, "_VALUES", 2 * classes * 1000)
+    examined = list(form.examined(network, source, INFERENCE))
     monkeypatch.setattr(windows, "_SCORES", 60 * 90 * classes)
     monkeypatch.setattr(streamed, "_STRIP_BYTES", 4 * 8 * 301 * classes)
     with Largest() as seen:
         found = form.scores({"n": network}, source, INFERENCE)
+        again = list(form.examined(network, source, INFERENCE))
+    for before, after in zip(examined, again, strict=True):
+        for name in ("classes", "confidence", "own", "most", "surest"):
+            torch.testing.assert_close(getattr(after, name), getattr(before, name), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(after.sampled.sum(0), before.sampled.sum(0))
     if window == "original" or tta == "none":
         assert found == expected
     assert seen.most < classes * 203 * 301
