@@ -28,6 +28,10 @@ class SemikitError(Exception):
     exit_code = 1
     of_all = False
 
+    def _render_traceback_(self) -> list[str]:
+        """Lines that IPython shows in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class InputError(SemikitError, ValueError):
     """The user's input is wrong."""

@@ -12,7 +12,7 @@ from torch import nn
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.pseudo_labels import PseudoLabelRule
-from semikit.core.settings import GivenTeacher
+from semikit.core.settings import GivenTeacher, ThresholdSettings
 from semikit.core.thresholds import ClassThreshold, FixedThreshold
 
 QUANTILE = 0.8
@@ -66,8 +66,9 @@ class ClassThresholds(Remedy):
 
     def value(self, method: Method, step: int) -> float | None:
         """See `Remedy.value`."""
-        threshold = _part(method, PseudoLabelRule).threshold
-        return QUANTILE if isinstance(threshold, FixedThreshold) and threshold.threshold > 0 else None
+        threshold, config = _part(method, PseudoLabelRule).threshold, method.config
+        fixed = isinstance(config, ThresholdSettings) and config.threshold > 0
+        return QUANTILE if fixed and isinstance(threshold, FixedThreshold) else None
 
     def apply(self, method: Method, step: int, value: float) -> None:
         """See `Remedy.apply`."""

@@ -47,6 +47,11 @@ def acting(
     return Guards(method, acts=True), method
 
 
+def labelled_by(teacher: str, name: str) -> Method:
+    """AdaMatch has no other teacher than the student."""
+    return tiny.method(name, teacher="student" if name == "adamatch" else teacher)
+
+
 def evaluate(
     guards: Guards, *scores: dict[str, float], confident: float = 0.9, classes: ClassSums = FINE, first: int = 100
 ) -> list[list[str]]:
@@ -55,11 +60,11 @@ def evaluate(
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_which_methods_can_take_which_remedy(name: str) -> None:
-    own_thresholds = {"flexmatch", "freematch", "softmatch", "mean_teacher"}
-    method = tiny.method(name, teacher="ema")
+    own_thresholds = {"flexmatch", "freematch", "softmatch", "adamatch", "mean_teacher", "cutmix_seg"}
+    method = labelled_by("ema", name)
     remedies = Remedies(method, acts=True)
     assert (remedies.open(CLASS_THRESHOLDS, 100) is None) == (name in own_thresholds)
-    assert (remedies.open(STUDENT_LABELS, 100) is None) == (name == "simmatch")
+    assert (remedies.open(STUDENT_LABELS, 100) is None) == (name in ("simmatch", "adamatch"))
     assert remedies.open(FASTER_TEACHER, 100) == pytest.approx(0.9)
     assert remedies.open(RAMP_AGAIN, 100) == (40 if name in ("mean_teacher", "pseudo_label") else 10)
 
@@ -68,7 +73,7 @@ def test_which_methods_can_take_which_remedy(name: str) -> None:
 @pytest.mark.parametrize("name", LEARNING)
 def test_what_is_named_to_try_can_be_set(name: str, teacher: str) -> None:
     """Each KEY=VALUE of every notice is a setting of the method, other than the one it has."""
-    guards = Guards(tiny.method(name, teacher=teacher))
+    guards = Guards(labelled_by(teacher, name))
     found = [guards.evaluated(100 * n, FAR, share, None) for n, share in enumerate((0.0, 0.0, 0.9, 0.1), 1)]
     found += [guards.evaluated(500, FAR, 0.9, classes) for classes in (FINE, ALONE, FINE, LOST, LOST, LOST)]
     notices = [notice for notices in found for notice in notices]
@@ -83,12 +88,12 @@ def test_what_is_named_to_try_can_be_set(name: str, teacher: str) -> None:
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_a_guard_that_only_tells_changes_nothing(name: str) -> None:
-    method = tiny.method(name, teacher="ema")
+    method = labelled_by("ema", name)
     guards = Guards(method)
     before, keys = method.ema_decay, list(method.state_dict())
     for classes in (FINE, ALONE, ALONE, LOST, LOST, LOST):
         guards.evaluated(100, FAR, 0.0, classes)
-    assert (method.ema_decay, list(method.state_dict()), method.student_labels) == (before, keys, False)
+    assert (method.ema_decay, list(method.state_dict()), method.student_labels) == (before, keys, name == "adamatch")
     assert guards.state_dict()["done"] == []
 
 
