@@ -30,7 +30,7 @@ _SIDE, _MAP = 16, 64
 """Sides of the small pictures and maps of labels by which images are compared."""
 _ALIKE, _LEVELS, _DIFFERENT = 0.99, 20, 0.1
 """The same picture: least correlation, largest difference (of 255) of small pictures; other labels: share of pixels."""
-_SHIFTED, _CLEAR = 2.0, 10.0
+SHIFTED, CLEAR = 2.0, 10.0
 """Pixels from which a shift counts; standard deviations that its peak is high."""
 
 
@@ -108,7 +108,7 @@ class LabelAudit:
         self._small.append((found.index, *_small(found)))
         if len(found.dates) > 1:
             down, right, clear = phase_shift(found.dates, (found.valid & (found.labels == 0)).cpu().numpy())
-            if np.hypot(down, right) > _SHIFTED and clear >= _CLEAR:
+            if np.hypot(down, right) > SHIFTED and clear >= CLEAR:
                 self.shifts.append((found.index, down, right, clear))
         wrong = (other >= 0) & (other != found.labels)
         if wrong.any():

@@ -44,6 +44,8 @@ _SAMPLED = 200
 _FOLDS = "folds"
 _SIDE = 400
 """Pixels that pictures of a contact sheet keep, about."""
+_LINES = ("rank and name", "label", "what the network says")
+"""Of an image of one class on the sheet."""
 
 Place = str | PathLike[str]
 Rows = list[dict[str, Any]]
@@ -182,7 +184,7 @@ class _Asked:
             cells[rank] = text, small
         ordered, title = [cells[rank] for rank in sorted(cells)], f"Labels to check: the first {len(cells)}"
         note = "image, label, what the network says instead"
-        drawn = drawn_sheet(title, note, ordered, names, self._colours()) if maps else gallery(ordered, ("label",))
+        drawn = drawn_sheet(title, note, ordered, names, self._colours()) if maps else gallery(ordered, _LINES)
         save_png(drawn, out / "sheet.png", OUTPUT)
 
     def _colours(self) -> NDArray[np.uint8]:
