@@ -50,11 +50,12 @@ class _LateFusion(nn.Module):
         assert isinstance(fusion, Fusion), type(fusion)
         self.unit1, self.unit2, self.out_conv = fusion.unit1, fusion.unit2, fusion.out_conv
 
-    def forward(self, coarse: Tensor | None, level: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, D, h, w) of the coarser path and of the level -> (B, D, *size)."""
+    def forward(self, coarse: Tensor | None, level: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """(B, D, h, w) of the coarser path and of the level -> (B, D, *size), None: twice as large."""
         if coarse is not None:
             assert self.unit1 is not None
             level = coarse + self.unit1(level)
-        enlarged = F.interpolate(self.unit2(level), size=size, mode="bilinear", align_corners=True)
+        twice = 2 if size is None else None
+        enlarged = F.interpolate(self.unit2(level), size, twice, mode="bilinear", align_corners=True)
         result: Tensor = self.out_conv(enlarged)
         return result

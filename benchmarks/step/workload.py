@@ -21,7 +21,7 @@ from semikit.models.siamese import DATES
 from semikit.registry import TASKS
 from semikit.run import build
 from semikit.run.config import Config, resolve
-from semikit.run.recipes import merge, task_recipe
+from semikit.run.recipes import compose, merge
 from semikit.tasks._pixels import PixelViewMaker, PixelViews
 from semikit.training.device import choose_device
 from semikit.training.step import Stepper
@@ -81,7 +81,7 @@ def configure(overrides: Mapping[str, Any], task: str = "seg") -> Config:
         InputError: for another method, or where `resolve` raises it.
     """
     made = {"data": MADE[task], "model": {"weights": "none"}, "method": {"name": "unimatch_v2"}}
-    config = resolve(merge(merge(task_recipe(task), made), overrides))
+    config = resolve(compose(task, above=merge(made, overrides)))
     if config.method_name != "unimatch_v2":
         raise InputError(f"the step that is measured is that of unimatch_v2, not {config.method_name}; leave it out.")
     return config

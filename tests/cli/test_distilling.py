@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_a_run_goes_on_with_the_same_teacher_alone(distil: Call, semikit: Call, 
 def test_the_plan_names_it(distil: Call, trained: Path) -> None:
     answer = distil("--dry-run")
     assert answer.code == 0, answer.err
-    assert f"{trained.name}, frozen" in "".join(answer.out.split("\n"))
+    assert f"{trained.name},frozen" in "".join(re.split(r"[\s│]+", answer.out))
 
 
 def test_teachers_that_do_not_fit(distil: Call, trained: Path, tmp_path: Path) -> None:

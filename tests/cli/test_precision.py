@@ -58,14 +58,15 @@ def test_recipes_for_ones_own_data_choose_and_published_ones_do_not() -> None:
         assert compose(task)["train"]["precision"] == "auto"
         for preset in recipes.recipe_names("presets", task):
             name = preset.partition("-")[0]
-            expected = "fp32" if name in recipes.recipe_names("datasets", task) and name != "shapes" else "auto"
+            published = name == "usb" or (name in recipes.recipe_names("datasets", task) and name != "shapes")
+            expected = "fp32" if published else "auto"
             assert compose(task, preset=preset)["train"]["precision"] == expected, preset
-    published = {
+    sets = {
         "seg": "ade20k cityscapes coco pascal",
         "cd": "levir whu",
         "cls": "cifar10 cifar100 imagenet stl10 svhn",
     }
-    for task, names in published.items():
+    for task, names in sets.items():
         for name in recipes.recipe_names("datasets", task):
             expected = "fp32" if name in names.split() else "auto"
             assert compose(task, name)["train"]["precision"] == expected, name

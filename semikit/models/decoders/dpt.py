@@ -48,9 +48,7 @@ class Fusion(nn.Module):
             assert self.unit1 is not None
             level = coarse + self.unit1(level)
         fused = self.out_conv(self.unit2(level))
-        twice = (
-            2 if size is None else None
-        )  # in a traced graph 2 * h may be taken for the image's side, which it is not
+        twice = 2 if size is None else None  # a traced graph may take the number 2 * h for the side of the images
         return functional.interpolate(fused, size=size, scale_factor=twice, mode="bilinear", align_corners=True)
 
 
