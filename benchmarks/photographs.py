@@ -3,7 +3,8 @@
     python benchmarks/photographs.py --out runs/photographs [--only camvid,cifar10] [--seeds 0,1,2] [--jobs 2]
 
 CamVid at 240x180 with 23 labels, tiles of LEVIR-CD with 10 labels and CIFAR-10 at 64 pixels with 250 labels
-(SEMIKIT_TEST_DATA names the folder they lie in), with efficientnet-lite0 and the ImageNet weights of its package. Every
+(SEMIKIT_TEST_DATA names the folder they lie in), with efficientnet-lite0 and the ImageNet weights of its package; with
+--people DIR also photographs of people (a clone of github.com/VikramShenoy97/Human-Segmentation-Dataset). Every
 row of `GRID` runs with every seed, through the command line, one thread each; rows called `tune…` are labelled-only
 runs of seed 0, from whose scores on val the tuned row was chosen by hand. Test images are read once a run, with the
 network that was best on val. Runs that have ended are kept, stopped ones go on; --report trains nothing. Writes
@@ -16,6 +17,7 @@ import argparse
 import csv
 import json
 import os
+import random
 import resource
 import shutil
 import statistics
@@ -40,6 +42,12 @@ test: {images: test/images, masks: test/masks}
 classes: [sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist]
 ignore: [11]
 """
+_PEOPLE = """\
+train: {images: train/images, masks: train/masks}
+val: {images: val/images, masks: val/masks}
+test: {images: test/images, masks: test/masks}
+classes: [background, person]
+"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ MILDER = (
 )
 LONGER = ("--iterations", "3000", "--eval-every", "300")
 LONGEST = ("--iterations", "5000", "--eval-every", "500")
+PEOPLE_10 = ("--labels", "10", "--iterations", "1000", "--eval-every", "100")
 GRID: dict[str, Study] = {
     "cifar10": Study(
         "cls",
@@ -100,6 +109,20 @@ GRID: dict[str, Study] = {
             "tune scale 0.5-2": (*SUPERVISED, "views.weak.scale=[0.5,2]"),
         },
     ),
+    "people": Study(
+        "seg",
+        (
+            *("--preset", "small-pretrained", "--labels", "5", "--iterations", "1500", "--eval-every", "150"),
+            *("--crop", "128", "evaluate.batch=10"),
+        ),
+        {
+            "labelled-only": SUPERVISED,
+            "labelled-only tuned": (*SUPERVISED, "views.labeled=strong"),
+            "unimatch_v2": V2,
+            "labelled-only 10 labels": (*SUPERVISED, *PEOPLE_10),
+            "unimatch_v2 10 labels": (*V2, *PEOPLE_10),
+        },
+    ),
     "levir": Study(
         "cd",
         (
@@ -122,7 +145,8 @@ def main() -> None:
     """Prepare the data, train what is missing, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default=",".join(GRID), help="data sets")
+    parser.add_argument("--only", default=None, help="data sets (default: all whose images are there)")
+    parser.add_argument("--people", type=Path, default=None, help="a clone of Human-Segmentation-Dataset")
     parser.add_argument("--rows", default=None, help="rows of the grid (default: all)")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
@@ -131,9 +155,11 @@ def main() -> None:
     seeds = [int(seed) for seed in given.seeds.split(",")]
     chosen = None if given.rows is None else given.rows.split(",")
     if not given.report:
-        cells = list(missing(given.out, given.only.split(","), chosen, seeds))
+        here = [name for name in GRID if name != "people" or given.people is not None]
+        cells = list(missing(given.out, here if given.only is None else given.only.split(","), chosen, seeds))
         for name in {cell.study for cell in cells}:
-            prepare(name, Path(os.environ["SEMIKIT_TEST_DATA"]), given.out / "data" / name)
+            source = given.people if name == "people" else Path(os.environ["SEMIKIT_TEST_DATA"])
+            prepare(name, source, given.out / "data" / name)
         with ThreadPoolExecutor(given.jobs) as pool:
             for line in pool.map(lambda cell: cell.train(), cells):
                 print(line, flush=True)
@@ -233,7 +259,7 @@ def prepare(name: str, source: Path, target: Path) -> None:
     partial = target.with_name(f"{name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    {"camvid": camvid, "levir": levir, "cifar10": cifar10}[name](source, partial)
+    {"camvid": camvid, "people": people, "levir": levir, "cifar10": cifar10}[name](source, partial)
     partial.rename(target)
 
 
@@ -250,6 +276,26 @@ def camvid(source: Path, target: Path) -> None:
                 image = image.convert("RGB") if kind == "images" else image
                 image.resize((240, 180), how).save(place / kind / f"{stem}.png")
     (target / "data.yaml").write_text(_CAMVID)
+
+
+def people(source: Path, target: Path) -> None:
+    """Photographs of people, the longer side 160 pixels: 100 test, 30 val, the others train; each picture once."""
+    stems = sorted(path.stem for path in (source / "Training_Images").glob("[0-9]*"))
+    random.Random(0).shuffle(stems)
+    seen: set[bytes] = set()
+    for number, stem in enumerate(stems):
+        image = Image.open(next((source / "Training_Images").glob(f"{stem}.*"))).convert("RGB")
+        mask = Image.open(source / "Ground_Truth" / f"{stem}.png").convert("L")
+        size = tuple(round(side * 160 / max(image.size)) for side in image.size)
+        image, mask = image.resize(size, Image.Resampling.LANCZOS), mask.resize(size, Image.Resampling.BOX)
+        if image.tobytes() in seen:
+            continue
+        seen.add(image.tobytes())
+        place = target / ("test" if number < 100 else "val" if number < 130 else "train")
+        for kind, pixels in (("images", image), ("masks", mask.point(lambda value: value > 127))):
+            (place / kind).mkdir(parents=True, exist_ok=True)
+            pixels.save(place / kind / f"{stem}.png")
+    (target / "data.yaml").write_text(_PEOPLE)
 
 
 def levir(source: Path, target: Path) -> None:
