@@ -12,7 +12,7 @@ from semikit.errors import InputError, unknown
 from semikit.registry import METHODS, TASKS
 from semikit.run import recipes
 from semikit.run.begun import read_begun
-from semikit.run.folder import find_run
+from semikit.run.folder import existing_run, find_run
 
 AUTO = "auto"
 """The preset that `semikit.run.auto` chooses."""
@@ -153,7 +153,7 @@ def _located(flag: str, value: Any) -> Any:
     if flag == "unlabeled":
         return [text if _is_published(text) else str(Path(text).absolute()) for text in value]
     if flag in ("start_from", "teacher"):
-        return str(Path(value).absolute())
+        return str(existing_run(value).absolute())
     amount = re.fullmatch(r"[\d./]+%?", value) if flag == "labels" else None
     if flag in ("labels", "weights") and not amount and Path(value).is_file():
         return str(Path(value).absolute())

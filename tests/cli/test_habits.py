@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from semikit import __version__, api
 from semikit.distributed.groups import joined
 from semikit.errors import ConfigError
+from semikit.run.compose import asked
 from semikit.run.config import resolve
 from semikit.run.recipes import parse_overrides
 from semikit.settings.messages import MEANT, meant
@@ -81,6 +82,17 @@ def test_they_are_settings_of_the_configuration() -> None:
 def test_log_lines_have_times(trained: Path) -> None:
     lines = (trained / "log.txt").read_text().splitlines()
     assert any(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d 4/4 student mIoU .*", line) for line in lines)
+
+
+@pytest.mark.parametrize("flag", ["start_from", "teacher"])
+def test_the_last_run_is_where_another_begins_or_who_teaches_it(
+    flag: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "runs/seg/mine")
+    raw, _ = asked("seg", dataset="shapes", **{flag: "last"})
+    section = raw["train" if flag == "start_from" else "method"]
+    assert Path(section[flag]) == Path("runs/seg/mine").absolute()
 
 
 def test_the_last_run_predicts_several_sources_into_a_new_folder(
