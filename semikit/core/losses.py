@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Normalise, RunInfo, StepResult, Target
 from semikit.core.counts import class_counts
-from semikit.core.schedules import linear_ramp
+from semikit.core.schedules import linear_ramp, steps_of
 from semikit.core.settings import Ohem, UnlabeledSettings
 from semikit.distributed.collectives import (
     gather_over_processes,
@@ -146,7 +146,7 @@ class UnlabeledLoss(nn.Module):
         self.config = config
         self.num_classes = run_info.num_classes
         self.ramp_start = 0
-        self.ramp_iterations = config.ramp * run_info.iterations if config.ramp <= 1 else config.ramp
+        self.ramp_iterations = steps_of(config.ramp, run_info.iterations)
         self.register_buffer("weight", torch.tensor(config.weight), persistent=False)
 
     def begin(self, step: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from semikit.core.alignment import Alignment, AlignmentSettings
-from semikit.core.batch import Prediction, Pseudo, RunInfo, Target, Unlabeled
+from semikit.core.batch import Labeled, Prediction, Pseudo, RunInfo, Target, Unlabeled
 from semikit.core.losses import denominators
 from semikit.core.mixing import mix_images, mix_maps
 from semikit.core.settings import PseudoLabelSettings
@@ -128,12 +128,12 @@ class PseudoLabelRule(nn.Module):
         self,
         logits: Tensor,
         unlabeled: Unlabeled,
-        labeled: tuple[Tensor, Tensor] | None = None,
+        labeled: tuple[Tensor, Labeled] | None = None,
         partners: Target | None = None,
     ) -> Pseudo:
         """Targets from logits (B, K, *S) of the weak views.
 
-        `labeled`: logits and valid of the labelled images, where they came out of the same pass. `partners`: as in
+        `labeled`: logits of the labelled images, and these, where they came out of the same pass. `partners`: as in
         `Pseudo`.
         """
         if labeled is not None:
@@ -148,12 +148,12 @@ class PseudoLabelRule(nn.Module):
         return self.targets(prediction, unlabeled, _most_likely(probabilities_of(logits)), partners)
 
     @torch.no_grad()
-    def aligned(self, logits: Tensor, valid: Tensor, labeled: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def aligned(self, logits: Tensor, valid: Tensor, labeled: tuple[Tensor, Labeled] | None = None) -> Tensor:
         """Probabilities (B, K, *S), aligned where alignment is set, from logits; `labeled` as in `forward`."""
         probabilities = probabilities_of(logits)
         if self.alignment is None:
             return probabilities
-        on_labeled = None if labeled is None else (probabilities_of(labeled[0]), labeled[1])
+        on_labeled = None if labeled is None else (probabilities_of(labeled[0]), labeled[1].valid)
         return self.alignment(probabilities, valid, on_labeled)  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -170,7 +170,7 @@ class PseudoLabelRule(nn.Module):
         soft = None
         if self.soft_labels is not None:
             assert learned.probabilities is not None
-            soft = sharpened(learned.probabilities, self.soft_labels)
+            soft = self.threshold.labels_of(sharpened(learned.probabilities, self.soft_labels))
         balance = None
         if self.balance is not None:
             self.balance.observe(learned.labels, weights)

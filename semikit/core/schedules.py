@@ -53,3 +53,8 @@ def learning_rate(base: float, step: int, total: int, settings: LearningRateSett
 def linear_ramp(step: int, length: float) -> float:
     """0 at step 0, 1 from step `length` on, straight in between; always 1 where there is no length."""
     return min(step / length, 1.0) if length > 0 else 1.0
+
+
+def steps_of(length: float, iterations: int) -> float:
+    """A length that is given as a share of the run (up to 1) or in iterations (above 1), in iterations."""
+    return length * iterations if length <= 1 else length

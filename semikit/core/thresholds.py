@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from semikit.core.batch import Prediction, RunInfo
+from semikit.core.batch import Labeled, Prediction, RunInfo
 from semikit.core.counts import cell_counts, class_counts
 from semikit.core.feature_bank import places
 from semikit.core.running_averages import Mean, class_mean_of, class_share_of, follow, mean_of, quantile_of
@@ -62,10 +62,14 @@ class Threshold(nn.Module, ABC):
         unlabelled list.
         """
 
-    def observe_labeled(self, logits: Tensor, valid: Tensor) -> None:
+    def observe_labeled(self, logits: Tensor, labeled: Labeled) -> None:
         """Take in logits (B, K, *S) of the step's labelled images, where they come out of the same pass, before
         `forward`; most need none.
         """
+
+    def labels_of(self, soft: Tensor) -> Tensor:
+        """What is learned of soft labels (B, K, *S), after `forward`; by most they are learned as they are."""
+        return soft
 
 
 @final
@@ -243,9 +247,9 @@ class RelativeThreshold(Threshold):
         self.register_buffer("usual", torch.ones(()), persistent=False)
 
     @torch.no_grad()
-    def observe_labeled(self, logits: Tensor, valid: Tensor) -> None:
+    def observe_labeled(self, logits: Tensor, labeled: Labeled) -> None:
         """Their mean confidence; without any it stays."""
-        seen = mean_of(logits.float().softmax(dim=1).amax(dim=1), valid)
+        seen = mean_of(logits.float().softmax(dim=1).amax(dim=1), labeled.valid)
         follow(self.usual, seen, 0.0)
 
     def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:

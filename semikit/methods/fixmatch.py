@@ -82,7 +82,7 @@ class FixMatch(Method):
         config = self.config
         pred = student_views(self.student, labeled, unlabeled, config.forward, statistics=config.batch_norm)
         if self.config.joint:
-            pseudo = self.rule(pred.weak, unlabeled, (pred.labeled, labeled.valid))
+            pseudo = self.rule(pred.weak, unlabeled, (pred.labeled, labeled))
         loss_x = self.supervised_loss(pred.labeled, labeled)
         loss_u = self.unlabeled_loss(pred.strong[0], pseudo.views[0])
         more = {} if self.extra_loss is None else self.extra_loss(pred.strong[0], pseudo.views[0])

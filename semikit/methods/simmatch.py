@@ -113,7 +113,7 @@ class SimMatch(Method):
                 views = _embedded(self.teacher, self.teacher_projection, labeled.images, unlabeled.weak)
             (_, like_labeled), (pred_weak, like_weak) = views
         with torch.autocast(strong.device.type, enabled=False):
-            on_labeled = (pred_labeled.detach(), labeled.valid)
+            on_labeled = (pred_labeled.detach(), labeled)
             pseudo, similar = self._smoothed(unlabeled, pred_weak, like_weak, on_labeled)
             strong_similarity = self.bank.similarity(like_strong, self.config.instance_temperature)
             apart = -(similar * strong_similarity).sum(dim=1)
@@ -127,7 +127,7 @@ class SimMatch(Method):
 
     @torch.no_grad()
     def _smoothed(
-        self, unlabeled: Unlabeled, logits: Tensor, features: Tensor, on_labeled: tuple[Tensor, Tensor]
+        self, unlabeled: Unlabeled, logits: Tensor, features: Tensor, on_labeled: tuple[Tensor, Labeled]
     ) -> tuple[Pseudo, Tensor]:
         """Pseudo-labels smoothed by similar images (eq. 8, 9); similarities (B, N) fitted to the classes (eq. 6, 7)."""
         classes = self.rule.aligned(logits, unlabeled.valid, on_labeled)

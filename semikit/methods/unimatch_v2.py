@@ -101,7 +101,7 @@ class UniMatchV2(Method):
         how = config.forward, pseudo.masks, config.dropout.position, config.batch_norm
         pred = student_views(self.student, labeled, unlabeled, *how)
         if config.joint:
-            pseudo = self.rule(pred.weak, unlabeled, (pred.labeled, labeled.valid))
+            pseudo = self.rule(pred.weak, unlabeled, (pred.labeled, labeled))
         loss_x = self.supervised_loss(pred.labeled, labeled)
         loss_s = [self.unlabeled_loss(*pair) for pair in zip(pred.strong, pseudo.views, strict=True)]
         return self.unlabeled_loss.combine(loss_x, torch.stack(loss_s).mean(), labeled, pseudo.weak)

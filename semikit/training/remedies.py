@@ -27,8 +27,8 @@ FASTER = 10
 SHORTEST = 0.9
 """The least decay: a teacher that averages still fewer steps is its student."""
 
-_LOWER: Mapping[str, float] = {"threshold": 0.8, "quantile": 0.5, "deviations": 0.5}
-"""Settings of methods of which a lower value lets more pseudo-labels count, and what part of it to try."""
+_MORE: Mapping[str, float] = {"threshold": 0.8, "quantile": 0.5, "deviations": 0.5, "minimum": 2.0}
+"""Settings of methods that, times this, let more pseudo-labels count."""
 
 FORGOTTEN = 0.05
 """Part of the first weights in an average below which they are of no matter."""
@@ -245,7 +245,7 @@ def untrained(method: Method, step: int) -> bool:
 
 def lower_threshold(method: Method) -> str | None:
     """The setting that lets more of all pseudo-labels count, as KEY=VALUE; None where all count."""
-    for key, part in _LOWER.items():
+    for key, part in _MORE.items():
         if key in type(method.config).model_fields:
             given = getattr(method.config, key)  # no quantile: the mean, about the half
             value = part * (0.5 if given is None else given)

@@ -76,7 +76,7 @@ def test_like_images_smooth_the_label() -> None:
             unlabeled,
             method.student(unlabeled.weak),
             method.projection(method.student.embed(method.student.encode(unlabeled.weak))),
-            (method.student(labeled.images), labeled.valid),
+            (method.student(labeled.images), labeled),
         )
     assert set(target.weak.labels.tolist()) <= set(classes.tolist()), "only classes of remembered images"
     torch.testing.assert_close(target.weak.probabilities.sum(1), torch.ones(4))

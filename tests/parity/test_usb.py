@@ -214,6 +214,17 @@ def test_adamatch() -> None:
         close(alignment.on_labeled.value(), row["p_target"])
 
 
+@pytest.mark.parametrize(("case", "initial"), [("soft", 0.9), ("falls", 0.08)])
+def test_dash(case: str, initial: float) -> None:
+    """The loss on labelled images is given, as USB takes it from elsewhere; in `falls` labels become hard."""
+    method = made("dash", warmup=0, fall_every=2, initial=initial)
+    stored = steps(load("a3_usb_dash"), case)
+    assert len(stored) == 6
+    for number, row in enumerate(stored):
+        check(method, step(method, number, row), row)
+        assert method.rule.threshold.hard == row["hard"]
+
+
 class Rows(nn.Module):
     """The projection: the features of image n are row n."""
 

@@ -41,6 +41,12 @@ def _own(name: str, method: Any) -> dict[str, Any]:
             **{"proj_size": method.width, "da_len": method.alignment.length, "smoothing_alpha": method.smoothing},
             **{"T": method.instance_temperature, "use_epass": method.projections == 3},
         }
+    if name == "dash":
+        assert (method.fall_every, method.initial, method.alignment) == (10 * 1024, None, None)  # 10 epochs
+        return {
+            **{"gamma": method.fall, "C": method.factor, "rho_min": method.minimum, "num_wu_iter": method.warmup},
+            **{"T": method.soft_labels, "ulb_loss_ratio": method.weight, "p_cutoff": 0.95},
+        }
     assert name in ("freematch", "softmatch") or method.weight == 1
     found = {"hard_label": method.soft_labels is None, "T": 0.5}
     if name == "freematch":

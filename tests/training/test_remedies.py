@@ -47,9 +47,12 @@ def acting(
     return Guards(method, acts=True), method
 
 
+OWN_LABELS = {"adamatch", "dash"}
+"""Methods that have no other teacher than the student."""
+
+
 def labelled_by(teacher: str, name: str) -> Method:
-    """AdaMatch has no other teacher than the student."""
-    return tiny.method(name, teacher="student" if name == "adamatch" else teacher)
+    return tiny.method(name, teacher="student" if name in OWN_LABELS else teacher)
 
 
 def evaluate(
@@ -60,11 +63,11 @@ def evaluate(
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_which_methods_can_take_which_remedy(name: str) -> None:
-    own_thresholds = {"flexmatch", "freematch", "softmatch", "adamatch", "mean_teacher", "cutmix_seg"}
+    own_thresholds = {"flexmatch", "freematch", "softmatch", "adamatch", "dash", "mean_teacher", "cutmix_seg"}
     method = labelled_by("ema", name)
     remedies = Remedies(method, acts=True)
     assert (remedies.open(CLASS_THRESHOLDS, 100) is None) == (name in own_thresholds)
-    assert (remedies.open(STUDENT_LABELS, 100) is None) == (name in ("simmatch", "adamatch"))
+    assert (remedies.open(STUDENT_LABELS, 100) is None) == (name in {"simmatch", *OWN_LABELS})
     assert remedies.open(FASTER_TEACHER, 100) == pytest.approx(0.9)
     assert remedies.open(RAMP_AGAIN, 100) == (40 if name in ("mean_teacher", "pseudo_label") else 10)
 
@@ -93,7 +96,7 @@ def test_a_guard_that_only_tells_changes_nothing(name: str) -> None:
     before, keys = method.ema_decay, list(method.state_dict())
     for classes in (FINE, ALONE, ALONE, LOST, LOST, LOST):
         guards.evaluated(100, FAR, 0.0, classes)
-    assert (method.ema_decay, list(method.state_dict()), method.student_labels) == (before, keys, name == "adamatch")
+    assert (method.ema_decay, list(method.state_dict()), method.student_labels) == (before, keys, name in OWN_LABELS)
     assert guards.state_dict()["done"] == []
 
 
