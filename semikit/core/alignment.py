@@ -17,7 +17,7 @@ from semikit.core.running_averages import Mean, class_mean_of, follow
 from semikit.errors import ConfigError
 from semikit.settings.base import Settings
 
-AlignTo = Literal["uniform", "labeled"] | tuple[float, ...]
+AlignTo = Literal["uniform", "labeled", "labels"] | tuple[float, ...]
 
 _SMALLEST = 1e-6
 """Added to both shares: a class that was never predicted is scaled up, but not without limit."""
@@ -34,7 +34,8 @@ class AlignmentSettings(Settings):
     momentum: float = Field(default=0.999, ge=0, lt=1)
     """What the moving average keeps of itself at each step (0..1)."""
     target: AlignTo = "uniform"
-    """How often classes should come: uniform, labeled (as the student finds them on labelled images), or K shares."""
+    """How often classes should come: uniform, labels (as among the labelled images, counted when a run begins), labeled
+    (as the student finds them on labelled images), or K shares."""
 
 
 class Marginal(nn.Module, ABC):
@@ -142,13 +143,13 @@ def _marginal(settings: AlignmentSettings, num_classes: int, first: bool) -> Mar
 
 
 def _shares(to: AlignTo, num_classes: int) -> list[float]:
-    """The share of each class, in 0..1."""
+    """The share of each class, in 0..1; equal where nobody has counted the labels."""
     if isinstance(to, str):
         return [1 / num_classes] * num_classes
     if len(to) != num_classes or min(to) <= 0 or abs(sum(to) - 1) > 1e-3:
         raise ConfigError(
             f"method.alignment.target has {len(to)} shares that sum to {sum(to):g}, the smallest "
             f"{min(to, default=0):g}; allowed are {num_classes} positive shares, one for each class, that sum to 1. "
-            "Or use 'uniform' or 'labeled'."
+            "Or use 'uniform', 'labels' or 'labeled'."
         )
     return list(to)

@@ -151,6 +151,8 @@ class Pseudo:
     views: tuple[Target, ...] = ()
     masks: tuple[tuple[Tensor, ...], ...] = ()
     partners: Target | None = None
+    draws: tuple[Tensor, ...] = ()
+    """Other draws of the step, of methods that need the full batch."""
 
 
 @final

@@ -149,9 +149,11 @@ class UnlabeledLoss(nn.Module):
         self.ramp_iterations = steps_of(config.ramp, run_info.iterations)
         self.register_buffer("weight", torch.tensor(config.weight), persistent=False)
 
-    def begin(self, step: int) -> None:
-        """Set λ for a step (from 0)."""
-        self.weight.fill_(self.config.weight * linear_ramp(step - self.ramp_start, self.ramp_iterations))
+    def begin(self, step: int) -> float:
+        """Set λ for a step (from 0); how far it has grown, 0..1."""
+        grown = linear_ramp(step - self.ramp_start, self.ramp_iterations)
+        self.weight.fill_(self.config.weight * grown)
+        return grown
 
     def forward(self, logits: Tensor, target: Target) -> Tensor:
         """Cross-entropy of a view (B, K, *S) with its target, ().

@@ -203,7 +203,10 @@ class Task(ABC):
         Raises:
             ConfigError: the task does not count.
         """
-        raise ConfigError("train.class_weights: this task does not count classes; give a weight for each by name.")
+        raise ConfigError(
+            "train.class_weights, method.alignment.target: this task does not count classes; give a weight, or a "
+            "share, for each."
+        )
 
     def settled(self, data: Settings) -> Settings:
         """The section `data` of the configuration with what was measured when the data were opened (the range of their

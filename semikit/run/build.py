@@ -26,7 +26,7 @@ from semikit.run.teacher import given_teacher
 from semikit.tasks._pixels import PixelViews
 from semikit.training.bad_files import BadFiles
 from semikit.training.checkpoint import has_checkpoint
-from semikit.training.class_weights import resolved_weights
+from semikit.training.class_weights import label_shares, resolved_weights
 from semikit.training.compilation import compiled, steps_apart
 from semikit.training.device import (
     autocast,
@@ -205,8 +205,15 @@ def planned(config: Config, method: Method, task: Task, device: torch.device, re
     return replace(config, train=config.train.model_copy(update={"accumulate": agreed_parts}))
 
 
-def weighted(config: Config, task: Task) -> Config:
-    """The configuration with the weight of every class in place of a rule; the first process counts."""
+def counted(config: Config, task: Task) -> Config:
+    """The configuration with the share of every class in place of `method.alignment.target: labels`, and its weight in
+    place of a rule; the first process counts.
+    """
+    alignment = getattr(config.method, "alignment", None)
+    if alignment is not None and alignment.target == "labels":
+        shares = on_first(lambda: label_shares(task.labelled_census()))
+        alignment = alignment.model_copy(update={"target": shares})
+        config = replace(config, method=config.method.model_copy(update={"alignment": alignment}))
     stated = config.train.class_weights
     if stated is None:
         return config
@@ -220,7 +227,7 @@ def build_run(
     """Everything needed to train, on its device; nothing is written yet. A run that `begins` is given its passes."""
     device = choose_device(config.train.device)
     task = task or build_task(config)
-    config = weighted(settled(config, device), task)
+    config = counted(settled(config, device), task)
     train = config.train
     task.run_folder = folder
     task.compile_views = train.compiled and device.type == "cuda"  # on a CPU they read their draws, which is faster

@@ -127,6 +127,8 @@ def other_settings(folder: Path, wanted: Config) -> list[str]:
     found = ["train.accumulate:"] if wanted.train.accumulate == "auto" else []
     found += ["train.precision:"] if wanted.train.precision == "auto" else []
     found += ["method.forward:"] if getattr(wanted.method, "forward", None) == "auto" else []
+    alignment = getattr(wanted.method, "alignment", None)
+    found += ["method.alignment.target"] if alignment is not None and alignment.target == "labels" else []
     found += ["train.class_weights"] if wanted.train.class_weights is not None else []
     folders = getattr(wanted.data, "folders", None)
     found += ["data.folders.scale"] if getattr(folders, "scale", None) is None else []

@@ -67,7 +67,9 @@ def _usb() -> dict[str, dict[str, Any]]:
         for labels in own["labels"]:
             about = f"{name}, {labels} labels, {method} as in USB"
             above = {"about": about, "based_on": name, "data": {"labels": labels}, "method": settings}
-            found[f"usb-{method}-{name}-{labels}"] = merge(merge(above, raw["settings"]), own.get("settings", {}))
+            for layer in (raw["settings"], own.get("settings", {}), raw["by_method"].get(method, {})):
+                above = merge(above, layer)
+            found[f"usb-{method}-{name}-{labels}"] = above
     return found
 
 

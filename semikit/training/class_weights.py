@@ -43,6 +43,14 @@ def resolved_weights(stated: ClassWeights, names: Sequence[str], census: Callabl
     return {name: float(f"{weight / mean:.6g}") if weight else 1.0 for name, weight in zip(names, raw, strict=True)}
 
 
+def label_shares(census: PartCensus) -> tuple[float, ...]:
+    """The share of each class among the labelled pixels, or images, (K,); one without a label counts as once labelled,
+    for alignment divides what should come by what does.
+    """
+    counts = [max(count, 1) for count in census.pixels or census.holding]
+    return tuple(float(f"{count / sum(counts):.6g}") for count in counts)
+
+
 def weights_line(weights: Mapping[str, float], most: int = 12) -> str:
     """The weights as one line; of many classes the heaviest."""
     pairs = sorted(weights.items(), key=lambda item: -item[1])

@@ -29,6 +29,8 @@ CASES: dict[str, dict[str, Any]] = {
     "unimatch_v2": {"class_quantile": 0.5},
     "softmatch": {"momentum": 0.5},
     "simmatch": {"threshold": 0.5},
+    "dash": {"warmup": 1, "initial": None},
+    "remixmatch": {"class_balance": 0.5},
 }
 
 

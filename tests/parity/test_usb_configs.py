@@ -47,6 +47,14 @@ def _own(name: str, method: Any) -> dict[str, Any]:
             **{"gamma": method.fall, "C": method.factor, "rho_min": method.minimum, "num_wu_iter": method.warmup},
             **{"T": method.soft_labels, "ulb_loss_ratio": method.weight, "p_cutoff": 0.95},
         }
+    if name == "remixmatch":
+        alignment = method.alignment  # p_target_type "gt" and the default momentum, in the algorithm's file
+        assert (alignment.kind, alignment.target, alignment.momentum) == ("ema", "labels", 0.999)
+        return {
+            **{"mixup_alpha": method.mixup, "T": method.soft_labels, "ulb_loss_ratio": method.weight},
+            **{"kl_loss_ratio": method.unmixed_weight, "rot_loss_ratio": method.rotation_weight},
+            "unsup_warm_up": method.ramp,
+        }
     assert name in ("freematch", "softmatch") or method.weight == 1
     found = {"hard_label": method.soft_labels is None, "T": 0.5}
     if name == "freematch":

@@ -20,7 +20,7 @@ from semikit.methods.supervised import Supervised, SupervisedConfig
 from semikit.run import build
 from semikit.run.config import resolve
 from semikit.run.folder import unfinished
-from semikit.training.class_weights import BETA, resolved_weights, weights_line
+from semikit.training.class_weights import BETA, label_shares, resolved_weights, weights_line
 from semikit.training.reporter import Reporter
 from tests.helpers import tiny
 
@@ -116,6 +116,21 @@ def test_a_run_counts_its_labelled_images_and_records_the_weights(
     assert unfinished(resolve(raw), tmp_path) == str(tmp_path), "a restart finds the run in which they were counted"
     raw["train"]["class_weights"] = None
     assert unfinished(resolve(raw), tmp_path) is None
+
+
+def test_a_run_counts_the_labels_that_alignment_asks_for(small: Small, tmp_path: Path) -> None:
+    assert label_shares(MAPS) == (0.6, 0.3, 0.1)
+    assert label_shares(IMAGES) == (0.594059, 0.39604, 0.00990099), "a class without a label counts as once labelled"
+    module, data = small["cls"]
+    raw: dict[str, Any] = module.raw(data, "remixmatch")
+    run = build.build_run(resolve(raw), tmp_path, Reporter())
+    method: Any = run.trainer.method
+    shares = label_shares(run.task.labelled_census())
+    assert run.config.to_raw()["method"]["alignment"]["target"] == list(shares)
+    torch.testing.assert_close(method.rule.alignment.shares, torch.tensor(shares))
+    assert resolve(run.config.to_raw()).to_raw() == run.config.to_raw()
+    (tmp_path / "config.yaml").write_text(run.config.to_yaml())
+    assert unfinished(resolve(raw), tmp_path) == str(tmp_path)
 
 
 def test_weights_are_stated_with_words_or_numbers(small: Small) -> None:
