@@ -96,6 +96,8 @@ class ReferenceStep:
         self.partner = partners(train.batch * train.ratio, train.group).to(self.device)
         self.loader = PilColours(workload) if loader else None
         self.read: list[float] = []
+        assert isinstance(self.config.threshold, float), self.config.threshold
+        self.threshold = self.config.threshold
 
     def __call__(self, raw: Raw, step: int) -> Tensor:
         """The loss () of a step; parts as in semikit's own."""
@@ -150,7 +152,7 @@ class ReferenceStep:
             loss_x = F.cross_entropy(pred_labeled.float(), batch.labels, ignore_index=IGNORED)
             loss_s = [self._unlabeled_loss(*pair) for pair in zip(pred_strong, targets, strict=True)]
             loss = (loss_x + (loss_s[0] + loss_s[1]) / 2) / 2
-            share = (confidence >= self.config.threshold).sum() / confidence.numel()
+            share = (confidence >= self.threshold).sum() / confidence.numel()
             self.read = [value.item() for value in (loss, loss_x, *loss_s, share)]
         return loss
 
@@ -164,7 +166,7 @@ class ReferenceStep:
     def _unlabeled_loss(self, logits: Tensor, target: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         labels, confidence, ignore = target
         loss = F.cross_entropy(logits.float(), labels, reduction="none")
-        loss = loss * ((confidence >= self.config.threshold) & (ignore != IGNORED))
+        loss = loss * ((confidence >= self.threshold) & (ignore != IGNORED))
         return loss.sum() / (ignore != IGNORED).sum().item()
 
     def _masks(self, count: int, step: int) -> Masks:

@@ -57,6 +57,9 @@ class Requirements:
     """Whether it keeps something of every unlabelled image, so that they have to be numbered (FlexMatch)."""
     mixed_images: bool = False
     """Whether it only learns from mixed images, which tasks have that label pixels (CutMix-Seg)."""
+    held_out: float = 0.0
+    """Share of the labelled images (0..1) that are learned from neither with their labels nor without: pseudo-labels
+    are measured on them (`method.threshold: auto`). 0: none."""
 
 
 @final

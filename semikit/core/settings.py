@@ -7,7 +7,7 @@ and the latter with the values of the papers on classification.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, Literal, Self, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -33,6 +33,11 @@ def named_kind(raw: Any) -> Any:
 def optional_kind(raw: Any) -> Any:
     """The same of a group that may be left out: `none`."""
     return None if raw == "none" else named_kind(raw)
+
+
+def chosen_kind(raw: Any) -> Any:
+    """The same of a number that may be chosen: `auto`."""
+    return named_kind(raw) if raw == "auto" else raw
 
 
 @final
@@ -92,14 +97,45 @@ class UnlabeledSettings(MethodSettings):
     """What the running statistics of batch norm follow: all passes (as released), or weak ones, not strong views."""
 
 
+@final
+class AutoThreshold(Settings):
+    """A threshold chosen by how often confident pseudo-labels are right, measured on labelled images that are held out
+    (Tarubinga 2026, CW-BASS v2, arXiv 2608.12773; values of psychofict/CW-BASS-v2@fd355ef:configs/pascal_cwbass_v2.yaml
+    and core/thresholding.py).
+    """
+
+    kind: Literal["auto"] = "auto"
+    """Chosen."""
+    strict: float = Field(default=0.95, gt=0, le=1)
+    """The paper's threshold (0..1): kept where its pseudo-labels are right often enough; the floor rises no higher."""
+    level: float | None = Field(default=None, ge=0, le=1)
+    """Share of the confident held-out positions that has to be right for `strict` to be kept (0..1); null: `strict`
+    itself, as published."""
+    held_out: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the labelled images that are held out (0..1): at least 8 of them, and at most a quarter."""
+    scale: float = Field(default=0.95, gt=0, le=1)
+    """The floor as a share of the mean confidence (0..1)."""
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    """What the mean confidence keeps of itself at each step (0..1)."""
+    lowest: float = Field(default=0.3, ge=0, le=1)
+    """The floor falls no lower (0..1)."""
+
+
 class ThresholdSettings(Settings):
     """The threshold of a method that has a fixed one (`thresholds.threshold_of`)."""
 
-    threshold: float = Field(default=0.95, ge=0, le=1)
-    """Least confidence of a pseudo-label that counts (0..1); 0: all count."""
+    threshold: Annotated[Annotated[float, Field(ge=0, le=1)] | AutoThreshold, BeforeValidator(chosen_kind)] = 0.95
+    """Least confidence of a pseudo-label that counts (0..1; 0: all count), or `auto`: held-out labels choose between it
+    and an adaptive floor; or a mapping with the details."""
     class_quantile: float | None = Field(default=None, ge=0, lt=1)
     """The threshold of each class is lowered to this quantile of its confidence where that is less (0..1; 0.8: at least
     the surest fifth of every predicted class counts); null: one threshold for all."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.class_quantile is not None and isinstance(self.threshold, AutoThreshold):
+            raise ValueError("threshold 'auto' and class_quantile both choose the threshold; leave one of them out")
+        return self
 
 
 class PseudoLabelSettings(UnlabeledSettings):

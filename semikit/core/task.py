@@ -181,6 +181,8 @@ class Task(ABC):
     """Sentences about supplied files that no part of the data uses."""
     census: Census | None = None
     """What the parts of the data hold, once they are checked."""
+    calibration: Sequence[int] = ()
+    """The images of train that pseudo-labels are measured on, where the method asks for some."""
 
     @abstractmethod
     def __init__(

@@ -12,10 +12,11 @@ from semikit.core.batch import Labeled, Prediction, RunInfo
 from semikit.core.counts import cell_counts, class_counts
 from semikit.core.feature_bank import places
 from semikit.core.running_averages import Mean, class_mean_of, class_share_of, follow, mean_of, quantile_of
-from semikit.core.settings import ThresholdSettings
+from semikit.core.settings import AutoThreshold, ThresholdSettings
 from semikit.distributed.collectives import gather_over_processes, sum_over_processes
 
 _MOMENTUM = 0.99
+_FIRST_USUAL = 0.6
 _BINS = 256  # of the confidence; a power of two, so that no position lies in another bin than its edge says
 _SMALLEST_SHARE = 0.1  # of an equal share: no class weighs more than ten times (before normalising), however rare
 
@@ -118,8 +119,50 @@ class ClassThreshold(Threshold):
         self.histogram.lerp_(sum_over_processes(counts).view_as(self.histogram), 1 - _MOMENTUM)
 
 
+@final
+class GatedThreshold(Threshold):
+    """The paper's threshold τ where pseudo-labels of at least that confidence are reliable, else a floor that follows
+    the mean confidence c (Tarubinga 2026, CW-BASS v2, arXiv 2608.12773):
+
+        π = Pr[right | c >= τ] on held-out labels
+        threshold = τ where π >= level, else clip(s · EMA(c), lowest, τ)
+
+    `usual` () is EMA(c), from 0.6 as published; `reliable` () is 1 or 0, set between steps by whoever measures π. The
+    published floor is a bound on a threshold of 0.34 at most, which is left out: it only counts where c is lower.
+    """
+
+    usual: Tensor
+    reliable: Tensor
+
+    def __init__(self, settings: AutoThreshold) -> None:
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("usual", torch.tensor(_FIRST_USUAL))
+        self.register_buffer("reliable", torch.tensor(1.0))
+
+    @property
+    def floor(self) -> Tensor:
+        """The adaptive floor, ()."""
+        return (self.settings.scale * self.usual).clamp(self.settings.lowest, self.settings.strict)
+
+    @property
+    def current(self) -> Tensor:
+        """The threshold that counts, ()."""
+        return torch.where(self.reliable > 0, self.settings.strict, self.floor)
+
+    @torch.no_grad()
+    def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B, *S) bool, this step counted in."""
+        follow(self.usual, mean_of(prediction.confidence, valid), self.settings.momentum)
+        return (prediction.confidence >= self.current) & valid
+
+
 def threshold_of(config: ThresholdSettings, run_info: RunInfo) -> Threshold:
-    """The threshold of a method that has a fixed one, which `class_quantile` may lower for each class."""
+    """The threshold of a method that has a fixed one, which `class_quantile` may lower for each class, or which is
+    chosen (`auto`).
+    """
+    if isinstance(config.threshold, AutoThreshold):
+        return GatedThreshold(config.threshold)
     if config.class_quantile is None:
         return FixedThreshold(config.threshold)
     return ClassThreshold(run_info.num_classes, config.threshold, config.class_quantile)

@@ -17,7 +17,7 @@ from semikit.data.formats.images import read_info
 from semikit.data.formats.mask_values import joint_remedies
 from semikit.data.labeled_images import LARGEST
 from semikit.data.samples import Samples, regions_of, unused_files
-from semikit.data.splits import Split
+from semikit.data.splits import CALIBRATION, Split
 from semikit.errors import DataError, FileFault, as_list, mask_size_fault, of_one_kind, some
 from semikit.raster.region import Region
 
@@ -117,7 +117,8 @@ def parts_of(split: Split, val: Samples, test: Samples | None = None, masks: boo
         Part("unlabelled", split.pool, split.unlabeled),
         Part("val", val, range(len(val)), masks),
     ]
-    return [*parts, Part("test", test, range(len(test)), masks)] if test is not None else parts
+    parts += [Part("test", test, range(len(test)), masks)] if test is not None else []
+    return [*parts, Part(CALIBRATION, split.pool.sources[0], split.calibration, masks)] if split.calibration else parts
 
 
 def missing_files(parts: Sequence[Part]) -> list[str]:

@@ -151,7 +151,7 @@ class _Cut:
         groups: dict[str, list[int]] = {}
         for index in indices:
             groups.setdefault(self.keys[index], []).append(index)
-        return [groups[key] for key in sorted(groups, key=lambda key: (_hash(f"{part}/{key}"), key))]
+        return [groups[key] for key in sorted(groups, key=lambda key: (name_hash(f"{part}/{key}"), key))]
 
     def _without(self, chosen: Sequence[int], part: str, how: str) -> _Cut:
         """The images are a part of their own, with all that is of their groups taken out of train."""
@@ -180,7 +180,8 @@ class _Cut:
         return f"{text} in {len({self.keys[k] for k in able})} groups ({str(self.group)!r})"
 
 
-def _hash(text: str) -> bytes:
+def name_hash(text: str) -> bytes:
+    """What orders names whatever order the files have."""
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
 
 

@@ -74,7 +74,7 @@ class Manifest(Settings):
     shards: tuple[ShardRecord, ...] = ()
     """Of a pool in shards: all of them, in their order; how many images they hold is not known."""
     held_out: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Part (val, test) -> names of its images, where they were taken out of train."""
+    """Part (val, test, calibration) -> names of its images, where they were taken out of train."""
 
     contents: dict[str, Contents] = Field(default_factory=dict)
     """Part (labelled, and the one the best is chosen on) -> what its files held; not of published data sets, of

@@ -23,6 +23,8 @@ _Choice = tuple[Family, list[int], tuple[str, ...]]
 """How labelled images were chosen, which they are, and notices."""
 
 OFFICIAL = "official:"
+CALIBRATION = "calibration"
+"""What the labelled images are called that pseudo-labels are measured on."""
 _ALLOWED = "a number (46), a fraction (1/16, 10%, 0.1), a file with one name a line, or all"
 _BALANCED = (
     "a number over all classes (250), a fraction of every class (1/10, 10%, 0.1), a file with one name a line, or all"
@@ -48,7 +50,9 @@ class Split:
     seed: int
     masked: int
     held_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Part (val, test) -> names of its images, where they were taken out of train."""
+    """Part (val, test, calibration) -> names of its images, where they were taken out of train."""
+    calibration: tuple[int, ...] = ()
+    """Labelled images of train that are learned from in no way, for pseudo-labels are measured on them."""
     notices: tuple[str, ...] = ()
     """What a user should know of the choice."""
 
@@ -80,7 +84,7 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
         taken = set(labeled)
         unlabeled = tuple(index for index in range(len(pool)) if index not in taken)
     held = {part: tuple(source.names) for part, source in scored.items() if source is not None and part in apart}
-    return Split(tuple(labeled), unlabeled, pool, family, seed, len(able), held, notices)
+    return Split(tuple(labeled), unlabeled, pool, family, seed, len(able), held, notices=notices)
 
 
 def is_held_out(source: Samples | None, train: Samples) -> bool:

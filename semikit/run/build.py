@@ -12,6 +12,7 @@ from torch import nn
 from semikit.core.batch import Requirements, RunInfo
 from semikit.core.method import Method
 from semikit.core.network import Network
+from semikit.core.settings import AutoThreshold
 from semikit.core.student_views import settled_forward
 from semikit.core.task import BatchLayout, Task
 from semikit.distributed.collectives import process_count
@@ -82,7 +83,8 @@ def requirements_of(config: Config, processes: int | None = None) -> Requirement
         )
     ohem = getattr(config.method, "ohem", None) is not None
     check_micro_batches(config.train, processes or process_count(), ohem)
-    return method.requirements(config.method)
+    threshold, asked = getattr(config.method, "threshold", None), method.requirements(config.method)
+    return replace(asked, held_out=threshold.held_out) if isinstance(threshold, AutoThreshold) else asked
 
 
 def alone(config: Config, processes: int) -> Config:

@@ -89,6 +89,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         "data": f"{config.name}: {counted}" + (f" · {counts.test} test" if counts.test else ""),
         **run.task.facts(),
         "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
+        **({"held out": _held_out(len(run.task.calibration), counts.labeled)} if run.task.calibration else {}),
         "method": config.method_name,
         **({"class weights": weights_line(weights)} if isinstance(weights, dict) else {}),
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
@@ -103,6 +104,11 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         facts["precision"] = "fp32, as published; --precision bf16 may be faster on this device"
     facts |= {f"auto: {name}": choice for name, choice in config.chosen.items()}
     return facts if run.folder == PLANNED else {**facts, "run": str(run.folder)}
+
+
+def _held_out(count: int, left: int) -> str:
+    """What labelled images that are not learned from are there for."""
+    return f"{count} of {count + left} labelled images: how often pseudo-labels are right (method.threshold auto)"
 
 
 def _computed(train: TrainSettings, device: torch.device) -> str:

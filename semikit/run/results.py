@@ -43,6 +43,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "unused_files": list(task.unused),
         "notices": trainer.guards.ended(trainer.step),
         "actions": [asdict(action) for action in trainer.guards.done()],
+        **({"reliability": trainer.gate.last.plain()} if trainer.gate.last else {}),
         "seconds": round(trainer.seconds, 1),
         "first_batch_seconds": trainer.meter.first_batch,
         "images_per_second": round(trainer.step * trainer.meter.images_per_step / max(trainer.seconds, 1e-9), 2),

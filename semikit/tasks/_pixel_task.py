@@ -23,6 +23,7 @@ from semikit.data.loading.decoded import DecodedScenes, decoded_scenes, kept_sce
 from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
 from semikit.data.spec import refuse_unreachable
+from semikit.data.splits import CALIBRATION
 from semikit.data.watches import DataWatch
 from semikit.errors import ConfigError, DataError, some
 from semikit.files import make_folder
@@ -51,7 +52,7 @@ _BUILT = {"weights": "none", "lora": None}
 _SPANS = (0.05, 12.0)
 """Of how many standard deviations a range of values is, where it has the units that weights were trained on."""
 
-_CHECKED = {"labelled": 1000, "val": 200, "test": 200}
+_CHECKED = {"labelled": 1000, "val": 200, "test": 200, CALIBRATION: 200}
 """Images of a published data set that are opened before training; `--dry-run` and `data verify` do more."""
 
 
@@ -108,6 +109,7 @@ class PixelTask(Task, ABC):
         self.scored_watch: DataWatch | None = None
         self.decoded = DecodedScenes(None)
         self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
+        self.calibration = self.learned.split.calibration
 
     # -------------------------------------------------------------------------------------------- before training
 

@@ -11,6 +11,7 @@ from typing import Any, final
 from semikit.core.batch import Requirements
 from semikit.core.task import BatchLayout, Counts, PartName
 from semikit.data import contents, manifest
+from semikit.data.calibration import with_calibration
 from semikit.data.check import LABELLED, Part, parts_of
 from semikit.data.duplicates import overlap_notices
 from semikit.data.formats.photos import Reduce
@@ -49,6 +50,9 @@ class TrainingData:
         self.parts, self.layout, self.requirements = parts, layout, requirements
         self.train, self.val, self.test = parts.train, val, parts.test
         self.split = choose(settings.labels, parts, layout.seed if settings.split_seed is None else settings.split_seed)
+        if requirements.held_out:
+            group = getattr(getattr(settings, "folders", None), "group", None)
+            self.split = with_calibration(self.split, parts, requirements.held_out, group)
         self.shards = () if parts.pool is None else parts.pool.shards
         self.contents: dict[str, contents.Contents] = {}
         self.counts = Counts(

@@ -105,6 +105,7 @@ class Classification(Task):
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.learned = TrainingData(parts, data, layout, requirements)
         self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
+        self.calibration = self.learned.split.calibration
         self.decoded = DecodedScenes(None)
         self.scored: list[tuple[weakref.ref[Network], torch.Tensor]] = []
 

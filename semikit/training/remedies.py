@@ -12,7 +12,7 @@ from torch import nn
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.pseudo_labels import PseudoLabelRule
-from semikit.core.settings import GivenTeacher, ThresholdSettings
+from semikit.core.settings import AutoThreshold, GivenTeacher, ThresholdSettings
 from semikit.core.thresholds import ClassThreshold, FixedThreshold
 
 QUANTILE = 0.8
@@ -67,8 +67,9 @@ class ClassThresholds(Remedy):
     def value(self, method: Method, step: int) -> float | None:
         """See `Remedy.value`."""
         threshold, config = _part(method, PseudoLabelRule).threshold, method.config
-        fixed = isinstance(config, ThresholdSettings) and config.threshold > 0
-        return QUANTILE if fixed and isinstance(threshold, FixedThreshold) else None
+        if not isinstance(config, ThresholdSettings) or not isinstance(threshold, FixedThreshold):
+            return None
+        return QUANTILE if threshold.threshold > 0 else None
 
     def apply(self, method: Method, step: int, value: float) -> None:
         """See `Remedy.apply`."""
@@ -248,6 +249,8 @@ def lower_threshold(method: Method) -> str | None:
     for key, part in _MORE.items():
         if key in type(method.config).model_fields:
             given = getattr(method.config, key)  # no quantile: the mean, about the half
+            if isinstance(given, AutoThreshold):
+                continue
             value = part * (0.5 if given is None else given)
             return f"method.{key}={value:.2g}" if value > 0 else None
     return None

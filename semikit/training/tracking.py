@@ -154,7 +154,7 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     panels = {
         "metric (%)": [n for n in rows[-1] if n.startswith(("student_", "teacher_")) and "/" not in n],
         "loss": [n for n in rows[-1] if n.startswith("loss")],
-        "confident, right (share)": [n for n in rows[-1] if n in ("confident", "pseudo_accuracy")],
+        "confident, right (share)": [n for n in rows[-1] if n in ("confident", "pseudo_accuracy", "reliability")],
     }
     panels = {title: names for title, names in panels.items() if names}
     figure = Figure(figsize=(4.6 * len(panels), 3.4), layout="constrained")

@@ -36,6 +36,7 @@ from semikit.training.guards import Guards
 from semikit.training.meter import ClassSums, Meter
 from semikit.training.not_finite import not_finite, rebuilt
 from semikit.training.optimizer import set_learning_rates
+from semikit.training.reliability import Gate
 from semikit.training.reporter import Reporter, duration
 from semikit.training.settings import OptimizerSettings, Schedule, TrainSettings
 from semikit.training.step import Stepper
@@ -82,6 +83,7 @@ class Trainer:
         self.metadata, self.snapshot = metadata, snapshot
         self.meter = Meter(images_per_step)
         self.guards = Guards(method, train.guard == "act")
+        self.gate = Gate(method, task)
         self.step = 0
         self.compiling_told = False
         self.evaluating = False  # and not done with it: a checkpoint would leave that evaluation out
@@ -237,15 +239,18 @@ class Trainer:
             if tracker is not None and self.best["iteration"] == self.step:  # they show the weights that are kept
                 with alone():
                     tracker.add_pictures(self.step, self._draw(networks[self.best["model"]]))
+            gated = self.gate.measure(self.step, networks, self.inference)
         self.method.train()
         classes = ClassSums.of(self.task.class_names, self.meter.since_evaluation)
         row = {"iteration": float(self.step), "epoch": self.step / self.schedule.per_epoch}
         row |= {**self.meter.mean_since_evaluation(), **scores_row(self.latest), **(classes.row() if classes else {})}
+        row |= self.gate.last.row() if self.gate.last else {}
         row |= {"lr": self.lr, "images_per_second": self.rate, "waiting": self.waiting}
         row["peak_memory_mib"] = peak_memory(self.inference.device) / 2**20
         if tracker is not None:
             tracker.add(row)
         self.reporter.evaluation(self.step, self.latest, self.best)
+        self._tell([gated] if gated else [])
         self._guard(row.get("confident"), classes, tracker)
         self._count_gain()
         self.evaluating = False
@@ -330,6 +335,7 @@ class Trainer:
             "seconds": self.seconds,
             "bad_files": dict(self.bad_files.found),
             "guards": self.guards.state_dict(),
+            "reliability": self.gate.state(),
             "metadata": dict(self.metadata),
             **self.snapshot,
         }
@@ -341,6 +347,7 @@ class Trainer:
         self.guards.load_state_dict(state["guards"])  # first: what they did may have given the method more to restore
         self.stepper.find_buffers()
         restore_learned(state, self.method, self.stepper, self.meter)
+        self.gate.restore(state.get("reliability"))
         self.best = dict(state["best"])
         assert not self.best or self.best.keys() >= {"model", "value", "iteration", "split", "per_class"}, self.best
         self.without_gain = int(state.get("without_gain", 0))  # not in checkpoints of before
