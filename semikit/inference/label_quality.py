@@ -1,8 +1,9 @@
 """Labels that a network contradicts, pictures with two labels, and dates that are shifted against each other.
 
 Confident learning (Northcutt et al. 2021, arXiv 1911.00068), for pixels as for whole images: a label counts as wrong
-where the network's class is another, and at least as probable as it is on average where it is the label. K classes;
-S is (H, W) of pixels and () of whole images, which count as one pixel.
+where another class is the most probable one, and at least as probable as it is on average where it is the label,
+whatever threshold the network predicts with. K classes; S is (H, W) of pixels and () of whole images, which count as
+one pixel.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def average_confidence(every: Iterable[Examined], num_classes: int) -> Tensor:
 
 
 def suggested(found: Examined, thresholds: Tensor) -> Tensor:
-    """The network's class (*S) where it is as probable as on average, else -1; also -1 near borders between labels."""
-    classes = found.classes.long()
-    sure = found.confidence >= thresholds.to(classes.device)[classes]
+    """The most probable class (*S) where it is as probable as on average, else -1, as near borders between labels."""
+    classes = found.most.long()
+    sure = found.surest >= thresholds.to(classes.device)[classes]
     return torch.where(sure & _counted(found), classes, -1)
 
 
@@ -115,7 +116,7 @@ class LabelAudit:
             self._contradictions.append(self._contradiction(found, other, wrong))
 
     def _contradiction(self, found: Examined, other: Tensor, wrong: Tensor) -> Contradiction:
-        labels, sure = found.labels.long(), found.confidence
+        labels, sure = found.labels.long(), found.surest
         ahead = torch.where(wrong, sure - found.own, 0.0)
         pairs = torch.where(wrong, labels * self.num_classes + other, -1).reshape(labels.shape or (1, 1)).cpu().numpy()
         areas, first = connected(pairs)

@@ -195,7 +195,7 @@ class _Asked:
         what of it the contact sheet shows.
         """
         names, colours = self.metadata["class_names"], self._colours()
-        labels, valid, classes = (part.cpu().numpy() for part in (one.labels, one.valid, one.classes))
+        labels, valid, classes = (part.cpu().numpy() for part in (one.labels, one.valid, one.most))
         wrong = (instead >= 0) & (instead != labels)
         near = np.pad(wrong, 1)
         near = near[2:, 1:-1] | near[:-2, 1:-1] | near[1:-1, 2:] | near[1:-1, :-2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from glob import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any, final
@@ -50,6 +49,7 @@ from semikit.inference.scenes import DatePairs, Found, SceneReader, SingleDates
 from semikit.models.classifier import ClassifierSettings, build_classifier
 from semikit.models.encoders.names import ENCODERS
 from semikit.models.weights.at_hand import at_hand
+from semikit.raster.cog import BESIDE
 from semikit.registry import TASKS
 from semikit.run.begun import read_begun
 from semikit.run.folder import existing_run
@@ -265,8 +265,11 @@ class _Labelling:
             self._classes(ranked, [files[0] for files in placed])
             _draw(out, ranked, self.reader, self.metadata, None)
             return
-        self.predict([str(folder) for folder in folders], out / "masks", lambda *at: None)
-        masks = [next(iter((out / "masks").glob(f"{escape(one.name)}.*"))) for one in ranked]
+        at = out / "masks"
+        self.predict([str(folder) for folder in folders], at, lambda *so_far: None)
+        written = [file for file in at.rglob("*.*") if not file.name.endswith(BESIDE)]
+        found = {file.relative_to(at).with_suffix("").as_posix(): file for file in written}
+        masks = [found[one.name] for one in ranked]
         _draw(out, ranked, self.reader, self.metadata, masks)
         if self.task.dates[0] == 1:
             photos = [k for k, one in enumerate(ranked) if not self.reader.by_windows(one.files)]

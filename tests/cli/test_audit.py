@@ -89,6 +89,19 @@ class TestContradictions:
         assert scores[0] == pytest.approx((64 * 0.8 / 1600, 64 / 1600, 0, 1))
         assert scores[1] == pytest.approx((8 * 0.8 / 1600, 64 / 1600, 0, 1))
 
+    def test_a_threshold_that_the_network_predicts_with_does_not_count(self) -> None:
+        labels, shares = torch.zeros(40, 40, dtype=torch.long), torch.zeros(2, 40, 40)
+        labels[:20] = 1
+        shares[1] = 0.03  # enough for class 1 with a threshold of 0.005
+        shares[0] = 1 - shares[1]
+        everywhere = torch.ones_like(labels)
+        choose = lambda one: (everywhere, one[1])  # noqa: E731
+        found = LabelAudit(2, torch.tensor([0.9, 0.03]))
+        image = np.zeros((40, 40, 3), np.uint8)
+        found.add(Examined.of(0, [image], [((...,), shares)], choose, labels, everywhere.bool(), 1))
+        (only,) = found.ranked()
+        assert (only.label, only.suggested, only.confidence) == (1, 0, pytest.approx(0.97))
+
 
 class TestDuplicates:
     def test_the_same_picture_with_another_label_is_found_and_a_similar_one_is_not(self) -> None:

@@ -354,6 +354,6 @@ def test_a_raster_is_seen_window_by_window(runs: dict[str, Path], tmp_path: Path
     shares = {name: float((found.classes == k).mean()) for k, name in enumerate(photos.CLASSES)}  # type: ignore[union-attr]
     assert one.classes == pytest.approx({name: share for name, share in shares.items() if share})
     assert one.confidence == pytest.approx(float(np.mean(found.confidence)), abs=1e-5)  # type: ignore[union-attr]
-    assert (tmp_path / "next/masks/wide.tif").is_file()
+    assert {path.name for path in (tmp_path / "next/masks").iterdir()} == {"wide.tif", "wide.tif.aux.xml"}
     assert "1 of 2 not predicted" in notices[0]
     assert "bands.tif" in (tmp_path / "next/errors.csv").read_text()
