@@ -46,7 +46,7 @@ class RunInfo:
 class Requirements:
     """What a method asks of a task: strong views per unlabelled image, whether it learns from unlabelled images at
     all, whether it mixes with a second, independently drawn weak batch (UniMatch V1), and whether it can only learn
-    classes of whole images, for it remembers something of every image (FlexMatch, SimMatch).
+    classes of whole images, for it remembers features of every labelled one (SimMatch).
     """
 
     strong_views: int = 2
@@ -54,9 +54,10 @@ class Requirements:
     partner_batch: bool = False
     whole_images: bool = False
     every_image: bool = False
-    """Whether it keeps something of every unlabelled image, so that they have to be numbered (FlexMatch)."""
-    mixed_images: bool = False
-    """Whether it only learns from mixed images, which tasks have that label pixels (CutMix-Seg)."""
+    """Whether it keeps the class of every unlabelled image, where images have one, so that they have to be numbered
+    (FlexMatch)."""
+    pixels: bool = False
+    """Whether it can only learn classes of pixels, for it mixes or compares parts of images (CutMix-Seg, CorrMatch)."""
     held_out: float = 0.0
     """Share of the labelled images (0..1) that are learned from neither with their labels nor without: pseudo-labels
     are measured on them (`method.threshold: auto`). 0: none."""
@@ -147,7 +148,8 @@ class Pseudo:
     v on level l (empty: no dropout).
 
     Where the student labels inside its own pass, `weak` is None and `views` are empty until then. `partners` is the
-    target of the partner batch, where the strong views were mixed with one that is labelled beforehand.
+    target of the partner batch, where the strong views were mixed with one that is labelled beforehand. `draws` are
+    random numbers of the method's own, (B, ...) each, or of any shape where it needs the full batch.
     """
 
     weak: Target | None = None
@@ -155,7 +157,6 @@ class Pseudo:
     masks: tuple[tuple[Tensor, ...], ...] = ()
     partners: Target | None = None
     draws: tuple[Tensor, ...] = ()
-    """Other draws of the step, of methods that need the full batch."""
 
 
 @final

@@ -15,8 +15,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.core.batch import to_device
+from semikit.core.batch import RunInfo, Unlabeled, to_device
 from semikit.core.network import Features
+from semikit.core.rng import rng_for
+from semikit.distributed.collectives import over_all_processes
 from semikit.errors import ConfigError
 from semikit.settings.base import Settings
 
@@ -117,6 +119,33 @@ def _keep(rng: np.random.Generator, shape: tuple[int, int], dropout: ChannelDrop
 
 def _scaled(keep: npt.NDArray[np.bool_], share: float) -> _Floats:
     return keep.astype(np.float32) / np.float32(share)
+
+
+def step_masks(
+    run_info: RunInfo,
+    unlabeled: Unlabeled,
+    step: int,
+    widths: Sequence[int],
+    dropout: ChannelDropout,
+    *,
+    views: int,
+    shared: bool = True,
+) -> tuple[Masks, ...]:
+    """The masks of a step for its unlabelled images, on their device; see `channel_masks`.
+
+    Drawn over the total batch of all processes, so that sharing a step changes nothing.
+    """
+    rng, total = rng_for(run_info.seed, "dropout", step), over_all_processes(len(unlabeled.positions))
+    masks = channel_masks(rng, total, widths, dropout, views=views, group=run_info.group, shared=shared)
+    return select(masks, unlabeled.positions, unlabeled.weak.device)
+
+
+def feature_dropout(
+    run_info: RunInfo, unlabeled: Unlabeled, step: int, widths: Sequence[int], rate: float
+) -> tuple[Masks, ...]:
+    """The masks of one view, each level for itself: the perturbed features of UniMatch V1 and CorrMatch."""
+    dropout = ChannelDropout(kind="independent", rate=rate, undropped=0.0)
+    return step_masks(run_info, unlabeled, step, widths, dropout, views=1, shared=False)
 
 
 def select(masks: tuple[Masks, ...], positions: range, device: torch.device) -> tuple[Masks, ...]:

@@ -23,11 +23,13 @@ class Features:
 class Network(nn.Module, ABC):
     """A student or a teacher.
 
+    `pixels`: whether every pixel gets a class, or the whole image one.
     `widths` are the channels D_l of the levels (where dropout between encoder and decoder acts), `embed_dim` the
     channels of what the last layer sees (where dropout between decoder and classifier acts), `multiple` what the sides
     of an image must be a multiple of.
     """
 
+    pixels: bool = True
     widths: tuple[int, ...]
     embed_dim: int
     num_classes: int

@@ -167,10 +167,7 @@ class PseudoLabelRule(nn.Module):
         """Targets from a prediction of the weak views; `learned` gives the labels where others than those weighed."""
         weights = self.threshold(prediction, unlabeled.valid, unlabeled.index)
         learned = prediction if learned is None else learned
-        soft = None
-        if self.soft_labels is not None:
-            assert learned.probabilities is not None
-            soft = self.threshold.labels_of(sharpened(learned.probabilities, self.soft_labels))
+        soft = self._soft(learned)
         balance = None
         if self.balance is not None:
             self.balance.observe(learned.labels, weights)
@@ -179,11 +176,20 @@ class PseudoLabelRule(nn.Module):
         views = tuple(self._mixed(weak, unlabeled, partners, view) for view in range(len(unlabeled.strong)))
         return Pseudo(replace(weak, truth=unlabeled.truth), views)
 
-    def partner_target(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Target:
-        """The target of a batch that is only pasted from: classes are not counted there."""
+    @torch.no_grad()
+    def partner_target(self, logits: Tensor, valid: Tensor, index: Tensor) -> Target:
+        """The target of a batch that is only pasted from, by logits (B, K, *S): classes are not counted there."""
+        prediction = predicted(logits) if self.soft_labels is None else _most_likely(probabilities_of(logits))
         weights = self.threshold(prediction, valid, index)
+        soft = self._soft(prediction)
         balance = None if self.balance is None else self.balance.weights()[prediction.labels]
-        return Target(prediction.labels, weights, valid, self._denominator(valid), class_weights=balance)
+        return Target(prediction.labels, weights, valid, self._denominator(valid), soft, balance)
+
+    def _soft(self, learned: Prediction) -> Tensor | None:
+        if self.soft_labels is None:
+            return None
+        assert learned.probabilities is not None
+        return self.threshold.labels_of(sharpened(learned.probabilities, self.soft_labels))
 
     def _mixed(self, weak: Target, unlabeled: Unlabeled, partners: Target | None, view: int) -> Target:
         """The target of a strong view: the weak view's, with the partner's inside the boxes, as its image has it."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from semikit.core.batch import Labeled, Unlabeled
 from semikit.core.batch_norm import has_batch_norm, unrecorded
 from semikit.core.channel_dropout import Masks, apply_mask, apply_masks
-from semikit.core.network import Network
+from semikit.core.network import Features, Network
 from semikit.errors import ConfigError
 
 Forward = Literal["auto", "fused", "separate", "joint"]
@@ -111,6 +111,21 @@ def logits_of(
         embedding = network.embed(features)
         logits = network.classify(apply_mask(embedding, joined[0]) if joined else embedding, features.size)
     return torch.split(logits, sizes)
+
+
+def dropped_views(
+    network: Network, labeled: Labeled, unlabeled: Unlabeled, masks: Masks
+) -> tuple[Features, Tensor, Tensor, Tensor]:
+    """Features of labelled and weak images, encoded once, and logits of the labelled, the weak and the weak images
+    whose features are dropped by the `masks` of each level (UniMatch V1).
+    """
+    sizes = [len(labeled.images), len(unlabeled.weak), len(unlabeled.weak)]
+    features = network.encode(torch.cat([labeled.images, unlabeled.weak]))
+    weak = Features(tuple(level[sizes[0] :] for level in features.levels), features.size)
+    pairs = zip(features.levels, apply_masks(weak, masks).levels, strict=True)
+    logits = network.decode(Features(tuple(torch.cat(pair) for pair in pairs), features.size))
+    pred_labeled, pred_weak, pred_dropped = torch.split(logits, sizes)
+    return features, pred_labeled, pred_weak, pred_dropped
 
 
 def _join(sizes: Sequence[int], masks: Sequence[Masks]) -> Masks:

@@ -174,7 +174,7 @@ class FlexThreshold(Threshold):
 
     A class is learned by how many of the `images` were last labelled so with at least the fixed `threshold`, relative
     to the best class or, with `warmup`, to the images not labelled yet while these are more: then all thresholds begin
-    at 0. The convex mapping x / (2 - x). For whole images only.
+    at 0. The convex mapping x / (2 - x). For whole images; for pixels `FlexPixelThreshold`.
     """
 
     selected: Tensor
@@ -203,6 +203,36 @@ class FlexThreshold(Threshold):
         counts = cell_counts(numbers, torch.ones_like(numbers, dtype=self.learned.dtype), len(self.learned) + 1)
         best = counts.max() if self.warmup else counts[1:].max()
         self.learned.copy_(counts[1:] / best.clamp(min=1))
+
+
+@final
+class FlexPixelThreshold(Threshold):
+    """FlexMatch's rule over pixels, whose last labels are too many to remember: a class is learned by how many pixels
+    of the last steps were labelled so with at least the fixed `threshold`.
+
+    `found` (K + 1,) follows their shares of the valid pixels as an average over `steps` (an epoch: what the images of
+    the memory of `FlexThreshold` are), the last one is of pixels that were not sure; all are so at first.
+    """
+
+    found: Tensor
+
+    def __init__(self, num_classes: int, steps: int, threshold: float, warmup: bool) -> None:
+        super().__init__()
+        self.momentum = 1 - 1 / steps
+        self.threshold = threshold
+        self.warmup = warmup
+        self.register_buffer("found", torch.tensor([0.0] * num_classes + [1.0]))
+
+    @torch.no_grad()
+    def forward(self, prediction: Prediction, valid: Tensor, index: Tensor) -> Tensor:
+        """Weights (B, *S) bool by what was learned before this step; then this step is counted."""
+        classes = len(self.found) - 1
+        best = self.found.max() if self.warmup else self.found[:-1].max()
+        learned = (self.found / best.clamp(min=torch.finfo(best.dtype).tiny))[prediction.labels]
+        counts = (prediction.confidence >= self.threshold * learned / (2 - learned)) & valid
+        found = torch.where(prediction.confidence >= self.threshold, prediction.labels, classes)
+        follow(self.found, class_share_of(found, valid, classes + 1), self.momentum)
+        return counts
 
 
 @final

@@ -45,7 +45,7 @@ class CutMixSeg(Method):
     @classmethod
     def requirements(cls, config: CutMixSegConfig) -> Requirements:
         """One strong view, which is mixed."""
-        return Requirements(strong_views=1, mixed_images=True)
+        return Requirements(strong_views=1, pixels=True)
 
     def __init__(self, network: Network, config: CutMixSegConfig, run_info: RunInfo) -> None:
         super().__init__(network, config, run_info)

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from semikit.core.alignment import AlignmentSettings
 from semikit.core.batch import Labeled, Prediction, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
+from semikit.core.draws import torch_seeded
 from semikit.core.ema import ema_decay, update
 from semikit.core.feature_bank import FeatureBank
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule
-from semikit.core.rng import rng_for
 from semikit.core.settings import RENAMED_LABELS, JointSettings, ThresholdSettings, optional_kind
 from semikit.core.student_views import check_forward
 from semikit.core.thresholds import threshold_of
@@ -150,8 +150,7 @@ class SimMatch(Method):
 
 def _projection(inputs: int, width: int, count: int, seed: int) -> nn.Module:
     """What makes features that are compared out of those that are classified."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng_for(seed, "projection").integers(2**62)))
+    with torch_seeded(seed, "projection"):
         each = [nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, width)) for _ in range(count)]
     return each[0] if count == 1 else _Mean(each)
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import final
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Target, Unlabeled
 from semikit.core.batch_norm import unrecorded
-from semikit.core.channel_dropout import ChannelDropout, Masks, apply_masks, channel_masks, select
+from semikit.core.channel_dropout import feature_dropout
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
-from semikit.core.network import Features, Network
-from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits, predicted
-from semikit.core.rng import rng_for
+from semikit.core.network import Network
+from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
 from semikit.core.settings import Teacher, ThresholdSettings, UnlabeledSettings
-from semikit.core.student_views import logits_of
+from semikit.core.student_views import dropped_views, logits_of
 from semikit.core.thresholds import threshold_of
-from semikit.distributed.collectives import over_all_processes
 
 
 @final
@@ -66,7 +62,8 @@ class UniMatchV1(Method):
         """The labels of the batch that is pasted into the strong views, and the dropout of the step."""
         assert unlabeled is not None
         self.unlabeled_loss.begin(step)
-        masks, partners = self._channel_masks(unlabeled, step), self._partners(unlabeled)
+        masks = feature_dropout(self.run_info, unlabeled, step, self.student.widths, self.config.rate)
+        partners = self._partners(unlabeled)
         if self.config.teacher == "student":  # in its training pass, in `forward`
             return Pseudo(masks=masks, partners=partners)
         logits = predict_logits(self.label_source, unlabeled.weak, self.label_pass)
@@ -76,7 +73,7 @@ class UniMatchV1(Method):
         """The supervised loss, the feature-dropped weak view's and half of each strong view's (eq. 11)."""
         assert unlabeled is not None
         assert pseudo is not None
-        pred_labeled, pred_weak, pred_dropped = self._weak_pass(labeled, unlabeled, pseudo.masks[0])
+        _, pred_labeled, pred_weak, pred_dropped = dropped_views(self.student, labeled, unlabeled, pseudo.masks[0])
         with unrecorded(self.student, self.config.batch_norm == "weak"):
             pred_strong = logits_of(self.student, unlabeled.strong, [(), ()])
         if self.config.teacher == "student":
@@ -93,30 +90,7 @@ class UniMatchV1(Method):
         assert unlabeled.partner_batch is not None
         images, valid = unlabeled.partner_batch.images, unlabeled.partner_batch.valid
         logits = predict_logits(self.label_source, images, self.label_pass)
-        return self.rule.partner_target(predicted(logits), valid, unlabeled.index)
-
-    def _weak_pass(self, labeled: Labeled, unlabeled: Unlabeled, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of the labelled, the weak and the feature-dropped weak images, encoded once."""
-        sizes = [len(labeled.images), len(unlabeled.weak), len(unlabeled.weak)]
-        features = self.student.encode(torch.cat([labeled.images, unlabeled.weak]))
-        weak = Features(tuple(level[sizes[0] :] for level in features.levels), features.size)
-        pairs = zip(features.levels, apply_masks(weak, masks).levels, strict=True)
-        logits = self.student.decode(Features(tuple(torch.cat(pair) for pair in pairs), features.size))
-        pred_labeled, pred_weak, pred_dropped = torch.split(logits, sizes)
-        return pred_labeled, pred_weak, pred_dropped
-
-    def _channel_masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
-        """Channel dropout of the weak features, each level for itself."""
-        masks = channel_masks(
-            rng_for(self.run_info.seed, "dropout", step),
-            over_all_processes(len(unlabeled.positions)),
-            self.student.widths,
-            ChannelDropout(kind="independent", rate=self.config.rate, undropped=0.0),
-            views=1,
-            group=self.run_info.group,
-            shared=False,
-        )
-        return select(masks, unlabeled.positions, unlabeled.weak.device)
+        return self.rule.partner_target(logits, valid, unlabeled.index)
 
 
 plugin = UniMatchV1

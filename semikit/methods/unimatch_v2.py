@@ -10,16 +10,14 @@ import torch
 from pydantic import BeforeValidator, model_validator
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
-from semikit.core.channel_dropout import ChannelDropout, Masks, channel_masks, check_levels, select
+from semikit.core.channel_dropout import ChannelDropout, Masks, check_levels, step_masks
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits
-from semikit.core.rng import rng_for
 from semikit.core.settings import RENAMED_LABELS, PseudoLabelSettings, ThresholdSettings, named_kind
 from semikit.core.student_views import check_forward, student_views
 from semikit.core.thresholds import threshold_of
-from semikit.distributed.collectives import over_all_processes
 
 
 @final
@@ -107,17 +105,10 @@ class UniMatchV2(Method):
         return self.unlabeled_loss.combine(loss_x, torch.stack(loss_s).mean(), labeled, pseudo.weak)
 
     def _channel_masks(self, unlabeled: Unlabeled, step: int) -> tuple[Masks, ...]:
-        """Drawn over the total batch of all processes, so that sharing a step changes nothing."""
+        """The channel dropout of each stream."""
         dropout = self.config.dropout
-        masks = channel_masks(
-            rng_for(self.run_info.seed, "dropout", step),
-            over_all_processes(len(unlabeled.positions)),
-            self.student.widths if dropout.position == "encoder" else (self.student.embed_dim,),
-            dropout,
-            views=self.config.streams,
-            group=self.run_info.group,
-        )
-        return select(masks, unlabeled.positions, unlabeled.weak.device)
+        widths = self.student.widths if dropout.position == "encoder" else (self.student.embed_dim,)
+        return step_masks(self.run_info, unlabeled, step, widths, dropout, views=self.config.streams)
 
 
 plugin = UniMatchV2

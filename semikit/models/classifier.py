@@ -52,6 +52,8 @@ class ClassifierSettings(EncoderSettings):
 class Classifier(Network):
     """Images (B, C, H, W), normalised by `mean` and `std` -> logits (B, K). One level: the pooled features (B, D)."""
 
+    pixels = False
+
     def __init__(self, encoder: Any, width: int, num_classes: int, settings: ClassifierSettings) -> None:
         super().__init__()
         self.encoder = encoder

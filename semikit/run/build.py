@@ -118,11 +118,6 @@ def build_task(config: Config) -> Task:
             f"{config.method_name} learns from unlabelled images, but there are none: all {task.counts.labeled} images "
             "are labelled. Give fewer with --labels, add images with --unlabeled DIR, or use --method supervised."
         )
-    if requirements.every_image and task.counts.unlabeled is None:
-        raise ConfigError(
-            f"{config.method_name} keeps something of every unlabelled image, but those of shards are not numbered. "
-            "Use freematch or softmatch, whose thresholds adapt too, or give the images as folders."
-        )
     if task.counts.unlabeled is None and config.train.iterations is None:
         raise ConfigError(
             f"train.epochs is {config.train.epochs}, but nobody has counted the unlabelled images in shards, so an "

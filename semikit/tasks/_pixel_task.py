@@ -91,10 +91,9 @@ class PixelTask(Task, ABC):
     ) -> None:
         if requirements.whole_images:
             raise ConfigError(
-                "method.name: this method remembers something of every image (flexmatch its label, simmatch its "
-                "features) or turns and mixes images (remixmatch) and cannot do so for every pixel; it learns classes "
-                "of whole images only. For pixels use freematch or softmatch, whose thresholds adapt too, or "
-                "unimatch_v2."
+                "method.name: this method remembers features of every labelled image (simmatch) or turns and mixes "
+                "images (remixmatch) and cannot do so for every pixel; it learns classes of whole images only. For "
+                "pixels use freematch or softmatch, whose thresholds adapt, or unimatch_v2."
             )
         self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
         self.parts = parts = self.open(data)

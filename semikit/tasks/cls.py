@@ -93,10 +93,10 @@ class Classification(Task):
         layout: BatchLayout,
         requirements: Requirements,
     ) -> None:
-        if requirements.mixed_images:
+        if requirements.pixels:
             raise ConfigError(
-                "method.name: cutmix_seg learns from mixed images, which tasks have that label pixels (seg, cd). Here "
-                "mean_teacher is nearest to it."
+                "method.name: this method mixes or compares parts of images and learns classes of pixels only (seg, "
+                "cd). For classes of whole images use unimatch_v2 or fixmatch; mean_teacher is nearest to cutmix_seg."
             )
         self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
         self.reduce = None if data.folders is None else views.reduction
@@ -105,6 +105,11 @@ class Classification(Task):
         self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
         self.learned = TrainingData(parts, data, layout, requirements)
         self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
+        if requirements.every_image and self.counts.unlabeled is None:
+            raise ConfigError(
+                "method.name: flexmatch keeps the label of every unlabelled image, but those of shards are not "
+                "numbered. Use freematch or softmatch, whose thresholds adapt too, or give the images as folders."
+            )
         self.calibration = self.learned.split.calibration
         self.decoded = DecodedScenes(None)
         self.scored: list[tuple[weakref.ref[Network], torch.Tensor]] = []

@@ -19,6 +19,10 @@ from tests.helpers.equality import differences
 
 Call = Callable[..., Any]
 
+CLASSIFYING = [
+    name for name in METHODS.names() if not METHODS.get(name).requirements(METHODS.get(name).Config()).pixels
+]
+
 
 def said(text: str) -> str:
     return " ".join(text.replace("│", " ").split())
@@ -105,7 +109,7 @@ class TestTheWholeWay:
         assert f"top-1 over seeds [0, 1]: {sum(tested) / 2:.2f} ± " in answer.out
         assert answer.out.rstrip().endswith("(test)")
 
-    @pytest.mark.parametrize("method", [name for name in METHODS.names() if name != "cutmix_seg"])
+    @pytest.mark.parametrize("method", CLASSIFYING)
     def test_every_method(self, train: Call, icon_data: Path, method: str) -> None:
         answer = train(icon_data, "--labels", "6", "--method", method, "--out", "run")
         assert answer.code == 0, answer.err

@@ -220,7 +220,7 @@ class TestClassification:
     def test_what_has_to_number_the_images(self, train_icons: Call, data: Path) -> None:
         answer = train_icons(data, "--crop", "16", "--method", "flexmatch")
         assert answer.code == 2
-        assert "flexmatch keeps something of every unlabelled image, but those of shards are not numbered" in said(
+        assert "flexmatch keeps the label of every unlabelled image, but those of shards are not numbered" in said(
             answer.err
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -12,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from semikit.core import channel_dropout
 from semikit.core.batch import Labeled, Requirements, RunInfo, Unlabeled, take
 from semikit.core.losses import LABELED, PREDICTED, denominators
 from semikit.core.method import Method
@@ -20,6 +20,8 @@ from tests.helpers import tiny
 from tests.helpers.sync_counter import SyncCounter
 
 NAMES = METHODS.names()
+SMALL = {"threshold": 0.6, "regions": 4}
+"""What a tiny batch is learned with."""
 
 
 @dataclass
@@ -55,13 +57,13 @@ def make(name: str) -> Make:
         **run_info: Any,
     ) -> Made:
         cls: type[Method] = METHODS.get(name)
-        threshold = {"threshold": 0.6} if "threshold" in cls.Config.model_fields else {}
+        small = {key: value for key, value in SMALL.items() if key in cls.Config.model_fields}
         if "ohem" in (settings or {}) and cls.Config.model_fields["ohem"].annotation is type(None):
             pytest.skip("does not look for hard examples")
-        config = cls.Config(**(threshold | (settings or {})))
+        config = cls.Config(**(small | (settings or {})))
         known, requirements = tiny.run_info(classes, **run_info), cls.requirements(config)
-        if pixels and requirements.whole_images:
-            pytest.skip("learns classes of whole images only")
+        if (pixels and requirements.whole_images) or (pixels is False and requirements.pixels):
+            pytest.skip("learns classes of whole images only, or of pixels only")
         pixels = not requirements.whole_images if pixels is None else pixels
         method = cls(tiny.network(num_classes=classes, pixels=pixels), config, known)
         labeled, unlabeled = tiny.batch(known, requirements, pixels=pixels, all_invalid=all_invalid)
@@ -191,9 +193,7 @@ def test_sharing_the_step_between_processes_changes_nothing(make: Make, monkeypa
     if made.needs_full_batch or made.unlabeled is None:
         pytest.skip("has nothing to share")
     whole = made.method.pseudo_labels(made.unlabeled, 2)
-    module = sys.modules[type(made.method).__module__]
-    if hasattr(module, "over_all_processes"):  # draws for the total batch
-        monkeypatch.setattr(module, "over_all_processes", lambda own: 2 * own)
+    monkeypatch.setattr(channel_dropout, "over_all_processes", lambda own: 2 * own)
     shares = []
     for rank in (0, 1):
         part = slice(2 * rank, 2 * rank + 2)
@@ -201,7 +201,7 @@ def test_sharing_the_step_between_processes_changes_nothing(make: Make, monkeypa
         shares.append(made.method.pseudo_labels(share, 2))
     for rank, share in enumerate(shares):
         expected = take(whole, slice(2 * rank, 2 * rank + 2))
-        torch.testing.assert_close(share.masks, expected.masks, rtol=0, atol=0)
+        torch.testing.assert_close((share.masks, share.draws), (expected.masks, expected.draws), rtol=0, atol=0)
         for view, target in zip(share.views, expected.views, strict=True):
             assert torch.equal(view.labels, target.labels)
             assert torch.equal(view.valid, target.valid)
@@ -253,9 +253,10 @@ def test_the_balance_of_classes_counts_in_the_loss(make: Make) -> None:
     assert after != pytest.approx(before, rel=1e-3)
 
 
-def test_a_compiled_step_is_one_graph_and_the_same_step(make: Make) -> None:
+def test_a_compiled_step_is_one_graph_and_the_same_step(make: Make, name: str) -> None:
     """Traced, but not translated to machine code."""
-    plain, traced = make(pixels=False), make(pixels=False)
+    pixels = METHODS.get(name).requirements(METHODS.get(name).Config()).pixels
+    plain, traced = make(pixels=pixels), make(pixels=pixels)
     compiled = torch.compile(traced.method, backend="eager", fullgraph=True)
     for number in range(3):
         expected = plain.step(number)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from semikit.core.batch import Prediction
-from semikit.core.thresholds import FlexThreshold, FreeThreshold, SoftWeights, Threshold
+from semikit.core.thresholds import FlexPixelThreshold, FlexThreshold, FreeThreshold, SoftWeights, Threshold
 
 
 def belief(labels: list[int], confidence: list[float], classes: int = 3) -> Prediction:
@@ -49,6 +49,23 @@ def test_flex_remembers_the_last_sure_label_of_an_image_that_comes_twice() -> No
     weigh(flex, belief([2, 1, 0, 2], [0.95, 0.95, 0.5, 0.99]), [3, 3, 3, 0])
     assert flex.selected[:-1].tolist() == [2, -1, -1, 1]
     assert flex.learned.tolist() == [0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("warmup", [True, False])
+def test_flex_over_pixels_follows_shares(warmup: bool) -> None:
+    """Zhang et al. 2021, eq. 5-11, with pixels for images, by hand: five steps make an epoch, and one of them found
+    0.6 / 0.2 / 0 sure pixels of the classes among the valid ones and 0.2 others.
+    """
+    flex = FlexPixelThreshold(3, 5, 0.9, warmup)
+    labels, confidence = torch.tensor([[0, 0, 0], [1, 2, 2]]), torch.tensor([[0.95, 0.92, 0.99], [0.9, 0.8, 0.99]])
+    valid = torch.tensor([[True, True, True], [True, True, False]])
+    first = flex(Prediction(labels, confidence), valid, torch.zeros(2))
+    assert torch.equal(first, valid), "nothing is learned yet: all thresholds are 0"
+    torch.testing.assert_close(flex.found, torch.tensor([0.12, 0.04, 0.0, 0.84]))
+    # warm-up: learned 1/7 of class 0 -> 0.9 · (1/7) / (13/7) = 0.069; without: class 0 at 0.9, class 1 at 0.9 · 0.2
+    sure = torch.tensor([[0.07, 0.06], [0.05, 0.01]]) if warmup else torch.tensor([[0.9, 0.89], [0.19, 0.17]])
+    found = flex(Prediction(torch.tensor([[0, 0], [1, 1]]), sure), torch.ones(2, 2, dtype=torch.bool), torch.zeros(2))
+    assert found.int().flatten().tolist() == [1, 0, 1, 0]
 
 
 def test_flex_counts_no_invalid_image() -> None:

@@ -41,5 +41,5 @@ def test_colours_are_left_as_they_are_and_all_images_are_mixed() -> None:
 
 
 def test_classes_of_whole_images_are_not_mixed() -> None:
-    with pytest.raises(semikit.ConfigError, match=r"learns from mixed images.*mean_teacher"):
+    with pytest.raises(semikit.ConfigError, match=r"learns classes of pixels only.*mean_teacher"):
         semikit.plan("cls", dataset="shapes-cls", method="cutmix_seg", device="cpu")

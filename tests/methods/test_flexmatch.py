@@ -1,4 +1,4 @@
-"""FlexMatch: its memory is of images."""
+"""FlexMatch: its memory is of images, or of the last steps' pixels."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_the_label_of_each_image_is_remembered_by_its_number() -> None:
     assert torch.equal(method.rule.threshold.selected[:-1], expected)
 
 
-def test_asks_for_whole_images_and_the_published_form() -> None:
+def test_asks_for_numbered_images_and_the_published_form() -> None:
     config = FlexMatchConfig()
-    assert plugin.requirements(config) == Requirements(strong_views=1, whole_images=True, every_image=True)
+    assert plugin.requirements(config) == Requirements(strong_views=1, every_image=True)
     assert (config.threshold, config.loss, config.forward, config.teacher) == (0.95, "paper", "joint", "student")
     assert (config.ema_decay, config.ema_ramp, config.warmup) == (0.999, False, True)

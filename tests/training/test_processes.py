@@ -35,6 +35,8 @@ MORE: dict[str, tuple[tuple[int, int], ...]] = {
     "seg unimatch_v1": ((1, 2), (1, 4), (2, 1), (2, 2), (4, 1)),
     "seg freematch": ((2, 1), (4, 1)),
     "seg mean_teacher": ((2, 2),),
+    "seg flexmatch": ((2, 1),),
+    "seg corrmatch": ((2, 1),),
     "seg supervised": ((2, 2),),
     "seg hard examples": ((1, 2),),
     "seg uneven groups, total": ((2, 1), (3, 1)),
@@ -71,7 +73,7 @@ def configurations(small: dict[str, tuple[ModuleType, Path]]) -> dict[str, dict[
     return made
 
 
-OTHERS = ("unimatch_v1", "freematch", "mean_teacher", "supervised", "flexmatch", "simmatch", "softmatch")
+OTHERS = ("unimatch_v1", "freematch", "mean_teacher", "supervised", "flexmatch", "simmatch", "softmatch", "corrmatch")
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,7 @@ def evaluate(
 @pytest.mark.parametrize("name", LEARNING)
 def test_which_methods_can_take_which_remedy(name: str) -> None:
     own_thresholds = {"flexmatch", "freematch", "softmatch", "mean_teacher", "cutmix_seg", *OWN_LABELS}
+    own_thresholds |= {"corrmatch"}
     method = labelled_by("ema", name)
     remedies = Remedies(method, acts=True)
     assert (remedies.open(CLASS_THRESHOLDS, 100) is None) == (name in own_thresholds)

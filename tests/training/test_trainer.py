@@ -117,7 +117,14 @@ def settings(photo_data: Path, method: str = "unimatch_v2", **train: Any) -> Raw
 
 @pytest.mark.parametrize(
     ("method", "stops"),
-    [("unimatch_v2", [1]), ("unimatch_v2", [2, 5]), ("fixmatch", [3]), ("unimatch_v1", [5]), ("supervised", [1, 4])],
+    [
+        ("unimatch_v2", [1]),
+        ("unimatch_v2", [2, 5]),
+        ("fixmatch", [3]),
+        ("unimatch_v1", [5]),
+        ("supervised", [1, 4]),
+        pytest.param("corrmatch", [4], marks=pytest.mark.long),
+    ],
 )
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     whole: Callable[[str], Path], photo_data: Path, tmp_path: Path, method: str, stops: list[int]
