@@ -1,4 +1,6 @@
-"""Memory with a place for each image of a list: N rows and a last one that nobody reads."""
+"""Memory of features: with a place for each image of a list (N rows and a last one that nobody reads), or of the last
+images of a run.
+"""
 
 from __future__ import annotations
 
@@ -77,3 +79,45 @@ class FeatureBank(nn.Module):
         self.rows.index_copy_(0, where, features.to(self.rows.dtype))
         self.labels.index_copy_(0, where, labels)
         self.seen.index_fill_(0, where, True)
+
+
+@final
+class FeatureQueue(nn.Module):
+    """Features (N, D) of length 1 and probabilities (N, K) of the last N images (Li et al. 2021, CoMatch, section 3.3).
+
+    `written` () int64 counts all images so far, those without a valid position among them, which are like nobody.
+    """
+
+    rows: Tensor
+    probabilities: Tensor
+    seen: Tensor
+    written: Tensor
+
+    def __init__(self, size: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(size, width))
+        self.register_buffer("probabilities", torch.zeros(size, num_classes))
+        self.register_buffer("seen", torch.zeros(size, dtype=torch.bool))
+        self.register_buffer("written", torch.zeros((), dtype=torch.long))
+
+    def full(self) -> Tensor:
+        """Whether every row was written, () bool."""
+        return self.written >= len(self.rows)
+
+    def average(self, features: Tensor, temperature: float) -> Tensor:
+        """Features (B, D) -> the probabilities (B, K) of what is remembered, averaged by similarity."""
+        similarity = features @ self.rows.t() / temperature
+        return similarity.masked_fill(~self.seen, torch.finfo(similarity.dtype).min).softmax(dim=1) @ self.probabilities
+
+    @torch.no_grad()
+    def write(self, features: Tensor, probabilities: Tensor, valid: Tensor) -> None:
+        """Remember images in place of the oldest: features (B, D), probabilities (B, K), valid (B,) bool, of the total
+        batch of all processes.
+        """
+        size, count = len(self.rows), len(features)
+        last = min(size, count)
+        places = (self.written + torch.arange(count - last, count, device=features.device)) % size
+        self.rows.index_copy_(0, places, features[-last:].to(self.rows.dtype))
+        self.probabilities.index_copy_(0, places, probabilities[-last:].to(self.rows.dtype))
+        self.seen.index_copy_(0, places, valid[-last:])
+        self.written += count

@@ -97,6 +97,18 @@ def gather_over_processes(value: Tensor) -> Tensor:
     return torch.cat(parts).view(value.dtype)
 
 
+def learned_gather_over_processes(value: Tensor) -> Tensor:
+    """As `gather_over_processes`, with a gradient that becomes that of one process with all rows, where each process
+    takes the same loss of all of them and gradients are averaged.
+    """
+    count = process_count()
+    if count == 1:
+        return value
+    parts = list(torch.split(gather_over_processes(value.detach()), len(value)))
+    parts[process_rank()] = parts[process_rank()] + count * (value - value.detach())
+    return torch.cat(parts)
+
+
 def own_share(count: int) -> range:
     """The numbers of 0..count-1 that are this process's share; over all processes each one comes once."""
     return range(process_rank(), count, process_count())

@@ -57,7 +57,7 @@ class ReMixMatchConfig(JointSettings):
 
 @final
 class ReMixMatch(Method):
-    """Algorithm 1 and the loss of section 3.4. Images of all processes are mixed with one another. As published,
+    """Algorithm 1 and the loss of section 3.3. Images of all processes are mixed with one another. As published,
     running statistics follow the mixed labelled images alone.
     """
 
@@ -120,7 +120,7 @@ class ReMixMatch(Method):
     def _mixed(
         self, labeled: Labeled, unlabeled: Unlabeled, target: Target, keys: Tensor, shares: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The losses of labelled and of unlabelled images, each mixed with a partner among all of them (3.3)."""
+        """The losses of labelled and of unlabelled images, each mixed with a partner among all (Algorithm 1)."""
         soft, weights = target.probabilities, loss_weights(target).float()
         assert soft is not None
         hard = soft.new_zeros(len(labeled.labels), soft.shape[1]).scatter(1, labeled.labels.unsqueeze(1), 1.0)
@@ -143,7 +143,7 @@ class ReMixMatch(Method):
         return loss_x, masked_soft_cross_entropy(pred_u, torch.cat(labels), torch.cat(counts), denominator)
 
     def _rotated(self, unlabeled: Unlabeled, target: Target, turns: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the number of quarter turns of the first strong view, weighted (3.4)."""
+        """Cross-entropy of the number of quarter turns of the first strong view, weighted (3.3)."""
         if self.rotation is None:
             return {}
         turns = turns[own_part(len(turns))]

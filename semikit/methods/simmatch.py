@@ -7,14 +7,13 @@ from copy import deepcopy
 from typing import Annotated, ClassVar, Literal, final
 
 import torch
-import torch.nn.functional as F
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from semikit.core.alignment import AlignmentSettings
 from semikit.core.batch import Labeled, Prediction, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
-from semikit.core.draws import torch_seeded
 from semikit.core.ema import ema_decay, update
+from semikit.core.embeddings import embedded, projection
 from semikit.core.feature_bank import FeatureBank
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
@@ -85,7 +84,7 @@ class SimMatch(Method):
             momentum = 0.7 if own else 0.0
         across = self.config.follow == "released"
         self.bank = FeatureBank(run_info.num_labeled, self.config.width, momentum, across, run_info.seed)
-        self.projection = _projection(network.embed_dim, config.width, config.projections, run_info.seed)
+        self.projection = projection(network.embed_dim, config.width, config.projections, run_info.seed)
         self.teacher_projection = None if own else deepcopy(self.projection).requires_grad_(False)
         self.register_buffer("active", torch.tensor(False), persistent=False)
 
@@ -104,13 +103,13 @@ class SimMatch(Method):
         assert unlabeled is not None
         (strong,) = unlabeled.strong
         if self.teacher_projection is None:
-            views = _embedded(self.student, self.projection, labeled.images, unlabeled.weak, strong)
+            views = embedded(self.student, self.projection, labeled.images, unlabeled.weak, strong)
             (pred_labeled, like_labeled), (pred_weak, like_weak), (pred_strong, like_strong) = views
         else:
-            views = _embedded(self.student, self.projection, labeled.images, strong)
+            views = embedded(self.student, self.projection, labeled.images, strong)
             (pred_labeled, _), (pred_strong, like_strong) = views
             with torch.no_grad():
-                views = _embedded(self.teacher, self.teacher_projection, labeled.images, unlabeled.weak)
+                views = embedded(self.teacher, self.teacher_projection, labeled.images, unlabeled.weak)
             (_, like_labeled), (pred_weak, like_weak) = views
         with torch.autocast(strong.device.type, enabled=False):
             on_labeled = (pred_labeled.detach(), labeled)
@@ -146,31 +145,6 @@ class SimMatch(Method):
         if self.teacher_projection is not None:
             decay = ema_decay(step, self.ema_decay, self.config.ema_ramp)
             update(self.teacher_projection, self.projection, decay, applied)
-
-
-def _projection(inputs: int, width: int, count: int, seed: int) -> nn.Module:
-    """What makes features that are compared out of those that are classified."""
-    with torch_seeded(seed, "projection"):
-        each = [nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, width)) for _ in range(count)]
-    return each[0] if count == 1 else _Mean(each)
-
-
-@final
-class _Mean(nn.ModuleList):
-    """The mean of what several modules make of an input."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return torch.stack([module(inputs) for module in self]).mean(dim=0)
-
-
-def _embedded(network: Network, projection: nn.Module, *images: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Logits (B_i, K) and features (B_i, width) of length 1 of several lists of images, from one call."""
-    sizes = [len(part) for part in images]
-    encoded = network.encode(torch.cat(images))
-    embedding = network.embed(encoded)
-    logits = network.classify(embedding, encoded.size)
-    features = F.normalize(projection(embedding).float(), dim=1)
-    return list(zip(torch.split(logits, sizes), torch.split(features, sizes), strict=True))
 
 
 plugin = SimMatch

@@ -91,9 +91,9 @@ class PixelTask(Task, ABC):
     ) -> None:
         if requirements.whole_images:
             raise ConfigError(
-                "method.name: this method remembers features of every labelled image (simmatch) or turns and mixes "
-                "images (remixmatch) and cannot do so for every pixel; it learns classes of whole images only. For "
-                "pixels use freematch or softmatch, whose thresholds adapt, or unimatch_v2."
+                "method.name: this method remembers features of images (simmatch, comatch) or turns and mixes them "
+                "(remixmatch) and cannot do so for every pixel; it learns classes of whole images only. For pixels use "
+                "freematch or softmatch, whose thresholds adapt, or unimatch_v2."
             )
         self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
         self.parts = parts = self.open(data)

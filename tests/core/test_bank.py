@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from semikit.core.feature_bank import FeatureBank, places
+from semikit.core.feature_bank import FeatureBank, FeatureQueue, places
 
 
 def test_the_last_of_each_is_written() -> None:
@@ -60,3 +60,17 @@ def test_the_gradient_is_that_of_the_rows_that_were_read() -> None:
 
 def test_an_empty_bank_is_no_nan() -> None:
     assert torch.isfinite(bank().similarity(features(2), 0.1)).all()
+
+
+def test_a_queue_keeps_the_last_images() -> None:
+    queue, given, classes = FeatureQueue(4, 3, 2), features(7), torch.eye(2)[[0, 1, 1, 0, 1, 0, 1]]
+    valid = torch.tensor([True, True, True, True, False, True, True])
+    queue.write(given[:3], classes[:3], valid[:3])
+    assert not queue.full()
+    torch.testing.assert_close(queue.average(given[:1], 1e-3), classes[:1])
+    queue.write(given[3:5], classes[3:5], valid[3:5])
+    assert queue.full()
+    assert torch.equal(queue.rows, given[[4, 1, 2, 3]])
+    assert queue.seen.tolist() == [False, True, True, True], "an image without a label is like nobody"
+    queue.write(given, classes, valid)
+    assert torch.equal(queue.rows, given[3:]), "of more images than it holds the last"

@@ -32,10 +32,10 @@ class Lookup(Network):
 
     pixels = False
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = LB + 2 * ULB) -> None:
         super().__init__()
         self.widths, self.embed_dim, self.num_classes, self.multiple = (1,), 1, CLASSES, 1
-        self.table = nn.Parameter(torch.zeros(LB + 2 * ULB, CLASSES))
+        self.table = nn.Parameter(torch.zeros(rows, CLASSES))
 
     def encode(self, images: Tensor) -> Features:
         return Features((images[:, :1, 0, 0],), (1, 1))
@@ -60,14 +60,17 @@ def images(first: int, count: int) -> Tensor:
 
 
 def step(method: Method, number: int, given: dict[str, Tensor]) -> StepResult:
-    """A step on the given logits, its gradient in the table: labelled images 0-7, weak 8-31, strong 32-55."""
+    """A step on the given logits, its gradient in the table: labelled images 0-7, weak 8-31, strong 32-55 (and where
+    there are two views 56-79).
+    """
+    kinds = [name for name in ("lb", "w", "s", "s1") if name in given]
     labels, numbers = given["y"], torch.arange(ULB)
     valid, valid_u = torch.ones(LB, dtype=torch.bool), torch.ones(ULB, dtype=torch.bool)
     index = given.get("idx_lb", torch.arange(LB))
     labeled = Labeled(images(0, LB), labels, valid, index, denominators(valid, LB, "total"))
     unlabeled = Unlabeled(
         weak=images(LB, ULB),
-        strong=(images(LB + ULB, ULB),),
+        strong=tuple(images(LB + ULB * view, ULB) for view in range(1, len(kinds) - 1)),
         valid=valid_u,
         boxes=(),
         partner=partners(ULB, ULB),
@@ -76,7 +79,7 @@ def step(method: Method, number: int, given: dict[str, Tensor]) -> StepResult:
     )
     with torch.no_grad():
         for network in (method.student, method.teacher):
-            network.table.copy_(torch.cat([given[name] for name in ("lb", "w", "s")]))
+            network.table.copy_(torch.cat([given[name] for name in kinds]))
     method.zero_grad()
     result = method(labeled, unlabeled, method.pseudo_labels(unlabeled, number))
     result.loss.backward()
@@ -89,7 +92,8 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 def made(name: str, **settings: Any) -> Method:
     plugin = METHODS.get(name)
-    return plugin(Lookup(), plugin.Config(**settings), FACTS).train()
+    config = plugin.Config(**settings)
+    return plugin(Lookup(LB + (1 + plugin.requirements(config).strong_views) * ULB), config, FACTS).train()
 
 
 def check(method: Method, result: StepResult, stored: dict[str, Tensor]) -> None:
@@ -267,8 +271,33 @@ def test_simmatch(ema: int) -> None:
         torch.testing.assert_close(method.projection.rows.grad, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_comatch() -> None:
+    stored = load("a3_usb_comatch")
+    method = made(
+        "comatch", threshold=0.6, alignment={"length": 4}, smoothing=0.7, bank=64, graph_threshold=0.5,
+        contrast_weight=0.5, width=16,
+    )  # fmt: skip
+    bank = method.bank
+    bank.write(stored["feats_start"], stored["probs_start"], torch.ones(64, dtype=torch.bool))
+    for number, row in enumerate(steps(stored, "comatch")):
+        method.projection = Rows(row["feats"])
+        result = step(method, number, row)
+        for name, key in (("loss_x", "sup_loss"), ("loss_u", "unsup_loss"), ("confident", "util_ratio")):
+            close(result.logs[name], row[key])
+        # USB adds 1e-7 to every share before the logarithm.
+        torch.testing.assert_close(result.logs["loss_ctr"], 0.5 * row["contrast_loss"], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(method.student.table.grad, row["grad_logits"], rtol=1e-5, atol=1e-7)
+        given = row["grad_feats"]
+        expected = given - (given * row["feats"]).sum(1, keepdim=True) * row["feats"]  # as in SimMatch
+        torch.testing.assert_close(method.projection.rows.grad, expected, rtol=1e-4, atol=1e-6)
+        close(bank.probabilities, row["bank_probs_after"])
+    close(bank.rows, stored["feats_end"])
+
+
 class Tanh(Network):
-    """Two linear layers, as many images of which the stored gradients are."""
+    """Two linear layers, those of the stored gradients."""
+
+    pixels = False
 
     def __init__(self, stored: dict[str, Tensor]) -> None:
         super().__init__()

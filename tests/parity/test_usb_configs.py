@@ -47,6 +47,14 @@ def _own(name: str, method: Any) -> dict[str, Any]:
             **{"gamma": method.fall, "C": method.factor, "rho_min": method.minimum, "num_wu_iter": method.warmup},
             **{"T": method.soft_labels, "ulb_loss_ratio": method.weight, "p_cutoff": 0.95},
         }
+    if name == "comatch":
+        return {
+            **{"p_cutoff": method.threshold, "ulb_loss_ratio": method.weight, "hard_label": method.soft_labels is None},
+            **{"proj_size": method.width, "da_len": method.alignment.length, "smoothing_alpha": method.smoothing},
+            **{"T": method.instance_temperature, "use_epass": method.projections == 3},
+            **{"contrast_p_cutoff": method.graph_threshold, "contrast_loss_ratio": method.contrast_weight},
+            "queue_batch": method.bank / (64 + 448),
+        }
     if name == "remixmatch":
         alignment = method.alignment  # p_target_type "gt" and the default momentum, in the algorithm's file
         assert (alignment.kind, alignment.target, alignment.momentum) == ("ema", "labels", 0.999)

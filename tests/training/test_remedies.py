@@ -47,7 +47,7 @@ def acting(
     return Guards(method, acts=True), method
 
 
-OWN_LABELS = {"adamatch", "dash", "remixmatch"}
+OWN_LABELS = {"adamatch", "dash", "remixmatch", "comatch"}
 """Methods that have no other teacher than the student."""
 
 
@@ -63,7 +63,7 @@ def evaluate(
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_which_methods_can_take_which_remedy(name: str) -> None:
-    own_thresholds = {"flexmatch", "freematch", "softmatch", "mean_teacher", "cutmix_seg", *OWN_LABELS}
+    own_thresholds = {"flexmatch", "freematch", "softmatch", "mean_teacher", "cutmix_seg", *OWN_LABELS} - {"comatch"}
     own_thresholds |= {"corrmatch"}
     method = labelled_by("ema", name)
     remedies = Remedies(method, acts=True)

@@ -1,0 +1,138 @@
+"""CoMatch (Li et al. 2021): views agree in their class, and alike images in their features, by a graph of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, final
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor, nn
+
+from semikit.core.alignment import AlignmentSettings
+from semikit.core.batch import Labeled, Prediction, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
+from semikit.core.embeddings import embedded, projection
+from semikit.core.feature_bank import FeatureQueue
+from semikit.core.losses import UnlabeledLoss
+from semikit.core.method import Method
+from semikit.core.network import Network
+from semikit.core.pseudo_labels import PseudoLabelRule
+from semikit.core.settings import RENAMED_LABELS, JointSettings, ThresholdSettings, optional_kind
+from semikit.core.student_views import check_forward
+from semikit.core.thresholds import threshold_of
+from semikit.distributed.collectives import gather_over_processes, learned_gather_over_processes
+
+
+@final
+class CoMatchConfig(ThresholdSettings, JointSettings):
+    """Settings of CoMatch: those of its authors' code for CIFAR-10, and of USB."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = RENAMED_LABELS
+
+    teacher: Literal["student"] = "student"
+    """The student labels and fills the memory in its own training pass."""
+    forward: Literal["joint"] = "joint"
+    """All images pass through the student in one call: labelled, weak and both strong views."""
+    soft_labels: float | None = Field(default=1.0, gt=0)
+    """Temperature of soft labels (1: as they are); null: hard labels, the likeliest class."""
+    alignment: Annotated[AlignmentSettings | None, BeforeValidator(optional_kind)] = AlignmentSettings()
+    """Distribution alignment: none, queue (mean of the last steps) or ema, or a mapping with the details."""
+    smoothing: float = Field(default=0.9, ge=0, le=1)
+    """Share of the class probabilities in a pseudo-label; the rest comes from alike images in the memory."""
+    bank: int = Field(default=2560, ge=1)
+    """Images in the memory, labelled and unlabelled, the last ones; it is used once it is full."""
+    instance_temperature: float = Field(default=0.2, gt=0)
+    """Temperature of similarities between features."""
+    graph_threshold: float = Field(default=0.8, ge=0, le=1)
+    """Least similarity of two pseudo-labels (0..1) that connects their images."""
+    contrast_weight: float = Field(default=1.0, ge=0)
+    """Weight of the loss between the graphs of labels and features."""
+    width: int = Field(default=64, ge=1)
+    """Length of the features that are compared."""
+    projections: int = Field(default=1, ge=1)
+    """Projections whose mean makes these features (3 in USB; EPASS, Nguyen 2024)."""
+
+
+@final
+class CoMatch(Method):
+    """Memory-smoothed pseudo-labels, and the contrast of the features of two strong views by the graph they make
+    (Algorithm 1). The graph is that of the images of all processes.
+    """
+
+    Config = CoMatchConfig
+    config: CoMatchConfig
+
+    @classmethod
+    def requirements(cls, config: CoMatchConfig) -> Requirements:
+        """Two strong views of whole images."""
+        return Requirements(strong_views=2, whole_images=True)
+
+    @classmethod
+    def needs_full_batch(cls, config: CoMatchConfig) -> bool:
+        """The graph is that of the batch, and the memory is read and written once a step."""
+        return True
+
+    def __init__(self, network: Network, config: CoMatchConfig, run_info: RunInfo) -> None:
+        super().__init__(network, config, run_info)
+        check_forward(config.forward, network, config.batch_norm)
+        self.unlabeled_loss = UnlabeledLoss(config, run_info)
+        self.rule = PseudoLabelRule.of(config, run_info, threshold_of(config, run_info))
+        self.bank = FeatureQueue(config.bank, config.width, run_info.num_classes)
+        self.projection = projection(network.embed_dim, config.width, config.projections, run_info.seed)
+
+    def extra_parameters(self) -> list[nn.Parameter]:
+        """Those of the projection."""
+        return list(self.projection.parameters())
+
+    def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
+        """Nothing is labelled yet: the memory is read in `forward`."""
+        self.unlabeled_loss.begin(step)
+        return Pseudo()
+
+    def forward(self, labeled: Labeled, unlabeled: Unlabeled | None, pseudo: Pseudo | None) -> StepResult:
+        """L_x + λ · L_cls of the first strong view + contrast_weight · L_ctr of the two graphs."""
+        assert unlabeled is not None
+        views = embedded(self.student, self.projection, labeled.images, unlabeled.weak, *unlabeled.strong)
+        (pred_labeled, z_labeled), (pred_weak, z_weak), (pred_strong, z_first), (_, z_second) = views
+        with torch.autocast(pred_weak.device.type, enabled=False):
+            pseudo, labels = self._smoothed(labeled, unlabeled, (pred_labeled, z_labeled), (pred_weak, z_weak))
+            loss_ctr = self.config.contrast_weight * self._contrast(labels, unlabeled.valid, z_first, z_second)
+        loss_x = self.supervised_loss(pred_labeled, labeled)
+        loss_cls = self.unlabeled_loss(pred_strong, pseudo.views[0])
+        return self.unlabeled_loss.combine(loss_x, loss_cls, labeled, pseudo.weak, loss_ctr=loss_ctr)
+
+    @torch.no_grad()
+    def _smoothed(
+        self, labeled: Labeled, unlabeled: Unlabeled, on_labeled: tuple[Tensor, Tensor], weak: tuple[Tensor, Tensor]
+    ) -> tuple[Pseudo, Tensor]:
+        """Pseudo-labels and probabilities (B, K), q = α p + (1 - α) Σ_k a_k p_k over the images k of the memory, a_k a
+        softmax of similarities. It takes in this step's p, and the labels of labelled images.
+        """
+        config, (logits, features) = self.config, weak
+        plain = self.rule.aligned(logits, unlabeled.valid, (on_labeled[0], labeled))
+        share = torch.where(self.bank.full(), config.smoothing, 1.0)
+        smoothed = share * plain + (1 - share) * self.bank.average(features, config.instance_temperature)
+        confidence, labels = smoothed.max(dim=1)
+        pseudo = self.rule.targets(Prediction(labels, confidence, smoothed), unlabeled)
+        hard = plain.new_zeros(len(labeled.labels), plain.shape[1]).scatter(1, labeled.labels.unsqueeze(1), 1.0)
+        kinds = ((features, on_labeled[1]), (plain, hard), (unlabeled.valid, labeled.valid))
+        self.bank.write(*(torch.cat([gather_over_processes(part) for part in kind]) for kind in kinds))
+        return pseudo, smoothed
+
+    def _contrast(self, labels: Tensor, valid: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Cross-entropy () between the graph of pseudo-labels, 1 for b = j and else q_b · q_j where that reaches the
+        threshold, and that of features, exp(z_b · z'_j / t); rows of both sum to 1.
+        """
+        labels, valid = gather_over_processes(labels), gather_over_processes(valid)
+        first, second = learned_gather_over_processes(first), learned_gather_over_processes(second)
+        both = valid.unsqueeze(0) & valid.unsqueeze(1)
+        loop = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        graph = torch.where(loop, 1.0, labels @ labels.t())
+        graph = torch.where(both & (graph >= self.config.graph_threshold), graph, 0.0)
+        graph = graph / graph.sum(dim=1, keepdim=True).clamp(min=torch.finfo(graph.dtype).tiny)
+        similarity = first @ second.t() / self.config.instance_temperature
+        similarity = similarity.masked_fill(~both, torch.finfo(similarity.dtype).min)
+        return -(graph * similarity.log_softmax(dim=1)).sum() / valid.sum().clamp(min=1)
+
+
+plugin = CoMatch
