@@ -26,7 +26,8 @@ class Method(nn.Module, ABC):
     Only `forward` is wrapped by DDP and `torch.compile`, so the network may be called in it as often as needed, and
     nothing is drawn in it: draws are tensors of `Pseudo`. The teacher is a copy of the student without gradients,
     always in eval mode, that follows it as a moving average. `config` is an instance of the class's `Config`.
-    `label_pass` is how the label source is called: it may be compiled.
+    `label_pass` is how the label source is called: it may be compiled. `peers` are further students, as many as
+    `Requirements.students` asks for; few methods take any.
     """
 
     Config: ClassVar[type[MethodSettings]]
@@ -45,11 +46,12 @@ class Method(nn.Module, ABC):
         """Whether pseudo-labels come out of the student's own training pass, so that a batch may not be cut."""
         return False
 
-    def __init__(self, network: Network, config: MethodSettings, run_info: RunInfo) -> None:
+    def __init__(self, network: Network, config: MethodSettings, run_info: RunInfo, *peers: Network) -> None:
         super().__init__()
         self.config = config
         self.run_info = run_info
         self.student = network
+        self.peers = nn.ModuleList(peers)
         self.teacher = deepcopy(network).requires_grad_(False).eval()
         weights = None if run_info.class_weights is None else torch.tensor(run_info.class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -58,6 +60,11 @@ class Method(nn.Module, ABC):
         self.given: tuple[nn.Module, ...] = ()
         """A trained network that labels in place of both; in a tuple, for it is no part of the method: never saved."""
         self.student_labels = isinstance(config, UnlabeledSettings) and config.teacher == "student"
+
+    @property
+    def students(self) -> list[Network]:
+        """All networks that are trained: the student, which is evaluated and kept, and its peers."""
+        return [self.student, *self.peers]
 
     def train(self, mode: bool = True) -> Self:
         """Set the student's mode; the teacher stays in eval mode."""

@@ -143,7 +143,7 @@ def stepper_of(config: Config, method: Method, device: torch.device) -> Stepper:
     return Stepper(
         method,
         forward,
-        build_optimizer(method.student, config.optimizer, method.extra_parameters()),
+        build_optimizer(method.student, config.optimizer, method.extra_parameters(), method.students[1:]),
         autocast(device, train.precision),
         train.micro_batches,
         grad_scaler(device, train.precision),
@@ -218,6 +218,15 @@ def counted(config: Config, task: Task) -> Config:
     return replace(config, train=config.train.model_copy(update={"class_weights": weights}))
 
 
+def networks_of(config: Config, task: Task, device: torch.device) -> list[Network]:
+    """The networks that are trained, as many as the method asks for; what they begin with is drawn from the seed, for
+    one after the other.
+    """
+    with torch.random.fork_rng(devices=[]), buildable(config.model):
+        torch.manual_seed(config.train.seed)
+        return [placed(task.network(config.model), device) for _ in range(requirements_of(config).students)]
+
+
 def build_run(
     config: Config, folder: Path, reporter: Reporter, task: Task | None = None, *, begins: bool = False
 ) -> Run:
@@ -230,10 +239,7 @@ def build_run(
     task.compile_views = train.compiled and device.type == "cuda"  # on a CPU they read their draws, which is faster
     task.bad_files = bad_files = BadFiles(train.max_bad_files)
     schedule = schedule_of(train, task.counts, requirements_of(config).unlabeled)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(train.seed)
-        with buildable(config.model):
-            network = placed(task.network(config.model), device)
+    network, *peers = networks_of(config, task, device)
     config = with_passes(config, network, device) if begins else config
     if train.start_from is not None and not has_checkpoint(folder / "weights"):  # which a run that goes on has
         begin_with(config, network, task, reporter)
@@ -249,7 +255,7 @@ def build_run(
         normalise=train.normalise,
         class_weights=tuple(train.class_weights.values()) if isinstance(train.class_weights, dict) else None,
     )
-    method: Method = METHODS.get(config.method_name)(network, config.method, run_info)
+    method: Method = METHODS.get(config.method_name)(network, config.method, run_info, *peers)
     method.to(device)
     method.given = () if teacher is None else (placed(teacher, device),)
     config = planned(replace(config, data=task.settled(config.data)), method, task, device, reporter)

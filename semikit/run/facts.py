@@ -78,7 +78,8 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
     config, counts, schedule = run.config, run.task.counts, run.schedule
     train, network, teacher = config.train, run.network, getattr(config.method, "teacher", None)
     weights = run.config.train.class_weights
-    step = describe_step(train, processes, build.requirements_of(config).unlabeled)
+    asked = build.requirements_of(config)
+    step = describe_step(train, processes, asked.unlabeled)
     draws = schedule.iterations * train.batch
     parameters = sum(p.numel() for p in network.parameters())
     encoder = sum(p.numel() for p in getattr(network, "encoder", network).parameters())
@@ -90,7 +91,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         **run.task.facts(),
         "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
         **({"held out": _held_out(len(run.task.calibration), counts.labeled)} if run.task.calibration else {}),
-        "method": config.method_name,
+        "method": config.method_name + (" · 2 networks are trained, the first is kept" if asked.students > 1 else ""),
         **({"class weights": weights_line(weights)} if isinstance(weights, dict) else {}),
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
         "weights": f"{config.model.weights}{_origin(config.model)} · licence: {_licence(config.model)}",

@@ -54,7 +54,7 @@ class Sharding:
         self._strides = {name: parameter.stride() for name, parameter in method.named_parameters()}
         # Said of encoders, whose levels are views; nobody writes into levels.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-        self._plain = {network: deepcopy(network).to("meta") for network in (method.student, method.teacher)}
+        self._plain = {network: deepcopy(network).to("meta") for network in (*method.students, method.teacher)}
         mesh = init_device_mesh(device.type, (process_count(),))
         summed = torch.bfloat16 if reduce_dtype == "bf16" else torch.float32
         policy = MixedPrecisionPolicy(reduce_dtype=summed)
@@ -173,7 +173,7 @@ def _parts(method: Method) -> list[nn.Module]:
     waiting = list(method.children())
     while waiting:
         module = waiting.pop(0)
-        if isinstance(module, Network):
+        if isinstance(module, Network) or module is method.peers:
             waiting = [*module.children(), *waiting]
         elif next(module.parameters(), None) is not None:
             found.append(module)

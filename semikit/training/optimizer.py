@@ -18,22 +18,27 @@ Group = dict[str, Any]
 
 
 def build_optimizer(
-    network: Network, settings: OptimizerSettings, extra: Iterable[nn.Parameter] = ()
+    network: Network,
+    settings: OptimizerSettings,
+    extra: Iterable[nn.Parameter] = (),
+    peers: Iterable[Network] = (),
 ) -> optim.Optimizer:
     """Fused AdamW or SGD; the encoder's parameters come first, then all others (frozen ones left out).
 
-    `extra`: what the method learns beside the network.
+    `extra`: what the method learns beside the network; `peers`: other networks, which learn at the same rates.
 
     Raises:
         ConfigError: `layer_decay` for an encoder whose layers have no order.
     """
-    encoder = [p for p in network.encoder_parameters() if p.requires_grad]
+    networks = [network, *peers]
+    encoder = [p for one in networks for p in one.encoder_parameters() if p.requires_grad]
     ids = {id(p) for p in encoder}
-    rest = [p for p in (*network.parameters(), *extra) if p.requires_grad and id(p) not in ids]
+    every = [*(p for one in networks for p in one.parameters()), *extra]
+    rest = [p for p in every if p.requires_grad and id(p) not in ids]
     encoder_lr = settings.lr if settings.encoder_lr is None else settings.encoder_lr
-    groups = (
-        _layers(network, encoder_lr, settings) if settings.layer_decay else [{"params": encoder, "base_lr": encoder_lr}]
-    )
+    groups = [{"params": encoder, "base_lr": encoder_lr}]
+    if settings.layer_decay:
+        groups = [group for one in networks for group in _layers(one, encoder_lr, settings)]
     groups.append({"params": rest, "base_lr": settings.lr})
     groups = [{"lr": group["base_lr"], **group} for group in _decayed(groups, settings) if group["params"]]
     if settings.name == "adamw":

@@ -65,7 +65,8 @@ def make(name: str) -> Make:
         if (pixels and requirements.whole_images) or (pixels is False and requirements.pixels):
             pytest.skip("learns classes of whole images only, or of pixels only")
         pixels = not requirements.whole_images if pixels is None else pixels
-        method = cls(tiny.network(num_classes=classes, pixels=pixels), config, known)
+        network, *peers = tiny.networks(requirements, num_classes=classes, pixels=pixels)
+        method = cls(network, config, known, *peers)
         labeled, unlabeled = tiny.batch(known, requirements, pixels=pixels, all_invalid=all_invalid)
         return Made(method.train(), known, requirements, cls.needs_full_batch(config), labeled, unlabeled)
 

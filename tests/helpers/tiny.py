@@ -66,6 +66,11 @@ def network(seed: int = 0, scale: float = 8.0, **options: Any) -> TinyNetwork:
     return made
 
 
+def networks(requirements: Requirements, **options: Any) -> list[TinyNetwork]:
+    """As many students as a method asks for."""
+    return [network(seed, **options) for seed in range(requirements.students)]
+
+
 def run_info(num_classes: int = 3, group: int = 2, normalise: Normalise = "total", iterations: int = 100) -> RunInfo:
     return RunInfo(num_classes, 4, 8, 2, iterations, group, seed=3, normalise=normalise)
 
@@ -74,8 +79,9 @@ def method(name: str = "fixmatch", num_classes: int = 3, iterations: int = 100, 
     """A method that learns from unlabelled images, on a tiny network."""
     plugin: Any = METHODS.get(name)
     config = plugin.Config(**settings)
-    made = network(num_classes=num_classes, pixels=not plugin.requirements(config).whole_images)
-    learned: Method = plugin(made, config, run_info(num_classes, iterations=iterations))
+    requirements = plugin.requirements(config)
+    first, *peers = networks(requirements, num_classes=num_classes, pixels=not requirements.whole_images)
+    learned: Method = plugin(first, config, run_info(num_classes, iterations=iterations), *peers)
     return learned
 
 

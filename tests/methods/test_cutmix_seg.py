@@ -33,8 +33,10 @@ def test_the_loss_is_weighed_by_the_confident_share(threshold: float) -> None:
     torch.testing.assert_close(result.logs["loss"], result.logs["loss_x"] + result.logs["loss_u"])
 
 
-def test_colours_are_left_as_they_are_and_all_images_are_mixed() -> None:
-    config = resolve(asked("seg", dataset="shapes", method="cutmix_seg")[0])
+@pytest.mark.parametrize("method", ["cutmix_seg", "cps"])
+@pytest.mark.parametrize(("task", "dataset"), [("seg", "shapes"), ("cd", "shapes-cd")])
+def test_colours_are_left_as_they_are_and_all_images_are_mixed(task: str, dataset: str, method: str) -> None:
+    config = resolve(asked(task, dataset=dataset, method=method)[0])
     strong = config.views.strong
     assert (strong.jitter_probability, strong.grayscale_probability, strong.blur_probability) == (0, 0, 0)
     assert config.views.mix.probability == 1

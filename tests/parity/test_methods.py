@@ -1,5 +1,7 @@
 """Losses and gradients of whole methods against stored values of LiheYoung/UniMatch-V2 (f6afb4d; unimatch_v2.py,
-fixmatch.py) and LiheYoung/UniMatch (0324f3d; unimatch.py). The logits are given: the network is a lookup table."""
+fixmatch.py), LiheYoung/UniMatch (0324f3d; unimatch.py) and charlesCXK/TorchSemiSeg (5e0c29c; train.py of CPS+CutMix).
+The logits are given: the network is a lookup table.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from semikit.core.losses import denominators
 from semikit.core.method import Method
 from semikit.core.mixing import partners
 from semikit.core.network import Features, Network
+from semikit.methods.cps import CPS, CPSConfig
 from semikit.methods.fixmatch import FixMatch, FixMatchConfig
 from semikit.methods.unimatch_v1 import UniMatchV1, UniMatchV1Config
 from semikit.methods.unimatch_v2 import UniMatchV2, UniMatchV2Config
@@ -149,3 +152,30 @@ def test_unimatch_v1() -> None:
     loss_u = 0.25 * stored["out_loss_u_s1"] + 0.25 * stored["out_loss_u_s2"] + 0.5 * stored["out_loss_u_w_fp"]
     check(method, stored, result, loss_u, {**ROWS, "pred_u_w_fp": slice(40, 71, 10)})
     assert not stored["out_grad_teacher_logits"].any()
+
+
+@pytest.mark.parametrize("forward", ["separate", "fused"])
+@pytest.mark.parametrize(("weight", "tag"), [(1.0, ""), (5.0, "_5")])
+def test_cps(weight: float, tag: str, forward: str) -> None:
+    stored = load("a3_cps")
+    valid = stored["in_mask"] != 255
+    labels = torch.where(valid, stored["in_mask"], 0).long()
+    labeled = Labeled(images(0), labels, valid, torch.arange(4), denominators(valid, 4, "total"))
+    box, everywhere = stored["in_box"] == 1, torch.ones_like(valid)
+    unlabeled = Unlabeled(
+        images(4), (images(8),), everywhere, (box,), partners(4, 4), index=torch.arange(4), positions=range(4)
+    )
+    first, second = (table(stored, *(f"{name}_{k}" for name in ("labeled", "weak", "mixed"))) for k in (1, 2))
+    method = CPS(first, CPSConfig(weight=weight, forward=forward), FACTS, second)
+    pseudo = method.pseudo_labels(unlabeled, 0)
+    for target, student in zip(pseudo.views, (2, 1), strict=True):
+        assert torch.equal(target.labels, stored[f"out_labels_{student}"].long())
+    result = method(labeled, unlabeled, pseudo)
+    result.loss.backward()
+    for name in ("loss", "loss_x", "loss_u"):
+        torch.testing.assert_close(result.logs[name], stored[f"out_{name}{tag}"], rtol=1e-6, atol=1e-7)
+    for k, network in enumerate((first, second), 1):
+        for name, rows in (("labeled", slice(0, 4)), ("mixed", slice(8, 12))):
+            expected = stored[f"out_grad_{name}_{k}{tag}"]
+            torch.testing.assert_close(network.table.grad[rows], expected, rtol=1e-5, atol=1e-8)
+        assert not network.table.grad[4:8].any(), "labels get no gradient"

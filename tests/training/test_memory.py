@@ -102,7 +102,8 @@ def test_trying_leaves_no_trace(name: str, optimizer: str) -> None:
     config, run_info = cls.Config(), tiny.run_info()
     requirements = cls.requirements(config)
     pixels = not requirements.whole_images
-    method = cls(tiny.network(batch_norm=True, pixels=pixels), config, run_info)
+    network, *peers = tiny.networks(requirements, batch_norm=True, pixels=pixels)
+    method = cls(network, config, run_info, *peers)
     method.eval()
     labeled, unlabeled = tiny.batch(run_info, requirements, size=4, pixels=pixels)
     made: list[int] = []
@@ -112,7 +113,7 @@ def test_trying_leaves_no_trace(name: str, optimizer: str) -> None:
         if parts < 2 and not cls.needs_full_batch(config):
             raise torch.OutOfMemoryError("full")
         settings = OptimizerSettings(lr=0.1, name=optimizer)
-        found = build_optimizer(method.student, settings, method.extra_parameters())
+        found = build_optimizer(method.student, settings, method.extra_parameters(), method.students[1:])
         torch.rand(3)
         return Stepper(method, method, found, nullcontext, parts, None)
 

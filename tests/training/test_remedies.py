@@ -47,7 +47,7 @@ def acting(
     return Guards(method, acts=True), method
 
 
-OWN_LABELS = {"adamatch", "dash", "remixmatch", "comatch"}
+OWN_LABELS = {"adamatch", "dash", "remixmatch", "comatch", "cps"}
 """Methods that have no other teacher than the student."""
 
 

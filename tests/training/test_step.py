@@ -31,10 +31,11 @@ class Rig:
         threshold = {"threshold": 0.5} if "threshold" in cls.Config.model_fields else {}
         config, run_info = cls.Config(**threshold, **options.pop("config", {})), tiny.run_info()
         requirements, self.needs_full_batch = cls.requirements(config), cls.needs_full_batch(config)
-        network = tiny.network(batch_norm=options.pop("batch_norm", False), pixels=not requirements.whole_images)
-        self.method = cls(network, config, run_info).train()
+        made = {"batch_norm": options.pop("batch_norm", False), "pixels": not requirements.whole_images}
+        network, *peers = tiny.networks(requirements, **made)
+        self.method = cls(network, config, run_info, *peers).train()
         settings = OptimizerSettings(lr=0.01, encoder_lr=0.01, **options)
-        self.optimizer = build_optimizer(self.method.student, settings, self.method.extra_parameters())
+        self.optimizer = build_optimizer(self.method.student, settings, self.method.extra_parameters(), peers)
         forward = autocast(CPU, precision)
         scaler = grad_scaler(CPU, precision)
         self.stepper = Stepper(self.method, self.method, self.optimizer, forward, accumulate, scaler)
