@@ -82,7 +82,7 @@ def test_what_is_named_to_try_can_be_set(name: str, teacher: str) -> None:
     found += [guards.evaluated(500, FAR, 0.9, classes) for classes in (FINE, ALONE, FINE, LOST, LOST, LOST)]
     notices = [notice for notices in found for notice in notices]
     assert len(notices) > 3
-    assert name in ("mean_teacher", "remixmatch") or all("Next to try: method." in notice for notice in notices)
+    assert name in ("mean_teacher", "cps", "remixmatch") or all("Next to try: method." in notice for notice in notices)
     config = guards.remedies.method.config
     for key, value in re.findall(r"method\.(\w+)=([\w.]*\w)", " ".join(notices)):
         changed = type(config)(**{**config.model_dump(), key: yaml.safe_load(value)})
