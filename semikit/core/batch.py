@@ -57,8 +57,7 @@ class Requirements:
     """Whether it keeps the class of every unlabelled image, where images have one, so that they have to be numbered
     (FlexMatch)."""
     pixels: bool = False
-    """Whether it can only learn classes of pixels, for it mixes or compares parts of images (CutMix-Seg,
-    CorrMatch)."""
+    """Whether it can only learn classes of pixels, for it mixes or compares parts of images (CutMix-Seg, CorrMatch)."""
     students: int = 1
     """Networks that are trained, each with a beginning of its own (CPS)."""
     held_out: float = 0.0
