@@ -45,7 +45,7 @@ def class_share_of(labels: Tensor, valid: Tensor, num_classes: int) -> Mean:
     return Mean(counts / counts.sum().clamp(min=1), counts.sum())
 
 
-def quantile_of(values: Tensor, valid: Tensor, share: float) -> Mean:
+def quantile_of(values: Tensor, valid: Tensor, share: float | Tensor) -> Mean:
     """The quantile `share` (0..1) of values (B, *S) at valid positions (B, *S) bool, linear between neighbours, ()."""
     chosen = torch.where(valid, values, torch.inf).flatten()
     ordered = gather_over_processes(chosen).sort().values

@@ -20,8 +20,10 @@ from tests.helpers import tiny
 from tests.helpers.sync_counter import SyncCounter
 
 NAMES = METHODS.names()
-SMALL = {"threshold": 0.6, "regions": 4}
+SMALL = {"threshold": 0.6, "regions": 4, "queries": 8, "negatives": 4, "bank": 16, "width": 8}
 """What a tiny batch is learned with."""
+LARGE = ("corrmatch", "u2pl")
+"""Methods that take many seconds to compile."""
 
 
 @dataclass
@@ -254,6 +256,9 @@ def test_the_balance_of_classes_counts_in_the_loss(make: Make) -> None:
     assert after != pytest.approx(before, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LARGE else name for name in NAMES], indirect=True
+)
 def test_a_compiled_step_is_one_graph_and_the_same_step(make: Make, name: str) -> None:
     """Traced, but not translated to machine code."""
     pixels = METHODS.get(name).requirements(METHODS.get(name).Config()).pixels
