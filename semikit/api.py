@@ -42,6 +42,7 @@ def train(
     encoder: str | None = None,
     decoder: str | None = None,
     weights: str | None = None,
+    accept_licence: bool | None = None,
     config: Place | None = None,
     preset: str | None = None,
     iterations: int | None = None,

@@ -36,6 +36,9 @@ def train(
     encoder: Annotated[str | None, typer.Option(help="semikit list models; any timm name.")] = None,
     decoder: Annotated[str | None, typer.Option(help="dpt | deeplabv3plus | pspnet")] = None,
     weights: Annotated[str | None, typer.Option(help="Encoder weights: FILE | none (default: pretrained).")] = None,
+    accept_licence: Annotated[
+        bool | None, typer.Option("--accept-licence", help="Use pretrained weights that forbid commercial use.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A whole recipe as YAML, or a run's config.yaml.")] = None,
     preset: Annotated[
         str | None, typer.Option(help="A recipe by name (semikit list presets), or auto: chosen by your data.")

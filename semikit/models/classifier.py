@@ -19,6 +19,7 @@ from semikit.models.encoders.names import SENSORS, WIDE, canonical, is_mit, pack
 from semikit.models.encoders.wide_resnet import WideResNet
 from semikit.models.settings import MISFITS, EncoderSettings, Numbers, reason
 from semikit.models.weights.file import read_weights
+from semikit.models.weights.licence import check_licence
 from semikit.models.weights.pretrained import create_backbone, load_encoder
 
 
@@ -108,7 +109,7 @@ def build_classifier(settings: ClassifierSettings, num_classes: int) -> Classifi
 
     Raises:
         UnknownNameError: for an encoder nobody knows.
-        ConfigError: for settings that do not fit together.
+        ConfigError: for settings that do not fit together, or a licence that has to be accepted.
         WeightsError: when the encoder's weights cannot be had or do not fit.
     """
     if settings.encoder in WIDE:
@@ -118,6 +119,7 @@ def build_classifier(settings: ClassifierSettings, num_classes: int) -> Classifi
         raise ConfigError(
             f"{settings.encoder} is an encoder of tasks on pixels; choose a timm name or {', '.join(WIDE)}."
         )
+    check_licence(settings)
     backbone = _from_timm(settings)
     # Some encoders widen what they have pooled before it is classified.
     width = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)

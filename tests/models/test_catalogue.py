@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,10 @@ import pytest
 import timm
 import torch
 
+from semikit.errors import ConfigError
+from semikit.models.classifier import ClassifierSettings, build_classifier
 from semikit.models.encoders.create import build_encoder, check_encoder
+from semikit.models.encoders.encoder import statistics
 from semikit.models.encoders.names import (
     ALIASES,
     ENCODERS,
@@ -20,12 +24,17 @@ from semikit.models.encoders.names import (
     timm_name,
 )
 from semikit.models.settings import ModelSettings
+from semikit.models.weights.licence import check_licence, licence_line
 
 TIMM = [name for name, entry in ENCODERS.items() if entry.library == "timm"]
 OTHERS = [name for name in ENCODERS if name not in TIMM]
+FAMILY = re.compile(r"[a-z]+(\d(?!\d))?(-convnext|-large-sat)?")
+SMALLEST = {FAMILY.match(name)[0]: name for name in reversed(TIMM)}.values()  # type: ignore[index]
+EVERY = [pytest.param(name, marks=[] if name in SMALLEST else pytest.mark.long) for name in TIMM]
+"""The smallest of each family, and the others in `make faults`."""
 
 
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize("name", EVERY)
 def test_facts_agree_with_timm(name: str) -> None:
     entry = ENCODERS[name]
     with torch.device("meta"):
@@ -43,12 +52,36 @@ def test_facts_agree_with_timm(name: str) -> None:
     assert entry.repository in entry.url
 
 
-@pytest.mark.parametrize("name", [name for name in TIMM if not ENCODERS[name].patch])
-def test_the_coarsest_stride(name: str) -> None:
-    with torch.device("meta"):
-        model = timm.create_model(ENCODERS[name].source, features_only=True)
-    assert model.feature_info.reduction()[-1] == STRIDE
-    assert ENCODERS[name].grid == f"stride {STRIDE}"
+@pytest.mark.parametrize("name", EVERY)
+def test_levels_and_normalisation(name: str) -> None:
+    """Of sides that the patch divides; the statistics are those of its own pretraining."""
+    entry = ENCODERS[name]
+    settings = ModelSettings(encoder=name, weights="none", output_stride=None if entry.patch else STRIDE)
+    with torch.device("meta"), torch.no_grad():
+        encoder = build_encoder(settings)
+        levels = encoder.levels(torch.zeros(1, 3, 4 * (entry.patch or STRIDE), 5 * (entry.patch or STRIDE)))
+    assert [level.shape[-2:] for level in levels][-1] == (4, 5)
+    assert [level.shape[1] for level in levels] == list(encoder.widths)
+    assert encoder.multiple == entry.multiple
+    assert entry.grid == (f"patch {entry.patch}" if entry.patch else f"stride {STRIDE}")
+    published = {"tipsv2": (0.0, 1.0), "radio": (0.4815, 0.2686), "sat": (0.43, 0.213)}
+    family = next((key for key in published if key in name.split("-")), None)
+    if family is not None:
+        found = statistics(encoder.backbone.pretrained_cfg, 3, random=False)
+        assert (found[0][0], found[1][0]) == pytest.approx(published[family], abs=1e-4)
+
+
+def test_weights_without_commercial_use_are_asked_for() -> None:
+    asked = {name for name, entry in ENCODERS.items() if entry.non_commercial}
+    assert asked == {name for name in ENCODERS if name.startswith(("eupe-", "mae-", "mit-"))}
+    for settings in (ModelSettings(encoder="eupe-tiny"), ModelSettings(encoder="vit_base_patch16_224.mae")):
+        with pytest.raises(ConfigError, match=r"no commercial use.*--accept-licence"):
+            build_encoder(settings)
+        assert "to be accepted by --accept-licence" in licence_line(settings)
+    with pytest.raises(ConfigError, match=r"no commercial use.*--accept-licence"):
+        build_classifier(ClassifierSettings(encoder="eupe-tiny", weights="pretrained"), 3)
+    check_licence(ModelSettings(encoder="eupe-tiny", accept_licence=True))
+    check_licence(ModelSettings(encoder="eupe-tiny", weights="none"))
 
 
 @pytest.mark.parametrize("name", OTHERS)

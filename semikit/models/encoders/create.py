@@ -17,6 +17,7 @@ from semikit.models.encoders.mit import build_mit
 from semikit.models.encoders.names import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, package_of, timm_name
 from semikit.models.encoders.vit import Beit, DinoV2, Sam, TokenEncoder, ViT
 from semikit.models.settings import MISFITS, ModelSettings, reason
+from semikit.models.weights.licence import check_licence
 from semikit.models.weights.pretrained import create_backbone
 from semikit.models.weights.sensors import SensorWeights, sensor_of, without_torchgeo
 from semikit.registry import DECODERS
@@ -36,9 +37,11 @@ def build_encoder(settings: ModelSettings) -> Encoder:
 
     Raises:
         UnknownNameError: for a name neither semikit nor timm knows.
-        ConfigError: for arguments this encoder does not take, or `checkpointing` where it has no blocks.
+        ConfigError: for arguments this encoder does not take, `checkpointing` where it has no blocks, or a licence that
+            has to be accepted.
         WeightsError: when the weights cannot be had or do not fit.
     """
+    check_licence(settings)
     sensor = sensor_of(settings)
     settings = without_torchgeo(settings)
     name = check_encoder(settings.encoder)

@@ -30,6 +30,8 @@ SENSORS = "torchgeo:"
 """What names of weights of satellite sensors begin with."""
 
 NVIDIA = "NVIDIA Source Code License (non-commercial)"
+EUPE = "FAIR-NonCommercial-Research"
+RADIO = "NVIDIA-Open-Model"
 
 
 @final
@@ -54,6 +56,11 @@ class Entry:
         if self.package:
             return self.package
         return f"timm/{self.source}" if self.library == "timm" else self.source
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence of the weights forbids commercial use."""
+        return is_non_commercial(self.licence)
 
     @property
     def url(self) -> str:
@@ -81,8 +88,36 @@ ENCODERS: dict[str, Entry] = {
     "dinov3-base": Entry("vit_base_patch16_dinov3.lvd1689m", 85.6, 16, "DINOv3"),
     "dinov3-large": Entry("vit_large_patch16_dinov3.lvd1689m", 303.1, 16, "DINOv3"),
     "dinov3-large-sat": Entry("vit_large_patch16_dinov3.sat493m", 303.1, 16, "DINOv3"),
+    "dinov3-7b": Entry("vit_7b_patch16_dinov3.lvd1689m", 6716.0, 16, "DINOv3"),
     "dinov3-7b-sat": Entry("vit_7b_patch16_dinov3.sat493m", 6716.0, 16, "DINOv3"),
     "dinov3-huge-plus": Entry("vit_huge_plus_patch16_dinov3.lvd1689m", 840.5, 16, "DINOv3"),
+    **{
+        f"dinov3-convnext-{size}": Entry(f"convnext_{size}.dinov3_lvd1689m", millions, licence="DINOv3")
+        for size, millions in {"tiny": 27.8, "small": 49.5, "base": 87.6, "large": 196.2}.items()
+    },
+    **{
+        f"tipsv2-{size}": Entry(f"vit_{size}_patch14_reg1_tipsv2.webli", millions, 14)
+        for size, millions in {"base": 86.3, "large": 304.0, "so400m": 413.4, "giant": 1135.9}.items()
+    },
+    **{
+        f"radio-v{version}-{size}": Entry(f"vit_{size}_patch16_radio_v{version}.c_radio", millions, 16, RADIO)
+        for version, size, millions in (
+            (3, "base", 86.5),
+            (3, "large", 304.2),
+            (3, "huge", 632.0),
+            (3, "giant", 1136.0),
+            (4, "so400m", 413.5),
+            (4, "huge", 632.0),
+        )
+    },
+    **{
+        f"eupe-{size}": Entry(f"vit_{size}_patch16_dinov3_qkvb.eupe_lvd1689m", millions, 16, EUPE)
+        for size, millions in {"tiny": 5.5, "small": 21.6, "base": 85.7}.items()
+    },
+    **{
+        f"eupe-convnext-{size}": Entry(f"convnext_{size}.eupe_lvd1689m", millions, licence=EUPE)
+        for size, millions in {"tiny": 27.8, "small": 49.5, "base": 87.6}.items()
+    },
     "beit-base": Entry("beit_base_patch16_224.in22k_ft_in22k", 85.8, 16),
     "beit-large": Entry("beit_large_patch16_224.in22k_ft_in22k", 303.4, 16),
     "beitv2-base": Entry("beitv2_base_patch16_224.in1k_ft_in22k", 85.8, 16),
@@ -181,6 +216,12 @@ def weight_url(timm: str) -> str:
 def mit_url(repository: str) -> str:
     """Where the weights of a mix transformer lie."""
     return f"https://huggingface.co/{repository}/resolve/main/pytorch_model.bin"
+
+
+def is_non_commercial(licence: str) -> bool:
+    """Whether a licence, by its name, forbids commercial use."""
+    plain = licence.lower().replace("-", "")
+    return "noncommercial" in plain or "bync" in plain
 
 
 def is_dinov2(timm: str) -> bool:
