@@ -187,7 +187,7 @@ def test_published_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], channels: int
 ) -> None:
     expected = published(tmp_path, monkeypatch)
-    built = encoder("pretrained", in_channels=channels)
+    built = encoder("pretrained", accept_licence=True, in_channels=channels)
     found = present(built.backbone)
     first = "stages.0.patch_embeddings.proj.weight"
     assert found.pop(first).shape[1] == channels
@@ -201,7 +201,7 @@ def test_published_weights(
 def test_published_weights_that_lack_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published(tmp_path, monkeypatch)
     with pytest.raises(WeightsError, match=r"lacks weights of mit-b0 \(.*stages.2.blocks.2"):
-        encoder("pretrained", encoder_args={**SMALL, "depths": (1, 1, 3, 1)})
+        encoder("pretrained", accept_licence=True, encoder_args={**SMALL, "depths": (1, 1, 3, 1)})
 
 
 def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         r"https://huggingface.co/nvidia/mit-b0/resolve/main/pytorch_model.bin .* --weights mit-b0.bin; .*--weights none"
     )
     with pytest.raises(WeightsError, match=message):
-        encoder("pretrained")
+        encoder("pretrained", accept_licence=True)
 
 
 def test_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
