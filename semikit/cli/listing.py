@@ -20,6 +20,8 @@ def list_names(what: Annotated[str, typer.Argument(help="methods | models | data
     if what not in KINDS:
         raise unknown("list", what, KINDS)
     {"methods": _methods, "models": _models, "datasets": _recipes, "presets": _recipes}[what](what)
+    if what == "presets":
+        print("\n{a,b}: one of them, as in --preset pascal-92-dinov2-s or usb-flexmatch-cifar10-40.")
 
 
 def _methods(what: str) -> None:
@@ -27,11 +29,7 @@ def _methods(what: str) -> None:
 
 
 def _recipes(what: str) -> None:
-    rows = []
-    for name in recipes.recipe_names(what):
-        raw = recipes.read_recipe(what, name)
-        rows.append([name, str(raw.get("task", "")), str(raw.get("about", ""))])
-    show_table([what[:-1], "task", ""], rows)
+    show_table([what[:-1], "task", ""], recipes.listed(what))
 
 
 def _models(what: str) -> None:

@@ -46,27 +46,51 @@ def recipe_names(folder: str, task: str | None = None) -> list[str]:
     return named if folder == "datasets" else [*named, *_cells(task)]
 
 
+def listed(folder: str) -> list[tuple[str, str, str]]:
+    """Name, task and what it is about of the shipped recipes in a folder; of many that a name is put together for, one
+    line that says of what: usb-{fixmatch,flexmatch}-cifar10-{40,250}.
+    """
+    cells = _cells(None) if folder == "presets" else {}
+    found = {}
+    for name in recipe_names(folder):
+        shown, about = cells.get(name, {}).get("family", (name, ""))
+        if shown not in found:
+            raw = read_recipe(folder, name)
+            found[shown] = shown, str(raw.get("task", "")), about or str(raw.get("about", ""))
+    return [*found.values()]
+
+
 def _cells(task: str | None) -> dict[str, dict[str, Any]]:
     """Presets that are a data set's recipe at an official split with one encoder, by name."""
     found: dict[str, dict[str, Any]] = {}
     for name in recipe_names("datasets", task):
         raw = _read_shipped(RECIPES / "datasets" / f"{name}.yaml")
-        for split in raw.get("official", ()):
-            for size, encoder in raw.get("sizes", {}).items():
-                above = {"data": {"labels": f"official:{split}"}, "model": {"encoder": encoder}}
-                about = f"{name}, official split {split}, {encoder}"
-                found[f"{name}-{str(split).replace('/', '_')}-{size}"] = {"about": about, "based_on": name, **above}
+        splits, sizes = {str(one).replace("/", "_"): one for one in raw.get("official", ())}, raw.get("sizes", {})
+        family = f"{name}-{_any(splits)}-{_any(sizes)}", f"{name}: its official splits, DINOv2"
+        for (text, split), (size, encoder) in product(splits.items(), sizes.items()):
+            above = {"data": {"labels": f"official:{split}"}, "model": {"encoder": encoder}}
+            about = f"{name}, official split {split}, {encoder}"
+            found[f"{name}-{text}-{size}"] = {"about": about, "family": family, "based_on": name, **above}
     return found | (_usb() if task in (None, "cls") else {})
+
+
+def _any(values: Iterable[Any]) -> str:
+    """What a part of a name may be, as a shell writes it: dinov2-{s,b,l}."""
+    texts = list(map(str, values))
+    same = texts[0][: texts[0].rfind("-") + 1] if texts else ""
+    same = same if all(text.startswith(same) for text in texts) else ""
+    return f"{same}{{{','.join(text.removeprefix(same) for text in texts)}}}"
 
 
 def _usb() -> dict[str, dict[str, Any]]:
     """Presets that are a recipe of USB: method, data set and number of labels."""
     raw, found = _read_shipped(RECIPES / "usb.yaml"), dict[str, dict[str, Any]]()
     for method, (name, own) in product(raw["methods"], raw["datasets"].items()):
+        family = f"usb-{_any(raw['methods'])}-{name}-{_any(own['labels'])}", f"{name}: USB's recipes, by labels"
         settings = {"name": method, **raw["methods"][method], **own.get("methods", {}).get(method, {})}
         for labels in own["labels"]:
             about = f"{name}, {labels} labels, {method} as in USB"
-            above = {"about": about, "based_on": name, "data": {"labels": labels}, "method": settings}
+            above = {"about": about, "family": family, "based_on": name, "data": {"labels": labels}, "method": settings}
             for layer in (raw["settings"], own.get("settings", {}), raw["by_method"].get(method, {})):
                 above = merge(above, layer)
             found[f"usb-{method}-{name}-{labels}"] = above
@@ -88,7 +112,7 @@ def read_recipe(folder: str, name: str, task: str | None = None) -> dict[str, An
         raise unknown(kind, name, known, first=[path.stem for path in (RECIPES / folder).glob("*.yaml")])
     path = RECIPES / folder / f"{name}.yaml"
     raw = _read_shipped(path) if path.is_file() else _cells(task)[name]
-    for key in ("official", "sizes"):
+    for key in ("official", "sizes", "family"):
         raw.pop(key, None)
     raw = merge(raw, raw.pop("by_task", {}).get(task, {}))
     base = raw.pop("based_on", None)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 
 from semikit.cli import listing
 from semikit.errors import UnknownNameError
 from semikit.models.encoders.names import ALIASES, ENCODERS
+from semikit.run.recipes import recipe_names
 
 
 def models(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -31,6 +34,16 @@ def test_what_else_is_needed_is_told(capsys: pytest.CaptureFixture[str]) -> None
     assert 'pip install "semikit[mit]"' in text
     assert "any other timm encoder" in text
     assert "dpt" in text.split("decoder", 1)[1]
+
+
+def test_presets_that_differ_by_a_part_of_their_name_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    listing.list_names("presets")
+    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:] if line.startswith(" ")]
+    parts = [[part.split(",") for part in re.split(r"[{}]", line)] for line in lines]
+    named = ["".join(name) for choices in parts for name in product(*choices)]
+    assert sorted(named) == sorted(recipe_names("presets"))
+    assert "usb-{fixmatch,flexmatch,freematch,adamatch,softmatch,simmatch}-svhn-{40,250,1000}" in lines
+    assert len(lines) < 20
 
 
 def test_it_imports_no_library_of_models() -> None:
