@@ -27,7 +27,7 @@ from semikit.data.formats.orientation import Orientation
 from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Range
 from semikit.data.formats.value_range import rescaled
-from semikit.data.masked_images import refuse_other_size
+from semikit.data.masked_images import corrected_masks, refuse_other_size
 from semikit.data.naming import UNKNOWN_CAUSE, likely_causes
 from semikit.data.pair_grids import aligned, both_dates, date_grid, mask_grid, other_size
 from semikit.data.pair_spec import PairFolders, PairImages, PairSpec
@@ -47,7 +47,8 @@ class ImagePairs(Samples):
 
     `before` and `after` are the files of the two dates; `masks`, on the grid of the first, holds None where there is
     none. Where each date has a mask `masks` are those of the first and `later_masks` those of the second, which
-    `two_masks` makes one of. `unused` are files beside them that are not used.
+    `two_masks` makes one of. Masks that are `corrected` hold class numbers, and 255 where nothing is labelled. `unused`
+    are files beside them that are not used.
     `orientation` says whether photos are turned as their cameras ask, and how masks lie on the first.
     """
 
@@ -64,6 +65,7 @@ class ImagePairs(Samples):
     mask_watch: MaskWatch | None = None
     later_masks: tuple[Path | None, ...] = ()
     two_masks: TwoMasks | None = None
+    corrected: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -104,7 +106,8 @@ class ImagePairs(Samples):
         if not files:
             raise DataError(f"{self.before[index]} has no mask; only pairs with a mask can be labelled or scored.")
         if self.two_masks is None:
-            return self._mask(index, files[0], self.values, region)
+            values = self.values.numbers() if files[0] in self.corrected else self.values
+            return self._mask(index, files[0], values, region)
         both = zip(files, self.two_masks.values, strict=True)
         first, second = (self._mask(index, path, values, region) for path, values in both)
         if first[0].shape != second[0].shape:
@@ -118,7 +121,7 @@ class ImagePairs(Samples):
             refuse_other_size(path, self.extent(index))
         turn = orientation_of_mask(path, self.before[index], self.orientation)
         stored, covered = read_mask_onto(path, region, onto, turn, colours=bool(values.colours))
-        if self.mask_watch is not None:
+        if self.mask_watch is not None and path not in self.corrected:
             self.mask_watch.add(stored)
         labels, valid = values.decode(stored, path)
         return (labels, valid) if covered is None else (np.where(covered, labels, 0).astype(np.uint8), valid & covered)
@@ -199,6 +202,9 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: Bands | N
             raise no_mask_fits(key, ("images_a", part.images_a, first), (name, place, labels[name]))
         unused += unused_masks(f"{key}.{name}", labels[name], masks[-1], first)
     _refuse_single_masks(names, masks, key)
+    corrected = part.corrected if isinstance(part, PairFolders) else None
+    new = {} if corrected is None else corrected_masks(corrected, ("images_a", part.images_a, first), key, unused)
+    masks = [{**masks[0], **new}, *masks[1:]] if new else masks
     return ImagePairs(
         names=tuple(names),
         before=tuple(before[name] for name in names),
@@ -208,6 +214,7 @@ def image_pairs(part: PairImages, values: MaskValues, key: str, bands: Bands | N
         bands=bands,
         unused=tuple(unused),
         later_masks=tuple(found.get(name) for found in masks[1:] for name in names),
+        corrected=frozenset(new.values()),
     )
 
 

@@ -62,6 +62,9 @@ class Folders(ImageFolder):
 
     masks: Location | None = None
     """Folder of masks (same subfolder, same stem, any image type), or a pattern such as labels/{stem}_mask.png."""
+    corrected: Location | None = None
+    """More masks, which count in place of those of the same names: of class numbers, 255 where nothing is labelled, as
+    `semikit rank`, `predict` and `data convert` write them."""
 
 
 _Scored = Annotated[
@@ -110,8 +113,9 @@ def load_spec(data: Path | Mapping[str, Any], root: Path | None = None) -> DataS
 class MaskedImages(Samples):
     """Images in files and their masks; nothing is opened before it is asked for.
 
-    `names` are paths below the folder without suffix ("city/0001"); `masks` holds None where there is none. `unused`
-    are files beside them that are not used.
+    `names` are paths below the folder without suffix ("city/0001"); `masks` holds None where there is none; those that
+    are `corrected` hold class numbers, and 255 where nothing is labelled. `unused` are files beside them that are not
+    used.
     `orientation` says whether photos are turned as their cameras ask, and how masks lie on them.
     """
 
@@ -125,6 +129,7 @@ class MaskedImages(Samples):
     orientation: Orientation = "stored"
     unused: tuple[Unused, ...] = ()
     mask_watch: MaskWatch | None = None
+    corrected: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -159,10 +164,11 @@ class MaskedImages(Samples):
         if region is not None:
             refuse_other_size(path, self.extent(index))
         turn = orientation_of_mask(path, self.images[index], self.orientation)
-        values = read_mask(path, region, turn, colours=bool(self.values.colours))
-        if self.mask_watch is not None:
-            self.mask_watch.add(values)
-        return self.values.decode(values, path)
+        values = self.values.numbers() if path in self.corrected else self.values
+        stored = read_mask(path, region, turn, colours=bool(values.colours))
+        if self.mask_watch is not None and values is self.values:
+            self.mask_watch.add(stored)
+        return values.decode(stored, path)
 
     def watched(self, images: RangeWatch, masks: MaskWatch) -> MaskedImages:
         """The same samples, of which all that is read is seen."""
@@ -217,7 +223,7 @@ def masked_images(folder: ImageFolder, spec: DataSpec, part: str) -> MaskedImage
         DataError: missing or empty folder, two files of one name, no mask that fits.
         UnknownNameError: no image of a name that is chosen.
     """
-    masks = folder.masks if isinstance(folder, Folders) else None
+    masks, corrected = (folder.masks, folder.corrected) if isinstance(folder, Folders) else (None, None)
     found, labels, files = images_and_masks(folder.images, masks, part)
     names = chosen_names(folder.names, found.files, f"image in {part}.names:")
     unused = unread(found, f"{part}.images")
@@ -225,8 +231,27 @@ def masked_images(folder: ImageFolder, spec: DataSpec, part: str) -> MaskedImage
         if not any(name in files for name in names):
             raise no_mask_fits(part, ("images", folder.images, found), ("masks", masks, labels))
         unused += unused_masks(f"{part}.masks", labels, files, found)
+    new = {} if corrected is None else corrected_masks(corrected, ("images", folder.images, found), part, unused)
+    files = {**files, **new}
     paths, pairs = tuple(found.files[name] for name in names), tuple(files.get(name) for name in names)
-    return MaskedImages(tuple(names), paths, pairs, spec.values, spec.bands, unused=tuple(unused))
+    return MaskedImages(
+        tuple(names), paths, pairs, spec.values, spec.bands, unused=tuple(unused), corrected=frozenset(new.values())
+    )
+
+
+def corrected_masks(place: Path, images: tuple[str, Path, Listed], part: str, unused: list[Unused]) -> dict[str, Path]:
+    """The masks of class numbers in a place by the names of their images, which lie in the place of a key of the part;
+    those of no image go to `unused`.
+
+    Raises:
+        DataError: missing or empty folder, no mask that fits.
+    """
+    listed, names = list_masks(place, f"{part}.corrected"), images[2].files
+    files = by_name(names, listed, f"{part}.corrected")
+    if not any(name in files for name in names):
+        raise no_mask_fits(part, images, ("corrected", place, listed))
+    unused += unused_masks(f"{part}.corrected", listed, files, images[2])
+    return files
 
 
 def images_and_masks(images: Path, masks: Path | None, part: str) -> tuple[Listed, Listed, dict[str, Path]]:

@@ -58,9 +58,14 @@ class PairFolders(PairImages):
     """Masks of the first date (land cover, or buildings), with `masks_b` in place of `masks`."""
     masks_b: Location | None = None
     """Masks of the second date (land cover, or grades of damage), on the grid of the first."""
+    corrected: Location | None = None
+    """More masks, which count in place of those of the same names in `masks`: of class numbers, 255 where nothing is
+    labelled, as `semikit rank` and `data convert` write them."""
 
     @model_validator(mode="after")
     def _one_or_both(self) -> Self:
+        if self.corrected is not None and self.masks is None:
+            raise ValueError("corrected holds masks of the change, and goes with masks, not with masks_a and masks_b")
         if len(self.places) != (1 if self.masks else 2 if self.masks_a or self.masks_b else 0):
             raise ValueError("give either masks, of the change, or both masks_a and masks_b, of the two dates")
         return self

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from semikit.data.conversion.labels import IGNORED
 from semikit.data.formats.images import read_mask
-from semikit.files import make_folder, write_json, write_table, write_text
+from semikit.files import make_folder, shell_word, write_json, write_table, write_text
 
 IGNORE = "__ignore__"
 """What areas that do not count are called in LabelMe, and here in COCO json."""
@@ -93,7 +93,8 @@ def write_data_yaml(path: Path, task: str, metadata: Mapping[str, Any]) -> None:
         raw["ignore"] = [IGNORED]
         raw |= {key: metadata[key] for key in ("bands", "scale") if metadata.get(key) is not None}
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
-    write_text(path, f"# Written by `semikit rank`: labels to correct, then semikit train {task} --data {path}\n{text}")
+    command = f"semikit train {task} --data {shell_word(path)} --unlabeled FOLDER"
+    write_text(path, f"# Written by `semikit rank`: labels to correct, then {command}\n{text}")
 
 
 # -------------------------------------------------------------------------------------------------------- outlines

@@ -54,6 +54,7 @@ from semikit.registry import TASKS
 from semikit.run.begun import read_begun
 from semikit.run.folder import existing_run
 from semikit.run.load import load_network, student_and_teacher
+from semikit.run.reporters import default_progress
 from semikit.settings.base import Settings
 from semikit.settings.messages import validate
 from semikit.settings.yaml_text import in_one_line
@@ -90,7 +91,7 @@ def rank(
     *sources: str | PathLike[str],
     out: str | PathLike[str],
     device: str = "auto",
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> tuple[list[Ranked], list[str]]:
     """Which images to label next, as `semikit rank` does: of a file, folder or pattern (of change detection two) the
@@ -105,7 +106,7 @@ def rank(
     folder, names, wanted = Path(out), [str(source) for source in sources], validate(RankSettings, options, "rank")
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{out} is not empty, and labels that were corrected there would be lost. Choose another -o.")
-    inference = inference_on(choose_device(device), "fp32")
+    inference, progress = inference_on(choose_device(device), "fp32"), progress or default_progress()
     if run is None:
         return _rank_untrained(names, folder, wanted, inference, progress)
     if wanted.encoder is not None:
@@ -200,18 +201,21 @@ def _seen(
 
 
 def _other_values(run: Path, count: int) -> list[str]:
-    """What to do before masks of class numbers and 255 lie beside those that a run learned from, read otherwise."""
+    """What to do with masks of class numbers and 255 where those that a run learned from are read otherwise."""
     folders = _folders_of(run)
-    ignored, mapped = folders.get("ignore") or (), folders.get("mapping") or {}
-    values = MaskValues(count, tuple(ignored), tuple(mapped.items()))
-    other = [number for number in range(count) if values.read(number) != (number, VALID)]
-    if not (folders.get("train") or {}).get("masks") or not (other or values.read(IGNORED)[1]):
+    ignore, mapping = folders.get("ignore") or (), folders.get("mapping") or {}
+    numbered = {int(value): number for value, number in mapping.items()}  # JSON, and so YAML of it, has only text keys
+    read = {"ignore": list(ignore), "mapping": numbered, "colors": folders.get("colors")}
+    read = {key: value for key, value in read.items() if value}
+    values = MaskValues(count, tuple(ignore), tuple(numbered.items()), exact=True)
+    alike = all(values.read(number) == (number, VALID) for number in range(count)) and not values.read(IGNORED)[1]
+    train = folders.get("train") or {}
+    if not train.get("masks") or train.get("corrected") or (alike and "colors" not in read):
         return []
-    known = in_one_line({"ignore": list(ignored), "mapping": dict(mapped)})
-    remedy = f"add {IGNORED} to `ignore`" if not other and IGNORED not in mapped else "store these as those"
+    known = in_one_line(read) if read else "number alone"
     return [
         f"the new masks hold 0 to {count - 1}, and {IGNORED} where no class is sure; those of {run} are read by "
-        f"{known}. Before they lie in one folder, {remedy}"
+        f"{known}. So do not mix them: give their folder as `corrected` beside `masks` in the description of the data"
     ]
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,13 +194,14 @@ def test_two_rounds_of_labels_come_back(semikit: Call, tmp_path: Path) -> None:
     flags = ["--data", described, *photos.FLAGS, "--iterations", "2", "--quiet"]
     assert semikit("train", "seg", *flags, "--out", tmp_path / "run-0").code == 0
     answer = semikit("rank", tmp_path / "run-0", images, "-n", "1", "-o", tmp_path / "next")
-    assert "by {ignore: [9], mapping: {}}. Before they lie in one folder, add 255 to `ignore`" in answer.out
-    described.write_text(described.read_text().replace("[9]", "[9, 255]"))
+    assert "by {ignore: [9]}. So do not mix them: give their folder as `corrected` beside `masks`" in answer.out
+    (described.parent / "corrected").mkdir()
+    described.write_text(described.read_text().replace("train/masks", "train/masks, corrected: corrected"))
     for number, program in ((1, "images"), (2, "coco.json")):
         run, new, back = (tmp_path / f"{name}-{number}" for name in ("run", "next", "back"))
         answer = semikit("rank", tmp_path / f"run-{number - 1}", images, "-n", "2", "-o", new)
         assert answer.code == 0, answer.err
-        assert ("Before they" in answer.out) == (number == 1)
+        assert ("`corrected`" in answer.out) == (number == 1)
         assert f"{len(known)} of 8 images were labelled in" in answer.out
         correct(new, truth, program)
         convert = ["data", "convert", new / program, "--classes", new / "data.yaml", "--background", "ignore"]
@@ -209,15 +212,27 @@ def test_two_rounds_of_labels_come_back(semikit: Call, tmp_path: Path) -> None:
         for name, path in labels.items():
             mask, wanted = (np.asarray(Image.open(one)) for one in (path, truth / f"{name}.png"))
             assert (mask == wanted)[wanted != 9].mean() > 0.9
-            shutil.copy(path, masks)
+            shutil.copy(path, described.parent / "corrected")
         known |= labels.keys()
         answer = semikit("train", "seg", *flags, "--from", tmp_path / f"run-{number - 1}", "--out", run)
         assert answer.code == 0, answer.err
         assert set((run / "labeled.txt").read_text().split()) == known
 
 
+def test_names_that_begin_alike_have_masks_of_their_own(runs: dict[str, Path], tmp_path: Path) -> None:
+    """1.2.png is no mask of 1.png."""
+    rng, sizes = np.random.default_rng(0), {"1": (32, 48), "1.2": (48, 32), "1.2.3": (32, 32)}
+    for name, size in sizes.items():
+        photos.save(tmp_path / f"images/{name}.png", rng.integers(0, 256, (*size, 3)))
+    ranked, _ = library.rank(runs["seg"], tmp_path / "images", out=tmp_path / "next", device="cpu")
+    assert len(ranked) == 3
+    for name, (height, width) in sizes.items():
+        label = json.loads((tmp_path / f"next/images/{name}.json").read_text())
+        assert (label["imageHeight"], label["imageWidth"]) == (height, width)
+
+
 def test_two_rounds_of_classes_come_back(semikit: Call, tmp_path: Path) -> None:
-    """The table that rank writes, filled in, and the line of docs/labelling.md that puts images into folders."""
+    """The table that rank writes, filled in, and the lines of docs/labelling.md that put images into folders."""
     described = icons.write(tmp_path / "data", train=6, val=1, test=1)
     unlabeled = tmp_path / "data/unlabeled"
     unlabeled.mkdir()
@@ -225,7 +240,7 @@ def test_two_rounds_of_classes_come_back(semikit: Call, tmp_path: Path) -> None:
         image.rename(unlabeled / f"{image.parent.name}-{image.name}")
     described.write_text(described.read_text() + "unlabeled: unlabeled\n")
     page = (Path(__file__).parents[2] / "docs/labelling.md").read_text()
-    line = next(line for line in page.splitlines() if line.startswith("tail ")).replace("photos/", "data/")
+    (code,) = (part for part in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "shutil" in part)
     flags, chosen = ["--data", described, *icons.FLAGS, "--iterations", "2", "--quiet"], set[str]()
     for number in range(3):
         before = ["--from", tmp_path / f"run-{number - 1}"] if number else []
@@ -239,7 +254,7 @@ def test_two_rounds_of_classes_come_back(semikit: Call, tmp_path: Path) -> None:
         found = [row["file"] for row in rows(new / "labels.csv")]
         truth = [f"{file},{Path(file).name.partition('-')[0]}" for file in found]
         (new / "labels.csv").write_text("\n".join(["file,label", *truth, ""]))
-        subprocess.run(["bash", "-ec", line], cwd=tmp_path, check=True)
+        subprocess.run([sys.executable, "-c", code.replace("photos/", "data/")], cwd=tmp_path, check=True)
         assert len(found) == 3
         assert not chosen & set(found), "an image that has a label is chosen again"
         chosen |= set(found)

@@ -12,7 +12,7 @@ from semikit.data.file_patterns import list_place
 from semikit.data.image_pairs import open_pair_folders
 from semikit.data.pair_spec import BINARY, PairSpec, load_pairs
 from semikit.errors import ConfigError, DataError, InputError
-from tests.helpers import georasters
+from tests.helpers import georasters, pairs
 
 
 def spec(yaml: Path, text: str = "", root: Path | None = None) -> PairSpec:
@@ -65,6 +65,24 @@ class TestFolders:
         assert [path.parent.name for path in found.train.files(3)] == ["A", "B"]
         assert [found.train.has_target(k) for k in range(8)] == [True] * 6 + [False] * 2
         assert (len(found.val), found.scale) == (3, None)
+
+    def test_corrected_masks_hold_class_numbers_beside_others(self, pair_data: Path, tmp_path: Path) -> None:
+        new = np.ones((40, 48), np.uint8)
+        new[:10], new[30:] = 0, 255
+        for name in ("train0", "train6"):
+            pairs.save(tmp_path / f"new/{name}.png", new)
+        place = pair_data.parent / "train"
+        part = f"images_a: {place}/A, images_b: {place}/B, masks: {place}/label, corrected: {tmp_path}/new"
+        found = open_pair_folders(spec(tmp_path / "data.yaml", f"train: {{{part}}}\nval: 0.2\nmapping: {{255: 1}}\n"))
+        assert [found.train.has_target(k) for k in range(8)] == [True] * 5 + [True, True, False]
+        for index in (0, 6):
+            labels, valid = found.train.target(index)
+            np.testing.assert_array_equal(labels, new == 1)
+            np.testing.assert_array_equal(valid, new != 255)
+        assert found.train.target(1)[0].max() == 1
+        both = part.replace("masks:", "masks_a:").replace("corrected:", f"masks_b: {place}/label, corrected:")
+        with pytest.raises(ConfigError, match="goes with masks, not with masks_a and masks_b"):
+            spec(tmp_path / "data.yaml", f"train: {{{both}}}\nval: 0.2\nclasses: [same, a, b]\n")
 
     def test_a_pattern_with_a_star_for_the_name(self, tmp_path: Path) -> None:
         for name in ("paris", "rio", "rennes"):

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from semikit.data.folders import image_files
+from semikit.data.formats.mask_values import MaskValues, MaskWatch
+from semikit.data.formats.range_watch import RangeWatch
 from semikit.data.formats.rescale import Scale
 from semikit.data.masked_images import DataSpec, Folders, masked_images, open_folders, plain_images
 from semikit.data.samples import Pool
-from semikit.errors import DataError, UnknownNameError
+from semikit.errors import DataError, FileFault, UnknownNameError
 
 Save = Callable[..., Path]
 SpecOf = Callable[..., DataSpec]
@@ -34,6 +36,39 @@ def test_images_and_masks_meet_by_name(spec: DataSpec, folder: Path) -> None:
     assert (len(sources.val), sources.test, sources.unlabeled, sources.scale) == (3, None, (), None)
     with pytest.raises(DataError, match=r"train7\.png has no mask"):
         train.target(7)
+
+
+def test_corrected_masks_hold_class_numbers_beside_others(tmp_path: Path, save: Save, spec_of: SpecOf) -> None:
+    """Stored as 0 and 255 in masks, or in colours; new ones are read by class numbers and 255, and come first."""
+    half, new = np.zeros((12, 16), np.uint8), np.ones((12, 16), np.uint8)
+    half[:6], new[3:], new[9:] = 255, 0, 255
+    for name in ("1", "2", "3", "4"):
+        save(f"i/{name}.png", GRAY)
+    for name in ("1", "2"):
+        save(f"m/{name}.png", half)
+        save(f"rgb/{name}.png", np.where(half[..., None] > 0, np.uint8([9, 8, 7]), np.uint8(0)))
+    for name in ("2", "3", "5"):
+        save(f"new/{name}.png", new)
+    place = {"images": str(tmp_path / "i"), "corrected": str(tmp_path / "new")}
+    for more, masks in (({"mapping": {255: 1}}, "m"), ({"colors": {"a": [0, 0, 0], "b": [9, 8, 7]}}, "rgb")):
+        raw = {"train": {**place, "masks": str(tmp_path / masks)}, "val": 0.5, "classes": ["a", "b"], **more}
+        parts = open_folders(DataSpec.model_validate(raw))
+        train = parts.train.watched(RangeWatch(None), MaskWatch(MaskValues(2)))
+        assert [train.has_target(k) for k in range(4)] == [True, True, True, False]
+        np.testing.assert_array_equal(train.target(0)[0], half > 0)
+        for index in (1, 2):
+            labels, valid = train.target(index)
+            np.testing.assert_array_equal(labels, new == 1)
+            np.testing.assert_array_equal(valid, new != 255)
+        assert [str(one) for one in parts.unused if "train.corrected: 1 not used" in str(one)]
+    save("new/3.png", new + 1)
+    with pytest.raises(FileFault, match=r"2: 48 pixels.*Masks of `corrected` hold class numbers, and 255"):
+        open_folders(DataSpec.model_validate(raw)).train.target(2)
+    (tmp_path / "new/9.png").touch()
+    for name in ("2", "3"):
+        (tmp_path / f"new/{name}.png").unlink()
+    with pytest.raises(DataError, match="no image has a mask"):
+        open_folders(DataSpec.model_validate(raw))
 
 
 def test_a_source_travels_to_workers(spec: DataSpec) -> None:

@@ -17,6 +17,7 @@ from semikit.errors import FileFault, some
 _IGNORED, VALID, _OUTSIDE = 0, 1, 2
 """What a mask value is."""
 _VOID = 255
+_NUMBERS = "Masks of `corrected` hold class numbers, and 255 where nothing is labelled."
 _NO_CLASS = "mask of colours that are no class"
 _NOISE = 2
 """Values that are no class up to which those of a JPEG are looked at one by one."""
@@ -40,6 +41,10 @@ class MaskValues:
     """A class that `mapping` leads to is stored as `mapping` says and under no other value."""
     colours: tuple[tuple[int, int, str], ...] = ()
     """Packed colour, class (-1: does not count) and name, sorted, for masks that have colours; see `colours.packed`."""
+
+    def numbers(self) -> MaskValues:
+        """How masks of the numbers of the same classes are read, in which 255 does not count."""
+        return MaskValues(self.num_classes, (_VOID,), remedy=_NUMBERS)
 
     def decode(self, raw: NDArray[Any], file: Path | str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Stored values (H, W), whole numbers -> labels (H, W) uint8, 0 where invalid, and valid (H, W) bool.
