@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Place = str | PathLike[str]
 Progress = Callable[[str, int, int], None]
-"""What is being done, how many parts of it are done, how many there are."""
+"""What is being done, how many parts of it are done, how many there are. Without one a notebook shows a bar of each."""
 
 
 def train(
@@ -107,12 +107,12 @@ def train(
 def budget(
     task: str,
     *,
-    labels: Sequence[int],
-    methods: Sequence[str] = ("supervised", "unimatch_v2"),
+    labels: Sequence[int] | int,
+    methods: Sequence[str] | str = ("supervised", "unimatch_v2"),
     seeds: Sequence[int] = (0,),
     out: Place | None = None,
     reporter: Callable[[], Reporter] | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Budget:
     """How many labels are enough, as `semikit budget` says it: trains each method with each number of labels and each
@@ -126,9 +126,13 @@ def budget(
 
     given = _of_train(options, "budget", ("method", "seed", "resume", "accept_data_changes"))
     folder, missing = grid_of(task, labels, methods, seeds, _path(out), **given)
+    from semikit.run.lifecycle import one_of_many
+
     for done, key in enumerate(missing, 1):
-        train(task, **keywords(folder, key, given), reporter=reporter)
-        progress("{}, {} labels, seed {}".format(*key), done, len(missing))
+        with one_of_many():
+            train(task, **keywords(folder, key, given), reporter=reporter)
+        if progress is not None:
+            progress("{}, {} labels, seed {}".format(*key), done, len(missing))
     from semikit.reports.budget import write_budget
 
     return write_budget(folder)
@@ -173,6 +177,7 @@ def evaluate(
     tta: str = "none",
     device: str | None = None,
     precision: str | None = None,
+    progress: Progress | None = None,
 ) -> Scores:
     """Scores of a run or weights file on a split ("val" or "test") of its own data, or of those given. A class (of
     change any) counts from the probability `threshold` on, "auto" is the best one for these images; `objects` are
@@ -190,6 +195,7 @@ def evaluate(
         existing_run(run), dataset=dataset, data=given, root=_path(root), split=split, average=average, window=window,
         threshold=threshold, objects=[objects] if isinstance(objects, str) else objects,
         objects_min_pixels=objects_min_pixels, ensemble=_runs(ensemble), tta=tta, device=device, precision=precision,
+        progress=progress or _progress(),
     )[0]  # fmt: skip
 
 
@@ -200,7 +206,7 @@ def predict(
     ensemble: Sequence[Place] | Place = (),
     device: str = "auto",
     precision: str = "fp32",
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Predicted:
     """Predict files into files, as `semikit predict` does: `sources` are files, folders or patterns, for change
@@ -223,7 +229,7 @@ def predict(
         raise InputError(f"a run of {metadata['task']} has no {', '.join(strange)}; it has {known}. Leave it out.")
     chosen, names = validate(task.Predict, options, "predict"), [str(source) for source in sources]
     done: Predicted = task.predict(
-        networks, metadata, names, Path(out), chosen, _inference(device, precision), progress
+        networks, metadata, names, Path(out), chosen, _inference(device, precision), progress or _progress()
     )
     return done
 
@@ -263,7 +269,7 @@ def report(
     data: Place | None = None,
     root: Place | None = None,
     device: str | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Write a page about a run, or several side by side, as `semikit report` does: one HTML file that needs no network.
     A folder of several seeds counts as one. Validation images are those of the run, or of `data` and `root`; at most
@@ -281,7 +287,7 @@ def report(
     from semikit.reports.records import read_entries
 
     entries = read_entries(_runs(runs))
-    return write_report(entries, file, images, _path(data), _path(root), device, progress)
+    return write_report(entries, file, images, _path(data), _path(root), device, progress or _progress())
 
 
 def export(
@@ -330,6 +336,12 @@ def list_datasets(task: str | None = None) -> list[str]:
 def list_presets(task: str | None = None) -> list[str]:
     """Names for `preset`, of one task if given."""
     return recipes.recipe_names("presets", task)
+
+
+def _progress() -> Progress:
+    from semikit.run.reporters import default_progress
+
+    return default_progress()
 
 
 def _path(given: Place | None) -> Path | None:

@@ -38,12 +38,13 @@ def audit(
     from semikit.cli.console import make_reporter
     from semikit.cli.output import progress_bar, show_table
     from semikit.run.audit import audit as ask
+    from semikit.training.reporter import Reporter
 
     console = Console()
     with progress_bar(quiet or folds is not None) as progress:  # trainings have bars of their own
         tables, notices = ask(
             run, out=out, n=n, folds=folds, data=data, device=device, progress=progress,
-            reporter=lambda: make_reporter(console, quiet),
+            reporter=lambda: Reporter() if quiet else make_reporter(console, quiet),
         )  # fmt: skip
     for notice in notices:
         console.print(f"note: {notice}", soft_wrap=True, highlight=False, markup=False)
@@ -51,7 +52,9 @@ def audit(
     if rows and not quiet:
         show_table(("class", "labels that are wrong, estimated", "most of them are"), rows[:_SHOWN])
     count = {name: len(found) for name, found in tables.items()}
-    text = f"{count['audit']} labelled images have a label to check"
-    text += f"; {count['duplicates']} pictures are there twice with different labels" if count["duplicates"] else ""
-    text += f"; the dates of {count['shifts']} pairs are shifted" if count["shifts"] else ""
-    console.print(f"{text}: {out}", soft_wrap=True, highlight=False, markup=False)
+    text = f"labelled images with a label to check: {count['audit']}"
+    text += (
+        f"; pictures that are there twice with different labels: {count['duplicates']}" if count["duplicates"] else ""
+    )
+    text += f"; pairs whose dates are shifted: {count['shifts']}" if count["shifts"] else ""
+    console.print(f"{text}; in {out}", soft_wrap=True, highlight=False, markup=False)

@@ -143,6 +143,8 @@ class LabelAudit:
         """Numbers of two images that look the same, and the share of their pixels with different labels, where that is
         more than a tenth; the most different first.
         """
+        if not self._small:
+            return []
         pictures = np.stack([picture for _, picture, _ in self._small])
         unit = F.normalize(torch.from_numpy(pictures - pictures.mean(1, keepdims=True)).float(), dim=1)
         found = list[tuple[int, int, float]]()

@@ -111,6 +111,8 @@ def fit_curve(rows: Sequence[BudgetRow]) -> Fit | None:
     for c in _POWERS if len(rows) > 2 else _POWERS[: len(rows) - 1]:
         x = np.array([Fit(0, 1, c, None).at(row.labels) for row in rows])
         b, a = map(float, np.polyfit(x, means, 1, w=np.sqrt(weights)))
+        if c and a > 100:
+            a, b = 100.0, float((x * weights) @ (np.array(means) - 100) / ((x * weights) @ x))
         distance = float(np.sqrt(np.average((a + b * x - means) ** 2, weights=weights)))
         end = a if c else a + b * math.log2(2 * rows[-1].labels)
         if distance < least and ((end <= 100 and (b > 0 or not c)) or len(rows) == 2):
@@ -156,21 +158,27 @@ def _worth(row: BudgetRow, same: BudgetRow, labels: Sequence[int], fit: Fit | No
     """
     difference, spread = row.mean - same.mean, _spread([row, same]) or 0.0
     what = f"{row.method} with {row.labels} labels ({row.mean:.1f} {metric}, {difference:+.1f}) scores"
-    if abs(difference) <= spread:
+    if abs(difference) <= max(spread, _NONE):
         return f"{what} as {BASE} does{_noise([row, same], difference)}."
-    side, verb = ("above", "bring") if difference > 0 else ("below", "cost")
-    least, most = labels[0], 2 * labels[-1]
+    side, least, most = "above" if difference > 0 else "below", labels[0], 2 * labels[-1]
     if fit is None or fit.at(most) - fit.at(least) < _NONE:
         return f"{what} {side} {BASE}; in labels that is known where {BASE} rises with more numbers of labels."
-    score = fit.at(row.labels) + difference
-    head, end = f"The unlabelled images {verb}", most if difference > 0 else least
-    if not fit.at(least) <= score <= fit.at(most):
-        beyond = f"the fit of {BASE} with {end}, where it ends"
-        return f"{head} more than {abs(end - row.labels)} labels: {what} {side} {beyond}."
-    about, low, high = (fit.labels_at(score + by, least, most) for by in (0.0, -spread, spread))
-    count = f"{abs(about - row.labels):.0f} {'more ' if difference > 0 else ''}labels"
-    reach = f" ({low:.0f} to {high:.0f} within one standard deviation)" if spread else ""
-    return f"{head} as much as {count}: {what} as {BASE} with about {about:.0f}{reach}."
+    score, far = fit.at(row.labels) + difference, math.hypot(spread, fit.residual or 0.0)
+    low, about, high = (fit.labels_at(score + by, least, most) for by in (-far, 0.0, far))
+    ends = not fit.at(least) <= score <= fit.at(most)
+    sure = (low if difference > 0 else high) if ends else about
+    if (round(sure) - row.labels) * difference <= 0:
+        nothing = f"nothing was measured with fewer than {least}" if row.labels == least else "the fit is too rough"
+        known = f"not known, as {nothing}" if ends else "less than one"
+        return f"{what} {side} {BASE}; in labels that is {known}."
+    count = f"{abs(sure - row.labels):.0f} {'more ' if difference > 0 else ''}labels"
+    head = (
+        f"The unlabelled images {'bring' if difference > 0 else 'cost'} {'at least' if ends else 'as much as'} {count}"
+    )
+    if ends:
+        return f"{head}: {what} as {BASE} with {sure:.0f} or {'more' if difference > 0 else 'fewer'} by the fit."
+    reach = f"{low:.0f} to {high:.0f} by the spread of seeds and of the fit"
+    return f"{head}: {what} as {BASE} with about {about:.0f}{f' ({reach})' if round(low) < round(high) else ''}."
 
 
 def draw_budget(budget: Budget, path: Path) -> None:

@@ -17,7 +17,7 @@ from semikit.core.task import Inference, Progress, Task
 from semikit.data.palette import palette
 from semikit.data.samples import Samples, spread
 from semikit.errors import DataError, InputError
-from semikit.files import OUTPUT, make_folder, write_table, write_text
+from semikit.files import OUTPUT, make_folder, short_name, write_table, write_text
 from semikit.inference.contact_sheets import drawn_sheet
 from semikit.inference.inspection import Examined
 from semikit.inference.label_quality import LabelAudit, average_confidence, suggested
@@ -34,14 +34,15 @@ from semikit.inference.pictures import (
 from semikit.run.begun import read_begun
 from semikit.run.evaluate import open_run
 from semikit.run.folder import existing_run
-from semikit.run.lifecycle import begin, go_on
+from semikit.run.lifecycle import begin, go_on, one_of_many
 from semikit.run.load import load_network
 from semikit.run.recipes import merge
+from semikit.run.reporters import default_progress, default_reporter
 from semikit.training.reporter import Reporter
 
 _SAMPLED = 200
 """Images whose pixels say how certain networks are of each class on average."""
-_FOLDS = "folds"
+_FOLDS, _DRAWN = "folds", ("images", "sheet.png")
 _SIDE = 400
 """Pixels that pictures of a contact sheet keep, about."""
 _LINES = ("rank and name", "label", "what the network says")
@@ -55,8 +56,8 @@ Parts = Sequence[tuple[Callable[[], Network], Sequence[int]]]
 
 def audit(
     run: Place, *, out: Place = "audit", n: int = 50, folds: int | None = None, data: Place | None = None,
-    device: str | None = None, progress: Progress = lambda what, done, total: None,
-    reporter: Callable[[], Reporter] = Reporter,
+    device: str | None = None, progress: Progress | None = None,
+    reporter: Callable[[], Reporter] = default_reporter,
 ) -> tuple[dict[str, Rows], list[str]]:  # fmt: skip
     """Which labels of a run are likely wrong, as `semikit audit` does: those it learned from, or all of `data`. `out`
     is a new folder with tables, and pictures of `n` images. With `folds` so many networks are trained first, in `out`,
@@ -73,36 +74,41 @@ def audit(
     try:
         task, network, metadata, inference = open_run(place, None if data is None else Path(data), None, device, labels)
     except DataError as error:
+        if data is not None:
+            raise
         raise DataError(f"{error} Labels that lie elsewhere, all of them, are audited by --data.") from error
     samples, indices = task.labeled()
     known = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() and folds is None else []
     learned = len({samples.names[k] for k in indices}.intersection(known))
     notice = f"the run learned from {learned} of these {len(indices)} labels, and finds fewer of their errors"
-    notice += "" if data is not None else "; --folds 3 asks networks that have not seen them"
+    most = min(3, len(indices) // 2)
+    notice += f"; --folds {most} asks networks that have not seen them" if data is None and most > 1 else ""
     parts: Parts = [(lambda: network, indices)]
     make_folder(folder)
     if folds is not None:
         parts = _trained(place, folder / _FOLDS, task, folds, inference, reporter)
-    asked = _Asked(task, metadata, inference, samples, parts, progress)
+    asked = _Asked(task, metadata, inference, samples, parts, progress or default_progress())
     found = asked.counted()
     tables = asked.tables(found)
-    for name, rows in tables.items():
-        if rows:
-            write_table(folder / f"{name}.csv", [list(rows[0]), *(list(row.values()) for row in rows)], "\n")
     if tables["audit"]:
         asked.draw(folder, found, n)
+    for name, rows in tables.items():  # last: a folder without them is that of an audit that was stopped
+        if rows:
+            write_table(folder / f"{name}.csv", [list(rows[0]), *(list(row.values()) for row in rows)], "\n")
     return tables, [notice] if learned else []
 
 
 def _refuse(run: Path, out: Path, n: int, folds: int | None, data: Place | None) -> None:
-    if n < 1 or (folds is not None and folds < 2):
-        raise InputError(f"-n takes 1 or more images and --folds 2 or more networks, not {n} and {folds}.")
+    if n < 1:
+        raise InputError(f"-n {n}: give how many images are drawn, 1 or more.")
+    if folds is not None and folds < 2:
+        raise InputError(f"--folds {folds}: each network needs labels that another has not seen. Give 2 or more.")
     if run.suffix == ".onnx":
         raise InputError(f"{run} is an export, which does not know its labels. Give the run that it was made of.")
     if folds is not None and (data is not None or not (run / "config.yaml").is_file()):
         what = f"{run} is none" if data is None else "leave out --data"
         raise InputError(f"--folds trains as a run folder says, with its own data: {what}.")
-    if out.is_file() or (out.is_dir() and any(one.name != _FOLDS for one in out.iterdir())):
+    if out.is_file() or (out.is_dir() and any(one.name not in (_FOLDS, *_DRAWN) for one in out.iterdir())):
         raise InputError(f"{out} is not an empty folder. Choose another -o, or remove it to audit anew.")
 
 
@@ -178,7 +184,7 @@ class _Asked:
                 lines = (f"{rank} {name.rpartition('/')[2]}", f"label {names[why.label]}", says)
                 cells[rank] = Example(one.dates[0], [(text, None) for text in lines])
                 continue
-            text, file = f"{rank} {name}: {names[why.label]} → {says}", f"{rank:04d} {name.rpartition('/')[2]}.png"
+            text, file = f"{rank} {name}: {names[why.label]} → {says}", f"{rank:04d} {short_name(Path(name))}.png"
             make_folder(out / "images")
             small = self._picture(one, suggested(one, found.thresholds).cpu().numpy(), text, out / "images" / file)
             cells[rank] = text, small
@@ -224,7 +230,8 @@ def _trained(
     """
     samples, indices = task.labeled()
     if len(indices) < 2 * folds:
-        raise InputError(f"--folds {folds} of {len(indices)} labelled images: give at most {len(indices) // 2}.")
+        remedy = f"give at most {len(indices) // 2}" if len(indices) > 3 else "4 images are the fewest; leave it out"
+        raise InputError(f"--folds {folds} of {len(indices)} labelled images: {remedy}.")
     raw, parts = read_begun(run), list[tuple[Callable[[], Network], Sequence[int]]]()
     make_folder(out)
     classes = getattr(samples, "labels", np.zeros(len(samples), np.int64))
@@ -238,10 +245,11 @@ def _trained(
         if listed.is_file() and listed.read_text(encoding="utf-8") != text:
             raise InputError(f"{out} holds networks of another run, or of other labels. Choose another -o.")
         write_text(listed, text)
-        if not (folder / "config.yaml").is_file():
-            above = {"data": {"labels": str(listed.absolute())}, "train": {"device": str(inference.device)}}
-            begin(merge(raw, above), folder, None, reporter)
-        elif not (folder / "results.json").is_file():
-            go_on(raw["task"], str(folder), {}, reporter)
+        with one_of_many():
+            if not (folder / "config.yaml").is_file():
+                above = {"data": {"labels": str(listed.absolute())}, "train": {"device": str(inference.device)}}
+                begin(merge(raw, above), folder, None, reporter)
+            elif not (folder / "results.json").is_file():
+                go_on(raw["task"], str(folder), {}, reporter)
         parts.append((lambda folder=folder: load_network(folder)[0].to(inference.device), part))  # type: ignore[misc]
     return parts

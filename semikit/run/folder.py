@@ -137,7 +137,7 @@ def other_settings(folder: Path, wanted: Config) -> list[str]:
 
 def never_began(folder: Path) -> bool:
     """Whether a folder holds nothing but what is written before `config.yaml`."""
-    return all(_is_early(path) for path in folder.iterdir())
+    return all(is_early(path) for path in folder.iterdir())
 
 
 def clear_unused(folder: Path) -> None:
@@ -148,7 +148,8 @@ def clear_unused(folder: Path) -> None:
                 path.unlink()
 
 
-def _is_early(path: Path) -> bool:
+def is_early(path: Path) -> bool:
+    """Whether a file is what a run writes before its `config.yaml`."""
     unfinished = path.name.startswith(".") and path.suffix == ".tmp"
     return path.is_file() and (path.name in _EARLY or unfinished)
 

@@ -9,10 +9,10 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from semikit.errors import InputError
+from semikit.errors import ConfigError, InputError
 from semikit.registry import METHODS
 from semikit.run.compose import asked, check_seeds
-from semikit.run.folder import other_settings
+from semikit.run.folder import is_early, other_settings
 from semikit.run.recipes import merge
 
 Key = tuple[str, int, int]
@@ -36,7 +36,12 @@ def keywords(folder: Path, key: Key, options: Mapping[str, Any]) -> dict[str, An
 
 
 def grid_of(
-    task: str, labels: Sequence[int], methods: Sequence[str], seeds: Sequence[int], out: Path | None, **options: Any
+    task: str,
+    labels: Sequence[int] | int,
+    methods: Sequence[str] | str,
+    seeds: Sequence[int],
+    out: Path | None,
+    **options: Any,
 ) -> tuple[Path, list[Key]]:
     """The folder of a grid, runs/budget/NAME where none is given, and those of its runs that have not ended, in the
     order they are trained; `options` are the other keywords of `semikit.train`.
@@ -45,6 +50,8 @@ def grid_of(
         InputError: labels that do not rise or are more than there are, an unknown name, a folder that holds something
             else or runs with other settings.
     """
+    labels = [labels] if isinstance(labels, int) else labels
+    methods = [methods] if isinstance(methods, str) else methods
     for method in methods or ("",):
         METHODS.check(method)
     if not all(isinstance(n, int) and n > 0 for n in labels or [0]) or any(a >= b for a, b in pairwise(labels)):
@@ -58,7 +65,7 @@ def grid_of(
     wanted = [(method, n, seed) for seed, n, method in product(check_seeds(seeds), labels, dict.fromkeys(methods))]
     folder = out or Path("runs", "budget", str(composed(*wanted[0][:2])["name"]))
     begun, ended = (runs_in(folder, file) for file in ("config.yaml", "results.json"))
-    if not begun and any(not path.is_dir() for path in folder.rglob("*")):
+    if not begun and any(not (path.is_dir() or is_early(path)) for path in folder.rglob("*")):
         raise InputError(f"{folder} holds something else than runs of a budget. Choose another -o.")
     missing = [key for key in wanted if key not in ended]
     _check([*dict.fromkeys([*begun, *wanted])], begun, [key[:2] for key in missing], composed)
@@ -71,7 +78,10 @@ def _check(keys: Sequence[Key], begun: Mapping[Key, Path], missing: Sequence[tup
     from semikit.run.config import FREE, resolve
 
     for method, labels, seed in keys:
-        config: Any = resolve(merge(composed(method, labels), {"train": {"seed": seed}}))
+        try:
+            config: Any = resolve(merge(composed(method, labels), {"train": {"seed": seed}}))
+        except ConfigError as error:
+            raise ConfigError(f"of the runs with {method}: {error}") from error
         if (config.method_name, config.data.labels) != (method, str(labels)):
             raise InputError("method.name and data.labels of each run are --methods and --labels. Leave them out.")
         folder = begun.get((method, labels, seed))

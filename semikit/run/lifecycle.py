@@ -39,6 +39,7 @@ from semikit.run.timing import precision_compared, timed
 from semikit.training.reporter import FinishedRun, Reporter
 from semikit.training.services import Service, check_service
 from semikit.training.tracking import RESULTS, Tracker
+from semikit.training.trainer import Interrupted
 
 _ONE_VALUE = "more than 1 value per channel"
 """What torch says where batch norm has nothing to take a mean of."""
@@ -83,6 +84,15 @@ def go_on(
     check_service(config.train.log)
     with joined(config.train.device):
         return folder, resume_run(task, folder, overrides, reporter, accept_data_changes)
+
+
+@contextmanager
+def one_of_many() -> Iterator[None]:
+    """Within a call that trains several runs, and again those that are missing: what is said where one is stopped."""
+    try:
+        yield
+    except Interrupted:
+        raise Interrupted("interrupted; what was trained is kept. Go on with the same command.") from None
 
 
 def start_run(raw: Mapping[str, Any], folder: Path, reporter: MakeReporter) -> dict[str, Any]:

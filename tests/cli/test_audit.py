@@ -112,6 +112,10 @@ class TestDuplicates:
         found = audited([whole([0.5, 0.5], label, k, image) for k, (image, label) in enumerate(every)])
         assert found.duplicates() == [(0, 1, 1.0), (1, 3, 1.0)]
 
+    def test_labels_that_do_not_count_are_none(self) -> None:
+        found = LabelAudit(2, torch.ones(2))
+        assert (found.ranked(), found.duplicates()) == ([], [])
+
 
 class TestShift:
     def test_the_shift_of_a_date_is_found_although_a_part_has_changed(self) -> None:
@@ -153,9 +157,8 @@ class TestCommand:
         learned = [set(Path(f"audit/folds/{k}-of-2/labeled.txt").read_text().split()) for k in (1, 2)]
         assert learned[0] | learned[1] == set((runs["seg"] / "labeled.txt").read_text().split())
         assert not learned[0] & learned[1]
-        for path in Path("audit").iterdir():  # as where it was interrupted: the networks are there
-            if path.name != "folds":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in Path("audit").glob("*.csv"):  # as where it was stopped: the networks and some pictures are there
+            path.unlink()
         weights = Path("audit/folds/1-of-2/weights/best.safetensors")
         written = weights.stat().st_mtime_ns
         assert semikit("audit", runs["seg"], "-o", "audit", "--folds", "2", "--quiet").code == 0
@@ -168,9 +171,17 @@ class TestCommand:
         answer = semikit("audit", run, "-o", "audit")
         assert answer.code == 0, answer.err
         assert "the run learned from 25 of these 25 labels" in answer.out
-        assert "1 pictures are there twice" in answer.out
+        assert "pictures that are there twice with different labels: 1; in audit" in answer.out
         (pair,) = rows(Path("audit/duplicates.csv"))
         assert "wrong.png" in (Path(pair["file"]).name, Path(pair["same_picture"]).name)
+
+    def test_stopped_it_says_to_repeat_the_command(
+        self, semikit: Call, runs: Runs, stop_at: Callable[[int | None], None]
+    ) -> None:
+        stop_at(1)
+        stopped = semikit("audit", runs["seg"], "--folds", "2")
+        told = "stopped: interrupted; what was trained is kept. Go on with the same command.\n"
+        assert (stopped.code, stopped.err) == (130, told)
 
     def test_of_pairs_both_dates_are_named_and_from_python_the_same(self, runs: Runs, tmp_path: Path) -> None:
         tables, notices = library.audit(runs["cd"], out=tmp_path / "audit", device="cpu")
@@ -198,7 +209,12 @@ class TestMistakes:
             (semikit("audit", runs["seg"], "-o", "full"), "full is not an empty folder. Choose another -o"),
             (semikit("audit", runs["seg"], "--folds", "3", "--data", small["seg"][1]), "leave out --data"),
             (semikit("audit", runs["seg"], "--folds", "3"), "give at most 2"),
-            (semikit("audit", runs["seg"], "-n", "0"), "-n takes 1 or more images"),
+            (semikit("audit", runs["seg"], "-n", "0"), "-n 0: give how many images are drawn, 1 or more"),
+            (
+                semikit("audit", runs["seg"], "--folds", "1"),
+                "--folds 1: each network needs labels that another has not",
+            ),
+            (semikit("audit", runs["seg"], "--data", "full"), "others are described by a YAML file.\n"),
             (semikit("audit", "nothing"), "nothing does not exist"),
         ):
             assert (answer.code, answer.err.count("error:")) == (2, 1), answer.err

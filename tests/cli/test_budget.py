@@ -50,6 +50,9 @@ class TestCurve:
         steep, line = fit_curve([row(32, 39.0), row(64, 63.0), row(128, 85.0)]), fit_curve([row(2, 80.0), row(4, 95.0)])
         assert steep is not None and line is not None  # noqa: PT018
         assert steep.c > 0
+        easy = fit_curve([row(8, 90.0), row(16, 99.0), row(32, 99.9)])  # of which the best curves lead above 100
+        assert easy is not None
+        assert (easy.a, 99 < easy.at(64) < 100) == (100, True)
         assert 85 < steep.at(256) < 100
         assert line.at(8) == 100
 
@@ -81,12 +84,37 @@ class TestSentences:
             f"m with 8 labels (45.0 mIoU, +5.0) scores as supervised does, {noise}",
         ]
         (_, worth) = said(row(8, 39.0, 41.0), row(32, 49.0, 51.0), row(8, 44.0, 46.0, method="m"))
-        assert worth.endswith("scores as supervised with about 16 (13 to 19 within one standard deviation).")
+        assert worth.endswith("scores as supervised with about 16 (13 to 19 by the spread of seeds and of the fit).")
+
+    def test_an_uneven_curve_makes_the_range_wider(self) -> None:
+        """20, 21, 26 lie 0.94 from the line of 19.33 + 3 log2(labels / 4)."""
+        base = [row(4, 20.0), row(8, 21.0), row(16, 26.0)]
+        worth = said(*base, row(8, 24.0, method="m"))[1]
+        assert worth.endswith(
+            "(24.0 mIoU, +3.0) scores as supervised with about 16 (13 to 20 by the spread of seeds and of the fit)."
+        )
+        beyond = said(*base, row(16, 29.1, method="m"))[1]
+        assert beyond.startswith(
+            "The unlabelled images bring at least 10 more labels: m with 16 labels (29.1 mIoU, +3.1)"
+        )
+        rough = said(*base, row(16, 26.1, method="m"), row(4, 19.5, method="m"))
+        assert rough[3].endswith("in labels that is not known, as nothing was measured with fewer than 4.")
 
     def test_nothing_is_said_beyond_what_was_measured(self) -> None:
         found = said(row(8, 40.0), row(32, 50.0), row(8, 60.0, method="m"), row(32, 20.0, method="m"))
-        assert "bring more than 56 labels: m with 8 labels (60.0 mIoU, +20.0) scores above the fit of" in found[2]
-        assert found[3].endswith("scores below the fit of supervised with 8, where it ends.")
+        assert found[2] == (
+            "The unlabelled images bring at least 56 more labels: m with 8 labels (60.0 mIoU, +20.0) scores as "
+            "supervised with 64 or more by the fit."
+        )
+        assert "cost at least 24 labels: m with 32 labels" in found[3]
+        assert found[3].endswith("scores as supervised with 8 or fewer by the fit.")
+        low = said(row(8, 40.0), row(32, 50.0), row(8, 39.0, method="m"), row(32, 48.75, method="m"))
+        assert low[2].endswith(
+            "below supervised; in labels that is not known, as nothing was measured with fewer than 8."
+        )
+        assert (
+            "cost as much as 5 labels: m with 32 labels (48.8 mIoU, -1.2) scores as supervised with about 27." in low[3]
+        )
 
     def test_what_cannot_be_said(self) -> None:
         one = "m with 8 labels (45.0 mIoU, +5.0) scores above supervised; in labels that is known where"
@@ -95,7 +123,8 @@ class TestSentences:
             flat = said(row(8, 40.0), row(9, last), row(8, 45.0, method="m"))
             assert flat[0].endswith("nothing by the fit: more labels did not bring more here.")
             assert flat[1].startswith(one)
-        assert said(row(8, 40.0), row(8, 40.0, method="m"))[0].endswith("scores as supervised does.")
+        for near in (40.0, 40.03):
+            assert said(row(8, 40.0), row(9, 45.0), row(8, near, method="m"))[1].endswith("scores as supervised does.")
         assert said(row(8, 45.0, method="m"), row(9, 46.0, method="m"))[1].endswith("add it to --methods.")
 
 
@@ -135,10 +164,24 @@ class TestGrid:
         with Image.open(grid / "budget.png") as picture:
             assert picture.width > 600
 
+    def test_stopped_it_says_to_repeat_the_command(
+        self, photo_data: Path, semikit: Call, stop_at: Callable[[int | None], None]
+    ) -> None:
+        call = ("budget", "seg", "--data", photo_data, *FLAGS, "--labels", "2", "--methods", "supervised", "-o", "grid")
+        Path("grid/supervised-2/seed-0").mkdir(parents=True)
+        Path("grid/supervised-2/seed-0/log.txt").touch()  # of a run that was killed as it began
+        stop_at(1)
+        stopped = semikit(*call)
+        stop_at(None)
+        assert (stopped.code, "--resume" in stopped.err) == (130, False)
+        assert stopped.err == "stopped: interrupted; what was trained is kept. Go on with the same command.\n"
+        assert semikit(*call).code == 0
+        assert "going on at iteration 1" in Path("grid/supervised-2/seed-0/log.txt").read_text()
+
     def test_the_function_reads_what_is_there(self, grid: Path, photo_data: Path) -> None:
         settings = {**{f"model.{key}": value for key, value in photos.MODEL.items()}, "train.group": 2}
         options = {"data": photo_data, "out": grid, "crop": 32, "batch": 2, "iterations": 2}
-        found = library.budget("seg", labels=(2,), settings=settings, **options)
+        found = library.budget("seg", labels=2, methods="supervised", settings=settings, **options)
         assert [one.labels for one in found.rows if one.method == "supervised"] == [2, 4, 6]
         with pytest.raises(library.InputError, match=r"configuration:\n  optimizer.lr: 0.0002 -> 0.5\nGive the"):
             library.budget("seg", labels=(3,), settings={**settings, "optimizer.lr": 0.5}, **options)
@@ -151,6 +194,7 @@ class TestGrid:
         (["--labels", "4,2"], "--labels takes rising numbers of labelled images, 23,46,92; got 4,2."),
         (["--labels", "1/8"], "--labels takes rising numbers of labelled images, 23,46,92; got 1/8."),
         (["--labels", "2", "--methods", "supervised,unimatch_v3"], "unknown method 'unimatch_v3'. Did you mean"),
+        (["--labels", "2", "method.threshold=0.9"], "of the runs with supervised: method: unknown key 'threshold'."),
         (["--labels", "2", "-o", "."], "holds something else than runs of a budget. Choose another -o."),
         (["--labels", "2", "data.labels=3"], "method.name and data.labels of each run are --methods"),
         (
