@@ -17,6 +17,7 @@
 They are imported on use, so that `import semikit` is light.
 """
 
+import sys
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -57,8 +58,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Said in every notebook without ipywidgets, by the progress bars of other packages, which are text there.
-warnings.filterwarnings("ignore", "IProgress not found")
+if "ipykernel" in sys.modules:  # said in a notebook without ipywidgets by tqdm, whose bars are text there
+    warnings.filterwarnings("ignore", "IProgress not found")
 
 __all__ = [
     "ConfigError",

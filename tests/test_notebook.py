@@ -28,7 +28,7 @@ def test_every_cell_runs_and_shows_what_is_stored(tmp_path: Path) -> None:
     (cell,) = (cell for cell in ran if "semikit.train(" in cell["source"])
     lines, bar, card = cell["outputs"]  # and nothing on standard error
     assert "4/4 student mIoU" in lines["text"]
-    assert bar["data"]["text/html"] == '<progress value="4" max="4"></progress> 4 of 4 iterations'
+    assert bar["data"]["text/html"] == '<progress value="4" max="4"></progress> iterations: 4 of 4'
     assert "<b>semikit train seg</b>" in card["data"]["text/html"]
 
 

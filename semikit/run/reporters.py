@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any, final
 
-from semikit.core.task import Scores, at_threshold
+from semikit.core.task import Progress, Scores, at_threshold
 from semikit.training.reporter import FinishedRun, Reporter, duration
 
 
@@ -134,7 +135,10 @@ class Lines(Reporter):
 
 @final
 class NotebookBar(Reporter):
-    """A bar that moves in place: HTML, so that no widgets are needed."""
+    """A bar of `what` that moves in place: HTML, so that no widgets are needed."""
+
+    def __init__(self, what: str = "iterations") -> None:
+        self.what = what
 
     def start(self, first: int, total: int) -> None:
         """Show it."""
@@ -144,9 +148,13 @@ class NotebookBar(Reporter):
         self.shown = display(self, display_id=True)
 
     def advance(self) -> None:
-        """Move it, at most three times a second."""
-        self.step += 1
-        if time.monotonic() - self.drawn > 0.3:
+        """Move it by one."""
+        self.move(self.step + 1)
+
+    def move(self, step: int) -> None:
+        """Move it, at most three times a second before its end."""
+        self.step = step
+        if time.monotonic() - self.drawn > 0.3 or step == self.total:
             self.end()
 
     def end(self) -> None:
@@ -155,12 +163,27 @@ class NotebookBar(Reporter):
         self.shown.update(self)
 
     def _repr_html_(self) -> str:
-        return f'<progress value="{self.step}" max="{self.total}"></progress> {self.step} of {self.total} iterations'
+        text = f"{escape(self.what)}: {self.step} of {self.total}"
+        return f'<progress value="{self.step}" max="{self.total}"></progress> {text}'
+
+
+def _in_notebook() -> bool:
+    return hasattr(getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)(), "kernel")
 
 
 def default_reporter() -> Reporter:
     """Who follows a run where nobody was named: a bar and lines in a notebook, elsewhere lines on standard error."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if hasattr(shell, "kernel"):
-        return Both(NotebookBar(), Lines(print))
-    return Lines(lambda text: print(text, file=sys.stderr))
+    return Both(NotebookBar(), Lines(print)) if _in_notebook() else Lines(lambda text: print(text, file=sys.stderr))
+
+
+def default_progress() -> Progress:
+    """Who follows other work where nobody was named: a bar for each part of it in a notebook, elsewhere nobody."""
+    bars = dict[str, NotebookBar]()
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            bars[what] = NotebookBar(what)
+            bars[what].start(0, total)
+        bars[what].move(done)
+
+    return show if _in_notebook() else lambda what, done, total: None

@@ -55,6 +55,8 @@ def test_the_public_names_are_what_the_package_has() -> None:
 def test_importing_the_package_is_light() -> None:
     code = "import sys, semikit; sys.exit(bool({'torch', 'numpy', 'pydantic', 'typer'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code = "import warnings; before = [*warnings.filters]; import semikit; assert before == warnings.filters"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_run(runs: dict[str, semikit.Run]) -> None:

@@ -42,7 +42,7 @@ def test_presets_that_differ_by_a_part_of_their_name_are_one_line(capsys: pytest
     parts = [[part.split(",") for part in re.split(r"[{}]", line)] for line in lines]
     named = ["".join(name) for choices in parts for name in product(*choices)]
     assert sorted(named) == sorted(recipe_names("presets"))
-    assert "usb-{fixmatch,flexmatch,freematch,adamatch,softmatch,simmatch}-svhn-{40,250,1000}" in lines
+    assert sum(line.startswith("usb-{fixmatch,flexmatch,") for line in lines) == 4
     assert len(lines) < 20
 
 
