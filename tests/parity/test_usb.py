@@ -233,7 +233,7 @@ def test_dash(case: str, initial: float) -> None:
 
 
 class Rows(nn.Module):
-    """The projection: the features of image n are row n."""
+    """A projection, or a head: what image n gives is row n."""
 
     def __init__(self, rows: Tensor) -> None:
         super().__init__()
@@ -292,6 +292,16 @@ def test_comatch() -> None:
         torch.testing.assert_close(method.projection.rows.grad, expected, rtol=1e-4, atol=1e-6)
         close(bank.probabilities, row["bank_probs_after"])
     close(bank.rows, stored["feats_end"])
+
+
+def test_shrinkmatch() -> None:
+    """LiheYoung/ShrinkMatch (c4339b8), CIFAR/shrinkmatch.py: `shrink_loss` and the losses of `train`, not aligned."""
+    method = made("shrinkmatch", threshold=0.8, alignment="none")
+    for number, row in enumerate(steps(load("a3_shrinkmatch"), "shrink")):
+        method.head = Rows(torch.cat([torch.zeros(LB + ULB, CLASSES), row["aux"]]))
+        check(method, step(method, number, row), row)
+        close(method.certain, row["certain"])
+        torch.testing.assert_close(method.head.rows.grad[LB + ULB :], row["grad_aux"], rtol=1e-5, atol=1e-8)
 
 
 class Tanh(Network):
