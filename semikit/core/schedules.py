@@ -1,9 +1,12 @@
-"""Numbers that change with the step: the learning rate and linear ramps."""
+"""Numbers that change with the step: the learning rate, linear ramps, a growing batch."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import Literal, Protocol, final
 
 Schedule = Literal["poly", "constant", "cosine", "half-cosine"]
 
@@ -58,3 +61,37 @@ def linear_ramp(step: int, length: float) -> float:
 def steps_of(length: float, iterations: int) -> float:
     """A length that is given as a share of the run (up to 1) or in iterations (above 1), in iterations."""
     return length * iterations if length <= 1 else length
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """An unlabelled batch that grows over a run of `iterations` from `batch` to `ratio` · `batch` images (Chen et al.
+    2023, Fast FixMatch, arXiv 2309.03469, curriculum batch size: B-EXP, `alpha` 0.7 there):
+
+        u_t = u · (1 - (1 - t/T) / ((1 - alpha) + alpha · (1 - t/T)))
+
+    rounded to a multiple of `batch`, at least one, so that processes, groups and micro-batches divide every step.
+    `alpha` 0: linearly; towards 1 ever later.
+    """
+
+    batch: int
+    ratio: int
+    alpha: float
+    iterations: int
+
+    def at(self, step: int) -> int:
+        """Unlabelled images of a step (from 0); from the last one on all of them."""
+        left = max(1 - step / self.iterations, 0.0)
+        share = 1 - left / ((1 - self.alpha) + self.alpha * left)
+        return self.batch * max(1, round(self.ratio * share))
+
+    def before(self, step: int) -> int:
+        """Unlabelled images of all steps before one."""
+        ends, over = _ends(self), max(step - self.iterations, 0)
+        return ends[step - over] + over * self.batch * self.ratio
+
+
+@lru_cache(maxsize=8)
+def _ends(growth: Growth) -> list[int]:
+    return list(accumulate(map(growth.at, range(growth.iterations)), initial=0))

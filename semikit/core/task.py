@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, final
 
@@ -18,6 +18,7 @@ import torch
 from semikit.core.batch import Labeled, Normalise, Requirements, Unlabeled
 from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
+from semikit.core.schedules import Growth
 from semikit.errors import ConfigError, FileFault, InputError
 from semikit.settings.base import Settings
 
@@ -40,6 +41,34 @@ class BatchLayout:
     normalise: Normalise = "total"
     on_test: bool = False
     """Whether the best network is chosen on the test images (`--protocol paper`)."""
+    growth: Growth | None = None
+    """How the unlabelled batch grows to `unlabeled_batch`; None: it is that of every step."""
+
+    def unlabeled_at(self, step: int) -> int:
+        """Unlabelled images of a step."""
+        return self.unlabeled_batch if self.growth is None else self.growth.at(step)
+
+    def saved_before(self, step: int) -> int:
+        """Unlabelled images that all steps before one have less, for their batch still grows."""
+        return 0 if self.growth is None else step * self.unlabeled_batch - self.growth.before(step)
+
+    @property
+    def largest_step(self) -> int:
+        """A step with as many images as any."""
+        return 0 if self.growth is None else self.growth.iterations - 1
+
+    @property
+    def typical_step(self) -> int:
+        """A step with about as many images as the mean of all."""
+        if self.growth is None:
+            return 0
+        steps = range(self.growth.iterations)
+        mean = self.growth.before(len(steps)) / len(steps)
+        return next(step for step in steps if self.growth.at(step) >= mean)
+
+    def lasting(self, iterations: int) -> BatchLayout:
+        """The same in a run of so many steps, once it is known how many."""
+        return replace(self, growth=self.growth and replace(self.growth, iterations=iterations))
 
 
 @final
@@ -169,6 +198,7 @@ class Task(ABC):
 
     class_names: tuple[str, ...]
     counts: Counts
+    layout: BatchLayout
     bad_files: BadFileCounter | None = None
     """Who counts the files that `batches` cannot read; none: every file has to be read."""
     run_folder: Path | None = None
@@ -215,6 +245,10 @@ class Task(ABC):
         values), so that a run that is resumed reads them alike.
         """
         return data
+
+    def lasts(self, iterations: int) -> None:
+        """Take note of the length of the run in steps, before `network`."""
+        self.layout = self.layout.lasting(iterations)
 
     @abstractmethod
     def manifest(self) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from torch import nn
 from semikit.core.batch import Requirements, RunInfo
 from semikit.core.method import Method
 from semikit.core.network import Network
+from semikit.core.schedules import Growth
 from semikit.core.settings import AutoThreshold
 from semikit.core.student_views import settled_forward
 from semikit.core.task import BatchLayout, Task
@@ -66,7 +67,10 @@ def batch_layout_of(config: Config) -> BatchLayout:
     """How a step is put together."""
     train = config.train
     unlabeled, on_test = train.batch * train.ratio, train.protocol == "paper"
-    return BatchLayout(train.batch, unlabeled, train.group, train.seed, train.normalise, on_test)
+    growth, method = None, METHODS.get(config.method_name)
+    if train.growth is not None and method.requirements(config.method).unlabeled:
+        growth = Growth(train.batch, train.ratio, train.growth, train.iterations or 1)
+    return BatchLayout(train.batch, unlabeled, train.group, train.seed, train.normalise, on_test, growth)
 
 
 def requirements_of(config: Config, processes: int | None = None) -> Requirements:
@@ -117,6 +121,11 @@ def build_task(config: Config) -> Task:
         raise DataError(
             f"{config.method_name} learns from unlabelled images, but there are none: all {task.counts.labeled} images "
             "are labelled. Give fewer with --labels, add images with --unlabeled DIR, or use --method supervised."
+        )
+    if task.counts.unlabeled is None and config.train.growth is not None:
+        raise ConfigError(
+            "train.growth counts the unlabelled images of all steps before, but those of shards are read as they come. "
+            "Give the images as folders, or leave it out."
         )
     if task.counts.unlabeled is None and config.train.iterations is None:
         raise ConfigError(
@@ -239,6 +248,7 @@ def build_run(
     task.compile_views = train.compiled and device.type == "cuda"  # on a CPU they read their draws, which is faster
     task.bad_files = bad_files = BadFiles(train.max_bad_files)
     schedule = schedule_of(train, task.counts, requirements_of(config).unlabeled)
+    task.lasts(schedule.iterations)
     network, *peers = networks_of(config, task, device)
     config = with_passes(config, network, device) if begins else config
     if train.start_from is not None and not has_checkpoint(folder / "weights"):  # which a run that goes on has

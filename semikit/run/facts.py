@@ -9,6 +9,7 @@ from torch import nn
 
 from semikit.core.batch_norm import has_batch_norm
 from semikit.core.settings import GivenTeacher
+from semikit.core.task import BatchLayout
 from semikit.models.encoders.names import ENCODERS, SENSORS
 from semikit.models.settings import EncoderSettings
 from semikit.models.weights.licence import licence_line
@@ -99,11 +100,25 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
     }
+    if run.task.layout.growth is not None:
+        facts["growth"] = _growth(train, asked.strong_views, schedule.iterations, run.task.layout)
     published = getattr(config.data, "published", None) and "precision" not in config.chosen
     if published and train.precision == "fp32" and multiplies_bf16(run.device):
         facts["precision"] = "fp32, as published; --precision bf16 may be faster on this device"
     facts |= {f"auto: {name}": choice for name, choice in config.chosen.items()}
     return facts if run.folder == PLANNED else {**facts, "run": str(run.folder)}
+
+
+def _growth(train: TrainSettings, strong: int, iterations: int, layout: BatchLayout) -> str:
+    """How the unlabelled batch grows, and what that saves: a pass that learns counts as three that do not."""
+    full, saved = iterations * layout.unlabeled_batch, layout.saved_before(iterations)
+    passes = 1 + 3 * strong
+    labeled = 3 * iterations * train.batch
+    times = (labeled + passes * full) / (labeled + passes * (full - saved))
+    return (
+        f"{train.batch} to {layout.unlabeled_batch} unlabelled images a step (train.growth {train.growth:g}): "
+        f"{100 * saved / full:.0f} % fewer over the run, {times:.1f} times less compute"
+    )
 
 
 def _held_out(count: int, left: int) -> str:

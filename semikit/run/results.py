@@ -46,7 +46,7 @@ def results_of(run: build.Run) -> dict[str, Any]:
         **({"reliability": trainer.gate.last.plain()} if trainer.gate.last else {}),
         "seconds": round(trainer.seconds, 1),
         "first_batch_seconds": trainer.meter.first_batch,
-        "images_per_second": round(trainer.step * trainer.meter.images_per_step / max(trainer.seconds, 1e-9), 2),
+        "images_per_second": round(trainer.images(trainer.step) / max(trainer.seconds, 1e-9), 2),
         "semikit": __version__,
         "torch": torch.__version__,
         "device": describe_device(run.device),

@@ -79,12 +79,12 @@ def timed(run: Run) -> str:
     """
     trainer, schedule = run.trainer, run.schedule
     trainer.method.train()
-    batches: Iterable[Any] = run.task.batches(
-        range(_WARMUP + _TIMED), run.config.train.workers, run.device.type == "cuda"
-    )
+    first = run.task.layout.typical_step
+    steps = range(first, first + _WARMUP + _TIMED)
+    batches: Iterable[Any] = run.task.batches(steps, run.config.train.workers, run.device.type == "cuda")
     begun = time.perf_counter()
-    for step, raw in enumerate(batches):
-        if step == _WARMUP:
+    for step, raw in zip(steps, batches, strict=True):
+        if step == first + _WARMUP:
             wait_for(run.device)
             begun = time.perf_counter()
         labeled, unlabeled = run.task.views(raw, step, run.device)

@@ -98,9 +98,9 @@ def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[d
         batch: dict[str, tuple[Tensor]] = {}
         for stream in streams:
             assert stream.length is not None, stream
-            positions = range(stream.batch) if stream.positions is None else stream.positions
-            first = step * stream.batch + positions.start
-            found = torch.from_numpy(items_at(seed, stream.name, stream.length, first, len(positions)))
+            slots = stream.slots(step)
+            first = stream.begin(step) + slots.start
+            found = torch.from_numpy(items_at(seed, stream.name, stream.length, first, len(slots)))
             batch[stream.name] = (found,)
         yield batch
 
@@ -161,7 +161,7 @@ class ClassViewMaker:
             index=index,
             denominator=denominators(valid, self.layout.group, self.layout.normalise),
         )
-        return labeled, self._unlabeled(raw, draws) if self.requirements.unlabeled else None
+        return labeled, self._unlabeled(raw, draws, step) if self.requirements.unlabeled else None
 
     def _move(self, device: torch.device) -> None:
         """All images to the device, once."""
@@ -181,7 +181,7 @@ class ClassViewMaker:
 
     def _view_draws(self, name: str, step: int, view: int, size: tuple[int, int]) -> ViewDraws:
         settings, seed, ops = self.settings, self.layout.seed, None
-        total = self.layout.batch if name == LABELED else self.layout.unlabeled_batch
+        total = self.layout.batch if name == LABELED else self.layout.unlabeled_at(step)
         if name == LABELED and settings.labeled == "strong":
             ops = draw_ops(rng_for(seed, "strong-labeled", step, 0), total, size, settings.strong)
         elif name == UNLABELED and view:
@@ -190,7 +190,7 @@ class ClassViewMaker:
         shifts = None if cut else draw_shifts(rng, total, size, settings.weak)
         return take(ViewDraws(shifts, ops), own_part(total))
 
-    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws) -> Unlabeled:
+    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws, step: int) -> Unlabeled:
         index = raw[UNLABELED][-1]
         valid = torch.ones(len(index), dtype=torch.bool, device=index.device)
         weak, *strong = self._views(raw, UNLABELED, draws)
@@ -202,7 +202,7 @@ class ClassViewMaker:
             boxes=(),
             partner=torch.arange(len(index), device=index.device),
             index=index,
-            positions=own_positions(self.layout.unlabeled_batch),
+            positions=own_positions(self.layout.unlabeled_at(step)),
             partner_batch=None if second is None else WeakViews(second[0], valid),
             truth=self.truth[index] if len(self.truth) else torch.full_like(index, -1),
         )

@@ -328,7 +328,8 @@ class PixelTask(Task, ABC):
             def make(pools: Pools) -> Crops:
                 return Crops(pools, frozenset({LABELED}), views.weak, self._ground, self.decoded)
 
-            yield from self.learned.batches(make, steps, workers, self.run_folder, pin=pin, bad_files=self.bad_files)
+            options: dict[str, Any] = {"pin": pin, "bad_files": self.bad_files}
+            yield from self.learned.batches(make, steps, workers, self.run_folder, self.layout.growth, **options)
 
     @cached_property
     def _ground(self) -> LabeledGround:

@@ -102,12 +102,12 @@ class PixelViewMaker:
             index=index,
             denominator=denominators(valid, self.layout.group, self.layout.normalise),
         )
-        return labeled, self._unlabeled(raw, draws) if self.requirements.unlabeled else None
+        return labeled, self._unlabeled(raw, draws, step) if self.requirements.unlabeled else None
 
     def _draws(self, raw: Mapping[str, Sequence[Tensor]], step: int) -> _Draws:
         """All draws of a step for the images of this process, on the host."""
         layout, views, images = self.layout, range(self.requirements.strong_views), raw[LABELED][0]
-        total = layout.unlabeled_batch
+        total = layout.unlabeled_at(step)
         strong = {LABELED: range(self.settings.labeled == "strong"), UNLABELED: views, SECOND: views}
         second = torch.arange(len(own_positions(total))), False
         return _Draws(
@@ -120,12 +120,12 @@ class PixelViewMaker:
         )
 
     def _colours(self, name: str, images: Tensor, step: int, view: int) -> Colours:
-        total = self.layout.batch if name == LABELED else self.layout.unlabeled_batch
+        total = self.layout.batch if name == LABELED else self.layout.unlabeled_at(step)
         dates = [(date,) for date in range(images.shape[1])] if images.dim() == _DATED else [()]
         rngs = (rng_for(self.layout.seed, _STRONG[name], step, view, *date) for date in dates)
         return tuple(take(draw_factors(rng, total, self.settings.strong), own_part(total)) for rng in rngs)
 
-    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws) -> Unlabeled:
+    def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws, step: int) -> Unlabeled:
         image, valid, index = raw[UNLABELED]
         pixels, pool = to_float(image), to_float(raw[SECOND][0]) if SECOND in raw else None
         boxes = tuple(box_mask(coordinates, _size(image)) for coordinates in draws.boxes)
@@ -142,7 +142,7 @@ class PixelViewMaker:
             boxes=boxes,
             partner=draws.partner,
             index=index,
-            positions=own_positions(self.layout.unlabeled_batch),
+            positions=own_positions(self.layout.unlabeled_at(step)),
             partner_batch=None if pool is None else WeakViews(self._weak(pool), raw[SECOND][1]),
             cross_rank=draws.cross_rank,
         )

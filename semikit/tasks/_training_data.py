@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from semikit.core.batch import Requirements
+from semikit.core.schedules import Growth
 from semikit.core.task import BatchLayout, Counts, PartName
 from semikit.data import contents, manifest
 from semikit.data.calibration import with_calibration
@@ -127,12 +128,14 @@ class TrainingData:
         steps: range,
         workers: int,
         folder: Path | None,
+        growth: Growth | None = None,
         reduce: Reduce | None = None,
         **options: Any,
     ) -> StepLoader[Any]:
         """The batches of `steps`; `make` of the images of each stream makes one item in a worker.
 
-        `folder` is the run's, where it is known how many images shards hold. `reduce` says by what factor images of one
+        `folder` is the run's, where it is known how many images shards hold; `growth` that of the unlabelled batch.
+        `reduce` says by what factor images of one
         class that lie in files may be reduced. `options` are those of `StepLoader`.
         """
         train, pool = self.train.reduced(reduce), self.split.pool.reduced(reduce)
@@ -146,16 +149,20 @@ class TrainingData:
             counts = ShardCounts.read(None if folder is None else folder / COUNTS)
             for name in (UNLABELED, SECOND):
                 pools[name] = ShardStream(self.parts.pool, self.layout.seed, name, self.layout.unlabeled_batch, counts)
-        return StepLoader(self.streams(pools), make(pools), self.layout.seed, steps, workers, **options)
+        return StepLoader(self.streams(pools, growth), make(pools), self.layout.seed, steps, workers, **options)
 
-    def streams(self, pools: Mapping[str, Sized | ShardStream]) -> list[Stream]:
+    def streams(self, pools: Mapping[str, Sized | ShardStream], growth: Growth | None = None) -> list[Stream]:
         """The streams of a step, of which this process makes its share."""
         batches = {LABELED: self.layout.batch}
         if self.requirements.unlabeled:
             batches[UNLABELED] = self.layout.unlabeled_batch
         if self.requirements.partner_batch:
             batches[SECOND] = self.layout.unlabeled_batch
-        return [Stream(name, _length(pools[name]), batch, own_positions(batch)) for name, batch in batches.items()]
+        growing = {name: None if name == LABELED else growth for name in batches}
+        return [
+            Stream(name, _length(pools[name]), batch, own_positions(batch), growing[name])
+            for name, batch in batches.items()
+        ]
 
 
 def shared_name(run_folder: Path | None) -> str | None:

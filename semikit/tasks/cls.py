@@ -245,7 +245,7 @@ class Classification(Task):
         learned = self.learned
         if self.settings.size is None:
             labeled, unlabeled = learned.split.labeled, learned.split.unlabeled
-            numbered = learned.streams({LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled})
+            numbered = learned.streams({LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled}, self.layout.growth)
             return numbers_of(numbered, self.layout.seed, steps)
 
         return self._crops(steps, workers, pin)
@@ -259,7 +259,8 @@ class Classification(Task):
             def make(pools: Pools) -> ClassCrops:
                 return ClassCrops(pools, views, self.requirements.strong_views, self.reduce is not None, decoded)
 
-            yield from learned.batches(make, steps, workers, self.run_folder, self.reduce, **options)
+            growth = self.layout.growth
+            yield from learned.batches(make, steps, workers, self.run_folder, growth, self.reduce, **options)
 
     def _read(self) -> tuple[Samples, list[int]]:
         """The images that are learned from, as they are cropped, and their numbers."""

@@ -67,15 +67,16 @@ def planned_micro_batches(
     whole: bool,
     device: torch.device,
 ) -> tuple[int, str]:
-    """Into how few micro-batches the first step has to be cut to fit on the device, and a sentence that tells it.
+    """Into how few micro-batches the largest step has to be cut to fit on the device, and a sentence that tells it.
 
     Micro-batches are multiples of `multiple` images, with `whole` the whole share. Elsewhere than on a CUDA device
     there is no limit that could be tried, and the number is 1. All processes have to call it.
     """
     if device.type != "cuda":
         return 1, f"train.accumulate auto is 1 on {device.type}, whose memory has no limit that could be tried"
-    raw = next(iter(task.batches(range(1), 0, False)))
-    labeled, unlabeled = task.views(raw, 0, device)
+    step = task.layout.largest_step
+    raw = next(iter(task.batches(range(step, step + 1), 0, False)))
+    labeled, unlabeled = task.views(raw, step, device)
     own = len(labeled.index)
     parts = fitting_micro_batches(method, stepper_of, labeled, unlabeled, own if whole else multiple, device)
     return parts, f"train.accumulate auto: {parts} micro-batches of {own // parts} labelled images fit on {device}"

@@ -60,7 +60,7 @@ class ClassSums:
 class Meter:
     """Sums logs on the device and reads them all at once; keeps the time and the time spent waiting for data.
 
-    Logs are scalars () or vectors (K > 1,); means are reported of scalars only. `images` are counted per step; `read`
+    Logs are scalars () or vectors (K > 1,); means are reported of scalars only. Images are counted; `read`
     resets the short-term sums, `mean_since_evaluation` the long-term ones, in which every log is a list. The first
     batch comes after the workers' start, so its seconds are kept in `first_batch` and count for nothing else.
     """
@@ -74,12 +74,14 @@ class Meter:
 
     def _reset(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._steps = self._images = 0
         self._waited = 0.0
         self._begun = time.monotonic()
 
-    def add(self, logs: Mapping[str, Tensor], waited: float) -> None:
-        """Add a step's logs and the seconds it waited for data; does not touch the host."""
+    def add(self, logs: Mapping[str, Tensor], waited: float, images: int | None = None) -> None:
+        """Add a step's logs, the seconds it waited for data and its images (None: as many as of every step); does not
+        touch the host.
+        """
         for name, value in logs.items():
             value = value.detach().float()
             # A copy: CUDA graphs write the next step's logs where these lie.
@@ -88,6 +90,7 @@ class Meter:
             self.first_batch = waited
             self._begun, waited = self._begun + waited, 0.0
         self._steps += 1
+        self._images += self.images_per_step if images is None else images
         self._waited += waited
 
     def read(self) -> dict[str, float]:
@@ -106,7 +109,7 @@ class Meter:
             self.since_evaluation[name] = [a + b for a, b in zip(before, values, strict=True)]
         self.steps_since_evaluation += self._steps
         means = _means(sums, self._steps)
-        means["images_per_second"] = self._steps * self.images_per_step / seconds
+        means["images_per_second"] = self._images / seconds
         means["waiting"] = self._waited / seconds
         self._reset()
         return means

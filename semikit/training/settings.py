@@ -62,6 +62,10 @@ class TrainSettings(Settings):
     """Labelled images per step over all processes."""
     ratio: int = Field(1, ge=1)
     """Unlabelled images per labelled image."""
+    growth: float | None = Field(None, ge=0, lt=1)
+    """The unlabelled batch grows over the run from `batch` to `ratio` times `batch` images (Fast FixMatch): 0 linearly,
+    higher values ever later (0..1; 0.7 as published); null: it has all of them from the start. Iterations stay those of
+    the full batch, also of `epochs`."""
     group: int = Field(4, ge=1)
     """Consecutive images that were one process's batch in the published recipe."""
     accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
@@ -150,6 +154,14 @@ class TrainSettings(Settings):
             raise ValueError("train.shard and train.compile exclude each other; keep one")
         return self
 
+    @model_validator(mode="after")
+    def _grows(self) -> TrainSettings:
+        if self.growth is not None and self.ratio == 1:
+            raise ValueError("train.growth lets the ratio grow from 1 to train.ratio, which is 1; give a larger one")
+        if self.growth is not None and self.compiled:
+            raise ValueError("train.growth changes the size of a step, which train.compile compiles once; keep one")
+        return self
+
     @property
     def compiled(self) -> bool:
         """Whether the step is compiled."""
@@ -223,7 +235,8 @@ def describe_step(train: TrainSettings, processes: int, learns_unlabeled: bool) 
     """The images of a step and how they are shared: "16 + 16 images = 2 processes x 2 micro-batches of 4 + 4"."""
 
     def images(labeled: int) -> str:
-        return f"{labeled} + {labeled * train.ratio}" if learns_unlabeled else f"{labeled}"
+        few = "" if train.growth is None else f"{labeled} … "
+        return f"{labeled} + {few}{labeled * train.ratio}" if learns_unlabeled else f"{labeled}"
 
     whole = f"{images(train.batch)} images"
     if processes * train.micro_batches == 1:

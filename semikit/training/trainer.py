@@ -94,6 +94,10 @@ class Trainer:
         self.seconds = self.lr = self.rate = self.waiting = 0.0
         self.too_many_bad: DataError | None = None  # of all processes together; the next step does not begin then
 
+    def images(self, steps: int) -> int:
+        """Images of the first so many steps."""
+        return steps * self.meter.images_per_step - self.task.layout.saved_before(steps)
+
     @property
     def over(self) -> bool:
         """Whether all steps are made, or so many evaluations brought no gain that no more are."""
@@ -138,7 +142,8 @@ class Trainer:
         total = self.schedule.iterations
         self.lr = set_learning_rates(self.stepper.optimizer, self.optimizer_settings, self.step, total)
         labeled, unlabeled = self.task.views(raw, self.step, self.inference.device)
-        self.meter.add(self.stepper(labeled, unlabeled, self.step), waited)
+        images = self.images(self.step + 1) - self.images(self.step)
+        self.meter.add(self.stepper(labeled, unlabeled, self.step), waited, images)
         self.step += 1
         self.seconds += time.monotonic() - begun
         if self.train.compiled and not self.compiling_told:
@@ -220,11 +225,10 @@ class Trainer:
         if self.time_said or not self.rate or timed < _TIMED * (1 + self.train.compiled):
             return
         self.time_said = True
-        a_step = self.meter.images_per_step / self.rate
-        if left * a_step >= _WORTH_SAYING:
-            self.reporter.notice(
-                f"{duration(left * a_step)} for {left} more steps of {a_step:.2g} s, evaluations apart"
-            )
+        seconds = (self.images(self.schedule.iterations) - self.images(self.step)) / self.rate
+        if seconds >= _WORTH_SAYING:
+            steps = f"{left} more steps of {seconds / left:.2g} s"
+            self.reporter.notice(f"{duration(seconds)} for {steps}, evaluations apart")
 
     def evaluate(self, tracker: Tracker | None) -> None:
         """Score student and teacher, keep the best and draw what it predicts, add a row to the table."""

@@ -154,8 +154,7 @@ class _Steps(Dataset[_StepResult]):
         return _StepResult(made, bad=tuple(bad.items()))
 
     def _items(self, stream: Stream, step: int, part: int, parts: int, bad: dict[str, str]) -> list[Any]:
-        positions = range(stream.batch) if stream.positions is None else stream.positions
-        return [self._item(stream, step, slot, bad) for slot in share(positions, part, parts)]
+        return [self._item(stream, step, slot, bad) for slot in share(stream.slots(step), part, parts)]
 
     def _item(self, stream: Stream, step: int, slot: int, bad: dict[str, str]) -> Any:
         """The item of a slot; where files cannot be read, the first that can of those that may stand in."""
@@ -173,7 +172,7 @@ class _Steps(Dataset[_StepResult]):
 
     def _candidates(self, stream: Stream, step: int, slot: int) -> Iterator[int]:
         """The image of a slot, then all from a drawn one on; of a stream without end the next ones of the slot."""
-        position = step * stream.batch + slot
+        position = stream.begin(step) + slot
         if stream.length is None:
             yield from islice(count(position, stream.batch), self.allowed + 2)  # damage may hide all that follow
             return

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semikit.core.rng import rng_for
+from semikit.core.schedules import Growth
 
 
 @final
@@ -18,13 +19,27 @@ class Stream:
     """Images of one kind: `length` of them, `batch` a step over all processes. `length` None: they come out of shards
     and have no number; `make` is given the position in the endless stream instead.
 
-    `positions` are the positions in that batch made here (default all).
+    `positions` are the positions in that batch made here (default all). With `growth` a step has fewer, of which the
+    same part is made here.
     """
 
     name: str
     length: int | None
     batch: int
     positions: range | None = None
+    growth: Growth | None = None
+
+    def slots(self, step: int) -> range:
+        """The positions in the batch of a step that are made here."""
+        every = range(self.batch) if self.positions is None else self.positions
+        if self.growth is None or not self.batch:
+            return every
+        size = self.growth.at(step)
+        return range(every.start * size // self.batch, every.stop * size // self.batch)
+
+    def begin(self, step: int) -> int:
+        """The position in the endless stream of the first image of a step."""
+        return step * self.batch if self.growth is None else self.growth.before(step)
 
 
 def item_at(seed: int, stream: str, length: int, position: int) -> int:
