@@ -30,7 +30,7 @@ GROWING = {"iterations": 8, "eval_every": 4, "log_every": 2, "ratio": 4, "growth
 
 def test_the_sizes_are_those_of_the_paper() -> None:
     """Fast FixMatch, B-EXP with alpha 0.7: u (1 - q / (0.3 + 0.7 q)), q = 1 - t/T. At t/T = 0, 0.5, 0.8 that is
-    0, 1 - 0.5 / 0.65 = 0.2308 and 1 - 0.2 / 0.44 = 0.5455 of u; the mean 1 - (1 - 0.3 ln(1/0.3) / 0.7) / 0.7, 0.3085.
+    0, 1 - 0.5 / 0.65 = 0.2308 and 1 - 0.2 / 0.44 = 0.5455 of u; mean 1 - (1 - 0.3 ln(1/0.3) / 0.7) / 0.7, 0.3085.
     """
     growth = Growth(batch=1, ratio=10_000, alpha=0.7, iterations=1000)
     assert [growth.at(step) for step in (0, 500, 800, 1000, 2000)] == [1, 2308, 5455, 10_000, 10_000]
