@@ -62,7 +62,8 @@ def test_every_cell_has_a_plan() -> None:
         assert plan.config.data.published.name == cell.dataset  # type: ignore[attr-defined]
         assert plan.config.train.select == cell.reports
         small = cell.task == "cls" and cell.dataset != "imagenet"
-        assert plan.schedule.eval_every == (5000 if small else plan.schedule.per_epoch)
+        epochs = cell.dataset == "cifar10" and cell.method != "unimatch_v2"
+        assert plan.schedule.eval_every == ((5000, 1024)[epochs] if small else plan.schedule.per_epoch)
         assert (plan.counts.unlabeled > 0) >= plan.learns_unlabeled
 
 
@@ -149,7 +150,7 @@ def test_classification_in_words() -> None:
     assert told["evaluation"] == "each image once; every 4003 iterations"
 
 
-@pytest.mark.parametrize(("table", "count"), [("15", 5), ("16", 6), ("17", 12)])
+@pytest.mark.parametrize(("table", "count"), [("15", 15), ("16", 12), ("17", 24)])
 def test_the_recipe_of_small_images(table: str, count: int) -> None:
     found = cells(table)
     assert len(found) == count
@@ -163,9 +164,12 @@ def test_the_recipe_of_small_images(table: str, count: int) -> None:
         values = method.model_dump()
         assert (values["teacher"], values["forward"], values["loss"]) == ("student", "joint", "paper")
         assert (values["ema_decay"], values["ema_ramp"], values["threshold"]) == (0.999, False, 0.95)
-        assert values["soft_labels"] is None
-        kind = None if values["alignment"] is None else values["alignment"]["kind"]
-        assert kind == (None if cell.dataset == "svhn" else "queue")
+        soft, kind = values["soft_labels"], None if values["alignment"] is None else values["alignment"]["kind"]
+        like_simmatch = cell.dataset == "cifar10" and cell.method in ("simmatch", "shrinkmatch")
+        assert (soft, train.eval_every) == ((1, 1024) if like_simmatch else (None, 5000))
+        assert config.views.strong.kind == ("fixmatch" if like_simmatch else "usb")  # type: ignore[attr-defined]
+        ema = cell.method == "shrinkmatch" and cell.dataset == "stl10"
+        assert kind == (None if cell.dataset == "svhn" or cell.method == "flexmatch" else "ema" if ema else "queue")
 
 
 def test_the_recipe_of_imagenet() -> None:
