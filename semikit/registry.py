@@ -73,9 +73,17 @@ class Registry:
 
     def summary(self, name: str) -> str:
         """First line of the module's docstring, read without importing it."""
+        return self._docstring(name).split("\n")[0]
+
+    def facts(self, name: str) -> dict[str, str]:
+        """Lines `Key: value` of the module's docstring, read without importing it."""
+        lines = (line.partition(": ") for line in self._docstring(name).split("\n")[1:])
+        return {key: value for key, found, value in lines if found and key.isalpha()}
+
+    def _docstring(self, name: str) -> str:
         path = _HERE / self.package.replace(".", "/") / f"{name}.py"
         text = ast.get_docstring(ast.parse(path.read_text())) if path.exists() else self.get(name).__doc__
-        return (text or "").strip().split("\n")[0]
+        return (text or "").strip()
 
     def _entry_points(self) -> dict[str, Any]:
         return _points(f"semikit.{self.package}")

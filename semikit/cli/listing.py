@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -25,7 +26,19 @@ def list_names(what: Annotated[str, typer.Argument(help="methods | models | data
 
 
 def _methods(what: str) -> None:
-    show_table(["method", ""], [[name, METHODS.summary(name)] for name in METHODS.names()])
+    rows = []
+    for name in METHODS.names():
+        facts, summary = METHODS.facts(name), METHODS.summary(name)
+        year = re.search(r"\d{4}(?=\))", summary)
+        told = (facts.get("Tasks", ""), year[0] if year else "", facts.get("Paper", ""), facts.get("Cost", ""))
+        rows.append([name, *told, summary.partition(": ")[2] if year else summary, facts.get("For", "")])
+    show_table(["method", "tasks", "year", "paper", "cost", "", "for"], rows)
+    Console().print(
+        "\ncost: time of a step on pixels (of methods of whole images alone, on these), as a multiple of fixmatch's.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _recipes(what: str) -> None:

@@ -1,4 +1,9 @@
-"""AdaMatch (Berthelot et al. 2022): FixMatch whose threshold is relative to the confidence on labelled images."""
+"""AdaMatch (Berthelot et al. 2022): FixMatch whose threshold is relative to the confidence on labelled images.
+
+Tasks: seg, cd, cls
+Paper: arXiv 2106.04732
+For: confidence that stays low, or unlabelled images unlike the labelled ones
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""CoMatch (Li et al. 2021): views agree in their class, and alike images in their features, by a graph of labels."""
+"""CoMatch (Li et al. 2021): views agree in their class, and alike images in their features, by a graph of labels.
+
+Tasks: cls
+Paper: arXiv 2011.11183
+For: few labels of many alike classes
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""CorrMatch (Sun et al. 2024): correlation between places spreads confident labels over the regions they lie in."""
+"""CorrMatch (Sun et al. 2024): correlation between places spreads confident labels over the regions they lie in.
+
+Tasks: seg, cd
+Paper: arXiv 2306.04300
+For: large regions of one class with confident and less confident parts
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Cross Pseudo Supervision (Chen et al. 2021): two students that began otherwise label for each other."""
+"""Cross Pseudo Supervision (Chen et al. 2021): two students that began otherwise label for each other.
+
+Tasks: seg, cd
+Paper: arXiv 2106.01226
+For: memory for two networks; no teacher that lags behind
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""CutMix-Seg (French et al. 2020): the student sees a mixed image as the EMA teacher sees its two parts."""
+"""CutMix-Seg (French et al. 2020): the student sees a mixed image as the EMA teacher sees its two parts.
+
+Tasks: seg, cd
+Paper: arXiv 1906.01916
+For: colours that must not be changed, as measured bands
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Dash (Xu et al. 2021): FixMatch that keeps pseudo-labels whose loss lies below a threshold that falls over time."""
+"""Dash (Xu et al. 2021): FixMatch that keeps pseudo-labels whose loss lies below a threshold that falls over time.
+
+Tasks: seg, cd, cls
+Paper: arXiv 2109.00650
+For: long runs, in which fewer and better pseudo-labels are kept with time
+"""
 
 from __future__ import annotations
 

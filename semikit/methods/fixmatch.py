@@ -1,4 +1,9 @@
-"""FixMatch (Sohn et al. 2020), the baseline of UniMatch V2: one strong view learns from the weak one."""
+"""FixMatch (Sohn et al. 2020), the baseline of UniMatch V2: one strong view learns from the weak one.
+
+Tasks: seg, cd, cls
+Paper: arXiv 2001.07685
+For: a plain first comparison: one strong view
+"""
 
 from __future__ import annotations
 

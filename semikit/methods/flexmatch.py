@@ -1,4 +1,9 @@
-"""FlexMatch (Zhang et al. 2021): FixMatch whose threshold is lower for classes that are learned less."""
+"""FlexMatch (Zhang et al. 2021): FixMatch whose threshold is lower for classes that are learned less.
+
+Tasks: seg, cd, cls
+Paper: arXiv 2110.08263
+For: classes that are learned at different speeds
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""FreeMatch (Wang et al. 2023): a threshold for each class that follows the confidence, and a loss for fair classes."""
+"""FreeMatch (Wang et al. 2023): a threshold for each class that follows the confidence, and a loss for fair classes.
+
+Tasks: seg, cd, cls
+Paper: arXiv 2205.07246
+For: very few labels, and no threshold to choose
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Mean Teacher (Tarvainen and Valpola 2017): the student agrees with its EMA teacher everywhere."""
+"""Mean Teacher (Tarvainen and Valpola 2017): the student agrees with its EMA teacher everywhere.
+
+Tasks: seg, cd, cls
+Paper: arXiv 1703.01780
+For: a comparison without strong views or a threshold
+"""
 
 from __future__ import annotations
 

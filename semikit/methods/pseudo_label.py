@@ -1,4 +1,9 @@
-"""Pseudo-Label (Lee 2013): the student learns its own confident predictions of the weak view."""
+"""Pseudo-Label (Lee 2013): the student learns its own confident predictions of the weak view.
+
+Tasks: seg, cd, cls
+Paper: ICML workshop 2013
+For: the simplest comparison: no strong views, no teacher
+"""
 
 from __future__ import annotations
 

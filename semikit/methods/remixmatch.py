@@ -1,4 +1,9 @@
-"""ReMixMatch (Berthelot et al. 2020): aligned, sharpened labels, all images mixed with one another, and rotations."""
+"""ReMixMatch (Berthelot et al. 2020): aligned, sharpened labels, all images mixed with one another, and rotations.
+
+Tasks: cls
+Paper: arXiv 1911.09785
+For: few labels of small images, and long runs
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""ShrinkMatch (Yang et al. 2023): an uncertain image learns among fewer classes, without those it is confused with."""
+"""ShrinkMatch (Yang et al. 2023): an uncertain image learns among fewer classes, without those it is confused with.
+
+Tasks: cls
+Paper: arXiv 2308.06777
+For: many alike classes, so that few images reach the threshold
+"""
 
 from __future__ import annotations
 

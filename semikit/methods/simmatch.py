@@ -1,4 +1,9 @@
-"""SimMatch (Zheng et al. 2022): views agree in their class and in which labelled images they are like."""
+"""SimMatch (Zheng et al. 2022): views agree in their class and in which labelled images they are like.
+
+Tasks: cls
+Paper: arXiv 2203.06915
+For: few labels of many classes
+"""
 
 from __future__ import annotations
 

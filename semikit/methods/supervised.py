@@ -1,4 +1,8 @@
-"""Labelled images only: the baseline every semi-supervised method has to beat."""
+"""Labelled images only: the baseline every semi-supervised method has to beat.
+
+Tasks: seg, cd, cls
+For: what every other method has to beat; labels spread over all that the images hold
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""U2PL (Wang et al. 2022): pixels whose label is unreliable still tell which classes they are not."""
+"""U2PL (Wang et al. 2022): pixels whose label is unreliable still tell which classes they are not.
+
+Tasks: seg, cd
+Paper: arXiv 2203.03884
+For: classes that are seldom labelled with confidence
+"""
 
 from __future__ import annotations
 

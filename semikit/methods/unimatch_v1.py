@@ -1,4 +1,9 @@
-"""UniMatch V1 (Yang et al. 2023): two strong views and a feature-dropped weak view learn from the weak one."""
+"""UniMatch V1 (Yang et al. 2023): two strong views and a feature-dropped weak view learn from the weak one.
+
+Tasks: seg, cd, cls
+Paper: arXiv 2208.09910
+For: convolutional encoders as published with it
+"""
 
 from __future__ import annotations
 

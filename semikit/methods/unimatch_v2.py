@@ -1,4 +1,9 @@
-"""UniMatch V2 (Yang et al. 2024): two strong views under complementary channel dropout learn from the weak one."""
+"""UniMatch V2 (Yang et al. 2024): two strong views under complementary channel dropout learn from the weak one.
+
+Tasks: seg, cd, cls
+Paper: arXiv 2410.10777
+For: the default: few labels, pretrained encoders
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.helpers import tiny
 from tests.helpers.sync_counter import SyncCounter
 
 NAMES = METHODS.names()
+METHODS_PAGE = (Path(__file__).parents[2] / "docs/methods.md").read_text(encoding="utf-8")
 SMALL = {"threshold": 0.6, "regions": 4, "queries": 8, "negatives": 4, "bank": 16, "width": 8}
 """What a tiny batch is learned with."""
 LARGE = ("corrmatch", "u2pl")
@@ -286,3 +288,7 @@ def test_method_and_settings_say_what_they_are(name: str) -> None:
     source = METHODS.get(name).Config
     assert METHODS.summary(name).endswith("."), "the first line of the module is shown by `semikit list methods`"
     assert source.__doc__
+    facts, needs = METHODS.facts(name), METHODS.get(name).requirements(source())
+    assert facts["Tasks"] == ("cls" if needs.whole_images else "seg, cd" if needs.pixels else "seg, cd, cls")
+    assert facts["For"]
+    assert name == "supervised" or f"{facts['Paper']}]" in METHODS_PAGE or facts["Paper"].startswith("ICML")
