@@ -181,7 +181,7 @@ def blended(images: Tensor, op: Tensor, factor: Tensor) -> Tensor:
     )
     grey = luma(images)
     # All in thirteenths, so that they share one division.
-    other = _smoothed(values).mul_(sharpness // _WEIGHTS)
+    other = smoothed(values).mul_(sharpness // _WEIGHTS)
     other += grey.to(torch.int16).mul_(colour).add_(_rounded_mean(grey).to(torch.int16) * contrast)
     # A thirteenth of a whole number never lies halfway between two: it is rounded as PIL does it.
     behind = other.to(torch.float32).mul_(1 / _WEIGHTS).round_()
@@ -202,7 +202,7 @@ def _rounded_mean(grey: Tensor) -> Tensor:
     return (2 * total + pixels) // (2 * pixels)
 
 
-def _smoothed(values: Tensor) -> Tensor:
+def smoothed(values: Tensor) -> Tensor:
     """(B, C, H, W) int16 in 0..255 -> thirteen times the mean of 3 x 3 pixels, the middle one five times.
 
     The border is not smoothed, as in PIL.

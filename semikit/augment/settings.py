@@ -26,6 +26,12 @@ def _share(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _numbers(pair: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= pair[0] <= pair[1]:
+        raise ValueError(f"[{pair[0]}, {pair[1]}] is no range of numbers; write the lower one first, 1 or more")
+    return pair
+
+
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -47,8 +53,12 @@ class WeakSettings(Settings):
 
 @final
 class StrongSettings(Settings):
-    """The strong views: colour jitter, grayscale, blur (as released)."""
+    """The strong views: colour jitter, grayscale, blur (as released), or operations drawn from a list."""
 
+    kind: Literal["jitter", "random"] = "jitter"
+    """jitter: what the keys below say; random: some of eleven operations of random strength on each image (AugSeg)."""
+    operations: Annotated[tuple[int, int], AfterValidator(_numbers)] = (1, 3)
+    """Fewest and most operations of an image where the kind is `random`."""
     jitter_probability: Probability = 0.8
     """Probability that the four colour operations are applied to an image, 0..1."""
     brightness: Strength = 0.5

@@ -60,6 +60,8 @@ class Requirements:
     """Whether it can only learn classes of pixels, for it mixes or compares parts of images (CutMix-Seg, CorrMatch)."""
     students: int = 1
     """Networks that are trained, each with a beginning of its own (CPS)."""
+    own_mixing: bool = False
+    """Whether it mixes strong views itself, by what is predicted of them, and tasks leave them unmixed (AugSeg)."""
     held_out: float = 0.0
     """Share of the labelled images (0..1) that are learned from neither with their labels nor without: pseudo-labels
     are measured on them (`method.threshold: auto`). 0: none."""

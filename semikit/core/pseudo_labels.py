@@ -195,24 +195,29 @@ class PseudoLabelRule(nn.Module):
         """The target of a strong view: the weak view's, with the partner's inside the boxes, as its image has it."""
         if not unlabeled.boxes:
             return weak
-        box, partner = unlabeled.boxes[view], unlabeled.partner
+        pool = weak if partners is None else partners
+        return self.mixed(weak, unlabeled.boxes[view], pool, unlabeled.partner, unlabeled.cross_rank)
 
-        def pool(name: str) -> Tensor:
-            values: Tensor = getattr(weak if partners is None else partners, name)
-            return gather_over_processes(values) if unlabeled.cross_rank else values
+    def mixed(self, target: Target, box: Tensor, pool: Target, partner: Tensor, cross_rank: bool = False) -> Target:
+        """A target with that of the partners (B,) int64, counted over `pool`, inside boxes (B, H, W) bool. With
+        `cross_rank` they are counted over the pools of all processes.
+        """
+
+        def of_pool(name: str) -> Tensor:
+            values: Tensor = getattr(pool, name)
+            return gather_over_processes(values) if cross_rank else values
 
         def mixed(name: str) -> Tensor:
-            return mix_maps(getattr(weak, name), box, pool(name), partner)
+            return mix_maps(getattr(target, name), box, of_pool(name), partner)
 
-        soft = weak.probabilities
-        valid = mixed("valid")
+        soft, valid = target.probabilities, mixed("valid")
         return Target(
             labels=mixed("labels"),
             weights=mixed("weights"),
             valid=valid,
             denominator=self._denominator(valid),
-            probabilities=None if soft is None else mix_images(soft, box, pool("probabilities"), partner),
-            class_weights=None if weak.class_weights is None else mixed("class_weights"),
+            probabilities=None if soft is None else mix_images(soft, box, of_pool("probabilities"), partner),
+            class_weights=None if target.class_weights is None else mixed("class_weights"),
         )
 
     def _denominator(self, valid: Tensor) -> Tensor:

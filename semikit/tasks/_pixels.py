@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from semikit.augment.intensity import IntensityDraws, draw_intensity, random_intensity
 from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
 from semikit.augment.strong import StrongFactors, draw_factors, strong_view
@@ -52,7 +53,7 @@ class PixelViews(Settings):
 _STRONG = {LABELED: "strong-labeled", UNLABELED: "strong", SECOND: "strong-second"}
 """What the colours of each stream are drawn by."""
 
-Colours: TypeAlias = tuple[StrongFactors, ...]
+Colours: TypeAlias = tuple[StrongFactors | IntensityDraws, ...]
 """The draws of a strong view for each date."""
 
 
@@ -83,6 +84,7 @@ class PixelViewMaker:
         compile_views: bool = False,
     ) -> None:
         self.settings, self.layout, self.requirements = settings, layout, requirements
+        self.mixes = not requirements.own_mixing
         self.mixing = BoxMix(settings.mix.probability, settings.mix.area, settings.mix.ratio)
         self.mean, self.std = channel_statistics(mean, std)
         self.strong = compiled(strong, "default" if compile_views else "off")
@@ -114,7 +116,7 @@ class PixelViewMaker:
             {name: tuple(self._colours(name, images, step, view) for view in strong[name]) for name in raw},
             tuple(
                 self.mixing.draw(rng_for(layout.seed, "mix", step, view), total, _size(images))[own_part(total)]
-                for view in (views if UNLABELED in raw else ())
+                for view in (views if UNLABELED in raw and self.mixes else ())
             ),
             *(second if SECOND in raw else _partners(total, layout.group)),
         )
@@ -123,18 +125,21 @@ class PixelViewMaker:
         total = self.layout.batch if name == LABELED else self.layout.unlabeled_at(step)
         dates = [(date,) for date in range(images.shape[1])] if images.dim() == _DATED else [()]
         rngs = (rng_for(self.layout.seed, _STRONG[name], step, view, *date) for date in dates)
-        return tuple(take(draw_factors(rng, total, self.settings.strong), own_part(total)) for rng in rngs)
+        draw = draw_intensity if self.settings.strong.kind == "random" else draw_factors
+        return tuple(take(draw(rng, total, self.settings.strong), own_part(total)) for rng in rngs)
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws, step: int) -> Unlabeled:
         image, valid, index = raw[UNLABELED]
         pixels, pool = to_float(image), to_float(raw[SECOND][0]) if SECOND in raw else None
         boxes = tuple(box_mask(coordinates, _size(image)) for coordinates in draws.boxes)
         strong = []
-        for view, box in enumerate(boxes):
-            own = self._strong(pixels, draws.colours[UNLABELED][view])
-            others = own if pool is None else self._strong(pool, draws.colours[SECOND][view])
-            others = gather_over_processes(others) if draws.cross_rank else others
-            strong.append(mix_images(own, box, others, draws.partner))
+        for view, colours in enumerate(draws.colours[UNLABELED]):
+            own = self._strong(pixels, colours)
+            if self.mixes:
+                others = own if pool is None else self._strong(pool, draws.colours[SECOND][view])
+                others = gather_over_processes(others) if draws.cross_rank else others
+                own = mix_images(own, boxes[view], others, draws.partner)
+            strong.append(own)
         return Unlabeled(
             weak=self._weak(pixels),
             strong=tuple(strong),
@@ -157,9 +162,13 @@ class PixelViewMaker:
 def strong(pixels: Tensor, colours: Colours, mean: Tensor, std: Tensor) -> Tensor:
     """Pixels (B, *T, C, H, W) in 0..1 -> their strong view, normalised; of tensors alone, so it can be compiled."""
     if pixels.dim() == _DATED:
-        dates = [strong_view(date, factors) for date, factors in zip(pixels.unbind(1), colours, strict=True)]
+        dates = [_coloured(date, drawn) for date, drawn in zip(pixels.unbind(1), colours, strict=True)]
         return normalize(torch.stack(dates, dim=1), mean, std)
-    return normalize(strong_view(pixels, *colours), mean, std)
+    return normalize(_coloured(pixels, *colours), mean, std)
+
+
+def _coloured(pixels: Tensor, drawn: StrongFactors | IntensityDraws) -> Tensor:
+    return random_intensity(pixels, drawn) if isinstance(drawn, IntensityDraws) else strong_view(pixels, drawn)
 
 
 def _partners(total: int, group: int) -> tuple[Tensor, bool]:

@@ -109,9 +109,8 @@ def batch(
     labeled = Labeled(images(), labels, is_valid, torch.arange(size), denominator)
     if not requirements.unlabeled:
         return labeled, None
-    boxes = (
-        tuple(torch.rand(shape, generator=generator) > 0.6 for _ in range(requirements.strong_views)) if pixels else ()
-    )
+    boxed = requirements.strong_views if pixels and not requirements.own_mixing else 0
+    boxes = tuple(torch.rand(shape, generator=generator) > 0.6 for _ in range(boxed))
     unlabeled = Unlabeled(
         weak=images(),
         strong=tuple(images() for _ in range(requirements.strong_views)),

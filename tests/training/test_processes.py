@@ -38,6 +38,7 @@ MORE: dict[str, tuple[tuple[int, int], ...]] = {
     "seg flexmatch": ((2, 1),),
     "seg corrmatch": ((2, 1),),
     "seg u2pl": ((2, 1),),
+    "seg augseg": ((2, 1),),
     "seg supervised": ((2, 2),),
     "seg hard examples": ((1, 2),),
     "seg uneven groups, total": ((2, 1), (3, 1)),
@@ -84,6 +85,7 @@ OTHERS = (
     "softmatch",
     "corrmatch",
     "u2pl",
+    "augseg",
 )
 
 
