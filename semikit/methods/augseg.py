@@ -1,4 +1,9 @@
-"""AugSeg (Zhao et al. 2023): random intensity, and labelled images pasted into those the teacher is not sure of."""
+"""AugSeg (Zhao et al. 2023): random intensity, and labelled images pasted into those the teacher is not sure of.
+
+Tasks: seg, cd
+Paper: arXiv 2212.04976
+For: few labels, which come back in the images the teacher does not know yet
+"""
 
 from __future__ import annotations
 
