@@ -1,4 +1,5 @@
-"""Distribution alignment: pseudo-labels are scaled until, on average, classes come as often as they should.
+"""Distribution alignment: pseudo-labels are scaled until, on average, classes come as often as they should; and
+debiasing, which takes from each class what it is favoured by.
 
 ReMixMatch (Berthelot et al. 2020), section 3.1. The average of the predictions is a queue of the last steps (TorchSSL,
 USB, SimMatch) or a moving average (AdaMatch, SoftMatch). K classes.
@@ -7,7 +8,7 @@ USB, SimMatch) or a moving average (AdaMatch, SoftMatch). K classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from pydantic import Field
@@ -36,6 +37,32 @@ class AlignmentSettings(Settings):
     target: AlignTo = "uniform"
     """How often classes should come: uniform, labels (as among the labelled images, counted when a run begins), labeled
     (as the student finds them on labelled images), or K shares."""
+    progressive: float = Field(default=1.0, ge=0, le=1)
+    """Power that the target is raised to at the end of the run, from 1 on (0..1; 0.5 in CReST+, where it follows the
+    rounds): rare classes come more and more often; 1: the target stays."""
+
+
+@final
+class DebiasSettings(Settings):
+    """Debiased pseudo-labels and the loss with adaptive margins (Wang et al. 2022, DebiasPL), against classes that are
+    favoured: in imbalanced data, or by what the network was pretrained on. Values of
+    frank-xwang/debiased-pseudo-labeling@3acbf9a:main_DebiasPL.py and its scripts.
+    """
+
+    strength: float = Field(default=0.4, ge=0)
+    """How much of the logarithm of the mean probabilities is taken from the logits that label, and given to those that
+    learn (0.4 in the authors' scripts, 0.5 and 1 elsewhere in their code); 0: nothing."""
+    momentum: float = Field(default=0.999, ge=0, lt=1)
+    """What the mean probabilities keep of themselves at each step (0..1)."""
+    margin: bool = True
+    """Whether the loss has margins too; false: labels are debiased alone."""
+
+
+def debias_strength(raw: Any) -> Any:
+    """A group of settings of which only the strength is given (`debias: 0.4`) as the group; `none`: left out."""
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        return {"strength": float(raw)}
+    return None if raw == "none" else raw
 
 
 class Marginal(nn.Module, ABC):
@@ -105,14 +132,21 @@ class AverageMarginal(Marginal):
 class Alignment(nn.Module):
     """Probabilities · (how often classes should come) / (how often they are predicted), summing to 1 again.
 
+    With `progressive` below 1 what should come is flattened over the `iterations` of a run (Wei et al. 2021, CReST,
+    section 3.3), which `steps` () int64 counts.
+
     Raises:
         ConfigError: when the shares are not one positive share for each class, summing to 1.
     """
 
     shares: Tensor
+    steps: Tensor
 
-    def __init__(self, settings: AlignmentSettings, num_classes: int) -> None:
+    def __init__(self, settings: AlignmentSettings, num_classes: int, iterations: int = 1) -> None:
         super().__init__()
+        self.progressive, self.iterations = settings.progressive, iterations
+        if settings.progressive < 1:
+            self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.predicted = _marginal(settings, num_classes, first=True)
         self.on_labeled: Marginal | None = None
         if settings.target == "labeled":
@@ -131,9 +165,46 @@ class Alignment(nn.Module):
             assert labeled is not None
             self.on_labeled.observe(class_mean_of(*labeled))
             shares = self.on_labeled.value()
+        if self.progressive < 1:
+            done = (self.steps / max(self.iterations - 1, 1)).clamp(max=1)
+            shares = shares ** (1 - done * (1 - self.progressive))
+            shares = shares / shares.sum()
+            self.steps += 1
         factor = (shares + _SMALLEST) / (self.predicted.value() + _SMALLEST)
         aligned = probabilities * factor.view(-1, *[1] * (probabilities.dim() - 2))
         return aligned / aligned.sum(dim=1, keepdim=True)
+
+
+@final
+class Debias(nn.Module):
+    """Counterfactual debiasing, f̃ = f - τ log p̂, and margins, z + τ log p̂: p̂ (K,) is the moving mean of the
+    probabilities of the weak views, from 1 / K (Wang et al. 2022).
+    """
+
+    mean: Tensor
+
+    def __init__(self, settings: DebiasSettings, num_classes: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("mean", torch.full((num_classes,), 1 / num_classes))
+
+    @torch.no_grad()
+    def forward(self, logits: Tensor, valid: Tensor | None) -> Tensor:
+        """Logits (B, K, *S) of weak views -> debiased ones, float32, by the mean before they are taken in where valid
+        (B, *S) bool; None: they are not.
+        """
+        logits = logits.float()
+        debiased = logits - self._offset().view(-1, *[1] * (logits.dim() - 2))
+        if valid is not None:
+            follow(self.mean, class_mean_of(logits.softmax(dim=1), valid), self.settings.momentum)
+        return debiased
+
+    def margins(self, count: int) -> Tensor | None:
+        """What is added to the logits of `count` images that learn, (B, K); None without margins."""
+        return self._offset().expand(count, -1) if self.settings.margin else None
+
+    def _offset(self) -> Tensor:
+        return self.settings.strength * self.mean.clamp(min=_SMALLEST).log()
 
 
 def _marginal(settings: AlignmentSettings, num_classes: int, first: bool) -> Marginal:

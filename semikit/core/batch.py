@@ -132,7 +132,7 @@ class Target:
     where invalid), valid (B, *S) bool, denominator (B,) float (count of valid positions).
 
     probabilities (B, K, *S): soft labels (None: `labels` are learned); class_weights (B, *S): what balances the classes
-    in the loss, but not in the logs; truth (B, *S): as in `Unlabeled`.
+    in the loss, but not in the logs; truth (B, *S): as in `Unlabeled`; margin (B, K): what is added to the logits.
     """
 
     labels: Tensor
@@ -142,6 +142,7 @@ class Target:
     probabilities: Tensor | None = None
     class_weights: Tensor | None = None
     truth: Tensor | None = None
+    margin: Tensor | None = None
 
 
 @final

@@ -161,7 +161,7 @@ class UnlabeledLoss(nn.Module):
         Divided by the count of valid positions, not of confident ones: few confident positions mean a small loss
         (as released; paper eq. 4).
         """
-        weights = loss_weights(target)
+        weights, logits = loss_weights(target), with_margin(logits, target)
         if target.probabilities is not None:
             return masked_soft_cross_entropy(logits, target.probabilities, weights, target.denominator)
         return masked_cross_entropy(logits, target.labels, weights, target.denominator)
@@ -189,6 +189,13 @@ class UnlabeledLoss(nn.Module):
         logs[LABELED] = over_all_processes(class_counts(labeled.labels, labeled.valid, self.num_classes))
         logs[PREDICTED] = over_all_processes(class_counts(weak.labels, weak.weights, self.num_classes))
         return StepResult(loss, {name: value.detach() for name, value in logs.items()})
+
+
+def with_margin(logits: Tensor, target: Target) -> Tensor:
+    """Logits (B, K, *S) with the margin of each class, where there is one."""
+    if target.margin is None:
+        return logits
+    return logits + target.margin.view(*target.margin.shape, *[1] * (logits.dim() - 2))
 
 
 def loss_weights(target: Target) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Self, final
 import torch
 from torch import Tensor, nn
 
-from semikit.core.alignment import Alignment, AlignmentSettings
+from semikit.core.alignment import Alignment, AlignmentSettings, Debias, DebiasSettings
 from semikit.core.batch import Labeled, Prediction, Pseudo, RunInfo, Target, Unlabeled
 from semikit.core.losses import denominators
 from semikit.core.mixing import mix_images, mix_maps
@@ -85,8 +85,8 @@ class PseudoLabelRule(nn.Module):
     """From logits of the weak views to targets: alignment x threshold x hard or soft labels.
 
     `soft_labels` is their temperature, None: hard labels. With `aligned_labels` false alignment changes how much a
-    label counts, but not the label (SoftMatch). `class_balance` is the power of `ClassBalance`, 0: off. Called once a
-    step, for what the parts remember follows the steps.
+    label counts, but not the label (SoftMatch). `class_balance` is the power of `ClassBalance`, 0: off. What `debias`
+    takes from logits comes before alignment. Called once a step, for what the parts remember follows the steps.
     """
 
     __call__: Callable[..., Pseudo]
@@ -100,13 +100,17 @@ class PseudoLabelRule(nn.Module):
         soft_labels: float | None = None,
         class_balance: float = 0.0,
         aligned_labels: bool = True,
+        debias: DebiasSettings | None = None,
     ) -> None:
         super().__init__()
         self.run_info = run_info
         self.threshold = threshold
         self.soft_labels = soft_labels
         self.aligned_labels = aligned_labels
-        self.alignment = None if alignment is None else Alignment(alignment, run_info.num_classes)
+        self.alignment = None
+        if alignment is not None:
+            self.alignment = Alignment(alignment, run_info.num_classes, run_info.iterations)
+        self.debias = None if debias is None else Debias(debias, run_info.num_classes)
         self.balance = ClassBalance(run_info.num_classes, class_balance) if class_balance > 0 else None
 
     @classmethod
@@ -121,6 +125,7 @@ class PseudoLabelRule(nn.Module):
             soft_labels=config.soft_labels,
             class_balance=config.class_balance,
             aligned_labels=aligned_labels,
+            debias=config.debias,
         )
 
     @torch.no_grad()
@@ -138,10 +143,11 @@ class PseudoLabelRule(nn.Module):
         """
         if labeled is not None:
             self.threshold.observe_labeled(*labeled)
+        logits = logits if self.debias is None else self.debias(logits, unlabeled.valid)
         needs_probabilities = self.threshold.needs_probabilities or self.soft_labels is not None
         if self.alignment is None and not needs_probabilities:
             return self.targets(predicted(logits), unlabeled, partners=partners)
-        probabilities = self.aligned(logits, unlabeled.valid, labeled)
+        probabilities = self._aligned(logits, unlabeled.valid, labeled)
         prediction = _most_likely(probabilities)
         if self.aligned_labels or self.alignment is None:
             return self.targets(prediction, unlabeled, partners=partners)
@@ -149,7 +155,10 @@ class PseudoLabelRule(nn.Module):
 
     @torch.no_grad()
     def aligned(self, logits: Tensor, valid: Tensor, labeled: tuple[Tensor, Labeled] | None = None) -> Tensor:
-        """Probabilities (B, K, *S), aligned where alignment is set, from logits; `labeled` as in `forward`."""
+        """Probabilities (B, K, *S), debiased and aligned where that is set, from logits; `labeled` as in `forward`."""
+        return self._aligned(logits if self.debias is None else self.debias(logits, valid), valid, labeled)
+
+    def _aligned(self, logits: Tensor, valid: Tensor, labeled: tuple[Tensor, Labeled] | None) -> Tensor:
         probabilities = probabilities_of(logits)
         if self.alignment is None:
             return probabilities
@@ -172,7 +181,10 @@ class PseudoLabelRule(nn.Module):
         if self.balance is not None:
             self.balance.observe(learned.labels, weights)
             balance = self.balance.weights()[learned.labels]
-        weak = Target(learned.labels, weights, unlabeled.valid, self._denominator(unlabeled.valid), soft, balance)
+        margin = None if self.debias is None else self.debias.margins(len(weights))
+        weak = Target(
+            learned.labels, weights, unlabeled.valid, self._denominator(unlabeled.valid), soft, balance, None, margin
+        )
         views = tuple(self._mixed(weak, unlabeled, partners, view) for view in range(len(unlabeled.strong)))
         return Pseudo(replace(weak, truth=unlabeled.truth), views)
 
@@ -218,6 +230,7 @@ class PseudoLabelRule(nn.Module):
             denominator=self._denominator(valid),
             probabilities=None if soft is None else mix_images(soft, box, of_pool("probabilities"), partner),
             class_weights=None if target.class_weights is None else mixed("class_weights"),
+            margin=target.margin,
         )
 
     def _denominator(self, valid: Tensor) -> Tensor:

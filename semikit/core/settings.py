@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from semikit.core.alignment import AlignmentSettings
+from semikit.core.alignment import AlignmentSettings, DebiasSettings, debias_strength
 from semikit.core.student_views import Forward, Statistics
 from semikit.settings.base import Settings
 
@@ -148,6 +148,8 @@ class PseudoLabelSettings(UnlabeledSettings):
     and AdaMatch); null: hard labels, the likeliest class."""
     alignment: Annotated[AlignmentSettings | None, BeforeValidator(optional_kind)] = None
     """Distribution alignment: none, queue (mean of the last steps) or ema, or a mapping with the details."""
+    debias: Annotated[DebiasSettings | None, BeforeValidator(debias_strength)] = None
+    """Debiasing for imbalanced classes (DebiasPL): none, a strength, or a mapping with the details."""
 
     @property
     def joint(self) -> bool:

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from semikit.core.alignment import AlignmentSettings
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Target, Unlabeled, to_device
 from semikit.core.batch_norm import unrecorded
-from semikit.core.losses import UnlabeledLoss, loss_weights, masked_cross_entropy, masked_soft_cross_entropy
+from semikit.core.losses import (
+    UnlabeledLoss,
+    loss_weights,
+    masked_cross_entropy,
+    masked_soft_cross_entropy,
+    with_margin,
+)
 from semikit.core.method import Method
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule
@@ -142,7 +148,7 @@ class ReMixMatch(Method):
         )
         pred_x = self.student(mixed[0])
         with unrecorded(self.student):
-            pred_u = torch.cat([self.student(kind) for kind in mixed[1:]])
+            pred_u = torch.cat([with_margin(self.student(kind), target) for kind in mixed[1:]])
         loss_x = masked_soft_cross_entropy(pred_x, labels_x, counts_x, labeled.denominator)
         denominator = 3 * target.denominator.repeat(3)
         return loss_x, masked_soft_cross_entropy(pred_u, torch.cat(labels), torch.cat(counts), denominator)

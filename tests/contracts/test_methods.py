@@ -118,7 +118,8 @@ def test_a_batch_without_a_valid_position_has_loss_and_gradient_0(make: Make, no
 
 @pytest.mark.parametrize("normalise", ["total", "process"])
 def test_micro_batches_add_up(make: Make, normalise: str) -> None:
-    made = make(normalise=normalise)
+    known = type(make().method.config).model_fields
+    made = make({"debias": 0.5} if normalise == "process" and "debias" in known else {}, normalise=normalise)
     if made.needs_full_batch:
         pytest.skip("its pseudo-labels come out of the whole batch's pass")
     pseudo = made.method.pseudo_labels(made.unlabeled, 5)
@@ -235,6 +236,7 @@ def test_no_step_waits_for_the_device(make: Make, settings: dict[str, Any], norm
     known = type(make().method.config).model_fields
     extra = {"class_balance": 0.5, "ramp": 0.5} if more and "threshold" in known else {}
     extra |= {"class_quantile": 0.8} if more and "class_quantile" in known else {}
+    extra |= {"debias": 0.4} if more and "debias" in known else {}
     made = make({**settings, **extra}, normalise=normalise)
     with SyncCounter() as counter:
         denominators(made.labeled.valid, made.run_info.group, made.run_info.normalise)

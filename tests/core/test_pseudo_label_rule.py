@@ -10,10 +10,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from semikit.core.alignment import Alignment, AlignmentSettings
+from semikit.core.alignment import Alignment, AlignmentSettings, DebiasSettings
 from semikit.core.batch import Prediction, Requirements, RunInfo, Unlabeled
 from semikit.core.losses import UnlabeledLoss, masked_cross_entropy
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits, predicted, sharpened
+from semikit.core.running_averages import class_mean_of
 from semikit.core.settings import JointSettings, PseudoLabelSettings, UnlabeledSettings
 from semikit.core.thresholds import FixedThreshold, FreeThreshold, SoftWeights, Threshold
 from semikit.registry import METHODS
@@ -174,3 +175,39 @@ def test_the_student_labels_once_the_teacher_stays_behind(name: str) -> None:
             assert "behind" in guards.evaluated(*far)[0]
     assert methods["auto"].label_source is methods["auto"].student
     assert methods["ema"].label_source is methods["ema"].teacher
+
+
+@pytest.mark.parametrize("pixels", [True, False], ids=["pixels", "images"])
+def test_a_favoured_class_is_debiased_and_the_loss_gets_its_margin(pixels: bool) -> None:
+    run_info, unlabeled, logits = given(pixels)
+    favoured = logits + torch.tensor([3.0, 0.0, 0.0]).view(-1, *[1] * (logits.dim() - 2))
+    debiased = rule(run_info, debias=DebiasSettings(strength=1.0, momentum=0.0))
+    first, second = (debiased(favoured, unlabeled).weak for _ in range(2))
+    assert torch.equal(first.labels, favoured.argmax(1)), "before anything was seen every class is as usual"
+    usual = class_mean_of(favoured.softmax(1), unlabeled.valid).value
+    taken = favoured - usual.log().view(-1, *[1] * (logits.dim() - 2))
+    assert torch.equal(second.labels, taken.argmax(1))
+    assert (second.labels == 0).sum() < (first.labels == 0).sum()
+    view = debiased(favoured, unlabeled).views[0]
+    torch.testing.assert_close(view.margin, usual.log().expand(len(logits), 3))
+    loss = UnlabeledLoss(UnlabeledSettings(), run_info)
+    shifted = favoured + usual.log().view(-1, *[1] * (logits.dim() - 2))
+    torch.testing.assert_close(loss(favoured, view), loss(shifted, replace(view, margin=None)))
+    assert rule(run_info, debias=DebiasSettings(margin=False))(favoured, unlabeled).weak.margin is None
+
+
+@pytest.mark.parametrize(("given", "strength"), [(0.4, 0.4), (1, 1.0), ({"strength": 0.2}, 0.2), ("none", None)])
+def test_debiasing_may_be_a_strength_alone(given: Any, strength: float | None) -> None:
+    debias = PseudoLabelSettings(debias=given).debias
+    assert (None if debias is None else debias.strength) == strength
+
+
+def test_what_should_come_is_flattened_over_a_run() -> None:
+    alignment = Alignment(AlignmentSettings(target=(0.8, 0.1, 0.1), progressive=0.0), 3, iterations=3)
+    even, valid = torch.full((4, 3), 1 / 3), torch.ones(4, dtype=torch.bool)
+    found = [alignment(even, valid)[0].tolist() for _ in range(4)]
+    rooted = torch.tensor([0.8, 0.1, 0.1]).sqrt()
+    assert found[0] == pytest.approx([0.8, 0.1, 0.1], rel=1e-3)
+    assert found[1] == pytest.approx((rooted / rooted.sum()).tolist(), rel=1e-3)
+    for last in found[2:]:
+        assert last == pytest.approx([1 / 3] * 3, rel=1e-3)

@@ -26,7 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fixmatch": {"forward": "joint", "teacher": "student", "alignment": {"kind": "ema", "target": "labeled"}},
     "flexmatch": {"threshold": 0.5},
     "freematch": {"quantile": 0.8, "fairness": 0.5, "momentum": 0.5},
-    "unimatch_v2": {"class_quantile": 0.5},
+    "unimatch_v2": {"class_quantile": 0.5, "debias": 0.4, "alignment": {"progressive": 0.5}},
     "softmatch": {"momentum": 0.5},
     "simmatch": {"threshold": 0.5},
     "dash": {"warmup": 1, "initial": None},

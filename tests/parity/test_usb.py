@@ -304,6 +304,28 @@ def test_shrinkmatch() -> None:
         torch.testing.assert_close(method.head.rows.grad[LB + ULB :], row["grad_aux"], rtol=1e-5, atol=1e-8)
 
 
+def test_debiased_labels_and_margins() -> None:
+    """frank-xwang/debiased-pseudo-labeling (3acbf9a), main_DebiasPL.py; USB takes the mean over classes
+    too, and so changes nothing.
+    """
+    method = made("fixmatch", **{**FIXMATCH, "threshold": 0.6}, debias={"strength": 0.4, "momentum": 0.9})
+    for number, row in enumerate(steps(load("a3_imbalance"), "debias")):
+        check(method, step(method, number, row), row)
+        close(method.rule.debias.mean, row["qhat"])
+
+
+def test_progressive_alignment() -> None:
+    """semilearn/imb_algorithms/crest/utils.py, a step in place of a round."""
+    stored = load("a3_imbalance")
+    settings = AlignmentSettings(
+        kind="ema", momentum=0.9, target=tuple(stored["crest_target"].tolist()), progressive=0.5
+    )
+    alignment = Alignment(settings, CLASSES, iterations=5)
+    for number in range(5):
+        given = stored[f"crest_step{number}__probs"]
+        close(alignment(given, torch.ones(ULB, dtype=torch.bool)), stored[f"crest_step{number}__aligned"])
+
+
 class Tanh(Network):
     """Two linear layers, those of the stored gradients."""
 
