@@ -108,7 +108,7 @@ def budget(
     task: str,
     *,
     labels: Sequence[int] | int,
-    methods: Sequence[str] | str = ("supervised", "unimatch_v2"),
+    methods: Sequence[str] | str | None = None,
     seeds: Sequence[int] = (0,),
     out: Place | None = None,
     reporter: Callable[[], Reporter] | None = None,
@@ -116,8 +116,10 @@ def budget(
     **options: Any,
 ) -> Budget:
     """How many labels are enough, as `semikit budget` says it: trains each method with each number of labels and each
-    seed in `out` (default: runs/budget/NAME), unless that run is there already. `options` are the other keywords of
-    `train`, for all runs; `reporter` makes what follows each.
+    seed in `out` (default: runs/budget/NAME), unless that run is there already. `methods` are names of methods,
+    NAME+lora with an encoder that is adapted by LoRA (default: supervised, unimatch_v2, and supervised+lora of a
+    pretrained transformer). `options` are the other keywords of `train`, for all runs; `reporter` makes what follows
+    each.
 
     Raises:
         InputError: something that was given is wrong, or `out` holds something else; RunError: a run could not go on.
@@ -125,7 +127,7 @@ def budget(
     from semikit.run.grid import grid_of, keywords
 
     given = _of_train(options, "budget", ("method", "seed", "resume", "accept_data_changes"))
-    folder, missing = grid_of(task, labels, methods, seeds, _path(out), **given)
+    folder, missing, _ = grid_of(task, labels, methods, seeds, _path(out), **given)
     from semikit.run.lifecycle import one_of_many
 
     for done, key in enumerate(missing, 1):

@@ -13,14 +13,20 @@ from semikit.cli import options as o
 from semikit.cli.output import show_table
 from semikit.cli.train import parse_seeds, passed_on
 from semikit.files import shell_word
-from semikit.run.grid import grid_of
+from semikit.run.grid import grid_of, with_method
 
 
 def budget(
     context: typer.Context,
     task: Annotated[str, typer.Argument(help="seg | cd | cls")],
     labels: Annotated[str, typer.Option(help="Numbers of labelled images: 23,46,92")],
-    methods: Annotated[str, typer.Option(help="semikit list methods")] = "supervised,unimatch_v2",
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="semikit list methods; NAME+lora: the encoder adapted by LoRA (default: supervised, unimatch_v2, and "
+            "supervised+lora of a pretrained transformer)."
+        ),
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Runs with labelled images of their own: 0,1,2")] = "0",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="New or to go on in: runs/budget/NAME")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Which runs and how long each takes; no more.")] = False,
@@ -34,7 +40,8 @@ def budget(
     """
     given: dict[str, Any] = passed_on([task, *context.args])
     given["labels"] = [int(part) if part.strip().isdigit() else part for part in labels.split(",")]
-    given |= {"methods": [name.strip() for name in methods.split(",")], "seeds": parse_seeds(seeds), "out": out}
+    names = None if methods is None else [name.strip() for name in methods.split(",")]
+    given |= {"methods": names, "seeds": parse_seeds(seeds), "out": out}
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if dry_run:
         _plan(given, console)
@@ -59,10 +66,9 @@ def budget(
 
 def _plan(given: dict[str, Any], console: Console) -> None:
     """Which runs are missing, and how long one of each method takes."""
-    folder, missing = grid_of(**given)
+    folder, missing, total = grid_of(**given)
     rest = {name: value for name, value in given.items() if name not in ("labels", "methods", "seeds", "out")}
     for method, left in {key[0]: [one for one in missing if one[0] == key[0]] for key in missing}.items():
-        found = api.plan(**rest, method=method, labels=left[-1][1], seed=left[-1][2], time=True)
+        found = api.plan(**with_method(method, rest), labels=left[-1][1], seed=left[-1][2], time=True)
         console.print(f"{method}: {len(left)} runs to train, each {found.facts['time']}")
-    total = len(given["labels"]) * len(given["methods"]) * len(given["seeds"])
     console.print(f"{len(missing)} of {total} runs to train in {folder}. Nothing was trained or written.")

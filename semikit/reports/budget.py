@@ -130,7 +130,7 @@ def spoken(rows: Sequence[BudgetRow], fits: Mapping[str, Fit], metric: str) -> l
         about = f"about {gain:+.1f} {metric} by the fit{_noise(of, gain)}"
         what = about if gain > _NONE else "nothing by the fit: more labels did not bring more here"
         said.append(f"{method}: twice the labels ({most}) would bring {what}.")
-    others = [row for row in rows if row.method != BASE and row.labels in base]
+    others = [row for row in rows if not row.method.startswith(BASE) and row.labels in base]
     said += [_worth(row, base[row.labels], list(base), fits.get(BASE), metric) for row in others]
     if not base:
         said.append(f"What the unlabelled images bring is seen beside {BASE}: add it to --methods.")

@@ -7,11 +7,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 import semikit as library
 from semikit.cli.app import run
 from semikit.reports.budget import BudgetRow, by_method, fit_curve, spoken
+from semikit.run.grid import grid_of
 from tests.helpers import photos
 
 Call = Callable[..., Any]
@@ -181,10 +183,27 @@ class TestGrid:
     def test_the_function_reads_what_is_there(self, grid: Path, photo_data: Path) -> None:
         settings = {**{f"model.{key}": value for key, value in photos.MODEL.items()}, "train.group": 2}
         options = {"data": photo_data, "out": grid, "crop": 32, "batch": 2, "iterations": 2}
-        found = library.budget("seg", labels=2, methods="supervised", settings=settings, **options)
+        methods = ["supervised", "supervised+lora"]
+        found = library.budget("seg", labels=2, methods=methods, settings=settings, **options)
         assert [one.labels for one in found.rows if one.method == "supervised"] == [2, 4, 6]
+        assert [one.labels for one in found.rows if one.method == "supervised+lora"] == [2]
+        adapted = yaml.safe_load((grid / "supervised+lora-2/seed-0/config.yaml").read_text())
+        assert (adapted["method"]["name"], adapted["model"]["lora"]["rank"]) == ("supervised", 8)
+        assert not any("lora" in sentence for sentence in found.sentences)
         with pytest.raises(library.InputError, match=r"configuration:\n  optimizer.lr: 0.0002 -> 0.5\nGive the"):
             library.budget("seg", labels=(3,), settings={**settings, "optimizer.lr": 0.5}, **options)
+
+
+def test_what_is_compared_where_no_method_is_named(photo_data: Path, tmp_path: Path) -> None:
+    given = {"task": "seg", "labels": 2, "methods": None, "seeds": (0,), "out": tmp_path / "new", "data": photo_data}
+    plain, adapted = ["supervised", "unimatch_v2"], ["supervised", "supervised+lora", "unimatch_v2"]
+    for encoder, weights, expected in (
+        ("dinov2-small", "pretrained", adapted),
+        ("dinov2-small", "none", plain),
+        ("efficientnet-lite0", "pretrained", plain),
+    ):
+        _, missing, total = grid_of(**given, encoder=encoder, weights=weights)
+        assert ([method for method, *_ in missing], total) == (expected, len(expected))
 
 
 @pytest.mark.parametrize(

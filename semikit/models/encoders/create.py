@@ -16,7 +16,7 @@ from semikit.models.encoders.lora import adapt
 from semikit.models.encoders.mit import build_mit
 from semikit.models.encoders.names import ALIASES, ENCODERS, WIDE, is_dinov2, is_mit, package_of, timm_name
 from semikit.models.encoders.vit import Beit, DinoV2, Sam, TokenEncoder, ViT
-from semikit.models.settings import MISFITS, ModelSettings, reason
+from semikit.models.settings import MISFITS, EncoderSettings, ModelSettings, reason
 from semikit.models.weights.licence import check_licence
 from semikit.models.weights.pretrained import create_backbone
 from semikit.models.weights.sensors import SensorWeights, sensor_of, without_torchgeo
@@ -94,6 +94,14 @@ def check_encoder(name: str) -> str:
 def family(name: str) -> str:
     """The module of timm that makes a model."""
     return str(model_entrypoint(name.partition(".")[0]).__module__).rpartition(".")[2]
+
+
+def adapts(settings: EncoderSettings) -> bool:
+    """Whether LoRA is of use: the encoder is a pretrained transformer of a task on pixels that is fine-tuned whole."""
+    name = timm_name(settings.encoder)
+    known = not is_mit(name) and timm.is_model(name.partition(".")[0])
+    plain = isinstance(settings, ModelSettings) and settings.weights != "none" and not settings.freeze
+    return plain and settings.lora is None and known and family(name) in TRANSFORMERS
 
 
 def _transformer(name: str, settings: ModelSettings, sensor: SensorWeights | None) -> TokenEncoder:
