@@ -61,7 +61,7 @@ class Requirements:
     students: int = 1
     """Networks that are trained, each with a beginning of its own (CPS)."""
     own_mixing: bool = False
-    """Whether it mixes strong views itself, by what is predicted of them, and tasks leave them unmixed (AugSeg)."""
+    """Whether it mixes strong views itself, by what is predicted of them, so that tasks do not (AugSeg, iMAS)."""
     held_out: float = 0.0
     """Share of the labelled images (0..1) that are learned from neither with their labels nor without: pseudo-labels
     are measured on them (`method.threshold: auto`). 0: none."""
@@ -154,7 +154,8 @@ class Pseudo:
 
     Where the student labels inside its own pass, `weak` is None and `views` are empty until then. `partners` is the
     target of the partner batch, where the strong views were mixed with one that is labelled beforehand. `draws` are
-    random numbers of the method's own, (B, ...) each, or of any shape where it needs the full batch.
+    random numbers of the method's own, (B, ...) each, or of any shape where it needs the full batch; `images` are the
+    strong views, where it makes them itself out of those of the task.
     """
 
     weak: Target | None = None
@@ -162,6 +163,7 @@ class Pseudo:
     masks: tuple[tuple[Tensor, ...], ...] = ()
     partners: Target | None = None
     draws: tuple[Tensor, ...] = ()
+    images: tuple[Tensor, ...] = ()
 
 
 @final

@@ -85,6 +85,19 @@ class BoxMix:
         return np.any(inside, axis=1), boxes
 
 
+def boxes_about(share: _Floats, places: _Floats, size: tuple[int, int], margin: int) -> Tensor:
+    """Boxes whose sides are shares (B,) of those of images of `size` (H, W), as of AugSeg and iMAS: (B, 4) int64 as
+    `BoxMix.draw` gives them.
+
+    Their middles are at `places` (B, 2), in 0..1, behind the first of `margin` equal parts of rows and columns; what
+    lies beyond the image is cut off.
+    """
+    sides, first = np.array(size), np.array(size) // margin
+    half = (share[:, None] * sides).astype(np.int64) // 2
+    middle = first + (places * (sides - first)).astype(np.int64)
+    return torch.from_numpy(np.concatenate([np.clip(middle + by, 0, sides) for by in (-half, half)], axis=1))
+
+
 def box_mask(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
     """Boxes (B, 4) top, left, bottom, right -> (B, H, W) bool on the same device, true inside."""
     top, left, bottom, right = coordinates[:, :, None].unbind(1)

@@ -19,7 +19,7 @@ from torch import Tensor
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Target, Unlabeled, to_device
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
-from semikit.core.mixing import box_mask, mix_images
+from semikit.core.mixing import box_mask, boxes_about, mix_images
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import PseudoLabelRule, predict_logits, probabilities_of
 from semikit.core.rng import rng_for
@@ -115,34 +115,15 @@ class AugSeg(Method):
         """
         seed, last = self.run_info.seed, unlabeled.positions.stop
         size = (unlabeled.valid.shape[-2], unlabeled.valid.shape[-1])
-        boxes = [
-            drawn_boxes(rng_for(seed, f"{name}-area", step), rng_for(seed, f"{name}-place", step), last, size, shape)
-            for name, shape in (("injected", _INJECTED), ("pasted", _PASTED))
-        ]
+        boxes = []
+        for name, shape in (("injected", _INJECTED), ("pasted", _PASTED)):
+            sides = np.sqrt(1 - rng_for(seed, f"{name}-area", step).beta(*shape, last))
+            places = rng_for(seed, f"{name}-place", step).random((last, 2))
+            boxes.append(boxes_about(sides, places, size, _MARGIN))
         chance = torch.from_numpy(rng_for(seed, "injected", step).random(last, dtype=np.float32))
         own = slice(unlabeled.positions.start, last)
         injected, pasted, chance = to_device(tuple(drawn[own] for drawn in (*boxes, chance)), unlabeled.weak.device)
         return box_mask(injected, size), box_mask(pasted, size), chance
-
-
-def drawn_boxes(
-    areas: np.random.Generator,
-    places: np.random.Generator,
-    count: int,
-    size: tuple[int, int],
-    shape: tuple[float, float],
-) -> Tensor:
-    """Boxes for images of `size` (H, W): (count, 4) int64 top, left, bottom, right, the last two excluded, on the host.
-
-    1 minus the area is drawn from the beta distribution of `shape`; what lies beyond the image is cut off. Of two
-    generators, so that the boxes of the first images do not depend on how many follow.
-    """
-    share = np.sqrt(1 - areas.beta(*shape, count))[:, None]
-    sides, first = np.array(size), np.array(size) // _MARGIN
-    half = (share * sides).astype(np.int64) // 2
-    middle = first + (places.random((count, 2)) * (sides - first)).astype(np.int64)
-    corners = [np.clip(middle + offset, 0, sides) for offset in (-half, half)]
-    return torch.from_numpy(np.concatenate(corners, axis=1))
 
 
 @torch.no_grad()

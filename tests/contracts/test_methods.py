@@ -24,7 +24,7 @@ NAMES = METHODS.names()
 METHODS_PAGE = (Path(__file__).parents[2] / "docs/methods.md").read_text(encoding="utf-8")
 SMALL = {"threshold": 0.6, "regions": 4, "queries": 8, "negatives": 4, "bank": 16, "width": 8}
 """What a tiny batch is learned with."""
-LARGE = ("augseg", "corrmatch", "u2pl")
+LARGE = ("augseg", "corrmatch", "imas", "u2pl")
 """Methods that take many seconds to compile."""
 
 

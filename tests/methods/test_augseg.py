@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from semikit.core.batch import take
+from semikit.core.mixing import boxes_about
 from semikit.core.rng import rng_for
-from semikit.methods.augseg import AugSeg, AugSegConfig, drawn_boxes
+from semikit.methods.augseg import AugSeg, AugSegConfig
 from semikit.run.compose import asked
 from semikit.run.config import resolve
 from tests.helpers import tiny
@@ -19,7 +20,8 @@ def test_boxes_of_unlabelled_images_are_larger_and_cut_off_at_the_border() -> No
     """1 minus the area is of mean 0.8 (beta 8, 2) and 0.5 (beta 4, 4); middles lie in the last seven eighths."""
     sides, mean = np.array([64, 96]), []
     for shape in ((8.0, 2.0), (4.0, 4.0)):
-        boxes = drawn_boxes(rng_for(0, "a"), rng_for(0, "b"), 4000, (64, 96), shape).numpy()
+        share = np.sqrt(1 - rng_for(0, "a").beta(*shape, 4000))
+        boxes = boxes_about(share, rng_for(0, "b").random((4000, 2)), (64, 96), 8).numpy()
         first, last = boxes[:, :2], boxes[:, 2:]
         assert (first >= 0).all()
         assert (last <= sides).all()

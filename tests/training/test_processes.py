@@ -39,6 +39,7 @@ MORE: dict[str, tuple[tuple[int, int], ...]] = {
     "seg corrmatch": ((2, 1),),
     "seg u2pl": ((2, 1),),
     "seg augseg": ((2, 1),),
+    "seg imas": ((2, 2),),
     "seg supervised": ((2, 2),),
     "seg hard examples": ((1, 2),),
     "seg uneven groups, total": ((2, 1), (3, 1)),
@@ -86,6 +87,7 @@ OTHERS = (
     "corrmatch",
     "u2pl",
     "augseg",
+    "imas",
 )
 
 

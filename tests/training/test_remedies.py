@@ -73,6 +73,7 @@ def test_which_methods_can_take_which_remedy(name: str) -> None:
         "dash",
         "flexmatch",
         "freematch",
+        "imas",
         "mean_teacher",
         "remixmatch",
         "softmatch",
