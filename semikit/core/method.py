@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, final
 
 import torch
@@ -17,6 +17,25 @@ from semikit.core.losses import masked_cross_entropy, ohem_cross_entropy
 from semikit.core.network import Network
 from semikit.core.pseudo_labels import NetworkCall, call
 from semikit.core.settings import MethodSettings, UnlabeledSettings
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One run of a method that takes several (self-training): the sub-folder it is kept in, "" for the run's own; what
+    is laid over the settings of the run, and added to its seed; the sub-folders of the networks that label for it; and
+    the round whose reliable images alone it learns as unlabelled ("": all are).
+
+    Of a round with `reliable` above 0 that share of the unlabelled images, those its snapshots agree on most, counts as
+    reliable afterwards.
+    """
+
+    folder: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 0
+    teachers: tuple[str, ...] = ()
+    only: str = ""
+    reliable: float = 0.0
 
 
 class Method(nn.Module, ABC):
@@ -45,6 +64,11 @@ class Method(nn.Module, ABC):
     def needs_full_batch(cls, config: Any) -> bool:
         """Whether pseudo-labels come out of the student's own training pass, so that a batch may not be cut."""
         return False
+
+    @classmethod
+    def rounds(cls, config: Any) -> Sequence[Round]:
+        """The runs it takes, in their order, the last one its own; none: that alone."""
+        return ()
 
     def __init__(self, network: Network, config: MethodSettings, run_info: RunInfo, *peers: Network) -> None:
         super().__init__()
@@ -125,6 +149,11 @@ class Variant:
     build: Callable[[Network, Any, RunInfo], Method]
     needs: Requirements
     full_batch: Callable[[Any], bool] | None = None
+    takes: Callable[[Any], Sequence[Round]] | None = None
+
+    def rounds(self, config: Any) -> Sequence[Round]:
+        """See `Method.rounds`."""
+        return self.base.rounds(config) if self.takes is None else self.takes(config)
 
     def requirements(self, config: Any) -> Requirements:
         """See `Method.requirements`."""

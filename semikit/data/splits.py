@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, final
@@ -16,7 +16,7 @@ from semikit.core.rng import rng_for
 from semikit.data.class_splits import drawn_by_class, members_of, most_balanced
 from semikit.data.formats.name_lists import listed
 from semikit.data.samples import DataParts, Pool, Samples, Subset
-from semikit.errors import DataError
+from semikit.errors import DataError, some
 
 Family = Literal["random", "file", "all", "official"]
 _Choice = tuple[Family, list[int], tuple[str, ...]]
@@ -85,6 +85,24 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
         unlabeled = tuple(index for index in range(len(pool)) if index not in taken)
     held = {part: tuple(source.names) for part, source in scored.items() if source is not None and part in apart}
     return Split(tuple(labeled), unlabeled, pool, family, seed, len(able), held, notices=notices)
+
+
+def of_these(split: Split, path: Path) -> Split:
+    """The split with those unlabelled images alone that a file names, one a line.
+
+    Raises:
+        DataError: there is no such file, it names none, or others than unlabelled images.
+    """
+    if not path.is_file():
+        raise DataError(f"data.only: there is no file {path}. Give a file with the name of an unlabelled image a line.")
+    wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = split.pool.names
+    numbers = {names[index]: index for index in split.unlabeled}
+    strange = [name for name in wanted if name not in numbers]
+    if strange or not wanted:
+        what = f"names {some(strange)}, no unlabelled images of this run" if strange else "names no image"
+        raise DataError(f"data.only: {path} {what}. Give names as a run's unlabeled.txt has them, or leave it out.")
+    return replace(split, unlabeled=tuple(sorted(numbers[name] for name in set(wanted))))
 
 
 def is_held_out(source: Samples | None, train: Samples) -> bool:

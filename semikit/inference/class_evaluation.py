@@ -121,6 +121,14 @@ class ClassEvaluation:
                 choose = lambda one: one.max(0)[::-1]  # noqa: E731
                 yield Examined.of(index, [image], pieces, choose, known.clamp(min=0), known >= 0, 1)
 
+    def predictions(
+        self, network: Network, source: Samples, indices: Sequence[int], inference: Inference
+    ) -> Iterator[tuple[Bytes, NDArray[np.float32]]]:
+        """Classes () of images of a source and their probability; no label is read."""
+        for images, _ in self.batches(source, np.asarray(indices, np.intp)):
+            confidence, classes = self.logits(network, images, inference).float().softmax(1).max(1)
+            yield from zip(classes.cpu().numpy(), confidence.cpu().numpy(), strict=True)
+
     def comparison(self, networks: Mapping[str, Network], source: Samples, inference: Inference) -> Image.Image:
         """Some images spread over a source, each with its class and what every network takes it for."""
         chosen = np.array(spread(range(len(source)), _SHOWN))

@@ -246,6 +246,18 @@ class PixelEvaluation:
             truth = _truth(labels, valid, device)
             yield Examined.of(index, displayed(image), pieces, self.choice, truth["labels"], truth["valid"], sampled)
 
+    def predictions(
+        self, network: Network, source: Samples, indices: Sequence[int], inference: Inference
+    ) -> Iterator[tuple[Bytes, NDArray[np.float32]]]:
+        """Classes (H, W) of images and their probability; no target is read. Of large rasters the middle."""
+
+        def read(place: int) -> Bytes:
+            extent = source.extent(indices[place])
+            large = extent is not None and max(extent) > _EXAMINED
+            return source.image(indices[place], middle(extent, _EXAMINED) if extent and large else None)[0]
+
+        yield from (self._shown(network, image, inference) for image in read_ahead(read, len(indices)))
+
     def comparison(
         self,
         networks: Mapping[str, Network],

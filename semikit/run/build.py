@@ -24,7 +24,7 @@ from semikit.models.siamese import DATES
 from semikit.registry import METHODS, TASKS
 from semikit.run.config import FORMAT, Config
 from semikit.run.start import begin_with
-from semikit.run.teacher import given_teacher
+from semikit.run.teacher import given_teachers, own_teachers
 from semikit.tasks._pixels import PixelViews
 from semikit.training.bad_files import BadFiles
 from semikit.training.checkpoint import has_checkpoint
@@ -253,7 +253,7 @@ def build_run(
     config = with_passes(config, network, device) if begins else config
     if train.start_from is not None and not has_checkpoint(folder / "weights"):  # which a run that goes on has
         begin_with(config, network, task, reporter)
-    config, teacher = given_teacher(config, task, network)
+    config, teachers = given_teachers(config, task, network, own_teachers(config, folder))
     run_info = RunInfo(
         num_classes=len(task.class_names),
         num_labeled=task.counts.labeled,
@@ -267,7 +267,7 @@ def build_run(
     )
     method: Method = METHODS.get(config.method_name)(network, config.method, run_info, *peers)
     method.to(device)
-    method.given = () if teacher is None else (placed(teacher, device),)
+    method.given = tuple(placed(teacher, device) for teacher in teachers)
     config = planned(replace(config, data=task.settled(config.data)), method, task, device, reporter)
     train = config.train
     method.label_pass = compiled(method.label_pass, train.compile)

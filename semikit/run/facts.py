@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from semikit.core.batch_norm import has_batch_norm
+from semikit.core.method import Round
 from semikit.core.settings import GivenTeacher
 from semikit.core.task import BatchLayout
 from semikit.models.encoders.names import ENCODERS, SENSORS
@@ -15,12 +16,11 @@ from semikit.models.settings import EncoderSettings
 from semikit.models.weights.licence import licence_line
 from semikit.run import build
 from semikit.run.config import Config
+from semikit.run.folder import PLANNED
+from semikit.run.teacher import rounds_of
 from semikit.training.class_weights import weights_line
 from semikit.training.device import attention_backends, describe_device, multiplies_bf16
 from semikit.training.settings import TrainSettings, describe_step
-
-PLANNED = Path("-")
-"""The folder of a run that is only planned."""
 
 SMALL = 15_000_000
 """Parameters up to which an encoder is small."""
@@ -96,6 +96,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
         "weights": f"{config.model.weights}{_origin(config.model)} · licence: {licence_line(config.model)}",
         **({"teacher": f"{teacher.run}, frozen"} if isinstance(teacher, GivenTeacher) else {}),
+        **({"rounds": _rounds(rounds_of(config))} if rounds_of(config) else {}),
         **({"from": train.start_from} if train.start_from else {}),
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",
@@ -107,6 +108,11 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         facts["precision"] = "fp32, as published; --precision bf16 may be faster on this device"
     facts |= {f"auto: {name}": choice for name, choice in config.chosen.items()}
     return facts if run.folder == PLANNED else {**facts, "run": str(run.folder)}
+
+
+def _rounds(rounds: Sequence[Round]) -> str:
+    """The runs that a run takes, in its sub-folders, and itself."""
+    return f"{' → '.join([one.folder for one in rounds[:-1]])} → this run: {len(rounds)} runs with fresh weights"
 
 
 def _growth(train: TrainSettings, strong: int, iterations: int, layout: BatchLayout) -> str:

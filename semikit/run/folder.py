@@ -20,6 +20,8 @@ LAST = "last"
 """What the newest run is called."""
 CENSUS = "census.json"
 """Name of the file with what the parts of the data hold."""
+PLANNED = Path("-")
+"""The folder of a run that is only planned."""
 _EARLY = {".lock", "log.txt", "labeled.txt", "unlabeled.txt", "split.json", CENSUS, COUNTS}
 
 
@@ -97,8 +99,14 @@ def find_run(task: str, given: str, base: Path = Path("runs")) -> Path:
     begun += [(path, path.parent.parent) for path in base.glob(f"{task}/**/weights/*.ckpt")]
     if not begun:
         raise InputError(f"there is no run to resume under {base / task}. Give the run folder: --resume RUN.")
+    begun = [(path, _whole(folder)) for path, folder in begun]
     folders = [folder for _, folder in sorted(begun, key=lambda found: found[0].stat().st_mtime, reverse=True)]
     return next((folder for folder in folders if not (folder / "results.json").exists()), folders[0])
+
+
+def _whole(folder: Path) -> Path:
+    """The run that a folder is a part of: a round before lies in a sub-folder of its run."""
+    return folder.parent if (folder.parent / "config.yaml").is_file() else folder
 
 
 def unfinished(wanted: Config, out: Path | None, base: Path = Path("runs")) -> str | None:

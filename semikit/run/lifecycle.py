@@ -29,12 +29,22 @@ from semikit.files import shell_word, write_json, write_text
 from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import Config, resolve
-from semikit.run.facts import PLANNED, facts_of, notices_of
-from semikit.run.folder import CENSUS, clear_unused, find_run, never_began, new_folder, remove_empty, unfinished
+from semikit.run.facts import facts_of, notices_of
+from semikit.run.folder import (
+    CENSUS,
+    PLANNED,
+    clear_unused,
+    find_run,
+    never_began,
+    new_folder,
+    remove_empty,
+    unfinished,
+)
 from semikit.run.lock import sole_writer
 from semikit.run.recipes import merge
 from semikit.run.reporters import Both, Lines
 from semikit.run.results import results_of
+from semikit.run.rounds import train_rounds_before
 from semikit.run.timing import precision_compared, timed
 from semikit.training.reporter import FinishedRun, Reporter
 from semikit.training.services import Service, check_service
@@ -102,7 +112,9 @@ def start_run(raw: Mapping[str, Any], folder: Path, reporter: MakeReporter) -> d
         with _writing(folder) as notice:
             on_first(lambda: _refuse_begun(folder))
             try:
-                return _start(resolve(raw), folder, reporter, notice)
+                config = resolve(raw)
+                train_rounds_before(config, folder, *_runs(config, {}, reporter))
+                return _start(config, folder, reporter, notice)
             except (SemikitError, KeyboardInterrupt):
                 if leads:
                     clear_unused(folder)
@@ -158,7 +170,25 @@ def resume_run(
     config = resuming.read_run_config(folder, overrides)
     if config.task != task_name:
         raise InputError(f"{folder} is a run of the task {config.task!r}: semikit train {config.task} --resume …")
-    with _writing(folder) as notice, _log(folder, reporter) as observer:
+    with _writing(folder) as notice:
+        if train_rounds_before(config, folder, *_runs(config, overrides, reporter)):
+            return _start(config, folder, reporter, notice)
+        return _go_on(config, folder, reporter, notice, accept_data_changes)
+
+
+def _runs(config: Config, overrides: Mapping[str, Any], reporter: MakeReporter) -> tuple[Any, Any]:
+    """How a run before a run's own is begun, and gone on with: on the same device."""
+    train = {key: value for key, value in overrides.get("train", {}).items() if key in ("device", "workers")}
+    return (
+        lambda raw, place: start_run(raw, place, reporter),
+        lambda place: resume_run(config.task, place, {"train": train} if train else {}, reporter),
+    )
+
+
+def _go_on(
+    config: Config, folder: Path, reporter: MakeReporter, notice: str | None, accept_data_changes: bool
+) -> dict[str, Any]:
+    with _log(folder, reporter) as observer:
         run = _checked(config, folder, observer, resumed=True)
         resuming.resume(run, observer, accept_data_changes)
         same_step(run.trainer.step, folder)

@@ -1,22 +1,39 @@
-"""A finished run whose network gives the pseudo-labels of a new one (`--teacher`): distilling."""
+"""Finished runs whose networks give the pseudo-labels of a new one: of another run (`--teacher`, distilling), or of the
+rounds before in the sub-folders of a run.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, final
 
 from torch import Tensor, nn
 
 from semikit.augment.normalise import channel_statistics
+from semikit.core.method import Round
 from semikit.core.network import Network
 from semikit.core.settings import GivenTeacher
 from semikit.core.task import Task
 from semikit.errors import ConfigError, InputError
 from semikit.files import file_digest
+from semikit.registry import METHODS
 from semikit.run.config import Config
-from semikit.run.folder import existing_run
+from semikit.run.folder import PLANNED, existing_run
 from semikit.run.load import load_network, refuse_other_images
 from semikit.training.checkpoint import BEST
+
+
+def rounds_of(config: Config) -> Sequence[Round]:
+    """The runs a configuration takes, the last one its own; none where it is one run."""
+    return METHODS.get(config.method_name).rounds(config.method)  # type: ignore[no-any-return]
+
+
+def own_teachers(config: Config, folder: Path) -> list[Path]:
+    """The runs whose networks label for a run in a folder, where it takes several; of a plan none."""
+    rounds = () if folder == PLANNED else rounds_of(config)
+    return [folder / name for name in rounds[-1].teachers] if rounds else []
 
 
 @final
@@ -41,16 +58,26 @@ class Frozen(nn.Module):
         return logits
 
 
-def given_teacher(config: Config, task: Task, student: Network) -> tuple[Config, Frozen | None]:
-    """The network that `method.teacher` names, if it names one, and the configuration with the digest of its weights.
+def given_teachers(config: Config, task: Task, student: Network, own: Sequence[Path]) -> tuple[Config, list[Frozen]]:
+    """The networks that `method.teacher` names, if it names any, else those of the `own` runs before this one; and the
+    configuration with the digests of the weights that are named.
 
     Raises:
         InputError: there is no such run, it predicts something else or takes other images, or its weights are others
             than when the run began.
     """
-    teacher = getattr(config.method, "teacher", None)
-    if not isinstance(teacher, GivenTeacher):
-        return config, None
+    teacher: Any = getattr(config.method, "teacher", None)
+    named = [teacher] if isinstance(teacher, GivenTeacher) else list(teacher) if isinstance(teacher, tuple) else []
+    loaded = [_loaded(one, config, task, student) for one in named or [GivenTeacher(run=str(path)) for path in own]]
+    frozen = [network for _, network in loaded]
+    if not named:
+        return config, frozen
+    found: Any = tuple(known for known, _ in loaded) if isinstance(teacher, tuple) else loaded[0][0]
+    return replace(config, method=config.method.model_copy(update={"teacher": found})), frozen
+
+
+def _loaded(teacher: GivenTeacher, config: Config, task: Task, student: Network) -> tuple[GivenTeacher, Frozen]:
+    """A given teacher with the digest of its weights, and its network."""
     path = existing_run(teacher.run).absolute()
     network, metadata = load_network(path)
     own = {"task": config.task, **task.metadata()}
@@ -67,6 +94,4 @@ def given_teacher(config: Config, task: Task, student: Network) -> tuple[Config,
             f"--teacher {path}: its weights are others than those this run began with. Restore them, or begin a new "
             "run without method.teacher.digest."
         )
-    method: Any = config.method
-    found = GivenTeacher(run=str(path), digest=digest)
-    return replace(config, method=method.model_copy(update={"teacher": found})), Frozen(network, student)
+    return GivenTeacher(run=str(path), digest=digest), Frozen(network, student)

@@ -56,6 +56,8 @@ class SourceSettings(Settings):
     """Labelled images: a number, a fraction, a file of names, official:SPLIT; null or all: every one with a mask."""
     unlabeled: tuple[str, ...] = ()
     """More unlabelled images: folders, or published data sets (coco, coco:unlabeled)."""
+    only: Location | None = None
+    """A file of names: of the unlabelled images these alone are learned from (the names of a run's unlabeled.txt)."""
     split_seed: int | None = Field(None, ge=0)
     """Seed of the choice of labelled images; null: the run's."""
     fold: int | None = Field(None, ge=0)

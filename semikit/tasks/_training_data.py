@@ -21,7 +21,7 @@ from semikit.data.loading.streams import Stream
 from semikit.data.samples import DataParts, Samples
 from semikit.data.shards.pool import ShardStream
 from semikit.data.shards.tar_files import COUNTS, ShardCounts
-from semikit.data.splits import choose
+from semikit.data.splits import choose, of_these
 from semikit.distributed.collectives import own_positions, process_count
 from semikit.errors import FileFault
 from semikit.tasks._data import SourceSettings
@@ -51,6 +51,8 @@ class TrainingData:
         self.parts, self.layout, self.requirements = parts, layout, requirements
         self.train, self.val, self.test = parts.train, val, parts.test
         self.split = choose(settings.labels, parts, layout.seed if settings.split_seed is None else settings.split_seed)
+        if settings.only is not None:
+            self.split = of_these(self.split, settings.only)
         if requirements.held_out:
             group = getattr(getattr(settings, "folders", None), "group", None)
             self.split = with_calibration(self.split, parts, requirements.held_out, group)

@@ -139,13 +139,18 @@ def set_aside(folder: Path) -> None:
         (folder / LAST).replace(folder / DAMAGED)
 
 
-def save_best(folder: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write `best.safetensors`: the weights of one network and what is needed to rebuild it."""
+def snapshot_file(number: int) -> str:
+    """What the file of weights is called that are kept at a part of the run, from 1."""
+    return f"snapshot-{number}.safetensors"
+
+
+def save_best(folder: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any], name: str = BEST) -> None:
+    """Write `best.safetensors`, or another `name`: the weights of one network and what is needed to rebuild it."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
     # One entry: safetensors writes several in an order of chance, and equal weights would be unequal files.
     text = {METADATA: json.dumps({**metadata, _SUM: sum_of(tensors, metadata)})}
-    write_atomically(folder / BEST, lambda path: write_tensors(tensors, path, metadata=text))
+    write_atomically(folder / name, lambda path: write_tensors(tensors, path, metadata=text))
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

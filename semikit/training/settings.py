@@ -101,6 +101,9 @@ class TrainSettings(Settings):
     are taken from elsewhere (`model.weights`)."""
     save_every: int | None = Field(None, ge=1)
     """Iterations between checkpoints; null: as often as evaluations."""
+    snapshots: int = Field(0, ge=0)
+    """Students that are kept at equal parts of the run, weights/snapshot-1.safetensors and so on, the last one at its
+    end (for ST++, which compares them); 0: none."""
     log_every: int = Field(20, ge=1)
     """Iterations between readings of losses from the device."""
     log: Log | None = None

@@ -29,6 +29,7 @@ from semikit.training.checkpoint import (
     restore_learned,
     save_best,
     save_last,
+    snapshot_file,
     whole_networks,
 )
 from semikit.training.device import convolutions_timed, peak_memory
@@ -194,10 +195,21 @@ class Trainer:
                 tracker.add_steps(self.step, {**values, "lr": self.lr})
         if evaluate:
             self.evaluate(tracker)
+        self._keep_snapshots()
         if save or self.over:
             self.save()
         if evaluate or save:
             self.meter.resume_clock()
+
+    def _keep_snapshots(self) -> None:
+        """Keep the student, where a part of the run is over after which it is to be kept."""
+        count = self.train.snapshots
+        for number in range(1, count + 1):
+            if self.step == max(1, self.schedule.iterations * number // count):
+                with whole_networks(self.method, self.stepper) as networks:
+                    if process_rank() == 0:
+                        student = networks["student"].exported()
+                        save_best(self.folder / "weights", student, self.metadata, snapshot_file(number))
 
     def _read(self) -> dict[str, float]:
         """Read what gathered on the device, and give it; the only place of the loop that waits for it."""
