@@ -1,5 +1,10 @@
-"""Self-training in rounds (after V-PET, Zhang et al. 2025): networks that learned from labels alone label once and for
-all; a fresh one learns their hard labels, all of them.
+"""Self-training in rounds (Zhang et al. 2025): networks learn from labels alone, label, and a fresh one learns that.
+
+Tasks: seg, cd, cls
+Paper: arXiv 2503.09707
+For: pretrained encoders with LoRA; labels of several networks
+
+After V-PET: hard labels of networks that stay as they are, all of them, without a threshold.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""ST++ (Yang et al. 2022): self-training that learns the images first on which its own checkpoints agree."""
+"""ST++ (Yang et al. 2022): self-training that learns the images first on which its own checkpoints agree.
+
+Tasks: seg, cd, cls
+Paper: arXiv 2106.05095
+For: labels that are better learned offline, in three runs
+"""
 
 from __future__ import annotations
 

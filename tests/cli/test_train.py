@@ -19,6 +19,7 @@ from semikit.training.step import Stepper
 from semikit.training.tracking import read_rows
 from tests.helpers import photos
 from tests.helpers.equality import differences
+from tests.helpers.tiny import one_run
 
 Call = Callable[..., Any]
 
@@ -106,7 +107,7 @@ def test_flags_go_before_the_recipe(trained: Path, semikit: Call, tmp_path: Path
     assert "iterations: null\n  epochs: 3" in answer.out
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", one_run(METHODS.names()))
 def test_every_method(train: Call, tmp_path: Path, method: str) -> None:
     answer = train("--method", method, "--out", tmp_path / "run", "--iterations", "1")
     plugin = METHODS.get(method)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -64,6 +66,12 @@ def network(seed: int = 0, scale: float = 8.0, **options: Any) -> TinyNetwork:
     with torch.no_grad():
         made.head.weight.mul_(scale)
     return made
+
+
+def one_run(names: Sequence[str]) -> list[Any]:
+    """Names of methods to try; those that take several runs are long."""
+    several = [name for name in names if METHODS.get(name).rounds(METHODS.get(name).Config())]
+    return [pytest.param(name, marks=pytest.mark.long) if name in several else name for name in names]
 
 
 def networks(requirements: Requirements, **options: Any) -> list[TinyNetwork]:

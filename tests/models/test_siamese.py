@@ -231,8 +231,10 @@ class Rig:
         self.labeled, self.unlabeled = self.dated(
             tiny.batch(run_info, requirements), tiny.batch(run_info, requirements, seed=1)
         )
-        self.method = cls(firm(build(encoder), self.labeled.images), config, run_info).train()
-        optimizer = build_optimizer(self.method.student, OptimizerSettings(lr=0.001, encoder_lr=0.001))
+        first, *peers = (firm(build(encoder), self.labeled.images) for _ in range(requirements.students))
+        self.method = cls(first, config, run_info, *peers).train()
+        settings = OptimizerSettings(lr=0.001, encoder_lr=0.001)
+        optimizer = build_optimizer(first, settings, self.method.extra_parameters(), peers)
         self.stepper = Stepper(self.method, self.method, optimizer, nullcontext, accumulate, None)
 
     @staticmethod

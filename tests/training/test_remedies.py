@@ -51,10 +51,12 @@ OWN_LABELS = {
     name for name in LEARNING if METHODS.get(name).Config.model_fields["teacher"].annotation == Literal["student"]
 }
 """Methods that have no other teacher than the student."""
+ROUNDS = {"selftrain", "stpp"}
+"""Methods whose labels come from runs before."""
 
 
 def labelled_by(teacher: str, name: str) -> Method:
-    return tiny.method(name, teacher="student" if name in OWN_LABELS else teacher)
+    return tiny.method(name, teacher="student" if name in OWN_LABELS else "rounds" if name in ROUNDS else teacher)
 
 
 def evaluate(
@@ -78,11 +80,12 @@ def test_which_methods_can_take_which_remedy(name: str) -> None:
         "remixmatch",
         "softmatch",
         "u2pl",
+        *ROUNDS,
     }
     method = labelled_by("ema", name)
     remedies = Remedies(method, acts=True)
     assert (remedies.open(CLASS_THRESHOLDS, 100) is None) == (name in own_thresholds)
-    assert (remedies.open(STUDENT_LABELS, 100) is None) == (name in {"simmatch", *OWN_LABELS})
+    assert (remedies.open(STUDENT_LABELS, 100) is None) == (name in {"simmatch", *OWN_LABELS, *ROUNDS})
     assert remedies.open(FASTER_TEACHER, 100) == pytest.approx(0.9)
     assert remedies.open(RAMP_AGAIN, 100) == (40 if name in ("mean_teacher", "pseudo_label") else 10)
 
@@ -96,7 +99,7 @@ def test_what_is_named_to_try_can_be_set(name: str, teacher: str) -> None:
     found += [guards.evaluated(500, FAR, 0.9, classes) for classes in (FINE, ALONE, FINE, LOST, LOST, LOST)]
     notices = [notice for notices in found for notice in notices]
     assert len(notices) > 3
-    without = ("mean_teacher", "cps", "remixmatch", "u2pl")  # a threshold
+    without = ("mean_teacher", "cps", "remixmatch", "u2pl", *ROUNDS)  # a threshold
     assert name in without or all("Next to try: method." in notice for notice in notices)
     config = guards.remedies.method.config
     for key, value in re.findall(r"method\.(\w+)=([\w.]*\w)", " ".join(notices)):
