@@ -96,7 +96,7 @@ class SelfTraining(Method):
         check_forward(config.forward, network, config.batch_norm)
         self.unlabeled_loss = UnlabeledLoss(config, run_info)
         threshold = FixedThreshold(0.0)
-        self.hard = PseudoLabelRule(run_info, threshold, class_balance=config.class_balance)
+        self.rule = PseudoLabelRule(run_info, threshold, class_balance=config.class_balance)
         self.mean = PseudoLabelRule(run_info, threshold, soft_labels=1.0, class_balance=config.class_balance)
 
     def pseudo_labels(self, unlabeled: Unlabeled | None, step: int) -> Pseudo:
@@ -106,7 +106,7 @@ class SelfTraining(Method):
         sources = self.given or (self.teacher,)
         labels = [predict_logits(source, unlabeled.weak, self.label_pass).argmax(dim=1) for source in sources]
         if len(labels) == 1:
-            return self.hard.targets(Prediction(labels[0], torch.ones_like(labels[0], dtype=torch.float)), unlabeled)
+            return self.rule.targets(Prediction(labels[0], torch.ones_like(labels[0], dtype=torch.float)), unlabeled)
         votes = torch.stack([self._one_hot(one) for one in labels]).mean(dim=0)
         confidence, most = votes.max(dim=1)
         return self.mean.targets(Prediction(most, confidence, votes), unlabeled)
