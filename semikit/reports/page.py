@@ -87,6 +87,7 @@ def write_report(
     page = environment.get_template("page.html").render(
         entries=entries, studies=studies, missing=missing, gallery=gallery, charts=_charts(entries),
         differences=differences(entries), version=__version__, made=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        classes=list(dict.fromkeys(name for entry in entries for name in entry.first.per_class["score"])),
         metric=entries[0].first.results["metric"], task=entries[0].first.config["task"], most_cells=_MATRIX,
     )  # fmt: skip
     write_text(out, page)

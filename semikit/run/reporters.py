@@ -84,13 +84,20 @@ def values_line(values: Mapping[str, float]) -> str:
 
 @final
 class Lines(Reporter):
-    """Plain lines, for logs and pipes; at most one every ten seconds between evaluations."""
+    """Plain lines, for logs and pipes; at most one every ten seconds between evaluations. `named`: the first one says
+    where the run is, for those of several runs.
+    """
 
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self.write = write
+    def __init__(self, write: Callable[[str], None], named: bool = False) -> None:
+        self.write, self.named = write, named
         self.first = self.step = self.total = 0
         self.begun = 0.0
         self.printed = float("-inf")
+
+    def planned(self, title: str, facts: Mapping[str, str]) -> None:
+        """Where the run is."""
+        if self.named:
+            self.write(f"{title}: {facts['run']}")
 
     def start(self, first: int, total: int) -> None:
         """Remember where the run stands."""
@@ -173,7 +180,9 @@ def _in_notebook() -> bool:
 
 def default_reporter() -> Reporter:
     """Who follows a run where nobody was named: a bar and lines in a notebook, elsewhere lines on standard error."""
-    return Both(NotebookBar(), Lines(print)) if _in_notebook() else Lines(lambda text: print(text, file=sys.stderr))
+    if _in_notebook():
+        return Both(NotebookBar(), Lines(print, named=True))
+    return Lines(lambda text: print(text, file=sys.stderr), named=True)
 
 
 def default_progress() -> Progress:

@@ -278,8 +278,10 @@ def test_no_such_split(runs: dict[str, semikit.Run]) -> None:
 
 
 def test_a_program_that_names_no_reporter_writes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
-    default_reporter().notice("why")
-    assert capfd.readouterr() == ("", "note: why\n")
+    reporter = default_reporter()
+    reporter.planned("semikit train seg", {"device": "CPU", "run": "runs/seed-1"})
+    reporter.notice("why")
+    assert capfd.readouterr() == ("", "semikit train seg: runs/seed-1\nnote: why\n")
 
 
 def test_a_notebook_shows_a_run(runs: dict[str, semikit.Run]) -> None:

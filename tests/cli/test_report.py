@@ -165,6 +165,17 @@ def test_a_run_that_goes_on_is_shown_as_it_stands(semikit: Call, runs: Runs, tmp
     assert "img" not in page.found
 
 
+def test_classes_of_every_run_are_shown(semikit: Call, runs: Runs, tmp_path: Path) -> None:
+    other = shutil.copytree(runs["seg"], tmp_path / "other")
+    results, config = other / "results.json", other / "config.yaml"
+    results.write_text(results.read_text().replace('"car"', '"truck"'))
+    config.write_text(re.sub(r"(images|masks): /", r"\1: /gone/", config.read_text()))
+    assert semikit("report", runs["seg"], other, "--images", "0").code == 0
+    page = Page(Path("report.html").read_text())
+    classes = page.text[page.text.index("Classes  class") if "Classes  class" in page.text else 0 :]
+    assert re.search(r"car\s.*truck\s.*or one that a run does not have", classes)
+
+
 def test_what_is_no_run_is_said(semikit: Call, runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, text in (
