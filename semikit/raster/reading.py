@@ -19,7 +19,6 @@ from semikit.raster.grid import Grid
 from semikit.raster.names import RasterName
 from semikit.raster.region import Region
 
-_RASTERS = (".vrt", ".tif", ".tiff", ".jp2")
 _MOST_SAMPLED = 16_000_000
 """Pixels of a raster up to which all are read to sample its values."""
 

@@ -50,12 +50,9 @@ def parse(content: bytes | str, where: str) -> Any:
     except _Refused as refused:
         raise ConfigError(f"{where}, {refused}.") from None
     except _WRONG as error:
-        quoted = (
-            '. Put text with {, } or * in quotes: masks: "labels/{stem}_mask.png"' if _BARE.search(str(error)) else ""
-        )
-        reason = (
-            " ".join(str(error).split()) if isinstance(error, _EXPLAINED) else "a value does not fit the tag before it"
-        )
+        known = isinstance(error, _EXPLAINED)
+        reason = " ".join(str(error).split()) if known else "a value does not fit the tag before it"
+        quoted = _QUOTED if _BARE.search(str(error)) else ""
         raise ConfigError(f"{where} is not valid YAML: {reason}{quoted}") from None
 
 

@@ -21,6 +21,7 @@ from semikit.models.encoders.names import (
     dpt_channels,
     is_dinov2,
     is_mit,
+    is_non_commercial,
     timm_name,
 )
 from semikit.models.settings import ModelSettings
@@ -72,7 +73,7 @@ def test_levels_and_normalisation(name: str) -> None:
 
 
 def test_weights_without_commercial_use_are_asked_for() -> None:
-    asked = {name for name, entry in ENCODERS.items() if entry.non_commercial}
+    asked = {name for name, entry in ENCODERS.items() if is_non_commercial(entry.licence)}
     assert asked == {name for name in ENCODERS if name.startswith(("eupe-", "mae-", "mit-"))}
     for settings in (ModelSettings(encoder="eupe-tiny"), ModelSettings(encoder="vit_base_patch16_224.mae")):
         with pytest.raises(ConfigError, match=r"no commercial use.*--accept-licence"):

@@ -58,11 +58,6 @@ class Entry:
         return f"timm/{self.source}" if self.library == "timm" else self.source
 
     @property
-    def non_commercial(self) -> bool:
-        """Whether the licence of the weights forbids commercial use."""
-        return is_non_commercial(self.licence)
-
-    @property
     def url(self) -> str:
         """The weight file itself."""
         return weight_url(self.source) if self.library == "timm" else mit_url(self.source)
