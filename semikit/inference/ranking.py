@@ -162,9 +162,13 @@ def _seen_map(
             rows = pooled.take()
             vectors, windows = vectors + rows.sum(0), windows + len(rows)
     if not sums[2]:
-        raise FileFault("image without a valid pixel", files[0], "", "Leave it out.")
+        raise _without_a_pixel(files)
     unsure_mean, sure = (sums[:2] / sums[2]).tolist()
     return Seen(name, files, vectors / windows, unsure_mean, sure, classes / classes.sum())
+
+
+def _without_a_pixel(files: Files, where: str = "") -> FileFault:
+    return FileFault("image without a valid pixel", files[0], where, "Leave it out.")
 
 
 def _viewed(read: ReadRegion, view: ColourView) -> ReadRegion:
@@ -210,7 +214,10 @@ def seen_untrained(
     network, every = network.to(inference.device).eval(), list(scenes.items())
 
     def read(k: int) -> Any:
-        image = reader.samples(every[k][1], reader.range_of(every[k][1])).image(0, shown_region(reader, every[k][1]))[0]
+        files, region = every[k][1], shown_region(reader, every[k][1])
+        image, valid = reader.samples(files, reader.range_of(files)).image(0, region)
+        if valid is not None and not valid.any():
+            raise _without_a_pixel(files, "" if region is None else "in its middle, which stands for it")
         return np.stack([squeezed(date, (_SIDE, _SIDE)) for date in displayed(image)])
 
     def seen(scenes: Sequence[tuple[str, Files]], images: Sequence[Any]) -> Iterator[Seen]:

@@ -82,7 +82,8 @@ def audit(
     learned = len({samples.names[k] for k in indices}.intersection(known))
     notice = f"the run learned from {learned} of these {len(indices)} labels, and finds fewer of their errors"
     most = min(3, len(indices) // 2)
-    notice += f"; --folds {most} asks networks that have not seen them" if data is None and most > 1 else ""
+    able = data is None and place.is_dir() and most > 1
+    notice += f"; --folds {most} asks networks that have not seen them" if able else ""
     parts: Parts = [(lambda: network, indices)]
     make_folder(folder)
     if folds is not None:
@@ -106,7 +107,7 @@ def _refuse(run: Path, out: Path, n: int, folds: int | None, data: Place | None)
     if run.suffix == ".onnx":
         raise InputError(f"{run} is an export, which does not know its labels. Give the run that it was made of.")
     if folds is not None and (data is not None or not (run / "config.yaml").is_file()):
-        what = f"{run} is none" if data is None else "leave out --data"
+        what = f"give one in place of {run}" if data is None else "leave out --data"
         raise InputError(f"--folds trains as a run folder says, with its own data: {what}.")
     if out.is_file() or (out.is_dir() and any(one.name not in (_FOLDS, *_DRAWN) for one in out.iterdir())):
         raise InputError(f"{out} is not an empty folder. Choose another -o, or remove it to audit anew.")

@@ -145,7 +145,7 @@ def _rank_by_run(
         ranked = _ranked(seen, unsure_and_unlike(seen, wanted.n, labelled, wanted.rare), metadata["class_names"])
         notices += _other_values(run, len(metadata["class_names"])) if metadata["task"] != "cls" else ()
         labelling = _Labelling(out, task, network, metadata, wanted, inference, reader)
-        labelling.write(ranked)
+        notices += labelling.write(ranked)
         if wanted.autolabel:
             labelling.label_all(seen, sources, progress)
     return ranked, notices
@@ -259,8 +259,8 @@ class _Labelling:
     inference: Inference
     reader: SceneReader
 
-    def write(self, ranked: Sequence[Ranked]) -> None:
-        """The folder."""
+    def write(self, ranked: Sequence[Ranked]) -> Sequence[str]:
+        """The folder; what its predictions remark."""
         out, folders = self.out, _folders(self.out, self.task.dates[0])
         write_ranking(out / "ranking.csv", ranked)
         placed = place_images(ranked, folders, self.wanted.links)
@@ -268,9 +268,9 @@ class _Labelling:
         if self.metadata["task"] == "cls":
             self._classes(ranked, [files[0] for files in placed])
             _draw(out, ranked, self.reader, self.metadata, None)
-            return
+            return ()
         at = out / "masks"
-        self.predict([str(folder) for folder in folders], at, lambda *so_far: None)
+        remarks = self.predict([str(folder) for folder in folders], at, lambda *so_far: None)
         written = [file for file in at.rglob("*.*") if not file.name.endswith(BESIDE)]
         found = {file.relative_to(at).with_suffix("").as_posix(): file for file in written}
         masks = [found[one.name] for one in ranked]
@@ -279,11 +279,12 @@ class _Labelling:
             photos = [k for k, one in enumerate(ranked) if not self.reader.by_windows(one.files)]
             images = [placed[k][0] for k in photos]
             write_outlines(out, images, [masks[k] for k in photos], self.metadata["class_names"])
+        return remarks
 
-    def predict(self, sources: Sequence[str], out: Path, progress: Progress) -> None:
-        """Masks of sources, without the pixels that are not confident enough."""
+    def predict(self, sources: Sequence[str], out: Path, progress: Progress) -> Sequence[str]:
+        """Masks of sources, without the pixels that are not confident enough; returns notices."""
         options = self.task.Predict.model_validate({"min_confidence": self.wanted.confidence})
-        self.task.predict([self.network], self.metadata, sources, out, options, self.inference, progress)
+        return self.task.predict([self.network], self.metadata, sources, out, options, self.inference, progress).notices
 
     def _classes(self, ranked: Sequence[Ranked], images: Sequence[Path]) -> None:
         """A table of the classes, and LabelMe's files with them as flags."""

@@ -224,8 +224,10 @@ def test_names_that_begin_alike_have_masks_of_their_own(runs: dict[str, Path], t
     rng, sizes = np.random.default_rng(0), {"1": (32, 48), "1.2": (48, 32), "1.2.3": (32, 32)}
     for name, size in sizes.items():
         photos.save(tmp_path / f"images/{name}.png", rng.integers(0, 256, (*size, 3)))
-    ranked, _ = library.rank(runs["seg"], tmp_path / "images", out=tmp_path / "next", device="cpu")
-    assert len(ranked) == 3
+    Image.fromarray(rng.integers(0, 4096, (32, 32)).astype(np.uint16)).save(tmp_path / "images/deep.png")
+    ranked, notices = library.rank(runs["seg"], tmp_path / "images", out=tmp_path / "next", device="cpu")
+    assert len(ranked) == 4
+    assert [one for one in notices if "8-bit images; of these percentiles 2 to 98" in one and "deep.png" in one]
     for name, (height, width) in sizes.items():
         label = json.loads((tmp_path / f"next/images/{name}.json").read_text())
         assert (label["imageHeight"], label["imageWidth"]) == (height, width)
@@ -304,6 +306,15 @@ class TestCold:
         assert [row["typicality"] for row in rows(tmp_path / "next" / "ranking.csv")] == [
             f"{one.typicality:.4f}" for one in found
         ]
+
+    def test_rasters_that_hold_nothing_are_left_out(self, tmp_path: Path) -> None:
+        for name, value in (("empty", 0), ("full", 9)):
+            values = np.full((32, 32, 3), value, np.uint8)
+            georasters.save(tmp_path / f"images/{name}.tif", values, nodata=0)
+        out = tmp_path / "next"
+        found, notices = library.rank(None, tmp_path / "images", out=out, encoder="efficientnet-lite0", device="cpu")
+        assert [one.name for one in found] == ["full"]
+        assert "1 of 2 not predicted, image without a valid pixel" in notices[0]
 
     def test_two_dates_are_pairs(self, small: Any, tmp_path: Path) -> None:
         source = small["cd"][1].parent / "train"
