@@ -5,7 +5,8 @@
 Every seed begins with a few random labels; in each round a network is trained anew on all labels so far, labelled-only,
 and then a rule chooses the next images, whose withheld truth becomes their labels. `random` goes on by chance, `cold`
 is what `rank --cold` chooses as the first labels. Seeds differ in labels, network and, for CIFAR-10, in the 2000 images
-that are chosen from. What has ended is kept; --rules "" only writes report.md.
+that are chosen from. What has ended is kept; --rules "" only writes report.md. --films scores the networks of CamVid on
+up to 25 images of each of the films they chose from, which no rule of the seed chose.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import json
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import environ
 from pathlib import Path
@@ -85,6 +86,21 @@ class Study:
         )  # fmt: skip
         print(folder, f"{_score(folder / 'run' / 'results.json'):.1f}", flush=True)
 
+    def by_film(self) -> dict[str, float]:
+        """Score (mIoU) of each run on images of each film, FILM/RULE/ROUND."""
+        chosen = {name for path in self.folder.glob("*/*/labels.txt") for name in path.read_text().split()}
+        raw, rng = yaml.safe_load((self.data / "data.yaml").read_text()), np.random.default_rng(self.seed)
+        every = {name: str(self.data / "train" / name) for name in ("images", "masks")}
+        left = sorted(path.stem for path in (self.data / "train" / "images").iterdir() if path.stem not in chosen)
+        found = dict[str, float]()
+        for film in ("0001TP", "0006R0", "0016E5"):
+            names = sorted(rng.permutation([name for name in left if name.startswith(film)])[:25].tolist())
+            parts = {"train": {**every, "names": sorted(chosen)}, "val": {**every, "names": names}}
+            data = {"classes": raw["classes"], "ignore": raw["ignore"], **parts}
+            for run in sorted(self.folder.glob("*/*/run")):
+                found["/".join((film, *run.parts[-3:-1]))] = semikit.evaluate(run, data=data, device="cpu").value
+        return found
+
     def _classes(self) -> Path:
         """Write the images of CIFAR-10 to choose from, and the description of the data; returns their folder."""
         pool, described = self.folder / "pool", self.folder / "data.yaml"
@@ -130,12 +146,25 @@ def report(folder: Path, step: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def films_report(folder: Path, found: Sequence[Mapping[str, float]]) -> str:
+    """The table of `by_film`, means over the seeds."""
+    films = sorted({key.partition("/")[0] for key in found[0]})
+    lines = [f"| labels | rule | {' | '.join(films)} | mean |", "|---:|---|" + "---:|" * (len(films) + 1)]
+    for rule, number in sorted({tuple(key.split("/")[1:]) for key in found[0]}, key=lambda key: key[::-1]):
+        means = [statistics.mean(seed[f"{film}/{rule}/{number}"] for seed in found) for film in films]
+        labels = STUDIES[folder.name][1] * (int(number) + 1)
+        texts = [f"{mean:.1f}" for mean in (*means, statistics.mean(means))]
+        lines.append(f"| {labels} | {rule} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Train what is missing, rule by rule, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     for name, default in (("only", ",".join(STUDIES)), ("rules", ",".join(RULES)), ("seeds", "0,1,2")):
         parser.add_argument(f"--{name}", default=default)
+    parser.add_argument("--films", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     out = given.out.absolute()
@@ -145,6 +174,11 @@ def main() -> None:
             for seed in map(int, given.seeds.split(",")):
                 Study(name, out / "data" / name, out / name / f"seed-{seed}", seed).label(rule)
     tables = [report(out / name, STUDIES[name][1]) for name in STUDIES if (out / name).is_dir()]
+    if given.films:
+        seeds = [
+            Study("camvid", out / "data/camvid", out / f"camvid/seed-{k}", k) for k in map(int, given.seeds.split(","))
+        ]
+        tables.append(films_report(out / "camvid", [study.by_film() for study in seeds]))
     (out / "report.md").write_text("\n".join(tables))
 
 
