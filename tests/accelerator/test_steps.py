@@ -21,6 +21,8 @@ LIMITS: dict[str, tuple[int, int]] = {
     "seg-resnet unimatch_v2 accumulate": (3, 3950),
     "cd-vit unimatch_v2": (3, 2300), "cd-vit fixmatch": (2, 2000), "cd-vit freematch": (2, 1650),
     "cls-wrn unimatch_v2": (3, 2050), "cls-wrn fixmatch": (2, 1600), "cls-wrn freematch": (2, 1200),
+    "cls-wrn comatch": (2, 1650), "cls-wrn remixmatch": (3, 3400), "cls-wrn shrinkmatch": (2, 1200),
+    "cls-wrn dash": (2, 1150),
     "cls-vit unimatch_v2": (3, 2100), "cls-vit fixmatch": (2, 1650), "cls-vit freematch": (2, 1500),
 }  # fmt: skip
 """Network, method and perhaps an extra: the most copies to the device and operations (rounded up) of a step with its

@@ -116,10 +116,20 @@ class TestTheWholeWay:
         assert answer.code == 0, answer.err
         assert np.isfinite(json.loads(Path("run/results.json").read_text())["best"]["value"])
 
-    def test_resumed_it_is_the_same_run(self, train: Call, semikit: Call, icon_data: Path) -> None:
+    @pytest.mark.parametrize(
+        "method",
+        [
+            *(
+                pytest.param(name, marks=pytest.mark.long)
+                for name in ("freematch", "dash", "remixmatch", "shrinkmatch")
+            ),
+            "comatch",
+        ],
+    )
+    def test_resumed_it_is_the_same_run(self, train: Call, semikit: Call, icon_data: Path, method: str) -> None:
         from semikit.training.checkpoint import read_checkpoint
 
-        flags = ("--labels", "6", "--method", "freematch", "--save-every", "2")
+        flags = ("--labels", "6", "--method", method, "--save-every", "2")
         assert train(icon_data, *flags, "--iterations", "4", "--out", "whole").code == 0
         shutil.copytree("whole", "part")
         shutil.copy("part/weights/previous.ckpt", "part/weights/last.ckpt")

@@ -50,6 +50,9 @@ MORE: dict[str, tuple[tuple[int, int], ...]] = {
     "cls freematch": ((2, 1), (4, 1)),
     "cls simmatch": ((4, 1),),
     "cls softmatch": ((2, 1), (4, 1)),
+    "cls dash": ((2, 1),),
+    "cls comatch": ((2, 1), (4, 1)),
+    "cls remixmatch": ((2, 1), (4, 1)),
 }
 """The rest of the ways, for `make faults`."""
 
@@ -88,6 +91,9 @@ OTHERS = (
     "u2pl",
     "augseg",
     "imas",
+    "dash",
+    "comatch",
+    "remixmatch",
 )
 
 
