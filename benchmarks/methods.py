@@ -5,7 +5,8 @@
 Built-in images, random weights, one thread: pixels with efficientnet-lite0 and DPT at 96 pixels, 4 + 4 images; classes
 with wrn-28-2 at 32 pixels, 16 + 32 images. Every method runs in a process of its own that was forked when all was
 imported: memory is the most that was in use above what the process began with. Times are processor time of all steps
-after the first two, views and labels included. Prints a table for docs/methods.md.
+after the first two, views and labels included. Methods of several runs (stpp) are left out. Prints a table for
+docs/methods.md.
 """
 
 from __future__ import annotations
@@ -41,26 +42,30 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
 """Task -> built-in images, and what is asked for."""
 
 
-def cost(task: str, method: str, steps: int) -> tuple[float, float]:
-    """Processor seconds a step and MiB of a method, measured in a process of its own."""
+def of_one_run(names: Sequence[str], task: str) -> list[str]:
+    """Those of the methods that are for a task and take one run."""
+    once = [name for name in names if not METHODS.get(name).rounds(METHODS.get(name).Config())]
+    return [name for name in once if task in METHODS.facts(name)["Tasks"].split(", ")]
+
+
+def cost_of(steps: int, **given: Any) -> tuple[float, float]:
+    """Processor seconds a step and MiB, measured in a process of its own; `given` are keywords of `semikit.train`."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(task, method, steps, theirs))
+    child = context.Process(target=_measure, args=(given, steps, theirs))
     child.start()
     theirs.close()
     try:
         found: tuple[float, float] = ours.recv()
     except EOFError:
-        raise RuntimeError(f"{method} of {task} failed; its message is above") from None
+        raise RuntimeError(f"{given['method']} of {given['task']} failed; its message is above") from None
     finally:
         child.join()
     return found
 
 
-def _measure(task: str, method: str, steps: int, answer: Connection) -> None:
-    dataset, given = GIVEN[task]
-    raw, _ = asked(task, dataset=dataset, method=method, device="cpu", **given)
-    raw = recipes.merge(raw, {"model": {"weights": "none"}})
+def _measure(given: dict[str, Any], steps: int, answer: Connection) -> None:
+    raw = recipes.merge(asked(**given)[0], {"model": {"weights": "none"}})
     began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run = build.build_run(resolve(raw), Path("-"), Reporter(), begins=True)
     run.trainer.method.train()
@@ -97,11 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    methods = sorted({BASE, *given.methods.split(",")})
-    found = {
-        task: {name: cost(task, name, given.steps) for name in methods if task in METHODS.facts(name)["Tasks"]}
-        for task in given.tasks.split(",")
-    }
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for task in given.tasks.split(","):
+        dataset, more = GIVEN[task]
+        alike = {"task": task, "dataset": dataset, "device": "cpu", **more}
+        names = of_one_run(sorted({BASE, *given.methods.split(",")}), task)
+        found[task] = {name: cost_of(given.steps, method=name, **alike) for name in names}
     print(table(found))
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,0 +1,119 @@
+"""All methods on real photographs, each for the same processor time.
+
+    SEMIKIT_TEST_DATA=… python -m benchmarks.equal_time --out runs/equal [--only camvid,levir,cifar10] [--minutes 5]
+        [--methods fixmatch,unimatch_v2] [--seeds 0,1] [--report]
+
+Data, labels, network and recipe are those of benchmarks/photographs.py (efficientnet-lite0 from ImageNet weights); the
+settings of each method are its own, as published. How many steps a method makes in the time is measured first, as in
+benchmarks/methods.py; evaluations, three a run, do not count. One run after the other, one thread; the network that was
+best on val is scored on test once. What has ended is kept. Methods of several runs (stpp) are left
+out. Writes report.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.methods import cost_of, of_one_run
+from benchmarks.photographs import GRID, prepare
+from semikit.cli.train import passed_on
+from semikit.registry import METHODS
+
+_TIMED, _EVALUATIONS = 6, 3
+
+
+def arguments(study: str, data: Path, seed: int) -> list[str]:
+    """What `semikit train` is given, but for method, seed and the number of steps."""
+    known = data / "data.yaml"
+    base = list(GRID[study].base)
+    for flag in ("--iterations", "--eval-every"):
+        at = base.index(flag)
+        del base[at : at + 2]
+    given = [GRID[study].task, "--data", str(known if known.exists() else data), *base, "--device", "cpu"]
+    return [word.format(seed=seed, data=data) for word in given]
+
+
+def steps_in(seconds: float, study: str, data: Path, method: str, known: Path) -> int:
+    """How many steps the method makes in so many processor seconds; measured once, and kept in a file."""
+    times: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
+    if method not in times:
+        times[method] = cost_of(_TIMED, **passed_on(arguments(study, data, 0)), method=method)[0]
+        known.write_text(json.dumps(times, indent=1, sort_keys=True) + "\n")
+    return max(_EVALUATIONS, round(seconds / times[method]))
+
+
+def train(words: Sequence[str], folder: Path) -> None:
+    """A run, unless it has ended."""
+    if (folder / "results.json").exists():
+        return
+    command = [sys.executable, "-m", "semikit", "train"]
+    if (folder / "config.yaml").exists():
+        words = [words[0], "--resume", str(folder)]
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        words = [*words, "--out", str(folder)]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".log").open("a") as log:
+        done = subprocess.run([*command, *words], stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    print(folder, "ended" if done.returncode == 0 else f"failed, see {log.name}", flush=True)
+
+
+def report(out: Path, study: str) -> str:
+    """The table of a data set, the best first."""
+    found: dict[str, dict[str, Mapping[str, float]]] = {}
+    for path in sorted((out / study).glob("*/seed-*/results.json")):
+        results = json.loads(path.read_text())
+        score = {"test": results["test"][results["metric"]], "val": results["best"]["value"]}
+        of = found.setdefault(path.parts[-3], {})
+        of[path.parts[-2]] = {**score, "steps": int(_last_step(path.with_name("results.csv")))}
+    lines = [
+        f"## {study}",
+        "",
+        "| method | steps | test, by seed | mean | best on val, mean |",
+        "|---|---:|---|---:|---:|",
+    ]
+    for method, seeds in sorted(found.items(), key=lambda item: -statistics.mean(s["test"] for s in item[1].values())):
+        tests = [seed["test"] for seed in seeds.values()]
+        steps, val = (statistics.mean(seed[key] for seed in seeds.values()) for key in ("steps", "val"))
+        by_seed = ", ".join(f"{value:.1f}" for value in tests)
+        lines.append(f"| `{method}` | {steps:.0f} | {by_seed} | {statistics.mean(tests):.1f} | {val:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _last_step(table: Path) -> str:
+    return table.read_text().splitlines()[-1].partition(",")[0]
+
+
+def main() -> None:
+    """Train what is missing, seed by seed, and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="camvid,levir,cifar10")
+    parser.add_argument("--methods", default=",".join(METHODS.names()))
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--report", action="store_true", help="report only")
+    given = parser.parse_args()
+    studies = given.only.split(",")
+    for seed in given.seeds.split(",") if not given.report else ():
+        for study in studies:
+            data, task = given.out / "data" / study, GRID[study].task
+            prepare(study, Path(os.environ["SEMIKIT_TEST_DATA"]), data)
+            for method in of_one_run(given.methods.split(","), task):
+                steps = steps_in(60 * given.minutes, study, data, method, given.out / f"{study}.json")
+                words = [*arguments(study, data, int(seed)), "--method", method, "--seed", seed]
+                words += ["--iterations", str(steps), "--eval-every", str(-(-steps // _EVALUATIONS))]
+                train(words, given.out / study / method / f"seed-{seed}")
+    (given.out / "report.md").write_text("\n".join(report(given.out, study) for study in studies))
+
+
+if __name__ == "__main__":
+    main()
