@@ -15,6 +15,7 @@ from semikit.distributed.groups import GO, agreed
 from semikit.files import file_digest
 from semikit.run import build
 from semikit.run import load as trained
+from semikit.run.teacher import own_rounds
 from semikit.training.checkpoint import BEST
 from semikit.training.device import attention_backends, describe_device
 
@@ -56,6 +57,8 @@ def results_of(run: build.Run) -> dict[str, Any]:
         "processes": process_count(),
         "micro_batches": config.train.micro_batches,
     }
+    if before := own_rounds(config, run.folder):
+        results["rounds"] = before
     if trainer.snapshot.get("changed"):
         results["changed"] = trainer.snapshot["changed"]
     if task.counts.test and config.train.protocol == "strict":

@@ -4,6 +4,7 @@ rounds before in the sub-folders of a run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from semikit.run.config import Config
 from semikit.run.folder import PLANNED, existing_run
 from semikit.run.load import load_network, refuse_other_images
 from semikit.training.checkpoint import BEST
+from semikit.training.tracking import RESULTS
 
 
 def rounds_of(config: Config) -> Sequence[Round]:
@@ -34,6 +36,13 @@ def own_teachers(config: Config, folder: Path) -> list[Path]:
     """The runs whose networks label for a run in a folder, where it takes several; of a plan none."""
     rounds = () if folder == PLANNED else rounds_of(config)
     return [folder / name for name in rounds[-1].teachers] if rounds else []
+
+
+def own_rounds(config: Config, folder: Path) -> dict[str, Any]:
+    """What the runs before a run's own came to, by sub-folder: the best value, the seconds they took."""
+    found = {one.folder: json.loads((folder / one.folder / RESULTS).read_text()) for one in rounds_of(config)[:-1]}
+    keys = ("method", "metric", "best", "iterations", "seconds")
+    return {name: {key: results[key] for key in keys} for name, results in found.items()}
 
 
 @final

@@ -11,6 +11,7 @@ from typing import Any
 from semikit.core.batch import Labeled, Unlabeled
 from semikit.distributed.collectives import process_count
 from semikit.run.build import Run, stepper_of
+from semikit.run.teacher import rounds_of
 from semikit.training.device import wait_for
 from semikit.training.memory import left_as_it_was
 from semikit.training.step import Stepper
@@ -90,12 +91,13 @@ def timed(run: Run) -> str:
         labeled, unlabeled = run.task.views(raw, step, run.device)
         trainer.stepper(labeled, unlabeled, step)
     wait_for(run.device)
-    seconds = (time.perf_counter() - begun) / _TIMED
+    seconds, runs = (time.perf_counter() - begun) / _TIMED, max(len(rounds_of(run.config)), 1)
+    several = f"{runs} runs of " if runs > 1 else ""
     evaluations = -(-schedule.iterations // schedule.eval_every)
     counts = run.task.counts
     return (
-        f"{_words(seconds * schedule.iterations)} here for {schedule.iterations} steps of {seconds:.3g} s ({_TIMED} "
-        f"were timed), and {evaluations} evaluations of {counts.val} images"
+        f"{_words(seconds * schedule.iterations * runs)} here for {several}{schedule.iterations} steps of "
+        f"{seconds:.3g} s ({_TIMED} were timed), and {evaluations * runs} evaluations of {counts.val} images"
     )
 
 

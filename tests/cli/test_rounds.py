@@ -147,6 +147,8 @@ def test_stpp_is_three_runs_and_goes_on_where_it_stopped(small: Any, tmp_path: P
     labels = yaml.safe_load((second / "config.yaml").read_text())["method"]["teacher"]
     assert [Path(one["run"]).name for one in labels] == ["1-labelled"]
     assert yaml.safe_load((folder / "config.yaml").read_text())["method"]["teacher"] == "rounds"
+    rounds = json.loads((folder / "results.json").read_text())["rounds"]
+    assert {name: one["method"] for name, one in rounds.items()} == {"1-labelled": "supervised", "2-reliable": "stpp"}
     assert len({(place / "labeled.txt").read_text() for place in (folder, first, second)}) == 1
 
     parts = tmp_path / "parts"

@@ -210,9 +210,12 @@ def test_the_callers_generator_is_left_alone(photo_data: Path, tmp_path: Path) -
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", [*METHODS.names(), "unimatch_v2 auto"])
 def test_a_whole_step_does_not_wait_for_the_device(photo_data: Path, method: str) -> None:
-    config = resolve(photos.raw(photo_data, method))
+    method, _, auto = method.partition(" ")
+    raw = photos.raw(photo_data, method)
+    raw["method"] |= {"threshold": auto} if auto else {}
+    config = resolve(raw)
     if METHODS.get(method).requirements(config.method).whole_images:
         pytest.skip("learns classes of whole images only")
     run = build.build_run(config, Path("-"), Reporter())
