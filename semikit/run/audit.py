@@ -85,9 +85,12 @@ def audit(
     able = data is None and place.is_dir() and most > 1
     notice += f"; --folds {most} asks networks that have not seen them" if able else ""
     parts: Parts = [(lambda: network, indices)]
+    notices = [notice] if learned else []
     make_folder(folder)
     if folds is not None:
-        parts = _trained(place, folder / _FOLDS, task, folds, inference, reporter)
+        raw, given = _alone(read_begun(place))
+        parts = _trained(place, raw, folder / _FOLDS, task, folds, inference, reporter)
+        notices += [f"the networks have nothing of {given}, which may have learned these labels"] if given else []
     asked = _Asked(task, metadata, inference, samples, parts, progress or default_progress())
     found = asked.counted()
     tables = asked.tables(found)
@@ -96,7 +99,7 @@ def audit(
     for name, rows in tables.items():  # last: a folder without them is that of an audit that was stopped
         if rows:
             write_table(folder / f"{name}.csv", [list(rows[0]), *(list(row.values()) for row in rows)], "\n")
-    return tables, [notice] if learned else []
+    return tables, notices
 
 
 def _refuse(run: Path, out: Path, n: int, folds: int | None, data: Place | None) -> None:
@@ -221,10 +224,25 @@ class _Asked:
 # --------------------------------------------------------------------------------------------------------- out of fold
 
 
+def _alone(raw: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A configuration without the runs that its weights or pseudo-labels come from, and their names."""
+    begun, teacher = raw["train"].get("start_from"), raw["method"].get("teacher")
+    distilled = teacher["run"] if isinstance(teacher, Mapping) else None
+    above = {"train": {"start_from": None}, **({"method": {"teacher": "ema"}} if distilled else {})}
+    return merge(raw, above), " and ".join(str(run) for run in (begun, distilled) if run)
+
+
 def _trained(
-    run: Path, out: Path, task: Task, folds: int, inference: Inference, reporter: Callable[[], Reporter]
+    run: Path,
+    raw: Mapping[str, Any],
+    out: Path,
+    task: Task,
+    folds: int,
+    inference: Inference,
+    reporter: Callable[[], Reporter],
 ) -> Parts:
-    """A network for each part of the labelled images, trained as `run` was but without the labels of that part.
+    """A network for each part of the labelled images, trained as `raw` says, as `run` was, but without the labels of
+    that part.
 
     Raises:
         InputError: fewer images than folds; networks in `out` are of other labels or another run.
@@ -233,7 +251,7 @@ def _trained(
     if len(indices) < 2 * folds:
         remedy = f"give at most {len(indices) // 2}" if len(indices) > 3 else "4 images are the fewest; leave it out"
         raise InputError(f"--folds {folds} of {len(indices)} labelled images: {remedy}.")
-    raw, parts = read_begun(run), list[tuple[Callable[[], Network], Sequence[int]]]()
+    parts = list[tuple[Callable[[], Network], Sequence[int]]]()
     make_folder(out)
     classes = getattr(samples, "labels", np.zeros(len(samples), np.int64))
     digests = {k: hashlib.blake2b(samples.names[k].encode(errors="surrogateescape")).digest() for k in indices}

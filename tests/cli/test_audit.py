@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import semikit as library
@@ -178,10 +179,16 @@ class TestCommand:
     def test_stopped_it_says_to_repeat_the_command(
         self, semikit: Call, runs: Runs, stop_at: Callable[[int | None], None]
     ) -> None:
+        config = Path(shutil.copytree(runs["seg"], "run"), "config.yaml")
+        raw = yaml.safe_load(config.read_text())
+        raw["train"]["start_from"], raw["method"]["teacher"] = "begun", {"run": "taught", "digest": None}
+        config.write_text(yaml.safe_dump(raw))
         stop_at(1)
-        stopped = semikit("audit", runs["seg"], "--folds", "2")
+        stopped = semikit("audit", "run", "--folds", "2")
         told = "stopped: interrupted; what was trained is kept. Go on with the same command.\n"
         assert (stopped.code, stopped.err) == (130, told)
+        raw = yaml.safe_load(Path("audit/folds/1-of-2/config.yaml").read_text())
+        assert (raw["train"]["start_from"], raw["method"]["teacher"]) == (None, "ema"), "they have seen the labels"
 
     def test_of_pairs_both_dates_are_named_and_from_python_the_same(self, runs: Runs, tmp_path: Path) -> None:
         tables, notices = library.audit(runs["cd"], out=tmp_path / "audit", device="cpu")
