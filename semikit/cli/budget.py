@@ -65,10 +65,11 @@ def budget(
 
 
 def _plan(given: dict[str, Any], console: Console) -> None:
-    """Which runs are missing, and how long one of each method takes."""
+    """Which runs are missing, and how long one of each method takes; of runs in several processes how many steps."""
     folder, missing, total = grid_of(**given)
+    alone = given.get("gpus", 1) == 1
     rest = {name: value for name, value in given.items() if name not in ("labels", "methods", "seeds", "out")}
     for method, left in {key[0]: [one for one in missing if one[0] == key[0]] for key in missing}.items():
-        found = api.plan(**with_method(method, rest), labels=left[-1][1], seed=left[-1][2], time=True)
-        console.print(f"{method}: {len(left)} runs to train, each {found.facts['time']}")
+        found = api.plan(**with_method(method, rest), labels=left[-1][1], seed=left[-1][2], time=alone)
+        console.print(f"{method}: runs to train: {len(left)}, each {found.facts['time' if alone else 'length']}")
     console.print(f"{len(missing)} of {total} runs to train in {folder}. Nothing was trained or written.")

@@ -48,9 +48,7 @@ def evaluate(
 ) -> None:
     """Score a trained model on validation or test images."""
     check_scoring(split, average, window)
-    for one in (run, *(ensemble or ())):  # before anything heavy is imported
-        existing_run(one)
-    run = existing_run(run)
+    run, *others = [existing_run(one) for one in (run, *(ensemble or ()))]  # before anything heavy is imported
     check_json(json_file)
     from semikit.cli.console import class_table, say_absent, shown
     from semikit.core.task import at_threshold
@@ -61,7 +59,7 @@ def evaluate(
         scores, facts = score(
             run, dataset=dataset, data=data, root=root, split=split, average=average, window=window,
             threshold=_threshold(threshold), objects=objects or None, objects_min_pixels=objects_min_pixels,
-            ensemble=ensemble or (), tta=tta or "none", device=device, precision=precision, progress=progress,
+            ensemble=others, tta=tta or "none", device=device, precision=precision, progress=progress,
         )  # fmt: skip
     if json_file is not None:  # first: a reader of the table may close the pipe
         write_json(json_file, {"metric": scores.metric, "value": scores.value, **facts, **scores.plain()})

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from semikit.distributed.groups import started_by_torchrun
-from semikit.errors import InputError, RunError
+from semikit.errors import INTERRUPTED, InputError, RunError
 from semikit.files import write_text
 from semikit.run.compose import plain
 from semikit.run.config import resolve
@@ -123,6 +123,10 @@ def train_in_processes(raw: Mapping[str, Any], given: Mapping[str, Any]) -> tupl
         code = launch(gpus, arguments_of(given, folder, Path(temporary) / "data.yaml"))
     if code:
         remove_empty(folder)
+        if code == INTERRUPTED:
+            from semikit.training.trainer import Interrupted
+
+            raise Interrupted(f"interrupted; what was saved is in {folder}")
         raise (InputError if code == InputError.exit_code else RunError)(
             f"one of {gpus} processes ended with exit code {code}; what it printed says why."
         )

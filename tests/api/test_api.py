@@ -227,6 +227,10 @@ def test_several_processes_get_the_same_run(small: Small, tmp_path: Path, monkey
     monkeypatch.setattr("semikit.run.launch.launch", lambda *_: 3)
     with pytest.raises(semikit.RunError, match="one of 2 processes ended with exit code 3"):
         semikit.train("seg", **given, gpus=2, out=tmp_path / "failed")
+    monkeypatch.setattr("semikit.run.launch.launch", lambda *_: 130)
+    with pytest.raises(semikit.RunError, match="interrupted; what was trained is kept") as stopped:
+        semikit.budget("seg", **{**given, "labels": 4}, methods="unimatch_v2", gpus=2, out=tmp_path / "stopped")
+    assert stopped.value.exit_code == 130
 
 
 def test_several_seeds(small: Small, tmp_path: Path) -> None:
