@@ -17,7 +17,7 @@ from semikit.core.task import Inference
 from semikit.data.samples import Samples
 from semikit.distributed.collectives import own_share, process_rank
 from semikit.distributed.groups import everywhere, on_first
-from semikit.errors import FileFault, RunError, SemikitError
+from semikit.errors import ConfigError, FileFault, RunError, SemikitError
 from semikit.files import shell_word, write_table, write_text
 from semikit.metrics.confusion import count, iou
 from semikit.run import build
@@ -47,10 +47,19 @@ def train_rounds_before(
     goes on. Returns whether the run's own has still to begin.
 
     From the start `config.yaml` lies in the folder, so that the whole is gone on with by `--resume`.
+
+    Raises:
+        InputError: what the last of them could not learn from; it is found before the first is trained.
     """
     rounds = rounds_of(config)
     if not rounds or _there(folder / "split.json"):
         return False
+    counts = build.build_task(config).counts
+    if counts.unlabeled is None and any(one.reliable for one in rounds):
+        raise ConfigError(
+            f"{config.method_name} ranks every unlabelled image, but those of shards are not numbered. Use selftrain, "
+            "or give the images as folders."
+        )
     on_first(lambda: write_text(folder / "config.yaml", config.to_yaml()))
     for one in rounds[:-1]:
         place = folder / one.folder
@@ -91,7 +100,8 @@ def _settings(config: Config, one: Round, folder: Path) -> dict[str, Any]:
     """The configuration of a round as plain values."""
     raw, seed = config.to_raw(), config.train.seed
     kept = {key: raw["method"][key] for key in _KEPT if key in raw["method"]}
-    raw = merge(raw, {"data": {"split_seed": raw["data"]["split_seed"] or seed}, "train": {"seed": seed + one.seeds}})
+    chosen = seed if raw["data"]["split_seed"] is None else raw["data"]["split_seed"]
+    raw = merge(raw, {"data": {"split_seed": chosen}, "train": {"seed": seed + one.seeds}})
     raw = merge(raw, one.settings)
     if one.teachers:
         labels = [{"run": str((folder / name).absolute())} for name in one.teachers]

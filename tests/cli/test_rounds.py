@@ -20,10 +20,9 @@ from semikit.errors import InputError
 from semikit.methods.selftrain import SelfTrainConfig
 from semikit.methods.stpp import STPPConfig
 from semikit.registry import METHODS
-from semikit.run import build
+from semikit.run import build, rounds
 from semikit.run.config import resolve
 from semikit.run.folder import find_run
-from semikit.run.rounds import mean_iou
 from semikit.training.checkpoint import LAST, read_best, read_checkpoint
 from semikit.training.reporter import Reporter
 from semikit.training.trainer import Interrupted
@@ -38,16 +37,16 @@ def test_the_runs_that_a_method_takes() -> None:
     labeled = Round("1-labelled", {"method": ALONE, "train": {"snapshots": 3, "patience": None}}, reliable=0.5)
     reliable = Round("2-reliable", teachers=("1-labelled",), only="1-labelled")
     assert METHODS.get("stpp").rounds(STPPConfig()) == [labeled, reliable, Round("", teachers=("2-reliable",))]
-    rounds = METHODS.get("selftrain").rounds
+    taken = METHODS.get("selftrain").rounds
     one = Round("1-labelled", {"method": ALONE, "train": {}})
-    assert rounds(SelfTrainConfig()) == [one, Round("", teachers=("1-labelled",))]
-    several = rounds(SelfTrainConfig(teachers=({}, {"model": {"encoder": "dinov2-base"}}), rounds=2))
+    assert taken(SelfTrainConfig()) == [one, Round("", teachers=("1-labelled",))]
+    several = taken(SelfTrainConfig(teachers=({}, {"model": {"encoder": "dinov2-base"}}), rounds=2))
     assert [item.folder for item in several] == ["1-labelled-1", "1-labelled-2", "2-all", ""]
     assert [item.seeds for item in several] == [0, 1, 0, 0]
     assert several[1].settings["model"] == {"encoder": "dinov2-base"}
     assert several[2].teachers == ("1-labelled-1", "1-labelled-2")
     assert several[3].teachers == ("2-all",)
-    assert not rounds(SelfTrainConfig(teacher="runs/seg/before"))
+    assert not taken(SelfTrainConfig(teacher="runs/seg/before"))
     assert not METHODS.get("unimatch_v2").rounds(None)
 
 
@@ -56,8 +55,8 @@ def test_stability_is_the_mean_iou_with_the_last_prediction() -> None:
     and 3 there, 3 and 2 in both: IoU 3/4 and 2/3; class 2 comes in neither.
     """
     one, other = np.array([[0, 0, 0], [0, 1, 1]]), np.array([[0, 0, 0], [1, 1, 1]])
-    assert mean_iou(one, other, 3) == pytest.approx((3 / 4 + 2 / 3) / 2)
-    assert [mean_iou(np.array(1), np.array(k), 3) for k in (1, 2)] == [1.0, 0.0]
+    assert rounds.mean_iou(one, other, 3) == pytest.approx((3 / 4 + 2 / 3) / 2)
+    assert [rounds.mean_iou(np.array(1), np.array(k), 3) for k in (1, 2)] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("pixels", [True, False])
@@ -147,8 +146,8 @@ def test_stpp_is_three_runs_and_goes_on_where_it_stopped(small: Any, tmp_path: P
     labels = yaml.safe_load((second / "config.yaml").read_text())["method"]["teacher"]
     assert [Path(one["run"]).name for one in labels] == ["1-labelled"]
     assert yaml.safe_load((folder / "config.yaml").read_text())["method"]["teacher"] == "rounds"
-    rounds = json.loads((folder / "results.json").read_text())["rounds"]
-    assert {name: one["method"] for name, one in rounds.items()} == {"1-labelled": "supervised", "2-reliable": "stpp"}
+    before = json.loads((folder / "results.json").read_text())["rounds"]
+    assert {name: one["method"] for name, one in before.items()} == {"1-labelled": "supervised", "2-reliable": "stpp"}
     assert len({(place / "labeled.txt").read_text() for place in (folder, first, second)}) == 1
 
     parts = tmp_path / "parts"
@@ -205,7 +204,21 @@ def test_what_is_wrong_leaves_no_folder(small: Any, tmp_path: Path) -> None:
     config = config_file(small, "seg", "stpp", tmp_path)
     with pytest.raises(InputError, match="labels"):
         package.train("seg", config=config, labels="400", out=tmp_path / "run", reporter=Reporter())
+    own = yaml.safe_load(config.read_text()) | {"data": photos.raw(photos.write(tmp_path / "few", 2, 2))["data"]}
+    config.write_text(yaml.safe_dump(own | {"data": own["data"] | {"labels": "all"}}))
+    with pytest.raises(InputError, match="stpp learns from unlabelled images, but there are none"):
+        package.train("seg", config=config, out=tmp_path / "run", reporter=Reporter())
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_those_of_the_stated_seed_in_every_round(photo_data: Path) -> None:
+    """Also of seed 0, and where another teacher has another seed."""
+    raw = photos.raw(photo_data, "selftrain", train={"seed": 5})
+    for stated, expected in ((0, 0), (None, 5)):
+        raw["data"]["split_seed"] = stated
+        made = rounds._settings(resolve(raw), Round("1-labelled-2", {"method": ALONE}, seeds=1), Path("run"))
+        assert (made["data"]["split_seed"], made["train"]["seed"]) == (expected, 6)
+        assert made["method"] == {**ALONE, "ohem": None, "ema_decay": 0.996, "ema_ramp": True}
 
 
 @pytest.mark.long
