@@ -1,5 +1,5 @@
 """Memory of features: with a place for each image of a list (N rows and a last one that nobody reads), or of the last
-images of a run.
+images of a run, in all or of each class.
 """
 
 from __future__ import annotations
@@ -120,4 +120,43 @@ class FeatureQueue(nn.Module):
         self.rows.index_copy_(0, places, features[-last:].to(self.rows.dtype))
         self.probabilities.index_copy_(0, places, probabilities[-last:].to(self.rows.dtype))
         self.seen.index_copy_(0, places, valid[-last:])
+        self.written += count
+
+
+@final
+class ClassQueues(nn.Module):
+    """Features of the last `size` labelled images of each of K classes, and their mean (Oh et al. 2022, DASO).
+
+    `rows` (K · size + 1, D) end with one that nobody reads; `written` (K,) int64 counts all images of a class so far.
+    """
+
+    rows: Tensor
+    written: Tensor
+
+    def __init__(self, num_classes: int, size: int, width: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("rows", torch.zeros(num_classes * size + 1, width))
+        self.register_buffer("written", torch.zeros(num_classes, dtype=torch.long))
+
+    def means(self) -> Tensor:
+        """The mean features of each class, (K, D); zeros of one that was not seen yet."""
+        count = self.written.clamp(max=self.size).unsqueeze(1)
+        filled = torch.arange(self.size, device=count.device) < count
+        rows = self.rows[:-1].view(len(count), self.size, -1)
+        return (rows * filled.unsqueeze(2)).sum(dim=1) / count.clamp(min=1)
+
+    @torch.no_grad()
+    def write(self, features: Tensor, labels: Tensor, chosen: Tensor) -> None:
+        """Remember the images of a step, over all processes, in place of the oldest of their class: features (B, D),
+        labels (B,), chosen (B,).
+        """
+        features, labels, chosen = map(gather_over_processes, (features, labels, chosen))
+        of_class = torch.zeros(len(labels), len(self.written), dtype=torch.long, device=labels.device)
+        of_class.scatter_(1, labels.unsqueeze(1), chosen.long().unsqueeze(1))
+        count = of_class.sum(dim=0)
+        number = (of_class.cumsum(dim=0) * of_class).sum(dim=1) - 1  # among the chosen ones of its class
+        last = chosen & (number >= count[labels] - self.size)
+        place = labels * self.size + (self.written[labels] + number) % self.size
+        self.rows.index_copy_(0, torch.where(last, place, len(self.rows) - 1), features.to(self.rows.dtype))
         self.written += count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from semikit.core.feature_bank import FeatureBank, FeatureQueue, places
+from semikit.core.feature_bank import ClassQueues, FeatureBank, FeatureQueue, places
 
 
 def test_the_last_of_each_is_written() -> None:
@@ -74,3 +74,13 @@ def test_a_queue_keeps_the_last_images() -> None:
     assert queue.seen.tolist() == [False, True, True, True], "an image without a label is like nobody"
     queue.write(given, classes, valid)
     assert torch.equal(queue.rows, given[3:]), "of more images than it holds the last"
+
+
+def test_queues_keep_the_last_images_of_each_class() -> None:
+    queues, given = ClassQueues(3, 2, 3), features(7)
+    chosen = torch.tensor([True, True, True, False, True, True, True])
+    queues.write(given[:3], torch.tensor([1, 0, 1]), chosen[:3])
+    torch.testing.assert_close(queues.means(), torch.stack([given[1], (given[0] + given[2]) / 2, torch.zeros(3)]))
+    queues.write(given[3:], torch.tensor([0, 1, 1, 1]), chosen[3:])
+    assert queues.written.tolist() == [1, 5, 0]
+    torch.testing.assert_close(queues.means(), torch.stack([given[1], (given[5] + given[6]) / 2, torch.zeros(3)]))

@@ -31,6 +31,7 @@ CASES: dict[str, dict[str, Any]] = {
     "simmatch": {"threshold": 0.5},
     "dash": {"warmup": 1, "initial": None},
     "remixmatch": {"class_balance": 0.5},
+    "daso": {"threshold": 0.5, "bank": 2, "warmup": 0, "count_every": 2},
     "comatch": {"threshold": 0.5, "bank": 12, "graph_threshold": 0.1},
 }
 
