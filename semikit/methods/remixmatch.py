@@ -137,14 +137,17 @@ class ReMixMatch(Method):
         hard = soft.new_zeros(len(labeled.labels), soft.shape[1]).scatter(1, labeled.labels.unsqueeze(1), 1.0)
         weights_x = labeled.valid if self.class_weights is None else labeled.valid * self.class_weights[labeled.labels]
         images = [labeled.images, *unlabeled.strong, unlabeled.weak]
-        partners = _partners(keys, [len(kind) for kind in images])
-        shares = shares[:, own_part(shares.shape[1])]
-        mixed = _blended(_pairs(images, partners), shares)
-        labels_x, *labels = _blended(_pairs([hard, soft, soft, soft], partners), shares)
+        sizes = [over_all_processes(len(kind)) for kind in images]
+        assert max(sizes) <= keys.shape[1], (sizes, keys.shape)
+        order = torch.cat([kind[:size] for kind, size in zip(keys, sizes, strict=True)]).argsort()
+        partners = [kind[own_part(len(kind))] for kind in torch.split(order, sizes)]
+        own_shares = [kind[own_part(size)] for kind, size in zip(shares, sizes, strict=True)]
+        mixed = _blended(_pairs(images, partners), own_shares)
+        labels_x, *labels = _blended(_pairs([hard, soft, soft, soft], partners), own_shares)
         pairs = _pairs([weights_x.float(), weights, weights, weights], partners)
         counts_x, *counts = (
             torch.where((own > 0) & (other > 0), mean, 0.0)
-            for (own, other), mean in zip(pairs, _blended(pairs, shares), strict=True)
+            for (own, other), mean in zip(pairs, _blended(pairs, own_shares), strict=True)
         )
         pred_x = self.student(mixed[0])
         with unrecorded(self.student):
@@ -181,25 +184,17 @@ def quarter_turned(images: Tensor, turns: Tensor) -> Tensor:
     return torch.where(turns >= 2, images.flip(-1), images)
 
 
-def _partners(keys: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """For each kind of images whom each of this process's is mixed with, counted over all kinds and processes."""
-    totals = [over_all_processes(size) for size in sizes]
-    assert max(totals) <= keys.shape[1], (totals, keys.shape)
-    order = torch.cat([kind[:total] for kind, total in zip(keys, totals, strict=True)]).argsort()
-    return [kind[own_part(len(kind))] for kind in torch.split(order, totals)]
-
-
 def _pairs(kinds: Sequence[Tensor], partners: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Each kind of values (B_k, ...) with those of the partners."""
     pool = torch.cat([gather_over_processes(kind) for kind in kinds])
     return [(kind, pool.index_select(0, partner)) for kind, partner in zip(kinds, partners, strict=True)]
 
 
-def _blended(pairs: Sequence[tuple[Tensor, Tensor]], shares: Tensor) -> list[Tensor]:
-    """Of each pair (B_k, ...) the first by its share in `shares` (4, B), the second by the rest."""
+def _blended(pairs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[Tensor]) -> list[Tensor]:
+    """Of each pair (B_k, ...) the first by its share (B_k,), the second by the rest."""
     found = []
     for (own, other), share in zip(pairs, shares, strict=True):
-        share = share[: len(own)].view(-1, *[1] * (own.dim() - 1)).to(own.dtype)
+        share = share.view(-1, *[1] * (own.dim() - 1)).to(own.dtype)
         found.append(share * own + (1 - share) * other)
     return found
 

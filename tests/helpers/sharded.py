@@ -59,6 +59,8 @@ CASES: dict[str, dict[str, Any]] = {
     "seg pyramid": {"build": "seg", "model": {**PYRAMID, "decoder_channels": 8, "decoder": "dpt"}, "side": 64},
     "cd": {"build": "cd", "model": SEG, "shape": (2, 3), "steps": 10},
     "cls": {"build": "cls", "model": ONE, "method": "freematch", "settings": {"fairness": 0.0}, "pixels": False},
+    "cls mixed": {"build": "cls", "model": ONE, "method": "remixmatch", "pixels": False},
+    "cls graph": {"build": "cls", "model": ONE, "method": "comatch", "settings": {"bank": 16}, "pixels": False},
     "cls bank": {
         **{"build": "cls", "model": ONE, "method": "simmatch", "pixels": False},
         **{"settings": {"teacher": "ema"}, "steps": 10},

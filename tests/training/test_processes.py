@@ -70,6 +70,7 @@ def configurations(small: dict[str, tuple[ModuleType, Path]]) -> dict[str, dict[
     made["seg unimatch_v1"]["method"]["teacher"] = "ema"
     made["seg freematch"]["method"] |= {"forward": "separate", "teacher": "ema", "fairness": 0.5}
     made["cls freematch"]["method"] |= {"fairness": 0.5}
+    made["cls remixmatch"]["train"] |= {"ratio": 2}
     made["seg hard examples"]["method"]["ohem"] = {"threshold": 0.4, "min_kept": 100}
     made["seg hard examples"]["train"] |= {"group": 2}
     made["seg class weights"]["train"] |= {"class_weights": "balanced"}
