@@ -45,6 +45,7 @@ bench: $(VENV)/.installed-dev
 	rm -rf build/bench/whole
 	$(BIN)/python benchmarks/whole_runs.py --out build/bench/whole --demo-iterations 100 \
 	  --runs seg,cd,cls$(if $(SEMIKIT_TEST_DATA),$(comma)camvid)
+	$(BIN)/python -m benchmarks.methods --steps 4 --json build/bench/methods.json | tee build/bench/methods.md
 	rm -rf build/bench/pool
 	$(BIN)/python benchmarks/shard_pool.py build/bench/pool --images 20000 --per-shard 200 > build/bench/shard_pool.txt
 	cat build/bench/shard_pool.txt
