@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2106.04732
+Cost: 1.0
 For: confidence that stays low, or unlabelled images unlike the labelled ones
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd
 Paper: arXiv 2212.04976
+Cost: 1.0
 For: few labels, which come back in the images the teacher does not know yet
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: cls
 Paper: arXiv 2011.11183
+Cost: 1.4
 For: few labels of many alike classes
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd
 Paper: arXiv 2306.04300
+Cost: 1.7
 For: large regions of one class with confident and less confident parts
 """
 

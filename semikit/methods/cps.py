@@ -2,6 +2,7 @@
 
 Tasks: seg, cd
 Paper: arXiv 2106.01226
+Cost: 2.0
 For: memory for two networks; no teacher that lags behind
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2109.00650
+Cost: 1.0
 For: long runs, in which fewer and better pseudo-labels are kept with time
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: cls
 Paper: arXiv 2106.05682
+Cost: 1.0
 For: imbalanced classes, where unlabelled images are imbalanced in another way
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2001.07685
+Cost: 1.0
 For: a plain first comparison: one strong view
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2110.08263
+Cost: 1.0
 For: classes that are learned at different speeds
 """
 

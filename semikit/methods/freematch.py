@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2205.07246
+Cost: 1.1
 For: very few labels, and no threshold to choose
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd
 Paper: arXiv 2211.11335
+Cost: 1.5
 For: unlabelled images of very different difficulty; the labelling pass costs twice as much
 """
 

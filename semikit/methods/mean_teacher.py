@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 1703.01780
+Cost: 1.0
 For: a comparison without strong views or a threshold
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: ICML workshop 2013
+Cost: 0.8
 For: the simplest comparison: no strong views, no teacher
 """
 

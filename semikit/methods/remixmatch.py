@@ -2,6 +2,7 @@
 
 Tasks: cls
 Paper: arXiv 1911.09785
+Cost: 2.2
 For: few labels of small images, and long runs
 """
 

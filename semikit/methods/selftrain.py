@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2503.09707
+Cost: two runs or more
 For: pretrained encoders with LoRA; labels of several networks
 
 After V-PET: hard labels of networks that stay as they are, all of them, without a threshold.

@@ -2,6 +2,7 @@
 
 Tasks: cls
 Paper: arXiv 2308.06777
+Cost: 1.0
 For: many alike classes, so that few images reach the threshold
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: cls
 Paper: arXiv 2203.06915
+Cost: 1.0
 For: few labels of many classes
 """
 

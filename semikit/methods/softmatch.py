@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2301.10921
+Cost: 1.0
 For: confidence that few images reach at first
 """
 

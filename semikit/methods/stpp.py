@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2106.05095
+Cost: three runs
 For: labels that are better learned offline, in three runs
 """
 

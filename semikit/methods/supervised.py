@@ -1,6 +1,7 @@
 """Labelled images only: the baseline every semi-supervised method has to beat.
 
 Tasks: seg, cd, cls
+Cost: 0.4
 For: what every other method has to beat; labels spread over all that the images hold
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd
 Paper: arXiv 2203.03884
+Cost: 1.4
 For: classes that are seldom labelled with confidence
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2208.09910
+Cost: 1.7
 For: convolutional encoders as published with it
 """
 

@@ -2,6 +2,7 @@
 
 Tasks: seg, cd, cls
 Paper: arXiv 2410.10777
+Cost: 1.2
 For: the default: few labels, pretrained encoders
 """
 

@@ -292,5 +292,6 @@ def test_method_and_settings_say_what_they_are(name: str) -> None:
     assert source.__doc__
     facts, needs = METHODS.facts(name), METHODS.get(name).requirements(source())
     assert facts["Tasks"] == ("cls" if needs.whole_images else "seg, cd" if needs.pixels else "seg, cd, cls")
-    assert facts["For"]
+    assert facts["For"], "when it helps"
+    assert facts["Cost"], "a step beside FixMatch's, by benchmarks/methods.py"
     assert name == "supervised" or f"{facts['Paper']}]" in METHODS_PAGE or facts["Paper"].startswith("ICML")
