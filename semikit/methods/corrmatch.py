@@ -140,6 +140,8 @@ class CorrMatch(Method):
 
     def _propagated(self, target: Target, unlabeled: Unlabeled, maps: Tensor, draws: Tensor) -> Target:
         """The target with hard labels, spread over regions of the maps (B, N, h, w), outside the pasted boxes."""
+        if not self.config.regions:
+            return replace(target, probabilities=None)
         places = (draws * maps.shape[1]).long().clamp(max=maps.shape[1] - 1)
         rows = maps.gather(1, places[:, :, None, None].expand(-1, -1, *maps.shape[2:]))
         free = target.valid if not unlabeled.boxes else target.valid & ~unlabeled.boxes[0]

@@ -72,7 +72,7 @@ class U2PLConfig(UnlabeledSettings):
     negatives: int = Field(default=50, ge=1)
     """Negatives that each anchor is compared with."""
     bank: int = Field(default=2000, ge=1)
-    """Negatives that are kept of each class (published: 30,000; 50,000 of the first)."""
+    """Negatives that are kept of each class, 2 MB (published: 30,000; 50,000 of the first)."""
     width: int = Field(default=256, ge=1)
     """Length of the features that are compared."""
 

@@ -65,6 +65,13 @@ def test_four_losses_of_unlabelled_images() -> None:
     torch.testing.assert_close(result.logs["loss"], (result.logs["loss_x"] + result.logs["loss_u"]) / 2)
 
 
+def test_without_regions_labels_stay() -> None:
+    run_info, config = tiny.run_info(), CorrMatchConfig(threshold=0.4, regions=0)
+    method = CorrMatch(tiny.network(), config, run_info).train()
+    labeled, unlabeled = tiny.batch(run_info, CorrMatch.requirements(config))
+    assert method(labeled, unlabeled, method.pseudo_labels(unlabeled, 0)).logs["loss_u"] > 0
+
+
 @pytest.mark.parametrize("at_once", [1, 3, 16])
 def test_where_regions_overlap_the_last_one_holds(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand: a row of six pixels, sure of 0 0 1 1 and of nothing at the ends; the first region is all, the others the
