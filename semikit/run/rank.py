@@ -210,6 +210,11 @@ def _other_values(run: Path, count: int) -> list[str]:
     values = MaskValues(count, tuple(ignore), tuple(numbered.items()), exact=True)
     alike = all(values.read(number) == (number, VALID) for number in range(count)) and not values.read(IGNORED)[1]
     train = folders.get("train") or {}
+    if train.get("masks_a"):
+        return [
+            f"the new masks are of the change, and those of {run} of each date, so that they are not trained on "
+            "together: data.yaml describes the new ones alone"
+        ]
     if not train.get("masks") or train.get("corrected") or (alike and "colors" not in read):
         return []
     known = in_one_line(read) if read else "number alone"

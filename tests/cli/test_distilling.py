@@ -18,6 +18,7 @@ import semikit as package
 from semikit.core import method as methods
 from semikit.core.pseudo_labels import call
 from semikit.files import file_digest
+from semikit.registry import METHODS
 from semikit.run.teacher import Frozen
 from semikit.training.checkpoint import read_checkpoint
 from semikit.training.guards import Guards, TeacherGuard
@@ -115,6 +116,18 @@ def test_teachers_that_do_not_fit(distil: Call, trained: Path, tmp_path: Path) -
         (distil("--dry-run", "--method", "supervised"), "unknown key 'teacher'"),
     ):
         assert (answer.code, told in " ".join(answer.err.split())) == (2, True), answer.err
+
+
+def test_the_page_names_the_methods_that_take_none() -> None:
+    page = (Path(__file__).parents[2] / "docs/small-networks.md").read_text()
+    (named,) = re.findall(r"come out of\s+their own passes: (.*?)\. ", page)
+    none = []
+    for name in set(METHODS.names()) - {"supervised"}:
+        try:
+            METHODS.get(name).Config(teacher="runs/large")
+        except ValueError:
+            none.append(name)
+    assert set(re.findall(r"`(\w+)`", named)) == set(none)
 
 
 def test_what_the_average_lags_behind_is_of_no_matter() -> None:

@@ -23,6 +23,7 @@ from semikit.inference.next_labels import outlines
 from semikit.inference.ranking import ColourView, Seen, typical, uncertainty, unsure_and_unlike
 from semikit.inference.windows import EvaluateSettings
 from semikit.run.load import student_and_teacher
+from semikit.run.rank import _other_values
 from tests.helpers import georasters, icons, photos
 
 Call = Callable[..., Any]
@@ -160,6 +161,26 @@ class TestFolder:
         for mask in (out / "masks").iterdir():
             again = np.asarray(Image.open(next((tmp_path / "masks").rglob(mask.name))))
             assert (again == np.asarray(Image.open(mask))).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        ({"train": {"masks": "m"}, "ignore": [255]}, None),
+        ({"train": {"masks": "m"}, "ignore": [255], "mapping": {"1": 1}}, None),
+        ({"train": {"masks": "m"}, "ignore": [255], "mapping": {"1": 0, "2": 1}}, "mapping: {1: 0, 2: 1}}"),
+        ({"train": {"masks": "m"}}, "by number alone. So do not mix them"),
+        ({"train": {"masks": "m"}, "ignore": [255], "colors": {"a": [0, 0, 0]}}, "by {ignore: [255], colors"),
+        ({"train": {"masks": "m", "corrected": "c"}}, None),
+        ({"train": {"masks_a": "a", "masks_b": "b"}}, "the new masks are of the change"),
+        ({"train": {"images": "i"}}, None),
+    ],
+)  # fmt: skip
+def test_masks_that_are_stored_otherwise_are_said(tmp_path: Path, folders: dict[str, Any], told: str | None) -> None:
+    (tmp_path / "config.yaml").write_text(json.dumps({"task": "seg", "data": {"folders": folders}}))
+    notices = _other_values(tmp_path, 2)
+    assert len(notices) == (told is not None)
+    assert (told or "") in "".join(notices)
 
 
 def correct(folder: Path, truth: Path, program: str) -> None:
