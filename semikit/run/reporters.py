@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, final
 
 from semikit.core.task import Progress, Scores, at_threshold
-from semikit.training.reporter import FinishedRun, Reporter, duration
+from semikit.training.reporter import Reporter, duration
 
 
 @final
@@ -18,51 +18,16 @@ class Both(Reporter):
 
     def __init__(self, first: Reporter, second: Reporter) -> None:
         self.both = (first, second)
+        for name in (name for name in vars(Reporter) if not name.startswith("_")):
+            setattr(self, name, _each(getattr(first, name), getattr(second, name)))
 
-    def start(self, first: int, total: int) -> None:
-        """Forward."""
-        for reporter in self.both:
-            reporter.start(first, total)
 
-    def advance(self) -> None:
-        """Forward."""
-        for reporter in self.both:
-            reporter.advance()
+def _each(*calls: Callable[..., None]) -> Callable[..., None]:
+    def call(*given: Any) -> None:
+        for one in calls:
+            one(*given)
 
-    def log(self, values: Mapping[str, float]) -> None:
-        """Forward."""
-        for reporter in self.both:
-            reporter.log(values)
-
-    def evaluation(self, iteration: int, scores: Mapping[str, Scores], best: Mapping[str, Any]) -> None:
-        """Forward."""
-        for reporter in self.both:
-            reporter.evaluation(iteration, scores, best)
-
-    def evaluating(self, done: int, total: int) -> None:
-        """Forward."""
-        for reporter in self.both:
-            reporter.evaluating(done, total)
-
-    def notice(self, text: str) -> None:
-        """Forward."""
-        for reporter in self.both:
-            reporter.notice(text)
-
-    def end(self) -> None:
-        """Forward."""
-        for reporter in self.both:
-            reporter.end()
-
-    def planned(self, title: str, facts: Mapping[str, str]) -> None:
-        """Forward."""
-        for reporter in self.both:
-            reporter.planned(title, facts)
-
-    def finished(self, run: FinishedRun) -> None:
-        """Forward."""
-        for reporter in self.both:
-            reporter.finished(run)
+    return call
 
 
 def values_line(values: Mapping[str, float]) -> str:
