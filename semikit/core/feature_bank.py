@@ -83,7 +83,7 @@ class FeatureBank(nn.Module):
 
 @final
 class FeatureQueue(nn.Module):
-    """Features (N, D) of length 1 and probabilities (N, K) of the last N images (Li et al. 2021, CoMatch, section 3.3).
+    """Features (N, D) of length 1 and probabilities (N, K) of the last N images (Li et al. 2021, CoMatch).
 
     `written` () int64 counts all images so far, those without a valid position among them, which are like nobody.
     """

@@ -56,7 +56,7 @@ class DASOConfig(ThresholdSettings, JointSettings):
 
 @final
 class DASO(Method):
-    """Distribution-aware semantics-oriented pseudo-labels for FixMatch (sections 3.2 to 3.4): a class that is labelled
+    """Distribution-aware semantics-oriented pseudo-labels for FixMatch: a class that is labelled
     often takes more from its similarities, where minority classes are found, and one that is rare from its logits.
     """
 
