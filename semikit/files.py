@@ -168,13 +168,13 @@ def refuse_long_names(paths: Iterable[Path], file: Path) -> None:
             raise FileFault("the name of a result would be too long", file, detail, "Rename the image.")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, remedy: str = OUTPUT) -> None:
     """Write a text file, UTF-8, as `write_atomically` does."""
 
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
-    write_atomically(path, write)
+    write_atomically(path, write, remedy=remedy)
 
 
 def write_table(path: Path, rows: Iterable[Sequence[object]], ending: str = "\r\n") -> None:
@@ -187,9 +187,9 @@ def write_table(path: Path, rows: Iterable[Sequence[object]], ending: str = "\r\
     write_atomically(path, write, remedy=OUTPUT, durable=False)
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any], remedy: str = OUTPUT) -> None:
     """Write plain values as indented JSON, as `write_atomically` does."""
-    write_text(path, json_text(values))
+    write_text(path, json_text(values), remedy)
 
 
 def json_text(values: Mapping[str, Any]) -> str:

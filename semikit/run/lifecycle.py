@@ -25,7 +25,7 @@ from semikit.distributed.groups import (
     translate_dist_errors,
 )
 from semikit.errors import ConfigError, DataError, InputError, RunError, SemikitError
-from semikit.files import shell_word, write_json, write_text
+from semikit.files import RESUME, shell_word, write_json, write_text
 from semikit.run import build
 from semikit.run import resume as resuming
 from semikit.run.config import Config, resolve
@@ -155,8 +155,8 @@ def _write_begin(run: build.Run) -> None:
     """What a run folder holds from the beginning; config.yaml comes last, for a folder that has it can be resumed."""
     run.task.write_split(run.folder)
     if run.task.census is not None:
-        write_json(run.folder / CENSUS, run.task.census.plain())
-    write_text(run.folder / "config.yaml", run.config.to_yaml())
+        write_json(run.folder / CENSUS, run.task.census.plain(), RESUME)
+    write_text(run.folder / "config.yaml", run.config.to_yaml(), RESUME)
 
 
 def resume_run(
@@ -215,7 +215,7 @@ def start_runs(raw: Mapping[str, Any], folder: Path, seeds: Sequence[int], repor
     if "test" in results[0]:
         summary["test"] = _spread([float(result["test"][metric]) for result in results])
     if process_rank() == 0:
-        write_json(folder / "summary.json", summary)
+        write_json(folder / "summary.json", summary, RESUME)
     return summary
 
 

@@ -14,7 +14,7 @@ from semikit.data.manifest import load
 from semikit.distributed.collectives import process_rank
 from semikit.distributed.groups import on_first
 from semikit.errors import ConfigError, DataError, InputError
-from semikit.files import shell_word, write_text
+from semikit.files import RESUME, shell_word, write_text
 from semikit.run.begun import read_begun
 from semikit.run.build import Run
 from semikit.run.config import FORMAT, LENGTHS, Config, resolve, resumable
@@ -167,5 +167,5 @@ def _record(run: Run, changed: list[str], before: list[str], reporter: Reporter)
     if record:
         run.trainer.snapshot = {**run.trainer.snapshot, "changed": record}
     if changed and process_rank() == 0:
-        write_text(run.folder / "config.yaml", run.config.to_yaml())
+        write_text(run.folder / "config.yaml", run.config.to_yaml(), RESUME)
         reporter.notice(f"from iteration {step} on with another {'; '.join(changed)}")

@@ -18,7 +18,7 @@ from semikit.data.samples import Samples
 from semikit.distributed.collectives import own_share, process_rank
 from semikit.distributed.groups import everywhere, on_first
 from semikit.errors import ConfigError, FileFault, RunError, SemikitError
-from semikit.files import shell_word, write_table, write_text
+from semikit.files import RESUME, shell_word, write_table, write_text
 from semikit.metrics.confusion import count, iou
 from semikit.run import build
 from semikit.run.config import Config
@@ -60,7 +60,7 @@ def train_rounds_before(
             f"{config.method_name} ranks every unlabelled image, but those of shards are not numbered. Use selftrain, "
             "or give the images as folders."
         )
-    on_first(lambda: write_text(folder / "config.yaml", config.to_yaml()))
+    on_first(lambda: write_text(folder / "config.yaml", config.to_yaml(), RESUME))
     for one in rounds[:-1]:
         place = folder / one.folder
         if not _there(place / RESULTS):
@@ -147,7 +147,7 @@ def _rank(place: Path, share: float) -> None:
 
     def write() -> None:
         write_table(place / STABILITY, [("image", "stability", "confidence"), *rows], "\n")
-        write_text(place / RELIABLE, "".join(f"{name}\n" for name in reliable))
+        write_text(place / RELIABLE, "".join(f"{name}\n" for name in reliable), RESUME)
 
     on_first(write)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from semikit.core.task import Scores
 from semikit.errors import DataError
-from semikit.files import write_atomically, write_json, write_text
+from semikit.files import RESUME, write_atomically, write_json, write_text
 from semikit.training.services import Service
 
 RESULTS = "results.json"
@@ -78,7 +78,7 @@ class Tracker:
         if not kept:
             path.unlink(missing_ok=True)
             return []
-        write_text(path, "\n".join([head, *kept, ""]))
+        write_text(path, "\n".join([head, *kept, ""]), RESUME)
         return head.split(",")
 
     def add_pictures(self, step: int, paths: Iterable[Path]) -> None:
@@ -96,7 +96,7 @@ class Tracker:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write results.json and close the events."""
-        write_json(self.folder / RESULTS, results)
+        write_json(self.folder / RESULTS, results, RESUME)
         self.close()
 
     def close(self) -> None:

@@ -191,6 +191,8 @@ def test_what_is_no_run_is_said(semikit: Call, runs: Runs, tmp_path: Path) -> No
         assert answer.code == 2
         assert text in answer.err
         assert not Path("report.html").exists()
+    answer = semikit("report", runs["seg"], "--images", "0", "-o", "/proc/page.html")
+    assert (answer.code, answer.err.count("choose another -o."), "--resume" in answer.err) == (3, 1, False)
 
 
 def test_the_authors_logs_stand_beside_runs_on_the_same_data() -> None:
