@@ -280,8 +280,8 @@ class _Labelling:
         found = {file.relative_to(at).with_suffix("").as_posix(): file for file in written}
         masks = [found[one.name] for one in ranked]
         _draw(out, ranked, self.reader, self.metadata, masks)
-        if self.task.dates[0] == 1:
-            photos = [k for k, one in enumerate(ranked) if not self.reader.by_windows(one.files)]
+        photos = [k for k, one in enumerate(ranked) if not self.reader.by_windows(one.files)]
+        if photos and self.task.dates[0] == 1:
             images = [placed[k][0] for k in photos]
             write_outlines(out, images, [masks[k] for k in photos], self.metadata["class_names"])
         return remarks

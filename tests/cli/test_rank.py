@@ -404,3 +404,4 @@ def test_a_raster_is_seen_window_by_window(runs: dict[str, Path], tmp_path: Path
     assert {path.name for path in (tmp_path / "next/masks").iterdir()} == {"wide.tif", "wide.tif.aux.xml"}
     assert "1 of 2 not predicted" in notices[0]
     assert "bands.tif" in (tmp_path / "next/errors.csv").read_text()
+    assert not (tmp_path / "next/coco.json").exists(), "of no photograph"
