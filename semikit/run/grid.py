@@ -12,7 +12,7 @@ from typing import Any
 from semikit.errors import ConfigError, InputError
 from semikit.registry import METHODS
 from semikit.run.compose import asked, check_seeds
-from semikit.run.folder import is_early, other_settings
+from semikit.run.folder import LAST, existing_run, is_early, other_settings
 from semikit.run.recipes import merge
 
 Key = tuple[str, int, int]
@@ -67,6 +67,11 @@ def grid_of(
     if not all(isinstance(n, int) and n > 0 for n in labels or [0]) or any(a >= b for a, b in pairwise(labels)):
         given = ",".join(map(str, labels))
         raise InputError(f"--labels takes rising numbers of labelled images, 23,46,92; got {given}.")
+
+    for name, flag in (("start_from", "--from"), ("teacher", "--teacher")):
+        if str(options.get(name)) == LAST:
+            run = existing_run(LAST)
+            raise InputError(f"{flag} {LAST} is another run once one of these has ended. Name it: {flag} {run}.")
 
     @cache
     def composed(method: str, number: int) -> dict[str, Any]:

@@ -182,6 +182,12 @@ class TestGrid:
         assert semikit(*call).code == 0
         assert "going on at iteration 1" in Path("grid/supervised-2/seed-0/log.txt").read_text()
 
+    def test_the_newest_run_is_named_for_it_is_soon_another(self, photo_data: Path, semikit: Call) -> None:
+        Path("runs/seg/a/weights").mkdir(parents=True)
+        Path("runs/seg/a/weights/best.safetensors").touch()
+        found = semikit("budget", "seg", "--data", photo_data, *FLAGS, "--labels", "2", "--from", "last", "-o", "grid")
+        assert (found.code, "Name it: --from runs/seg/a." in found.err) == (2, True)
+
     def test_the_function_reads_what_is_there(self, grid: Path, photo_data: Path) -> None:
         settings = {**{f"model.{key}": value for key, value in photos.MODEL.items()}, "train.group": 2}
         options = {"data": photo_data, "out": grid, "crop": 32, "batch": 2, "iterations": 2}
