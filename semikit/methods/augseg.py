@@ -52,7 +52,7 @@ class AugSegConfig(ThresholdSettings, UnlabeledSettings):
 
 @final
 class AugSeg(Method):
-    """Confident pseudo-labels of the weak view teach a strong one, mixed by how sure the teacher is (Algorithm 1)."""
+    """Confident pseudo-labels of the weak view teach a strong one, mixed by how sure the teacher is of the image."""
 
     Config = AugSegConfig
     config: AugSegConfig
