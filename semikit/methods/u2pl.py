@@ -139,7 +139,8 @@ class U2PL(Method):
         images = torch.cat([labeled.images, unlabeled.strong[0]])
         logits, features, _ = _passed(self.student, self.representation, images)
         with torch.no_grad():
-            teacher_logits, keys, coarse = _passed(self.teacher, self.teacher_representation, images)
+            teacher_logits, keys, small = _passed(self.teacher, self.teacher_representation, images)
+            coarse = self.teacher.classify(small, (small.shape[-2], small.shape[-1]))
         with torch.autocast(images.device.type, enabled=False):
             entropy = entropy_of(teacher_logits[count:])
             low, high = (quantile_of(entropy, target.valid, at).value for at in (self.share, 1 - self.share))
@@ -311,13 +312,13 @@ def _representation(inputs: int, width: int) -> nn.Module:
 
 
 def _passed(network: Network, representation: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, K, H, W), features that are compared (B, D, h, w), and logits at their places (B, K, h, w)."""
+    """Logits (B, K, H, W), features that are compared (B, D, h, w), and what they and the classes are made of."""
     encoded = network.encode(images)
     embedding = network.embed(encoded)
     logits = network.classify(embedding, encoded.size)
     height, width = (min(-(-side // _STRIDE), own) for side, own in zip(encoded.size, embedding.shape[2:], strict=True))
     small = F.adaptive_avg_pool2d(embedding, (height, width))
-    return logits, representation(small), network.classify(small, (height, width))
+    return logits, representation(small), small
 
 
 def _small(values: Tensor, like: Tensor) -> Tensor:
