@@ -11,7 +11,7 @@ from rich.console import Console
 
 from semikit.cli import options as o
 from semikit.cli.output import progress_bar, show_table
-from semikit.data.published.catalogue import default_root, published_names, root_of
+from semikit.data.published.catalogue import default_root, published_names, read_published, root_of
 from semikit.data.published.class_sets import CLASS_SETS, SCORED, PublishedImages, class_set, open_published_images
 from semikit.errors import DataError, InputError, unknown
 from semikit.files import shell_word
@@ -38,8 +38,6 @@ def list_sets() -> None:
     """List the published data sets: classes, images (of change detection pairs), official splits, terms, and whether
     they are prepared (those of classification: there).
     """
-    from semikit.cli.data import class_rows
-    from semikit.data.published.catalogue import default_root, published_names, read_published
     from semikit.data.published.prepared import BEGUN, RECORD
 
     columns = ("name", "classes", "train / val / test", "further images", "official splits", "default root", "terms")
@@ -76,13 +74,10 @@ def fetch(
     Archives go to ROOT/downloads, lists to ROOT/splits. Broken downloads are gone on with by the same command; nothing
     is used before its checksum is right. Data sets of classification lie in ROOT as their makers hand them out.
     """
-    from semikit.cli.data import fetch_class_set, is_class_set
-
     if is_class_set(name):
         say(fetch_class_set(name, root, part or (), splits))
         return
     from semikit.data.published import fetch as fetching
-    from semikit.data.published.catalogue import read_published, root_of
     from semikit.data.published.inputs import DOWNLOADS
 
     place = root_of(read_published(name).name, root)
@@ -117,7 +112,6 @@ def prepare(
     """
     _refuse_class_set(name, root)
     from semikit.data.published import prepare as preparing
-    from semikit.data.published.catalogue import read_published, root_of
 
     place = root_of(read_published(name).name, root)
     with progress_bar() as progress:
@@ -185,8 +179,6 @@ def split(
 
 
 def _refuse_class_set(name: str, root: Path | None) -> None:
-    from semikit.cli.data import is_class_set, no_preparation
-
     if is_class_set(name):
         raise no_preparation(name, root)
 
