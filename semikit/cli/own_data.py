@@ -12,7 +12,7 @@ from semikit.cli import options as o
 from semikit.cli.data import say
 from semikit.cli.output import progress_bar
 from semikit.errors import InputError
-from semikit.files import shell_word
+from semikit.files import OUTPUT, shell_word, write_text
 
 
 def convert(
@@ -107,7 +107,6 @@ def check(
         console.print(census_table(found.census))
     say(found.notices, "note")
     if out is not None and found.sheet is not None:
-        from semikit.files import OUTPUT
         from semikit.inference.pictures import save_png
 
         save_png(found.sheet, out, OUTPUT)
@@ -131,7 +130,6 @@ def init(
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists; nothing is overwritten. Choose another -o, or give --overwrite.")
     from semikit.data.survey.draft import draft
-    from semikit.files import write_text
 
     made = draft(folder, out)
     write_text(out, made.text)

@@ -14,7 +14,7 @@ from semikit.errors import InputError, UnknownNameError
 from semikit.files import shell_word
 from semikit.reproduce.cells import Cell, cells, command, percent
 from semikit.reproduce.tables import read_table, table_name, table_names
-from semikit.run.compose import flag_overrides
+from semikit.run.compose import at_root, flag_overrides
 
 if TYPE_CHECKING:
     from semikit.reproduce.compare import Comparison
@@ -93,7 +93,6 @@ def _train(cell: Cell, root: Path | None, out: Path | None, settings: dict[str, 
     """Train a cell as `semikit train` would."""
     from semikit.cli.console import make_reporter
     from semikit.reproduce.plan import composed, published
-    from semikit.run.compose import at_root
     from semikit.run.folder import new_folder
     from semikit.run.lifecycle import start_run
     from semikit.run.recipes import merge

@@ -173,6 +173,18 @@ def output_folder(out: Path) -> Iterator[None]:
         raise
 
 
+def caught(read: Callable[[int], T]) -> Callable[[int], T | FileFault]:
+    """`read`, with a fault of the file as its result: other threads go on, and the order stays."""
+
+    def attempt(index: int) -> T | FileFault:
+        try:
+            return read(index)
+        except FileFault as fault:
+            return fault
+
+    return attempt
+
+
 @final
 class Failures:
     """The files of a prediction that cannot be read: the others are predicted, these are named in `errors.csv`.
@@ -189,17 +201,6 @@ class Failures:
     def found(self) -> list[FileFault]:
         """The faults, in the order of their files."""
         return [fault for _, fault in sorted(self._found, key=itemgetter(0))]
-
-    def catch(self, read: Callable[[int], T]) -> Callable[[int], T | FileFault]:
-        """`read`, with a fault of the file as its result: other threads go on, and the order stays."""
-
-        def attempt(index: int) -> T | FileFault:
-            try:
-                return read(index)
-            except FileFault as fault:
-                return fault
-
-        return attempt
 
     def add(self, fault: FileFault, results: Iterable[Path] = (), at: int = -1) -> None:
         """Count a file, the one `at` this place among all, and write it into the table; `results` of an earlier

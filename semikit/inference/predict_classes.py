@@ -20,7 +20,7 @@ from semikit.errors import FileFault, InputError
 from semikit.files import write_table
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, of_images
 from semikit.inference.ensemble import Ensemble, Views
-from semikit.inference.many_files import ERRORS, Failures, find_sources, output_folder
+from semikit.inference.many_files import ERRORS, Failures, caught, find_sources, output_folder
 from semikit.inference.windows import ValueSettings, grouped, orientation_of, read_ahead
 
 
@@ -95,7 +95,7 @@ def _rows(
         return own[number], evaluation.fitted(image, metadata["side"])
 
     def readable() -> Iterator[tuple[int, Bytes]]:
-        for index, found in zip(own, read_ahead(failures.catch(read), len(own)), strict=True):
+        for index, found in zip(own, read_ahead(caught(read), len(own)), strict=True):
             if isinstance(found, FileFault):
                 failures.add(found, at=index)
             else:

@@ -20,7 +20,7 @@ from semikit.errors import FileFault, InputError, some
 from semikit.files import OUTPUT
 from semikit.inference.ahead import Ahead
 from semikit.inference.journal import Journal, Rows, identity, job_of
-from semikit.inference.many_files import Failures, output_folder, refuse_among_images
+from semikit.inference.many_files import Failures, caught, output_folder, refuse_among_images
 from semikit.inference.map_files import (
     MapPredict,
     Outputs,
@@ -201,7 +201,7 @@ class _Work:
             files = self.scenes[names[index]]
             return (identity(files) if self.journal else None), self.predictor.open(files)
 
-        for name, scene in zip(names, read_ahead(self.failures.catch(opened), len(names)), strict=True):
+        for name, scene in zip(names, read_ahead(caught(opened), len(names)), strict=True):
             yield scene
             if isinstance(scene, FileFault):
                 continue

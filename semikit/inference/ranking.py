@@ -26,6 +26,7 @@ from semikit.data.formats.images import read_rgb
 from semikit.errors import FileFault
 from semikit.inference.class_evaluation import ClassEvaluateSettings, ClassEvaluation, of_images
 from semikit.inference.ensemble import Ensemble
+from semikit.inference.many_files import caught
 from semikit.inference.pictures import displayed
 from semikit.inference.predictor import Predictor
 from semikit.inference.scenes import Files, SceneReader
@@ -136,7 +137,7 @@ def seen_maps(predictors: Sequence[Predictor], scenes: Mapping[str, Files], by: 
         predictor.check_corner(every[k][1])
         return predictor.open(every[k][1])
 
-    opened = read_ahead(_caught(open_scene), len(every))
+    opened = read_ahead(caught(open_scene), len(every))
     for (name, files), read in zip(every, opened, strict=True):
         try:
             yield read if isinstance(read, FileFault) else _seen_map(predictors, pooled, (name, files), read, by)
@@ -237,7 +238,7 @@ def _in_groups(
     seen: Callable[[Sequence[tuple[str, Files]], Sequence[Any]], Iterator[Seen]],
 ) -> Iterator[Sight]:
     """What is `seen` of scenes, `size` at most with images of one shape together, in order; faults as they are."""
-    images = zip(every, read_ahead(_caught(read), len(every)), strict=True)
+    images = zip(every, read_ahead(caught(read), len(every)), strict=True)
     for group in grouped(images, size, key=lambda one: np.shape(one[1])):
         scenes, found = zip(*group, strict=True)
         yield from found if isinstance(found[0], FileFault) else seen(scenes, found)
@@ -246,16 +247,6 @@ def _in_groups(
 def shown_region(reader: SceneReader, files: Files) -> Region | None:
     """What of a scene is shown, and seen by an encoder without a run: the middle of a raster; None: all of a photo."""
     return middle(reader.grid(files).size, _LARGEST) if reader.by_windows(files) else None
-
-
-def _caught(read: Callable[[int], Any]) -> Callable[[int], Any]:
-    def attempt(index: int) -> Any:
-        try:
-            return read(index)
-        except FileFault as fault:
-            return fault
-
-    return attempt
 
 
 # ---------------------------------------------------------------------------------------------------------- the choice

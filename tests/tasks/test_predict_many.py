@@ -20,7 +20,7 @@ from torch import Tensor
 from semikit.core.task import Inference, Predicted
 from semikit.errors import DataError, FileFault, InputError
 from semikit.inference.journal import JOURNAL
-from semikit.inference.many_files import Failures, find_sources
+from semikit.inference.many_files import caught, find_sources
 from semikit.inference.map_files import MapPredict
 from semikit.inference.predict_classes import ClassPredict, predict_classes
 from semikit.inference.predict_maps import predict_maps
@@ -294,8 +294,7 @@ def test_threads_that_fail_keep_the_order(tmp_path: Path) -> None:
             raise FileFault("bad", str(index), "", "")
         return index
 
-    failures = Failures(tmp_path, 50, fail_fast=False)
-    found = [int(item.file) if isinstance(item, FileFault) else item for item in read_ahead(failures.catch(read), 50)]
+    found = [int(item.file) if isinstance(item, FileFault) else item for item in read_ahead(caught(read), 50)]
     assert found == list(range(50))
 
 

@@ -66,7 +66,7 @@ def read_coco(files: Sequence[Path]) -> LabelSet:
             images += _images(raw, names, path, part, boxes, flat)
             _place_images(folders, part, path, raw)
     refuse_nothing(images, files[0], "image")
-    drawn = sum(len(image.drawing.areas) for image in images if isinstance(image.drawing, Areas))
+    drawn = sum(len(image.areas) for image in images)
     if boxes and drawn == len(boxes):
         raise DataError(f"{files[0]} holds boxes only, no outlines: masks cannot be drawn from it. {_REMEDY}")
     notices = [f"{len(boxes)} annotations are boxes without an outline, whose pixels do not count: {some(boxes)}"]

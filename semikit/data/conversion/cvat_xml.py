@@ -64,7 +64,7 @@ def read_cvat(files: Sequence[Path], source: Path) -> LabelSet:
         inner = " ".join(path.relative_to(source).with_suffix("").parts) if len(read) > 1 else "train"
         images += _images(root, path, inner, skipped)
     refuse_nothing(images, source, "image in an xml of CVAT")
-    used = {area.label for image in images for area in _areas_of(image) if area.label is not None}
+    used = {area.label for image in images for area in image.areas if area.label is not None}
     labels = tuple(dict.fromkeys([*listed, *sorted(used)]))
     rule = "areas lie as their layers do (z_order), later ones on top"
     others = [str(path) for path in files if path not in read and not path.name.endswith(BESIDE)]
@@ -90,11 +90,6 @@ def _images(root: Element, path: Path, part: str, skipped: list[str]) -> Iterabl
             size = int(element.attrib["height"]), int(element.attrib["width"])
             areas, name = Areas(tuple(_areas(element, where, skipped))), str(element.attrib["name"])
         yield LabeledImage(name, areas, path, part_named(element.get("subset") or part), size, beside(path, name))
-
-
-def _areas_of(image: LabeledImage) -> tuple[Area, ...]:
-    assert isinstance(image.drawing, Areas)
-    return image.drawing.areas
 
 
 def _areas(image: Element, where: str, skipped: list[str]) -> Iterable[Area]:

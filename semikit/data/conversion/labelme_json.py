@@ -103,13 +103,7 @@ def _size(raw: tuple[Any, Any]) -> tuple[int, int] | None:
 
 
 def _labels(images: Iterable[LabeledImage], source: Path) -> tuple[str, ...]:
-    found = {
-        area.label
-        for image in images
-        if isinstance(image.drawing, Areas)
-        for area in image.drawing.areas
-        if area.label is not None
-    }
+    found = {area.label for image in images for area in image.areas if area.label is not None}
     listed = _base(source) / _NAMES
     known = [line for line in text_lines(listed) if line != _IGNORE] if listed.is_file() else []
     return tuple(dict.fromkeys([*known, *sorted(found)]))

@@ -268,6 +268,11 @@ class LabeledImage:
     size: Size | None = None
     file: Path | None = None
 
+    @property
+    def areas(self) -> tuple[Area, ...]:
+        """Those that its mask is made from; none where it is made otherwise."""
+        return self.drawing.areas if isinstance(self.drawing, Areas) else ()
+
 
 @final
 @dataclass(frozen=True)

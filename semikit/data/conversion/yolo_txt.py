@@ -76,7 +76,7 @@ def read_yolo(source: Path) -> LabelSet:
             stem = path.relative_to(folder).with_suffix("").as_posix()
             images.append(LabeledImage(f"{stem}.jpg", drawing, path, part))
     refuse_nothing(images, source, "label file of YOLO (labels/*.txt)")
-    if boxes and sum(len(_areas_of(image)) for image in images) == len(boxes):
+    if boxes and sum(len(image.areas) for image in images) == len(boxes):
         raise DataError(f"{source}: all lines are boxes (class, centre, size), no outlines; masks cannot be drawn.")
     notices = [f"{len(bad)} lines cannot be read and are left out: {some(bad)}"] if bad else []
     if boxes:
@@ -84,11 +84,6 @@ def read_yolo(source: Path) -> LabelSet:
     folders: dict[str, Path] = {part: folder for part, _, folder in places if folder is not None}
     known = names or tuple(f"class {number}" for number in range(largest + 1))
     return LabelSet("YOLO txt", known, images, "of overlapping areas the smaller lies on top", folders, notices)
-
-
-def _areas_of(image: LabeledImage) -> tuple[Area, ...]:
-    assert isinstance(image.drawing, Areas)
-    return image.drawing.areas
 
 
 Place = tuple[PART, Path, Path | None]
