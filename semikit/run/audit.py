@@ -16,7 +16,7 @@ from semikit.core.network import Network
 from semikit.core.task import Inference, Progress, Task
 from semikit.data.palette import palette
 from semikit.data.samples import Samples, spread
-from semikit.errors import DataError, InputError
+from semikit.errors import DataError, InputError, some
 from semikit.files import OUTPUT, make_folder, short_name, write_table, write_text
 from semikit.inference.contact_sheets import drawn_sheet
 from semikit.inference.inspection import Examined
@@ -91,6 +91,7 @@ def audit(
         raw, given = _alone(read_begun(place))
         parts = _trained(place, raw, folder / _FOLDS, task, folds, inference, reporter)
         notices += [f"the networks have nothing of {given}, which may have learned these labels"] if given else []
+        notices += _seen_by_none(samples, indices, metadata["class_names"])
     asked = _Asked(task, metadata, inference, samples, parts, progress or default_progress())
     found = asked.counted()
     tables = asked.tables(found)
@@ -230,6 +231,16 @@ def _alone(raw: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     distilled = teacher["run"] if isinstance(teacher, Mapping) else None
     above = {"train": {"start_from": None}, **({"method": {"teacher": "ema"}} if distilled else {})}
     return merge(raw, above), " and ".join(str(run) for run in (begun, distilled) if run)
+
+
+def _seen_by_none(samples: Samples, indices: Sequence[int], names: Sequence[str]) -> list[str]:
+    """At most one notice: classes of whole images with one label, which lies in the part that is left out."""
+    labels = getattr(samples, "labels", None)
+    if labels is None:
+        return []
+    alone = [names[k] for k in np.flatnonzero(np.bincount(labels[list(indices)], minlength=len(names)) == 1)]
+    what = f"{some(alone)}: of a class with one label the network that is asked about it has seen none"
+    return [f"{what}, and contradicts it"] if alone else []
 
 
 def _trained(

@@ -14,8 +14,11 @@ from PIL import Image
 
 import semikit as library
 from semikit.cli.app import run
+from semikit.data.label_spec import load_labels
+from semikit.data.labeled_images import open_labeled
 from semikit.inference.inspection import Examined
 from semikit.inference.label_quality import LabelAudit, average_confidence, phase_shift, suggested
+from semikit.run.audit import _seen_by_none
 
 Call = Callable[..., Any]
 Runs = dict[str, Path]
@@ -189,6 +192,16 @@ class TestCommand:
         assert (stopped.code, stopped.err) == (130, told)
         raw = yaml.safe_load(Path("audit/folds/1-of-2/config.yaml").read_text())
         assert (raw["train"]["start_from"], raw["method"]["teacher"]) == (None, "ema"), "they have seen the labels"
+
+    def test_a_class_with_one_label_is_said(self, small: Any) -> None:
+        train = open_labeled(load_labels(small["cls"][1])).train
+        places = [np.flatnonzero(train.labels == k) for k in range(3)]
+        labelled = [*places[0][:2], places[1][0], *places[2][:3]]
+        (told,) = _seen_by_none(train, labelled, ("a", "b", "c"))
+        assert (
+            told == "b: of a class with one label the network that is asked about it has seen none, and contradicts it"
+        )
+        assert _seen_by_none(train, range(len(train)), ("a", "b", "c")) == []
 
     def test_of_pairs_both_dates_are_named_and_from_python_the_same(self, runs: Runs, tmp_path: Path) -> None:
         tables, notices = library.audit(runs["cd"], out=tmp_path / "audit", device="cpu")
