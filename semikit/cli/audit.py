@@ -16,7 +16,7 @@ _SHOWN = 12
 
 
 def audit(
-    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(help="A run folder (or: last).", metavar="RUN")],
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder, or an unfinished audit.")] = Path("audit"),
     n: Annotated[int, typer.Option("-n", help="Images that are drawn; the table has all.")] = 50,
     folds: Annotated[

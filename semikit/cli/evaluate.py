@@ -16,7 +16,9 @@ from semikit.run.folder import existing_run
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder, a weights file, or a released checkpoint (.pth).")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder (or: last), a weights file, or a released checkpoint (.pth).")
+    ],
     dataset: o.Dataset = None,
     data: o.Data = None,
     root: o.Root = None,

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, a weights file, or a released checkpoint (.pth).")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder (or: last), a weights file, or a released checkpoint (.pth).")
+    ],
     format: Annotated[str, typer.Option(help="onnx | torch (torch.export, .pt2)")] = "onnx",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The file (default: weights/best.onnx or best.pt2 of the run).")

@@ -17,7 +17,7 @@ def rank(
     places: Annotated[
         list[str],
         typer.Argument(
-            help="A run folder (not with --cold), and a folder of images or a pattern in quotes; cd: two.",
+            help="A run folder (or: last; not with --cold), and a folder of images or a pattern in quotes; cd: two.",
             metavar="[RUN] SOURCE [SOURCE_B]",
         ),
     ],

@@ -13,7 +13,9 @@ from semikit.run.folder import existing_run
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, also those of several seeds.", metavar="RUN...")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders (or: last), also those of several seeds.", metavar="RUN...")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page, an .html file.")] = Path("report.html"),
     images: Annotated[int, typer.Option(help="Validation images that are shown, at most; 0: none.")] = 48,
     data: o.Data = None,

@@ -56,11 +56,15 @@ def train(
     log: Annotated[str | None, typer.Option(help="Where numbers go too: wandb | mlflow | tensorboard (alone).")] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option("--from", "--start-from", help="Begin with the best weights of another run.", metavar="RUN"),
+        typer.Option(
+            "--from", "--start-from", help="Begin with the best weights of another run (or: last).", metavar="RUN"
+        ),
     ] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="Distil: pseudo-labels of a finished run, whose network stays as it is.", metavar="RUN"),
+        typer.Option(
+            help="Distil: pseudo-labels of a finished run (or: last), whose network stays as it is.", metavar="RUN"
+        ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that decode and crop, for each GPU.")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Processes of this machine, one a GPU (torchrun).")] = None,
