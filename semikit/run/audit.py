@@ -238,7 +238,8 @@ def _seen_by_none(samples: Samples, indices: Sequence[int], names: Sequence[str]
     labels = getattr(samples, "labels", None)
     if labels is None:
         return []
-    alone = [names[k] for k in np.flatnonzero(np.bincount(labels[list(indices)], minlength=len(names)) == 1)]
+    counts = np.bincount(labels[list(indices)], minlength=len(names))
+    alone = [name for name, count in zip(names, counts, strict=True) if count == 1]
     what = f"{some(alone)}: of a class with one label the network that is asked about it has seen none"
     return [f"{what}, and contradicts it"] if alone else []
 
