@@ -138,8 +138,8 @@ def refuse_among_images(results: Iterable[Path], images: Iterable[Path], sources
         inside = next((place for place in searched if real.is_relative_to(place)), None)
         if str(real) in held or inside is not None:
             raise InputError(
-                f"{folder} {'holds' if str(real) in held else f'lies below {inside}, which holds'} the images to "
-                "predict; maps would lie among them and be taken for images the next time. Choose an -o outside of it."
+                f"{folder} {'holds' if str(real) in held else f'lies below {inside}, which holds'} the images; results "
+                "would lie among them and be taken for images the next time. Choose an -o outside of it."
             )
 
 

@@ -21,6 +21,7 @@ from semikit.files import OUTPUT, make_folder, short_name, write_table, write_te
 from semikit.inference.contact_sheets import drawn_sheet
 from semikit.inference.inspection import Examined
 from semikit.inference.label_quality import LabelAudit, average_confidence, suggested
+from semikit.inference.many_files import refuse_among_images
 from semikit.inference.pictures import (
     Example,
     Pixels,
@@ -78,6 +79,7 @@ def audit(
             raise
         raise DataError(f"{error} Labels that lie elsewhere, all of them, are audited by --data.") from error
     samples, indices = task.labeled()
+    refuse_among_images([folder / "sheet.png"], *_places(samples, indices))
     known = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() and folds is None else []
     learned = len({samples.names[k] for k in indices}.intersection(known))
     notice = f"the run learned from {learned} of these {len(indices)} labels, and finds fewer of their errors"
@@ -115,6 +117,12 @@ def _refuse(run: Path, out: Path, n: int, folds: int | None, data: Place | None)
         raise InputError(f"--folds trains as a run folder says, with its own data: {what}.")
     if out.is_file() or (out.is_dir() and any(one.name not in (_FOLDS, *_DRAWN) for one in out.iterdir())):
         raise InputError(f"{out} is not an empty folder. Choose another -o, or remove it to audit anew.")
+
+
+def _places(samples: Samples, indices: Sequence[int]) -> tuple[list[Path], list[str]]:
+    """The files of images, and the folders that their names count from."""
+    files = {file: samples.names[k].count("/") for k in indices for file in samples.files(k)}
+    return [*files], [*{str(file.parents[min(depth, len(file.parents) - 1)]) for file, depth in files.items()}]
 
 
 @final

@@ -229,6 +229,8 @@ class TestMistakes:
             (semikit("audit", runs["seg"], "-o", "full"), "full is not an empty folder. Choose another -o"),
             (semikit("audit", runs["seg"], "--folds", "3", "--data", small["seg"][1]), "leave out --data"),
             (semikit("audit", runs["seg"], "--folds", "3"), "give at most 2"),
+            (semikit("audit", runs["seg"], "-o", small["seg"][1].parent / "train/images/a"), "results would lie among"),
+            (semikit("audit", runs["cls"], "-o", small["cls"][1].parent / "train/a"), "results would lie among"),
             (semikit("audit", runs["seg"], "-n", "0"), "-n 0: give how many images are drawn, 1 or more"),
             (
                 semikit("audit", runs["seg"], "--folds", "1"),

@@ -336,7 +336,7 @@ class TestOutputAmongImages:
         source = tmp_path / "in"
         photos.save(source / "x.jpg", np.zeros((28, 28, 3)))
         photos.save(source / "sub/y.jpg", np.zeros((28, 28, 3)))
-        with pytest.raises(InputError, match="the images to predict; maps would lie among them"):
+        with pytest.raises(InputError, match="the images; results would lie among them"):
             predicted(task, source, source / place)
         assert names(source) == ["sub", "x.jpg"]
 
@@ -344,18 +344,18 @@ class TestOutputAmongImages:
         source = tmp_path / "in"
         photos.save(source / "x.jpg", np.zeros((28, 28, 3)))
         (tmp_path / "link").symlink_to(source)
-        with pytest.raises(InputError, match="maps would lie among them"):
+        with pytest.raises(InputError, match="results would lie among them"):
             predicted("seg", source, tmp_path / "link")
-        with pytest.raises(InputError, match="maps would lie among them"):
+        with pytest.raises(InputError, match="results would lie among them"):
             predicted("seg", tmp_path / "link", source / "maps")
 
     @pytest.mark.parametrize("source", ["in/x.jpg", "in/*.jpg", "**/*.jpg"])
     def test_of_a_file_and_of_patterns(self, tmp_path: Path, source: str) -> None:
         photos.save(tmp_path / "in/x.jpg", np.zeros((28, 28, 3)))
-        with pytest.raises(InputError, match="maps would lie among them"):
+        with pytest.raises(InputError, match="results would lie among them"):
             predicted("seg", tmp_path / source, tmp_path / "in")
         if "**" in source:
-            with pytest.raises(InputError, match="maps would lie among them"):
+            with pytest.raises(InputError, match="results would lie among them"):
                 predicted("seg", tmp_path / source, tmp_path / "out")
         else:
             assert predicted("seg", tmp_path / source, tmp_path / "in/out").count == 1
@@ -363,7 +363,7 @@ class TestOutputAmongImages:
     def test_subfolders_that_lead_back(self, tmp_path: Path) -> None:
         """in/in/x.jpg predicted from `in` with -o . would be in/x.png."""
         photos.save(tmp_path / "in/in/x.jpg", np.zeros((28, 28, 3)))
-        with pytest.raises(InputError, match="maps would lie among them"):
+        with pytest.raises(InputError, match="results would lie among them"):
             predicted("seg", tmp_path / "in", tmp_path)
 
     def test_a_table_is_no_image(self, tmp_path: Path) -> None:
