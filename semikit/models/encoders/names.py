@@ -33,6 +33,15 @@ NVIDIA = "NVIDIA Source Code License (non-commercial)"
 EUPE = "FAIR-NonCommercial-Research"
 RADIO = "NVIDIA-Open-Model"
 
+NORMALISATIONS = {
+    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "CLIP": ((0.481, 0.458, 0.408), (0.269, 0.261, 0.276)),
+    "satellite": ((0.43, 0.411, 0.296), (0.213, 0.156, 0.143)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""What images in 0..1 are normalised by, mean and standard deviation of red, green and blue, to three digits."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,8 @@ class Entry:
     """One encoder: millions of parameters without classifier, patch (0: levels of several strides), weights' licence.
 
     `source` is the model's name in timm; for `library` transformers it is the repository on huggingface.co. `package`
-    is the Python package that brings the weights, where they are from no hub.
+    is the Python package that brings the weights, where they are from no hub; `normalisation` is one of
+    `NORMALISATIONS`.
     """
 
     source: str
@@ -49,6 +59,7 @@ class Entry:
     licence: str = "Apache-2.0"
     library: Literal["timm", "transformers"] = "timm"
     package: str = ""
+    normalisation: str = "ImageNet"
 
     @property
     def repository(self) -> str:
@@ -82,20 +93,22 @@ ENCODERS: dict[str, Entry] = {
     "dinov3-small-plus": Entry("vit_small_plus_patch16_dinov3.lvd1689m", 28.7, 16, "DINOv3"),
     "dinov3-base": Entry("vit_base_patch16_dinov3.lvd1689m", 85.6, 16, "DINOv3"),
     "dinov3-large": Entry("vit_large_patch16_dinov3.lvd1689m", 303.1, 16, "DINOv3"),
-    "dinov3-large-sat": Entry("vit_large_patch16_dinov3.sat493m", 303.1, 16, "DINOv3"),
+    "dinov3-large-sat": Entry("vit_large_patch16_dinov3.sat493m", 303.1, 16, "DINOv3", normalisation="satellite"),
     "dinov3-7b": Entry("vit_7b_patch16_dinov3.lvd1689m", 6716.0, 16, "DINOv3"),
-    "dinov3-7b-sat": Entry("vit_7b_patch16_dinov3.sat493m", 6716.0, 16, "DINOv3"),
+    "dinov3-7b-sat": Entry("vit_7b_patch16_dinov3.sat493m", 6716.0, 16, "DINOv3", normalisation="satellite"),
     "dinov3-huge-plus": Entry("vit_huge_plus_patch16_dinov3.lvd1689m", 840.5, 16, "DINOv3"),
     **{
         f"dinov3-convnext-{size}": Entry(f"convnext_{size}.dinov3_lvd1689m", millions, licence="DINOv3")
         for size, millions in {"tiny": 27.8, "small": 49.5, "base": 87.6, "large": 196.2}.items()
     },
     **{
-        f"tipsv2-{size}": Entry(f"vit_{size}_patch14_reg1_tipsv2.webli", millions, 14)
+        f"tipsv2-{size}": Entry(f"vit_{size}_patch14_reg1_tipsv2.webli", millions, 14, normalisation="none")
         for size, millions in {"base": 86.3, "large": 304.0, "so400m": 413.4, "giant": 1135.9}.items()
     },
     **{
-        f"radio-v{version}-{size}": Entry(f"vit_{size}_patch16_radio_v{version}.c_radio", millions, 16, RADIO)
+        f"radio-v{version}-{size}": Entry(
+            f"vit_{size}_patch16_radio_v{version}.c_radio", millions, 16, RADIO, normalisation="CLIP"
+        )
         for version, size, millions in (
             (3, "base", 86.5),
             (3, "large", 304.2),
@@ -113,20 +126,20 @@ ENCODERS: dict[str, Entry] = {
         f"eupe-convnext-{size}": Entry(f"convnext_{size}.eupe_lvd1689m", millions, licence=EUPE)
         for size, millions in {"tiny": 27.8, "small": 49.5, "base": 87.6}.items()
     },
-    "beit-base": Entry("beit_base_patch16_224.in22k_ft_in22k", 85.8, 16),
-    "beit-large": Entry("beit_large_patch16_224.in22k_ft_in22k", 303.4, 16),
+    "beit-base": Entry("beit_base_patch16_224.in22k_ft_in22k", 85.8, 16, normalisation="half"),
+    "beit-large": Entry("beit_large_patch16_224.in22k_ft_in22k", 303.4, 16, normalisation="half"),
     "beitv2-base": Entry("beitv2_base_patch16_224.in1k_ft_in22k", 85.8, 16),
     "beitv2-large": Entry("beitv2_large_patch16_224.in1k_ft_in22k", 303.4, 16),
-    "eva02-tiny": Entry("eva02_tiny_patch14_224.mim_in22k", 5.5, 14, "MIT"),
-    "eva02-small": Entry("eva02_small_patch14_224.mim_in22k", 21.6, 14, "MIT"),
-    "eva02-base": Entry("eva02_base_patch14_224.mim_in22k", 85.8, 14, "MIT"),
-    "eva02-large": Entry("eva02_large_patch14_224.mim_m38m", 303.3, 14, "MIT"),
-    "vit-tiny": Entry("vit_tiny_patch16_224.augreg_in21k", 5.5, 16),
-    "vit-small": Entry("vit_small_patch16_224.augreg_in21k", 21.7, 16),
-    "vit-base": Entry("vit_base_patch16_224.augreg_in21k", 85.8, 16),
-    "vit-large": Entry("vit_large_patch16_224.augreg_in21k", 303.3, 16),
+    "eva02-tiny": Entry("eva02_tiny_patch14_224.mim_in22k", 5.5, 14, "MIT", normalisation="CLIP"),
+    "eva02-small": Entry("eva02_small_patch14_224.mim_in22k", 21.6, 14, "MIT", normalisation="CLIP"),
+    "eva02-base": Entry("eva02_base_patch14_224.mim_in22k", 85.8, 14, "MIT", normalisation="CLIP"),
+    "eva02-large": Entry("eva02_large_patch14_224.mim_m38m", 303.3, 14, "MIT", normalisation="CLIP"),
+    "vit-tiny": Entry("vit_tiny_patch16_224.augreg_in21k", 5.5, 16, normalisation="half"),
+    "vit-small": Entry("vit_small_patch16_224.augreg_in21k", 21.7, 16, normalisation="half"),
+    "vit-base": Entry("vit_base_patch16_224.augreg_in21k", 85.8, 16, normalisation="half"),
+    "vit-large": Entry("vit_large_patch16_224.augreg_in21k", 303.3, 16, normalisation="half"),
     "mae-base": Entry("vit_base_patch16_224.mae", 85.8, 16, "CC-BY-NC-4.0"),
-    "clip-base": Entry("vit_base_patch16_clip_224.openai", 85.8, 16),
+    "clip-base": Entry("vit_base_patch16_clip_224.openai", 85.8, 16, normalisation="CLIP"),
     "sam-base": Entry("samvit_base_patch16.sa1b", 89.7, 16),
     "sam-large": Entry("samvit_large_patch16.sa1b", 308.3, 16),
     "resnet18": Entry("resnet18.a1_in1k", 11.2),
@@ -134,7 +147,7 @@ ENCODERS: dict[str, Entry] = {
     "resnet50": Entry("resnet50.a1_in1k", 23.5),
     "resnet101": Entry("resnet101.a1_in1k", 42.5),
     "resnet152": Entry("resnet152.a1_in1k", 58.1),
-    "xception65": Entry("xception65.ra3_in1k", 37.9),
+    "xception65": Entry("xception65.ra3_in1k", 37.9, normalisation="half"),
     **{
         f"mit-b{number}": Entry(f"nvidia/mit-b{number}", millions, licence=NVIDIA, library="transformers")
         for number, millions in enumerate((3.3, 13.2, 24.2, 44.1, 60.8, 81.4))
