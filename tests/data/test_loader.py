@@ -144,9 +144,15 @@ def test_a_bug_stays_a_bug(workers: int) -> None:
 
 
 def test_a_dead_worker_is_told() -> None:
-    with pytest.raises(RunError, match=r"a data worker died .* fewer workers \(train\.workers=0\)"):
+    with pytest.raises(RunError, match=r"a data worker died .* fewer workers \(train\.workers=0\)") as caught:
         list(StepLoader([Stream("s", 2, 1)], dying, 0, range(2), 1))
     assert multiprocessing.active_children() == []
+    assert "__main__" not in str(caught.value)
+
+
+def test_where_processes_are_spawned_a_script_is_told_of_its_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "get_start_method", lambda: "spawn")
+    assert 'has to stand below `if __name__ == "__main__":`' in str(loader._dead_worker("killed"))
 
 
 def test_closing_early_ends_the_workers() -> None:

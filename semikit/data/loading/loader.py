@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from itertools import count, islice
+from multiprocessing import get_start_method
 from types import FrameType
 from typing import Any, Generic, TypeVar, final
 
@@ -198,6 +199,8 @@ def _begun(loader: DataLoader[_StepResult]) -> Any:
 
 def _dead_worker(how: str) -> RunError:
     why = "Most often memory or /dev/shm was full: use fewer workers (train.workers=0) or a smaller batch."
+    if get_start_method() != "fork":  # a new process runs the script that began it from the top
+        why += ' Of a script the call has to stand below `if __name__ == "__main__":`, or is given workers=0.'
     return RunError(f"a data worker died ({how}). {why}")
 
 
