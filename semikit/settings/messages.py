@@ -24,6 +24,7 @@ _EXPECTED = {
     "finite_number": "a finite number",
 }
 _CONTAINERS = {"tuple_type": "a list", "list_type": "a list", "set_type": "a list"}
+_BOUNDS = {"less_than", "less_than_equal", "greater_than", "greater_than_equal"}
 _MAPPINGS = {"dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"}
 
 
@@ -101,6 +102,7 @@ def _sentence(path: str, items: list[dict[str, Any]], owner: list[type[BaseModel
     if kind in {"value_error", "assertion_error"}:
         reason = item["msg"].partition(", ")[2]
         return f"invalid value for key '{path}': {reason}" if path else reason
+    items = [item for item in items if item["type"] in _BOUNDS] or items  # a number out of bounds hears of these alone
     expected = " or ".join(dict.fromkeys(_expected(item) for item in items))
     word = "type" if any(_is_type(item["type"]) for item in items) else "value"
     return f"invalid {word} for key '{path}': expected {expected}, got {_shown(item['input'])}{_hint(items)}"

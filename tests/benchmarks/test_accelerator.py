@@ -29,6 +29,7 @@ def python(code: str, *arguments: object) -> tuple[str, ...]:
     return (sys.executable, "-S", "-c", code, *map(str, arguments))
 
 
+@pytest.mark.long
 def test_parts_are_recorded_however_they_end(tmp_path: Path) -> None:
     out, saved, late = tmp_path / "out", tmp_path / "saved", tmp_path / "late"
     seen = f"import json; assert len(json.load(open({str(out / 'report.json')!r}))['parts']) == 1"

@@ -119,6 +119,7 @@ def test_it_is_the_step_of_training() -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.long
 def test_the_wide_network_compiles_with_the_method_as_one_graph() -> None:
     plain, compiled = made("unimatch_v2"), made("unimatch_v2")
     compiled.stepper.forward = torch.compile(compiled.method, fullgraph=True, backend="aot_eager")

@@ -324,9 +324,10 @@ def _whole_pairs(name: str, root: Path, lists: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "told"),
     [
-        (
+        pytest.param(
             "levir-5%-dinov2-s",
             ("356 labelled · 6764 unlabelled · 1024 validation · 2048 test", "50700 iterations of 8 + 8"),
+            marks=pytest.mark.long,
         ),
         pytest.param(
             "whu-20%-dinov2-b",

@@ -250,6 +250,7 @@ def test_images_are_chosen_from_every_order_and_class() -> None:
     assert chosen([], 5) == []
 
 
+@pytest.mark.long
 def test_pictures_stay_below_their_budget() -> None:
     album, taken = Album([[0, 0, 0], [255, 0, 0], [0, 255, 0]], budget=1_000_000), 0
     noise = np.random.default_rng(1).integers(-1, 3, (400, 500))

@@ -163,7 +163,8 @@ def test_a_pass_that_is_not_recorded() -> None:
     assert all(norm.track_running_stats for norm in batch_norms(saving))
 
 
-@pytest.mark.parametrize("kind", ["vit", pytest.param("resnet", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_compiled(kind: str) -> None:
     plain, saving, images = segmenters(kind)
     for network in (plain, saving):  # drop path draws other numbers when compiled

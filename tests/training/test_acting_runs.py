@@ -96,7 +96,7 @@ def collapsed(photo_data: Path, icon_data: Path) -> Raw:
     ("raw_of", "remedies", "stops"),
     [
         (nothing_confident, ["class_quantile"], (3, 5)),
-        (lagging, ["ema_decay"], (10, 30)),
+        pytest.param(lagging, ["ema_decay"], (10, 30), marks=pytest.mark.long),
         (collapsed, ["class_quantile", "ramp"], (11, 13)),
     ],
 )

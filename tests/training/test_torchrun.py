@@ -100,6 +100,7 @@ def test_a_killed_process_ends_the_run_and_it_goes_on(
     ended(server, alone, 130)
 
 
+@pytest.mark.long
 def test_ctrl_c_saves(photo_data: Path, tmp_path: Path, server: Server) -> None:
     folder = tmp_path / "run"
     launcher = launched(server, photo_data, folder)

@@ -264,6 +264,7 @@ def test_a_damaged_scene(run: Run, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- real images
 
 
+@pytest.mark.long
 @pytest.mark.real_data("levir-cd")
 def test_nine_real_scenes(run: Run, tmp_path: Path) -> None:
     source = Path(os.environ["SEMIKIT_TEST_DATA"]) / "levir-cd"
