@@ -3,7 +3,7 @@
 Tasks: seg, cd
 Paper: arXiv 2203.03884
 Cost: 1.4
-For: classes that are seldom labelled with confidence
+For: classes that are seldom labelled with confidence; a pretrained network, for its first labels count too
 """
 
 from __future__ import annotations
