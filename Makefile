@@ -24,7 +24,7 @@ docs: $(VENV)/.installed
 
 # The long trials of kills, broken files, hostile input, shared steps and compilation, and their counts: about an hour.
 faults: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/faults tests/training tests/augment tests/models tests/reproduce tests/cli tests/accelerator tests/tasks tests/data tests/benchmarks -m "long or not long" \
+	$(BIN)/python -m pytest tests/faults tests/training tests/augment tests/models tests/reproduce tests/cli tests/accelerator tests/tasks tests/data tests/benchmarks tests/contracts -m "long or not long" \
 	  --timeout=7200 --numprocesses $(WORKERS) --dist loadfile
 
 # The step of each task beside the form of public code in fp32 and in bf16, with what is aimed at; short whole runs, and a

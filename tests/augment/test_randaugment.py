@@ -248,6 +248,7 @@ def test_the_same_calls_for_all_draws() -> None:
     assert len(totals) == 1
 
 
+@pytest.mark.long
 def test_compiles_as_one_graph() -> None:
     images, draws = pictures(), draw_ops(np.random.default_rng(0), 12, (32, 32), USB)
     compiled = torch.compile(randaugment, fullgraph=True, backend="aot_eager")

@@ -24,8 +24,8 @@ NAMES = METHODS.names()
 METHODS_PAGE = (Path(__file__).parents[2] / "docs/methods.md").read_text(encoding="utf-8")
 SMALL = {"threshold": 0.6, "regions": 4, "queries": 8, "negatives": 4, "bank": 16, "width": 8}
 """What a tiny batch is learned with."""
-LARGE = ("augseg", "corrmatch", "imas", "u2pl")
-"""Methods that take many seconds to compile."""
+COMPILED = ("cps", "freematch", "simmatch", "unimatch_v1", "unimatch_v2")
+"""Methods that are compiled in `make test`; the others in `make faults`, for some take many seconds."""
 
 
 @dataclass
@@ -261,7 +261,7 @@ def test_the_balance_of_classes_counts_in_the_loss(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long) if name in LARGE else name for name in NAMES], indirect=True
+    "name", [name if name in COMPILED else pytest.param(name, marks=pytest.mark.long) for name in NAMES], indirect=True
 )
 def test_a_compiled_step_is_one_graph_and_the_same_step(make: Make, name: str) -> None:
     """Traced, but not translated to machine code."""
