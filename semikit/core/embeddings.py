@@ -1,7 +1,8 @@
-"""Features that are compared with one another, beside those that are classified (SimMatch, CoMatch)."""
+"""Features of a pass beside its logits: those that are classified, and those that are compared with one another."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -29,11 +30,24 @@ class _Mean(nn.ModuleList):
         return torch.stack([module(inputs) for module in self]).mean(dim=0)
 
 
+def classified(network: Network, *images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Logits (B_i, K) and the features (B_i, D) they are of, of several lists of images, from one call."""
+    logits, embedding = _pass(network, images)
+    return _parts(images, logits, embedding)
+
+
 def embedded(network: Network, projection: nn.Module, *images: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Logits (B_i, K) and features (B_i, width) of length 1 of several lists of images, from one call."""
-    sizes = [len(part) for part in images]
-    encoded = network.encode(torch.cat(images))
+    logits, embedding = _pass(network, images)
+    return _parts(images, logits, F.normalize(projection(embedding).float(), dim=1))
+
+
+def _pass(network: Network, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    encoded = network.encode(torch.cat(list(images)))
     embedding = network.embed(encoded)
-    logits = network.classify(embedding, encoded.size)
-    features = F.normalize(projection(embedding).float(), dim=1)
+    return network.classify(embedding, encoded.size), embedding
+
+
+def _parts(images: Sequence[Tensor], logits: Tensor, features: Tensor) -> list[tuple[Tensor, Tensor]]:
+    sizes = [len(part) for part in images]
     return list(zip(torch.split(logits, sizes), torch.split(features, sizes), strict=True))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from semikit.core.batch import Labeled, Prediction, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
 from semikit.core.counts import class_counts
+from semikit.core.embeddings import classified
 from semikit.core.feature_bank import ClassQueues
 from semikit.core.losses import UnlabeledLoss, masked_soft_cross_entropy
 from semikit.core.method import Method
@@ -101,11 +102,8 @@ class DASO(Method):
         """L_x + λ · L_u of blended labels + align_weight · L_align."""
         assert unlabeled is not None
         (strong,) = unlabeled.strong
-        encoded = self.student.encode(torch.cat([labeled.images, unlabeled.weak, strong]))
-        embedding = self.student.embed(encoded)
-        sizes = [len(labeled.images), len(unlabeled.weak), len(strong)]
-        pred_labeled, pred_weak, pred_strong = torch.split(self.student.classify(embedding, encoded.size), sizes)
-        _, z_weak, z_strong = torch.split(embedding, sizes)
+        views = classified(self.student, labeled.images, unlabeled.weak, strong)
+        (pred_labeled, _), (pred_weak, z_weak), (pred_strong, z_strong) = views
         with torch.no_grad():
             features = self.teacher.embed(self.teacher.encode(labeled.images))
         with torch.autocast(strong.device.type, enabled=False):

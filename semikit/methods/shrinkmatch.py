@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from semikit.core.alignment import AlignmentSettings
 from semikit.core.batch import Labeled, Prediction, Pseudo, Requirements, RunInfo, StepResult, Target, Unlabeled
 from semikit.core.draws import torch_seeded
+from semikit.core.embeddings import classified
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.network import Network
@@ -92,10 +93,8 @@ class ShrinkMatch(Method):
         """L_x + λ · (L_u of certain images + that of uncertain ones)."""
         assert unlabeled is not None
         (strong,) = unlabeled.strong
-        encoded = self.student.encode(torch.cat([labeled.images, unlabeled.weak, strong]))
-        embedding = self.student.embed(encoded)
-        sizes = [len(labeled.images), len(unlabeled.weak), len(strong)]
-        pred_labeled, pred_weak, pred_strong = torch.split(self.student.classify(embedding, encoded.size), sizes)
+        views = classified(self.student, labeled.images, unlabeled.weak, strong)
+        (pred_labeled, _), (pred_weak, _), (pred_strong, features) = views
         with torch.no_grad():
             classes = self.rule.aligned(pred_weak, unlabeled.valid, (pred_labeled, labeled))
             confidence, labels = classes.max(dim=1)
@@ -103,7 +102,7 @@ class ShrinkMatch(Method):
         loss_x = self.supervised_loss(pred_labeled, labeled)
         target = pseudo.views[0]
         loss_u = self.unlabeled_loss(pred_strong, target)
-        shrunk = shrunk_cross_entropy(self.head(embedding[-len(strong) :]), classes, self.enough)
+        shrunk = shrunk_cross_entropy(self.head(features), classes, self.enough)
         loss_shrunk = self.unlabeled_loss.weight * self._uncertain(shrunk * confidence, target)
         return self.unlabeled_loss.combine(loss_x, loss_u, labeled, pseudo.weak, loss_shrunk=loss_shrunk)
 

@@ -13,10 +13,8 @@ import numpy as np
 
 from semikit.files import OUTPUT, write_atomically, write_json, write_table
 from semikit.reports.records import Entry, RunRecord
-from semikit.run.grid import runs_in
+from semikit.run.grid import BASE, LORA, runs_in
 
-BASE = "supervised"
-"""The method that learns from labels alone, in whose labels the others are counted."""
 _NONE = 0.05
 """Points that are shown as 0.0."""
 _POWERS = (0.0, *np.geomspace(0.05, 2, 200).tolist())
@@ -130,7 +128,7 @@ def spoken(rows: Sequence[BudgetRow], fits: Mapping[str, Fit], metric: str) -> l
         about = f"about {gain:+.1f} {metric} by the fit{_noise(of, gain)}"
         what = about if gain > _NONE else "nothing by the fit: more labels did not bring more here"
         said.append(f"{method}: twice the labels ({most}) would bring {what}.")
-    others = [row for row in rows if not row.method.startswith(BASE) and row.labels in base]
+    others = [row for row in rows if row.method.removesuffix(LORA) != BASE and row.labels in base]
     said += [_worth(row, base[row.labels], list(base), fits.get(BASE), metric) for row in others]
     if not base:
         said.append(f"What the unlabelled images bring is seen beside {BASE}: add it to --methods.")

@@ -77,7 +77,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
     """What the start panel says of a run in so many processes."""
     config, counts, schedule = run.config, run.task.counts, run.schedule
     train, network, teacher = config.train, run.network, getattr(config.method, "teacher", None)
-    weights = run.config.train.class_weights
+    weights, rounds = run.config.train.class_weights, rounds_of(config)
     asked = build.requirements_of(config)
     step = describe_step(train, processes, asked.unlabeled)
     draws = schedule.iterations * train.batch
@@ -91,12 +91,13 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         **run.task.facts(),
         "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
         **({"held out": _held_out(len(run.task.calibration), counts.labeled)} if run.task.calibration else {}),
-        "method": config.method_name + (" · 2 networks are trained, the first is kept" if asked.students > 1 else ""),
+        "method": config.method_name
+        + (f" · {asked.students} networks are trained, the first is kept" if asked.students > 1 else ""),
         **({"class weights": weights_line(weights)} if isinstance(weights, dict) else {}),
         "encoder": f"{config.model.encoder} · {encoder / 1e6:.1f} M of {parameters / 1e6:.1f} M parameters",
         "weights": f"{config.model.weights}{_origin(config.model)} · licence: {licence_line(config.model)}",
         **({"teacher": f"{teacher.run}, frozen"} if isinstance(teacher, GivenTeacher) else {}),
-        **({"rounds": _rounds(rounds_of(config))} if rounds_of(config) else {}),
+        **({"rounds": _rounds(rounds)} if rounds else {}),
         **({"from": train.start_from} if train.start_from else {}),
         "length": f"{schedule.iterations} iterations of {step}, "
         f"{schedule.iterations / schedule.per_epoch:.1f} epochs; the time left is shown once some are timed",

@@ -17,7 +17,8 @@ from semikit.run.recipes import merge
 
 Key = tuple[str, int, int]
 """Method, number of labels, seed. NAME+lora is the method NAME with an encoder that is adapted by LoRA."""
-LORA, RANK = "+lora", 8
+BASE, LORA, RANK = "supervised", "+lora", 8
+"""The method that learns from labels alone, in whose labels the others are counted; the ending and rank of LoRA."""
 
 
 def runs_in(folder: Path, file: str) -> dict[Key, Path]:
@@ -77,7 +78,7 @@ def grid_of(
     def composed(method: str, number: int) -> dict[str, Any]:
         return asked(task, **with_method(method, options), labels=number, seed=0)[0]
 
-    methods = methods or _compared(composed("supervised", labels[0]))
+    methods = methods or _compared(composed(BASE, labels[0]))
     wanted = [(method, n, seed) for seed, n, method in product(check_seeds(seeds), labels, dict.fromkeys(methods))]
     folder = out or Path("runs", "budget", str(composed(*wanted[0][:2])["name"]))
     begun, ended = (runs_in(folder, file) for file in ("config.yaml", "results.json"))
@@ -92,8 +93,7 @@ def _compared(raw: Mapping[str, Any]) -> list[str]:
     """The methods that are compared where none are named."""
     from semikit.models.encoders.create import adapts
 
-    base = "supervised"
-    return [base, *([f"{base}{LORA}"] if adapts(_resolved(base, raw).model) else []), "unimatch_v2"]
+    return [BASE, *([f"{BASE}{LORA}"] if adapts(_resolved(BASE, raw).model) else []), "unimatch_v2"]
 
 
 def _resolved(method: str, raw: Mapping[str, Any]) -> Any:

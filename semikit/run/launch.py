@@ -146,10 +146,10 @@ def arguments_of(given: Mapping[str, Any], folder: Path, file: Path) -> list[str
     arguments = ["train", given["task"]]
     for name, value in flags.items():
         flag = f"--{name.replace('_', '-')}"
-        if name in ("accept_data_changes", "accept_licence"):
-            arguments += [flag] if value else []
-        elif name == "compile":  # whose flag says no mode
+        if name == "compile":  # whose flag says no mode
             arguments.append(f"train.compile={str(value).lower()}")
+        elif isinstance(value, bool):
+            arguments += [flag] if value else []
         else:
             values = value if isinstance(value, list | tuple) else [value]
             arguments += [text for item in values for text in (flag, str(item))]

@@ -1,4 +1,4 @@
-"""Methods that take several runs: those before a run's own are trained in its sub-folders (docs/design/0031)."""
+"""Methods that take several runs: those before a run's own are trained in its sub-folders (docs/design/0030)."""
 
 from __future__ import annotations
 
