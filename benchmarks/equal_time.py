@@ -1,13 +1,14 @@
 """All methods on real photographs, each for the same processor time.
 
     SEMIKIT_TEST_DATA=… python -m benchmarks.equal_time --out runs/equal [--only camvid,levir,cifar10] [--minutes 5]
-        [--methods fixmatch,unimatch_v2] [--seeds 0,1] [--report]
+        [--methods fixmatch,unimatch_v2] [--seeds 0,1] [--start runs/photographs] [--report]
 
 Data, labels, network and recipe are those of benchmarks/photographs.py (efficientnet-lite0 from ImageNet weights); the
-settings of each method are its own, as published. How many steps a method makes in the time is measured first, as in
-benchmarks/methods.py; evaluations, three a run, do not count. One run after the other, one thread; the network that was
-best on val is scored on test once. What has ended is kept. Methods of several runs (stpp) are left
-out. Writes report.md.
+settings of each method are its own, as published. With --start all begin with the network that the same labels alone
+taught there, with the same seed, and share its data. How many steps a method makes in the time is measured first, as
+in benchmarks/methods.py; evaluations, three a run, do not count. One run after the other, one thread; the network that
+was best on val is scored on test once. What has ended is kept. Methods of several runs (stpp) are left out. Writes
+report.md.
 """
 
 from __future__ import annotations
@@ -15,15 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.methods import cost_of, of_one_run
-from benchmarks.photographs import GRID, prepare
+from benchmarks.photographs import GRID, SUPERVISED, described, prepare, train
 from semikit.cli.train import passed_on
 from semikit.registry import METHODS
 
@@ -32,12 +30,11 @@ _TIMED, _EVALUATIONS = 6, 3
 
 def arguments(study: str, data: Path, seed: int) -> list[str]:
     """What `semikit train` is given, but for method, seed and the number of steps."""
-    known = data / "data.yaml"
     base = list(GRID[study].base)
     for flag in ("--iterations", "--eval-every"):
         at = base.index(flag)
         del base[at : at + 2]
-    given = [GRID[study].task, "--data", str(known if known.exists() else data), *base, "--device", "cpu"]
+    given = [GRID[study].task, "--data", str(described(data)), *base, "--device", "cpu"]
     return [word.format(seed=seed, data=data) for word in given]
 
 
@@ -48,22 +45,6 @@ def steps_in(seconds: float, study: str, data: Path, method: str, known: Path) -
         times[method] = cost_of(_TIMED, **passed_on(arguments(study, data, 0)), method=method)[0]
         known.write_text(json.dumps(times, indent=1, sort_keys=True) + "\n")
     return max(_EVALUATIONS, round(seconds / times[method]))
-
-
-def train(words: Sequence[str], folder: Path) -> None:
-    """A run, unless it has ended."""
-    if (folder / "results.json").exists():
-        return
-    command = [sys.executable, "-m", "semikit", "train"]
-    if (folder / "config.yaml").exists():
-        words = [words[0], "--resume", str(folder)]
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-        words = [*words, "--out", str(folder)]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".log").open("a") as log:
-        done = subprocess.run([*command, *words], stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    print(folder, "ended" if done.returncode == 0 else f"failed, see {log.name}", flush=True)
 
 
 def report(out: Path, study: str) -> str:
@@ -100,18 +81,23 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS.names()))
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--start", type=Path, default=None, help="--out of benchmarks/photographs.py")
     parser.add_argument("--report", action="store_true", help="report only")
     given = parser.parse_args()
     studies = given.only.split(",")
     for seed in given.seeds.split(",") if not given.report else ():
         for study in studies:
-            data, task = given.out / "data" / study, GRID[study].task
+            data, task = (given.start or given.out) / "data" / study, GRID[study].task
+            alone = next(row for row, words in GRID[study].rows.items() if words == SUPERVISED)
+            start = () if given.start is None else ("--from", str(given.start / study / alone / f"seed-{seed}"))
             prepare(study, Path(os.environ["SEMIKIT_TEST_DATA"]), data)
             for method in of_one_run(given.methods.split(","), task):
                 steps = steps_in(60 * given.minutes, study, data, method, given.out / f"{study}.json")
                 words = [*arguments(study, data, int(seed)), "--method", method, "--seed", seed]
                 words += ["--iterations", str(steps), "--eval-every", str(-(-steps // _EVALUATIONS))]
-                train(words, given.out / study / method / f"seed-{seed}")
+                folder = given.out / study / method / f"seed-{seed}"
+                if not (folder / "results.json").exists():
+                    print(train([*words, *start], folder), flush=True)
     (given.out / "report.md").write_text("\n".join(report(given.out, study) for study in studies))
 
 

@@ -18,7 +18,6 @@ import csv
 import json
 import os
 import random
-import resource
 import shutil
 import statistics
 import subprocess
@@ -218,29 +217,34 @@ class Cell:
         ]
 
     def train(self) -> str:
-        """Start the run, or go on with it; returns what to print. The processor time of all starts is added up."""
+        """Start the run, or go on with it; returns what to print."""
         study = GRID[self.study]
-        command = [sys.executable, "-m", "semikit", "train", study.task]
-        if (self.folder / "config.yaml").exists():
-            command += ["--resume", str(self.folder)]
-        else:
-            data = self.out / "data" / self.study
-            command += ["--data", str(data / "data.yaml" if (data / "data.yaml").exists() else data)]
-            given = (*study.base, *study.rows[self.row], "--seed", "{seed}", "--out", str(self.folder))
-            command += [argument.format(seed=self.seed, data=data) for argument in given]
-        log = self.folder.parent / f"seed-{self.seed}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with log.open("a") as file:
-            child = subprocess.Popen(["nice", *command], stdout=file, stderr=file, env=environment)
-            _, status, used = os.wait4(child.pid, 0)
-        self._add_time(used)
-        return f"{self.study} {self.row} seed {self.seed}: {'ended' if status == 0 else f'failed, see {log}'}"
+        data = self.out / "data" / self.study
+        given = (*study.base, *study.rows[self.row], "--seed", "{seed}")
+        words = [argument.format(seed=self.seed, data=data) for argument in given]
+        return train([study.task, "--data", str(described(data)), *words], self.folder)
 
-    def _add_time(self, used: resource.struct_rusage) -> None:
-        path = self.folder.parent / f"seed-{self.seed}.cpu"
-        before = float(path.read_text()) if path.exists() else 0.0
-        path.write_text(f"{before + used.ru_utime + used.ru_stime:.1f}\n")
+
+def described(data: Path) -> Path:
+    """The data YAML in a folder, or the folder."""
+    return data / "data.yaml" if (data / "data.yaml").exists() else data
+
+
+def train(words: Sequence[str], folder: Path) -> str:
+    """`semikit train` with these words, or going on with the run in the folder, in one thread; returns what to print.
+    Beside the folder lie the log and the processor time of all starts.
+    """
+    command = ["nice", sys.executable, "-m", "semikit", "train", words[0]]
+    begun = (folder / "config.yaml").exists()
+    command += ["--resume", str(folder)] if begun else [*words[1:], "--out", str(folder)]
+    log, time = folder.with_name(f"{folder.name}.log"), folder.with_name(f"{folder.name}.cpu")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        child = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        _, status, used = os.wait4(child.pid, 0)
+    before = float(time.read_text()) if time.exists() else 0.0
+    time.write_text(f"{before + used.ru_utime + used.ru_stime:.1f}\n")
+    return f"{folder}: {'ended' if status == 0 else f'failed, see {log}'}"
 
 
 def missing(out: Path, studies: Sequence[str], rows: Sequence[str] | None, seeds: Sequence[int]) -> Iterator[Cell]:

@@ -20,7 +20,7 @@ from semikit.run.config import CHOSEN, Config, resolve
 from semikit.run.recipes import read_recipe
 
 Made = Mapping[str, Path]
-OF_SHORT_RUNS = read_recipe("presets", PRETRAINED, "seg")["methods"]["unimatch_v2"]["ema_decay"]
+OF_SHORT_RUNS = read_recipe("presets", PRETRAINED, "seg")["methods"]["all"]["ema_decay"]
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,23 @@ def test_what_a_recipe_changes_for_a_method_lies_just_above_it(tmp_path: Path) -
     assert (raw["train"]["batch"], raw["train"]["group"], raw["method"]["ohem"]) == (4, 4, None)
 
 
+def test_what_a_recipe_says_of_all_methods_is_for_those_that_have_it(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("methods: {all: {ema_decay: 0.9, threshold: 0.8}, fixmatch: {ema_decay: 0.7}}")
+    for name, found in {
+        "supervised": {"ema_decay": 0.9},
+        "fixmatch": {"ema_decay": 0.7, "threshold": 0.8},
+        "softmatch": {"ema_decay": 0.9},
+    }.items():
+        assert compose("seg", config=own, above={"method": {"name": name}})["methods"][name] == found
+    raw = compose(
+        "cls", config=own, above={"method": {"name": "fixmatch"}, "methods": {"all": {"forward": "separate"}}}
+    )
+    assert raw["methods"]["fixmatch"]["forward"] == "separate", "over what the recipe of the task says of one"
+    with pytest.raises(ConfigError, match=r"methods\.all: .*'treshold'.*threshold"):
+        compose("seg", above={"methods": {"all": {"treshold": 0.8}}})
+
+
 def test_a_data_set_and_a_recipe_of_another(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--dataset cityscapes, but the recipe is one of pascal"):
         compose("seg", "cityscapes", preset="pascal-92-dinov2-s")

@@ -288,7 +288,7 @@ def _average(known: Known) -> Choice | None:
         return None
     of_short = recipes.read_recipe("presets", PRETRAINED, known.config.task)
     if known.steps <= max(_SHORT, of_short["train"]["iterations"]):
-        decay = of_short["methods"]["unimatch_v2"]["ema_decay"]
+        decay = of_short["methods"]["all"]["ema_decay"]
     else:
         decay = max(before, 0.996 if known.steps >= _LONG else 0.993)
     reason = f"the run has {known.steps} steps, of which the average is to span about {1 / (1 - decay):.0f}"

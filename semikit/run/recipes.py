@@ -2,8 +2,8 @@
 
 Layers, each over the one before: the task's recipe (`configs/<task>.yaml`), the data set's
 (`configs/datasets/<name>.yaml`), a preset's or the user's own file, then flags and key=value. What a layer changes for
-one method (`by_method`) or encoder (`by_encoder`, patterns) lies just above it; a shipped recipe for several tasks says
-under `by_task` what differs.
+one method (`by_method`) or encoder (`by_encoder`, patterns) lies just above it; its `methods` are settings by method,
+those of `all` for each that has them; a shipped recipe for several tasks says under `by_task` what differs.
 
 A preset is a file of `configs/presets/`, or the recipe of a data set at one of its official splits with one of the
 encoders its `sizes` name: `pascal-92-dinov2-s`, or one of USB's recipes: `usb-fixmatch-cifar10-40`.
@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from semikit.errors import ConfigError, unknown
+from semikit.registry import METHODS
 from semikit.settings.yaml_text import parse
 
 RECIPES = Path(__file__).parents[1] / "configs"
 
 _VARIANTS = {"by_method": ("method", "name"), "by_encoder": ("model", "encoder")}
 """What a layer changes by a name, and where that name stands: section and key."""
+_ALL = "all"
+"""In place of a method's name, under `methods`."""
 _LENGTHS = ("iterations", "epochs")
 _OF_ENCODER = ("encoder_args", "encoder_layers", "output_stride", "decoder_widths")
 
@@ -150,7 +153,8 @@ def compose(
         _refuse_no_mappings(layer)
     _refuse_two_sets(_published(named), layers)
     named_by = {key: _first_name((above, *reversed(layers)), *place) for key, place in _VARIANTS.items()}
-    for layer in layers:
+    *below, above = (_for_method(layer, named_by["by_method"]) for layer in (*layers, above))
+    for layer in below:
         raw = merge(raw, {key: value for key, value in layer.items() if key not in _VARIANTS})
         for key, name in named_by.items():
             for pattern, variant in (layer.get(key) or {}).items():
@@ -159,6 +163,25 @@ def compose(
     if raw.get("task") != task:
         raise ConfigError(f"this recipe is for the task {raw.get('task')!r}: semikit train {raw.get('task')} …")
     return raw
+
+
+def _for_method(layer: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The layer in which what `methods` hold for all stands under the name of one method, below its own values.
+
+    Raises:
+        ConfigError: there are settings that no method has.
+    """
+    methods = layer.get("methods")
+    if not isinstance(methods, Mapping) or not isinstance(values := methods.get(_ALL), Mapping):
+        return layer
+    known = {key for other in METHODS.names() for key in METHODS.get(other).Config.model_fields}
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"methods.{_ALL}: {unknown('setting of a method', str(key), sorted(known))}")
+    fields = METHODS.get(name).Config.model_fields
+    own = {key: value for key, value in values.items() if key in fields}
+    others = {key: value for key, value in methods.items() if key != _ALL}
+    return {**layer, "methods": {**others, name: merge(own, others.get(name) or {})}}
 
 
 def _refuse_no_mappings(layer: Mapping[str, Any]) -> None:
