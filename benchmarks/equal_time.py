@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, default=None, help="--out of benchmarks/photographs.py")
     parser.add_argument("--report", action="store_true", help="report only")
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
     studies = given.only.split(",")
     for seed in given.seeds.split(",") if not given.report else ():
         for study in studies:
