@@ -18,6 +18,7 @@ from semikit.core.task import Inference, Task
 from semikit.errors import InputError
 from semikit.files import write_text
 from semikit.inference.inspection import Calibration, Examined, ImageRecord, Inspection, chosen, ranked
+from semikit.reports.baselines import baselines
 from semikit.reports.charts import Chart, Line, sparkline
 from semikit.reports.records import Entry, differences
 from semikit.reports.thumbnails import BUDGET, Album
@@ -86,7 +87,8 @@ def write_report(
     environment.globals |= {"sparkline": sparkline}
     page = environment.get_template("page.html").render(
         entries=entries, studies=studies, missing=missing, gallery=gallery, charts=_charts(entries),
-        differences=differences(entries), version=__version__, made=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        baselines=baselines(entries), differences=differences(entries),
+        version=__version__, made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         classes=list(dict.fromkeys(name for entry in entries for name in entry.first.per_class["score"])),
         metric=entries[0].first.results["metric"], task=entries[0].first.config["task"], most_cells=_MATRIX,
     )  # fmt: skip

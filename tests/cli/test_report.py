@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from semikit.cli.app import run
 from semikit.inference.inspection import Examined, ImageRecord, Inspection, chosen, fitted_temperature, ranked
 from semikit.metrics.confusion import accuracy
-from semikit.reports.records import RunRecord
+from semikit.reports.baselines import baselines
+from semikit.reports.records import RunRecord, read_entries
 from semikit.reports.thumbnails import BUDGET, Album
 from semikit.run.evaluate import open_run
 from semikit.training.tracking import read_rows
@@ -141,6 +143,31 @@ def test_runs_side_by_side_and_seeds(semikit: Call, runs: Runs, tmp_path: Path) 
     assert re.search(r"train.iterations 2 +3 ", page.text)
     assert len(page.cards()) == 2
     assert answer.out.startswith("report.html (")
+
+
+def test_labelled_images_alone_stand_beside_what_unlabelled_ones_bring(
+    semikit: Call, runs: Runs, tmp_path: Path
+) -> None:
+    lead = shutil.copytree(runs["seg"], tmp_path / "lead")
+    for name, change in {"alone": {}, "of other labels": {"labels": "3"}}.items():
+        config = shutil.copytree(lead, tmp_path / name) / "config.yaml"
+        raw = yaml.safe_load(config.read_text())
+        config.write_text(yaml.safe_dump({**raw, "method": {"name": "supervised"}, "data": {**raw["data"], **change}}))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.yaml").write_text("method: {name: supervised}")
+    found = baselines(read_entries([lead]))
+    assert found is not None
+    assert [(row.name, row.entry and row.entry.name, row.command) for row in found[1]] == [
+        ("labelled images alone", "alone", "")
+    ]
+    assert baselines(read_entries([tmp_path / "alone"])) is None
+    shutil.rmtree(tmp_path / "alone")
+    assert semikit("report", lead, "--images", "0").code == 0
+    command = f"semikit train seg --config {lead}/config.yaml --method supervised --out {lead}-supervised"
+    assert f"labelled images alone not trained: {command}" in " ".join(
+        Page(Path("report.html").read_text()).text.split()
+    )
+    assert semikit("train", *command.split()[2:], "--dry-run").code == 0
 
 
 def test_a_run_whose_data_are_gone_has_a_page_without_images(semikit: Call, runs: Runs, tmp_path: Path) -> None:
