@@ -15,6 +15,7 @@ from benchmarks.step.pil_augment import Picture, pil_randaugment
 from semikit.augment.normalise import channel_statistics
 from semikit.augment.randaugment import draw_boxes, draw_operations
 from semikit.augment.resampling import draw_shifts
+from semikit.augment.settings import RandAugmentSettings
 from semikit.core.rng import rng_for
 from semikit.tasks._class_views import ClassViews
 from semikit.tasks._training_data import LABELED, UNLABELED
@@ -48,10 +49,11 @@ class PilViews:
         )
         placed = [self._placed(n, *shift) for n, shift in zip(numbers, shifts.tolist(), strict=True)]
         if view:
-            rng = rng_for(self.seed, "strong", step, view - 1)
-            op, value = draw_operations(rng, len(numbers), (SIDE, SIDE), self.settings.strong)
-            box = draw_boxes(rng, len(numbers), (SIDE, SIDE), self.settings.strong)
-            placed = augmented(placed, op, value, box, self.settings.strong.fill)
+            strong, rng = self.settings.strong, rng_for(self.seed, "strong", step, view - 1)
+            assert isinstance(strong, RandAugmentSettings), strong
+            op, value = draw_operations(rng, len(numbers), (SIDE, SIDE), strong)
+            box = draw_boxes(rng, len(numbers), (SIDE, SIDE), strong)
+            placed = augmented(placed, op, value, box, strong.fill)
         return torch.stack([self._tensor(picture) for picture in placed])
 
     def _placed(self, number: int, flip: int, down: int, right: int) -> Picture:

@@ -1,14 +1,16 @@
 """Settings of the weak view, the strong views and the mixing; the defaults are the released ones.
 
 Segmentation and change detection: `WeakSettings`, `StrongSettings`, `MixSettings`. Classification: `ShiftSettings`,
-`RandAugmentSettings`.
+`RandAugmentSettings` or `StrongSettings` (`ClassStrong`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, final
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from semikit.settings.base import Settings
 
@@ -123,3 +125,51 @@ class RandAugmentSettings(Settings):
     def chance(self) -> float:
         """Probability that each is applied, 0..1."""
         return {"usb": 1.0, "fixmatch": 0.5}[self.kind] if self.probability is None else self.probability
+
+
+_FAMILIES: dict[str, type[RandAugmentSettings | StrongSettings]] = {
+    "usb": RandAugmentSettings,
+    "fixmatch": RandAugmentSettings,
+    "jitter": StrongSettings,
+    "random": StrongSettings,
+}
+"""Kind of a strong view of classification -> its settings."""
+_DEFAULT = "usb"
+
+
+def _family(raw: Any) -> type[Settings]:
+    return _FAMILIES[raw.get("kind", _DEFAULT)] if isinstance(raw, Mapping) else type(raw)
+
+
+def _of_its_kind(raw: Any) -> Any:
+    """Raw values whose kind is known and has no key of the other family, of which pydantic would not say where it
+    belongs; the kind alone (`strong: jitter`) is taken as well.
+    """
+    if isinstance(raw, Settings):
+        return raw
+    raw = {"kind": raw} if isinstance(raw, str) else raw
+    if not isinstance(raw, Mapping):
+        raise ValueError("expected a mapping (kind: usb, …)")
+    kind = raw.get("kind", _DEFAULT)
+    if not isinstance(kind, str) or kind not in _FAMILIES:
+        near = get_close_matches(str(kind), _FAMILIES, n=1)
+        raise ValueError(
+            f"kind {kind!r} is not known; allowed: usb, fixmatch (RandAugment and Cutout), jitter, random (colours)"
+            + (f". Did you mean '{near[0]}'?" if near else "")
+        )
+    others = {name: family for name, family in _FAMILIES.items() if family is not _FAMILIES[kind]}
+    strange = {key for family in others.values() for key in family.model_fields} - set(_FAMILIES[kind].model_fields)
+    if given := [key for key in raw if key in strange]:
+        raise ValueError(
+            f"{', '.join(given)}: of kind {' or '.join(others)}, but the kind is {kind}. Set views.strong.kind, or "
+            f"leave out {', '.join(given)}"
+        )
+    return raw
+
+
+ClassStrong = Annotated[
+    Annotated[RandAugmentSettings, Tag("RandAugmentSettings")] | Annotated[StrongSettings, Tag("StrongSettings")],
+    Discriminator(lambda raw: _family(raw).__name__),
+    BeforeValidator(_of_its_kind),
+]
+"""Strong views of classification: RandAugment, or the colours that pixels have."""

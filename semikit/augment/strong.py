@@ -49,8 +49,9 @@ class StrongFactors:
 
     jitter, grayscale, blur bool: whether it is applied; brightness, contrast, saturation float factors (1: unchanged),
     hue float (radians, 0: unchanged), sigma float (pixels). `order` of the colour operations and `taps`, the odd width
-    of the blur's kernel in pixels, are the same for all images. `codes` (B, 4) int64 are the places of `order` in the
-    list of operations: a compiled view reads them, for it would be compiled anew for every order.
+    of the blur's kernel in pixels (0: nothing is blurred), are the same for all images. `codes` (B, 4) int64 are the
+    places of `order` in the list of operations: a compiled view reads them, for it would be compiled anew for every
+    order.
     """
 
     jitter: Tensor
@@ -93,7 +94,7 @@ def draw_factors(rng: np.random.Generator, batch: int, settings: StrongSettings)
         sigma=torch.from_numpy(rng.uniform(*settings.blur_sigma, batch).astype(np.float32)),
         codes=torch.from_numpy(codes).repeat(batch, 1),
         order=tuple(_OPERATIONS[code] for code in codes),
-        taps=2 * math.ceil(3 * settings.blur_sigma[1]) + 1,
+        taps=2 * math.ceil(3 * settings.blur_sigma[1]) + 1 if settings.blur_probability > 0 else 0,
     )
 
 
@@ -130,6 +131,8 @@ def _jitter(images: Tensor, factors: StrongFactors) -> Tensor:
 
 def _blur(images: Tensor, factors: StrongFactors) -> Tensor:
     """Kornia's one-call blur reads sigma back to check its sign; its two parts do not."""
+    if factors.taps == 0:
+        return images
     kernel = get_gaussian_kernel1d(factors.taps, factors.sigma[:, None])
     blurred = filter2d_separable(images, kernel, kernel, border_type="replicate")
     return torch.where(_per_image(factors.blur), blurred, images)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from semikit.augment.colours import Colours, coloured, draw_colours
 from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.augment.randaugment import AugmentDraws, draw_ops, randaugment
 from semikit.augment.resampling import draw_shifts, shifted
-from semikit.augment.settings import RandAugmentSettings, ShiftSettings
+from semikit.augment.settings import ClassStrong, RandAugmentSettings, ShiftSettings, StrongSettings
 from semikit.augment.weak import CropSettings, most_reduced, random_crop
 from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, take, to_device
 from semikit.core.losses import denominators
@@ -34,7 +35,7 @@ from semikit.training.compilation import compiled
 
 @final
 class ClassViews(Settings):
-    """The views: weak geometry, drawn for every view alone, and RandAugment on the strong ones."""
+    """The views: weak geometry, drawn for every view alone, and RandAugment or colours on the strong ones."""
 
     size: int | None = Field(None, ge=8, le=1024)
     """Side images are cropped to where they do not live on the device, pixels; null: all images are small and of one
@@ -43,8 +44,8 @@ class ClassViews(Settings):
     """Flip and shift of small images."""
     crop: CropSettings = Field(default_factory=CropSettings)
     """Random crops of larger ones, with the flip of `weak`."""
-    strong: RandAugmentSettings = Field(default_factory=RandAugmentSettings)
-    """RandAugment and Cutout."""
+    strong: ClassStrong = Field(default_factory=RandAugmentSettings)
+    """RandAugment and Cutout (kind usb or fixmatch), or the colours of pixels (kind jitter or random)."""
     labeled: Literal["weak", "strong"] = "weak"
     """How labelled images are learned: as weak views (as published), or with the operations of `strong` as well."""
     decode: Literal["auto", "exact"] = "auto"
@@ -108,10 +109,10 @@ def numbers_of(streams: Sequence[Stream], seed: int, steps: range) -> Iterator[d
 @final
 @dataclass(frozen=True, slots=True)
 class ViewDraws:
-    """What is drawn for a view: `shifts` (B, 3) of images that live on the device, `ops` of a strong view."""
+    """What is drawn for a view: `shifts` (B, 3) of images that live on the device, `strong` of a strong view."""
 
     shifts: Tensor | None
-    ops: AugmentDraws | None
+    strong: AugmentDraws | Colours | None
 
 
 _Draws: TypeAlias = Mapping[str, tuple[ViewDraws, ...]]
@@ -180,15 +181,15 @@ class ClassViewMaker:
         return {name: tuple(self._view_draws(name, step, view, size) for view in range(views[name])) for name in raw}
 
     def _view_draws(self, name: str, step: int, view: int, size: tuple[int, int]) -> ViewDraws:
-        settings, seed, ops = self.settings, self.layout.seed, None
+        settings, seed, strong = self.settings, self.layout.seed, None
         total = self.layout.batch if name == LABELED else self.layout.unlabeled_at(step)
         if name == LABELED and settings.labeled == "strong":
-            ops = draw_ops(rng_for(seed, "strong-labeled", step, 0), total, size, settings.strong)
+            strong = _draw_strong(rng_for(seed, "strong-labeled", step, 0), total, size, settings.strong)
         elif name == UNLABELED and view:
-            ops = draw_ops(rng_for(seed, "strong", step, view - 1), total, size, settings.strong)
+            strong = _draw_strong(rng_for(seed, "strong", step, view - 1), total, size, settings.strong)
         rng, cut = rng_for(seed, f"shift/{name}", step, view), self.small is None
         shifts = None if cut else draw_shifts(rng, total, size, settings.weak)
-        return take(ViewDraws(shifts, ops), own_part(total))
+        return take(ViewDraws(shifts, strong), own_part(total))
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws, step: int) -> Unlabeled:
         index = raw[UNLABELED][-1]
@@ -219,8 +220,19 @@ class ClassViewMaker:
 def view(images: Tensor, drawn: ViewDraws, mean: Tensor, std: Tensor) -> Tensor:
     """Images (B, C, H, W) uint8 -> a view of them, normalised; of tensors alone, so it can be compiled."""
     images = images if drawn.shifts is None else shifted(images, drawn.shifts)
-    images = images if drawn.ops is None else randaugment(images, drawn.ops)
-    return normalize(to_float(images), mean, std).contiguous(memory_format=torch.channels_last)
+    if isinstance(drawn.strong, AugmentDraws):
+        pixels = to_float(randaugment(images, drawn.strong))
+    else:
+        pixels = to_float(images) if drawn.strong is None else coloured(to_float(images), drawn.strong)
+    return normalize(pixels, mean, std).contiguous(memory_format=torch.channels_last)
+
+
+def _draw_strong(
+    rng: np.random.Generator, total: int, size: tuple[int, int], settings: RandAugmentSettings | StrongSettings
+) -> AugmentDraws | Colours:
+    if isinstance(settings, StrongSettings):
+        return draw_colours(rng, total, settings)
+    return draw_ops(rng, total, size, settings)
 
 
 def _size(images: Tensor) -> tuple[int, int]:

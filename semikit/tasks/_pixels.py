@@ -10,10 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from semikit.augment.intensity import IntensityDraws, draw_intensity, random_intensity
+from semikit.augment.colours import Colours, coloured, draw_colours
 from semikit.augment.normalise import channel_statistics, normalize, to_float
 from semikit.augment.settings import MixSettings, StrongSettings, WeakSettings
-from semikit.augment.strong import StrongFactors, draw_factors, strong_view
 from semikit.core.batch import Labeled, Requirements, Unlabeled, WeakViews, take, to_device
 from semikit.core.losses import denominators
 from semikit.core.mixing import BoxMix, box_mask, mix_images, partners
@@ -53,7 +52,7 @@ class PixelViews(Settings):
 _STRONG = {LABELED: "strong-labeled", UNLABELED: "strong", SECOND: "strong-second"}
 """What the colours of each stream are drawn by."""
 
-Colours: TypeAlias = tuple[StrongFactors | IntensityDraws, ...]
+Dates: TypeAlias = tuple[Colours, ...]
 """The draws of a strong view for each date."""
 
 
@@ -64,7 +63,7 @@ class _Draws:
     are counted over the total batch where `cross_rank`.
     """
 
-    colours: Mapping[str, tuple[Colours, ...]]
+    colours: Mapping[str, tuple[Dates, ...]]
     boxes: tuple[Tensor, ...]
     partner: Tensor
     cross_rank: bool
@@ -121,12 +120,11 @@ class PixelViewMaker:
             *(second if SECOND in raw else _partners(total, layout.group)),
         )
 
-    def _colours(self, name: str, images: Tensor, step: int, view: int) -> Colours:
+    def _colours(self, name: str, images: Tensor, step: int, view: int) -> Dates:
         total = self.layout.batch if name == LABELED else self.layout.unlabeled_at(step)
         dates = [(date,) for date in range(images.shape[1])] if images.dim() == _DATED else [()]
         rngs = (rng_for(self.layout.seed, _STRONG[name], step, view, *date) for date in dates)
-        draw = draw_intensity if self.settings.strong.kind == "random" else draw_factors
-        return tuple(take(draw(rng, total, self.settings.strong), own_part(total)) for rng in rngs)
+        return tuple(take(draw_colours(rng, total, self.settings.strong), own_part(total)) for rng in rngs)
 
     def _unlabeled(self, raw: Mapping[str, Sequence[Tensor]], draws: _Draws, step: int) -> Unlabeled:
         image, valid, index = raw[UNLABELED]
@@ -155,20 +153,16 @@ class PixelViewMaker:
     def _weak(self, pixels: Tensor) -> Tensor:
         return normalize(pixels, self.mean, self.std)
 
-    def _strong(self, pixels: Tensor, colours: Colours) -> Tensor:
+    def _strong(self, pixels: Tensor, colours: Dates) -> Tensor:
         return self.strong(pixels, colours, self.mean, self.std)
 
 
-def strong(pixels: Tensor, colours: Colours, mean: Tensor, std: Tensor) -> Tensor:
+def strong(pixels: Tensor, colours: Dates, mean: Tensor, std: Tensor) -> Tensor:
     """Pixels (B, *T, C, H, W) in 0..1 -> their strong view, normalised; of tensors alone, so it can be compiled."""
     if pixels.dim() == _DATED:
-        dates = [_coloured(date, drawn) for date, drawn in zip(pixels.unbind(1), colours, strict=True)]
+        dates = [coloured(date, drawn) for date, drawn in zip(pixels.unbind(1), colours, strict=True)]
         return normalize(torch.stack(dates, dim=1), mean, std)
-    return normalize(_coloured(pixels, *colours), mean, std)
-
-
-def _coloured(pixels: Tensor, drawn: StrongFactors | IntensityDraws) -> Tensor:
-    return random_intensity(pixels, drawn) if isinstance(drawn, IntensityDraws) else strong_view(pixels, drawn)
+    return normalize(coloured(pixels, *colours), mean, std)
 
 
 def _partners(total: int, group: int) -> tuple[Tensor, bool]:

@@ -6,9 +6,18 @@ import subprocess
 import sys
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from semikit.augment.settings import MixSettings, RandAugmentSettings, ShiftSettings, StrongSettings, WeakSettings
+from semikit.augment.settings import (
+    ClassStrong,
+    MixSettings,
+    RandAugmentSettings,
+    ShiftSettings,
+    StrongSettings,
+    WeakSettings,
+)
+
+CLASS_STRONG: TypeAdapter[RandAugmentSettings | StrongSettings] = TypeAdapter(ClassStrong)
 
 
 def test_lists_are_taken_for_pairs() -> None:
@@ -70,6 +79,31 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         kind.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"), [({}, "usb"), ("fixmatch", "fixmatch"), ({"hue": 0.1, "kind": "jitter"}, "jitter")]
+)
+def test_strong_views_of_classes_are_of_their_kind(given: object, kind: str) -> None:
+    made = CLASS_STRONG.validate_python(given)
+    assert made.kind == kind
+    assert CLASS_STRONG.validate_json(CLASS_STRONG.dump_json(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "jiter"}, "allowed: usb, fixmatch .*jitter, random .*Did you mean 'jitter'"),
+        ({"brightness": 0.4}, "brightness: of kind jitter or random, but the kind is usb. Set views.strong.kind"),
+        ({"kind": "random", "fill": [0, 0, 0], "ops": 2}, "fill, ops: of kind usb or fixmatch, but the kind is random"),
+        ({"kind": "jitter", "hue": 0.6}, "less than or equal to 0.5"),
+        ({"kind": "jitter", "hues": 0.1}, "Extra inputs"),
+        (None, "expected a mapping"),
+    ],
+)
+def test_strong_views_of_classes_that_make_no_sense(given: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        CLASS_STRONG.validate_python(given)
 
 
 def test_settings_and_geometry_do_not_import_torch() -> None:

@@ -68,3 +68,10 @@ def test_whole_images_get_the_operations_of_the_strong_views(kind: str) -> None:
     assert any(changed(of_classes(strong=strong), of_classes(labeled="strong", strong=strong)))
     nothing = RandAugmentSettings(kind="fixmatch", probability=0.0, cutout=0.0)
     assert not any(changed(of_classes(strong=nothing), of_classes(labeled="strong", strong=nothing)))
+
+
+@pytest.mark.parametrize("strong", [ALWAYS, StrongSettings(kind="random")], ids=["jitter", "random"])
+def test_whole_images_have_the_colours_that_pixels_have(strong: StrongSettings) -> None:
+    given = of_classes(labeled="strong", strong=strong).images
+    assert torch.equal(given, of_pixels(labeled="strong", strong=strong).images)
+    assert not torch.equal(given, of_classes(strong=strong).images)
