@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
-from semikit.core.batch import Labeled, Requirements, Unlabeled
+from semikit.core.batch import Requirements
 from semikit.core.census import Census, PartCensus
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Final, Inference, PartName, Predicted, Progress, Scores, Split, Task
+from semikit.core.task import BatchLayout, Final, Inference, Predicted, Progress, Scores, Split
 from semikit.data.check import Part, check_samples, missing_files, parts_of
-from semikit.data.description import band_names, bands_notice, describe, differing_bands, typical_side
+from semikit.data.description import band_names, bands_notice, describe, differing_bands
 from semikit.data.formats.rescale import BYTES, Scale
 from semikit.data.header_notices import header_notices
-from semikit.data.loading.decoded import DecodedScenes, decoded_scenes, kept_scenes, room
+from semikit.data.loading.decoded import decoded_scenes, kept_scenes, room
 from semikit.data.notices import lossy_notice, missing_classes, rarest_notice, shift_notice, unscored_classes
 from semikit.data.samples import DataParts, Samples, channels_of
 from semikit.data.spec import refuse_unreachable
@@ -40,8 +38,9 @@ from semikit.models.weights.sensors import without_torchgeo
 from semikit.settings.base import Settings
 from semikit.tasks._crops import Crops, LabeledGround
 from semikit.tasks._data import learned_orientation, orientation_of
+from semikit.tasks._image_task import ImageTask
 from semikit.tasks._pixels import PixelViewMaker, PixelViews
-from semikit.tasks._training_data import LABELED, Pools, TrainingData, shared_name
+from semikit.tasks._training_data import LABELED, Pools, shared_name
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -60,13 +59,14 @@ def _large(source: Samples) -> list[int]:
     return [k for k in range(len(source)) if max(source.extent(k) or (0,)) > LARGE]
 
 
-class PixelTask(Task, ABC):
+class PixelTask(ImageTask):
     """A task whose labels are maps (H, W). A task of this kind fills `open`, `build`, `metrics`, `titles`, `scenes`."""
 
     Model: ClassVar[type[Settings]] = ModelSettings
     Views: ClassVar[type[Settings]] = PixelViews
     Evaluate: ClassVar[type[Settings]] = EvaluateSettings
     Predict: ClassVar[type[Settings]] = MapPredict
+    evaluation: PixelEvaluation
     titles: ClassVar[tuple[str, ...]]
     """What the pictures of an image are called."""
     scenes: ClassVar[type[SceneReader]]
@@ -95,20 +95,14 @@ class PixelTask(Task, ABC):
                 "(remixmatch) and cannot do so for every pixel; it learns classes of whole images only. For pixels use "
                 "freematch or softmatch, whose thresholds adapt, or unimatch_v2."
             )
-        self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
-        self.parts = parts = self.open(data)
+        self._learn_from(parts := self.open(data), data, views, layout, requirements)
         assert parts.palette is not None
-        self.class_names = parts.class_names
         self.evaluation = PixelEvaluation(
             parts.class_names, evaluate, views.weak.crop, parts.palette, self.metrics, self.titles,
             self.scenes.background,
         )  # fmt: skip
-        self.learned = TrainingData(parts, data, layout, requirements)
         self.held: tuple[float, float] | None = None
         self.scored_watch: DataWatch | None = None
-        self.decoded = DecodedScenes(None)
-        self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
-        self.calibration = self.learned.split.calibration
 
     # -------------------------------------------------------------------------------------------- before training
 
@@ -252,24 +246,12 @@ class PixelTask(Task, ABC):
         kept = kept_scenes(split.pool, scenes, views.weak.crop, room(views.cache, views.cache_gb))
         return {**facts, "decoded": kept} if kept else facts
 
-    def typical_side(self) -> int:
-        """The median of the labelled images' shorter sides."""
-        return typical_side(self.learned.train, self.learned.split.labeled, orientation_of(self.data) != "stored")
-
     def settled(self, data: Any) -> Settings:
         """With the range of values that was sampled."""
         if data.folders is None or self.parts.scale is None:
             return data  # type: ignore[no-any-return]
         folders = data.folders.model_copy(update={"scale": self.parts.scale})
         return data.model_copy(update={"folders": folders})  # type: ignore[no-any-return]
-
-    def manifest(self) -> Mapping[str, Any]:
-        """The split as plain values."""
-        return self.learned.manifest()
-
-    def write_split(self, folder: Path) -> None:
-        """Write split.json, labeled.txt and unlabeled.txt."""
-        self.learned.write_split(folder)
 
     def metadata(self) -> Mapping[str, Any]:
         """Classes, network, inference and how pixels are read."""
@@ -338,18 +320,6 @@ class PixelTask(Task, ABC):
             return LabeledGround.by_class([(learned.train, index) for index in learned.split.labeled])
         return LabeledGround(touching=sampling == "uniform" and not self.parts.published)
 
-    def news(self) -> Sequence[str]:
-        """What became of the decoded scenes."""
-        return self.decoded.news()
-
-    def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
-        """Strong views, mixing and normalisation, on the device."""
-        return self.maker(raw, step, device)
-
-    def passes(self, networks: Sequence[Network], inference: Inference) -> Iterator[int]:
-        """Labelled images, unchanged."""
-        return self.evaluation.passes(networks, self.learned.train, self.learned.split.labeled, inference)
-
     def evaluate(
         self,
         networks: Mapping[str, Network],
@@ -375,17 +345,6 @@ class PixelTask(Task, ABC):
         part = Part(split, source, range(len(source)), masks=True)
         watched = () if self.scored_watch is None else self.scored_watch.notices()
         return [*header_notices([part], orientation_of(self.data)), *watched]
-
-    def labeled(self) -> tuple[Samples, Sequence[int]]:
-        """See `Task.labeled`."""
-        return self.learned.train, self.learned.split.labeled
-
-    def examined(
-        self, network: Network, split: PartName, inference: Inference, indices: Sequence[int] | None = None
-    ) -> tuple[Sequence[str], Iterator[Any]]:
-        """See `Task.examined`."""
-        source = self.learned.scored(split)
-        return source.names, self.evaluation.examined(network, source, inference, indices)
 
     def pictures(
         self, network: Network, folder: Path, inference: Inference, caption: str, threshold: float | None = None

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from semikit.core.batch import Labeled, Requirements, Unlabeled
+from semikit.core.batch import Requirements
 from semikit.core.census import PartCensus
 from semikit.core.network import Network
-from semikit.core.task import BatchLayout, Final, Inference, PartName, Predicted, Progress, Scores, Split, Task
+from semikit.core.task import BatchLayout, Final, Inference, Predicted, Progress, Scores, Split
 from semikit.data.check import Part, check_samples, parts_of, refuse_other_size
 from semikit.data.class_splits import held_out
-from semikit.data.description import describe, typical_side
+from semikit.data.description import describe
 from semikit.data.formats.photos import Reduce
 from semikit.data.header_notices import header_notices
 from semikit.data.hold_out import held_out_as_stated
 from semikit.data.label_spec import LabelSpec, load_labels
 from semikit.data.labeled_images import open_labeled, unlabeled_files
 from semikit.data.leftovers import with_leftovers
-from semikit.data.loading.decoded import DecodedScenes, decoded_photographs, kept_photographs
+from semikit.data.loading.decoded import decoded_photographs, kept_photographs
 from semikit.data.notices import balance_notice, class_census
 from semikit.data.published.class_sets import PublishedImages, open_published_images
 from semikit.data.samples import DataParts, Samples, refuse_overlap
@@ -45,7 +45,8 @@ from semikit.models.unused import freeze_unused
 from semikit.settings.base import Settings
 from semikit.tasks._class_views import ClassCrops, ClassViewMaker, ClassViews, numbers_of
 from semikit.tasks._data import SourceSettings, learned_orientation, orientation_of, with_pool
-from semikit.tasks._training_data import LABELED, SECOND, UNLABELED, Pools, TrainingData, shared_name
+from semikit.tasks._image_task import ImageTask
+from semikit.tasks._training_data import LABELED, SECOND, UNLABELED, Pools, shared_name
 
 _CHECKED = 500
 """Images of each part of a published data set that are opened before training."""
@@ -73,7 +74,7 @@ class ClassData(SourceSettings):
 
 
 @final
-class Classification(Task):
+class Classification(ImageTask):
     """Image classification, `semikit train cls`."""
 
     Data: ClassVar[type[Settings]] = ClassData
@@ -98,20 +99,14 @@ class Classification(Task):
                 "method.name: this method mixes or compares parts of images and learns classes of pixels only (seg, "
                 "cd). For classes of whole images use unimatch_v2 or fixmatch; mean_teacher is nearest to cutmix_seg."
             )
-        self.data, self.settings, self.layout, self.requirements = data, views, layout, requirements
         self.reduce = None if data.folders is None else views.reduction
-        self.parts = parts = open_classes(data, layout.on_test, self.reduce)
-        self.class_names = parts.class_names
-        self.evaluation = ClassEvaluation(parts.class_names, evaluate, views.size)
-        self.learned = TrainingData(parts, data, layout, requirements)
-        self.counts, self.unused = self.learned.counts, [str(one) for one in parts.unused]
+        self._learn_from(open_classes(data, layout.on_test, self.reduce), data, views, layout, requirements)
+        self.evaluation = ClassEvaluation(self.class_names, evaluate, views.size)
         if requirements.every_image and self.counts.unlabeled is None:
             raise ConfigError(
                 "method.name: flexmatch keeps the label of every unlabelled image, but those of shards are not "
                 "numbered. Use freematch or softmatch, whose thresholds adapt too, or give the images as folders."
             )
-        self.calibration = self.learned.split.calibration
-        self.decoded = DecodedScenes(None)
         self.scored: list[tuple[weakref.ref[Network], torch.Tensor]] = []
 
     # -------------------------------------------------------------------------------------------- before training
@@ -189,22 +184,10 @@ class Classification(Task):
         kept = "" if views.size is None else kept_photographs(*self._read(), views.cache, views.cache_gb)
         return {**facts, "decoded": kept} if kept else facts
 
-    def typical_side(self) -> int:
-        """The median of the labelled images' shorter sides."""
-        return typical_side(self.learned.train, self.learned.split.labeled, orientation_of(self.data) != "stored")
-
     def labelled_census(self) -> PartCensus:
         """The labelled images of each class."""
         labelled, *_ = parts_of(self.learned.split, self.learned.val, masks=False)
         return class_census([labelled], self.class_names).parts[0]
-
-    def manifest(self) -> Mapping[str, Any]:
-        """The split as plain values."""
-        return self.learned.manifest()
-
-    def write_split(self, folder: Path) -> None:
-        """Write split.json, labeled.txt and unlabeled.txt."""
-        self.learned.write_split(folder)
 
     def metadata(self) -> Mapping[str, Any]:
         """Classes, network and how images are read."""
@@ -268,18 +251,6 @@ class Classification(Task):
         read = {*split.labeled, *(split.unlabeled if self.requirements.unlabeled else ())}
         return split.pool.reduced(self.reduce), sorted(read)
 
-    def news(self) -> Sequence[str]:
-        """What became of the decoded photographs."""
-        return self.decoded.news()
-
-    def views(self, raw: Any, step: int, device: torch.device) -> tuple[Labeled, Unlabeled | None]:
-        """Weak and strong views and normalisation, on the device."""
-        return self.maker(raw, step, device)
-
-    def passes(self, networks: Sequence[Network], inference: Inference) -> Iterator[int]:
-        """Labelled images, unchanged."""
-        return self.evaluation.passes(networks, self.learned.train, self.learned.split.labeled, inference)
-
     def evaluate(
         self,
         networks: Mapping[str, Network],
@@ -300,17 +271,6 @@ class Classification(Task):
         """Files of several images."""
         source = self.learned.scored(split)
         return header_notices([Part(split, source, range(len(source)))], orientation_of(self.data))
-
-    def labeled(self) -> tuple[Samples, Sequence[int]]:
-        """See `Task.labeled`."""
-        return self.learned.train, self.learned.split.labeled
-
-    def examined(
-        self, network: Network, split: PartName, inference: Inference, indices: Sequence[int] | None = None
-    ) -> tuple[Sequence[str], Iterator[Any]]:
-        """See `Task.examined`."""
-        source = self.learned.scored(split)
-        return source.names, self.evaluation.examined(network, source, inference, indices)
 
     def pictures(
         self, network: Network, folder: Path, inference: Inference, caption: str, threshold: float | None = None
