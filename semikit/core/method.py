@@ -121,7 +121,13 @@ class Method(nn.Module, ABC):
         `applied` () float is 1 where the optimiser really stepped, 0 where it skipped a non-finite gradient; it stays
         on the device.
         """
-        update(self.teacher, self.student, ema_decay(step, self.ema_decay, self.config.ema_ramp), applied)
+        decay = ema_decay(step, self.ema_decay, self.config.ema_ramp)
+        for average, learned in self.averages():
+            update(average, learned, decay, applied)
+
+    def averages(self) -> list[tuple[nn.Module, nn.Module]]:
+        """What follows as a moving average, each with what it follows: the teacher, and what a method adds."""
+        return [(self.teacher, self.student)]
 
     def supervised_loss(self, logits: Tensor, labeled: Labeled) -> Tensor:
         """Cross-entropy on labelled images (paper eq. 1), over hard positions where `ohem` is set, ().

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from semikit.core.alignment import AlignmentSettings
 from semikit.core.batch import Labeled, Prediction, Pseudo, Requirements, RunInfo, StepResult, Unlabeled
-from semikit.core.ema import ema_decay, update
 from semikit.core.embeddings import embedded, projection
 from semikit.core.feature_bank import FeatureBank
 from semikit.core.losses import UnlabeledLoss
@@ -145,12 +144,10 @@ class SimMatch(Method):
         pseudo = self.rule.targets(Prediction(labels, confidence, classes), unlabeled)
         return pseudo, fitted / fitted.sum(dim=1, keepdim=True).clamp(min=torch.finfo(fitted.dtype).tiny)
 
-    def after_step(self, step: int, applied: Tensor) -> None:
-        """Let the teacher follow the student, and its projection the student's."""
-        super().after_step(step, applied)
-        if self.teacher_projection is not None:
-            decay = ema_decay(step, self.ema_decay, self.config.ema_ramp)
-            update(self.teacher_projection, self.projection, decay, applied)
+    def averages(self) -> list[tuple[nn.Module, nn.Module]]:
+        """The teacher, and its projection beside the student's."""
+        own = [] if self.teacher_projection is None else [(self.teacher_projection, self.projection)]
+        return [*super().averages(), *own]
 
 
 plugin = SimMatch

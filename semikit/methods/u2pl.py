@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Pseudo, Requirements, RunInfo, StepResult, Target, Unlabeled, to_device
 from semikit.core.draws import torch_seeded
-from semikit.core.ema import ema_decay, update
 from semikit.core.losses import UnlabeledLoss
 from semikit.core.method import Method
 from semikit.core.network import Network
@@ -173,11 +172,9 @@ class U2PL(Method):
         summed = over_all_processes(torch.where(counts, apart, 0.0).sum())  # gradients are averaged over them
         return summed / self.config.queries / classes.clamp(min=1)
 
-    def after_step(self, step: int, applied: Tensor) -> None:
-        """Let the teacher follow the student, and its representation the student's."""
-        super().after_step(step, applied)
-        decay = ema_decay(step, self.ema_decay, self.config.ema_ramp)
-        update(self.teacher_representation, self.representation, decay, applied)
+    def averages(self) -> list[tuple[nn.Module, nn.Module]]:
+        """The teacher, and its representation beside the student's."""
+        return [*super().averages(), (self.teacher_representation, self.representation)]
 
 
 @final

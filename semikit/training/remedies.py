@@ -142,7 +142,7 @@ class StudentLabels(Remedy):
     name = "student_labels"
 
     def value(self, method: Method, step: int) -> float | None:
-        """See `Remedy.value`: not where the method's own step asks its teacher (SimMatch)."""
+        """See `Remedy.value`: not where the method's own step asks its teacher (SimMatch, CoMatch)."""
         choices = get_args(type(method.config).model_fields["teacher"].annotation)
         return None if method.label_source is not method.teacher or GivenTeacher not in choices else 1.0
 

@@ -121,15 +121,15 @@ class TestTheWholeWay:
         [
             *(
                 pytest.param(name, marks=pytest.mark.long)
-                for name in ("freematch", "dash", "remixmatch", "shrinkmatch")
+                for name in ("freematch", "dash", "remixmatch", "shrinkmatch", "comatch")
             ),
-            "comatch",
+            "comatch method.teacher=ema",
         ],
     )
     def test_resumed_it_is_the_same_run(self, train: Call, semikit: Call, icon_data: Path, method: str) -> None:
         from semikit.training.checkpoint import read_checkpoint
 
-        flags = ("--labels", "6", "--method", method, "--save-every", "2")
+        flags = ("--labels", "6", "--save-every", "2", "--method", *method.split())
         assert train(icon_data, *flags, "--iterations", "4", "--out", "whole").code == 0
         shutil.copytree("whole", "part")
         shutil.copy("part/weights/previous.ckpt", "part/weights/last.ckpt")

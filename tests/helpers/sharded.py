@@ -61,6 +61,10 @@ CASES: dict[str, dict[str, Any]] = {
     "cls": {"build": "cls", "model": ONE, "method": "freematch", "settings": {"fairness": 0.0}, "pixels": False},
     "cls mixed": {"build": "cls", "model": ONE, "method": "remixmatch", "pixels": False},
     "cls graph": {"build": "cls", "model": ONE, "method": "comatch", "settings": {"bank": 16}, "pixels": False},
+    "cls past": {
+        **{"build": "cls", "model": ONE, "method": "comatch", "pixels": False},
+        **{"settings": {"bank": 16, "teacher": "ema"}},
+    },
     "cls bank": {
         **{"build": "cls", "model": ONE, "method": "simmatch", "pixels": False},
         **{"settings": {"teacher": "ema"}, "steps": 10},

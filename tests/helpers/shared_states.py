@@ -33,12 +33,14 @@ CASES: dict[str, dict[str, Any]] = {
     "remixmatch": {"class_balance": 0.5},
     "daso": {"threshold": 0.5, "bank": 2, "warmup": 0, "count_every": 2},
     "comatch": {"threshold": 0.5, "bank": 12, "graph_threshold": 0.1},
+    "comatch ema": {"teacher": "ema", "threshold": 0.5, "bank": 10, "graph_threshold": 0.1},
 }
+"""Methods, each followed by what tells its cases apart, and their settings."""
 
 
 def method_states(name: str, rank: int, world: int) -> dict[str, Tensor]:
     """After three steps: what the rule or bank remembers, and the gradient averaged over the processes."""
-    cls: type[Method] = METHODS.get(name)
+    cls: type[Method] = METHODS.get(name.split()[0])
     run_info, config = tiny.run_info(), cls.Config(**CASES[name])
     method = cls(tiny.network(pixels=False), config, run_info).train()
     labeled, unlabeled = tiny.batch(run_info, cls.requirements(config), pixels=False)
@@ -50,7 +52,7 @@ def method_states(name: str, rank: int, world: int) -> dict[str, Tensor]:
         method.zero_grad()
         method(labeled, unlabeled, method.pseudo_labels(unlabeled, step)).loss.backward()
     gradient = torch.cat([p.grad.flatten() for p in method.student.parameters() if p.grad is not None])
-    states = {key: value for key, value in method.state_dict().items() if key.startswith(("rule", "bank"))}
+    states = {key: value for key, value in method.state_dict().items() if key.startswith(("rule", "bank", "past"))}
     return {**states, "gradient": summed(gradient, world) / world}
 
 

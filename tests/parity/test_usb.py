@@ -3,6 +3,7 @@ semilearn/algorithms). The logits are given: the network is a lookup table, all 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def step(method: Method, number: int, given: dict[str, Tensor]) -> StepResult:
         positions=range(ULB),
     )
     with torch.no_grad():
-        for network in (method.student, method.teacher):
-            network.table.copy_(torch.cat([given[name] for name in kinds]))
+        method.student.table.copy_(torch.cat([given[name] for name in kinds]))
+        method.teacher.table.copy_(given.get("teacher", method.student.table))
     method.zero_grad()
     result = method(labeled, unlabeled, method.pseudo_labels(unlabeled, number))
     result.loss.backward()
@@ -291,6 +292,31 @@ def test_comatch() -> None:
         torch.testing.assert_close(method.projection.rows.grad, expected, rtol=1e-4, atol=1e-6)
         close(bank.probabilities, row["bank_probs_after"])
     close(bank.rows, stored["feats_end"])
+
+
+def test_comatch_for_imagenet() -> None:
+    """salesforce/CoMatch (08b4cce), imagenet/Model.py and Train_CoMatch.py: two epochs of two steps."""
+    stored = load("a3_comatch_imagenet")
+    config = METHODS.get("comatch").Config(
+        teacher="ema", threshold=0.5, weight=10, alignment={"length": 128}, bank=96, width=16, graph_threshold=0.2
+    )
+    method = METHODS.get("comatch")(Lookup(LB + 3 * ULB), config, replace(FACTS, steps_per_epoch=2)).train()
+    method.rule.alignment.predicted.rows.copy_(stored["start__hist"])
+    method.bank.write(stored["start__rows_w"], stored["start__probs_w"], torch.ones(96, dtype=torch.bool))
+    method.past.write(stored["start__rows_s"], stored["start__probs_s"], torch.ones(96, dtype=torch.bool))
+    for number, row in enumerate(steps(stored, "comatch")):
+        method.projection, method.teacher_projection = Rows(row["feats"]), Rows(row["teacher_feats"])
+        result = step(method, number, row)
+        # Shares of classes in the alignment have 1e-6 added here, those of images in the graph 1e-7 there.
+        for name in ("loss", "loss_x", "loss_u", "loss_ctr", "confident"):
+            torch.testing.assert_close(result.logs[name], row[name], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(method.student.table.grad, row["grad_logits"], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(method.projection.rows.grad, row["grad_feats"], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(method.past.probabilities[ULB * number :][:ULB], row["probs"], rtol=1e-4, atol=1e-6)
+    close(method.past.rows, stored["end__rows_s"])
+    for name, ours in (("rows_w", method.bank.rows), ("probs_w", method.bank.probabilities)):
+        labelled_last = stored[f"end__{name}"].view(3, LB + ULB, -1).roll(-LB, dims=1).flatten(0, 1)
+        torch.testing.assert_close(ours, labelled_last, rtol=1e-4, atol=1e-6)
 
 
 def test_shrinkmatch() -> None:

@@ -89,7 +89,7 @@ def test_which_methods_can_take_which_remedy(name: str) -> None:
     method = labelled_by("ema", name)
     remedies = Remedies(method, acts=True)
     assert (remedies.open(CLASS_THRESHOLDS, 100) is None) == (name in own_thresholds)
-    assert (remedies.open(STUDENT_LABELS, 100) is None) == (name in {"simmatch", *OWN_LABELS, *ROUNDS})
+    assert (remedies.open(STUDENT_LABELS, 100) is None) == (name in {"simmatch", "comatch", *OWN_LABELS, *ROUNDS})
     assert remedies.open(FASTER_TEACHER, 100) == pytest.approx(0.9)
     assert remedies.open(RAMP_AGAIN, 100) == (40 if name in ("mean_teacher", "pseudo_label") else 10)
 
@@ -284,19 +284,28 @@ def test_where_the_student_cannot_take_over_it_is_told() -> None:
     assert not method.student_labels
 
 
-def test_a_smaller_decay_moves_the_teacher_and_its_projection_faster() -> None:
-    for name in ("unimatch_v2", "simmatch"):
-        method = tiny.method(name, teacher="ema", ema_decay=0.99, ema_ramp=False)
-        FASTER_TEACHER.apply(method, 10, 0.5)
-        before = [p.clone() for p in method.teacher.parameters()]
-        with torch.no_grad():
-            for parameter in method.student.parameters():
-                parameter.add_(1)
-        projection = getattr(method, "teacher_projection", None)
-        method.after_step(10, torch.ones(()))
-        for parameter, old in zip(method.teacher.parameters(), before, strict=True):
-            torch.testing.assert_close(parameter, old + 0.5)
-        assert name != "simmatch" or projection is not None
+@pytest.mark.parametrize(
+    ("name", "pairs"),
+    [
+        ("unimatch_v2", {"teacher": "student"}),
+        ("simmatch", {"teacher": "student", "teacher_projection": "projection"}),
+        ("comatch", {"teacher": "student", "teacher_projection": "projection"}),
+        ("u2pl", {"teacher": "student", "teacher_representation": "representation"}),
+    ],
+)
+def test_a_smaller_decay_moves_the_teacher_and_its_projection_faster(name: str, pairs: dict[str, str]) -> None:
+    method = tiny.method(name, teacher="ema", ema_decay=0.99, ema_ramp=False)
+    FASTER_TEACHER.apply(method, 10, 0.5)
+    followers = [parameter for average in pairs for parameter in getattr(method, average).parameters()]
+    before = [parameter.clone() for parameter in followers]
+    with torch.no_grad():
+        for parameter in (
+            parameter for learned in pairs.values() for parameter in getattr(method, learned).parameters()
+        ):
+            parameter.add_(1)
+    method.after_step(10, torch.ones(()))
+    for parameter, old in zip(followers, before, strict=True):
+        torch.testing.assert_close(parameter, old + 0.5)
 
 
 @pytest.mark.parametrize("remedy", [CLASS_THRESHOLDS, RAMP_AGAIN, FASTER_TEACHER, STUDENT_LABELS], ids=lambda r: r.name)
