@@ -269,7 +269,8 @@ class DataParts:
     """A data set, opened; no image is read, unless a range of values had to be sampled.
 
     `val` is None where there are no validation images (CIFAR, SVHN, STL). `balanced`: labelled images are drawn class
-    by class, `stratify`: in proportion where they cannot be balanced. `official` resolves official splits, None where
+    by class, `stratify`: in proportion where they cannot be balanced; the labelled ones are then among the unlabelled,
+    unless `labeled_apart`. `official` resolves official splits, None where
     there are none. `published`: the parts are as somebody published them. `bands` are the chosen bands, `scale` the
     range of raster values in use. `pool` are shards, which are then all that is unlabelled. `notices` are for the user.
     `allow_overlap`: a picture may be in two parts.
@@ -285,6 +286,7 @@ class DataParts:
     scale: Scale | None = None
     balanced: bool = False
     stratify: bool = False
+    labeled_apart: bool = False
     official: Official | None = None
     published: bool = False
     pool: ShardPool | None = None

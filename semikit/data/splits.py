@@ -38,7 +38,8 @@ _FRACTION = re.compile(r"\d+/\d+|\d*\.\d+|\d+(\.\d+)?%")
 class Split:
     """Labelled numbers count over train; unlabelled ones over `pool`, which is train and then the extra sources.
 
-    Of pixels the unlabelled are all the others; of whole images all, the labelled included, as the field has it.
+    Of pixels the unlabelled are all the others; of whole images all, the labelled included, as the field has it, unless
+    the data say otherwise (`DataParts.labeled_apart`).
     `masked` is how many images of train can be labelled; a fraction was taken of that number. `seed` matters to the
     family "random" alone.
     """
@@ -80,7 +81,7 @@ def choose(labels: str | None, parts: DataParts, seed: int = 0) -> Split:
     unlabeled: Sequence[int] = range(len(pool))
     if parts.pool is not None:
         unlabeled = ()
-    elif not parts.balanced:
+    elif parts.labeled_apart or not parts.balanced:
         taken = set(labeled)
         unlabeled = tuple(index for index in range(len(pool)) if index not in taken)
     held = {part: tuple(source.names) for part, source in scored.items() if source is not None and part in apart}

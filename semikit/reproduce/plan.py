@@ -56,18 +56,18 @@ def plan_cell(cell: Cell) -> CellPlan:
         InputError: when the cell waits for something.
     """
     config = resolve(composed(cell))
-    counts, requirements = counts_of(cell), requirements_of(config)
+    counts, requirements = counts_of(cell, config), requirements_of(config)
     return CellPlan(
         cell, config, counts, schedule_of(config.train, counts, requirements.unlabeled), requirements.unlabeled
     )
 
 
-def counts_of(cell: Cell) -> Counts:
+def counts_of(cell: Cell, config: Config) -> Counts:
     """Labelled, unlabelled, validation and test images of a cell of a published data set; of images of one class each
-    the labelled ones are among the unlabelled, and none are held out for validation, as the cells are not strict.
+    none are held out for validation, as the cells are not strict.
     """
     if cell.task == "cls":
-        return _class_counts(cell)
+        return _class_counts(cell, _labeled_among_unlabeled(config))
     known = read_published(cell.dataset)
     labeled, unlabeled = (known.counts["train"], 0) if cell.split == "all" else known.splits[cell.split]
     for source in cell.overrides["data"].get("unlabeled", ()):
@@ -76,11 +76,17 @@ def counts_of(cell: Cell) -> Counts:
     return Counts(labeled=labeled, unlabeled=unlabeled, val=known.counts["val"], test=known.counts.get("test", 0))
 
 
-def _class_counts(cell: Cell) -> Counts:
+def _labeled_among_unlabeled(config: Config) -> bool:
+    data: Any = config.data
+    return config.task == "cls" and data.labeled_as_unlabeled
+
+
+def _class_counts(cell: Cell, labeled_too: bool) -> Counts:
     known = class_set(cell.dataset)
     labeled = known.official[cell.split] * known.classes if cell.split in known.official else int(cell.split)
     counts = known.counts
-    return Counts(labeled, known.learned_from, counts.get("val", 0), counts.get("test", 0))
+    unlabeled = known.learned_from - (0 if labeled_too else labeled)
+    return Counts(labeled, unlabeled, counts.get("val", 0), counts.get("test", 0))
 
 
 def published(cell: Cell) -> str:
@@ -139,7 +145,7 @@ def _images(plan: CellPlan) -> str:
     counts = plan.counts
     unlabeled = f"{counts.unlabeled} unlabelled" if plan.learns_unlabeled else "none unlabelled"
     parts = [f"{counts.labeled} labelled", unlabeled]
-    if plan.config.task == "cls" and plan.learns_unlabeled:
+    if plan.learns_unlabeled and _labeled_among_unlabeled(plan.config):
         parts[1] += " (these among them)"
     parts += [f"{counts.val} for validation"] if counts.val else []
     parts += [f"{counts.test} of the test"] if counts.test else []

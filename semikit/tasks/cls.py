@@ -69,6 +69,9 @@ class ClassData(SourceSettings):
     """Whether labelled and validation images of one's own data are drawn in proportion to the classes, at least one of
     each, where they cannot be balanced; false, as in runs that do not say it: refused, and only as many validation
     images as the smallest class allows."""
+    labeled_as_unlabeled: bool = True
+    """Whether labelled images are learned from as unlabelled ones too, as the field has it (CoMatch's code for ImageNet
+    does not)."""
     shapes: ClassShapesSettings | None = None
     """The built-in procedural images."""
 
@@ -318,7 +321,7 @@ def open_classes(data: ClassData, on_test: bool, reduce: Reduce | None = None) -
         DataError: folders, tables or roots that are not as described.
     """
     parts = _opened(data, reduce)
-    parts = replace(parts, stratify=data.stratify and not parts.published)
+    parts = replace(parts, stratify=data.stratify and not parts.published, labeled_apart=not data.labeled_as_unlabeled)
     return held_out(parts, data.validation) if parts.val is None and not (on_test and parts.test) else parts
 
 

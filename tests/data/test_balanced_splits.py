@@ -50,6 +50,9 @@ def test_a_number_is_balanced_and_unlabelled_is_everything(data: st.DataObject) 
     assert list(split.labeled) == sorted(split.labeled)
     assert list(split.unlabeled) == list(range(sum(sizes) + unknown + extra))
     assert (split.family, split.seed, split.masked) == ("random", seed, sum(sizes))
+    apart = choose(str(each * len(sizes)), replace(of, labeled_apart=True), seed)
+    assert apart.labeled == split.labeled
+    assert sorted([*apart.labeled, *apart.unlabeled]) == list(split.unlabeled)
     more = choose(str(data.draw(st.integers(each, min(sizes))) * len(sizes)), of, seed)
     assert set(split.labeled) <= set(more.labeled)
 

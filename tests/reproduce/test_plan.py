@@ -47,6 +47,7 @@ def one(identity: str) -> Cell:
         ("table14/unimatch-v1-deeplab-resnet50/levir-10%", 801 * 80),
         ("table15/unimatch-v2/250-seed0", 2**20),
         ("table18/simmatch/10%", 4003 * 400),  # 1281167 images, 8 processes of 40
+        ("table18/comatch/10%", 1801 * 400),  # 1281167 - 128000 images, 8 processes of 80
     ],
 )
 def test_iterations(identity: str, iterations: int) -> None:
@@ -196,9 +197,41 @@ def test_the_recipe_of_imagenet() -> None:
     assert values["width"] == 128
 
 
+def test_the_recipe_of_comatch_on_imagenet() -> None:
+    plan = plan_cell(one("table18/comatch/10%"))
+    told, optimizer, train = facts(plan), plan.config.optimizer, plan.config.train
+    assert told["images"] == "imagenet: 128000 labelled, 1153167 unlabelled, 50000 for validation"
+    assert told["batch"].startswith("160 labelled + 640 unlabelled, in 8 groups of 20")
+    assert told["evaluation"] == "each image once; every 1801 iterations"
+    assert (optimizer.name, optimizer.lr, optimizer.momentum, optimizer.nesterov) == ("sgd", 0.1, 0.9, True)
+    assert (optimizer.weight_decay, optimizer.decay_norms, optimizer.encoder_lr) == (1e-4, True, None)
+    assert (optimizer.schedule, optimizer.warmup, train.select) == ("half-cosine", 0, "student")
+    values, views = plan.config.method.model_dump(), plan.config.views.model_dump()
+    assert (values["smoothing"], values["soft_labels"], values["loss"], values["ema_ramp"]) == (0.9, 1, "paper", False)
+    assert (values["alignment"]["kind"], values["alignment"]["target"]) == ("queue", "uniform")
+    assert (views["crop"]["area"], views["weak"]["flip"], views["strong"]["kind"]) == ((0.2, 1.0), 0.5, "jitter")
+    assert [views["strong"][key] for key in ("brightness", "contrast", "saturation", "hue")] == [0.4, 0.4, 0.4, 0.1]
+    assert [views["strong"][f"{key}_probability"] for key in ("jitter", "grayscale", "blur")] == [0.8, 0.2, 0]
+
+
 @pytest.mark.parametrize(
     ("identity", "settings"),
     [
+        (
+            "table18/comatch/10%",
+            {
+                "teacher=ema",
+                "ema_decay=0.996",
+                "weight=10.0",
+                "threshold=0.5",
+                "alignment.length=128",
+                "bank=30000",
+                "width=128",
+                "instance_temperature=0.1",
+                "graph_threshold=0.2",
+                "contrast_weight=2.0",
+            },
+        ),
         ("table6/figure-4a/pascal-92", {"streams=1", "dropout.kind=independent"}),
         ("table6/figure-4b/pascal-92", {"dropout.kind=none"}),
         ("table6/figure-4c/pascal-92", {"dropout.kind=independent"}),
