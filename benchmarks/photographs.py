@@ -59,11 +59,15 @@ class Study:
 
 
 SUPERVISED = ("--method", "supervised")
-FIXMATCH, V2 = ("--method", "fixmatch"), ("--method", "unimatch_v2")
+FIXMATCH, CUTMIX, V2 = ("--method", "fixmatch"), ("--method", "cutmix_seg"), ("--method", "unimatch_v2")
 MILDER = (
     *("views.strong.brightness=0.3", "views.strong.contrast=0.3", "views.strong.saturation=0.3"),
     *("views.strong.hue=0.05", "views.strong.grayscale_probability=0.1", "views.strong.blur_probability=0"),
     "method.dropout=none",
+)
+MIXED = (
+    *("views.strong.jitter_probability=0", "views.strong.grayscale_probability=0", "views.strong.blur_probability=0"),
+    *("views.mix.probability=1", "method.dropout=none"),
 )
 LONGER = ("--iterations", "3000", "--eval-every", "300")
 LONGEST = ("--iterations", "5000", "--eval-every", "500")
@@ -97,6 +101,8 @@ GRID: dict[str, Study] = {
             "labelled-only": SUPERVISED,
             "unimatch_v2": V2,
             "unimatch_v2 milder views": (*V2, *MILDER),
+            "unimatch_v2 mixed alone": (*V2, *MIXED),
+            "cutmix_seg": CUTMIX,
             "fixmatch": FIXMATCH,
             "labelled-only 300 labels": (*SUPERVISED, "--labels", "300"),
             "labelled-only 12 labels": (*SUPERVISED, "--labels", "12"),
@@ -131,6 +137,7 @@ GRID: dict[str, Study] = {
         {
             "labelled-only": SUPERVISED,
             "unimatch_v2": V2,
+            "cutmix_seg": CUTMIX,
             "fixmatch": FIXMATCH,
             "labelled-only 80 labels": (*SUPERVISED, "--labels", "80"),
             "tune precise_bn 0": (*SUPERVISED, "evaluate.precise_bn=0"),
