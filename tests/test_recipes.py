@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from semikit.errors import ConfigError, UnknownNameError
-from semikit.run.recipes import compose, difference, merge, parse_overrides, read_recipe, read_yaml, task_recipe
+from semikit.run.config import resolve
+from semikit.run.recipes import (
+    compose,
+    difference,
+    lay_over,
+    merge,
+    parse_overrides,
+    read_recipe,
+    read_yaml,
+    task_recipe,
+)
 
 
 def test_mappings_are_laid_over_one_another() -> None:
@@ -117,9 +127,27 @@ def test_what_a_recipe_says_of_all_methods_is_for_those_that_have_it(tmp_path: P
     raw = compose(
         "cls", config=own, above={"method": {"name": "fixmatch"}, "methods": {"all": {"forward": "separate"}}}
     )
-    assert raw["methods"]["fixmatch"]["forward"] == "separate", "over what the recipe of the task says of one"
+    assert raw["method"]["forward"] == "separate", "over what the recipe of the task says of one"
     with pytest.raises(ConfigError, match=r"methods\.all: .*'treshold'.*threshold"):
         compose("seg", above={"methods": {"all": {"treshold": 0.8}}})
+
+
+def test_another_method_than_a_recipe_was_composed_for_has_what_is_for_all() -> None:
+    """The demo composes once, and trains two methods."""
+    raw = merge(compose("cls", "shapes-cls"), {"method": {"name": "supervised"}})
+    assert resolve(raw).method.ema_decay == 0.99
+
+
+def test_settings_by_method_in_key_value_lie_over_every_recipe_and_a_run(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("method: {name: fixmatch, threshold: 0.7}\nby_method: {fix*: {methods: {all: {ema_decay: 0.9}}}}")
+    raw = compose("seg", config=own)
+    assert raw["methods"]["fixmatch"]["ema_decay"] == 0.9
+    for name in ("all", "fixmatch"):
+        above = {"methods": {name: {"threshold": 0.8}, "supervised": {"ema_decay": 0.5}}}
+        for made in (compose("seg", config=own, above=above), lay_over(raw, above)):
+            assert made["method"] == {"name": "fixmatch", "threshold": 0.8}
+        assert lay_over(raw, {**above, "method": {"threshold": 0.6}})["method"]["threshold"] == 0.6
 
 
 def test_a_data_set_and_a_recipe_of_another(tmp_path: Path) -> None:
@@ -134,6 +162,10 @@ def test_a_data_set_and_a_recipe_of_another(tmp_path: Path) -> None:
         ("data: shapes\n", "data: expected a mapping .*got 'shapes'"),
         ("by_method: [1]\n", "by_method: expected a mapping"),
         ("by_method: {fixmatch: 3}\n", "by_method.fixmatch: expected a mapping .*got 3"),
+        ("by_method: {all: {train: {batch: 4}}}\n", r"by_method: unknown method 'all'.*Known: \*, adamatch"),
+        ("methods: {all: 3}\n", r"methods\.all: expected a mapping .*got 3"),
+        ("methods: {all: {weight: 1}, unimatch_v2: [1]}\n", r"methods\.unimatch_v2: expected a mapping .*got \[1\]"),
+        ("methods: {fixmach: {}}\n", "methods: unknown method 'fixmach'. Did you mean 'fixmatch'"),
         ("by_encoder: dinov3\n", "by_encoder: expected a mapping .*got 'dinov3'"),
     ],
 )

@@ -77,7 +77,7 @@ def asked(task: str, **given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         wrong = [f"--{name}" for name in _OF_A_NEW_RUN if name in given]
         if wrong:
             raise InputError(f"--resume takes data and recipe from the run; leave out {', '.join(wrong)}.")
-        return recipes.merge(read_begun(find_run(task, str(given["resume"]))), above), above
+        return recipes.lay_over(read_begun(find_run(task, str(given["resume"]))), above), above
     data = given.get("data")
     raw = compose(
         task,

@@ -16,7 +16,7 @@ from semikit.errors import ConfigError, InputError, unknown
 from semikit.models.settings import EncoderSettings
 from semikit.registry import METHODS, TASKS
 from semikit.run.begun import as_begun
-from semikit.run.recipes import difference, merge
+from semikit.run.recipes import METHOD, difference, merge
 from semikit.settings.base import Settings
 from semikit.settings.messages import meant, validate
 from semikit.settings.yaml_text import expand
@@ -120,7 +120,7 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     raw = expand(_written(raw), "the configuration")
     task_class = TASKS.get(str(raw.get("task", "")))
     method_raw = _mapping(raw, "method")
-    name = str(method_raw.pop("name", "unimatch_v2"))
+    name = str(method_raw.pop("name", METHOD))
     method_class = METHODS.get(name)
     method_raw = merge(_mapping(_mapping(raw, "methods"), name), method_raw)
     errors = _unknown_sections(raw)

@@ -3,7 +3,8 @@
 Layers, each over the one before: the task's recipe (`configs/<task>.yaml`), the data set's
 (`configs/datasets/<name>.yaml`), a preset's or the user's own file, then flags and key=value. What a layer changes for
 one method (`by_method`) or encoder (`by_encoder`, patterns) lies just above it; its `methods` are settings by method,
-those of `all` for each that has them; a shipped recipe for several tasks says under `by_task` what differs.
+those of `all` for each that has them, and of flags and key=value lie over all recipes; a shipped recipe for several
+tasks says under `by_task` what differs.
 
 A preset is a file of `configs/presets/`, or the recipe of a data set at one of its official splits with one of the
 encoders its `sizes` name: `pascal-92-dinov2-s`, or one of USB's recipes: `usb-fixmatch-cifar10-40`.
@@ -11,10 +12,10 @@ encoders its `sizes` name: `pascal-92-dinov2-s`, or one of USB's recipes: `usb-f
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -26,8 +27,10 @@ from semikit.settings.yaml_text import parse
 
 RECIPES = Path(__file__).parents[1] / "configs"
 
-_VARIANTS = {"by_method": ("method", "name"), "by_encoder": ("model", "encoder")}
-"""What a layer changes by a name, and where that name stands: section and key."""
+METHOD = "unimatch_v2"
+"""The method where none is named."""
+_VARIANTS = {"by_method": ("method", "name", METHOD), "by_encoder": ("model", "encoder", "")}
+"""What a layer changes by a name, and where that name stands: section and key; and the name where there is none."""
 _ALL = "all"
 """In place of a method's name, under `methods`."""
 _LENGTHS = ("iterations", "epochs")
@@ -150,56 +153,79 @@ def compose(
         own or {},
     )
     for layer in (*layers, above):
-        _refuse_no_mappings(layer)
+        _refuse_unreadable(layer)
     _refuse_two_sets(_published(named), layers)
     named_by = {key: _first_name((above, *reversed(layers)), *place) for key, place in _VARIANTS.items()}
-    *below, above = (_for_method(layer, named_by["by_method"]) for layer in (*layers, above))
-    for layer in below:
-        raw = merge(raw, {key: value for key, value in layer.items() if key not in _VARIANTS})
+    for layer in layers:
+        raw = merge(raw, _by_name({key: value for key, value in layer.items() if key not in _VARIANTS}))
         for key, name in named_by.items():
             for pattern, variant in (layer.get(key) or {}).items():
-                raw = merge(raw, (variant or {}) if fnmatchcase(name, str(pattern)) else {})
-    raw = merge(merge(raw, _only_source(named, raw)), above)
+                raw = merge(raw, _by_name(variant or {}) if fnmatch.fnmatchcase(name, str(pattern)) else {})
+    raw = lay_over(merge(raw, _only_source(named, raw)), above)
     if raw.get("task") != task:
         raise ConfigError(f"this recipe is for the task {raw.get('task')!r}: semikit train {raw.get('task')} …")
     return raw
 
 
-def _for_method(layer: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The layer in which what `methods` hold for all stands under the name of one method, below its own values.
+def lay_over(raw: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` below flags and key=value, of which what `methods` hold for its method is among the method's settings.
 
     Raises:
-        ConfigError: there are settings that no method has.
+        ConfigError: `methods` are not as described.
     """
-    methods = layer.get("methods")
-    if not isinstance(methods, Mapping) or not isinstance(values := methods.get(_ALL), Mapping):
+    name = _first_name((above, raw), *_VARIANTS["by_method"])
+    above = _by_name(above)
+    if own := (above.get("methods") or {}).get(name):
+        above = merge({"method": {"name": name, **own}}, above)
+    return merge(raw, above)
+
+
+def _by_name(layer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The layer in which what `methods` hold for all stands under the name of each method that has it, below its own.
+
+    Raises:
+        ConfigError: there are no mappings, or names or settings that no method has.
+    """
+    if (methods := layer.get("methods")) is None:
         return layer
-    known = {key for other in METHODS.names() for key in METHODS.get(other).Config.model_fields}
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"methods.{_ALL}: {unknown('setting of a method', str(key), sorted(known))}")
-    fields = METHODS.get(name).Config.model_fields
-    own = {key: value for key, value in values.items() if key in fields}
-    others = {key: value for key, value in methods.items() if key != _ALL}
-    return {**layer, "methods": {**others, name: merge(own, others.get(name) or {})}}
+    _refuse_values({"methods": methods})
+    _refuse_values({f"methods.{key}": value for key, value in methods.items()})
+    if strange := [key for key in methods if key not in (_ALL, *METHODS.names())]:
+        raise ConfigError(f"methods: {unknown('method', strange[0], [_ALL, *METHODS.names()])}")
+    if not (values := methods.get(_ALL)):
+        return layer
+    fields = {name: METHODS.get(name).Config.model_fields for name in METHODS.names()}
+    known = {key for one in fields.values() for key in one}
+    if strange := [key for key in values if key not in known]:
+        raise ConfigError(f"methods.{_ALL}: {unknown('setting of a method', strange[0], known)}")
+    named = {name: {key: value for key, value in values.items() if key in one} for name, one in fields.items()}
+    return {**layer, "methods": merge(named, {key: value or {} for key, value in methods.items() if key != _ALL})}
 
 
-def _refuse_no_mappings(layer: Mapping[str, Any]) -> None:
-    """Raise where what is read before the whole is validated has another shape."""
+def _refuse_unreadable(layer: Mapping[str, Any]) -> None:
+    """Raise where what is read before the whole is validated has another shape, or is for a method there is not."""
     mappings = {"data": layer.get("data")}
     for key in _VARIANTS:
         mappings[key] = variants = layer.get(key)
         if isinstance(variants, Mapping):
             mappings |= {f"{key}.{name}": variant for name, variant in variants.items()}
+    _refuse_values(mappings)
+    names = METHODS.names()
+    if strange := [str(one) for one in layer.get("by_method") or () if not fnmatch.filter(names, str(one))]:
+        raise ConfigError(f"by_method: {unknown('method', strange[0], ['*', *names])}")
+
+
+def _refuse_values(mappings: Mapping[str, Any]) -> None:
+    """Raise where what stands under a key is a value and no mapping; null is none."""
     for key, value in mappings.items():
         if value is not None and not isinstance(value, Mapping):
             raise ConfigError(f"{key}: expected a mapping (key: value), got {value!r}.")
 
 
-def _first_name(layers: Iterable[Mapping[str, Any]], section: str, key: str) -> str:
-    """The first text that a layer holds under `section.key`; "" where none does."""
+def _first_name(layers: Iterable[Mapping[str, Any]], section: str, key: str, default: str) -> str:
+    """The first text that a layer holds under `section.key`; `default` where none does."""
     found = (values.get(key) for layer in layers if isinstance(values := layer.get(section), Mapping))
-    return next((name for name in found if isinstance(name, str)), "")
+    return next((name for name in found if isinstance(name, str)), default)
 
 
 def _refuse_two_sets(dataset: str | None, layers: Iterable[Mapping[str, Any]]) -> None:

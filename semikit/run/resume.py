@@ -18,7 +18,7 @@ from semikit.files import RESUME, shell_word, write_text
 from semikit.run.begun import read_begun
 from semikit.run.build import Run
 from semikit.run.config import FORMAT, LENGTHS, Config, resolve, resumable
-from semikit.run.recipes import difference, merge
+from semikit.run.recipes import difference, lay_over
 from semikit.training.checkpoint import LAST, contents_of, has_checkpoint, read_last, set_aside
 from semikit.training.reporter import Reporter
 
@@ -31,7 +31,7 @@ def read_run_config(folder: Path, overrides: Mapping[str, Any]) -> Config:
     """
     raw = read_begun(folder)
     _refuse_other_format(raw, folder)
-    return resolve(merge(raw, overrides))
+    return resolve(lay_over(raw, overrides))
 
 
 def _refuse_other_format(raw: Mapping[str, Any], folder: Path) -> None:
