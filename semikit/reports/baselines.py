@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, final
 
+from semikit.core.settings import MethodSettings
 from semikit.errors import InputError
 from semikit.files import shell_word
 from semikit.models.encoders.create import adapts
 from semikit.reports.records import Entry
+from semikit.run.begun import read_begun
+from semikit.run.config import Config, resolve
 from semikit.run.grid import BASE, LORA, RANK
-from semikit.run.recipes import read_yaml
-from semikit.run.resume import read_run_config
+from semikit.run.recipes import compose, read_yaml
+from semikit.training.tracking import RESULTS
 
 _NAMES = {BASE: "labelled images alone", f"{BASE}{LORA}": "labelled images alone, with LoRA"}
+_OF_UNLABELED = ("unlabeled", "labeled_as_unlabeled", "only")
+"""Settings of data that change nothing where labels alone are learned from."""
+_OF_THE_MACHINE = ("checkpointing", "accept_licence")
+"""Settings of networks that change nothing in what is learned."""
 
 
 @final
@@ -26,6 +35,25 @@ class Baseline:
     name: str
     entry: Entry | None
     command: str
+
+
+@final
+@dataclass(frozen=True)
+class _Beside:
+    """A folder beside a run with a run of labelled images alone, and its configuration."""
+
+    folder: Path
+    config: Config
+
+    @property
+    def seeds(self) -> bool:
+        """Whether it holds runs of several seeds."""
+        return not (self.folder / "config.yaml").is_file()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all that was begun here came to its end."""
+        return all((path.parent / RESULTS).is_file() for path in _configs(self.folder))
 
 
 def baselines(entries: Sequence[Entry]) -> tuple[Entry, list[Baseline]] | None:
@@ -39,47 +67,106 @@ def baselines(entries: Sequence[Entry]) -> tuple[Entry, list[Baseline]] | None:
     lead = next((entry for entry in entries if entry.first.config["method"]["name"] != BASE), None)
     if lead is None:
         return None
-    model: Any = read_run_config(lead.first.folder, {}).model
-    kinds = [BASE, *([f"{BASE}{LORA}"] if adapts(model) else [])]
-    return lead, [_baseline(kind, lead, entries) for kind in kinds]
+    config = _config(lead.first.folder)
+    model: Any = config.model
+    kinds = [BASE, *([f"{BASE}{LORA}"] if adapts(model.model_copy(update={"lora": None})) else [])]
+    there = [*_beside(lead.folder)]
+    return lead, [_baseline(kind, lead, config, entries, there) for kind in kinds]
 
 
-def _baseline(kind: str, lead: Entry, entries: Sequence[Entry]) -> Baseline:
-    wanted, lora = _compared(lead.first.config), kind.endswith(LORA)
-    for entry in (*entries, *_beside(lead)):
-        config = entry.first.config
-        alone = config["method"]["name"] == BASE and bool(config["model"].get("lora")) == lora
-        if alone and _compared(config) == wanted and (entry.first.ended or entry in entries):
+def _baseline(kind: str, lead: Entry, config: Config, entries: Sequence[Entry], there: Sequence[_Beside]) -> Baseline:
+    """The run on the page, else the one beside it that has ended, else how it is begun or gone on with."""
+    wanted, lora = _compared(config), kind.endswith(LORA)
+    for entry in entries:
+        if entry.first.config["method"]["name"] == BASE and _alike(_config(entry.first.folder), wanted, lora):
             return Baseline(_NAMES[kind], entry, "")
-    folder = lead.folder.with_name(f"{lead.folder.name}-{kind.replace('+', '-')}")
-    seeds = [str(run.config["train"]["seed"]) for run in lead.runs]
-    words = ["semikit train", lead.first.config["task"], "--config", shell_word(lead.first.folder / "config.yaml")]
-    words += ["--method", BASE, *([f"model.lora.rank={RANK}"] if lora else [])]
-    words += [*(["--seeds", ",".join(seeds)] if len(seeds) > 1 else []), "--out", shell_word(folder)]
-    return Baseline(_NAMES[kind], None, " ".join(words))
-
-
-def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What two runs have to share."""
-    model = {key: value for key, value in config["model"].items() if key != "lora"}
-    return {"task": config["task"], "data": config["data"], "model": model, "seed": config["train"]["seed"]}
-
-
-def _beside(lead: Entry) -> Iterator[Entry]:
-    """Runs from labelled images alone in the folder in which a run lies; what cannot be read is none."""
-    for folder in sorted(lead.folder.absolute().parent.iterdir()):
-        first = next(iter(sorted(folder.glob("config.yaml")) or sorted(folder.glob("seed-*/config.yaml"))), None)
-        if first is None or _method(first) != BASE:
-            continue
+    alike = [one for one in there if _alike(one.config, wanted, lora)]
+    for one in alike:
         try:
-            yield Entry.read(folder, folder.name)
+            if one.ended:
+                return Baseline(_NAMES[kind], Entry.read(one.folder, one.folder.name), "")
+        except InputError:  # its results are damaged: it is none
+            continue
+    begun = next((one for one in alike if not one.ended), None)
+    if begun is not None and not begun.seeds:
+        return Baseline(_NAMES[kind], None, f"semikit train {config.task} --resume {shell_word(begun.folder)}")
+    folder = _free(lead.folder, f"-{kind.replace('+', '-')}") if begun is None else begun.folder
+    return Baseline(_NAMES[kind], None, _command(lead, config, lora, folder))
+
+
+def _command(lead: Entry, config: Config, lora: bool, folder: Path) -> str:
+    """What trains the labelled images of a run alone, with what its method has in common with that: another method
+    than that of a recipe has no settings of it.
+    """
+    place, model = lead.first.folder / "config.yaml", config.to_raw()["model"]
+    plain = resolve(compose(config.task, config=place, above={"method": {"name": BASE}})).to_raw()["method"]
+    words = ["semikit train", config.task, "--config", shell_word(place), "--method", BASE]
+    if lora != bool(model.get("lora")):
+        words += [f"model.lora.rank={RANK}" if lora else "model.lora=null"]
+    for key, value in config.to_raw()["method"].items():
+        if key in MethodSettings.model_fields and value != plain[key]:
+            words += [shell_word(f"method.{key}={json.dumps(value)}")]
+    seeds = [str(run.config["train"]["seed"]) for run in lead.runs]
+    words += [*(["--seeds", ",".join(seeds)] if len(seeds) > 1 else []), "--out", shell_word(folder)]
+    return " ".join(words)
+
+
+def _free(lead: Path, ending: str) -> Path:
+    """A folder beside a run that is not there, named by the run."""
+    lead, again = _named(lead), chain([""], (f"-{number}" for number in count(2)))
+    names = (f"{lead.name}{ending}{number}" for number in again)
+    return next(folder for name in names if not (folder := lead.with_name(name)).exists())
+
+
+def _named(run: Path) -> Path:
+    """The same folder, whose path ends with its name."""
+    return run if run.name not in ("", "..") else run.resolve()
+
+
+def _alike(config: Config, wanted: Mapping[str, Any], lora: bool) -> bool:
+    return _compared(config) == wanted and bool(config.to_raw()["model"].get("lora")) == lora
+
+
+def _compared(config: Config) -> dict[str, Any]:
+    """What two runs have to share."""
+    raw = config.to_raw()
+    data = {key: value for key, value in raw["data"].items() if key not in _OF_UNLABELED}
+    model = {key: value for key, value in raw["model"].items() if key not in ("lora", *_OF_THE_MACHINE)}
+    return {"task": config.task, "data": data, "model": model, "seed": config.train.seed}
+
+
+def _config(run: Path) -> Config:
+    """With the values of today for what an older version did not know.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return resolve(read_begun(run))
+
+
+def _beside(lead: Path) -> Iterator[_Beside]:
+    """Runs from labelled images alone in the folder in which a run lies; what cannot be read is none."""
+    for folder in sorted(_named(lead).parent.iterdir()):
+        first = next(iter(_configs(folder)), None)
+        try:
+            if first is not None and _method(first) == BASE:
+                yield _Beside(folder, _config(first.parent))
         except InputError:
             continue
 
 
+def _configs(folder: Path) -> list[Path]:
+    """The configurations of a run, or of the runs of several seeds."""
+    return sorted(folder.glob("config.yaml")) or sorted(folder.glob("seed-*/config.yaml"), key=_numbered)
+
+
+def _numbered(path: Path) -> tuple[int, str]:
+    return len(path.parent.name), str(path)
+
+
 def _method(path: Path) -> str | None:
-    try:
-        method = read_yaml(path).get("method")
-    except InputError:
+    """The method a configuration names; hundreds may lie beside a run, and most name another."""
+    if BASE not in path.read_text(encoding="utf-8", errors="replace"):
         return None
+    method = read_yaml(path).get("method")
     return method.get("name") if isinstance(method, Mapping) else None

@@ -79,7 +79,11 @@ def write_report(
         except InputError as error:
             studies.append(None)
             missing.append(f"{entry.name}: no images, confusion and calibration. {error}")
-    gallery = _gallery(entries, studies, images)
+    gallery, beside = _gallery(entries, studies, images), None
+    try:
+        beside = baselines(entries)
+    except InputError as error:
+        missing.append(f"What unlabelled images bring is not compared. {error}")
     environment = Environment(
         loader=PackageLoader("semikit.reports"), autoescape=select_autoescape(), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -87,7 +91,7 @@ def write_report(
     environment.globals |= {"sparkline": sparkline}
     page = environment.get_template("page.html").render(
         entries=entries, studies=studies, missing=missing, gallery=gallery, charts=_charts(entries),
-        baselines=baselines(entries), differences=differences(entries),
+        baselines=beside, differences=differences(entries),
         version=__version__, made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         classes=list(dict.fromkeys(name for entry in entries for name in entry.first.per_class["score"])),
         metric=entries[0].first.results["metric"], task=entries[0].first.config["task"], most_cells=_MATRIX,

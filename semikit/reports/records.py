@@ -21,6 +21,8 @@ from semikit.training.meter import PSEUDO
 from semikit.training.tracking import read_rows
 
 _NOTE = "note: "
+_READ = {"task": str, **dict.fromkeys(("data", "model", "method", "train"), Mapping)}
+"""What of a configuration is read, and what it is."""
 _TABLES = {"table1": "pascal", "table2": "cityscapes", "table3": "ade20k", "table4": "coco"}
 """Tables of the paper that are of one data set; the columns of others name theirs."""
 
@@ -45,6 +47,8 @@ class RunRecord:
         if not (folder / "config.yaml").is_file():
             raise InputError(f"{folder} is no run folder: it has no config.yaml. Give a folder made by semikit train.")
         config, path = read_yaml(folder / "config.yaml"), folder / "results.json"
+        if wrong := [name for name, kind in _READ.items() if not isinstance(config.get(name), kind)]:
+            raise InputError(f"{folder / 'config.yaml'} is damaged: it lacks {', '.join(wrong)}. Restore it.")
         if path.is_file():
             results = _read_json(path)
         elif not (folder / "weights" / BEST).is_file():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from semikit.reports.baselines import baselines
 from semikit.reports.records import RunRecord, read_entries
 from semikit.reports.thumbnails import BUDGET, Album
 from semikit.run.evaluate import open_run
+from semikit.run.recipes import parse_overrides
 from semikit.training.tracking import read_rows
 
 Call = Callable[..., Any]
@@ -168,6 +170,72 @@ def test_labelled_images_alone_stand_beside_what_unlabelled_ones_bring(
         Page(Path("report.html").read_text()).text.split()
     )
     assert semikit("train", *command.split()[2:], "--dry-run").code == 0
+
+
+def _another(run: Path, name: str, method: dict[str, Any], **sections: dict[str, Any]) -> Path:
+    """A copy of a run beside it, with another method and other values."""
+    config = shutil.copytree(run, run.with_name(name)) / "config.yaml"
+    raw = yaml.safe_load(config.read_text()) | {"method": method}
+    raw |= {section: raw[section] | values for section, values in sections.items()}
+    config.write_text(yaml.safe_dump(raw))
+    return config.parent
+
+
+def _rows(run: Path) -> list[tuple[str | None, str]]:
+    found = baselines(read_entries([run]))
+    assert found is not None
+    return [(row.entry and row.entry.name, row.command) for row in found[1]]
+
+
+def test_the_command_for_labelled_images_alone_trains_what_is_compared(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(runs["cls"], tmp_path / "lead")
+    lead = _another(run, "a run's", {"name": "fixmatch", "ema_decay": 0.9, "ohem": {"threshold": 0.5}})
+    monkeypatch.chdir(lead)
+    (found, command), *_ = _rows(Path())
+    words = shlex.split(command)
+    assert (found, words[-2:]) == (None, ["--out", f"{lead}-supervised"])
+    assert parse_overrides(words[7:-2])["method"] == {"ema_decay": 0.9, "ohem": {"threshold": 0.5, "min_kept": 200000}}
+    monkeypatch.chdir(tmp_path)
+    alone = _another(run, "a run's-supervised", {"name": "supervised"})
+    (alone / "results.json").rename(alone / "kept.json")
+    assert _rows(Path(lead.name)) == [(None, "semikit train cls --resume 'a run'\"'\"'s-supervised'")], "it was begun"
+    (alone / "kept.json").rename(alone / "results.json")
+    assert _rows(lead) == [(alone.name, "")]
+    config = alone / "config.yaml"
+    config.write_text("\n".join(line for line in config.read_text().splitlines() if "labeled_as_unlabeled" not in line))
+    assert _rows(lead) == [(alone.name, "")], "an older run does not name what came later"
+    config.write_text(config.read_text().replace("seed: 0", "seed: 1"))
+    assert _rows(lead)[0][1].endswith("-supervised-2'"), "nothing is written over"
+
+
+def test_a_run_with_lora_is_compared_with_and_without(runs: Runs, tmp_path: Path) -> None:
+    run = shutil.copytree(runs["seg"], tmp_path / "run")
+    model = {"encoder": "dinov2-small", "encoder_args": {}, "weights": "pretrained", "lora": {"rank": 4}}
+    lead = _another(run, "lead", {"name": "fixmatch"}, model=model)
+    (_, whole), (_, adapted) = _rows(lead)
+    assert "--method supervised model.lora=null --out" in whole
+    assert "--method supervised --out" in adapted
+    _another(run, "adapted", {"name": "supervised"}, model=model)
+    _another(run, "whole", {"name": "supervised"}, model={**model, "lora": None})
+    assert [name for name, _ in _rows(lead)] == ["whole", "adapted"]
+
+
+def test_a_configuration_of_another_time_or_damaged(semikit: Call, runs: Runs, tmp_path: Path) -> None:
+    run = shutil.copytree(runs["seg"], tmp_path / "run")
+    config = run / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("format: 2", "format: 1"))
+    assert _rows(run)[0][0] is None
+    config.write_text(text.replace("name: unimatch_v2", "name: gone"))
+    answer = semikit("report", run, "--images", "0")
+    assert (answer.code, answer.out.count("What unlabelled images bring is not compared. unknown method 'gone'")) == (
+        0,
+        1,
+    )
+    config.write_text("task: seg\nmethod: 3\n")
+    assert "config.yaml is damaged: it lacks data, model, method, train" in semikit("report", run).err
 
 
 def test_a_run_whose_data_are_gone_has_a_page_without_images(semikit: Call, runs: Runs, tmp_path: Path) -> None:
