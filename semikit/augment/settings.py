@@ -162,7 +162,7 @@ def _of_its_kind(raw: Any) -> Any:
     if given := [key for key in raw if key in strange]:
         raise ValueError(
             f"{', '.join(given)}: of kind {' or '.join(others)}, but the kind is {kind}. Set views.strong.kind, or "
-            f"leave out {', '.join(given)}"
+            f"leave out {', '.join(given)}; views.strong={kind} leaves out what a recipe says, too"
         )
     return raw
 

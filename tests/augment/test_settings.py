@@ -95,7 +95,10 @@ def test_strong_views_of_classes_are_of_their_kind(given: object, kind: str) -> 
     [
         ({"kind": "jiter"}, "allowed: usb, fixmatch .*jitter, random .*Did you mean 'jitter'"),
         ({"brightness": 0.4}, "brightness: of kind jitter or random, but the kind is usb. Set views.strong.kind"),
-        ({"kind": "random", "fill": [0, 0, 0], "ops": 2}, "fill, ops: of kind usb or fixmatch, but the kind is random"),
+        (
+            {"kind": "random", "fill": [0, 0, 0], "ops": 2},
+            "fill, ops: of kind usb or fixmatch, but the kind is random.*views.strong=random leaves",
+        ),
         ({"kind": "jitter", "hue": 0.6}, "less than or equal to 0.5"),
         ({"kind": "jitter", "hues": 0.1}, "Extra inputs"),
         (None, "expected a mapping"),
