@@ -3,7 +3,7 @@
 Tasks: seg, cd
 Paper: arXiv 1906.01916
 Cost: 1.0
-For: colours that must not be changed, as measured bands
+For: colours that must not be changed, as measured bands, or that tell the classes apart
 """
 
 from __future__ import annotations
