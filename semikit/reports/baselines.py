@@ -12,6 +12,7 @@ from typing import Any, final
 from semikit.core.settings import MethodSettings
 from semikit.errors import InputError
 from semikit.files import shell_word
+from semikit.methods.selftrain import LABELED_ROUND
 from semikit.models.encoders.create import adapts
 from semikit.reports.records import Entry
 from semikit.run.begun import read_begun
@@ -132,7 +133,9 @@ def _compared(config: Config) -> dict[str, Any]:
     raw = config.to_raw()
     data = {key: value for key, value in raw["data"].items() if key not in _OF_UNLABELED}
     model = {key: value for key, value in raw["model"].items() if key not in ("lora", *_OF_THE_MACHINE)}
-    return {"task": config.task, "data": data, "model": model, "seed": config.train.seed}
+    seed = config.train.seed
+    data["split_seed"] = seed if data["split_seed"] is None else data["split_seed"]  # a round says which it has
+    return {"task": config.task, "data": data, "model": model, "seed": seed}
 
 
 def _config(run: Path) -> Config:
@@ -145,8 +148,11 @@ def _config(run: Path) -> Config:
 
 
 def _beside(lead: Path) -> Iterator[_Beside]:
-    """Runs from labelled images alone in the folder in which a run lies; what cannot be read is none."""
-    for folder in sorted(_named(lead).parent.iterdir()):
+    """Runs from labelled images alone in the folder in which a run lies, and the round of its own that is one; what
+    cannot be read is none.
+    """
+    run = _named(lead)
+    for folder in (run / LABELED_ROUND, *sorted(run.parent.iterdir())):
         first = next(iter(_configs(folder)), None)
         try:
             if first is not None and _method(first) == BASE:

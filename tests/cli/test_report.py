@@ -20,6 +20,7 @@ from PIL import Image
 
 from semikit.cli.app import run
 from semikit.inference.inspection import Examined, ImageRecord, Inspection, chosen, fitted_temperature, ranked
+from semikit.methods.selftrain import LABELED_ROUND
 from semikit.metrics.confusion import accuracy
 from semikit.reports.baselines import baselines
 from semikit.reports.records import RunRecord, read_entries
@@ -163,7 +164,11 @@ def test_labelled_images_alone_stand_beside_what_unlabelled_ones_bring(
         ("labelled images alone", "alone", "")
     ]
     assert baselines(read_entries([tmp_path / "alone"])) is None
-    shutil.rmtree(tmp_path / "alone")
+    (tmp_path / "alone").rename(lead / LABELED_ROUND)
+    found = baselines(read_entries([lead]))
+    assert found is not None
+    assert [row.entry and row.entry.name for row in found[1]] == [LABELED_ROUND], "a round of its own"
+    shutil.rmtree(lead / LABELED_ROUND)
     assert semikit("report", lead, "--images", "0").code == 0
     command = f"semikit train seg --config {lead}/config.yaml --method supervised --out {lead}-supervised"
     assert f"labelled images alone not trained: {command}" in " ".join(
