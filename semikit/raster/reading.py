@@ -336,7 +336,9 @@ def rasterio_for(path: Path) -> Any:
             remedy = "Install it (pip install rasterio) or save the images as PNG."
             raise FileFault("rasters need rasterio, which is not installed", path, "", remedy) from None
         _raised = (RasterioError, CPLE_BaseError)
-        # A training image needs no place on a map. Only added once: filters belong to all threads.
-        if not any(entry[0] == "ignore" and entry[2] is NotGeoreferencedWarning for entry in warnings.filters):
+        # A training image needs no place on a map. Only where another filter is first: filters belong to all threads.
+        of_all = (entry for entry in warnings.filters if entry[1] is entry[3] is None)  # any message, any module
+        first = next((entry[0] for entry in of_all if issubclass(NotGeoreferencedWarning, entry[2])), None)
+        if first != "ignore":
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
     return rasterio

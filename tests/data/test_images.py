@@ -36,6 +36,21 @@ def raster(path: Path, values: NDArray[Any], **profile: Any) -> Path:
     return path
 
 
+def test_rasters_without_a_place_are_read_behind_any_filter_of_warnings(tmp_path: Path) -> None:
+    import warnings
+
+    from rasterio.errors import NotGeoreferencedWarning
+
+    path = raster(tmp_path / "a.tif", np.full((5, 6, 8), 700, np.uint16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("error")
+        assert read_image(path)[0].shape == (6, 8, 5)
+        count = len(warnings.filters)
+        read_image(path)
+        assert len(warnings.filters) == count
+
+
 def test_rgb_is_read_as_stored_and_writable(save: Save) -> None:
     image, valid = read_image(save("a.png", RGB))
     assert valid is None
