@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, Literal, final, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from semikit.settings.base import Settings
 
@@ -128,17 +128,11 @@ class RandAugmentSettings(Settings):
 
 
 _FAMILIES: dict[str, type[RandAugmentSettings | StrongSettings]] = {
-    "usb": RandAugmentSettings,
-    "fixmatch": RandAugmentSettings,
-    "jitter": StrongSettings,
-    "random": StrongSettings,
+    kind: family
+    for family in (RandAugmentSettings, StrongSettings)
+    for kind in get_args(family.model_fields["kind"].annotation)
 }
 """Kind of a strong view of classification -> its settings."""
-_DEFAULT = "usb"
-
-
-def _family(raw: Any) -> type[Settings]:
-    return _FAMILIES[raw.get("kind", _DEFAULT)] if isinstance(raw, Mapping) else type(raw)
 
 
 def _of_its_kind(raw: Any) -> Any:
@@ -150,7 +144,7 @@ def _of_its_kind(raw: Any) -> Any:
     raw = {"kind": raw} if isinstance(raw, str) else raw
     if not isinstance(raw, Mapping):
         raise ValueError("expected a mapping (kind: usb, …)")
-    kind = raw.get("kind", _DEFAULT)
+    kind = raw.get("kind", "usb")
     if not isinstance(kind, str) or kind not in _FAMILIES:
         near = get_close_matches(str(kind), _FAMILIES, n=1)
         raise ValueError(
@@ -164,12 +158,10 @@ def _of_its_kind(raw: Any) -> Any:
             f"{', '.join(given)}: of kind {' or '.join(others)}, but the kind is {kind}. Set views.strong.kind, or "
             f"leave out {', '.join(given)}; views.strong={kind} leaves out what a recipe says, too"
         )
-    return raw
+    return {"kind": kind, **raw}
 
 
 ClassStrong = Annotated[
-    Annotated[RandAugmentSettings, Tag("RandAugmentSettings")] | Annotated[StrongSettings, Tag("StrongSettings")],
-    Discriminator(lambda raw: _family(raw).__name__),
-    BeforeValidator(_of_its_kind),
+    RandAugmentSettings | StrongSettings, Field(discriminator="kind"), BeforeValidator(_of_its_kind)
 ]
 """Strong views of classification: RandAugment, or the colours that pixels have."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 from typing import Any, final
 
@@ -14,9 +13,10 @@ from semikit.errors import InputError
 from semikit.files import shell_word
 from semikit.methods.selftrain import LABELED_ROUND
 from semikit.models.encoders.create import adapts
-from semikit.reports.records import Entry
+from semikit.reports.records import Entry, runs_of
 from semikit.run.begun import read_begun
 from semikit.run.config import Config, resolve
+from semikit.run.folder import free
 from semikit.run.grid import BASE, LORA, RANK
 from semikit.run.recipes import compose, read_yaml
 from semikit.training.tracking import RESULTS
@@ -41,20 +41,16 @@ class Baseline:
 @final
 @dataclass(frozen=True)
 class _Beside:
-    """A folder beside a run with a run of labelled images alone, and its configuration."""
+    """A folder beside a run with labelled images alone: a run, or those of several seeds, and the configuration."""
 
     folder: Path
+    runs: Sequence[Path]
     config: Config
-
-    @property
-    def seeds(self) -> bool:
-        """Whether it holds runs of several seeds."""
-        return not (self.folder / "config.yaml").is_file()
 
     @property
     def ended(self) -> bool:
         """Whether all that was begun here came to its end."""
-        return all((path.parent / RESULTS).is_file() for path in _configs(self.folder))
+        return all((run / RESULTS).is_file() for run in self.runs)
 
 
 def baselines(entries: Sequence[Entry]) -> tuple[Entry, list[Baseline]] | None:
@@ -89,9 +85,10 @@ def _baseline(kind: str, lead: Entry, config: Config, entries: Sequence[Entry], 
         except InputError:  # its results are damaged: it is none
             continue
     begun = next((one for one in alike if not one.ended), None)
-    if begun is not None and not begun.seeds:
+    if begun is not None and begun.runs == [begun.folder]:
         return Baseline(_NAMES[kind], None, f"semikit train {config.task} --resume {shell_word(begun.folder)}")
-    folder = _free(lead.folder, f"-{kind.replace('+', '-')}") if begun is None else begun.folder
+    run = _named(lead.folder)
+    folder = free(run.with_name(f"{run.name}-{kind.replace('+', '-')}")) if begun is None else begun.folder
     return Baseline(_NAMES[kind], None, _command(lead, config, lora, folder))
 
 
@@ -110,13 +107,6 @@ def _command(lead: Entry, config: Config, lora: bool, folder: Path) -> str:
     seeds = [str(run.config["train"]["seed"]) for run in lead.runs]
     words += [*(["--seeds", ",".join(seeds)] if len(seeds) > 1 else []), "--out", shell_word(folder)]
     return " ".join(words)
-
-
-def _free(lead: Path, ending: str) -> Path:
-    """A folder beside a run that is not there, named by the run."""
-    lead, again = _named(lead), chain([""], (f"-{number}" for number in count(2)))
-    names = (f"{lead.name}{ending}{number}" for number in again)
-    return next(folder for name in names if not (folder := lead.with_name(name)).exists())
 
 
 def _named(run: Path) -> Path:
@@ -153,21 +143,12 @@ def _beside(lead: Path) -> Iterator[_Beside]:
     """
     run = _named(lead)
     for folder in (run / LABELED_ROUND, *sorted(run.parent.iterdir())):
-        first = next(iter(_configs(folder)), None)
+        runs = runs_of(folder)
         try:
-            if first is not None and _method(first) == BASE:
-                yield _Beside(folder, _config(first.parent))
+            if runs and _method(runs[0] / "config.yaml") == BASE:
+                yield _Beside(folder, runs, _config(runs[0]))
         except InputError:
             continue
-
-
-def _configs(folder: Path) -> list[Path]:
-    """The configurations of a run, or of the runs of several seeds."""
-    return sorted(folder.glob("config.yaml")) or sorted(folder.glob("seed-*/config.yaml"), key=_numbered)
-
-
-def _numbered(path: Path) -> tuple[int, str]:
-    return len(path.parent.name), str(path)
 
 
 def _method(path: Path) -> str | None:

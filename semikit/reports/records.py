@@ -148,9 +148,7 @@ class Entry:
     @classmethod
     def read(cls, folder: Path, name: str) -> Entry:
         """From a run folder, or one of several seeds."""
-        seeds = sorted(folder.glob("seed-*/config.yaml"), key=lambda path: (len(path.parent.name), path))
-        folders = [path.parent for path in seeds] if not (folder / "config.yaml").is_file() and seeds else [folder]
-        return cls(name, folder, [RunRecord.read(one) for one in folders])
+        return cls(name, folder, [RunRecord.read(one) for one in runs_of(folder) or [folder]])
 
     @property
     def first(self) -> RunRecord:
@@ -177,6 +175,14 @@ class Entry:
         every = [run.per_class.get(score, {}) for run in self.runs]
         values = {name: [value for one in every if (value := one.get(name)) is not None] for name in every[0]}
         return {name: statistics.mean(known) if known else None for name, known in values.items()}
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """The folder of a run itself, or those of its several seeds; none where there is no run."""
+    if (folder / "config.yaml").is_file():
+        return [folder]
+    seeds = [path.parent for path in folder.glob("seed-*/config.yaml")]
+    return sorted(seeds, key=lambda path: (len(path.name), path))
 
 
 def read_entries(folders: Sequence[Path]) -> list[Entry]:

@@ -71,6 +71,12 @@ def existing_run(path: str | PathLike[str], base: Path = Path("runs")) -> Path:
     return found
 
 
+def free(wanted: Path) -> Path:
+    """A folder that is not there: `wanted`, or the same with -2, -3 … behind its name."""
+    others = (wanted.with_name(f"{wanted.name}-{k}") for k in count(2))
+    return next(place for place in chain([wanted], others) if not place.exists())
+
+
 def new_output(run: Path, base: Path = Path("runs") / "predict") -> Path:
     """Where a prediction goes that says no place: base/NAME of its run with -2, -3 … where that exists, for classes of
     whole images a table in it.
@@ -80,9 +86,7 @@ def new_output(run: Path, base: Path = Path("runs") / "predict") -> Path:
     """
     if not (run / "config.yaml").is_file():
         raise InputError(f"say where the results of {run} go: -o FOLDER (classes of images: -o NAME.csv).")
-    wanted = base / run.resolve().name
-    others = (wanted.with_name(f"{wanted.name}-{k}") for k in count(2))
-    folder = next(place for place in chain([wanted], others) if not place.exists())
+    folder = free(base / run.resolve().name)
     return folder / "classes.csv" if read_yaml(run / "config.yaml").get("task") == "cls" else folder
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from semikit.core.method import Round
 from semikit.core.network import Network
+from semikit.core.settings import MethodSettings
 from semikit.core.task import Inference
 from semikit.data.samples import Samples
 from semikit.distributed.collectives import own_share, process_rank
@@ -32,9 +33,6 @@ from semikit.training.tracking import RESULTS
 
 RELIABLE, STABILITY = "reliable.txt", "stability.csv"
 """Files of a round whose unlabelled images were ranked: the names of the reliable ones, and the score of each image."""
-
-_KEPT = ("ohem", "ema_decay", "ema_ramp")
-"""Settings of a method that its labelled-only round has too."""
 
 
 def train_rounds_before(
@@ -99,7 +97,7 @@ def _train(
 def _settings(config: Config, one: Round, folder: Path) -> dict[str, Any]:
     """The configuration of a round as plain values."""
     raw, seed = config.to_raw(), config.train.seed
-    kept = {key: raw["method"][key] for key in _KEPT if key in raw["method"]}
+    kept = {key: raw["method"][key] for key in MethodSettings.model_fields if key in raw["method"]}
     chosen = seed if raw["data"]["split_seed"] is None else raw["data"]["split_seed"]
     raw = merge(raw, {"data": {"split_seed": chosen}, "train": {"seed": seed + one.seeds}})
     raw = merge(raw, one.settings)
