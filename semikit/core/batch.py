@@ -27,7 +27,7 @@ class RunInfo:
 
     `group` is the number of consecutive images of a step that were one process's batch in the published recipe (CutMix
     partners, undropped half of the batch, OHEM); `seed` is the run's. `class_weights` (K,) multiply the supervised loss
-    of each class; None: all count the same.
+    of each class; None: all count the same. `side` is that of the crops, pixels; 0 where nobody says.
     """
 
     num_classes: int
@@ -39,6 +39,7 @@ class RunInfo:
     seed: int = 0
     normalise: Normalise = "total"
     class_weights: tuple[float, ...] | None = None
+    side: int = 0
 
 
 @final
@@ -62,6 +63,8 @@ class Requirements:
     """Networks that are trained, each with a beginning of its own (CPS)."""
     own_mixing: bool = False
     """Whether it mixes strong views itself, by what is predicted of them, so that tasks do not (AugSeg, iMAS)."""
+    channel_attention: bool = False
+    """Whether the channels of the network's last level have to attend before the decoder (AllSpark)."""
     held_out: float = 0.0
     """Share of the labelled images (0..1) that are learned from neither with their labels nor without: pseudo-labels
     are measured on them (`method.threshold: auto`). 0: none."""
@@ -155,13 +158,15 @@ class Pseudo:
     Where the student labels inside its own pass, `weak` is None and `views` are empty until then. `partners` is the
     target of the partner batch, where the strong views were mixed with one that is labelled beforehand. `draws` are
     random numbers of the method's own, (B, ...) each, or of any shape where it needs the full batch; `images` are the
-    strong views, where it makes them itself out of those of the task.
+    strong views, where it makes them itself out of those of the task. `logits` (B, K, h, w) are those of the weak views
+    at the resolution of features that they are compared with.
     """
 
     weak: Target | None = None
     views: tuple[Target, ...] = ()
     masks: tuple[tuple[Tensor, ...], ...] = ()
     partners: Target | None = None
+    logits: Tensor | None = None
     draws: tuple[Tensor, ...] = ()
     images: tuple[Tensor, ...] = ()
 

@@ -8,6 +8,8 @@ from typing import final
 
 from torch import Tensor, nn
 
+from semikit.core.channel_attention import Attend, Bottleneck
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,8 @@ class Features:
 
     levels: tuple[Tensor, ...]
     size: tuple[int, int]
+    attend: Attend | None = None
+    """What the channels of the last level are made of, in a network with a `bottleneck`; None: of their own image's."""
 
 
 class Network(nn.Module, ABC):
@@ -26,7 +30,7 @@ class Network(nn.Module, ABC):
     `pixels`: whether every pixel gets a class, or the whole image one.
     `widths` are the channels D_l of the levels (where dropout between encoder and decoder acts), `embed_dim` the
     channels of what the last layer sees (where dropout between decoder and classifier acts), `multiple` what the sides
-    of an image must be a multiple of.
+    of an image must be a multiple of. `bottleneck`, of networks that decode, is what the last level passes before that.
     """
 
     pixels: bool = True
@@ -34,6 +38,7 @@ class Network(nn.Module, ABC):
     embed_dim: int
     num_classes: int
     multiple: int
+    bottleneck: Bottleneck | None
 
     @abstractmethod
     def encode(self, images: Tensor) -> Features:

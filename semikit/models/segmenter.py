@@ -7,6 +7,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn import functional
 
+from semikit.core.channel_attention import Bottleneck
 from semikit.core.network import Features, Network
 from semikit.errors import ConfigError
 from semikit.models.decoders._base import Decoder
@@ -16,6 +17,9 @@ from semikit.models.encoders.encoder import Encoder
 from semikit.models.encoders.lora import merged
 from semikit.models.settings import ModelSettings
 from semikit.registry import DECODERS
+
+_WIDEST = 512
+"""Channels that attend where nobody says how many, at most: as many as published (MiT-B5)."""
 
 
 @final
@@ -27,6 +31,7 @@ class Segmenter(Network):
         self.encoder = encoder
         self.decoder = decoder
         self.classifier = nn.Conv2d(decoder.embed_dim, num_classes, 1)
+        self.bottleneck: Bottleneck | None = None
         self.widths = encoder.widths
         self.embed_dim = decoder.embed_dim
         self.num_classes = num_classes
@@ -53,7 +58,10 @@ class Segmenter(Network):
 
     def embed(self, features: Features) -> Tensor:
         """Features -> (B, embed_dim, h, w)."""
-        embedding: Tensor = self.decoder(features.levels)
+        levels = features.levels
+        if self.bottleneck is not None:
+            levels = (*levels[:-1], self.bottleneck(levels[-1], features.attend))
+        embedding: Tensor = self.decoder(levels)
         return embedding
 
     def classify(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
@@ -90,7 +98,11 @@ def build_segmenter(settings: ModelSettings, num_classes: int, dates: int = 1) -
     decoder = DECODERS.get(resolve_decoder(settings, encoder))(
         widths, encoder.reductions, channels=settings.decoder_channels, level_widths=settings.decoder_widths
     )
-    return Segmenter(encoder, decoder, num_classes)
+    segmenter = Segmenter(encoder, decoder, num_classes)
+    if settings.channel_attention is not None:
+        width, heads = settings.channel_attention.width or min(widths[-1], _WIDEST), settings.channel_attention.heads
+        segmenter.bottleneck = Bottleneck(widths[-1], width, heads, encoder.reductions[-1])
+    return segmenter
 
 
 def resolve_decoder(settings: ModelSettings, encoder: Encoder) -> str:

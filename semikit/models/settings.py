@@ -85,6 +85,16 @@ class EncoderSettings(Settings):
         return self
 
 
+class ChannelAttentionSettings(Settings):
+    """Attention between the channels of the last level, before the decoder (AllSpark, arXiv 2403.01818)."""
+
+    heads: int = Field(default=2, ge=1)
+    """Projections of every channel."""
+
+    width: int | None = Field(default=None, ge=1)
+    """Channels that attend; unset: as many as the level has, at most 512. Time and memory grow with its square."""
+
+
 class ModelSettings(EncoderSettings):
     """The network of a task on pixels."""
 
@@ -108,6 +118,10 @@ class ModelSettings(EncoderSettings):
     decoder_widths: Widths | None = None
     """DPT: channels of the four levels after their projection; unset: by the width of a transformer, and no projection
     of the levels of a pyramid."""
+
+    channel_attention: ChannelAttentionSettings | None = None
+    """Let the channels of the last level attend to one another before the decoder; unset: only where the method needs
+    it (allspark)."""
 
 
 MISFITS = (

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from semikit.core.batch_norm import has_batch_norm
+from semikit.core.channel_attention import Bottleneck
 from semikit.core.network import Features, Network
 from semikit.errors import ConfigError
 from semikit.models.encoders.encoder import Encoder
@@ -40,6 +41,11 @@ class Siamese(Network):
         self.multiple = segmenter.multiple
         self.mean = segmenter.mean
         self.std = segmenter.std
+
+    @property
+    def bottleneck(self) -> Bottleneck | None:  # type: ignore[override]
+        """What the last level of the change passes before the decoder."""
+        return self.segmenter.bottleneck
 
     @property
     def encoder(self) -> Encoder:

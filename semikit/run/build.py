@@ -184,15 +184,20 @@ def with_passes(config: Config, network: Network, device: torch.device) -> Confi
     forward = getattr(config.method, "forward", None)
     if forward is None:
         return config
-    train, views = config.train, config.views
+    train = config.train
     images = (
         train.batch * (1 + train.ratio * requirements_of(config).strong_views) * (DATES if config.task == "cd" else 1)
     )
-    side = views.weak.crop if isinstance(views, PixelViews) else getattr(views, "size", None) or 0
-    pixels = images * side**2 // (train.micro_batches * process_count())
+    pixels = images * _side(config) ** 2 // (train.micro_batches * process_count())
     size = 2 if train.precision in ("bf16", "fp16") else 4
     settled = settled_forward(forward, network, device.type == "cpu", pixels, size)
     return replace(config, method=config.method.model_copy(update={"forward": settled}))
+
+
+def _side(config: Config) -> int:
+    """Pixels of a side of the images that are learned from; 0 where nobody says."""
+    views = config.views
+    return views.weak.crop if isinstance(views, PixelViews) else getattr(views, "size", None) or 0
 
 
 def planned(config: Config, method: Method, task: Task, device: torch.device, reporter: Reporter) -> Config:
@@ -264,6 +269,7 @@ def build_run(
         seed=train.seed,
         normalise=train.normalise,
         class_weights=tuple(train.class_weights.values()) if isinstance(train.class_weights, dict) else None,
+        side=_side(config),
     )
     method: Method = METHODS.get(config.method_name)(network, config.method, run_info, *peers)
     method.to(device)

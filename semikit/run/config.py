@@ -13,7 +13,7 @@ from typing import Any, final
 import yaml
 
 from semikit.errors import ConfigError, InputError, unknown
-from semikit.models.settings import EncoderSettings
+from semikit.models.settings import ChannelAttentionSettings, EncoderSettings, ModelSettings
 from semikit.registry import METHODS, TASKS
 from semikit.run.begun import as_begun
 from semikit.run.recipes import METHOD, difference, merge
@@ -143,6 +143,10 @@ def resolve(raw: Mapping[str, Any]) -> Config:
             errors.append(str(error))
     if errors:
         raise ConfigError("\n".join(errors))
+    model = parts["model"]
+    if method_class.requirements(parts["method"]).channel_attention and isinstance(model, ModelSettings):
+        attention = model.channel_attention or ChannelAttentionSettings()
+        parts["model"] = model.model_copy(update={"channel_attention": attention})
     return Config(task=str(raw["task"]), name=str(raw.get("name", "run")), method_name=name, **parts, chosen=chosen)
 
 

@@ -14,7 +14,7 @@ from semikit.run.load import load_network
 from semikit.training.reporter import Reporter
 
 _HEAD = "classifier."
-_CHOSEN = ("encoder", "decoder", "in_channels", "ordered")
+_CHOSEN = ("encoder", "decoder", "in_channels", "ordered", "channel_attention")
 """Settings of the model that make another network of it, and that a user knows of."""
 
 

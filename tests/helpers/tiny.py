@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semikit.core.batch import Labeled, Normalise, Requirements, RunInfo, Unlabeled, WeakViews
+from semikit.core.channel_attention import Bottleneck
 from semikit.core.losses import denominators
 from semikit.core.method import Method
 from semikit.core.mixing import partners
@@ -23,7 +24,14 @@ SIDE = 12
 class TinyNetwork(Network):
     """Two levels of 6 and `last` channels."""
 
-    def __init__(self, num_classes: int = 3, pixels: bool = True, batch_norm: bool = False, last: int = 6) -> None:
+    def __init__(
+        self,
+        num_classes: int = 3,
+        pixels: bool = True,
+        batch_norm: bool = False,
+        last: int = 6,
+        channel_attention: bool = False,
+    ) -> None:
         super().__init__()
         self.widths, self.embed_dim, self.num_classes, self.multiple = (6, last), 5, num_classes, 4
         self.pixels = pixels
@@ -32,6 +40,7 @@ class TinyNetwork(Network):
         self.norm = nn.BatchNorm2d(6) if batch_norm else nn.Identity()
         self.neck = nn.Linear(6 + last, 5)
         self.head = nn.Linear(5, num_classes)
+        self.bottleneck = Bottleneck(last, 4, heads=2, reduction=4) if channel_attention else None
 
     def encode(self, images: Tensor) -> Features:
         fine = self.norm(self.first(images)).tanh()
@@ -44,6 +53,8 @@ class TinyNetwork(Network):
         if not self.pixels:
             vectors: Tensor = self.neck(torch.cat([fine, coarse], 1))
             return vectors.tanh()
+        if self.bottleneck is not None:
+            coarse = self.bottleneck(coarse, features.attend)
         joined = torch.cat([fine, F.interpolate(coarse, fine.shape[-2:])], 1)
         embedding: Tensor = self.neck(joined.movedim(1, -1))
         return embedding.movedim(-1, 1).tanh()
@@ -76,11 +87,12 @@ def one_run(names: Sequence[str]) -> list[Any]:
 
 def networks(requirements: Requirements, **options: Any) -> list[TinyNetwork]:
     """As many students as a method asks for."""
+    options["channel_attention"] = requirements.channel_attention
     return [network(seed, **options) for seed in range(requirements.students)]
 
 
 def run_info(num_classes: int = 3, group: int = 2, normalise: Normalise = "total", iterations: int = 100) -> RunInfo:
-    return RunInfo(num_classes, 4, 8, 2, iterations, group, seed=3, normalise=normalise)
+    return RunInfo(num_classes, 4, 8, 2, iterations, group, seed=3, normalise=normalise, side=SIDE)
 
 
 def method(name: str = "fixmatch", num_classes: int = 3, iterations: int = 100, **settings: Any) -> Method:

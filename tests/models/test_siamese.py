@@ -231,7 +231,8 @@ class Rig:
         self.labeled, self.unlabeled = self.dated(
             tiny.batch(run_info, requirements), tiny.batch(run_info, requirements, seed=1)
         )
-        first, *peers = (firm(build(encoder), self.labeled.images) for _ in range(requirements.students))
+        model = {"channel_attention": {"width": 8}} if requirements.channel_attention else {}
+        first, *peers = (firm(build(encoder, **model), self.labeled.images) for _ in range(requirements.students))
         self.method = cls(first, config, run_info, *peers).train()
         settings = OptimizerSettings(lr=0.001, encoder_lr=0.001)
         optimizer = build_optimizer(first, settings, self.method.extra_parameters(), peers)

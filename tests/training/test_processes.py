@@ -39,6 +39,7 @@ MORE: dict[str, tuple[tuple[int, int], ...]] = {
     "seg corrmatch": ((2, 1),),
     "seg u2pl": ((2, 1),),
     "seg augseg": ((2, 1),),
+    "seg allspark": ((2, 1),),
     "seg imas": ((2, 2),),
     "seg supervised": ((2, 2),),
     "seg hard examples": ((1, 2),),
@@ -69,6 +70,7 @@ def configurations(small: dict[str, tuple[ModuleType, Path]]) -> dict[str, dict[
         made[name]["model"] = VIT
     made["seg unimatch_v1"]["method"]["teacher"] = "ema"
     made["seg freematch"]["method"] |= {"forward": "separate", "teacher": "ema", "fairness": 0.5}
+    made["seg allspark"]["method"]["warmup"] = 0  # in which each process has sources of its own
     made["cls freematch"]["method"] |= {"fairness": 0.5}
     made["cls remixmatch"]["train"] |= {"ratio": 2}
     made["seg hard examples"]["method"]["ohem"] = {"threshold": 0.4, "min_kept": 100}
@@ -91,6 +93,7 @@ OTHERS = (
     "corrmatch",
     "u2pl",
     "augseg",
+    "allspark",
     "imas",
     "dash",
     "comatch",

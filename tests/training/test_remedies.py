@@ -73,6 +73,7 @@ def evaluate(
 def test_which_methods_can_take_which_remedy(name: str) -> None:
     own_thresholds = {
         "adamatch",
+        "allspark",
         "corrmatch",
         "cps",
         "cutmix_seg",
@@ -103,7 +104,7 @@ def test_what_is_named_to_try_can_be_set(name: str, teacher: str) -> None:
     found += [guards.evaluated(500, FAR, 0.9, classes) for classes in (FINE, ALONE, FINE, LOST, LOST, LOST)]
     notices = [notice for notices in found for notice in notices]
     assert len(notices) > 3
-    without = ("mean_teacher", "cps", "remixmatch", "u2pl", *ROUNDS)  # a threshold
+    without = ("allspark", "mean_teacher", "cps", "remixmatch", "u2pl", *ROUNDS)  # a threshold
     assert name in without or all("Next to try: method." in notice for notice in notices)
     config = guards.remedies.method.config
     for key, value in re.findall(r"method\.(\w+)=([\w.]*\w)", " ".join(notices)):

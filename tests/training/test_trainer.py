@@ -125,6 +125,7 @@ def settings(photo_data: Path, method: str = "unimatch_v2", **train: Any) -> Raw
         ("supervised", [1, 4]),
         pytest.param("corrmatch", [4], marks=pytest.mark.long),
         pytest.param("u2pl", [4], marks=pytest.mark.long),
+        pytest.param("allspark", [4], marks=pytest.mark.long),
     ],
 )
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
