@@ -177,14 +177,14 @@ def write_text(path: Path, text: str, remedy: str = OUTPUT) -> None:
     write_atomically(path, write, remedy=remedy)
 
 
-def write_table(path: Path, rows: Iterable[Sequence[object]], ending: str = "\r\n") -> None:
+def write_table(path: Path, rows: Iterable[Sequence[object]], ending: str = "\r\n", *, durable: bool = False) -> None:
     """Write a CSV file that was asked for, UTF-8 but for names of files that are none, as `write_atomically` does."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             csv.writer(file, lineterminator=ending).writerows(rows)
 
-    write_atomically(path, write, remedy=OUTPUT, durable=False)
+    write_atomically(path, write, remedy=OUTPUT, durable=durable)
 
 
 def write_json(path: Path, values: Mapping[str, Any], remedy: str = OUTPUT) -> None:

@@ -39,7 +39,7 @@ class AlignmentSettings(Settings):
     (as the student finds them on labelled images), or K shares."""
     progressive: float = Field(default=1.0, ge=0, le=1)
     """Power that the target is raised to at the end of the run, from 1 on (0..1; 0.5 in CReST+, where it follows the
-    rounds): rare classes come more and more often; 1: the target stays."""
+    generations, as with `--method crest`): rare classes come more and more often; 1: the target stays."""
 
 
 @final

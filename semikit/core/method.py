@@ -23,11 +23,13 @@ from semikit.core.settings import MethodSettings, UnlabeledSettings
 @dataclass(frozen=True, slots=True)
 class Round:
     """One run of a method that takes several (self-training): the sub-folder it is kept in, "" for the run's own; what
-    is laid over the settings of the run, and added to its seed; the sub-folders of the networks that label for it; and
-    the round whose reliable images alone it learns as unlabelled ("": all are).
+    is laid over the settings of the run, and added to its seed; the sub-folders of the networks that label for it; the
+    round whose reliable images alone it learns as unlabelled ("": all are); and the round that labelled images which it
+    learns beside the labelled ones ("": none).
 
     Of a round with `reliable` above 0 that share of the unlabelled images, those its snapshots agree on most, counts as
-    reliable afterwards.
+    reliable afterwards. One with `picks` labels the unlabelled images of each class that it is surest of, a share of
+    them that is larger the rarer the class is among the labels, by that power (`run/rounds.py`).
     """
 
     folder: str
@@ -35,7 +37,9 @@ class Round:
     seeds: int = 0
     teachers: tuple[str, ...] = ()
     only: str = ""
+    also: str = ""
     reliable: float = 0.0
+    picks: float | None = None
 
 
 class Method(nn.Module, ABC):

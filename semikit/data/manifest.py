@@ -50,7 +50,7 @@ class ShardRecord(Settings):
     """Bytes; null where it is read through a command."""
 
 
-_OPTIONAL = frozenset({"shards", "held_out", "contents"})
+_OPTIONAL = frozenset({"shards", "held_out", "also_labeled", "contents"})
 FORMAT = 2
 """Of split.json; a file without a number has format 1. It rises when what is written means something else."""
 
@@ -76,6 +76,8 @@ class Manifest(Settings):
     held_out: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Part (val, test, calibration) -> names of its images, where they were taken out of train."""
 
+    also_labeled: str = ""
+    """SHA-256 of the further images that are learned with a label, one `name number-of-class` a line; "": none are."""
     contents: dict[str, Contents] = Field(default_factory=dict)
     """Part (labelled, and the one the best is chosen on) -> what its files held; not of published data sets, of
     generated images, or of a run that was begun before this was kept."""
@@ -96,6 +98,9 @@ class Manifest(Settings):
             digests=digests,
             shards=records,
             held_out=dict(split.held_out),
+            also_labeled=digest(f"{split.pool.names[k]} {label}" for k, label in split.also.items())
+            if split.also
+            else "",
             contents=dict(contents or {}),
         )
 
@@ -186,6 +191,7 @@ def difference(before: Manifest, after: Manifest) -> list[str]:
         changes.append(same if old == new else f"{old} unlabelled images, now {new}")
     if before.shards != after.shards:
         changes.append(f"{len(before.shards)} shards of unlabelled images, now {len(after.shards)}, or others")
+    changes += ["other labels in data.also_labeled"] * (before.also_labeled != after.also_labeled)
     for part, were in before.held_out.items():  # runs made before there was a record of them have none
         if were != after.held_out.get(part):
             changes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from semikit.core.rng import rng_for
 from semikit.data.class_splits import drawn_by_class, members_of, most_balanced
 from semikit.data.formats.name_lists import listed
 from semikit.data.samples import DataParts, Pool, Samples, Subset
-from semikit.errors import DataError, some
+from semikit.errors import DataError, some, unknown
 
 Family = Literal["random", "file", "all", "official"]
 _Choice = tuple[Family, list[int], tuple[str, ...]]
@@ -52,6 +53,8 @@ class Split:
     masked: int
     held_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Part (val, test, calibration) -> names of its images, where they were taken out of train."""
+    also: Mapping[int, int] = field(default_factory=dict)
+    """Unlabelled image -> class, of those that are learned with a label that somebody else gave them."""
     calibration: tuple[int, ...] = ()
     """Labelled images of train that are learned from in no way, for pseudo-labels are measured on them."""
     notices: tuple[str, ...] = ()
@@ -104,6 +107,32 @@ def of_these(split: Split, path: Path) -> Split:
         what = f"names {some(strange)}, no unlabelled images of this run" if strange else "names no image"
         raise DataError(f"data.only: {path} {what}. Give names as a run's unlabeled.txt has them, or leave it out.")
     return replace(split, unlabeled=tuple(sorted(numbers[name] for name in set(wanted))))
+
+
+def with_labels(split: Split, path: Path, class_names: Sequence[str]) -> Split:
+    """The split whose unlabelled images are learned with a label, too, where a table `image,label` gives them one.
+
+    Raises:
+        DataError: there is no such table, it names others than unlabelled images, one twice, or a strange class.
+    """
+    if not path.is_file():
+        raise DataError(f"data.also_labeled: there is no file {path}. Give a table with the columns image and label.")
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.DictReader(file)
+        if not {"image", "label"} <= set(rows.fieldnames or ()):
+            raise DataError(f"data.also_labeled: {path} has no columns image and label. Give its first line so.")
+        given = [(row["image"], row["label"]) for row in rows]
+    names, labeled = split.pool.names, set(split.labeled)
+    numbers = {names[index]: index for index in split.unlabeled if index not in labeled}
+    classes = {name: number for number, name in enumerate(class_names)}
+    strange = [name for name, _ in given if name not in numbers]
+    if strange or len({name for name, _ in given}) < len(given):
+        what = f"names {some(strange)}, no unlabelled images of this run" if strange else "names an image twice"
+        raise DataError(f"data.also_labeled: {path} {what}. Give names as a run's unlabeled.txt has them, each once.")
+    for _, label in given:
+        if label not in classes:
+            raise unknown(f"class in {path} (data.also_labeled)", label, class_names)
+    return replace(split, also={numbers[name]: classes[label] for name, label in given})
 
 
 def is_held_out(source: Samples | None, train: Samples) -> bool:

@@ -45,6 +45,7 @@ from semikit.run.recipes import merge
 from semikit.run.reporters import Both, Lines
 from semikit.run.results import results_of
 from semikit.run.rounds import train_rounds_before
+from semikit.run.teacher import with_own_labels
 from semikit.run.timing import precision_compared, timed
 from semikit.training.reporter import FinishedRun, Reporter
 from semikit.training.services import Service, check_service
@@ -146,7 +147,7 @@ def _start(config: Config, folder: Path, reporter: MakeReporter, notice: str | N
 
 def _checked(config: Config, folder: Path, reporter: Reporter, resumed: bool = False) -> build.Run:
     """All objects of a run; the first process has checked the data."""
-    task = build.build_task(config)
+    task = build.build_task(with_own_labels(config, folder))
     on_first(lambda: task.check(resumed=resumed))
     return build.build_run(config, folder, reporter, task, begins=not resumed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ from semikit.run.config import Config
 from semikit.run.load import load_network
 from semikit.run.recipes import merge
 from semikit.run.resume import read_run_config
-from semikit.run.teacher import rounds_of
+from semikit.run.teacher import PICKED, rounds_of
 from semikit.training.checkpoint import snapshot_file
 from semikit.training.device import choose_device, inference_on
 from semikit.training.tracking import RESULTS
 
 RELIABLE, STABILITY = "reliable.txt", "stability.csv"
 """Files of a round whose unlabelled images were ranked: the names of the reliable ones, and the score of each image."""
+_Values = tuple[float, float]
+_Row = tuple[str, float, float]
+"""Name of an image and what was seen of it: stability or class, and confidence."""
 
 
 def train_rounds_before(
@@ -53,9 +57,10 @@ def train_rounds_before(
     if not rounds or _there(folder / "split.json"):
         return False
     counts = build.build_task(config).counts
-    if counts.unlabeled is None and any(one.reliable for one in rounds):
+    if counts.unlabeled is None and any(_makes(one) for one in rounds):
+        remedy = "selftrain" if any(one.reliable for one in rounds) else "fixmatch"
         raise ConfigError(
-            f"{config.method_name} ranks every unlabelled image, but those of shards are not numbered. Use selftrain, "
+            f"{config.method_name} ranks every unlabelled image, but those of shards are not numbered. Use {remedy}, "
             "or give the images as folders."
         )
     on_first(lambda: write_text(folder / "config.yaml", config.to_yaml(), RESUME))
@@ -64,9 +69,14 @@ def train_rounds_before(
         if not _there(place / RESULTS):
             with _told_of_all(place, folder):
                 _train(config, one, folder, begin, go_on)
-        if one.reliable and not _there(place / RELIABLE):
-            _rank(place, one.reliable)
+        if (made := _makes(one)) and not _there(place / made):
+            _rank(config, place, one)
     return True
+
+
+def _makes(one: Round) -> str:
+    """The file in which a round, once it is finished, says which unlabelled images the next one learns; "": none."""
+    return RELIABLE if one.reliable else PICKED if one.picks is not None else ""
 
 
 def _there(file: Path) -> bool:
@@ -108,6 +118,8 @@ def _settings(config: Config, one: Round, folder: Path) -> dict[str, Any]:
         raw["method"] = {**kept, **raw["method"]}
     if one.only:
         raw = merge(raw, {"data": {"only": str((folder / one.only / RELIABLE).absolute())}})
+    if one.also:
+        raw = merge(raw, {"data": {"also_labeled": str((folder / one.also / PICKED).absolute())}})
     return raw
 
 
@@ -121,61 +133,100 @@ def _told_of_all(place: Path, folder: Path) -> Iterator[None]:
         raise
 
 
-# ------------------------------------------------------------------------------------------------ which are reliable
+# ------------------------------------------------------------------------ which unlabelled images the next one learns
 
 
-def _rank(place: Path, share: float) -> None:
-    """Rank the unlabelled images of a finished round by how stable the predictions of its snapshots are (ST++, eq. 4),
-    and write the names of the reliable ones and a table; the processes share the images.
+def _rank(config: Config, place: Path, one: Round) -> None:
+    """Rank the unlabelled images of a finished round, by how stable the predictions of its snapshots are (ST++, eq. 4)
+    or by how sure its best network is, and write which are reliable or picked; the processes share the images.
+
+    Labelled are the images of the whole run alone: those that a round before picked are ranked anew.
     """
-    config = read_run_config(place, {})
-    task: Any = build.build_task(config)
-    inference = inference_on(choose_device(config.train.device), config.train.precision)
-    files = [place / "weights" / snapshot_file(k) for k in range(1, config.train.snapshots + 1)]
-    networks = [load_network(file)[0].to(inference.device) for file in files]
-    split = task.learned.split
-    labeled = set(split.labeled)
+    known = read_run_config(place, {})
+    task: Any = build.build_task(known)
+    learned = build.build_task(config).learned  # type: ignore[attr-defined]
+    inference, split = inference_on(choose_device(known.train.device), known.train.precision), learned.split
+    weights = [place / "weights" / snapshot_file(k) for k in range(1, known.train.snapshots + 1)]
+    networks = [load_network(path)[0].to(inference.device) for path in (weights if one.reliable else [place])]
+    labeled, names = set(split.labeled), split.pool.names
     indices = [index for index in split.unlabeled if index not in labeled]
     mine = [indices[k] for k in own_share(len(indices))]
-    found = everywhere(list(zip(mine, _stability(task, networks, split.pool, mine, inference), strict=True)))
-    names = split.pool.names
-    ranked = sorted(found, key=lambda item: (*(-value for value in item[1]), item[0]))
-    rows = [(names[index], f"{stability:.6f}", f"{sure:.6f}") for index, (stability, sure) in ranked]
-    reliable = [row[0] for row in rows[: max(1, int(share * len(rows)))]]
+    seen = partial(_agreement if one.reliable else _predicted, task, networks, split.pool, inference)
+    found = everywhere(list(zip(mine, _readable(seen, mine, task.evaluation.settings.batch), strict=True)))
+    rows = [(names[index], *values) for index, values in found]
+    if one.picks is None:
+        on_first(lambda: _write_reliable(place, rows, one.reliable))
+        return
+    labels = np.asarray(learned.train.labels)[list(split.labeled)]
+    rates = sampling_rates(np.bincount(labels, minlength=len(task.class_names)).tolist(), one.picks)
+    chosen = [(name, task.class_names[int(k)], f"{sure:.6f}") for name, k, sure in picked(rows, rates)]
+    on_first(lambda: write_table(place / PICKED, [("image", "label", "confidence"), *chosen], "\n", durable=True))
 
-    def write() -> None:
-        write_table(place / STABILITY, [("image", "stability", "confidence"), *rows], "\n")
-        write_text(place / RELIABLE, "".join(f"{name}\n" for name in reliable), RESUME)
 
-    on_first(write)
-
-
-def _stability(
-    task: Any, networks: Sequence[Network], pool: Samples, indices: Sequence[int], inference: Inference
-) -> Iterator[tuple[float, float]]:
-    """Of each image how well the predictions of all networks agree with those of the last (0..1), and the mean
-    confidence of that; one that cannot be read is the least stable.
-    """
-    classes, size = len(task.class_names), task.evaluation.settings.batch
+def _readable(
+    seen: Callable[[Sequence[int]], Iterator[_Values]], indices: Sequence[int], size: int
+) -> Iterator[_Values]:
+    """What is seen of each image, so many at a time; one that cannot be read is the least stable, and of no class."""
     for start in range(0, len(indices), size):
         part = indices[start : start + size]
         try:
-            yield from list(_agreement(task, networks, pool, part, inference, classes))
+            yield from list(seen(part))
         except FileFault:
             for index in part:
                 try:
-                    yield from list(_agreement(task, networks, pool, [index], inference, classes))
+                    yield from list(seen([index]))
                 except FileFault:
                     yield -1.0, 0.0
 
 
 def _agreement(
-    task: Any, networks: Sequence[Network], pool: Samples, indices: Sequence[int], inference: Inference, classes: int
-) -> Iterator[tuple[float, float]]:
+    task: Any, networks: Sequence[Network], pool: Samples, inference: Inference, indices: Sequence[int]
+) -> Iterator[_Values]:
+    """Of each image how well the predictions of all networks agree with those of the last (0..1), and the mean
+    confidence of that.
+    """
+    classes = len(task.class_names)
     for seen in zip(*(task.evaluation.predictions(one, pool, indices, inference) for one in networks), strict=True):
         *earlier, (last, confidence) = seen
         scores = [mean_iou(before, last, classes) for before, _ in earlier]
         yield sum(scores) / len(scores), float(np.mean(confidence))
+
+
+def _predicted(
+    task: Any, networks: Sequence[Network], pool: Samples, inference: Inference, indices: Sequence[int]
+) -> Iterator[_Values]:
+    """Of each image of one class what the network takes it for, and its confidence."""
+    for label, confidence in task.evaluation.predictions(networks[0], pool, indices, inference):
+        yield float(label), float(confidence)
+
+
+def _write_reliable(place: Path, rows: Sequence[_Row], share: float) -> None:
+    ranked = sorted(rows, key=lambda row: (-row[1], -row[2], row[0]))
+    table = [(name, f"{stability:.6f}", f"{sure:.6f}") for name, stability, sure in ranked]
+    reliable = [row[0] for row in table[: max(1, int(share * len(table)))]]
+    write_table(place / STABILITY, [("image", "stability", "confidence"), *table], "\n")
+    write_text(place / RELIABLE, "".join(f"{name}\n" for name in reliable), RESUME)
+
+
+def sampling_rates(counts: Sequence[int], power: float) -> list[float]:
+    """For the classes with so many labels the share of the images taken for them that is picked:
+    μ_l = (N_{L+1-l} / N_1) ** power of the l-th most frequent of L (CReST, section 3.2). Classes with as many labels
+    share the mean of theirs.
+    """
+    ordered = sorted(counts, reverse=True)
+    rates: dict[int, list[float]] = {}
+    for number, mirrored in zip(ordered, reversed(ordered), strict=True):
+        rates.setdefault(number, []).append((mirrored / ordered[0]) ** power)
+    return [sum(rates[number]) / len(rates[number]) for number in counts]
+
+
+def picked(rows: Sequence[_Row], rates: Sequence[float]) -> list[_Row]:
+    """Of the images (name, class, confidence) taken for each class the surest, a share of them, rounded down."""
+    found: list[_Row] = []
+    for label, rate in enumerate(rates):
+        ranked = sorted((row for row in rows if row[1] == label), key=lambda row: (-row[2], row[0]))
+        found += ranked[: int(rate * len(ranked))]
+    return found
 
 
 def mean_iou(one: NDArray[Any], other: NDArray[Any], classes: int) -> float:

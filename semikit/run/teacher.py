@@ -26,6 +26,9 @@ from semikit.run.load import load_network, refuse_other_images
 from semikit.training.checkpoint import BEST
 from semikit.training.tracking import RESULTS
 
+PICKED = "picked.csv"
+"""File of a round that labelled images for the next one: their names, classes and confidence."""
+
 
 def rounds_of(config: Config) -> Sequence[Round]:
     """The runs a configuration takes, the last one its own; none where it is one run."""
@@ -36,6 +39,16 @@ def own_teachers(config: Config, folder: Path) -> list[Path]:
     """The runs whose networks label for a run in a folder, where it takes several; of a plan none."""
     rounds = () if folder == PLANNED else rounds_of(config)
     return [folder / name for name in rounds[-1].teachers] if rounds else []
+
+
+def with_own_labels(config: Config, folder: Path) -> Config:
+    """The configuration of a run in a folder with the labels that a round before gave, where it learns some; the folder
+    may be moved, so its `config.yaml` does not name them.
+    """
+    rounds = rounds_of(config)
+    if not rounds or not rounds[-1].also:
+        return config
+    return replace(config, data=config.data.model_copy(update={"also_labeled": folder / rounds[-1].also / PICKED}))
 
 
 def own_rounds(config: Config, folder: Path) -> dict[str, Any]:

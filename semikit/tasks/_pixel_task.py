@@ -91,9 +91,9 @@ class PixelTask(ImageTask):
     ) -> None:
         if requirements.whole_images:
             raise ConfigError(
-                "method.name: this method remembers features of images (simmatch, comatch) or turns and mixes them "
-                "(remixmatch) and cannot do so for every pixel; it learns classes of whole images only. For pixels use "
-                "freematch or softmatch, whose thresholds adapt, or unimatch_v2."
+                "method.name: this method remembers features of images (simmatch, comatch), turns and mixes them "
+                "(remixmatch) or picks them by their class (crest) and cannot do so for every pixel; it learns classes "
+                "of whole images only. For pixels use freematch or softmatch, whose thresholds adapt, or unimatch_v2."
             )
         self._learn_from(parts := self.open(data), data, views, layout, requirements)
         assert parts.palette is not None

@@ -21,7 +21,7 @@ from semikit.data.loading.streams import Stream
 from semikit.data.samples import DataParts, Samples
 from semikit.data.shards.pool import ShardStream
 from semikit.data.shards.tar_files import COUNTS, ShardCounts
-from semikit.data.splits import choose, of_these
+from semikit.data.splits import choose, of_these, with_labels
 from semikit.distributed.collectives import own_positions, process_count
 from semikit.errors import FileFault
 from semikit.tasks._data import SourceSettings
@@ -56,10 +56,12 @@ class TrainingData:
         if requirements.held_out:
             group = getattr(getattr(settings, "folders", None), "group", None)
             self.split = with_calibration(self.split, parts, requirements.held_out, group)
+        if (also := getattr(settings, "also_labeled", None)) is not None:
+            self.split = with_labels(self.split, also, parts.class_names)
         self.shards = () if parts.pool is None else parts.pool.shards
         self.contents: dict[str, contents.Contents] = {}
         self.counts = Counts(
-            labeled=len(self.split.labeled),
+            labeled=len(self.split.labeled) + len(self.split.also),
             unlabeled=len(self.split.unlabeled) if parts.pool is None else None,
             val=len(val),
             test=0 if parts.test is None else len(parts.test),
@@ -143,7 +145,7 @@ class TrainingData:
         train, pool = self.train.reduced(reduce), self.split.pool.reduced(reduce)
         unlabeled = [(pool, index) for index in self.split.unlabeled]
         pools: dict[str, Any] = {
-            LABELED: [(train, index) for index in self.split.labeled],
+            LABELED: [(train, index) for index in self.split.labeled] + [(pool, index) for index in self.split.also],
             UNLABELED: unlabeled,
             SECOND: unlabeled,
         }

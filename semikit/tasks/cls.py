@@ -42,7 +42,7 @@ from semikit.inference.predict_classes import ClassPredict, predict_classes
 from semikit.metrics.scoring import confusion_matrix, scores_of
 from semikit.models.classifier import Classifier, ClassifierSettings, build_classifier
 from semikit.models.unused import freeze_unused
-from semikit.settings.base import Settings
+from semikit.settings.base import Location, Settings
 from semikit.tasks._class_views import ClassCrops, ClassViewMaker, ClassViews, numbers_of
 from semikit.tasks._data import SourceSettings, learned_orientation, orientation_of, with_pool
 from semikit.tasks._image_task import ImageTask
@@ -72,6 +72,9 @@ class ClassData(SourceSettings):
     labeled_as_unlabeled: bool = True
     """Whether labelled images are learned from as unlabelled ones too, as the field has it (CoMatch's code for ImageNet
     does not)."""
+    also_labeled: Location | None = None
+    """A table `image,label` of unlabelled images (names of a run's unlabeled.txt) that are learned with that label, too
+    (what a generation of CReST picked); shares and weights of classes count the labelled images alone."""
     shapes: ClassShapesSettings | None = None
     """The built-in procedural images."""
 
@@ -120,7 +123,8 @@ class Classification(ImageTask):
         network = build_classifier(settings, len(self.class_names))
         self.statistics = {"mean": list(network.mean), "std": list(network.std)}
         split = self.learned.split
-        labels = torch.from_numpy(np.asarray(self.learned.train.labels)[list(split.labeled)])
+        own = np.asarray(self.learned.train.labels)[list(split.labeled)]
+        labels = torch.from_numpy(np.append(own, np.array([*split.also.values()], np.int64)))
         truth = torch.from_numpy(np.asarray(split.pool.labels)[np.asarray(split.unlabeled, np.int64)])
         small, rows = self._small()
         self.side = (self.settings.size, self.settings.size) if small is None else tuple(small.shape[-2:])
@@ -150,7 +154,7 @@ class Classification(ImageTask):
         for part, source in (("val", self.learned.val), ("test", self.learned.test)):
             refuse_other_size(part, source, stored.shape[1:3])
         unlabeled = torch.tensor(split.unlabeled)
-        rows = {LABELED: torch.tensor(split.labeled), UNLABELED: unlabeled, SECOND: unlabeled}
+        rows = {LABELED: torch.tensor([*split.labeled, *split.also]), UNLABELED: unlabeled, SECOND: unlabeled}
         return torch.from_numpy(stored).movedim(-1, 1), rows
 
     def check(self, thorough: bool = False, resumed: bool = False) -> None:
@@ -185,7 +189,9 @@ class Classification(ImageTask):
         views, upright = self.settings, orientation_of(self.data) != "stored"
         facts = describe(self.learned.train, self.learned.split.labeled, 3, None, upright)
         kept = "" if views.size is None else kept_photographs(*self._read(), views.cache, views.cache_gb)
-        return {**facts, "decoded": kept} if kept else facts
+        also = len(self.learned.split.also)
+        given = {"also labelled": f"{also} unlabelled images, by a table"} if self.data.also_labeled else {}
+        return {**facts, **given, "decoded": kept} if kept else {**facts, **given}
 
     def labelled_census(self) -> PartCensus:
         """The labelled images of each class."""
@@ -230,7 +236,7 @@ class Classification(ImageTask):
         """Numbers of images that live on the device, or raw crops, step by step."""
         learned = self.learned
         if self.settings.size is None:
-            labeled, unlabeled = learned.split.labeled, learned.split.unlabeled
+            labeled, unlabeled = range(learned.counts.labeled), learned.split.unlabeled
             numbered = learned.streams({LABELED: labeled, UNLABELED: unlabeled, SECOND: unlabeled}, self.layout.growth)
             return numbers_of(numbered, self.layout.seed, steps)
 
@@ -251,7 +257,7 @@ class Classification(ImageTask):
     def _read(self) -> tuple[Samples, list[int]]:
         """The images that are learned from, as they are cropped, and their numbers."""
         split = self.learned.split
-        read = {*split.labeled, *(split.unlabeled if self.requirements.unlabeled else ())}
+        read = {*split.labeled, *split.also, *(split.unlabeled if self.requirements.unlabeled else ())}
         return split.pool.reduced(self.reduce), sorted(read)
 
     def evaluate(

@@ -223,6 +223,12 @@ class TestClassification:
         assert "flexmatch keeps the label of every unlabelled image, but those of shards are not numbered" in said(
             answer.err
         )
+        answer = train_icons(data, "--crop", "16", "--method", "crest")
+        assert answer.code == 2
+        assert "crest ranks every unlabelled image, but those of shards are not numbered. Use fixmatch" in said(
+            answer.err
+        )
+        assert not Path("run").exists()
 
     def test_images_that_live_on_the_device(self, train_icons: Call, data: Path) -> None:
         answer = train_icons(data, "views.size=null")
