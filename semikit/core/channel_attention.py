@@ -5,7 +5,6 @@ Source: Wang et al. 2024, AllSpark, arXiv 2403.01818, section 3.2.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import final
 
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 
 _EPSILON = 1e-5
 """As released: of the variance of products."""
+_SCALE = 1 / 16
+"""Of queries, so that sums over hundreds of positions fit 16 bits; the variance takes it out again."""
 
 
 @final
@@ -51,10 +52,9 @@ def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Products are divided by their own deviation over all pairs of an image: an instance norm, of which a softmax does
     not see the mean.
     """
-    count = query.shape[-1]
-    products = (query / math.sqrt(count) @ key.transpose(-1, -2)).float()
+    products = (query * _SCALE @ key.transpose(-1, -2)).float()
     variance = products.var(dim=(-2, -1), unbiased=False, keepdim=True)
-    weights = (products * (variance + _EPSILON / count).rsqrt()).softmax(dim=-1)
+    weights = (products * (variance + _EPSILON * _SCALE**2).rsqrt()).softmax(dim=-1)
     return weights.to(value.dtype) @ value
 
 

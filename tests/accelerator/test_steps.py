@@ -20,6 +20,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "seg-resnet unimatch_v2": (3, 2250), "seg-resnet fixmatch": (2, 2050), "seg-resnet freematch": (2, 1150),
     "seg-resnet unimatch_v2 accumulate": (3, 3950),
     "seg-vit corrmatch": (4, 3400), "seg-vit u2pl": (3, 2450), "seg-vit augseg": (3, 1850), "seg-vit imas": (3, 2300),
+    "seg-vit allspark": (2, 1850),
     "cd-vit unimatch_v2": (3, 2300), "cd-vit fixmatch": (2, 2000), "cd-vit freematch": (2, 1650),
     "cls-wrn unimatch_v2": (3, 2050), "cls-wrn fixmatch": (2, 1600), "cls-wrn freematch": (2, 1200),
     "cls-wrn comatch": (2, 1650), "cls-wrn remixmatch": (3, 3400), "cls-wrn shrinkmatch": (2, 1200),

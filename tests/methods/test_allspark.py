@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from semikit.core.channel_attention import attended
+from semikit.core.channel_attention import Bottleneck, attended
 from semikit.core.pseudo_labels import predict_logits
 from semikit.errors import ConfigError
 from semikit.methods.allspark import AllSpark, AllSparkConfig, channel_classes
@@ -18,8 +18,6 @@ from semikit.run.compose import asked
 from semikit.run.config import resolve
 from tests.helpers import tiny
 from tests.helpers.sync_counter import SyncCounter
-
-WIDTH = {"model.channel_attention": {"width": 16}}
 
 
 def made(**settings: object) -> AllSpark:
@@ -103,9 +101,11 @@ def test_the_network_it_needs_comes_with_it() -> None:
     assert (config.model.channel_attention.heads, config.model.channel_attention.width) == (2, None)
     assert config.views.labeled == "strong"
     assert resolve(config.to_raw()) == config
-    smaller = resolve(asked("cd", dataset="shapes-cd", method="allspark", settings=WIDTH)[0])
+    raw = config.to_raw()
+    smaller = resolve({**raw, "model": {**raw["model"], "channel_attention": {"width": 16}}})
     assert smaller.model.channel_attention.width == 16
-    assert resolve(asked("seg", dataset="shapes")[0]).model.channel_attention is None
+    plain = resolve({**raw, "method": {"name": "fixmatch"}, "model": {**raw["model"], "channel_attention": None}})
+    assert plain.model.channel_attention is None
     with pytest.raises(ConfigError, match=r"model\.channel_attention="):
         AllSpark(tiny.network(), AllSparkConfig(), tiny.run_info())
 
@@ -133,3 +133,13 @@ def test_a_crop_whose_positions_nobody_foresaw_is_refused() -> None:
     """Encoders that round down: of 80 pixels in strides of 32 they have 2 positions, not 3."""
     with pytest.raises(ConfigError, match="one of 12 pixels has 4 positions in this encoder, not 9"):
         made()._rebuilt(1, torch.zeros(1, 3, 3, 3))(torch.randn(2, 4, 4), nn.Identity())  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+def test_it_is_exported_for_any_size() -> None:
+    """The number of positions is nowhere a number of its own."""
+    part, (height, width) = Bottleneck(4, 4, heads=2, reduction=4).eval(), map(torch.export.Dim, ("height", "width"))
+    sizes = {"level": {2: height, 3: width}}
+    program = torch.export.export(part, (torch.randn(1, 4, 3, 5),), dynamic_shapes=sizes)
+    level = torch.randn(1, 4, 6, 2)
+    torch.testing.assert_close(program.module()(level), part(level))
