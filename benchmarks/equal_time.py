@@ -1,14 +1,14 @@
 """All methods on real photographs, each for the same processor time.
 
     SEMIKIT_TEST_DATA=… python -m benchmarks.equal_time --out runs/equal [--only camvid,levir,cifar10] [--minutes 5]
-        [--methods fixmatch,unimatch_v2] [--seeds 0,1] [--start runs/photographs] [--report]
+        [--methods fixmatch,unimatch_v2] [--seeds 0,1] [--start runs/photographs] [--evaluations 3] [--report]
 
 Data, labels, network and recipe are those of benchmarks/photographs.py (efficientnet-lite0 from ImageNet weights); the
 settings of each method are its own, as published. With --start all begin with the network that the same labels alone
-taught there, with the same seed, and share its data. How many steps a method makes in the time is measured first, as
-in benchmarks/methods.py; evaluations, three a run, do not count. One run after the other, one thread; the network that
-was best on val is scored on test once. What has ended is kept. Methods of several runs (stpp) are left out. Writes
-report.md.
+taught there, with the same seed, and share its data. How many steps each method makes in the time is measured before
+the first begins, as in benchmarks/methods.py, so that all are measured alike; evaluations do not count. One run after
+the other, one thread; the network that was best on val is scored on test once. What has ended is kept. Methods of
+several runs (stpp) are left out. Writes report.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 import json
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.methods import cost_of, of_one_run
@@ -25,7 +25,7 @@ from benchmarks.photographs import GRID, SUPERVISED, described, prepare, train
 from semikit.cli.train import passed_on
 from semikit.registry import METHODS
 
-_TIMED, _EVALUATIONS = 6, 3
+_TIMED = 6
 
 
 def arguments(study: str, data: Path, seed: int) -> list[str]:
@@ -38,13 +38,14 @@ def arguments(study: str, data: Path, seed: int) -> list[str]:
     return [word.format(seed=seed, data=data) for word in given]
 
 
-def steps_in(seconds: float, study: str, data: Path, method: str, known: Path) -> int:
-    """How many steps the method makes in so many processor seconds; measured once, and kept in a file."""
+def seconds_a_step(study: str, data: Path, methods: Sequence[str], known: Path) -> dict[str, float]:
+    """Processor seconds a step of each method; measured once, and kept in a file."""
     times: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
-    if method not in times:
-        times[method] = cost_of(_TIMED, **passed_on(arguments(study, data, 0)), method=method)[0]
-        known.write_text(json.dumps(times, indent=1, sort_keys=True) + "\n")
-    return max(_EVALUATIONS, round(seconds / times[method]))
+    for method in methods:
+        if method not in times:
+            times[method] = cost_of(_TIMED, **passed_on(arguments(study, data, 0)), method=method)[0]
+            known.write_text(json.dumps(times, indent=1, sort_keys=True) + "\n")
+    return times
 
 
 def report(out: Path, study: str) -> str:
@@ -82,24 +83,32 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--start", type=Path, default=None, help="--out of benchmarks/photographs.py")
+    parser.add_argument("--evaluations", type=int, default=3, help="of a run, the last at its end")
     parser.add_argument("--report", action="store_true", help="report only")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     studies = given.only.split(",")
-    for seed in given.seeds.split(",") if not given.report else ():
-        for study in studies:
-            data, task = (given.start or given.out) / "data" / study, GRID[study].task
-            alone = next(row for row, words in GRID[study].rows.items() if words == SUPERVISED)
-            start = () if given.start is None else ("--from", str(given.start / study / alone / f"seed-{seed}"))
-            prepare(study, Path(os.environ["SEMIKIT_TEST_DATA"]), data)
-            for method in of_one_run(given.methods.split(","), task):
-                steps = steps_in(60 * given.minutes, study, data, method, given.out / f"{study}.json")
-                words = [*arguments(study, data, int(seed)), "--method", method, "--seed", seed]
-                words += ["--iterations", str(steps), "--eval-every", str(-(-steps // _EVALUATIONS))]
-                folder = given.out / study / method / f"seed-{seed}"
-                if not (folder / "results.json").exists():
-                    print(train([*words, *start], folder), flush=True)
+    for study in studies if not given.report else ():
+        data = (given.start or given.out) / "data" / study
+        prepare(study, Path(os.environ["SEMIKIT_TEST_DATA"]), data)
+        methods = of_one_run(given.methods.split(","), GRID[study].task)
+        times = seconds_a_step(study, data, methods, given.out / f"{study}.json")
+        for seed in given.seeds.split(","):
+            for method in methods:
+                steps = max(given.evaluations, round(60 * given.minutes / times[method]))
+                run(given, study, data, method, int(seed), steps)
     (given.out / "report.md").write_text("\n".join(report(given.out, study) for study in studies))
+
+
+def run(given: argparse.Namespace, study: str, data: Path, method: str, seed: int, steps: int) -> None:
+    """Train so many steps, if that has not been done."""
+    folder = given.out / study / method / f"seed-{seed}"
+    if (folder / "results.json").exists():
+        return
+    alone = next(row for row, words in GRID[study].rows.items() if words == SUPERVISED)
+    start = () if given.start is None else ("--from", str(given.start / study / alone / f"seed-{seed}"))
+    words = [*arguments(study, data, seed), "--method", method, "--seed", str(seed), "--iterations", str(steps)]
+    print(train([*words, "--eval-every", str(-(-steps // given.evaluations)), *start], folder), flush=True)
 
 
 if __name__ == "__main__":
