@@ -8,7 +8,7 @@ settings of each method are its own, as published. With --start all begin with t
 taught there, with the same seed, and share its data. How many steps each method makes in the time is measured before
 the first begins, as in benchmarks/methods.py, so that all are measured alike; evaluations do not count. One run after
 the other, one thread; the network that was best on val is scored on test once. What has ended is kept. Methods of
-several runs (stpp) are left out. Writes report.md.
+several runs (stpp), and with --start those of another network (allspark), are left out. Writes report.md.
 """
 
 from __future__ import annotations
@@ -92,12 +92,18 @@ def main() -> None:
         data = (given.start or given.out) / "data" / study
         prepare(study, Path(os.environ["SEMIKIT_TEST_DATA"]), data)
         methods = of_one_run(given.methods.split(","), GRID[study].task)
+        methods = [name for name in methods if given.start is None or not _of_another_network(name)]
         times = seconds_a_step(study, data, methods, given.out / f"{study}.json")
         for seed in given.seeds.split(","):
             for method in methods:
                 steps = max(given.evaluations, round(60 * given.minutes / times[method]))
                 run(given, study, data, method, int(seed), steps)
     (given.out / "report.md").write_text("\n".join(report(given.out, study) for study in studies))
+
+
+def _of_another_network(name: str) -> bool:
+    method = METHODS.get(name)
+    return bool(method.requirements(method.Config()).channel_attention)
 
 
 def run(given: argparse.Namespace, study: str, data: Path, method: str, seed: int, steps: int) -> None:
