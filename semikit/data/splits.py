@@ -117,8 +117,10 @@ def with_labels(split: Split, path: Path, class_names: Sequence[str]) -> Split:
     """
     if not path.is_file():
         raise DataError(f"data.also_labeled: there is no file {path}. Give a table with the columns image and label.")
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = csv.DictReader(file)
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        delimiter = max(",;\t", key=file.readline().count)
+        file.seek(0)
+        rows = csv.DictReader(file, restval="", delimiter=delimiter)
         if not {"image", "label"} <= set(rows.fieldnames or ()):
             raise DataError(f"data.also_labeled: {path} has no columns image and label. Give its first line so.")
         given = [(row["image"], row["label"]) for row in rows]

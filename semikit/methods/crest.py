@@ -34,7 +34,7 @@ class CReSTConfig(ThresholdSettings, JointSettings):
     """Distribution alignment, CReST+; `none`: CReST. `progressive` is the power of the last generation, t_min; each
     keeps its power over the whole run."""
     generations: int = Field(default=6, ge=1)
-    """Runs with fresh weights, the first one included; 1: FixMatch alone."""
+    """Runs with fresh weights, the first one included; 1: aligned FixMatch."""
     sampling: float = Field(default=1 / 3, ge=0)
     """Power (alpha) of the shares of classes that become labelled (section 3.2): 0 takes all images, larger powers take
     fewer of frequent classes."""

@@ -74,6 +74,8 @@ def baselines(entries: Sequence[Entry]) -> tuple[Entry, list[Baseline]] | None:
 def _baseline(kind: str, lead: Entry, config: Config, entries: Sequence[Entry], there: Sequence[_Beside]) -> Baseline:
     """The run on the page, else the one beside it that has ended, else how it is begun or gone on with."""
     wanted, lora = _compared(config), kind.endswith(LORA)
+    if "also_labeled" in wanted["data"]:  # what a generation of CReST picked is no label that was given
+        wanted["data"]["also_labeled"] = None
     for entry in entries:
         if entry.first.config["method"]["name"] == BASE and _alike(_config(entry.first.folder), wanted, lora):
             return Baseline(_NAMES[kind], entry, "")
@@ -101,6 +103,8 @@ def _command(lead: Entry, config: Config, lora: bool, folder: Path) -> str:
     words = ["semikit train", config.task, "--config", shell_word(place), "--method", BASE]
     if lora != bool(model.get("lora")):
         words += [f"model.lora.rank={RANK}" if lora else "model.lora=null"]
+    if getattr(config.data, "also_labeled", None) is not None:
+        words += ["data.also_labeled=null"]
     for key, value in config.to_raw()["method"].items():
         if key in MethodSettings.model_fields and value != plain[key]:
             words += [shell_word(f"method.{key}={json.dumps(value)}")]

@@ -234,11 +234,14 @@ class _Asked:
 
 
 def _alone(raw: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """A configuration without the runs that its weights or pseudo-labels come from, and their names."""
-    begun, teacher = raw["train"].get("start_from"), raw["method"].get("teacher")
+    """A configuration without the runs, or the table, that its weights or pseudo-labels come from, and their names."""
+    begun, table = raw["train"].get("start_from"), raw["data"].get("also_labeled")
+    teacher = raw["method"].get("teacher")
     distilled = teacher["run"] if isinstance(teacher, Mapping) else None
-    above = {"train": {"start_from": None}, **({"method": {"teacher": "ema"}} if distilled else {})}
-    return merge(raw, above), " and ".join(str(run) for run in (begun, distilled) if run)
+    above: dict[str, Any] = {"train": {"start_from": None}}
+    above |= {"method": {"teacher": "ema"}} if distilled else {}
+    above |= {"data": {"also_labeled": None}} if table else {}
+    return merge(raw, above), " and ".join(str(place) for place in (begun, distilled, table) if place)
 
 
 def _seen_by_none(samples: Samples, indices: Sequence[int], names: Sequence[str]) -> list[str]:

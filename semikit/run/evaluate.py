@@ -146,10 +146,12 @@ def _same_classes(model: Sequence[str], data: Sequence[str]) -> None:
 
 
 def _read_alike(raw: dict[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Bands and range of values as the model saw them, where the data's own description leaves them open."""
+    """Bands and range of values as the model saw them, where the data's own description leaves them open; what says
+    which unlabelled images it learned is left out, for it may lie elsewhere by now.
+    """
     if not isinstance(raw.get("data"), dict):
         return raw  # refused when it is resolved
-    data = dict(raw["data"])
+    data = {key: value for key, value in raw["data"].items() if key not in ("only", "also_labeled")}
     if isinstance(data.get("folders"), dict):
         given = {key: value for key, value in data["folders"].items() if value is not None}
         known = {key: metadata[key] for key in ("bands", "scale") if metadata.get(key) is not None}

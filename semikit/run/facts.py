@@ -10,7 +10,7 @@ from torch import nn
 from semikit.core.batch_norm import has_batch_norm
 from semikit.core.method import Round
 from semikit.core.settings import GivenTeacher
-from semikit.core.task import BatchLayout
+from semikit.core.task import BatchLayout, Task
 from semikit.models.encoders.names import ENCODERS, SENSORS
 from semikit.models.settings import EncoderSettings
 from semikit.models.weights.licence import licence_line
@@ -90,7 +90,7 @@ def facts_of(run: build.Run, processes: int) -> dict[str, str]:
         "data": f"{config.name}: {counted}" + (f" · {counts.test} test" if counts.test else ""),
         **run.task.facts(),
         "labels": f"each labelled image is seen about {draws / max(counts.labeled, 1):.0f} times",
-        **({"held out": _held_out(len(run.task.calibration), counts.labeled)} if run.task.calibration else {}),
+        **({"held out": _held_out(run.task)} if run.task.calibration else {}),
         "method": config.method_name
         + (f" · {asked.students} networks are trained, the first is kept" if asked.students > 1 else ""),
         **({"class weights": weights_line(weights)} if isinstance(weights, dict) else {}),
@@ -128,8 +128,9 @@ def _growth(train: TrainSettings, strong: int, iterations: int, layout: BatchLay
     )
 
 
-def _held_out(count: int, left: int) -> str:
+def _held_out(task: Task) -> str:
     """What labelled images that are not learned from are there for."""
+    count, left = len(task.calibration), task.manifest()["counts"]["labeled"]
     return f"{count} of {count + left} labelled images: how often pseudo-labels are right (method.threshold auto)"
 
 

@@ -182,7 +182,7 @@ def _runs(config: Config, overrides: Mapping[str, Any], reporter: MakeReporter) 
     train = {key: value for key, value in overrides.get("train", {}).items() if key in ("device", "workers")}
     return (
         lambda raw, place: start_run(raw, place, reporter),
-        lambda place: resume_run(config.task, place, {"train": train} if train else {}, reporter),
+        lambda place, above: resume_run(config.task, place, {**above, **({"train": train} if train else {})}, reporter),
     )
 
 

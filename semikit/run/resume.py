@@ -143,10 +143,10 @@ def _edited(run: Run, before: Mapping[str, Any], accept: bool) -> list[str]:
 
 
 def _known_before(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a split without the fields that `before` does not have, for they were added later; shards are
-    compared all the same, for a record without them is one of a run without them.
+    """The record of a split without the fields that `before` does not have, for they were added later; shards and
+    labels of a table are compared all the same, for a record without them is one of a run without them.
     """
-    common = {key: value for key, value in now.items() if key in before or key == "shards"}
+    common = {key: value for key, value in now.items() if key in before or key in ("shards", "also_labeled")}
     for key, value in common.items():
         if isinstance(value, Mapping) and isinstance(before.get(key), Mapping):
             common[key] = _known_before(before[key], value)

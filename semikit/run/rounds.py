@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def train_rounds_before(
     config: Config,
     folder: Path,
     begin: Callable[[Mapping[str, Any], Path], Any],
-    go_on: Callable[[Path], Any],
+    go_on: Callable[[Path, Mapping[str, Any]], Any],
 ) -> bool:
     """Train the runs before a run's own, in sub-folders; those that are finished are left, one that was interrupted
     goes on. Returns whether the run's own has still to begin.
@@ -89,11 +90,11 @@ def _train(
     one: Round,
     folder: Path,
     begin: Callable[[Mapping[str, Any], Path], Any],
-    go_on: Callable[[Path], Any],
+    go_on: Callable[[Path, Mapping[str, Any]], Any],
 ) -> None:
     place = folder / one.folder
     if _there(place / "config.yaml"):
-        go_on(place)
+        go_on(place, _labels_before(one, folder))
         return
     on_first(lambda: place.mkdir(exist_ok=True))
     try:
@@ -118,9 +119,12 @@ def _settings(config: Config, one: Round, folder: Path) -> dict[str, Any]:
         raw["method"] = {**kept, **raw["method"]}
     if one.only:
         raw = merge(raw, {"data": {"only": str((folder / one.only / RELIABLE).absolute())}})
-    if one.also:
-        raw = merge(raw, {"data": {"also_labeled": str((folder / one.also / PICKED).absolute())}})
-    return raw
+    return merge(raw, _labels_before(one, folder))
+
+
+def _labels_before(one: Round, folder: Path) -> dict[str, Any]:
+    """Where the labels lie that a round before gave, as plain values; the folder may have been moved since."""
+    return {"data": {"also_labeled": str((folder / one.also / PICKED).absolute())}} if one.also else {}
 
 
 @contextmanager
@@ -140,12 +144,11 @@ def _rank(config: Config, place: Path, one: Round) -> None:
     """Rank the unlabelled images of a finished round, by how stable the predictions of its snapshots are (ST++, eq. 4)
     or by how sure its best network is, and write which are reliable or picked; the processes share the images.
 
-    Labelled are the images of the whole run alone: those that a round before picked are ranked anew.
+    The images are those of the whole run, read as the round saw its own; what a round before picked is ranked anew.
     """
     known = read_run_config(place, {})
-    task: Any = build.build_task(known)
-    learned = build.build_task(config).learned  # type: ignore[attr-defined]
-    inference, split = inference_on(choose_device(known.train.device), known.train.precision), learned.split
+    task: Any = build.build_task(replace(config, views=known.views, evaluate=known.evaluate))
+    inference, split = inference_on(choose_device(known.train.device), known.train.precision), task.learned.split
     weights = [place / "weights" / snapshot_file(k) for k in range(1, known.train.snapshots + 1)]
     networks = [load_network(path)[0].to(inference.device) for path in (weights if one.reliable else [place])]
     labeled, names = set(split.labeled), split.pool.names
@@ -157,8 +160,7 @@ def _rank(config: Config, place: Path, one: Round) -> None:
     if one.picks is None:
         on_first(lambda: _write_reliable(place, rows, one.reliable))
         return
-    labels = np.asarray(learned.train.labels)[list(split.labeled)]
-    rates = sampling_rates(np.bincount(labels, minlength=len(task.class_names)).tolist(), one.picks)
+    rates = sampling_rates(task.labelled_census().holding, one.picks)
     chosen = [(name, task.class_names[int(k)], f"{sure:.6f}") for name, k, sure in picked(rows, rates)]
     on_first(lambda: write_table(place / PICKED, [("image", "label", "confidence"), *chosen], "\n", durable=True))
 

@@ -31,8 +31,18 @@ PICKED = "picked.csv"
 
 
 def rounds_of(config: Config) -> Sequence[Round]:
-    """The runs a configuration takes, the last one its own; none where it is one run."""
-    return METHODS.get(config.method_name).rounds(config.method)  # type: ignore[no-any-return]
+    """The runs a configuration takes, the last one its own; none where it is one run.
+
+    Raises:
+        ConfigError: labels that a round gives would take the place of those of a table.
+    """
+    rounds: Sequence[Round] = METHODS.get(config.method_name).rounds(config.method)
+    if rounds and rounds[-1].also and getattr(config.data, "also_labeled", None) is not None:
+        raise ConfigError(
+            f"data.also_labeled: {config.method_name} labels images itself, round by round, and learns no other table. "
+            "Leave it out, or use fixmatch."
+        )
+    return rounds
 
 
 def own_teachers(config: Config, folder: Path) -> list[Path]:

@@ -74,7 +74,8 @@ class ClassData(SourceSettings):
     does not)."""
     also_labeled: Location | None = None
     """A table `image,label` of unlabelled images (names of a run's unlabeled.txt) that are learned with that label, too
-    (what a generation of CReST picked); shares and weights of classes count the labelled images alone."""
+    (what a generation of CReST picked); shares and weights of classes count the labelled images alone. Columns are
+    separated by comma, semicolon or tab."""
     shapes: ClassShapesSettings | None = None
     """The built-in procedural images."""
 

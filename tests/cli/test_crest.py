@@ -12,14 +12,18 @@ import yaml
 
 import semikit as package
 from semikit.errors import InputError
-from semikit.run import build
+from semikit.run import build, recipes, rounds
+from semikit.run.audit import _alone
 from semikit.run.config import resolve
+from semikit.run.resume import _known_before, read_run_config
+from semikit.run.teacher import rounds_of
 from semikit.training.checkpoint import LAST, read_checkpoint
 from semikit.training.reporter import Reporter
 from semikit.training.trainer import Interrupted
 from tests.cli.test_rounds import stopping
 from tests.helpers import icons, pairs, photos
 from tests.helpers.equality import differences
+from tests.helpers.processes import Server
 
 LABELS = (1, 4, 2)
 """Labelled images of each class."""
@@ -69,19 +73,19 @@ def test_the_second_generation_learns_what_the_first_picked(data: dict[str, Any]
 
 @pytest.mark.long
 def test_a_chain_goes_on_where_it_stopped_and_where_it_was_moved_to(data: dict[str, Any], tmp_path: Path) -> None:
-    config = config_file(data, tmp_path)
+    config, parts = config_file(data | {"method": data["method"] | {"generations": 3}}, tmp_path), tmp_path / "parts"
     folder = package.train("cls", config=config, out=tmp_path / "whole", reporter=Reporter()).folder
-    parts = tmp_path / "parts"
-    for at in ((1,), (None, 1)):  # in the first generation, and in the second, which is the run's own
+    for at in ((1,), (None, 1), (None, 1)):  # in the first generation, the second, and the run's own
         arguments: Any = {"resume": parts} if parts.exists() else {"config": config, "out": parts}
         with pytest.raises(Interrupted):
             package.train("cls", **arguments, reporter=stopping(*at))
-    moved = parts.rename(tmp_path / "moved")
-    package.train("cls", resume=moved, reporter=Reporter())
-    assert rows_of(moved) == rows_of(folder)
-    states = [read_checkpoint(run / "weights" / LAST) for run in (folder, moved)]
+        parts = parts.rename(tmp_path / f"moved-{len(list(tmp_path.iterdir()))}")
+    package.train("cls", resume=parts, reporter=Reporter())
+    assert rows_of(parts) == rows_of(folder)
+    states = [read_checkpoint(run / "weights" / LAST) for run in (folder, parts)]
     assert not differences(states[0]["method"], states[1]["method"])
-    package.evaluate(moved)
+    for run in (parts, parts / "2-generation"):
+        package.evaluate(run)
 
 
 @pytest.mark.long
@@ -98,6 +102,25 @@ def test_a_chain_that_was_killed_between_generations_picks_first(data: dict[str,
     assert rows_of(run) == rows
     assert (run / "results.json").is_file()
     assert (run / "config.yaml").read_text() == config_of_own
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_two_processes_pick_what_one_does(tmp_path: Path, server: Server) -> None:
+    data, run = icons.write(tmp_path / "icons"), tmp_path / "run"
+    (tmp_path / "labels.txt").write_text("blue/0\nblue/1\nblue/2\ngreen/0\nred/0\n")
+    asked = ["train", "cls", "--data", data, "--labels", tmp_path / "labels.txt", "--method", "crest", *icons.FLAGS]
+    asked += ["views.size=null", "train.group=2", "--iterations", "2", "--eval-every", "2", "method.generations=2"]
+    for ended in server.run_together(2, *asked, "--out", run):
+        assert ended.code == 0, ended.out
+    assert (run / "results.json").is_file()
+    together, config = rows_of(run), read_run_config(run, {})
+    (run / "1-generation" / "picked.csv").unlink()
+    rounds._rank(config, run / "1-generation", rounds_of(config)[0])
+    assert [row["image"] for row in together] == [row["image"] for row in rows_of(run)]
+    for row, alone in zip(together, rows_of(run), strict=True):
+        assert row["label"] == alone["label"]
+        assert float(row["confidence"]) == pytest.approx(float(alone["confidence"]), abs=1e-4)
 
 
 def test_what_a_table_labels_is_learned_besides(data: dict[str, Any], tmp_path: Path) -> None:
@@ -118,8 +141,15 @@ def test_what_a_table_labels_is_learned_besides(data: dict[str, Any], tmp_path: 
     assert task.labelled_census().holding == LABELS
     assert task.manifest()["counts"]["labeled"] == 7
     assert "also_labeled" not in plain.manifest()
+    changes = recipes.difference(plain.manifest(), _known_before(plain.manifest(), task.manifest()))
+    assert [line.partition(":")[0] for line in changes] == ["also_labeled"], "one that was empty when a run began"
     image = names[free[0]]
+    for written in (f"image,label\n{image},red\n".encode("utf-8-sig"), f"label;image\r\nred;{image}\r\n".encode()):
+        table.write_bytes(written)
+        assert [*build.build_task(resolve(made)).learned.split.also.values()] == [2]  # type: ignore[attr-defined]
     for text, words in (
+        ("label,image\nred\n", "no unlabelled images of this run"),
+        (f"image,label\n{image}\n", "unknown class"),
         ("image,class\n", "has no columns image and label"),
         (f"image,label\n{names[next(iter(labeled))]},red\n", "no unlabelled images of this run"),
         (f"image,label\n{image},red\n{image},blue\n", "names an image twice"),
@@ -131,6 +161,13 @@ def test_what_a_table_labels_is_learned_besides(data: dict[str, Any], tmp_path: 
     made["data"]["also_labeled"] = str(tmp_path / "none.csv")
     with pytest.raises(InputError, match="there is no file"):
         build.build_task(resolve(made))
+    with pytest.raises(InputError, match="crest labels images itself"):
+        rounds_of(resolve(made))
+    made["method"] = {"name": "supervised"}
+    assert _alone(made | {"train": {}}) == (
+        {**made, "train": {"start_from": None}, "data": {**made["data"], "also_labeled": None}},
+        made["data"]["also_labeled"],
+    )
 
 
 def test_what_cannot_be_labelled_once_is_refused(small: Any, tmp_path: Path) -> None:

@@ -211,8 +211,11 @@ def test_the_command_for_labelled_images_alone_trains_what_is_compared(
     config = alone / "config.yaml"
     config.write_text("\n".join(line for line in config.read_text().splitlines() if "labeled_as_unlabeled" not in line))
     assert _rows(lead) == [(alone.name, "")], "an older run does not name what came later"
+    picking = _another(run, "picking", {"name": "fixmatch"}, data={"also_labeled": str(tmp_path / "picked.csv")})
+    assert _rows(picking) == [(alone.name, "")], "what a run was handed on is no label that was given"
     config.write_text(config.read_text().replace("seed: 0", "seed: 1"))
     assert _rows(lead)[0][1].endswith("-supervised-2'"), "nothing is written over"
+    assert "--method supervised data.also_labeled=null " in _rows(picking)[0][1]
 
 
 def test_a_run_with_lora_is_compared_with_and_without(runs: Runs, tmp_path: Path) -> None:
