@@ -125,9 +125,10 @@ class FeatureQueue(nn.Module):
 
 @final
 class ClassQueues(nn.Module):
-    """Features of the last `size` labelled images of each of K classes, and their mean (Oh et al. 2022, DASO).
+    """The last `size` features of each of K classes, and their mean: of labelled images (Oh et al. 2022, DASO), or
+    channels over positions (Wang et al. 2024, AllSpark).
 
-    `rows` (K · size + 1, D) end with one that nobody reads; `written` (K,) int64 counts all images of a class so far.
+    `rows` (K · size + 1, D) end with one that nobody reads; `written` (K,) int64 counts all features of a class so far.
     """
 
     rows: Tensor
@@ -143,12 +144,15 @@ class ClassQueues(nn.Module):
         """The mean features of each class, (K, D); zeros of one that was not seen yet."""
         count = self.written.clamp(max=self.size).unsqueeze(1)
         filled = torch.arange(self.size, device=count.device) < count
-        rows = self.rows[:-1].view(len(count), self.size, -1)
-        return (rows * filled.unsqueeze(2)).sum(dim=1) / count.clamp(min=1)
+        return (self.by_class() * filled.unsqueeze(2)).sum(dim=1) / count.clamp(min=1)
+
+    def by_class(self) -> Tensor:
+        """The features of each class, (K, size, D); zeros where there are none yet."""
+        return self.rows[:-1].view(len(self.written), self.size, -1)
 
     @torch.no_grad()
     def write(self, features: Tensor, labels: Tensor, chosen: Tensor) -> None:
-        """Remember the images of a step, over all processes, in place of the oldest of their class: features (B, D),
+        """Remember features of a step, over all processes, in place of the oldest of their class: features (B, D),
         labels (B,), chosen (B,).
         """
         features, labels, chosen = map(gather_over_processes, (features, labels, chosen))

@@ -66,7 +66,7 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def needs_full_batch(cls, config: Any) -> bool:
-        """Whether pseudo-labels come out of the student's own training pass, so that a batch may not be cut."""
+        """Whether a batch may not be cut: the student labels in its own training pass, or images see one another."""
         return False
 
     @classmethod

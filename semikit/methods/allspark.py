@@ -122,8 +122,8 @@ class AllSpark(Method):
                 )
             labeled, unlabeled = places[:count], places[count:]
             self._remember(unlabeled.detach(), logits)
-            sources = self._remembered(places.dtype) if self.remembers else unlabeled
-            rebuilt = attention(labeled, sources.unsqueeze(0))
+            remembered = self.memory.by_class().transpose(1, 2).to(places.dtype)
+            rebuilt = attention(labeled, (remembered if self.remembers else unlabeled).unsqueeze(0))
             return torch.cat([rebuilt, self.among(unlabeled, unlabeled.unsqueeze(1))])
 
         return attend
@@ -133,11 +133,6 @@ class AllSpark(Method):
         classes = channel_classes(logits, places)
         channels = places.transpose(1, 2).flatten(0, 1)
         self.memory.write(channels, classes.flatten(), torch.ones_like(classes.flatten(), dtype=torch.bool))
-
-    def _remembered(self, dtype: torch.dtype) -> Tensor:
-        """The channels of each class, (K, N, D); zeros where there are none yet."""
-        rows = self.memory.rows[:-1].view(self.run_info.num_classes, self.memory.size, -1)
-        return rows.transpose(1, 2).to(dtype)
 
 
 def channel_classes(logits: Tensor, places: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def requirements_of(config: Config, processes: int | None = None) -> Requirement
     method: type[Method] = METHODS.get(config.method_name)
     if config.train.micro_batches > 1 and method.needs_full_batch(config.method):
         raise ConfigError(
-            f"{config.method_name} takes its pseudo-labels from the student's own pass over the whole batch, so "
+            f"{config.method_name} learns from all images of a step in one pass, so "
             f"train.accumulate={config.train.micro_batches} would change it. Use train.accumulate=1 or a smaller batch."
         )
     ohem = getattr(config.method, "ohem", None) is not None
