@@ -33,7 +33,6 @@ views, in the precision that takes most of them. Lower a limit when a step gets 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SHORT = (
     ("seg-base unimatch_v2", "bf16"),
-    ("seg-resnet unimatch_v2 accumulate", "fp16"),
     ("cd-vit fixmatch", "fp32"),
     ("cls-wrn freematch", "fp16"),
 )

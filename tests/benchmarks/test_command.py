@@ -53,6 +53,7 @@ def test_change_detection_with_a_peak_and_a_trace(tmp_path: Path, capsys: pytest
     assert step["trace"] == dict.fromkeys(("pinned", "pageable", "to_host", "waits", "reads"))
 
 
+@pytest.mark.long
 def test_the_reference_in_the_same_precision(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--crop", "28", "--precision", "bf16", "--against", "reference"]
     assert run(["seg", *TINY, *flags]) == 0

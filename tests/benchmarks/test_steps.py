@@ -24,6 +24,7 @@ def test_the_reference_starts_in_fp32(small: Configure, task: str) -> None:
     assert found.trace is None
 
 
+@pytest.mark.long
 def test_the_contiguous_form_keeps_the_precision() -> None:
     config = configure_classes({"train": {"batch": 1, "ratio": 2, "device": "cpu", "precision": "bf16"}})
     found = measure_steps(config, Asked(3, repeats=1, warmup=0, against="contiguous"))

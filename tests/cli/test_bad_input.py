@@ -183,7 +183,7 @@ def test_labels_of_the_validation_images(own: Path, refused: Callable[..., str])
         (["--seeds", "1,2", "train.seed=0"], r"both --seeds 1,2 and one seed, 0, were given"),
         (["--seeds", "1,1"], r"--seeds takes different whole numbers"),
         (["train.accumulate=3"], r"train.batch 2 is not a multiple of train.accumulate 3"),
-        (["train.accumulate=2", "--method", "unimatch_v1"], r"unimatch_v1 takes its pseudo-labels from .*accumulate=1"),
+        (["train.accumulate=2", "--method", "unimatch_v1"], r"unimatch_v1 learns from all images .*accumulate=1"),
         (["model.encoder_args={depht: 2}"], r"test_vit cannot be built with .*depht"),
         (["--config", "no.yaml"], r"no such file: no.yaml"),
         (["name=${NO_SUCH_VARIABLE}"], r"the environment variable NO_SUCH_VARIABLE is not set"),
