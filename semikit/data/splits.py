@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from semikit.core.rng import rng_for
 from semikit.data.class_splits import drawn_by_class, members_of, most_balanced
 from semikit.data.formats.name_lists import listed
+from semikit.data.formats.table_columns import delimiter_of
 from semikit.data.samples import DataParts, Pool, Samples, Subset
 from semikit.errors import DataError, some, unknown
 
@@ -118,7 +119,7 @@ def with_labels(split: Split, path: Path, class_names: Sequence[str]) -> Split:
     if not path.is_file():
         raise DataError(f"data.also_labeled: there is no file {path}. Give a table with the columns image and label.")
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        delimiter = max(",;\t", key=file.readline().count)
+        delimiter = delimiter_of(file.readline())
         file.seek(0)
         rows = csv.DictReader(file, restval="", delimiter=delimiter)
         if not {"image", "label"} <= set(rows.fieldnames or ()):

@@ -122,8 +122,8 @@ class AllSpark(Method):
                 )
             labeled, unlabeled = places[:count], places[count:]
             self._remember(unlabeled.detach(), logits)
-            remembered = self.memory.by_class().transpose(1, 2).to(places.dtype)
-            rebuilt = attention(labeled, (remembered if self.remembers else unlabeled).unsqueeze(0))
+            sources = self.memory.by_class().transpose(1, 2).to(places.dtype) if self.remembers else unlabeled
+            rebuilt = attention(labeled, sources.unsqueeze(0))
             return torch.cat([rebuilt, self.among(unlabeled, unlabeled.unsqueeze(1))])
 
         return attend

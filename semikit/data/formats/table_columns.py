@@ -91,6 +91,11 @@ def lines_of(path: Path, key: str) -> list[str]:
     return lines
 
 
+def delimiter_of(line: str) -> str:
+    """What separates the cells of a table with this first line: comma, semicolon or tab."""
+    return max(",;\t", key=line.count)
+
+
 def read_rows(path: Path, key: str) -> list[tuple[str, ...]]:
     """The rows of a table separated by comma, semicolon or tab that hold something; cells without blanks around them.
 
@@ -98,8 +103,7 @@ def read_rows(path: Path, key: str) -> list[tuple[str, ...]]:
         DataError: as `lines_of`.
     """
     lines = [line for line in lines_of(path, key) if line.strip()]
-    delimiter = max(",;\t", key=lines[0].count)
-    rows = (tuple(cell.strip() for cell in row) for row in csv.reader(lines, delimiter=delimiter))
+    rows = (tuple(cell.strip() for cell in row) for row in csv.reader(lines, delimiter=delimiter_of(lines[0])))
     return [row for row in rows if any(row)]
 
 
