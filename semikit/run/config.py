@@ -162,8 +162,8 @@ def resumable(folder: Path, before: Mapping[str, Any], config: Config) -> list[s
     begun = resolve(completed).to_raw()
     # An older run did not record the range it had sampled; it is sampled again.
     sampled = completed.get("data") != before.get("data") and begun["data"]["folders"].get("scale") is None
-    # What a table labels is compared with the split, wherever it lies.
-    free = (*FREE, "data.also_labeled:", *(["data.folders.scale"] if sampled else []))
+    # What the two files name is compared with the split, wherever they lie.
+    free = (*FREE, "data.also_labeled:", "data.only:", *(["data.folders.scale"] if sampled else []))
     lines = [line for line in difference(begun, config.to_raw()) if not line.startswith(free)]
     wrong = [line for line in lines if not line.startswith((*_TOLD, *LENGTHS))]
     if wrong:

@@ -19,7 +19,7 @@ from copy import deepcopy
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from semikit.errors import ConfigError, unknown
 from semikit.registry import METHODS
@@ -324,12 +324,22 @@ def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
-    """Lines `section.key: old -> new` for all values that differ between two plain configurations."""
+    """Lines `section.key: old -> new` for all values that differ between two plain configurations, also between the
+    mappings of two lists of as many.
+    """
     lines: list[str] = []
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             lines += difference(a, b, f"{where}{key}.")
+        elif _mappings(a) and _mappings(b) and len(a) == len(b):
+            lines += [
+                line for one, other in zip(a, b, strict=True) for line in difference(one, other, f"{where}{key}.")
+            ]
         elif a != b:
             lines.append(f"{where}{key}: {a!r} -> {b!r}")
     return lines
+
+
+def _mappings(value: Any) -> TypeGuard[list[Mapping[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)

@@ -94,7 +94,7 @@ def _train(
 ) -> None:
     place = folder / one.folder
     if _there(place / "config.yaml"):
-        go_on(place, _labels_before(one, folder))
+        go_on(place, _given(one, folder))
         return
     on_first(lambda: place.mkdir(exist_ok=True))
     try:
@@ -112,19 +112,20 @@ def _settings(config: Config, one: Round, folder: Path) -> dict[str, Any]:
     chosen = seed if raw["data"]["split_seed"] is None else raw["data"]["split_seed"]
     raw = merge(raw, {"data": {"split_seed": chosen}, "train": {"seed": seed + one.seeds}})
     raw = merge(raw, one.settings)
-    if one.teachers:
-        labels = [{"run": str((folder / name).absolute())} for name in one.teachers]
-        raw = merge(raw, {"method": {"teacher": labels}})
-    else:
+    if not one.teachers:
         raw["method"] = {**kept, **raw["method"]}
-    if one.only:
-        raw = merge(raw, {"data": {"only": str((folder / one.only / RELIABLE).absolute())}})
-    return merge(raw, _labels_before(one, folder))
+    return merge(raw, _given(one, folder))
 
 
-def _labels_before(one: Round, folder: Path) -> dict[str, Any]:
-    """Where the labels lie that a round before gave, as plain values; the folder may have been moved since."""
-    return {"data": {"also_labeled": str((folder / one.also / PICKED).absolute())}} if one.also else {}
+def _given(one: Round, folder: Path) -> dict[str, Any]:
+    """Where the networks and files lie that a round takes from those before, as plain values; the folder may have been
+    moved since the round began.
+    """
+    place = folder.absolute()
+    data = {"only": str(place / one.only / RELIABLE)} if one.only else {}
+    data |= {"also_labeled": str(place / one.also / PICKED)} if one.also else {}
+    labels = {"teacher": [{"run": str(place / name)} for name in one.teachers]} if one.teachers else {}
+    return {section: values for section, values in (("data", data), ("method", labels)) if values}
 
 
 @contextmanager

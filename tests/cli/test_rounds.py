@@ -155,13 +155,16 @@ def test_stpp_is_three_runs_and_goes_on_where_it_stopped(small: Any, tmp_path: P
         arguments: Any = {"resume": parts} if parts.exists() else {"config": config, "out": parts}
         with pytest.raises(Interrupted, match=f"Go on with: --resume {parts}$"):
             package.train(task, **arguments, reporter=stopping(*at))
+        parts = parts.rename(parts.with_name(f"{parts.name}-moved"))
     assert find_run(task, str(parts)) == parts
     package.train(task, resume=parts, reporter=Reporter())
     for name in ("", "1-labelled", "2-reliable"):
         states = [read_checkpoint(run / name / "weights" / LAST) for run in (folder, parts)]
         for key in ("method", "optimizer"):
             assert not differences(states[0][key], states[1][key]), (name, key)
-    package.evaluate(parts)
+    parts = parts.rename(parts.with_name("moved-at-the-end"))
+    for run in (parts, parts / "2-reliable"):
+        package.evaluate(run)
 
 
 @pytest.mark.long

@@ -36,6 +36,12 @@ for arguments in json.loads(sys.argv[1]):
 print(json.dumps(answers))
 """
 
+LIBRARIES = """
+import time
+import numpy, pydantic, typer, typer.rich_utils, yaml
+print(time.process_time())
+"""
+
 COMMANDS: dict[str, tuple[list[str], int, str]] = {
     "help": (["--help"], 0, "Usage"),
     "help tells of tracebacks": (["--help"], 0, "--verbose, with any command, shows the traceback"),
@@ -86,10 +92,17 @@ def test_answers_without_anything_heavy(answers: dict[str, tuple[int, str, str, 
     assert (err == "") == (expected == 0)
 
 
-def test_answers_within_a_second(answers: dict[str, tuple[int, str, str, list[str], float]]) -> None:
-    """Processor time from the start of the process to the first answer; the clock depends on who else works here."""
-    assert answers["help"][4] < 1.5
-    assert max(after[4] - before[4] for before, after in pairwise(answers.values())) < 1.0
+def test_answers_cost_little_beside_the_libraries_of_the_command_line(
+    answers: dict[str, tuple[int, str, str, list[str], float]],
+) -> None:
+    """In processor time, measured here and now: the clock, and seconds themselves, depend on who else works here.
+
+    The first answer was twice what its libraries cost (0.6 s, 0.3 s), any further one below one; torch alone is five.
+    """
+    done = subprocess.run([sys.executable, "-c", LIBRARIES], capture_output=True, text=True, check=True)
+    libraries = float(done.stdout)
+    assert answers["help"][4] < 4 * libraries
+    assert max(after[4] - before[4] for before, after in pairwise(answers.values())) < 3 * libraries
 
 
 def test_the_console_script_returns_the_code() -> None:
