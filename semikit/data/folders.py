@@ -12,7 +12,8 @@ from typing import final
 from semikit.data.formats.images import PHOTOS, RASTERS
 from semikit.errors import DataError, FileFault, some
 
-TYPES = ", ".join(sorted(PHOTOS | RASTERS))
+_IMAGES = PHOTOS | RASTERS
+TYPES = ", ".join(sorted(_IMAGES))
 """Suffixes of the images that can be read, for messages."""
 
 _SPACE = 0x20
@@ -131,7 +132,7 @@ def image_folders(folder: Path) -> list[Path]:
 
 def is_image(name: str) -> bool:
     """Whether a file of this name is read as an image."""
-    return Path(name).suffix.lower() in PHOTOS | RASTERS
+    return os.path.splitext(name)[1].lower() in _IMAGES
 
 
 def refuse_odd_name(path: Path) -> None:
