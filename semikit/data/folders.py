@@ -12,8 +12,8 @@ from typing import final
 from semikit.data.formats.images import PHOTOS, RASTERS
 from semikit.errors import DataError, FileFault, some
 
-_IMAGES = PHOTOS | RASTERS
-TYPES = ", ".join(sorted(_IMAGES))
+_IMAGES = tuple(sorted(PHOTOS | RASTERS))
+TYPES = ", ".join(_IMAGES)
 """Suffixes of the images that can be read, for messages."""
 
 _SPACE = 0x20
@@ -132,7 +132,7 @@ def image_folders(folder: Path) -> list[Path]:
 
 def is_image(name: str) -> bool:
     """Whether a file of this name is read as an image."""
-    return os.path.splitext(name)[1].lower() in _IMAGES
+    return name.lower().endswith(_IMAGES)
 
 
 def refuse_odd_name(path: Path) -> None:

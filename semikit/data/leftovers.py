@@ -29,7 +29,7 @@ def with_leftovers(parts: DataParts, folder: Path | None) -> DataParts:
     sources = parts.named().values()
     every = (path for one in sources for k in range(len(one)) for path in (*one.files(k), *one.target_files(k)))
     used = set(real_places(every))
-    places = [Path(place) for place in {os.path.dirname(place) for place in used}]
+    places = [Path(place) for place in {place.rpartition(os.sep)[0] for place in used}]
     real = {place: os.path.realpath(place) for place in image_folders(folder)}
     left = [place for place in real if not any(one.is_relative_to(real[place]) for one in places)]
     named = real_places(path for one in parts.unused for path, _ in one.files)
