@@ -333,9 +333,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") 
         if isinstance(a, dict) and isinstance(b, dict):
             lines += difference(a, b, f"{where}{key}.")
         elif _mappings(a) and _mappings(b) and len(a) == len(b):
-            lines += [
-                line for one, other in zip(a, b, strict=True) for line in difference(one, other, f"{where}{key}.")
-            ]
+            for one, other in zip(a, b, strict=True):
+                lines += difference(one, other, f"{where}{key}.")
         elif a != b:
             lines.append(f"{where}{key}: {a!r} -> {b!r}")
     return lines

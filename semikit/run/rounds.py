@@ -125,7 +125,7 @@ def _given(one: Round, folder: Path) -> dict[str, Any]:
     data = {"only": str(place / one.only / RELIABLE)} if one.only else {}
     data |= {"also_labeled": str(place / one.also / PICKED)} if one.also else {}
     labels = {"teacher": [{"run": str(place / name)} for name in one.teachers]} if one.teachers else {}
-    return {section: values for section, values in (("data", data), ("method", labels)) if values}
+    return {"data": data, "method": labels}
 
 
 @contextmanager
