@@ -59,7 +59,8 @@ class Study:
 
 
 SUPERVISED = ("--method", "supervised")
-FIXMATCH, CUTMIX, V2 = ("--method", "fixmatch"), ("--method", "cutmix_seg"), ("--method", "unimatch_v2")
+FIXMATCH, FLEXMATCH = ("--method", "fixmatch"), ("--method", "flexmatch")
+CUTMIX, V2 = ("--method", "cutmix_seg"), ("--method", "unimatch_v2")
 MILDER = (
     *("views.strong.brightness=0.3", "views.strong.contrast=0.3", "views.strong.saturation=0.3"),
     *("views.strong.hue=0.05", "views.strong.grayscale_probability=0.1", "views.strong.blur_probability=0"),
@@ -69,6 +70,8 @@ MIXED = (
     *("views.strong.jitter_probability=0", "views.strong.grayscale_probability=0", "views.strong.blur_probability=0"),
     *("views.mix.probability=1", "method.dropout=none"),
 )
+HALVED = ("optimizer.lr=5.0e-4", "optimizer.encoder_lr=1.0e-4")
+DOUBLED = ("optimizer.lr=2.0e-3", "optimizer.encoder_lr=4.0e-4")
 LONGER = ("--iterations", "3000", "--eval-every", "300")
 LONGEST = ("--iterations", "5000", "--eval-every", "500")
 PEOPLE_10 = ("--labels", "10", "--iterations", "1000", "--eval-every", "100")
@@ -112,6 +115,8 @@ GRID: dict[str, Study] = {
             "tune precise_bn 0": (*SUPERVISED, "evaluate.precise_bn=0"),
             "tune strong": (*SUPERVISED, "views.labeled=strong"),
             "tune scale 0.5-2": (*SUPERVISED, "views.weak.scale=[0.5,2]"),
+            "tune rates halved": (*SUPERVISED, *HALVED),
+            "tune rates doubled": (*SUPERVISED, *DOUBLED),
         },
     ),
     "people": Study(
@@ -139,9 +144,12 @@ GRID: dict[str, Study] = {
             "unimatch_v2": V2,
             "cutmix_seg": CUTMIX,
             "fixmatch": FIXMATCH,
+            "flexmatch": FLEXMATCH,
             "labelled-only 80 labels": (*SUPERVISED, "--labels", "80"),
             "tune precise_bn 0": (*SUPERVISED, "evaluate.precise_bn=0"),
             "tune strong": (*SUPERVISED, "views.labeled=strong"),
+            "tune rates halved": (*SUPERVISED, *HALVED),
+            "tune rates doubled": (*SUPERVISED, *DOUBLED),
         },
     ),
 }
