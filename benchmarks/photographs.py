@@ -168,9 +168,12 @@ def main() -> None:
     given = parser.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
     chosen = None if given.rows is None else given.rows.split(",")
+    here = [name for name in GRID if name != "people" or given.people is not None]
+    studies = here if given.only is None else given.only.split(",")
+    if unknown := {*studies} - {*GRID} or {*(chosen or ())} - {row for study in GRID.values() for row in study.rows}:
+        parser.error(f"not in the grid: {', '.join(sorted(unknown))}")
     if not given.report:
-        here = [name for name in GRID if name != "people" or given.people is not None]
-        cells = list(missing(given.out, here if given.only is None else given.only.split(","), chosen, seeds))
+        cells = list(missing(given.out, studies, chosen, seeds))
         for name in {cell.study for cell in cells}:
             source = given.people if name == "people" else Path(os.environ["SEMIKIT_TEST_DATA"])
             prepare(name, source, given.out / "data" / name)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from rich.text import Text
 
 import semikit
 from semikit.cli.app import app
@@ -123,6 +124,12 @@ def test_the_reference_names_everything() -> None:
     methods = (ROOT / "docs/methods.md").read_text()
     assert set(re.findall(r"<!-- settings: (\w+) -->", methods)) == {*METHODS.names(), "shared"}
     assert "| `method.rate` | `0.5` |" in reference()["settings_of"]("unimatch_v1")
+
+
+def test_brackets_of_help_texts_are_shown() -> None:
+    for name, command in reference()["leaves"](typer.main.get_command(app), "semikit"):
+        for text in (command.help, *(getattr(parameter, "help", None) or "" for parameter in command.params)):
+            assert Text.from_markup(text).plain == text, name
 
 
 def test_the_code_of_the_pages_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,7 @@ from semikit.data.spec import FEWEST_CLASSES
 from semikit.data.survey.draft import Draft, draft
 from semikit.errors import ConfigError, DataError, FileFault, some
 from semikit.files import shell_word, write_text
-from semikit.models.encoders.names import package_of
-from semikit.models.weights.at_hand import package_file
+from semikit.models.encoders.create import build_encoder
 from semikit.registry import TASKS
 from semikit.run import recipes
 from semikit.run.build import build_task
@@ -133,7 +132,7 @@ class Photos:
         if not len(test):
             raise DataError(
                 f"--photos {self.given}: {len(val)} image is there to validate on; the demo chooses on some and scores "
-                "others, so 2 or more are needed. Add masks, or say `val: 0.3` in the YAML that describes the images."
+                "others, so 2 or more are needed. Add images with masks."
             )
         parts = [Part(LABELLED, self.parts.train, self._labelled(), masks=True, learned=True)]
         parts += [Part(name, source, range(len(source)), masks=True) for name, source in (("val", val), ("test", test))]
@@ -181,7 +180,7 @@ class Photos:
         )
         notices.append(
             f"{copied} images were copied to {base}, at most {self.side} pixels a side; all scores are at that size. "
-            f"The best is chosen on {len(val)} images, and {len(test)} others are scored once"
+            f"The best is chosen on {len(val)} of them and scored once on another {len(test)}"
         )
         if faults:
             notices.append(f"{len(faults)} unlabelled images could not be read: {some([f.where for f in faults])}")
@@ -200,9 +199,7 @@ def own_photos(given: Path, above: Mapping[str, Any], seeds: Sequence[int]) -> P
     raw = compose("seg", data=data, preset=RECIPE, above=recipes.merge(_LENGTH, above))
     raw["name"] = (given if drafted is not None else given.with_suffix("")).resolve().name
     config = resolve(recipes.merge(raw, {"method": {"name": "supervised"}}))
-    package = package_of(config.model.encoder)
-    if config.model.weights == "pretrained" and package:
-        package_file(package)
+    build_encoder(config.model)  # type: ignore[arg-type]  # where its weights are not to be had, before any copy
     if config.data.labels is None:  # type: ignore[attr-defined]
         raw = recipes.merge(raw, {"data": {"labels": _usual_labels(config)}})
 

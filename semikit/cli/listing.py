@@ -75,7 +75,7 @@ def _models(what: str) -> None:
     ]
     show_table(columns, rows)
     Console().print(
-        "\ntimm/NAME is the encoder that timm calls NAME; any other timm encoder with features works by its timm name."
+        "\ntimm/NAME: timm's weights of that name. Any other timm encoder with features works by its name (resnet18)."
         "\nnormalised by: mean and deviation of ImageNet, of CLIP's or DINOv3's satellite images; half: both 0.5; "
         "none: 0..1 as they are."
         "\nat hand: the weights are on this machine."

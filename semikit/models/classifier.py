@@ -141,7 +141,7 @@ def _wide(settings: ClassifierSettings) -> WideResNet:
             "`activated` (true; false: as in the public PyTorch code)."
         ) from error
     if settings.weights == "pretrained":
-        raise ConfigError(f"there are no pretrained weights of {settings.encoder}; use --weights none or a file.")
+        raise ConfigError(f"there are no pretrained weights of {settings.encoder}; use model.weights=none or a file.")
     if settings.weights != "none":
         load_encoder(encoder, read_weights(Path(settings.weights)), source=settings.weights)
     return encoder

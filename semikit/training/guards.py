@@ -193,6 +193,8 @@ class TeacherGuard(Guard):
             if done is not None:
                 self.behind, self.settled = 0, step + round(SETTLED / (1 - self.method.ema_decay))
                 return [f"{notice}, again: {done}."]
+        if self.behind > PATIENCE:  # told
+            return []
         if self.may_switch:
             return [f"{notice}, again: from now on {self.remedies.take(step, STUDENT_LABELS)} (method.teacher auto)."]
         return [f"{notice}, again.{self._next(step)}"]
@@ -225,6 +227,8 @@ class ShareGuard(Guard):
         self.remedies = remedies
         self.largest: float | None = None
         """Of all evaluations so far, 0..1; None before the first."""
+        self.fallen = False
+        """Whether it was so at the evaluation before, and has been told."""
         self.without = 0
         """Evaluations so far that found nothing confident."""
 
@@ -238,8 +242,10 @@ class ShareGuard(Guard):
         before, self.largest = self.largest, max(self.largest or 0.0, round(confident, 6))
         if self.largest < BEGUN:
             return self._not_begun(step)
-        if before is None or before < BEGUN or confident >= FALLEN * before:
+        told, self.fallen = self.fallen, before is not None and before >= BEGUN and confident < FALLEN * before
+        if told or not self.fallen:
             return []
+        assert before is not None
         return [
             f"the share of confident pseudo-labels fell to {100 * confident:.1f} %, from up to {100 * before:.1f} %: "
             "there is little left to learn from. Look at the loss and the learning rate."
@@ -250,7 +256,10 @@ class ShareGuard(Guard):
         self.without += 1
         if self.without == 1:
             others = [self.remedies.setting(step, CLASS_THRESHOLDS), lower_threshold(self.remedies.method)]
-            return [self._never(step) + self.remedies.next_to_try(step, self._first(step), others=others, soon=True)]
+            following = self.remedies.next_to_try(step, self._first(step), others=others, soon=True)
+            return [
+                f"{self._nothing(step)}. If that stays, the score will be that of labelled images alone.{following}"
+            ]
         done = self.remedies.do(step, self._first(step)) if self.without >= PATIENCE else None
         if done is None:
             return []
@@ -268,25 +277,24 @@ class ShareGuard(Guard):
             return []
         firsts = [self.remedies.setting(step, remedy) for remedy in (self._first(step), CLASS_THRESHOLDS)]
         others = [*firsts, lower_threshold(self.remedies.method)]
-        return [self._never(step) + self.remedies.next_to_try(step, others=others)]
-
-    def _never(self, step: int) -> str:
-        return (
-            f"{self._nothing(step)}, so the score is that of labelled images alone. If that stays, train longer or "
-            "give more labels."
-        )
+        following = self.remedies.next_to_try(step, others=others)
+        return [
+            f"{self._nothing(step)}, so the score is that of labelled images alone. Train longer or give more labels."
+            f"{following}"
+        ]
 
     def _nothing(self, step: int) -> str:
         return f"no unlabelled image has taught anything yet after {step} steps: the confident share is 0 %"
 
     def state_dict(self) -> dict[str, Any]:
         """See `Guard.state_dict`."""
-        return {"largest": self.largest, "without": self.without}
+        return {"largest": self.largest, "without": self.without, "fallen": self.fallen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Guard.load_state_dict`."""
         self.largest = state["largest"]
         self.without = int(state.get("without", 0 if self.largest is None else 1))
+        self.fallen = bool(state.get("fallen", False))
 
 
 @final

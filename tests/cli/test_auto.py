@@ -21,7 +21,7 @@ SMALL = ("--encoder", "test_vit", "--weights", "none", "--device", "cpu", *photo
 CHOICES = (
     "auto: preset: small-from-scratch, test_vit: random weights were asked for",
     "auto: rates: optimizer.lr=0.0005: random weights without batch norm bear lower rates",
-    "auto: batch: train.batch=2, train.ratio=4: labelled images: 3; a step of 8 would hold some twice",
+    "auto: batch: train.batch=2, train.ratio=4: labelled images: 3; a step of 8 would hold the same ones again",
     "auto: crop: views.weak.crop=32: the shorter side of the images is 40 pixels",
 )
 

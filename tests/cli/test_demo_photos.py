@@ -74,7 +74,8 @@ def test_a_folder_is_described_copied_small_and_compared(semikit: Call, tmp_path
     assert "8 labelled · 12 unlabelled · 2 validation · 4 test" in out
     assert "mean std seeds steps minutes" in out
     assert "26 images were copied to" in out
-    assert "at most 24 pixels a side; all scores are at that size. The best is chosen on 2 images, and 4 others" in out
+    assert "at most 24 pixels a side; all scores are at that size. " in out
+    assert "The best is chosen on 2 of them and scored once on another 4" in out
     assert "each value of the masks, 0 to 2, counts as a class by its number" in out
     assert f"semikit data init {tmp_path / 'mine'} -o my.yaml" in out
     assert "next: semikit train seg --data out/data.yaml --preset small-pretrained --labels 8" in out
@@ -103,7 +104,7 @@ def test_layouts_and_how_many_are_labelled(
     photos = own_photos(tmp_path / "mine", {"model": {"weights": "none"}}, [0])
     assert photos.raw["data"]["labels"] == labels
     configs, notices = photos.copied(tmp_path / "out")
-    assert f"chosen on {scored[0]} images, and {scored[1]} others are scored once" in notices[-1]
+    assert f"chosen on {scored[0]} of them and scored once on another {scored[1]}" in notices[-1]
     assert len(list((tmp_path / "out/photos/train/masks").iterdir())) == int(labels)
     for part, count in zip(("val", "test"), scored, strict=True):
         assert len(list((tmp_path / "out/photos" / part / "masks").iterdir())) == count

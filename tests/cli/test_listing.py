@@ -32,7 +32,7 @@ def test_every_encoder_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_else_is_needed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     text = "\n".join(models(capsys))
     assert 'pip install "semikit[mit]"' in text
-    assert "any other timm encoder" in text
+    assert "Any other timm encoder" in text
     assert "dpt" in text.split("decoder", 1)[1]
 
 

@@ -400,6 +400,12 @@ def test_pretrained_weights_and_the_rates_of_another_kind_of_encoder(semikit: Ca
         assert "--preset" not in answer.out
 
 
+def test_a_guard_that_has_nothing_to_do_is_told_of(train: Call) -> None:
+    told = "note: train.guard=act does nothing: supervised learns from labelled images alone"
+    assert told in train("--dry-run", "--method", "supervised", "train.guard=act").out
+    assert "does nothing" not in train("--dry-run", "train.guard=act").out
+
+
 def test_a_run_whose_unlabelled_images_taught_nothing_says_so(train: Call, tmp_path: Path) -> None:
     answer = train("--out", tmp_path / "run", "method.threshold=1.0")
     assert answer.code == 0, answer.err

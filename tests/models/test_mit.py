@@ -213,7 +213,8 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     message = (
         r"weights of 'mit-b0' could not be loaded \(Name or service not known\). Fetch "
-        r"https://huggingface.co/nvidia/mit-b0/resolve/main/pytorch_model.bin .* --weights mit-b0.bin; .*--weights none"
+        r"https://huggingface.co/nvidia/mit-b0/resolve/main/pytorch_model.bin .* "
+        r"model.weights=mit-b0.bin; .*model.weights=none"
     )
     with pytest.raises(WeightsError, match=message):
         encoder("pretrained", accept_licence=True)

@@ -154,14 +154,14 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     message = (
         r"weights of 'vit_small_patch14_dinov2.lvd142m' could not be loaded \(Name or service not known\). Fetch "
         r"https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m/resolve/main/model.safetensors .*"
-        r"dinov2_vits14_pretrain.pth.* --weights vit_small_patch14_dinov2.lvd142m.safetensors; .*--weights none"
+        r"dinov2_vits14_pretrain.pth.* model.weights=vit_small_patch14_dinov2.lvd142m.safetensors; .*model.weights=none"
     )
     with pytest.raises(WeightsError, match=message):
         build_encoder(ModelSettings(encoder="dinov2-small"))
 
 
 def test_nothing_to_fetch() -> None:
-    with pytest.raises(WeightsError, match=r"timm has no pretrained weights for 'resnet.*--weights none"):
+    with pytest.raises(WeightsError, match=r"timm has no pretrained weights for 'resnet.*model.weights=none"):
         build_encoder(ModelSettings(encoder=without_weights()))
 
 

@@ -27,6 +27,10 @@ def test_it_falls_away(shares: tuple[float, ...], collapsed: bool) -> None:
         assert "fell to 10.0 %, from up to 80.0 %" in last[0]
 
 
+def test_a_fall_is_told_once_until_it_is_over() -> None:
+    assert [bool(told) for told in notices(guard(), 0.8, 0.1, 0.05, 0.7, 0.1)] == [False, True, False, False, True]
+
+
 def test_what_never_began_is_said_once_and_at_the_end() -> None:
     watch = guard()
     first, *later = notices(watch, 0.0, 0.0001, 0.0004)
@@ -34,7 +38,7 @@ def test_what_never_began_is_said_once_and_at_the_end() -> None:
     assert later == [[], []]
     following = "Next to try: method.class_quantile=0.8 or method.threshold=0.76."
     in_the_run = "This run may go on with train.guard=act: of each predicted class at least the surest 20 % count."
-    assert first[0].endswith(f"give more labels. {following} {in_the_run}")
+    assert first[0].endswith(f"the score will be that of labelled images alone. {following} {in_the_run}")
     assert "after 60 steps" in watch.ended(60)[0]
     assert watch.ended(60)[0].endswith(f"give more labels. {following}")
 
@@ -56,3 +60,5 @@ def test_it_is_saved() -> None:
     notices(watch, 0.0, 0.8)
     again.load_state_dict(watch.state_dict())
     assert notices(again, 0.1) == notices(watch, 0.1) != [[]]
+    again.load_state_dict(watch.state_dict())
+    assert notices(again, 0.1) == [[]]

@@ -33,7 +33,8 @@ def test_a_teacher_far_behind_is_told_and_replaced_the_second_time() -> None:
 
 def test_without_leave_it_is_only_notices() -> None:
     watch = guard()
-    _, second = notices(watch, (44.2, 26.1), (44.2, 26.1))
+    _, second, third = notices(watch, (44.2, 26.1), (44.2, 26.1), (44.2, 26.1))
+    assert third == []
     assert second[0].endswith(
         ", again. Next to try: method.ema_decay=0.9 or method.teacher=student. This run may go on with "
         "train.guard=act: the teacher follows faster (ema_decay 0.9)."

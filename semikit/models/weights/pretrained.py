@@ -129,7 +129,7 @@ def official_name(name: str) -> str:
 def _from_timm(name: str, args: Mapping[str, Any]) -> Any:
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
-        raise WeightsError(f"timm has no pretrained weights for {name!r}: choose --weights none or --weights FILE.")
+        raise WeightsError(f"timm has no pretrained weights for {name!r}: choose model.weights=none, or a file.")
     try:
         if config.hf_hub_id:
             reach_hub(config.hf_hub_id, ("model.safetensors",))
