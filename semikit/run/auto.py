@@ -194,7 +194,7 @@ def _unnamed(weights: str | None, device: str) -> tuple[str, dict[str, Any], str
     if there is not None:
         reason = f"training is on a {'CPU' if on_cpu else 'GPU'}, and the weights are on this machine"
         if on_cpu and there[0] == FOUNDATION:
-            reason += f"; it is slow on a CPU, and {EXTRA} brings a smaller one"
+            reason += f"; a transformer is slow on a CPU, {EXTRA} brings a small network"
         return there[0], {"encoder": there[1]}, reason
     if weights == "pretrained":
         return PRETRAINED, {}, f"pretrained weights were asked for, and none are on this machine: {EXTRA}"

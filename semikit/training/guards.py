@@ -228,7 +228,7 @@ class ShareGuard(Guard):
         self.largest: float | None = None
         """Of all evaluations so far, 0..1; None before the first."""
         self.fallen = False
-        """Whether it was so at the evaluation before, and has been told."""
+        """Whether it had fallen away at the last evaluation, which was told."""
         self.without = 0
         """Evaluations so far that found nothing confident."""
 
@@ -239,13 +239,13 @@ class ShareGuard(Guard):
         if confident is None:
             return []
         # The last bits depend on where a resumed run was interrupted.
-        before, self.largest = self.largest, max(self.largest or 0.0, round(confident, 6))
+        before = self.largest or 0.0
+        self.largest = max(before, round(confident, 6))
         if self.largest < BEGUN:
             return self._not_begun(step)
-        told, self.fallen = self.fallen, before is not None and before >= BEGUN and confident < FALLEN * before
+        told, self.fallen = self.fallen, before >= BEGUN and confident < FALLEN * before
         if told or not self.fallen:
             return []
-        assert before is not None
         return [
             f"the share of confident pseudo-labels fell to {100 * confident:.1f} %, from up to {100 * before:.1f} %: "
             "there is little left to learn from. Look at the loss and the learning rate."
