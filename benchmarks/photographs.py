@@ -59,8 +59,7 @@ class Study:
 
 
 SUPERVISED = ("--method", "supervised")
-FIXMATCH, FLEXMATCH = ("--method", "fixmatch"), ("--method", "flexmatch")
-CUTMIX, V2 = ("--method", "cutmix_seg"), ("--method", "unimatch_v2")
+FIXMATCH, CUTMIX, V2 = ("--method", "fixmatch"), ("--method", "cutmix_seg"), ("--method", "unimatch_v2")
 MILDER = (
     *("views.strong.brightness=0.3", "views.strong.contrast=0.3", "views.strong.saturation=0.3"),
     *("views.strong.hue=0.05", "views.strong.grayscale_probability=0.1", "views.strong.blur_probability=0"),
@@ -144,7 +143,6 @@ GRID: dict[str, Study] = {
             "unimatch_v2": V2,
             "cutmix_seg": CUTMIX,
             "fixmatch": FIXMATCH,
-            "flexmatch": FLEXMATCH,
             "labelled-only 80 labels": (*SUPERVISED, "--labels", "80"),
             "tune precise_bn 0": (*SUPERVISED, "evaluate.precise_bn=0"),
             "tune strong": (*SUPERVISED, "views.labeled=strong"),

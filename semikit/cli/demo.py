@@ -197,8 +197,8 @@ def _compare(folder: Path, seed: int, own: Photos | None) -> list[str]:
 
 def _tell(results: Mapping[str, Sequence[Result]], console: Console) -> None:
     """The table: scores over the seeds, and how long each side trained."""
-    metric = next(iter(results.values()))[0].metric
-    table = Table(title=f"{metric} on the test images", title_justify="left", box=None, header_style="bold")
+    first = next(iter(results.values()))
+    table = Table(title=f"{first[0].metric} on the test images", title_justify="left", box=None, header_style="bold")
     for column in ("", "mean", "std", "seeds", "steps", "minutes"):
         table.add_column(column, justify="left" if not column else "right")
     means = []
@@ -211,6 +211,5 @@ def _tell(results: Mapping[str, Sequence[Result]], console: Console) -> None:
         table.add_row(side, f"{means[-1]:.1f}", spread, seeds, str(runs[0].steps), f"{minutes:.1f}")
     console.print(table)
     few, semi = means
-    difference = round(semi - few, 1) + 0.0  # no -0.0
-    caution = "" if len(next(iter(results.values()))) > 1 else " (one pair of runs says little: --seeds 0,1,2)"
-    console.print(f"difference: {difference:+.1f} points{caution}", highlight=False)
+    caution = "" if len(first) > 1 else " (one pair of runs says little: --seeds 0,1,2)"
+    console.print(f"difference: {semi - few:+z.1f} points{caution}", highlight=False)

@@ -43,7 +43,7 @@ def notices_of(run: build.Run, processes: int) -> list[str]:
         )
     if run.config.train.protocol == "paper" and not run.task.counts.test:
         notices.append("protocol paper: the data have no test images, so the best is chosen and scored on val")
-    if run.config.train.guard == "act" and not build.requirements_of(run.config).unlabeled:
+    if run.config.train.guard == "act" and not run.trainer.guards.each:
         notices.append(f"train.guard=act does nothing: {run.config.method_name} learns from labelled images alone")
     return [*notices, *_rate_notices(run.config, getattr(run.network, "encoder", run.network))]
 

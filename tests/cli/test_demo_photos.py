@@ -15,6 +15,7 @@ from PIL import Image
 from semikit.cli import demo_photos
 from semikit.cli.demo_photos import own_photos
 from semikit.data.masked_images import load_spec
+from semikit.data.reduced import copy_reduced
 from semikit.models.weights import at_hand
 from semikit.training.step import Stepper
 from tests.helpers.photos import save, write
@@ -74,8 +75,8 @@ def test_a_folder_is_described_copied_small_and_compared(semikit: Call, tmp_path
     assert "8 labelled · 12 unlabelled · 2 validation · 4 test" in out
     assert "mean std seeds steps minutes" in out
     assert "26 images were copied to" in out
-    assert "at most 24 pixels a side; all scores are at that size. " in out
-    assert "The best is chosen on 2 of them and scored once on another 4" in out
+    size = "at most 24 pixels a side; all scores are at that size."
+    assert f"{size} The best is chosen on 2 of them and scored once on another 4" in out
     assert "each value of the masks, 0 to 2, counts as a class by its number" in out
     assert f"semikit data init {tmp_path / 'mine'} -o my.yaml" in out
     assert "next: semikit train seg --data out/data.yaml --preset small-pretrained --labels 8" in out
@@ -277,9 +278,22 @@ def test_other_tasks_have_no_photographs(semikit: Call, photo_data: Path, task: 
     assert "--photos is for images with masks: semikit demo seg --photos" in answer.err
 
 
-def test_copies_are_taken_away_where_no_run_begins(semikit: Call, photo_data: Path) -> None:
-    answer = semikit("demo", "seg", "--photos", photo_data, *TINY, "model.encoder_args={no_such: 1}")
+@pytest.mark.parametrize(
+    ("wrong", "copied"), [("optimizer.layer_decay=0.5", True), ("model.encoder_args={no_such: 1}", False)]
+)
+def test_copies_are_taken_away_where_no_run_begins(
+    semikit: Call, photo_data: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, copied: bool
+) -> None:
+    copying: list[str] = []
+
+    def copy(*given: Any) -> Any:
+        copying.append("begun")
+        return copy_reduced(*given)
+
+    monkeypatch.setattr(demo_photos, "copy_reduced", copy)
+    answer = semikit("demo", "seg", "--photos", photo_data, *TINY, wrong)
     assert answer.code == 2
+    assert bool(copying) == copied
     assert not list(Path().iterdir())
 
 

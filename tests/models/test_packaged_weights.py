@@ -55,9 +55,12 @@ def place(theirs: str, blocks: list[str]) -> str:
     return f"{blocks[int(number)]}.{names[layer]}.{kind}"
 
 
-@pytest.mark.parametrize("name", LITE)
-def test_the_class_of_a_known_photograph(name: str) -> None:
-    """The portrait of an admiral in uniform that matplotlib brings as sample data."""
+@pytest.mark.parametrize(
+    ("name", "rank", "least"),
+    [("efficientnet-lite0", 0, 0.3), ("efficientnet-lite1", 0, 0.25), ("efficientnet-lite2", 1, 0.2)],
+)
+def test_the_class_of_a_known_photograph(name: str, rank: int, least: float) -> None:
+    """The portrait of an admiral in uniform that matplotlib brings as sample data; lite2 sees a suit first."""
     entry = ENCODERS[name]
     model = timm.create_model(entry.source)
     model.load_state_dict(packages.packaged_weights(entry.package, entry.source)[0])
@@ -69,8 +72,8 @@ def test_the_class_of_a_known_photograph(name: str) -> None:
     image = (torch.from_numpy(np.array(photo)) / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
     with torch.inference_mode():
         shares = model.eval()(image.permute(2, 0, 1)[None].float()).softmax(1)[0]
-    assert MILITARY_UNIFORM in shares.topk(2).indices, "lite2 sees a suit first"
-    assert float(shares[MILITARY_UNIFORM]) > 0.2
+    assert int(shares.argsort(descending=True)[rank]) == MILITARY_UNIFORM
+    assert float(shares[MILITARY_UNIFORM]) > least
 
 
 def test_segmentation_and_classification_begin_with_them(caplog: pytest.LogCaptureFixture) -> None:
